@@ -3,7 +3,40 @@
 //! Inputs go in with the time, effects come out in the order in which they are to be carried out. The engine reads no clock, does
 //! no I/O and draws no randomness of its own, so that it runs unchanged in the deterministic simulation.
 
+pub mod api;
+pub mod backoff;
+pub mod calls;
+pub mod guard;
 pub mod guest;
+pub mod intake;
+pub mod journal;
 pub mod log;
+mod logs;
+mod manifest;
+mod polls;
+pub mod port;
+pub mod record;
+pub mod redact;
+pub mod result;
+pub mod run;
 
 pub use guest::{FaultCause, Guest, GuestFault};
+pub use port::{Closing, Effect, Input};
+pub use run::{PluginIdentity, Run, RunSpec};
+
+use paperclip_contract::types::Limits;
+
+/// Most bytes of strings that one call of a plugin may return: a prompt of 8 MiB in a Secret, and the rest.
+pub const MAX_OUTPUT_BYTES: u64 = 32 << 20;
+/// Longest line that reaches a plugin whole, in bytes.
+pub const MAX_GUEST_LINE_BYTES: u32 = 4 << 20;
+
+/// The limits that a plugin is held to.
+pub const fn limits() -> Limits {
+    Limits {
+        max_commands: run::MAX_COMMANDS,
+        max_timers: run::MAX_TIMERS,
+        max_output_bytes: MAX_OUTPUT_BYTES,
+        max_line_bytes: MAX_GUEST_LINE_BYTES,
+    }
+}

@@ -1,0 +1,100 @@
+//! Calls to the Kubernetes API as the engine asks for them, and their answers.
+
+use paperclip_contract::types::{
+    ClusterEvent, JobSnapshot, Label, NewConfigMap, NewSecret, ObjectRef, PodSnapshot, ReadLog,
+};
+use serde::{Deserialize, Serialize};
+
+/// Names a call until its answer comes. Never used twice in a run.
+pub type CallId = u64;
+
+/// One request to the Kubernetes API. The shell carries it out once and answers; retries are the engine's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ApiCall {
+    /// List Jobs with all these labels → [`ApiReply::Jobs`].
+    ListJobs { namespace: String, labels: Vec<Label> },
+    /// Dry-run create of a Pod → [`ApiReply::Warnings`].
+    TryPod { manifest_json: String },
+    /// Create a Job → [`ApiReply::Created`].
+    CreateJob { manifest_json: String },
+    /// Create a Secret; the shell fills in the values of its sources → [`ApiReply::Created`].
+    CreateSecret(NewSecret),
+    /// Create a ConfigMap → [`ApiReply::Created`].
+    CreateConfigMap(NewConfigMap),
+    /// Merge-patch a Job, only if it still has the UID → [`ApiReply::Job`].
+    PatchJob { job: ObjectRef, patch_json: String },
+    /// Delete a Job with background propagation, only if it still has the UID → [`ApiReply::Done`].
+    DeleteJob { job: ObjectRef },
+    /// Read a Job by name → [`ApiReply::Job`].
+    GetJob { namespace: String, name: String },
+    /// Read the Pods that a Job controls, newest first → [`ApiReply::Pods`].
+    ListPods { job: ObjectRef },
+    /// Read the Events about a Job and its Pods → [`ApiReply::Events`].
+    ListEvents { job: ObjectRef },
+    /// Read the end of a log → [`ApiReply::LogText`].
+    ReadLog(ReadLog),
+    /// Read a Lease → [`ApiReply::Lease`], none when it does not exist.
+    GetLease { namespace: String, name: String },
+    /// Create a Lease that does not exist → [`ApiReply::Lease`].
+    CreateLease(Lease),
+    /// Replace a Lease, only at its resourceVersion → [`ApiReply::Lease`].
+    UpdateLease(Lease),
+    /// Delete a Lease, only at its resourceVersion → [`ApiReply::Done`].
+    DeleteLease(Lease),
+}
+
+impl ApiCall {
+    /// What is called, on which object, for messages and metrics.
+    pub fn describe(&self) -> String {
+        match self {
+            ApiCall::ListJobs { namespace, .. } => format!("list Jobs in {namespace}"),
+            ApiCall::TryPod { .. } => "dry-run create Pod".to_owned(),
+            ApiCall::CreateJob { .. } => "create Job".to_owned(),
+            ApiCall::CreateSecret(secret) => format!("create Secret {}", secret.name),
+            ApiCall::CreateConfigMap(map) => format!("create ConfigMap {}", map.name),
+            ApiCall::PatchJob { job, .. } => format!("patch Job {}", job.name),
+            ApiCall::DeleteJob { job } => format!("delete Job {}", job.name),
+            ApiCall::GetJob { name, .. } => format!("get Job {name}"),
+            ApiCall::ListPods { job } => format!("list Pods of Job {}", job.name),
+            ApiCall::ListEvents { job } => format!("list Events of Job {}", job.name),
+            ApiCall::ReadLog(read) => format!("read log of Pod {}", read.pod.name),
+            ApiCall::GetLease { name, .. } => format!("get Lease {name}"),
+            ApiCall::CreateLease(lease) => format!("create Lease {}", lease.name),
+            ApiCall::UpdateLease(lease) => format!("update Lease {}", lease.name),
+            ApiCall::DeleteLease(lease) => format!("delete Lease {}", lease.name),
+        }
+    }
+}
+
+/// The good answer to an [`ApiCall`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ApiReply {
+    Done,
+    Created(ObjectRef),
+    Jobs(Vec<JobSnapshot>),
+    Job(Option<JobSnapshot>),
+    Pods(Vec<PodSnapshot>),
+    Events(Vec<ClusterEvent>),
+    LogText(String),
+    Warnings(Vec<String>),
+    Lease(Option<Lease>),
+}
+
+/// A `coordination.k8s.io/v1` Lease, as far as the guard uses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    pub namespace: String,
+    pub name: String,
+    /// Empty before it was created.
+    pub uid: String,
+    /// Empty before it was created.
+    pub resource_version: String,
+    /// The guard key that it stands for; an annotation, since it need not be a legal label.
+    pub key: String,
+    /// `spec.holderIdentity`: the run that holds it.
+    pub holder: String,
+    /// The host that drives the run; an annotation.
+    pub host: String,
+    pub duration_s: u32,
+    pub renewed_at_ms: u64,
+}

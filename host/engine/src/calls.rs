@@ -1,0 +1,170 @@
+//! Calls to the Kubernetes API that are under way, and their repetition.
+
+use std::collections::BTreeMap;
+
+use paperclip_contract::types::ApiError;
+
+use crate::api::{ApiCall, ApiReply, CallId};
+use crate::backoff;
+
+/// For how long a call that a plugin asked for is repeated before its error is told, in ms. Longer than a restart of the API server takes.
+pub const COMMAND_RETRY_MS: u64 = 120_000;
+/// For how long cleaning up is tried; what is left then goes with the Job's TTL, in ms.
+pub const CLEANUP_RETRY_MS: u64 = 300_000;
+/// First wait between tries, in ms.
+const RETRY_BASE_MS: u64 = 200;
+/// Longest wait between tries, in ms.
+const RETRY_CAP_MS: u64 = 5_000;
+
+/// Whose call it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The plugin's, by the id of its command.
+    Command(u64),
+    /// The look at a Job whose creation was answered with AlreadyExists, for this command.
+    ExistingJob { command: u64, manifest_json: String },
+    /// The guard's.
+    Guard,
+    /// The cleanup's.
+    Cleanup,
+}
+
+#[derive(Debug)]
+struct Pending {
+    purpose: Purpose,
+    request: ApiCall,
+    /// Tries so far.
+    tries: u32,
+    /// No more tries begin after this time.
+    until_ms: u64,
+    /// When to try again, while no answer is awaited.
+    retry_at_ms: Option<u64>,
+}
+
+/// A call that came to its end.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) purpose: Purpose,
+    pub(crate) request: ApiCall,
+    pub(crate) tries: u32,
+    pub(crate) outcome: Result<ApiReply, ApiError>,
+}
+
+/// All calls of a run that have no final answer yet.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    next: CallId,
+    seed: u64,
+    pending: BTreeMap<CallId, Pending>,
+}
+
+impl Calls {
+    pub(crate) fn new(seed: u64) -> Self {
+        Calls { next: 1, seed, pending: BTreeMap::new() }
+    }
+
+    /// Registers a call; the caller sends it.
+    pub(crate) fn begin(&mut self, purpose: Purpose, request: &ApiCall, until_ms: u64) -> CallId {
+        let call = self.next;
+        self.next += 1;
+        let request = request.clone();
+        self.pending.insert(call, Pending { purpose, request, tries: 1, until_ms, retry_at_ms: None });
+        call
+    }
+
+    /// Takes an answer: the end of the call, or none if it will be tried again or is not awaited.
+    pub(crate) fn answer(
+        &mut self,
+        now_ms: u64,
+        call: CallId,
+        outcome: Result<ApiReply, ApiError>,
+    ) -> Option<Finished> {
+        let pending = self.pending.get_mut(&call)?;
+        if let Err(error) = &outcome
+            && is_passing(error)
+        {
+            let delay_ms = backoff::delay_ms(
+                &mut self.seed,
+                pending.tries,
+                RETRY_BASE_MS,
+                RETRY_CAP_MS,
+                error.retry_after_ms,
+            );
+            if now_ms + delay_ms <= pending.until_ms {
+                pending.retry_at_ms = Some(now_ms + delay_ms);
+                return None;
+            }
+        }
+        let pending = self.pending.remove(&call)?;
+        let Pending { purpose, request, tries, .. } = pending;
+        Some(Finished { purpose, request, tries, outcome })
+    }
+
+    /// Forgets the calls of a purpose: their answers are of no interest any more.
+    pub(crate) fn forget(&mut self, purpose: &Purpose) {
+        self.pending.retain(|_, pending| pending.purpose != *purpose);
+    }
+
+    /// Calls that are to be sent again now.
+    pub(crate) fn due(&mut self, now_ms: u64) -> Vec<(CallId, ApiCall)> {
+        let mut due = Vec::new();
+        for (call, pending) in &mut self.pending {
+            if pending.retry_at_ms.is_some_and(|at| at <= now_ms) {
+                pending.retry_at_ms = None;
+                pending.tries += 1;
+                due.push((*call, pending.request.clone()));
+            }
+        }
+        due
+    }
+
+    pub(crate) fn deadline_ms(&self) -> Option<u64> {
+        self.pending.values().filter_map(|pending| pending.retry_at_ms).min()
+    }
+
+    pub(crate) fn is_waiting_for(&self, purpose: &Purpose) -> bool {
+        self.pending.values().any(|pending| pending.purpose == *purpose)
+    }
+}
+
+/// Whether the same call may have a better answer soon: no answer at all, overload, or a server in trouble.
+pub(crate) fn is_passing(error: &ApiError) -> bool {
+    match error.status {
+        None => true,
+        Some(status) => matches!(status, 408 | 429 | 500 | 502 | 503 | 504),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(status: Option<u16>, retry_after_ms: Option<u64>) -> ApiError {
+        ApiError { status, reason: None, message: "no".to_owned(), retry_after_ms }
+    }
+
+    fn get() -> ApiCall {
+        ApiCall::GetJob { namespace: "n".to_owned(), name: "j".to_owned() }
+    }
+
+    #[test]
+    fn rule_26_too_many_requests_waits_as_long_as_the_server_asks() {
+        let mut calls = Calls::new(1);
+        let call = calls.begin(Purpose::Command(4), &get(), 60_000);
+        assert!(calls.answer(1_000, call, Err(error(Some(429), Some(7_000)))).is_none());
+        assert_eq!(calls.deadline_ms(), Some(8_000));
+        assert!(calls.due(7_999).is_empty());
+        assert_eq!(calls.due(8_000), vec![(call, get())]);
+        let finished = calls.answer(8_010, call, Ok(ApiReply::Done)).expect("answered");
+        assert_eq!((finished.purpose, finished.tries), (Purpose::Command(4), 2));
+    }
+
+    #[test]
+    fn a_final_no_is_told_at_once_and_a_passing_one_when_time_is_up() {
+        let mut calls = Calls::new(1);
+        let call = calls.begin(Purpose::Cleanup, &get(), 60_000);
+        assert!(calls.answer(0, call, Err(error(Some(403), None))).is_some());
+        let call = calls.begin(Purpose::Cleanup, &get(), 60_000);
+        assert!(calls.answer(59_999, call, Err(error(None, None))).is_some());
+    }
+}

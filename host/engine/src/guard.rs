@@ -1,0 +1,365 @@
+//! The guard: at most one run a key, by a Lease that every host of the cluster respects.
+//!
+//! A lease is taken over only if it is this run's own, or if it has expired and its holder has no live Job any more; always at its
+//! resourceVersion, so that of two takers one loses. It is never broken because a node is lost: the holder's Job still stands then.
+
+use paperclip_contract::types::{AcquireGuard, ApiError, GuardBusy, Label};
+
+use crate::api::{ApiCall, ApiReply, Lease};
+
+/// For how long a lease holds without being renewed, in seconds.
+pub const LEASE_S: u32 = 60;
+/// How often it is renewed, in ms.
+pub const RENEW_MS: u64 = 20_000;
+/// How often a busy guard is looked at, in ms.
+pub const BUSY_RETRY_MS: u64 = 5_000;
+/// The label of a run's Jobs that names the run.
+const RUN_LABEL: &str = "paperclip.io/run-id";
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) run_id: String,
+    pub(crate) host: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum State {
+    Idle,
+    /// A call is under way.
+    Asking(Asking),
+    /// Somebody else holds it; look again at this time.
+    Busy { again_at_ms: u64 },
+    /// Held, and due to be renewed at this time.
+    Held { lease: Lease, renew_at_ms: u64 },
+    /// Held, and the renewal is under way.
+    Renewing(Lease),
+    Releasing,
+    Lost,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Asking {
+    Create,
+    Read,
+    /// The lease is expired: does its holder still have a live Job?
+    HolderJobs(Lease),
+    /// Taking over.
+    Replace,
+}
+
+/// What the guard has to say or do.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Outcome {
+    Call(ApiCall),
+    Acquired,
+    Busy(GuardBusy),
+    Unreachable(ApiError),
+    Lost,
+    Released,
+}
+
+/// The guard of one run.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    identity: Identity,
+    wanted: Option<AcquireGuard>,
+    give_up_at_ms: u64,
+    told_holder: Option<String>,
+    state: State,
+}
+
+impl Guard {
+    pub(crate) fn new(identity: Identity) -> Self {
+        Guard { identity, wanted: None, give_up_at_ms: 0, told_holder: None, state: State::Idle }
+    }
+
+    pub(crate) fn acquire(&mut self, now_ms: u64, wanted: AcquireGuard) -> Vec<Outcome> {
+        self.give_up_at_ms = now_ms.saturating_add(wanted.wait_ms);
+        let call = self.create(now_ms, &wanted);
+        self.wanted = Some(wanted);
+        self.state = State::Asking(Asking::Create);
+        vec![Outcome::Call(call)]
+    }
+
+    /// Gives it back, or stops wanting it.
+    pub(crate) fn release(&mut self) -> Vec<Outcome> {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Held { lease, .. } | State::Renewing(lease) => {
+                self.state = State::Releasing;
+                vec![Outcome::Call(ApiCall::DeleteLease(lease))]
+            }
+            State::Idle | State::Asking(_) | State::Busy { .. } | State::Lost => vec![Outcome::Released],
+            State::Releasing => {
+                self.state = State::Releasing;
+                Vec::new()
+            }
+        }
+    }
+
+    pub(crate) fn deadline_ms(&self) -> Option<u64> {
+        match &self.state {
+            State::Busy { again_at_ms } => Some(*again_at_ms),
+            State::Held { renew_at_ms, .. } => Some(*renew_at_ms),
+            State::Idle | State::Asking(_) | State::Renewing(_) | State::Releasing | State::Lost => None,
+        }
+    }
+
+    pub(crate) fn on_deadline(&mut self, now_ms: u64) -> Vec<Outcome> {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Busy { again_at_ms } if again_at_ms <= now_ms => {
+                self.state = State::Asking(Asking::Read);
+                self.read().map(Outcome::Call).into_iter().collect()
+            }
+            State::Held { lease, renew_at_ms } if renew_at_ms <= now_ms => {
+                let renewed = Lease { renewed_at_ms: now_ms, ..lease.clone() };
+                self.state = State::Renewing(lease);
+                vec![Outcome::Call(ApiCall::UpdateLease(renewed))]
+            }
+            other => {
+                self.state = other;
+                Vec::new()
+            }
+        }
+    }
+
+    /// Takes the answer to the call that it asked for last.
+    pub(crate) fn on_answer(&mut self, now_ms: u64, outcome: Result<ApiReply, ApiError>) -> Vec<Outcome> {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Asking(asking) => self.on_asked(now_ms, asking, outcome),
+            State::Renewing(lease) => self.on_renewed(now_ms, lease, outcome),
+            State::Releasing => vec![Outcome::Released],
+            other @ (State::Idle | State::Busy { .. } | State::Held { .. } | State::Lost) => {
+                self.state = other;
+                Vec::new()
+            }
+        }
+    }
+
+    fn on_asked(
+        &mut self,
+        now_ms: u64,
+        asking: Asking,
+        outcome: Result<ApiReply, ApiError>,
+    ) -> Vec<Outcome> {
+        match (asking, outcome) {
+            (Asking::Create | Asking::Replace, Ok(ApiReply::Lease(Some(lease)))) => {
+                self.state = State::Held { lease, renew_at_ms: now_ms + RENEW_MS };
+                vec![Outcome::Acquired]
+            }
+            (Asking::Create | Asking::Replace, Err(error)) if error.status == Some(409) => {
+                self.ask(Asking::Read, self.read())
+            }
+            // The lease went away between two looks, or is taken over when its holder let go.
+            (Asking::Read, Ok(ApiReply::Lease(None))) | (Asking::Replace, Ok(ApiReply::Lease(None))) => {
+                let create = self.wanted.as_ref().map(|wanted| self.create(now_ms, wanted));
+                self.ask(Asking::Create, create)
+            }
+            (Asking::Replace, Err(error)) if error.status == Some(404) => {
+                let create = self.wanted.as_ref().map(|wanted| self.create(now_ms, wanted));
+                self.ask(Asking::Create, create)
+            }
+            (Asking::Read, Ok(ApiReply::Lease(Some(lease)))) => self.on_read(now_ms, lease),
+            (Asking::HolderJobs(lease), Ok(ApiReply::Jobs(jobs))) => {
+                let is_alive = jobs.iter().any(|job| !job.is_deleting && !is_finished(job));
+                if is_alive { self.busy(now_ms, Some(lease.holder)) } else { self.replace(now_ms, lease) }
+            }
+            (_, Err(error)) => vec![Outcome::Unreachable(error)],
+            (_, Ok(reply)) => vec![Outcome::Unreachable(ApiError {
+                status: None,
+                reason: None,
+                message: format!("the answer makes no sense here: {reply:?}"),
+                retry_after_ms: None,
+            })],
+        }
+    }
+
+    fn on_read(&mut self, now_ms: u64, lease: Lease) -> Vec<Outcome> {
+        let is_expired = lease.renewed_at_ms + u64::from(lease.duration_s) * 1_000 <= now_ms;
+        let is_own_run = lease.holder == self.identity.run_id;
+        if is_own_run && (is_expired || lease.host == self.identity.host) {
+            return self.replace(now_ms, lease);
+        }
+        if !is_expired || is_own_run {
+            return self.busy(now_ms, Some(lease.holder));
+        }
+        let labels = vec![Label { key: RUN_LABEL.to_owned(), value: lease.holder.clone() }];
+        let list = ApiCall::ListJobs { namespace: lease.namespace.clone(), labels };
+        self.ask(Asking::HolderJobs(lease), Some(list))
+    }
+
+    fn on_renewed(&mut self, now_ms: u64, lease: Lease, outcome: Result<ApiReply, ApiError>) -> Vec<Outcome> {
+        match outcome {
+            Ok(ApiReply::Lease(Some(lease))) => {
+                self.state = State::Held { lease, renew_at_ms: now_ms + RENEW_MS };
+                Vec::new()
+            }
+            Err(error) if crate::calls::is_passing(&error) => {
+                self.state = State::Held { lease, renew_at_ms: now_ms + BUSY_RETRY_MS };
+                Vec::new()
+            }
+            Ok(_) | Err(_) => {
+                self.state = State::Lost;
+                vec![Outcome::Lost]
+            }
+        }
+    }
+
+    fn busy(&mut self, now_ms: u64, holder: Option<String>) -> Vec<Outcome> {
+        let is_final = now_ms >= self.give_up_at_ms;
+        if !is_final {
+            let again_at_ms = (now_ms + BUSY_RETRY_MS).min(self.give_up_at_ms);
+            self.state = State::Busy { again_at_ms };
+        }
+        if !is_final && self.told_holder == holder {
+            return Vec::new();
+        }
+        self.told_holder.clone_from(&holder);
+        vec![Outcome::Busy(GuardBusy { holder, position: 1, is_final })]
+    }
+
+    fn replace(&mut self, now_ms: u64, lease: Lease) -> Vec<Outcome> {
+        let taken = Lease {
+            holder: self.identity.run_id.clone(),
+            host: self.identity.host.clone(),
+            duration_s: LEASE_S,
+            renewed_at_ms: now_ms,
+            ..lease
+        };
+        self.ask(Asking::Replace, Some(ApiCall::UpdateLease(taken)))
+    }
+
+    fn ask(&mut self, asking: Asking, call: Option<ApiCall>) -> Vec<Outcome> {
+        self.state = State::Asking(asking);
+        call.map(Outcome::Call).into_iter().collect()
+    }
+
+    fn create(&self, now_ms: u64, wanted: &AcquireGuard) -> ApiCall {
+        ApiCall::CreateLease(Lease {
+            namespace: wanted.namespace.clone(),
+            name: lease_name(&wanted.key),
+            uid: String::new(),
+            resource_version: String::new(),
+            key: wanted.key.clone(),
+            holder: self.identity.run_id.clone(),
+            host: self.identity.host.clone(),
+            duration_s: LEASE_S,
+            renewed_at_ms: now_ms,
+        })
+    }
+
+    fn read(&self) -> Option<ApiCall> {
+        let wanted = self.wanted.as_ref()?;
+        Some(ApiCall::GetLease { namespace: wanted.namespace.clone(), name: lease_name(&wanted.key) })
+    }
+}
+
+/// A legal, deterministic name for the Lease of a key.
+pub(crate) fn lease_name(key: &str) -> String {
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::digest(key.as_bytes());
+    let hex: String = digest.iter().take(10).map(|byte| format!("{byte:02x}")).collect();
+    format!("paperclip-guard-{hex}")
+}
+
+fn is_finished(job: &paperclip_contract::types::JobSnapshot) -> bool {
+    job.conditions.iter().any(|c| c.is_true && (c.kind == "Complete" || c.kind == "Failed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard() -> Guard {
+        Guard::new(Identity { run_id: "run-1".to_owned(), host: "host-a".to_owned() })
+    }
+
+    fn wanted(wait_ms: u64) -> AcquireGuard {
+        AcquireGuard { key: "agent".to_owned(), namespace: "ns".to_owned(), wait_ms }
+    }
+
+    fn lease(holder: &str, host: &str, renewed_at_ms: u64) -> Lease {
+        Lease {
+            namespace: "ns".to_owned(),
+            name: lease_name("agent"),
+            uid: "u".to_owned(),
+            resource_version: "5".to_owned(),
+            key: "agent".to_owned(),
+            holder: holder.to_owned(),
+            host: host.to_owned(),
+            duration_s: LEASE_S,
+            renewed_at_ms,
+        }
+    }
+
+    fn conflict() -> ApiError {
+        ApiError {
+            status: Some(409),
+            reason: Some("AlreadyExists".to_owned()),
+            message: String::new(),
+            retry_after_ms: None,
+        }
+    }
+
+    fn read(guard: &mut Guard, now_ms: u64, lease: Lease) -> Vec<Outcome> {
+        guard.on_answer(now_ms, Err(conflict()));
+        guard.on_answer(now_ms, Ok(ApiReply::Lease(Some(lease))))
+    }
+
+    #[test]
+    fn a_free_key_is_taken_with_one_request_and_renewed() {
+        let mut guard = guard();
+        assert!(matches!(&guard.acquire(0, wanted(0))[..], [Outcome::Call(ApiCall::CreateLease(_))]));
+        let held = lease("run-1", "host-a", 0);
+        assert_eq!(guard.on_answer(5, Ok(ApiReply::Lease(Some(held)))), vec![Outcome::Acquired]);
+        assert_eq!(guard.deadline_ms(), Some(5 + RENEW_MS));
+        assert!(matches!(
+            &guard.on_deadline(5 + RENEW_MS)[..],
+            [Outcome::Call(ApiCall::UpdateLease(renewed))] if renewed.renewed_at_ms == 5 + RENEW_MS
+        ));
+        assert_eq!(guard.on_answer(9, Err(conflict())), vec![Outcome::Lost]);
+    }
+
+    #[test]
+    fn a_live_foreign_lease_is_busy_and_told_once() {
+        let mut guard = guard();
+        guard.acquire(0, wanted(12_000));
+        let busy = read(&mut guard, 10, lease("run-0", "host-b", 0));
+        assert!(
+            matches!(&busy[..], [Outcome::Busy(b)] if !b.is_final && b.holder.as_deref() == Some("run-0"))
+        );
+        assert_eq!(guard.deadline_ms(), Some(10 + BUSY_RETRY_MS));
+        guard.on_deadline(5_010);
+        assert_eq!(guard.on_answer(5_011, Ok(ApiReply::Lease(Some(lease("run-0", "host-b", 0))))), vec![]);
+        guard.on_deadline(12_000);
+        let busy = guard.on_answer(12_001, Ok(ApiReply::Lease(Some(lease("run-0", "host-b", 0)))));
+        assert!(matches!(&busy[..], [Outcome::Busy(b)] if b.is_final));
+    }
+
+    #[test]
+    fn an_expired_lease_is_taken_only_once_its_holder_has_no_live_job() {
+        let mut guard = guard();
+        guard.acquire(100_000, wanted(0));
+        let asked = read(&mut guard, 100_000, lease("run-0", "host-b", 0));
+        assert!(matches!(&asked[..], [Outcome::Call(ApiCall::ListJobs { .. })]));
+        let taken = guard.on_answer(100_001, Ok(ApiReply::Jobs(Vec::new())));
+        assert!(
+            matches!(&taken[..], [Outcome::Call(ApiCall::UpdateLease(l))] if l.resource_version == "5" && l.holder == "run-1")
+        );
+    }
+
+    #[test]
+    fn the_same_run_on_another_live_host_is_busy() {
+        let mut guard = guard();
+        guard.acquire(0, wanted(0));
+        assert!(matches!(&read(&mut guard, 1, lease("run-1", "host-b", 0))[..], [Outcome::Busy(_)]));
+    }
+
+    #[test]
+    fn an_api_that_does_not_answer_closes_the_guard() {
+        let mut guard = guard();
+        guard.acquire(0, wanted(0));
+        let error = ApiError { status: None, reason: None, message: "refused".to_owned(), retry_after_ms: None };
+        assert_eq!(guard.on_answer(1, Err(error.clone())), vec![Outcome::Unreachable(error)]);
+    }
+}

@@ -1,0 +1,300 @@
+//! From Paperclip's execution context to a plugin's request, with every secret set aside.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use paperclip_contract::types::{AgentIdentity, ContextFile, EnvEntry, HostFacts, Request, SecretSource};
+use serde_json::{Map, Value};
+
+/// Values that plugins, journals and logs never see, by where they came from.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secrets {
+    auth_token: Option<String>,
+    config_env: BTreeMap<String, String>,
+    self_pod_env: BTreeMap<String, String>,
+}
+
+impl Secrets {
+    /// The value that a Secret's entry is to have.
+    pub fn resolve<'a>(&'a self, source: &'a SecretSource) -> Option<&'a str> {
+        match source {
+            SecretSource::Prompt(text) => Some(text),
+            SecretSource::AuthToken => self.auth_token.as_deref(),
+            SecretSource::ConfigEnv(name) => self.config_env.get(name).map(String::as_str),
+            SecretSource::SelfPodEnv(name) => self.self_pod_env.get(name).map(String::as_str),
+        }
+    }
+
+    /// The run's token.
+    pub fn auth_token(&self) -> Option<&str> {
+        self.auth_token.as_deref()
+    }
+
+    /// Each value with the name under which it is masked.
+    pub fn named(&self) -> impl Iterator<Item = (&str, &str)> {
+        let token = self.auth_token.as_deref().map(|token| ("authToken", token));
+        let env = self.config_env.iter().chain(&self.self_pod_env);
+        token.into_iter().chain(env.map(|(name, value)| (name.as_str(), value.as_str())))
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.named().map(|(name, _)| name)).finish()
+    }
+}
+
+/// What is wrong with an execution context.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IntakeError {
+    #[error("the context is not JSON: {0}")]
+    NotJson(String),
+    #[error("{field}: expected {expected}, found {found}")]
+    WrongType { field: String, expected: &'static str, found: &'static str },
+    #[error("{field} is missing or empty: {mend}")]
+    Missing { field: &'static str, mend: &'static str },
+}
+
+/// What a request is made of, besides the context.
+#[derive(Debug)]
+pub struct Surroundings<'a> {
+    /// The pod that Paperclip runs in, core/v1.
+    pub self_pod: Option<&'a Value>,
+    /// Environment names whose values the plugin may see.
+    pub revealed_env: &'a [String],
+    pub files: Vec<ContextFile>,
+    pub host: HostFacts,
+}
+
+/// The agent type that a context asks for.
+pub fn adapter_type(context: &Value) -> Option<&str> {
+    context["agent"]["adapterType"].as_str().filter(|text| !text.is_empty())
+}
+
+/// Reads a document that should be an execution context.
+pub fn parse(text: &str) -> Result<Value, IntakeError> {
+    serde_json::from_str(text).map_err(|error| IntakeError::NotJson(error.to_string()))
+}
+
+/// Splits an execution context into what the plugin may know and what stays with the host.
+pub fn take(
+    context: &Value,
+    adapter: &str,
+    surroundings: Surroundings<'_>,
+) -> Result<(Request, Secrets), IntakeError> {
+    if !context.is_object() {
+        return Err(wrong_type("context", "an object", context));
+    }
+    let run_id = required(context, "runId", "Paperclip gives every run an id; copy it from the heartbeat run")?;
+    let agent = &context["agent"];
+    let agent_id = text_at(agent, "id", "agent.id")?.unwrap_or_default();
+    if agent_id.is_empty() {
+        return Err(IntakeError::Missing { field: "agent.id", mend: "it names the agent that runs" });
+    }
+    let mut secrets = Secrets {
+        auth_token: text_at(context, "authToken", "authToken")?.filter(|token| !token.is_empty()),
+        ..Secrets::default()
+    };
+    let mut config = object_at(context, "config")?;
+    let config_env = take_config_env(&mut config, surroundings.revealed_env, &mut secrets)?;
+    let self_pod = surroundings
+        .self_pod
+        .map(|pod| take_self_pod(pod.clone(), surroundings.revealed_env, &mut secrets).to_string());
+    let request = Request {
+        run_id,
+        agent: AgentIdentity {
+            id: agent_id,
+            company_id: text_at(agent, "companyId", "agent.companyId")?.unwrap_or_default(),
+            name: text_at(agent, "name", "agent.name")?.unwrap_or_default(),
+            adapter_type: adapter.to_owned(),
+        },
+        runtime_json: Value::Object(object_at(context, "runtime")?).to_string(),
+        config_json: Value::Object(config).to_string(),
+        config_env,
+        context_json: Value::Object(object_at(context, "context")?).to_string(),
+        has_auth_token: secrets.auth_token.is_some(),
+        self_pod_json: self_pod,
+        files: surroundings.files,
+        host: surroundings.host,
+    };
+    Ok((request, secrets))
+}
+
+/// Takes `config.env` apart: values are plain strings, numbers or booleans, or Paperclip's `{"type":"plain","value":…}`.
+fn take_config_env(
+    config: &mut Map<String, Value>,
+    revealed: &[String],
+    secrets: &mut Secrets,
+) -> Result<Vec<EnvEntry>, IntakeError> {
+    let env = match config.remove("env") {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Object(env)) => env,
+        Some(other) => return Err(wrong_type("config.env", "an object of names and values", &other)),
+    };
+    let mut entries = Vec::new();
+    for (name, value) in env {
+        let plain = match &value {
+            Value::Object(binding) => binding.get("value").unwrap_or(&Value::Null),
+            plain => plain,
+        };
+        let text = match plain {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            Value::Bool(flag) => flag.to_string(),
+            Value::Null if !value.is_object() => continue,
+            Value::Null | Value::Array(_) | Value::Object(_) => {
+                return Err(wrong_type(&format!("config.env.{name}"), "a string, already resolved", &value));
+            }
+        };
+        let value = revealed.contains(&name).then(|| text.clone());
+        secrets.config_env.insert(name.clone(), text);
+        entries.push(EnvEntry { name, value });
+    }
+    Ok(entries)
+}
+
+/// Takes the literal values out of the own pod's containers, and leaves the names.
+fn take_self_pod(mut pod: Value, revealed: &[String], secrets: &mut Secrets) -> Value {
+    let main = own_container(&pod);
+    for kind in ["containers", "initContainers", "ephemeralContainers"] {
+        let Some(containers) = pod["spec"][kind].as_array_mut() else { continue };
+        for (index, container) in containers.iter_mut().enumerate() {
+            let is_main = kind == "containers" && Some(index) == main;
+            let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) else { continue };
+            for entry in env {
+                hide_literal(entry, is_main, revealed, secrets);
+            }
+        }
+    }
+    pod
+}
+
+fn hide_literal(entry: &mut Value, is_main: bool, revealed: &[String], secrets: &mut Secrets) {
+    let Some(entry) = entry.as_object_mut() else { return };
+    let Some(name) = entry.get("name").and_then(Value::as_str).map(str::to_owned) else { return };
+    let value = entry.get("value").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if value.is_empty() {
+        return;
+    }
+    if !(is_main && revealed.contains(&name)) {
+        entry.remove("value");
+    }
+    if is_main {
+        secrets.self_pod_env.insert(name, value);
+    }
+}
+
+/// Which container Paperclip itself runs in: the one named `paperclip`, else the first.
+fn own_container(pod: &Value) -> Option<usize> {
+    let containers = pod["spec"]["containers"].as_array()?;
+    let named = containers.iter().position(|container| container["name"] == "paperclip");
+    named.or(if containers.is_empty() { None } else { Some(0) })
+}
+
+fn required(context: &Value, field: &'static str, mend: &'static str) -> Result<String, IntakeError> {
+    let text = text_at(context, field, field)?.unwrap_or_default();
+    if text.trim().is_empty() { Err(IntakeError::Missing { field, mend }) } else { Ok(text) }
+}
+
+fn text_at(value: &Value, key: &str, field: &str) -> Result<Option<String>, IntakeError> {
+    match value.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(other) => Err(wrong_type(field, "a string", other)),
+    }
+}
+
+fn object_at(context: &Value, key: &str) -> Result<Map<String, Value>, IntakeError> {
+    match context.get(key) {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::Object(map)) => Ok(map.clone()),
+        Some(other) => Err(wrong_type(key, "an object", other)),
+    }
+}
+
+fn wrong_type(field: &str, expected: &'static str, found: &Value) -> IntakeError {
+    let found = match found {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    };
+    IntakeError::WrongType { field: field.to_owned(), expected, found }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const CANARY: &str = "canary-2b1f8e";
+
+    fn surroundings<'a>(self_pod: Option<&'a Value>, revealed: &'a [String]) -> Surroundings<'a> {
+        Surroundings {
+            self_pod,
+            revealed_env: revealed,
+            files: Vec::new(),
+            host: HostFacts {
+                default_namespace: None,
+                paperclip_api_url: None,
+                denied_env: Vec::new(),
+                clusters: Vec::new(),
+                limits: crate::limits(),
+            },
+        }
+    }
+
+    #[test]
+    fn no_secret_value_reaches_the_request_and_each_can_be_resolved() {
+        let context = json!({
+            "runId": "r", "agent": {"id": "a"}, "authToken": format!("{CANARY}-token"),
+            "config": {"model": "m", "env": {
+                "KEY": format!("{CANARY}-key"), "BOUND": {"type": "plain", "value": format!("{CANARY}-bound")}, "HOME": "/h", "N": 3,
+            }},
+        });
+        let pod = json!({"spec": {"containers": [
+            {"name": "side", "env": [{"name": "X", "value": format!("{CANARY}-side")}]},
+            {"name": "paperclip", "env": [
+                {"name": "DB", "value": format!("{CANARY}-db")}, {"name": "EMPTY", "value": ""},
+                {"name": "PAPERCLIP_API_URL", "value": "http://p"}, {"name": "REF", "valueFrom": {}},
+            ]},
+        ]}});
+        let revealed = ["HOME".to_owned(), "PAPERCLIP_API_URL".to_owned()];
+        let (request, secrets) =
+            take(&context, "claude_k8s", surroundings(Some(&pod), &revealed)).expect("a good context");
+        let shown = format!("{request:?} {secrets:?}");
+        assert!(!shown.contains(CANARY), "{shown}");
+        assert!(request.has_auth_token);
+        let home = request.config_env.iter().find(|entry| entry.name == "HOME").expect("listed");
+        assert_eq!(home.value.as_deref(), Some("/h"));
+        assert!(request.self_pod_json.as_deref().is_some_and(|pod| pod.contains("http://p")));
+        for (source, end) in [
+            (SecretSource::AuthToken, "token"),
+            (SecretSource::ConfigEnv("KEY".to_owned()), "key"),
+            (SecretSource::ConfigEnv("BOUND".to_owned()), "bound"),
+            (SecretSource::SelfPodEnv("DB".to_owned()), "db"),
+        ] {
+            assert_eq!(secrets.resolve(&source), Some(format!("{CANARY}-{end}").as_str()));
+        }
+    }
+
+    #[test]
+    fn a_bad_context_is_named_by_its_field() {
+        for (context, wanted) in [
+            (json!([]), "context: expected an object, found an array"),
+            (json!({"agent": {"id": "a"}}), "runId is missing or empty"),
+            (json!({"runId": "  ", "agent": {"id": "a"}}), "runId is missing or empty"),
+            (json!({"runId": "r"}), "agent.id is missing or empty"),
+            (json!({"runId": "r", "agent": {"id": "a"}, "config": 3}), "config: expected an object, found a number"),
+            (
+                json!({"runId": "r", "agent": {"id": "a"}, "config": {"env": {"K": {"type": "secret_ref", "secretId": "s"}}}}),
+                "config.env.K: expected a string, already resolved, found an object",
+            ),
+        ] {
+            let error = take(&context, "claude_k8s", surroundings(None, &[])).expect_err("refused");
+            assert!(error.to_string().starts_with(wanted), "{error}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! How far a log has been read, and how to find that place again.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::stamp::Stamp;
+
+/// How many of the last lines are remembered one by one. Enough to find the place again where a log was rotated within the second;
+/// where it was not, counting finds it however many lines the second holds.
+pub(super) const TAIL_LINES: usize = 64;
+
+/// The place after the last delivered line, to be saved once that line is safe. About 100 bytes, and up to 1.3 KiB when the last second
+/// had many lines.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    lines: u64,
+    bytes: u64,
+    mark: Option<Mark>,
+    chunks: Chunks,
+}
+
+/// What a read from here replays: all that was stamped in the newest second.
+///
+/// In rare cases more: after the node's clock was set back, everything since the first line of the second that was the newest before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Mark {
+    /// From where to read: the lowest second in the replay.
+    pub since_s: i64,
+    /// The newest stamp in the replay. Everything before the replay was stamped in an earlier second.
+    pub newest: Stamp,
+    /// How many entries the replay has.
+    pub count: u64,
+    /// Hash of its first entry.
+    pub first: u64,
+    /// Hashes of its last entries, at most [`TAIL_LINES`].
+    pub tail: VecDeque<u64>,
+    /// The last line as it looks when read from a later second than its own (rule 5), by second; see [`Entry::continuations`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    continuations: Vec<(i64, u64)>,
+}
+
+/// Whether the kubelet stamps each stored chunk of a long line (rule 4).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Chunks {
+    #[default]
+    Unknown,
+    /// Before 1.26: each.
+    Stamped,
+    /// Only the first.
+    Plain,
+}
+
+/// A delivered line.
+pub(super) struct Entry {
+    pub stamp: Stamp,
+    pub hash: u64,
+    /// Line feed included.
+    pub bytes: u64,
+    /// Where chunks are stamped, the rest of the line from its first chunk in each later second on: such a rest has a stamp and looks
+    /// like a line.
+    pub continuations: Vec<(i64, u64)>,
+}
+
+impl Position {
+    /// Lines delivered so far.
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// Bytes delivered so far, line feeds included.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Where a read that goes on from here has to begin, in whole seconds since 1970; everything if none.
+    pub fn since_s(&self) -> Option<i64> {
+        self.mark.as_ref().map(|mark| mark.since_s)
+    }
+
+    pub(super) fn mark(&self) -> Option<&Mark> {
+        self.mark.as_ref()
+    }
+
+    pub(super) fn chunks(&self) -> Chunks {
+        self.chunks
+    }
+
+    pub(super) fn set_chunks(&mut self, chunks: Chunks) {
+        self.chunks = chunks;
+    }
+
+    pub(super) fn push(&mut self, entry: Entry) {
+        self.lines += 1;
+        self.bytes += entry.bytes;
+        match &mut self.mark {
+            Some(mark) if entry.stamp.s <= mark.newest.s => mark.push(entry.stamp, entry.hash),
+            _ => self.mark = Some(self.next_mark(entry.stamp, entry.hash)),
+        }
+        if let Some(mark) = &mut self.mark {
+            mark.continuations = entry.continuations;
+        }
+    }
+
+    /// A line came that begins a new second.
+    fn next_mark(&self, stamp: Stamp, hash: u64) -> Mark {
+        let continuation = self.mark.as_ref().and_then(|mark| {
+            mark.continuations.iter().find(|(second, _)| *second >= stamp.s).map(|(_, hash)| *hash)
+        });
+        let mut mark = Mark {
+            since_s: stamp.s,
+            newest: stamp,
+            count: 0,
+            first: continuation.unwrap_or(hash),
+            tail: VecDeque::new(),
+            continuations: Vec::new(),
+        };
+        if let Some(continuation) = continuation {
+            mark.push(stamp, continuation);
+        }
+        mark.push(stamp, hash);
+        mark
+    }
+}
+
+impl Mark {
+    fn push(&mut self, stamp: Stamp, hash: u64) {
+        self.since_s = self.since_s.min(stamp.s);
+        self.newest = self.newest.max(stamp);
+        self.count += 1;
+        if self.tail.len() == TAIL_LINES {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(hash);
+    }
+}

@@ -1,0 +1,231 @@
+//! The logs of a run: a reader each, one count of lines over all of them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use paperclip_contract::types::{
+    ContainerState, CutLine, Event, FollowLog, LogEnded, LogGap, LogInterrupted, LogLine, LogLines,
+    PodSnapshot,
+};
+
+use crate::backoff;
+use crate::log::{ContainerSeen, Line, LogEnd, LogLimits, LogOutput, LogReader};
+use crate::port::{Effect, LogId};
+use crate::redact::Redactor;
+
+/// What is left of a line of more bytes than a plugin takes, at each end, in bytes.
+const GUEST_CUT_BYTES: usize = 256 << 10;
+
+/// What a reader wants done or has to tell.
+#[derive(Debug)]
+pub(crate) enum Told {
+    Effect(Effect),
+    Event(Event),
+    /// Text of the kubelet in place of output.
+    Diagnostic(String),
+}
+
+#[derive(Debug)]
+struct Log {
+    target: FollowLog,
+    reader: LogReader,
+    /// The stream that is open, or being opened.
+    stream: Option<LogId>,
+}
+
+/// All logs of a run, by the command that asked for them.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    seed: u64,
+    next_stream: LogId,
+    next_index: u64,
+    logs: BTreeMap<u64, Log>,
+    /// Pods as they were last seen, by UID: a reader that begins later wants to know.
+    pods: BTreeMap<String, PodSnapshot>,
+    /// Lines that the plugin gets cut, whole, until they were shown.
+    whole: VecDeque<(u64, String)>,
+}
+
+impl Logs {
+    pub(crate) fn new(seed: u64) -> Self {
+        Logs {
+            seed,
+            next_stream: 1,
+            next_index: 0,
+            logs: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            whole: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn begin(&mut self, now_ms: u64, command: u64, target: FollowLog) {
+        let mut reader = LogReader::new(LogLimits::default(), backoff::draw(&mut self.seed));
+        if let Some(pod) = self.pods.get(&target.pod.uid)
+            && let Some(seen) = seen_in(pod, &target)
+        {
+            reader.on_container(now_ms, seen);
+        }
+        self.logs.insert(command, Log { target, reader, stream: None });
+    }
+
+    pub(crate) fn on_pod(&mut self, now_ms: u64, pod: &PodSnapshot) {
+        for log in self.logs.values_mut().filter(|log| log.target.pod.uid == pod.pod.uid) {
+            if let Some(seen) = seen_in(pod, &log.target) {
+                log.reader.on_container(now_ms, seen);
+            }
+        }
+        self.pods.insert(pod.pod.uid.clone(), pod.clone());
+    }
+
+    pub(crate) fn on_pod_gone(&mut self, now_ms: u64, uid: &str) {
+        self.pods.remove(uid);
+        for log in self.logs.values_mut().filter(|log| log.target.pod.uid == uid) {
+            log.reader.on_container(now_ms, ContainerSeen::Gone);
+        }
+    }
+
+    pub(crate) fn on_opened(&mut self, now_ms: u64, stream: LogId) {
+        if let Some(log) = self.by_stream(stream) {
+            log.reader.on_opened(now_ms);
+        }
+    }
+
+    pub(crate) fn on_bytes(&mut self, now_ms: u64, stream: LogId, bytes: &[u8]) {
+        if let Some(log) = self.by_stream(stream) {
+            log.reader.on_bytes(now_ms, bytes);
+        }
+    }
+
+    pub(crate) fn on_closed(&mut self, now_ms: u64, stream: LogId, end: LogEnd) {
+        if let Some(log) = self.by_stream(stream) {
+            log.stream = None;
+            log.reader.on_closed(now_ms, end);
+        }
+    }
+
+    fn by_stream(&mut self, stream: LogId) -> Option<&mut Log> {
+        self.logs.values_mut().find(|log| log.stream == Some(stream))
+    }
+
+    pub(crate) fn stop(&mut self, command: u64) {
+        if let Some(log) = self.logs.get_mut(&command) {
+            log.reader.stop();
+        }
+    }
+
+    pub(crate) fn stop_all(&mut self) {
+        self.logs.values_mut().for_each(|log| log.reader.stop());
+    }
+
+    pub(crate) fn deadline_ms(&self) -> Option<u64> {
+        self.logs.values().filter_map(|log| log.reader.deadline_ms()).min()
+    }
+
+    pub(crate) fn on_deadline(&mut self, now_ms: u64) {
+        for log in self.logs.values_mut() {
+            if log.reader.deadline_ms().is_some_and(|at| at <= now_ms) {
+                log.reader.on_deadline(now_ms);
+            }
+        }
+    }
+
+    /// The index of a line that is about to be shown.
+    pub(crate) fn next_index(&mut self) -> u64 {
+        let index = self.next_index;
+        self.next_index += 1;
+        index
+    }
+
+    /// The whole text of a line that the plugin got cut. Lines are asked for in their order, each once.
+    pub(crate) fn take_whole(&mut self, index: u64) -> String {
+        match self.whole.pop_front() {
+            Some((at, text)) if at == index => text,
+            Some(_) | None => String::new(),
+        }
+    }
+
+    /// What comes next, of any log. Lines are masked here, before anybody sees them.
+    pub(crate) fn poll(&mut self, redactor: &Redactor, max_line_bytes: u32) -> Option<Told> {
+        let (command, output) = self
+            .logs
+            .iter_mut()
+            .find_map(|(command, log)| log.reader.poll().map(|output| (*command, output)))?;
+        Some(self.tell(command, output, redactor, max_line_bytes as usize))
+    }
+
+    fn tell(&mut self, command: u64, output: LogOutput, redactor: &Redactor, max_line_bytes: usize) -> Told {
+        match output {
+            LogOutput::Open(request) => {
+                let stream = self.next_stream;
+                self.next_stream += 1;
+                let log = self.logs.get_mut(&command).expect("its reader has just spoken");
+                log.stream = Some(stream);
+                Told::Effect(Effect::OpenLog {
+                    log: stream,
+                    pod: log.target.pod.clone(),
+                    container: log.target.container.clone(),
+                    request,
+                })
+            }
+            LogOutput::Close => {
+                let stream = self.logs.get_mut(&command).and_then(|log| log.stream.take());
+                Told::Effect(Effect::CloseLog(stream.unwrap_or_default()))
+            }
+            LogOutput::Lines(lines) => {
+                let first_index = self.next_index;
+                let lines = lines.into_iter().map(|line| self.line(line, redactor, max_line_bytes)).collect();
+                Told::Event(Event::LogLines(LogLines { command, first_index, lines }))
+            }
+            LogOutput::Gap { lost_lines, lost_bytes, reason } => {
+                let next_index = self.next_index;
+                Told::Event(Event::LogGap(LogGap { command, next_index, lost_lines, lost_bytes, reason }))
+            }
+            LogOutput::Interrupted { reason } => {
+                Told::Event(Event::LogInterrupted(LogInterrupted { command, reason }))
+            }
+            LogOutput::Resumed => Told::Event(Event::LogResumed(command)),
+            LogOutput::Diagnostic(text) => Told::Diagnostic(text),
+            LogOutput::Ended { lines, bytes, is_complete } => {
+                let line_count = lines;
+                Told::Event(Event::LogEnded(LogEnded { command, line_count, bytes, is_complete }))
+            }
+        }
+    }
+
+    /// A line as the plugin gets it. What it does not get whole is set aside for the sink.
+    fn line(&mut self, line: Line, redactor: &Redactor, max_line_bytes: usize) -> LogLine {
+        let index = self.next_index();
+        match line {
+            Line::Whole(text) => {
+                let text = redactor.mask(text);
+                if text.len() <= max_line_bytes {
+                    return LogLine::Whole(text);
+                }
+                let head = text[..text.floor_char_boundary(GUEST_CUT_BYTES)].to_owned();
+                let tail = text[text.ceil_char_boundary(text.len() - GUEST_CUT_BYTES)..].to_owned();
+                let line_bytes = text.len() as u64;
+                self.whole.push_back((index, text));
+                LogLine::Cut(CutLine { head, tail, line_bytes })
+            }
+            Line::Cut { head, tail, bytes } => {
+                let (head, tail) = redactor.mask_cut(head, tail);
+                let shown = format!("{head}[paperclip: {bytes} bytes, the middle is left out]{tail}");
+                self.whole.push_back((index, shown));
+                let head = head[..head.floor_char_boundary(GUEST_CUT_BYTES)].to_owned();
+                LogLine::Cut(CutLine { head, tail, line_bytes: bytes })
+            }
+        }
+    }
+}
+
+/// What a pod says about the container incarnation that is read.
+fn seen_in(pod: &PodSnapshot, target: &FollowLog) -> Option<ContainerSeen> {
+    let container = pod.containers.iter().find(|container| container.name == target.container)?;
+    if container.restart_count > target.restart_count {
+        return Some(ContainerSeen::Terminated);
+    }
+    Some(match container.state {
+        ContainerState::Unknown | ContainerState::Waiting(_) => ContainerSeen::Waiting,
+        ContainerState::Running(_) => ContainerSeen::Running,
+        ContainerState::Terminated(_) => ContainerSeen::Terminated,
+    })
+}

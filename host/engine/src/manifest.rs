@@ -1,0 +1,29 @@
+//! What the engine needs to know of a Job's manifest: its name, and whether a Job in the cluster was made from it.
+
+use paperclip_contract::types::{JobSnapshot, Label};
+use serde_json::Value;
+
+/// The label that names the run.
+const RUN_LABEL: &str = "paperclip.io/run-id";
+/// The annotation that names what the manifest was made of.
+const SPEC_HASH: &str = "paperclip.io/spec-hash";
+
+/// Namespace and name of the object in a manifest.
+pub(crate) fn job_name(manifest_json: &str) -> Option<(String, String)> {
+    let manifest: Value = serde_json::from_str(manifest_json).ok()?;
+    let text = |key: &str| manifest["metadata"][key].as_str().map(str::to_owned);
+    Some((text("namespace")?, text("name")?))
+}
+
+/// Whether this Job was created from this manifest: the same run, and the same spec hash.
+pub(crate) fn is_same_run(manifest_json: &str, job: &JobSnapshot) -> bool {
+    let Ok(manifest) = serde_json::from_str::<Value>(manifest_json) else { return false };
+    let metadata = &manifest["metadata"];
+    let agrees = |wanted: &Value, found: &[Label], key: &str| {
+        let found = found.iter().find(|label| label.key == key).map(|label| label.value.as_str());
+        found.is_some() && wanted[key].as_str() == found
+    };
+    !job.is_deleting
+        && agrees(&metadata["labels"], &job.labels, RUN_LABEL)
+        && agrees(&metadata["annotations"], &job.annotations, SPEC_HASH)
+}

@@ -1,0 +1,49 @@
+//! Results that the host itself has to give, and the masking of any result.
+
+use paperclip_contract::types::Refusal;
+use serde_json::{Map, Value, json};
+
+use crate::guest::GuestFault;
+use crate::redact::Redactor;
+
+/// The result of a run whose plugin broke.
+pub(crate) fn of_fault(fault: &GuestFault) -> Map<String, Value> {
+    failed("plugin_failed", &fault.to_string())
+}
+
+/// The result of a request that the plugin refused.
+pub(crate) fn of_refusal(refusal: &Refusal) -> Map<String, Value> {
+    let message = match &refusal.field {
+        Some(field) => format!("{field}: {}", refusal.message),
+        None => refusal.message.clone(),
+    };
+    failed(&refusal.code, &message)
+}
+
+/// A failure with nothing but its code and message.
+pub(crate) fn failed(code: &str, message: &str) -> Map<String, Value> {
+    let result = json!({
+        "exitCode": null, "signal": null, "timedOut": false, "errorCode": code, "errorMessage": message,
+    });
+    match result {
+        Value::Object(result) => result,
+        _ => Map::new(),
+    }
+}
+
+/// Masks the run's own secrets in all texts.
+pub(crate) fn mask(mut record: Map<String, Value>, redactor: &Redactor) -> Map<String, Value> {
+    for value in record.values_mut() {
+        mask_value(value, redactor);
+    }
+    record
+}
+
+fn mask_value(value: &mut Value, redactor: &Redactor) {
+    match value {
+        Value::String(text) => *text = redactor.mask(std::mem::take(text)),
+        Value::Array(items) => items.iter_mut().for_each(|item| mask_value(item, redactor)),
+        Value::Object(map) => map.values_mut().for_each(|item| mask_value(item, redactor)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}

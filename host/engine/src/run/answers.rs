@@ -1,0 +1,153 @@
+//! Answers to API calls: what they mean for the plugin's commands, the guard and the cleanup.
+
+use paperclip_contract::types::{Answer, AnswerOk, ApiError, Event, ObjectRef};
+
+use super::Run;
+use crate::api::{ApiCall, ApiReply, CallId};
+use crate::calls::{self, Purpose};
+use crate::guest::Guest;
+use crate::manifest;
+use crate::record::{Level, Record};
+
+impl<G: Guest> Run<G> {
+    pub(super) fn on_called(&mut self, call: CallId, outcome: Result<ApiReply, ApiError>) {
+        let Some(finished) = self.calls.answer(self.now_ms, call, outcome) else { return };
+        match finished.purpose {
+            Purpose::Guard => {
+                let outcomes = self.lock.on_answer(self.now_ms, finished.outcome);
+                self.take_lock(outcomes);
+            }
+            Purpose::Cleanup => {
+                if let Err(error) = finished.outcome
+                    && error.status != Some(404)
+                {
+                    let what = finished.request.describe();
+                    let text = format!("left behind: {what}: {}", error.message);
+                    self.emit(Record::Status { level: Level::Warning, text });
+                }
+            }
+            Purpose::Command(command) => {
+                self.on_command_answered(command, finished.request, finished.tries, finished.outcome);
+            }
+            Purpose::ExistingJob { command, manifest_json } => {
+                self.on_existing_job(command, manifest_json, finished.outcome);
+            }
+        }
+    }
+
+    fn on_command_answered(
+        &mut self,
+        command: u64,
+        request: ApiCall,
+        tries: u32,
+        outcome: Result<ApiReply, ApiError>,
+    ) {
+        match (&request, outcome) {
+            // Rule 25: a create that had no answer may have been applied; and after a crash it is asked for again.
+            (ApiCall::CreateJob { manifest_json }, Err(error)) if is_existing(&error) => {
+                match manifest::job_name(manifest_json) {
+                    Some((namespace, name)) => {
+                        let look = ApiCall::GetJob { namespace, name };
+                        let purpose = Purpose::ExistingJob { command, manifest_json: manifest_json.clone() };
+                        self.call_until(purpose, look, calls::COMMAND_RETRY_MS);
+                    }
+                    None => self.answer(command, Err(error)),
+                }
+            }
+            (ApiCall::CreateSecret(secret), Err(error)) if is_existing(&error) && tries > 1 => {
+                let created = ObjectRef {
+                    namespace: secret.namespace.clone(),
+                    name: secret.name.clone(),
+                    uid: String::new(),
+                };
+                self.answer(command, Ok(AnswerOk::Created(created)));
+            }
+            (ApiCall::CreateConfigMap(map), Err(error)) if is_existing(&error) && tries > 1 => {
+                let created = ObjectRef {
+                    namespace: map.namespace.clone(),
+                    name: map.name.clone(),
+                    uid: String::new(),
+                };
+                self.answer(command, Ok(AnswerOk::Created(created)));
+            }
+            // Gone already is what a deletion wants.
+            (ApiCall::DeleteJob { .. }, Err(error)) if error.status == Some(404) => {
+                self.answer(command, Ok(AnswerOk::Done));
+            }
+            (_, Err(error)) => self.answer(command, Err(error)),
+            (_, Ok(reply)) => self.on_command_done(command, &request, reply),
+        }
+    }
+
+    fn on_command_done(&mut self, command: u64, request: &ApiCall, reply: ApiReply) {
+        let ok = match reply {
+            ApiReply::Done | ApiReply::Lease(_) => AnswerOk::Done,
+            ApiReply::Created(object) => {
+                if let ApiCall::CreateJob { .. } = request {
+                    self.jobs.insert(object.uid.clone(), object.clone());
+                }
+                AnswerOk::Created(object)
+            }
+            ApiReply::Jobs(jobs) => AnswerOk::Jobs(jobs),
+            ApiReply::Job(job) => {
+                if let (ApiCall::PatchJob { .. }, Some(job)) = (request, &job) {
+                    self.jobs.insert(job.job.uid.clone(), job.job.clone());
+                }
+                AnswerOk::Job(job)
+            }
+            ApiReply::Pods(pods) => {
+                self.on_pods(&pods);
+                AnswerOk::Pods(pods)
+            }
+            ApiReply::Events(events) => AnswerOk::Events(events),
+            ApiReply::LogText(text) => AnswerOk::LogText(self.spec.redactor.mask(text)),
+            ApiReply::Warnings(warnings) => AnswerOk::Warnings(warnings),
+        };
+        self.answer(command, Ok(ok));
+    }
+
+    /// A Job of that name stands already: it is this run's own if run and spec hash agree.
+    fn on_existing_job(
+        &mut self,
+        command: u64,
+        manifest_json: String,
+        outcome: Result<ApiReply, ApiError>,
+    ) {
+        let outcome = match outcome {
+            Ok(ApiReply::Job(Some(job))) if manifest::is_same_run(&manifest_json, &job) => {
+                self.jobs.insert(job.job.uid.clone(), job.job.clone());
+                Ok(AnswerOk::Created(job.job))
+            }
+            Ok(ApiReply::Job(Some(job))) => Err(ApiError {
+                status: Some(409),
+                reason: Some("AlreadyExists".to_owned()),
+                message: format!(
+                    "a Job named {} exists in {} and is not this run's: delete it or wait until its TTL removes it",
+                    job.job.name, job.job.namespace
+                ),
+                retry_after_ms: None,
+            }),
+            // It went away between the two calls.
+            Ok(_) => {
+                let again = ApiCall::CreateJob { manifest_json };
+                self.call_until(Purpose::Command(command), again, calls::COMMAND_RETRY_MS);
+                return;
+            }
+            Err(error) => Err(error),
+        };
+        self.answer(command, outcome);
+    }
+
+    fn answer(&mut self, command: u64, outcome: Result<AnswerOk, ApiError>) {
+        self.events.push(Event::Answered(Answer { command, outcome }));
+    }
+
+    pub(super) fn call_until(&mut self, purpose: Purpose, request: ApiCall, for_ms: u64) {
+        let call = self.calls.begin(purpose, &request, self.now_ms.saturating_add(for_ms));
+        self.effects.push_back(Effect::Call { call, request });
+    }
+}
+
+fn is_existing(error: &ApiError) -> bool {
+    error.status == Some(409) && error.reason.as_deref() == Some("AlreadyExists")
+}

@@ -1,0 +1,290 @@
+//! One run: the plugin's commands become effects, what happens becomes the plugin's events.
+
+mod answers;
+mod commands;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use paperclip_contract::types::{
+    ApiError, Ending, Event, HttpAnswer, HttpFailure, ObjectRef, PodSnapshot, Refusal, Request,
+};
+
+use crate::calls::Calls;
+use crate::guard::{Guard as Lock, Identity};
+use crate::guest::Guest;
+use crate::journal;
+use crate::logs::Logs;
+use crate::polls::Polls;
+use crate::port::{Closing, Effect, Input};
+use crate::record::{Level, Record};
+use crate::redact::Redactor;
+use crate::result;
+
+/// Most timers that a plugin may have set at a time.
+pub const MAX_TIMERS: u32 = 64;
+/// Most commands that one call of a plugin may return.
+pub const MAX_COMMANDS: u32 = 256;
+
+/// What distinguishes this run from others, besides its request.
+#[derive(Debug)]
+pub struct RunSpec {
+    pub request: Request,
+    /// The host that drives it: two hosts never hold one run.
+    pub host_id: String,
+    /// Masks the run's own secrets in whatever leaves the engine.
+    pub redactor: Redactor,
+    /// Seed of all jitter of this run.
+    pub seed: u64,
+    pub plugin: PluginIdentity,
+    /// Interval of polls of Paperclip's API, in ms.
+    pub poll_interval_ms: u64,
+}
+
+/// The plugin that decides for the run, for messages.
+#[derive(Debug, Clone, Default)]
+pub struct PluginIdentity {
+    pub adapter_type: String,
+    pub version: String,
+    pub digest: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing was begun.
+    New,
+    /// The plugin decides.
+    Live,
+    /// The result is out; what is left is being removed.
+    CleaningUp(Ending),
+    Closed,
+}
+
+/// The engine of one run.
+///
+/// Feed it with [`Run::handle`], then carry out what [`Run::poll_effect`] returns until it returns none, and call again at
+/// [`Run::deadline_ms`] at the latest.
+#[derive(Debug)]
+pub struct Run<G> {
+    guest: G,
+    spec: RunSpec,
+    phase: Phase,
+    now_ms: u64,
+    effects: VecDeque<Effect>,
+    events: Vec<Event>,
+    /// Step of the guest, for the journal and for messages.
+    step: u64,
+    last_command: u64,
+    calls: Calls,
+    lock: Lock,
+    logs: Logs,
+    polls: Polls,
+    /// Due times of the plugin's timers.
+    timers: BTreeMap<u64, u64>,
+    /// Jobs that are this run's own, by UID: created or adopted.
+    jobs: BTreeMap<String, ObjectRef>,
+    /// UIDs of Jobs that this host asked to delete.
+    deleted_jobs: BTreeSet<String>,
+}
+
+impl<G: Guest> Run<G> {
+    /// A run that has not begun: [`Input::Start`] begins it.
+    pub fn new(spec: RunSpec, guest: G) -> Self {
+        let identity = Identity { run_id: spec.request.run_id.clone(), host: spec.host_id.clone() };
+        Run {
+            guest,
+            phase: Phase::New,
+            now_ms: 0,
+            effects: VecDeque::new(),
+            events: Vec::new(),
+            step: 0,
+            last_command: 0,
+            calls: Calls::new(spec.seed),
+            lock: Lock::new(identity),
+            logs: Logs::new(spec.seed),
+            polls: Polls::new(spec.poll_interval_ms),
+            timers: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            deleted_jobs: BTreeSet::new(),
+            spec,
+        }
+    }
+
+    /// Takes an input at a time, in ms since 1970. A time before that of the last input counts as the last input's.
+    pub fn handle(&mut self, now_ms: u64, input: Input) {
+        self.now_ms = self.now_ms.max(now_ms);
+        match self.phase {
+            Phase::New => {
+                if let Input::Start = input {
+                    self.start();
+                }
+            }
+            Phase::Live => {
+                self.take_live(input);
+                self.on_deadlines();
+                self.step_guest();
+            }
+            Phase::CleaningUp(_) => {
+                self.take_cleanup(input);
+                self.on_deadlines();
+            }
+            Phase::Closed => {}
+        }
+        self.close_when_clean();
+    }
+
+    /// The next thing to do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`Input::Tick`] is due at the latest.
+    pub fn deadline_ms(&self) -> Option<u64> {
+        if self.phase == Phase::Closed {
+            return None;
+        }
+        let timer = self.timers.values().min().copied();
+        [timer, self.calls.deadline_ms(), self.lock.deadline_ms(), self.logs.deadline_ms(), self.polls.deadline_ms()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Where the run stands, in a few words.
+    pub fn phase_text(&mut self) -> String {
+        match self.phase {
+            Phase::New => "new".to_owned(),
+            Phase::Live => self.guest.phase().unwrap_or_else(|fault| fault.to_string()),
+            Phase::CleaningUp(_) => "cleaning up".to_owned(),
+            Phase::Closed => "closed".to_owned(),
+        }
+    }
+
+    // ------------------------------------------------------------------ inputs
+
+    fn start(&mut self) {
+        match self.guest.start(self.now_ms, &self.spec.request) {
+            Ok(Ok(commands)) => {
+                self.phase = Phase::Live;
+                self.effects.push_back(Effect::Append(journal::start_line(self.now_ms, &self.spec.request)));
+                self.take_commands(commands);
+                self.step_guest();
+            }
+            Ok(Err(refusal)) => self.refuse(&refusal),
+            Err(fault) => self.break_off(&fault),
+        }
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) {
+        self.emit(Record::Result(result::of_refusal(refusal)));
+        self.phase = Phase::Closed;
+        self.effects.push_back(Effect::Close(Closing::Refused));
+    }
+
+    fn take_live(&mut self, input: Input) {
+        match input {
+            Input::Start | Input::Tick => {}
+            Input::Called { call, outcome } => self.on_called(call, outcome),
+            Input::JobSeen(job) => self.events.push(Event::JobObserved(job)),
+            Input::JobGone(mut gone) => {
+                gone.is_ours = self.deleted_jobs.contains(&gone.object.uid);
+                self.events.push(Event::JobGone(gone));
+            }
+            Input::PodSeen(pod) => {
+                self.on_pods(std::slice::from_ref(&pod));
+                self.events.push(Event::PodObserved(pod));
+            }
+            Input::PodGone(gone) => {
+                self.logs.on_pod_gone(self.now_ms, &gone.object.uid);
+                self.events.push(Event::PodGone(gone));
+            }
+            Input::LogOpened { log } => self.logs.on_opened(self.now_ms, log),
+            Input::LogBytes { log, bytes } => self.logs.on_bytes(self.now_ms, log, &bytes),
+            Input::LogClosed { log, end } => self.logs.on_closed(self.now_ms, log, end),
+            Input::Polled { poll, outcome } => self.on_polled(poll, outcome),
+            Input::Cancel(request) => self.events.push(Event::CancelRequested(request)),
+            Input::Stop => self.detach(),
+        }
+        self.drain_logs();
+    }
+
+    /// After the result nothing but answers to the cleanup's own calls, and the wish to exit, is of interest.
+    fn take_cleanup(&mut self, input: Input) {
+        match input {
+            Input::Called { call, outcome } => self.on_called(call, outcome),
+            Input::Stop => {
+                self.phase = Phase::Closed;
+                self.effects.push_back(Effect::Close(Closing::Detached));
+            }
+            Input::Start
+            | Input::Tick
+            | Input::JobSeen(_)
+            | Input::JobGone(_)
+            | Input::PodSeen(_)
+            | Input::PodGone(_)
+            | Input::LogOpened { .. }
+            | Input::LogBytes { .. }
+            | Input::LogClosed { .. }
+            | Input::Polled { .. }
+            | Input::Cancel(_) => {}
+        }
+    }
+
+    fn on_pods(&mut self, pods: &[PodSnapshot]) {
+        for pod in pods {
+            self.logs.on_pod(self.now_ms, pod);
+        }
+    }
+
+    fn on_polled(&mut self, poll: u64, outcome: Result<(u16, String), ApiError>) {
+        match outcome {
+            Ok((status, body)) => {
+                if self.polls.answered(self.now_ms, poll, status, &body) {
+                    self.events.push(Event::HttpAnswered(HttpAnswer { command: poll, status, body }));
+                }
+            }
+            Err(error) => {
+                if let Some(count) = self.polls.failed(self.now_ms, poll) {
+                    self.events.push(Event::HttpFailed(HttpFailure { command: poll, count, error }));
+                }
+            }
+        }
+    }
+
+    fn on_deadlines(&mut self) {
+        for (call, request) in self.calls.due(self.now_ms) {
+            self.effects.push_back(Effect::Call { call, request });
+        }
+        if self.lock.deadline_ms().is_some_and(|at| at <= self.now_ms) {
+            let outcomes = self.lock.on_deadline(self.now_ms);
+            self.take_lock(outcomes);
+        }
+        if self.phase != Phase::Live {
+            return;
+        }
+        for (poll, path) in self.polls.due(self.now_ms) {
+            self.effects.push_back(Effect::Poll { poll, path });
+        }
+        self.logs.on_deadline(self.now_ms);
+        self.drain_logs();
+        let due: Vec<u64> =
+            self.timers.iter().filter(|(_, at)| **at <= self.now_ms).map(|(timer, _)| *timer).collect();
+        for timer in due {
+            self.timers.remove(&timer);
+            self.events.push(Event::TimerFired(timer));
+        }
+    }
+
+    /// SIGTERM: the run goes on without this host, which deletes nothing.
+    fn detach(&mut self) {
+        self.events.push(Event::HostStopping);
+        self.step_guest();
+        if self.phase != Phase::Live {
+            return;
+        }
+        self.effects.push_back(Effect::Sync);
+        let text = "this host stops; the run goes on in the cluster".to_owned();
+        self.emit(Record::Status { level: Level::Info, text });
+        self.phase = Phase::Closed;
+        self.effects.push_back(Effect::Close(Closing::Detached));
+    }
+}

@@ -1,0 +1,340 @@
+//! From the guard to a Job that may run: look for others, try, create, furnish, release, or adopt.
+
+use serde_json::{Value, json};
+
+use super::observe::{describe, is_finished};
+use super::outbox::TimerName;
+use super::region::Region as _;
+use super::regions::{GuardState, JobState};
+use super::{Agent, Job, Machine};
+use crate::bindings::exports::paperclip::agent::types::{
+    AcquireGuard, Action, AnswerOk, ApiError, JobSnapshot, Label, LabelJob, ListJobs, NewConfigMap, NewObject,
+    NewSecret, ObjectRef, SecretEntry,
+};
+use crate::config::WhenBusy;
+use crate::manifest::{self, Plan};
+use crate::orphan::{self, Orphan};
+use crate::outcome::ErrorCode;
+
+impl<A: Agent> Machine<A> {
+    pub(super) fn acquire_guard(&mut self) {
+        self.guard.state.go(GuardState::Asked);
+        let Some(key) = self.facts.guard_key.clone() else {
+            self.guard.state.go(GuardState::Held);
+            return;
+        };
+        let wait_ms = match self.facts.settings.when_busy {
+            WhenBusy::Wait => u64::from(self.facts.settings.queue_timeout_sec) * 1_000,
+            WhenBusy::Fail => 0,
+        };
+        let namespace = self.facts.namespace.clone();
+        self.outbox.push(Action::AcquireGuard(AcquireGuard { key, namespace, wait_ms }));
+    }
+
+    pub(super) fn list_jobs(&mut self) {
+        let Some(plan) = self.plan() else { return };
+        self.job.state.go(JobState::Listing);
+        let list = ListJobs { namespace: plan.namespace, labels: labels(plan.guard_labels) };
+        self.await_answer(Action::ListJobs(list));
+    }
+
+    /// The plan of the current attempt. It was made before and is a pure function, so it can be made again.
+    fn plan(&mut self) -> Option<Plan> {
+        match manifest::plan(&self.request, &self.attempt, &self.agent) {
+            Ok(plan) => Some(plan),
+            Err(refusal) => {
+                self.fail_job(ErrorCode::K8sJobCreateFailed, refusal.to_string());
+                None
+            }
+        }
+    }
+
+    fn await_answer(&mut self, action: Action) {
+        let command = self.outbox.push(action);
+        self.job.awaited.insert(command);
+    }
+
+    fn fail_job(&mut self, code: ErrorCode, message: String) {
+        self.job.state.go(JobState::Failed);
+        self.job.cause = Some((code, message));
+    }
+
+    /// Takes the answer that the Job's pipeline waited for.
+    pub(super) fn on_job_answer(&mut self, now_ms: u64, outcome: Result<AnswerOk, ApiError>) {
+        match self.job.state {
+            JobState::Listing => self.on_listed(now_ms, outcome),
+            JobState::Trying => self.on_tried(outcome),
+            JobState::Creating => self.on_created(outcome),
+            JobState::Furnishing => self.on_furnished(outcome),
+            JobState::Releasing => self.on_released(now_ms, outcome),
+            JobState::Adopting => self.on_adopted(now_ms, outcome),
+            JobState::Absent
+            | JobState::Blocked
+            | JobState::Live
+            | JobState::Leaving
+            | JobState::Failed
+            | JobState::Gone => {}
+        }
+    }
+
+    // ------------------------------------------------------------------ others' Jobs
+
+    fn on_listed(&mut self, now_ms: u64, outcome: Result<AnswerOk, ApiError>) {
+        let jobs = match outcome {
+            Ok(AnswerOk::Jobs(jobs)) => jobs,
+            Ok(_) => Vec::new(),
+            Err(error) => {
+                let text = format!("Concurrency guard unreachable: {}", describe(&error));
+                return self.fail_job(ErrorCode::K8sConcurrencyGuardUnreachable, text);
+            }
+        };
+        let Some(plan) = self.plan() else { return };
+        let mut live: Vec<JobSnapshot> =
+            jobs.into_iter().filter(|job| !job.is_deleting && !is_finished(job)).collect();
+        live.sort_by_key(|job| std::cmp::Reverse(job.created_at_ms));
+        let (own, orphans): (Vec<_>, Vec<_>) =
+            live.into_iter().partition(|job| label(job, "paperclip.io/run-id") == plan.run_label());
+        let mut target = own.into_iter().next();
+        for orphan in orphans {
+            match self.judge_orphan(&plan, &orphan) {
+                Ok(()) => target = target.or(Some(orphan)),
+                Err((code, text)) => self.block(now_ms, orphan.job, code, text),
+            }
+        }
+        match (self.job.blockers.is_empty(), target) {
+            (false, _) => self.on_blocked(now_ms),
+            (true, Some(job)) => self.adopt(&plan, job),
+            (true, None) => self.try_pod(&plan),
+        }
+    }
+
+    /// Whether an orphan may be adopted, else why it is in the way.
+    fn judge_orphan(&self, plan: &Plan, job: &JobSnapshot) -> Result<(), (ErrorCode, String)> {
+        let name = &job.job.name;
+        if !self.facts.settings.reattach_orphaned_jobs {
+            let text = "Concurrent run blocked: orphaned Job(s) still running for this agent (reattach disabled)";
+            return Err((ErrorCode::K8sConcurrentRunBlocked, text.to_owned()));
+        }
+        let labels = job.labels.iter().map(|label| (label.key.clone(), label.value.clone())).collect();
+        match orphan::classify(&labels, plan.task_label(), plan.session_label()) {
+            Orphan::Reattach => Ok(()),
+            Orphan::TaskUnknown => Err((
+                ErrorCode::K8sOrphanTaskUnknown,
+                format!("Concurrent run blocked: orphaned Job {name} has unknown task context"),
+            )),
+            Orphan::TaskMismatch => Err((
+                ErrorCode::K8sConcurrentRunBlocked,
+                format!("Concurrent run blocked: orphaned Job {name} is running a different task"),
+            )),
+            Orphan::SessionMismatch => Err((
+                ErrorCode::K8sOrphanSessionMismatch,
+                format!("Concurrent run blocked: orphaned Job {name} has a mismatched session"),
+            )),
+        }
+    }
+
+    fn block(&mut self, now_ms: u64, job: ObjectRef, code: ErrorCode, text: String) {
+        self.job.blockers.push(job);
+        self.job.cause.get_or_insert((code, text));
+        self.job.live_since_ms.get_or_insert(now_ms);
+    }
+
+    /// Waits for the Jobs in the way to end, if the config says so; they are followed, not asked for again.
+    fn on_blocked(&mut self, now_ms: u64) {
+        let wait_ms = match self.facts.settings.when_busy {
+            WhenBusy::Wait => self.queue_ms(),
+            WhenBusy::Fail => 0,
+        };
+        let since_ms = self.job.live_since_ms.unwrap_or(now_ms);
+        let left_ms = (since_ms + wait_ms).saturating_sub(now_ms);
+        if left_ms == 0 {
+            self.job.state.go(JobState::Failed);
+            return;
+        }
+        self.job.state.go(JobState::Blocked);
+        if let Some((_, text)) = &self.job.cause {
+            self.outbox.info(format!("[paperclip] {text}; waiting for it to end"));
+        }
+        for blocker in self.job.blockers.clone() {
+            self.outbox.push(Action::FollowJob(blocker));
+        }
+        self.outbox.set_timer(TimerName::Queue, left_ms);
+    }
+
+    pub(super) fn queue_ms(&self) -> u64 {
+        u64::from(self.facts.settings.queue_timeout_sec) * 1_000
+    }
+
+    fn adopt(&mut self, plan: &Plan, job: JobSnapshot) {
+        let from = label(&job, "paperclip.io/run-id").unwrap_or("unknown").to_owned();
+        self.outbox.info(format!("[paperclip] Reattached to Job {} of run {from}; its log is read from the beginning", job.job.name));
+        self.job.state.go(JobState::Adopting);
+        self.job.is_adopted = true;
+        self.job.cause = None;
+        self.job.object = Some(job.job.clone());
+        let labels = labels(plan.adopted_labels());
+        self.await_answer(Action::AdoptJob(LabelJob { job: job.job.clone(), labels }));
+        self.job.last = Some(job);
+    }
+
+    fn on_adopted(&mut self, now_ms: u64, outcome: Result<AnswerOk, ApiError>) {
+        let object = self.job.object.clone();
+        match (outcome, object) {
+            (Ok(AnswerOk::Job(Some(_)) | AnswerOk::Done), Some(object)) => {
+                self.outbox.push(Action::FollowJob(object.clone()));
+                // A Job whose host died before it was released is still suspended.
+                if self.job.last.as_ref().is_some_and(|job| job.is_suspended) {
+                    self.outbox.push(Action::UnsuspendJob(object));
+                }
+                self.job.state.go(JobState::Live);
+                self.job.live_since_ms = Some(now_ms);
+            }
+            (Ok(_), _) => {
+                let text = "Pod reattach failed: the Job was gone before it could be adopted".to_owned();
+                self.fail_job(ErrorCode::K8sPodReattachFailed, text);
+            }
+            (Err(error), _) => {
+                let text = format!("Pod reattach failed: {}", describe(&error));
+                self.fail_job(ErrorCode::K8sPodReattachFailed, text);
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------ the own Job
+
+    pub(super) fn try_own_pod(&mut self) {
+        if let Some(plan) = self.plan() {
+            self.try_pod(&plan);
+        }
+    }
+
+    fn try_pod(&mut self, plan: &Plan) {
+        self.job = Job { state: self.job.state, ..Job::default() };
+        self.job.state.go(JobState::Trying);
+        let manifest_json = preflight_pod(&plan.job).to_string();
+        self.await_answer(Action::TryPod(NewObject { manifest_json }));
+    }
+
+    fn on_tried(&mut self, outcome: Result<AnswerOk, ApiError>) {
+        match outcome {
+            Ok(AnswerOk::Warnings(warnings)) => {
+                for warning in warnings {
+                    self.outbox.warn(format!("[paperclip] Kubernetes warns: {warning}"));
+                }
+            }
+            Ok(_) => {}
+            Err(error) if is_missing_right(&error) => {
+                let text = "[paperclip] Warning: no right to create pods (dry run): Pod Security, quotas and service accounts are not checked beforehand";
+                self.outbox.warn(text);
+            }
+            Err(error) => {
+                let text = format!("Failed to create Kubernetes Job: {}", describe(&error));
+                return self.fail_job(ErrorCode::K8sJobCreateFailed, text);
+            }
+        }
+        let Some(plan) = self.plan() else { return };
+        self.job.state.go(JobState::Creating);
+        self.outbox.push(Action::ReportMeta(plan.meta().to_string()));
+        self.await_answer(Action::CreateJob(NewObject { manifest_json: plan.job.to_string() }));
+    }
+
+    fn on_created(&mut self, outcome: Result<AnswerOk, ApiError>) {
+        let object = match outcome {
+            Ok(AnswerOk::Created(object)) => object,
+            Ok(_) => {
+                let text = "Failed to create Kubernetes Job: the answer names no object".to_owned();
+                return self.fail_job(ErrorCode::K8sJobCreateFailed, text);
+            }
+            Err(error) => {
+                let text = format!("Failed to create Kubernetes Job: {}", describe(&error));
+                return self.fail_job(ErrorCode::K8sJobCreateFailed, text);
+            }
+        };
+        let Some(plan) = self.plan() else { return };
+        self.job.state.go(JobState::Furnishing);
+        self.job.object = Some(object.clone());
+        self.outbox.push(Action::FollowJob(object.clone()));
+        let own_labels = labels(plan.object_labels());
+        for secret in plan.secrets {
+            let entries = secret
+                .entries
+                .into_iter()
+                .map(|(key, source)| SecretEntry { key, source: source.into_contract(&plan.prompt) })
+                .collect();
+            self.await_answer(Action::CreateSecret(NewSecret {
+                namespace: secret.namespace,
+                name: secret.name,
+                labels: own_labels.clone(),
+                owner: object.clone(),
+                entries,
+            }));
+        }
+        for map in plan.config_maps {
+            self.await_answer(Action::CreateConfigMap(NewConfigMap {
+                namespace: map.namespace,
+                name: map.name,
+                labels: own_labels.clone(),
+                owner: object.clone(),
+                entries: labels(map.entries),
+            }));
+        }
+    }
+
+    fn on_furnished(&mut self, outcome: Result<AnswerOk, ApiError>) {
+        if let Err(error) = outcome {
+            let text = format!("Failed to create prompt Secret: {}", describe(&error));
+            self.fail_job(ErrorCode::K8sPromptSecretCreateFailed, text);
+        }
+    }
+
+    pub(super) fn release(&mut self) {
+        let Some(object) = self.job.object.clone() else { return };
+        self.job.state.go(JobState::Releasing);
+        self.await_answer(Action::UnsuspendJob(object));
+    }
+
+    fn on_released(&mut self, now_ms: u64, outcome: Result<AnswerOk, ApiError>) {
+        match outcome {
+            Ok(_) => {
+                self.job.state.go(JobState::Live);
+                self.job.live_since_ms = Some(now_ms);
+                if let Some(object) = &self.job.object {
+                    self.outbox.info(format!("[paperclip] Job {} created in {}", object.name, object.namespace));
+                }
+            }
+            Err(error) if error.status == Some(404) => {
+                self.job.gone_via = Some("unsuspend-404".to_owned());
+                self.job.state.go(JobState::Gone);
+            }
+            Err(error) => {
+                let text = format!("Failed to create Kubernetes Job: it could not be started: {}", describe(&error));
+                self.fail_job(ErrorCode::K8sJobCreateFailed, text);
+            }
+        }
+    }
+}
+
+/// The Pod that the Job's template stands for, as a request of its own: a dry run of it meets what a dry run of the Job does not.
+fn preflight_pod(job: &Value) -> Value {
+    let template = &job["spec"]["template"];
+    let mut metadata = template["metadata"].clone();
+    if !metadata.is_object() {
+        metadata = json!({});
+    }
+    metadata["name"] = job["metadata"]["name"].clone();
+    metadata["namespace"] = job["metadata"]["namespace"].clone();
+    json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"] })
+}
+
+/// Whether the host itself may not create pods, as opposed to the pod being refused.
+fn is_missing_right(error: &ApiError) -> bool {
+    error.status == Some(403) && error.message.contains("cannot create resource \"pods\"")
+}
+
+fn labels(pairs: impl IntoIterator<Item = (String, String)>) -> Vec<Label> {
+    pairs.into_iter().map(|(key, value)| Label { key, value }).collect()
+}
+
+fn label<'a>(job: &'a JobSnapshot, key: &str) -> Option<&'a str> {
+    job.labels.iter().find(|label| label.key == key).map(|label| label.value.as_str())
+}

@@ -1,0 +1,177 @@
+//! The one place where regions meet: what is known now → what to do.
+
+use super::outbox::TimerName;
+use super::region::Region as _;
+use super::regions::{GuardState, JobState, LogState, PodState, StopState};
+use super::{Agent, Attempt, Job, Log, Machine, Pod};
+use crate::bindings::exports::paperclip::agent::types::{
+    Action, DeleteCause, DeleteJob, FollowLog, PollHttp,
+};
+
+/// How long a deleted Job may take to go before its run ends without waiting for it, in ms, beyond the pod's own grace.
+pub(super) const STOP_SLACK_MS: u64 = 15_000;
+
+impl<A: Agent> Machine<A> {
+    pub(super) fn decide(&mut self, now_ms: u64) {
+        match self.job.state {
+            JobState::Absent => self.decide_begin(now_ms),
+            JobState::Blocked => self.decide_blocked(now_ms),
+            JobState::Furnishing => self.decide_furnishing(now_ms),
+            JobState::Live => self.decide_live(now_ms),
+            JobState::Leaving | JobState::Gone => self.decide_end(now_ms),
+            JobState::Failed => self.finish_unbegun(now_ms),
+            // An answer is on its way; nothing is decided before it.
+            JobState::Listing
+            | JobState::Trying
+            | JobState::Creating
+            | JobState::Releasing
+            | JobState::Adopting => {}
+        }
+    }
+
+    fn decide_begin(&mut self, now_ms: u64) {
+        if self.stop.state == StopState::Cancelled {
+            return self.finish_cancelled(now_ms);
+        }
+        if self.guard.state == GuardState::Free {
+            self.acquire_guard();
+        }
+        match self.guard.state {
+            GuardState::Held if self.attempt.number > 1 => self.try_own_pod(),
+            GuardState::Held => self.list_jobs(),
+            GuardState::Refused | GuardState::Lost => self.finish_unbegun(now_ms),
+            GuardState::Free | GuardState::Asked => {}
+        }
+    }
+
+    fn decide_blocked(&mut self, now_ms: u64) {
+        if self.stop.state == StopState::Cancelled {
+            self.finish_cancelled(now_ms);
+        } else if self.job.blockers.is_empty() {
+            self.outbox.cancel_timer(TimerName::Queue);
+            self.list_jobs();
+        } else if self.job.live_since_ms.is_some_and(|since| since + self.queue_ms() <= now_ms) {
+            self.job.state.go(JobState::Failed);
+            self.finish_unbegun(now_ms);
+        }
+    }
+
+    fn decide_furnishing(&mut self, now_ms: u64) {
+        if self.stop.state == StopState::Cancelled {
+            self.finish_cancelled(now_ms);
+        } else if self.guard.state == GuardState::Lost {
+            self.finish_unbegun(now_ms);
+        } else if self.job.awaited.is_empty() {
+            self.release();
+        }
+    }
+
+    fn decide_live(&mut self, now_ms: u64) {
+        self.poll_for_cancel();
+        self.follow_log(now_ms);
+        self.set_run_clock(now_ms);
+        match self.stop.state {
+            StopState::Unasked => self.decide_waiting(now_ms),
+            StopState::Cancelled => self.stop_job(now_ms, DeleteCause::Cancelled),
+            StopState::TimedOut => self.stop_job(now_ms, DeleteCause::TimedOut),
+        }
+        if !self.is_finished {
+            self.decide_end(now_ms);
+        }
+    }
+
+    /// Paperclip flips a run's status when somebody cancels it there: that is asked for while the Job lives.
+    fn poll_for_cancel(&mut self) {
+        if self.poll.is_none() && self.facts.may_poll {
+            let path = format!("/api/heartbeat-runs/{}", path_segment(&self.request.run_id));
+            self.poll = Some(self.outbox.push(Action::PollHttp(PollHttp { path })));
+        }
+    }
+
+    fn follow_log(&mut self, now_ms: u64) {
+        let has_started = self.pod.agent_started_ms.is_some();
+        let (LogState::Closed, true, Some(pod)) = (self.log.state, has_started, &self.pod.last) else { return };
+        let name = self.agent.container_name();
+        let agent = pod.containers.iter().find(|container| container.name == name);
+        let follow = FollowLog {
+            pod: pod.pod.clone(),
+            container: name.to_owned(),
+            restart_count: agent.map_or(0, |agent| agent.restart_count),
+        };
+        self.log.state.go(LogState::Following);
+        self.log.heard_at_ms = now_ms;
+        self.log.command = Some(self.outbox.push(Action::FollowLog(follow)));
+        let place = pod.node.as_deref().map_or(String::new(), |node| format!(" on node {node}"));
+        self.outbox.info(format!("[paperclip] Agent started in pod {}{place}", pod.pod.name));
+        self.outbox.cancel_timer(TimerName::Stall);
+    }
+
+    /// The run's clock starts when the container runs: waiting for an image is not working.
+    fn set_run_clock(&mut self, now_ms: u64) {
+        if let (Some(due_ms), LogState::Following, PodState::Started) =
+            (self.run_due_ms(), self.log.state, self.pod.state)
+            && self.stop.state == StopState::Unasked
+            && !self.pod.is_clock_set
+        {
+            self.pod.is_clock_set = true;
+            self.outbox.set_timer(TimerName::Run, due_ms.saturating_sub(now_ms));
+        }
+    }
+
+    fn run_due_ms(&self) -> Option<u64> {
+        let timeout_ms = u64::from(self.facts.settings.timeout_sec?) * 1_000;
+        Some(self.pod.agent_started_ms? + timeout_ms)
+    }
+
+    pub(super) fn is_run_over(&self, now_ms: u64) -> bool {
+        self.run_due_ms().is_some_and(|due_ms| due_ms <= now_ms)
+    }
+
+    /// Deletes the Job while its log is still followed: the pod gets SIGTERM and its grace, the output is drained.
+    fn stop_job(&mut self, now_ms: u64, cause: DeleteCause) {
+        let Some(job) = self.job.object.clone() else { return };
+        if !self.job.is_deletion_asked {
+            self.job.is_deletion_asked = true;
+            self.outbox.info(match cause {
+                DeleteCause::Cancelled => format!("[paperclip] Run cancelled — deleting Job {}", job.name),
+                DeleteCause::TimedOut => format!("[paperclip] Run timed out — deleting Job {}", job.name),
+                DeleteCause::AttemptEnded => format!("[paperclip] Deleting Job {}", job.name),
+            });
+            self.outbox.push(Action::DeleteJob(DeleteJob { job, cause }));
+            let grace_ms = u64::from(self.facts.settings.cancel_grace_sec) * 1_000;
+            self.outbox.set_timer(TimerName::Stop, grace_ms + STOP_SLACK_MS);
+        }
+        if self.is_stop_overdue(now_ms) {
+            self.finish_judged(now_ms);
+        }
+    }
+
+    fn is_stop_overdue(&self, now_ms: u64) -> bool {
+        let grace_ms = u64::from(self.facts.settings.cancel_grace_sec) * 1_000;
+        now_ms >= self.stop.since_ms + grace_ms + STOP_SLACK_MS
+    }
+
+    /// Begins the same run once more, with a fresh session, now that the pod of the first attempt is gone.
+    pub(super) fn begin_second_attempt(&mut self, now_ms: u64) {
+        self.attempt = Attempt::WITH_FRESH_SESSION;
+        self.job = Job::default();
+        self.pod = Pod::default();
+        self.log = Log::default();
+        self.stream = A::Stream::default();
+        self.decide_begin(now_ms);
+    }
+}
+
+/// A path segment, percent-encoded where it holds anything but the unreserved characters of RFC 3986.
+fn path_segment(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut segment = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            segment.push(char::from(byte));
+        } else {
+            let _ = write!(segment, "%{byte:02X}");
+        }
+    }
+    segment
+}

@@ -1,0 +1,117 @@
+//! What the regions know → the evidence that an agent type judges.
+
+use super::regions::{JobState, PodState, StopState};
+use super::{Agent, Machine};
+use crate::bindings::exports::paperclip::agent::types::{Condition, JobSnapshot, PodPhase, PodSnapshot};
+use crate::manifest::termination;
+use crate::outcome::{
+    DeletionTrace, Evidence, InfraCause, JobCondition, JobOutcome, PodEnd, Termination,
+};
+
+impl<A: Agent> Machine<A> {
+    pub(super) fn evidence(&self, now_ms: u64) -> Evidence {
+        let container = self.terminated().map(|ended| Termination {
+            exit_code: Some(ended.exit_code),
+            reason: ended.reason.clone(),
+            message: ended.message.as_deref().and_then(|text| {
+                let (message, _) = termination::split(text);
+                (!message.trim().is_empty()).then(|| message.to_owned())
+            }),
+            signal: ended.signal,
+        });
+        Evidence {
+            is_cancelled: self.stop.state == StopState::Cancelled,
+            is_timed_out: self.stop.state == StopState::TimedOut,
+            job: self.job_outcome(),
+            container,
+            pod: self.pod_end(),
+            deletion: self.deletion_trace(now_ms),
+            at_ms: i64::try_from(now_ms).ok(),
+            run: self.agent.run_facts(&self.request, &self.facts.settings, &self.attempt),
+        }
+    }
+
+    fn job_outcome(&self) -> JobOutcome {
+        if let Some(outcome) = self.job.last.as_ref().and_then(told_outcome) {
+            return outcome;
+        }
+        if self.job.state == JobState::Gone && self.job.gone_via.is_some() {
+            JobOutcome::Gone
+        } else {
+            JobOutcome::Unknown
+        }
+    }
+
+    fn pod_end(&self) -> PodEnd {
+        let pod = self.pod.last.as_ref();
+        let is_missing = self.pod.is_missing || self.pod.state == PodState::Gone;
+        PodEnd {
+            phase: pod.map(|pod| phase_name(pod.phase).to_owned()),
+            is_missing,
+            was_looked_up: is_missing || pod.is_some(),
+            cause: pod.and_then(|pod| self.infra_cause(pod)),
+            cause_message: pod.and_then(|pod| pod.message.clone()),
+        }
+    }
+
+    /// What the cluster did to the pod: its own reason first, then its disruption, then who deleted it.
+    fn infra_cause(&self, pod: &PodSnapshot) -> Option<InfraCause> {
+        let own = pod.reason.as_deref().and_then(InfraCause::from_reason);
+        let disrupted = pod
+            .conditions
+            .iter()
+            .find(|condition| condition.is_true && condition.kind == "DisruptionTarget")
+            .and_then(|condition| condition.reason.as_deref())
+            .and_then(InfraCause::from_reason);
+        let is_by_job = self.job.last.as_ref().and_then(told_outcome) == Some(JobOutcome::DeadlineExceeded);
+        let deleted = pod.is_deleting && !self.job.is_deletion_asked;
+        own.or(disrupted)
+            .or(is_by_job.then_some(InfraCause::Deadline))
+            .or(deleted.then_some(InfraCause::Deleted))
+    }
+
+    fn deletion_trace(&self, now_ms: u64) -> DeletionTrace {
+        let conditions = self.job.last.as_ref().map(|job| job.conditions.as_slice()).unwrap_or_default();
+        DeletionTrace {
+            detected_via: self.job.gone_via.clone(),
+            job: self.job.object.as_ref().map(|job| job.name.clone()),
+            namespace: self.job.object.as_ref().map(|job| job.namespace.clone()),
+            pod_running_sec: self.pod.agent_started_ms.map(|started| now_ms.saturating_sub(started) / 1_000),
+            job_observations: Some(self.job.observations),
+            last_job_conditions: conditions.iter().map(told_condition).collect(),
+        }
+    }
+}
+
+/// How the Job's conditions say that it ended.
+fn told_outcome(job: &JobSnapshot) -> Option<JobOutcome> {
+    let failed = job
+        .conditions
+        .iter()
+        .find(|condition| condition.is_true && matches!(&*condition.kind, "Failed" | "FailureTarget"));
+    if let Some(failed) = failed {
+        let is_deadline = failed.reason.as_deref() == Some("DeadlineExceeded");
+        return Some(if is_deadline { JobOutcome::DeadlineExceeded } else { JobOutcome::Failed });
+    }
+    let is_complete =
+        job.conditions.iter().any(|c| c.is_true && matches!(&*c.kind, "Complete" | "SuccessCriteriaMet"));
+    is_complete.then_some(JobOutcome::Complete)
+}
+
+fn told_condition(condition: &Condition) -> JobCondition {
+    JobCondition {
+        kind: condition.kind.clone(),
+        status: if condition.is_true { "True" } else { "False" }.to_owned(),
+        reason: condition.reason.clone(),
+    }
+}
+
+fn phase_name(phase: PodPhase) -> &'static str {
+    match phase {
+        PodPhase::Pending => "Pending",
+        PodPhase::Running => "Running",
+        PodPhase::Succeeded => "Succeeded",
+        PodPhase::Failed => "Failed",
+        PodPhase::Unknown => "Unknown",
+    }
+}

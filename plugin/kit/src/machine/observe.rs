@@ -1,0 +1,271 @@
+//! Events → regions. Nothing is decided here.
+
+use super::outbox::{TimerName, is_same};
+use super::region::Region as _;
+use super::regions::{GuardState, JobState, LogState, PodState, StopState};
+use super::{Agent, Machine, Verification};
+use crate::bindings::exports::paperclip::agent::types::{
+    AnswerOk, ApiError, ContainerState, ContainerStatus, Event, Gone, GuardBusy, HttpAnswer, JobSnapshot,
+    LogLine, LogLines, PodPhase, PodSnapshot,
+};
+use crate::outcome::ErrorCode;
+
+impl<A: Agent> Machine<A> {
+    pub(super) fn observe(&mut self, now_ms: u64, event: Event) {
+        match event {
+            Event::GuardAcquired => self.guard.state.go(GuardState::Held),
+            Event::GuardBusy(busy) => self.on_guard_busy(&busy),
+            Event::GuardUnreachable(error) => self.on_guard_unreachable(&error),
+            Event::GuardLost => self.guard.state.go(GuardState::Lost),
+            Event::Answered(answer) => self.on_answer(now_ms, answer.command, answer.outcome),
+            Event::JobObserved(job) => self.on_job(job),
+            Event::JobGone(gone) => self.on_job_gone(gone),
+            Event::PodObserved(pod) => self.on_pod(now_ms, pod),
+            Event::PodGone(gone) => self.on_pod_gone(&gone),
+            Event::LogLines(lines) => self.on_lines(now_ms, lines),
+            Event::LogInterrupted(_) | Event::LogResumed(_) | Event::LogGap(_) => {
+                self.log.heard_at_ms = now_ms;
+            }
+            Event::LogEnded(ended) => {
+                if Some(ended.command) == self.log.command {
+                    self.log.state.go(LogState::Ended);
+                }
+            }
+            Event::TimerFired(timer) => self.on_timer(now_ms, timer),
+            Event::HttpAnswered(answer) => self.on_http(now_ms, &answer),
+            Event::CancelRequested(cancel) => self.cancel(now_ms, cancel.reason),
+            // What these say is told by the state of the cluster, too; nothing is to be done for them.
+            Event::HttpFailed(_) | Event::HostStopping | Event::HostResumed(_) | Event::Other(_) => {}
+        }
+    }
+
+    fn on_guard_busy(&mut self, busy: &GuardBusy) {
+        let holder = busy.holder.as_deref().unwrap_or("unknown");
+        if busy.is_final {
+            self.guard.state.go(GuardState::Refused);
+            let text = format!("Concurrent run blocked: run {holder} is still running for this agent");
+            self.guard.cause = Some((ErrorCode::K8sConcurrentRunBlocked, text));
+        } else {
+            let place = busy.position;
+            self.outbox.info(format!("[paperclip] Waiting for run {holder} of this agent to end (place {place} in line)"));
+        }
+    }
+
+    fn on_guard_unreachable(&mut self, error: &ApiError) {
+        self.guard.state.go(GuardState::Refused);
+        let text = format!("Concurrency guard unreachable: {}", describe(error));
+        self.guard.cause = Some((ErrorCode::K8sConcurrencyGuardUnreachable, text));
+    }
+
+    fn on_answer(&mut self, now_ms: u64, command: u64, outcome: Result<AnswerOk, ApiError>) {
+        if Some(command) == self.pod.events_query {
+            if let Ok(AnswerOk::Events(events)) = outcome {
+                self.tell_events(&events);
+            }
+            return;
+        }
+        if self.on_verified(now_ms, command, &outcome) {
+            return;
+        }
+        if self.job.awaited.remove(&command) {
+            self.on_job_answer(now_ms, outcome);
+        }
+    }
+
+    /// Takes the answers to the look-ups of [`Verification::Asked`].
+    fn on_verified(&mut self, now_ms: u64, command: u64, outcome: &Result<AnswerOk, ApiError>) -> bool {
+        let Verification::Asked { job, pods, mut is_job_answered, mut is_pods_answered } =
+            self.job.verification
+        else {
+            return false;
+        };
+        if command == job {
+            is_job_answered = true;
+            match outcome {
+                Ok(AnswerOk::Job(Some(seen))) if self.is_own(seen) => self.on_job(seen.clone()),
+                Ok(AnswerOk::Job(_)) => self.note_job_gone("grace-period-verify-404"),
+                Ok(_) | Err(_) => {}
+            }
+        } else if command == pods {
+            is_pods_answered = true;
+            if let Ok(AnswerOk::Pods(found)) = outcome {
+                match found.first() {
+                    Some(pod) => self.on_pod(now_ms, pod.clone()),
+                    None => self.pod.is_missing = true,
+                }
+            }
+        } else {
+            return false;
+        }
+        self.job.verification = if is_job_answered && is_pods_answered {
+            Verification::Done
+        } else {
+            Verification::Asked { job, pods, is_job_answered, is_pods_answered }
+        };
+        true
+    }
+
+    fn is_own(&self, seen: &JobSnapshot) -> bool {
+        self.job.object.as_ref().is_some_and(|own| is_same(own, &seen.job))
+    }
+
+    fn on_job(&mut self, seen: JobSnapshot) {
+        if self.is_own(&seen) {
+            self.job.observations = self.job.observations.saturating_add(1);
+            self.job.last = Some(seen);
+        } else if seen.is_deleting || is_finished(&seen) {
+            self.job.blockers.retain(|blocker| !is_same(blocker, &seen.job));
+        }
+    }
+
+    fn on_job_gone(&mut self, gone: Gone) {
+        if self.job.object.as_ref().is_some_and(|own| is_same(own, &gone.object)) {
+            if !gone.is_ours {
+                self.note_job_gone(&gone.detected_via);
+            }
+            self.job_is_gone();
+        } else {
+            self.job.blockers.retain(|blocker| !is_same(blocker, &gone.object));
+        }
+    }
+
+    fn note_job_gone(&mut self, via: &str) {
+        if !self.job.is_deletion_asked && self.job.gone_via.is_none() {
+            self.job.gone_via = Some(via.to_owned());
+        }
+        self.job_is_gone();
+    }
+
+    fn job_is_gone(&mut self) {
+        match self.job.state {
+            JobState::Furnishing
+            | JobState::Releasing
+            | JobState::Adopting
+            | JobState::Live
+            | JobState::Leaving => self.job.state.go(JobState::Gone),
+            JobState::Absent
+            | JobState::Listing
+            | JobState::Blocked
+            | JobState::Trying
+            | JobState::Creating
+            | JobState::Failed
+            | JobState::Gone => {}
+        }
+    }
+
+    fn on_pod(&mut self, now_ms: u64, pod: PodSnapshot) {
+        let is_own = self.job.object.as_ref().is_some_and(|job| job.uid == pod.job_uid);
+        let is_other = self.pod.last.as_ref().is_some_and(|known| known.pod.uid != pod.pod.uid);
+        // A second pod of the Job is not this attempt's agent once the first one has started.
+        if !is_own || (is_other && self.pod.state >= PodState::Started) {
+            return;
+        }
+        let agent = pod.containers.iter().find(|container| container.name == self.agent.container_name());
+        let state = pod_state(&pod, agent);
+        if let Some(started) = agent.and_then(started_at) {
+            self.pod.agent_started_ms.get_or_insert(started.unwrap_or(now_ms));
+        }
+        if self.pod.state != PodState::Gone && state >= self.pod.state {
+            self.pod.state.go(state);
+        }
+        self.pod.last = Some(pod);
+    }
+
+    fn on_pod_gone(&mut self, gone: &Gone) {
+        if self.pod.last.as_ref().is_some_and(|known| is_same(&known.pod, &gone.object)) {
+            self.pod.state.go(PodState::Gone);
+        }
+    }
+
+    fn on_lines(&mut self, now_ms: u64, lines: LogLines) {
+        if Some(lines.command) != self.log.command {
+            return;
+        }
+        self.log.heard_at_ms = now_ms;
+        for line in &lines.lines {
+            match line {
+                LogLine::Whole(text) => self.agent.read_line(&mut self.stream, text),
+                LogLine::Cut(cut) => {
+                    self.agent.read_cut_line(&mut self.stream, &cut.head, &cut.tail, cut.line_bytes);
+                }
+            }
+        }
+    }
+
+    fn on_timer(&mut self, now_ms: u64, timer: u64) {
+        match TimerName::from_number(timer) {
+            Some(TimerName::Run) if self.stop.state == StopState::Unasked && self.is_run_over(now_ms) => {
+                self.stop.state.go(StopState::TimedOut);
+                self.stop.since_ms = now_ms;
+            }
+            // The others are looked at by their due time: a timer is only a reason to look.
+            Some(
+                TimerName::Run | TimerName::Queue | TimerName::Stall | TimerName::Settle | TimerName::Stop,
+            )
+            | None => {}
+        }
+    }
+
+    /// Paperclip's answer about its run: only `cancelled` and `cancelling` cancel it.
+    fn on_http(&mut self, now_ms: u64, answer: &HttpAnswer) {
+        if answer.status != 200 {
+            return;
+        }
+        #[derive(serde::Deserialize)]
+        struct HeartbeatRun {
+            status: Option<String>,
+        }
+        let status = serde_json::from_str::<HeartbeatRun>(&answer.body).ok().and_then(|run| run.status);
+        if let Some("cancelled" | "cancelling") = status.as_deref() {
+            self.cancel(now_ms, None);
+        }
+    }
+
+    fn cancel(&mut self, now_ms: u64, reason: Option<String>) {
+        if self.stop.state == StopState::Cancelled {
+            return;
+        }
+        self.stop.state.go(StopState::Cancelled);
+        self.stop.reason = reason;
+        self.stop.since_ms = now_ms;
+    }
+}
+
+/// Whether a Job has come to its end.
+pub(super) fn is_finished(job: &JobSnapshot) -> bool {
+    job.conditions.iter().any(|condition| condition.is_true && matches!(&*condition.kind, "Complete" | "Failed"))
+}
+
+fn pod_state(pod: &PodSnapshot, agent: Option<&ContainerStatus>) -> PodState {
+    match (agent.map(|agent| &agent.state), pod.phase) {
+        (Some(ContainerState::Terminated(_)), _) => PodState::Ended,
+        (Some(ContainerState::Running(_)), _) => PodState::Started,
+        (Some(ContainerState::Waiting(_) | ContainerState::Unknown) | None, PodPhase::Succeeded) => {
+            PodState::Ended
+        }
+        (Some(ContainerState::Waiting(_) | ContainerState::Unknown) | None, PodPhase::Failed) => {
+            PodState::Ended
+        }
+        (
+            Some(ContainerState::Waiting(_) | ContainerState::Unknown) | None,
+            PodPhase::Pending | PodPhase::Running | PodPhase::Unknown,
+        ) => PodState::Waiting,
+    }
+}
+
+/// Whether the container has started, and when as far as its status tells.
+fn started_at(agent: &ContainerStatus) -> Option<Option<u64>> {
+    match &agent.state {
+        ContainerState::Running(at_ms) => Some(*at_ms),
+        ContainerState::Terminated(ended) => Some(ended.started_at_ms),
+        ContainerState::Waiting(_) | ContainerState::Unknown => None,
+    }
+}
+
+/// An error of the API, for a message.
+pub(super) fn describe(error: &ApiError) -> String {
+    match error.status {
+        Some(status) => format!("{} (HTTP {status})", error.message),
+        None => error.message.clone(),
+    }
+}

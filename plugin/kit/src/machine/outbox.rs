@@ -1,0 +1,77 @@
+//! Commands on their way to the host, and their ids.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bindings::exports::paperclip::agent::types::{
+    Action, Command, ObjectRef, Status, StatusLevel, Timer,
+};
+
+/// Commands of the current step. Ids go on rising over the whole run.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Outbox {
+    last_id: u64,
+    #[serde(skip)]
+    commands: Vec<Command>,
+}
+
+impl Outbox {
+    /// Adds a command and tells its id.
+    pub(crate) fn push(&mut self, action: Action) -> u64 {
+        self.last_id += 1;
+        self.commands.push(Command { id: self.last_id, action });
+        self.last_id
+    }
+
+    pub(crate) fn info(&mut self, text: impl Into<String>) {
+        self.status(StatusLevel::Info, text.into());
+    }
+
+    pub(crate) fn warn(&mut self, text: impl Into<String>) {
+        self.status(StatusLevel::Warning, text.into());
+    }
+
+    fn status(&mut self, level: StatusLevel, text: String) {
+        self.push(Action::EmitStatus(Status { level, text }));
+    }
+
+    pub(crate) fn set_timer(&mut self, timer: TimerName, after_ms: u64) {
+        self.push(Action::SetTimer(Timer { timer: timer as u64, after_ms }));
+    }
+
+    pub(crate) fn cancel_timer(&mut self, timer: TimerName) {
+        self.push(Action::CancelTimer(timer as u64));
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<Command> {
+        std::mem::take(&mut self.commands)
+    }
+}
+
+/// The timers of a run; the number is what crosses to the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum TimerName {
+    /// Another run's Job is in the way for too long.
+    Queue = 1,
+    /// The pod does not start.
+    Stall = 2,
+    /// The run's own clock.
+    Run = 3,
+    /// The agent has ended, and no sign comes of the rest.
+    Settle = 4,
+    /// A stop was asked for, and the agent does not end.
+    Stop = 5,
+}
+
+impl TimerName {
+    pub(crate) fn from_number(number: u64) -> Option<TimerName> {
+        [TimerName::Queue, TimerName::Stall, TimerName::Run, TimerName::Settle, TimerName::Stop]
+            .into_iter()
+            .find(|timer| *timer as u64 == number)
+    }
+}
+
+/// Whether both name the same object of the cluster.
+pub(crate) fn is_same(a: &ObjectRef, b: &ObjectRef) -> bool {
+    a.uid == b.uid && a.name == b.name && a.namespace == b.namespace
+}

@@ -1,0 +1,87 @@
+//! Waiting for the pod to start: the cause is shown while it lasts, and ends the run once its grace is over.
+
+use super::outbox::TimerName;
+use super::regions::PodState;
+use super::stall::{self, Stall, StallKind};
+use super::{Agent, Machine};
+use crate::bindings::exports::paperclip::agent::types::{Action, ClusterEvent};
+use crate::outcome::ErrorCode;
+
+/// How long a pod may say nothing before Kubernetes' own events are asked for, in ms.
+const EVENTS_AFTER_MS: u64 = 20_000;
+/// How many events are shown.
+const EVENTS_SHOWN: usize = 3;
+
+impl<A: Agent> Machine<A> {
+    pub(super) fn decide_waiting(&mut self, now_ms: u64) {
+        match self.pod.state {
+            PodState::Absent | PodState::Waiting => {}
+            PodState::Started | PodState::Ended | PodState::Gone => return,
+        }
+        let stall = self.current_stall();
+        let grace_ms = stall::grace_ms(stall.kind, &self.facts.settings);
+        let known = self.pod.stall.take();
+        let is_new = known.as_ref().is_none_or(|(known, _)| known.kind != stall.kind);
+        let is_reworded = known.as_ref().is_none_or(|(known, _)| known.detail != stall.detail);
+        let since_ms = known.filter(|_| !is_new).map_or(now_ms, |(_, since_ms)| since_ms);
+        let age_ms = now_ms - since_ms;
+        if age_ms >= grace_ms {
+            return self.finish_unscheduled(now_ms, &stall, age_ms);
+        }
+        if is_reworded && stall.kind != StallKind::Starting && stall.kind != StallKind::NoPod {
+            let text = format!(
+                "[paperclip] Waiting: {} (for {} s, at most {} s)",
+                stall.detail,
+                age_ms / 1_000,
+                grace_ms / 1_000
+            );
+            self.outbox.warn(text);
+        }
+        let is_silent = matches!(stall.kind, StallKind::Starting | StallKind::NoPod);
+        if is_new {
+            self.pod.events_query = None;
+            let first_ms = if is_silent { EVENTS_AFTER_MS.min(grace_ms) } else { grace_ms };
+            self.outbox.set_timer(TimerName::Stall, first_ms);
+        } else if is_silent && age_ms >= EVENTS_AFTER_MS && self.pod.events_query.is_none() {
+            if let Some(job) = self.job.object.clone() {
+                self.pod.events_query = Some(self.outbox.push(Action::ListEvents(job)));
+            }
+            self.outbox.set_timer(TimerName::Stall, grace_ms - age_ms);
+        }
+        self.pod.stall = Some((stall, since_ms));
+    }
+
+    fn current_stall(&self) -> Stall {
+        if let Some(pod) = &self.pod.last {
+            return stall::of_pod(pod);
+        }
+        let job = self.job.object.as_ref().map_or("", |job| job.name.as_str());
+        if self.job.last.as_ref().is_some_and(|job| job.is_suspended) && self.job.observations > 1 {
+            let detail = format!("Job {job} is suspended: it is queued");
+            return Stall { kind: StallKind::Queued, detail };
+        }
+        Stall { kind: StallKind::NoPod, detail: format!("Job {job} has no pod yet") }
+    }
+
+    /// Shows what Kubernetes wrote about a stall.
+    pub(super) fn tell_events(&mut self, events: &[ClusterEvent]) {
+        let warnings = events.iter().filter(|event| event.is_warning);
+        for event in warnings.take(EVENTS_SHOWN) {
+            let text = format!("[paperclip] Waiting: {}: {} ({})", event.about, event.message, event.reason);
+            if let Some((stall, _)) = &mut self.pod.stall
+                && !stall.detail.contains(&event.message)
+            {
+                stall.detail = format!("{}: {}", stall.detail, event.message);
+            }
+            self.outbox.warn(text);
+        }
+    }
+
+    fn finish_unscheduled(&mut self, now_ms: u64, stall: &Stall, age_ms: u64) {
+        let mut text = format!("Pod scheduling failed: {}", stall.detail);
+        if age_ms > 0 {
+            text.push_str(&format!(" (waited {} s)", age_ms / 1_000));
+        }
+        self.finish_failed(now_ms, ErrorCode::K8sPodScheduleFailed, text);
+    }
+}

@@ -1,0 +1,177 @@
+//! The exports of a plugin, for any agent type.
+//!
+//! A plugin crate implements [`AgentPlugin`] and exports `Plugin<It>`:
+//! ```ignore
+//! type Exported = paperclip_kit::Plugin<Claude>;
+//! paperclip_kit::export_plugin!(Exported with_types_in paperclip_kit::bindings);
+//! ```
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+
+use serde_json::{Map, Value};
+
+use crate::bindings::exports::paperclip::agent::{runs, tools, types};
+use crate::machine::{Agent, Machine};
+use crate::manifest;
+use crate::refusal::{CONFIG_INVALID, Refusal};
+use crate::request::{self, Attempt, Request};
+use crate::{check, skills};
+
+/// An agent type with all that Paperclip asks an adapter for.
+pub trait AgentPlugin: Agent {
+    /// Who the plugin is.
+    fn describe() -> types::Descriptor;
+
+    /// Judges a finished run's evidence document.
+    ///
+    /// # Errors
+    /// What is wrong with the document.
+    fn classify(at_ms: u64, evidence_json: &str) -> Result<String, String>;
+
+    /// Paperclip's transcript entries of a line, a JSON array.
+    fn transcript(line: &str, at: &str) -> String;
+
+    /// A session from what Paperclip stored.
+    fn decode_session(stored_json: &str) -> Option<String>;
+
+    /// What Paperclip is to store for a session.
+    fn encode_session(session_json: &str) -> Option<String>;
+}
+
+/// The component's exports for an agent type.
+#[derive(Debug)]
+pub struct Plugin<A>(PhantomData<A>);
+
+/// A run, as the component model's resource.
+#[derive(Debug)]
+pub struct Run<A: AgentPlugin>(RefCell<Machine<A>>);
+
+impl<A: AgentPlugin + 'static> runs::Guest for Plugin<A> {
+    type Run = Run<A>;
+}
+
+impl<A: AgentPlugin + 'static> runs::GuestRun for Run<A> {
+    fn start(
+        at_ms: u64,
+        request: types::Request,
+    ) -> Result<(runs::Run, Vec<types::Command>), types::Refusal> {
+        let (machine, commands) = take_request(request)
+            .and_then(|request| Machine::<A>::start(at_ms, request))
+            .map_err(told_refusal)?;
+        Ok((runs::Run::new(Run(RefCell::new(machine))), commands))
+    }
+
+    fn step(&self, at_ms: u64, events: Vec<types::Event>) -> Vec<types::Command> {
+        self.0.borrow_mut().step(at_ms, events)
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        serde_json::to_vec(&*self.0.borrow()).expect("a run is plain data with text keys")
+    }
+
+    fn restore(snapshot: Vec<u8>) -> Result<runs::Run, types::Refusal> {
+        match serde_json::from_slice(&snapshot) {
+            Ok(machine) => Ok(runs::Run::new(Run::<A>(RefCell::new(machine)))),
+            Err(error) => Err(types::Refusal {
+                code: "snapshot_unreadable".to_owned(),
+                field: None,
+                message: format!("the snapshot is not one of this version of the plugin: {error}"),
+            }),
+        }
+    }
+
+    fn phase(&self) -> String {
+        self.0.borrow().phase()
+    }
+}
+
+impl<A: AgentPlugin + 'static> tools::Guest for Plugin<A> {
+    fn describe() -> types::Descriptor {
+        A::describe()
+    }
+
+    fn manifest(request: types::Request) -> Result<String, types::Refusal> {
+        take_request(request)
+            .and_then(|request| manifest::plan(&request, &Attempt::FIRST, &A::default()))
+            .map(|plan| plan.to_json().to_string())
+            .map_err(told_refusal)
+    }
+
+    fn classify(at_ms: u64, evidence_json: String) -> Result<String, String> {
+        A::classify(at_ms, &evidence_json)
+    }
+
+    fn transcript(lines: Vec<String>, at: String) -> Vec<String> {
+        lines.iter().map(|line| A::transcript(line, &at)).collect()
+    }
+
+    fn decode_session(stored_json: String) -> Option<String> {
+        A::decode_session(&stored_json)
+    }
+
+    fn encode_session(session_json: String) -> Option<String> {
+        A::encode_session(&session_json)
+    }
+
+    fn skills(input_json: String) -> Result<String, String> {
+        skills::snapshot(&input_json)
+    }
+
+    fn plan_check(input_json: String) -> Result<String, String> {
+        check::plan_document(&input_json)
+    }
+
+    fn judge_check(answers_json: String) -> Result<String, String> {
+        check::report_document(&answers_json)
+    }
+}
+
+/// The request as it crossed the contract → as the kit works with it.
+fn take_request(request: types::Request) -> Result<Request, Refusal> {
+    let runtime = serde_json::from_str(&request.runtime_json)
+        .map_err(|error| Refusal::new("runtime", format!("is not as expected: {error}")))?;
+    let self_pod = match &request.self_pod_json {
+        Some(json) => Some(object("own pod", json)?),
+        None => None,
+    };
+    Ok(Request {
+        run_id: request.run_id,
+        agent: request::Agent {
+            id: request.agent.id,
+            company_id: request.agent.company_id,
+            name: request.agent.name,
+            adapter_type: request.agent.adapter_type,
+        },
+        runtime,
+        config: object("config", &request.config_json)?,
+        config_env: request
+            .config_env
+            .into_iter()
+            .map(|entry| request::EnvName { name: entry.name, value: entry.value })
+            .collect(),
+        context: object("context", &request.context_json)?,
+        has_auth_token: request.has_auth_token,
+        self_pod: self_pod.map(Value::Object),
+        files: request
+            .files
+            .into_iter()
+            .map(|file| request::File { path: file.path, content: file.content })
+            .collect(),
+        host: request::HostFacts {
+            default_namespace: request.host.default_namespace,
+            api_url: request.host.paperclip_api_url,
+            denied_env: request.host.denied_env,
+            clusters: request.host.clusters,
+        },
+    })
+}
+
+fn object(field: &str, json: &str) -> Result<Map<String, Value>, Refusal> {
+    serde_json::from_str(json).map_err(|error| Refusal::new(field, format!("is not an object: {error}")))
+}
+
+fn told_refusal(refusal: Refusal) -> types::Refusal {
+    let code = if refusal.code.is_empty() { CONFIG_INVALID.to_owned() } else { refusal.code };
+    types::Refusal { code, field: Some(refusal.field), message: refusal.message }
+}
