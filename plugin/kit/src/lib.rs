@@ -1,1 +1,17 @@
-//! See Cargo.toml.
+//! What agent types share: the run state machine, the Job's manifest, config, prompt, outcomes, and the exports of a plugin.
+//!
+//! Everything here is pure: no clock, no I/O, no randomness, and nothing that grows with an agent's output. It compiles natively for
+//! its tests, and into each plugin's component.
+
+pub mod bindings;
+pub mod check;
+pub mod config;
+pub mod javascript;
+pub mod kubernetes;
+pub mod machine;
+pub mod manifest;
+pub mod orphan;
+pub mod outcome;
+pub mod prompt;
+pub mod refusal;
+pub mod request;

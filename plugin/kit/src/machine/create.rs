@@ -9,10 +9,11 @@ use super::regions::{GuardState, JobState};
 use super::{Agent, Job, Machine};
 use crate::bindings::exports::paperclip::agent::types::{
     AcquireGuard, Action, AnswerOk, ApiError, JobSnapshot, Label, LabelJob, ListJobs, NewConfigMap, NewObject,
-    NewSecret, ObjectRef, SecretEntry,
+    NewSecret, ObjectRef, SecretEntry, SecretSource,
 };
 use crate::config::WhenBusy;
-use crate::manifest::{self, Plan};
+use crate::manifest::labels::{RUN_ID, SESSION_ID};
+use crate::manifest::{self, Plan, Source};
 use crate::orphan::{self, Orphan};
 use crate::outcome::ErrorCode;
 
@@ -34,13 +35,13 @@ impl<A: Agent> Machine<A> {
     pub(super) fn list_jobs(&mut self) {
         let Some(plan) = self.plan() else { return };
         self.job.state.go(JobState::Listing);
-        let list = ListJobs { namespace: plan.namespace, labels: labels(plan.guard_labels) };
+        let list = ListJobs { namespace: plan.namespace, labels: labels(plan.labels.guard_selector()) };
         self.await_answer(Action::ListJobs(list));
     }
 
     /// The plan of the current attempt. It was made before and is a pure function, so it can be made again.
     fn plan(&mut self) -> Option<Plan> {
-        match manifest::plan(&self.request, &self.attempt, &self.agent) {
+        match manifest::plan(&self.request, self.attempt, &self.agent) {
             Ok(plan) => Some(plan),
             Err(refusal) => {
                 self.fail_job(ErrorCode::K8sJobCreateFailed, refusal.to_string());
@@ -93,7 +94,7 @@ impl<A: Agent> Machine<A> {
             jobs.into_iter().filter(|job| !job.is_deleting && !is_finished(job)).collect();
         live.sort_by_key(|job| std::cmp::Reverse(job.created_at_ms));
         let (own, orphans): (Vec<_>, Vec<_>) =
-            live.into_iter().partition(|job| label(job, "paperclip.io/run-id") == plan.run_label());
+            live.into_iter().partition(|job| label(job, RUN_ID) == plan.labels.run_id.as_deref());
         let mut target = own.into_iter().next();
         for orphan in orphans {
             match self.judge_orphan(&plan, &orphan) {
@@ -116,21 +117,14 @@ impl<A: Agent> Machine<A> {
             return Err((ErrorCode::K8sConcurrentRunBlocked, text.to_owned()));
         }
         let labels = job.labels.iter().map(|label| (label.key.clone(), label.value.clone())).collect();
-        match orphan::classify(&labels, plan.task_label(), plan.session_label()) {
-            Orphan::Reattach => Ok(()),
-            Orphan::TaskUnknown => Err((
-                ErrorCode::K8sOrphanTaskUnknown,
-                format!("Concurrent run blocked: orphaned Job {name} has unknown task context"),
-            )),
-            Orphan::TaskMismatch => Err((
-                ErrorCode::K8sConcurrentRunBlocked,
-                format!("Concurrent run blocked: orphaned Job {name} is running a different task"),
-            )),
-            Orphan::SessionMismatch => Err((
-                ErrorCode::K8sOrphanSessionMismatch,
-                format!("Concurrent run blocked: orphaned Job {name} has a mismatched session"),
-            )),
-        }
+        let orphan = orphan::classify(&labels, plan.labels.task_id.as_deref(), plan.labels.session_id.as_deref());
+        let code = match orphan {
+            Orphan::Reattach => return Ok(()),
+            Orphan::BlockTaskUnknown => ErrorCode::K8sOrphanTaskUnknown,
+            Orphan::BlockTaskMismatch => ErrorCode::K8sConcurrentRunBlocked,
+            Orphan::BlockSessionMismatch => ErrorCode::K8sOrphanSessionMismatch,
+        };
+        Err((code, orphan.error_message(name).unwrap_or_default()))
     }
 
     fn block(&mut self, now_ms: u64, job: ObjectRef, code: ErrorCode, text: String) {
@@ -166,13 +160,13 @@ impl<A: Agent> Machine<A> {
     }
 
     fn adopt(&mut self, plan: &Plan, job: JobSnapshot) {
-        let from = label(&job, "paperclip.io/run-id").unwrap_or("unknown").to_owned();
+        let from = label(&job, RUN_ID).unwrap_or("unknown").to_owned();
         self.outbox.info(format!("[paperclip] Reattached to Job {} of run {from}; its log is read from the beginning", job.job.name));
         self.job.state.go(JobState::Adopting);
         self.job.is_adopted = true;
         self.job.cause = None;
         self.job.object = Some(job.job.clone());
-        let labels = labels(plan.adopted_labels());
+        let labels = labels(adopted_labels(plan));
         self.await_answer(Action::AdoptJob(LabelJob { job: job.job.clone(), labels }));
         self.job.last = Some(job);
     }
@@ -234,7 +228,7 @@ impl<A: Agent> Machine<A> {
         }
         let Some(plan) = self.plan() else { return };
         self.job.state.go(JobState::Creating);
-        self.outbox.push(Action::ReportMeta(plan.meta().to_string()));
+        self.outbox.push(Action::ReportMeta(meta(&plan).to_string()));
         self.await_answer(Action::CreateJob(NewObject { manifest_json: plan.job.to_string() }));
     }
 
@@ -254,16 +248,16 @@ impl<A: Agent> Machine<A> {
         self.job.state.go(JobState::Furnishing);
         self.job.object = Some(object.clone());
         self.outbox.push(Action::FollowJob(object.clone()));
-        let own_labels = labels(plan.object_labels());
-        for secret in plan.secrets {
+        let own_labels = labels(plan.owned_labels());
+        for secret in &plan.secrets {
             let entries = secret
                 .entries
-                .into_iter()
-                .map(|(key, source)| SecretEntry { key, source: source.into_contract(&plan.prompt) })
+                .iter()
+                .map(|(key, source)| SecretEntry { key: key.clone(), source: told_source(&plan, source) })
                 .collect();
             self.await_answer(Action::CreateSecret(NewSecret {
-                namespace: secret.namespace,
-                name: secret.name,
+                namespace: secret.namespace.clone(),
+                name: secret.name.clone(),
                 labels: own_labels.clone(),
                 owner: object.clone(),
                 entries,
@@ -331,8 +325,43 @@ fn is_missing_right(error: &ApiError) -> bool {
     error.status == Some(403) && error.message.contains("cannot create resource \"pods\"")
 }
 
-fn labels(pairs: impl IntoIterator<Item = (String, String)>) -> Vec<Label> {
-    pairs.into_iter().map(|(key, value)| Label { key, value }).collect()
+/// What makes an orphan this run's: its run, and the session that it works in as far as it is known.
+fn adopted_labels(plan: &Plan) -> Vec<(&'static str, String)> {
+    let run = plan.labels.run_id.clone().map(|run| (RUN_ID, run));
+    let session = plan.labels.session_id.clone().map(|session| (SESSION_ID, session));
+    run.into_iter().chain(session).collect()
+}
+
+/// How the agent is invoked, for Paperclip's record of the run. No secret has a place in it.
+fn meta(plan: &Plan) -> Value {
+    let container = &plan.job["spec"]["template"]["spec"]["containers"][0];
+    json!({
+        "adapterType": plan.labels.adapter_type,
+        "namespace": plan.namespace,
+        "jobName": plan.job_name,
+        "attempt": plan.labels.attempt,
+        "container": plan.container_name,
+        "image": container["image"],
+        "cwd": container["workingDir"],
+        "commandArgs": plan.args,
+        "promptMetrics": plan.prompt_metrics,
+        "specHash": plan.spec_hash,
+    })
+}
+
+fn told_source(plan: &Plan, source: &Source) -> SecretSource {
+    match source {
+        Source::Prompt | Source::PromptPiece { .. } => {
+            SecretSource::Prompt(plan.prompt_of(source).unwrap_or_default().to_owned())
+        }
+        Source::AuthToken => SecretSource::AuthToken,
+        Source::ConfigEnv(name) => SecretSource::ConfigEnv(name.clone()),
+        Source::SelfPodEnv(name) => SecretSource::SelfPodEnv(name.clone()),
+    }
+}
+
+fn labels<K: Into<String>>(pairs: impl IntoIterator<Item = (K, String)>) -> Vec<Label> {
+    pairs.into_iter().map(|(key, value)| Label { key: key.into(), value }).collect()
 }
 
 fn label<'a>(job: &'a JobSnapshot, key: &str) -> Option<&'a str> {

@@ -27,7 +27,7 @@ impl<A: Agent> Machine<A> {
             pod: self.pod_end(),
             deletion: self.deletion_trace(now_ms),
             at_ms: i64::try_from(now_ms).ok(),
-            run: self.agent.run_facts(&self.request, &self.facts.settings, &self.attempt),
+            run: self.agent.run_facts(&self.request, &self.facts.settings, self.attempt),
         }
     }
 

@@ -48,7 +48,7 @@ pub trait Agent: AgentType + Default + std::fmt::Debug {
     fn read_cut_line(&self, stream: &mut Self::Stream, head: &str, tail: &str, line_bytes: u64);
 
     /// What a request says about the result of an attempt.
-    fn run_facts(&self, request: &Request, settings: &Settings, attempt: &Attempt) -> RunFacts;
+    fn run_facts(&self, request: &Request, settings: &Settings, attempt: Attempt) -> RunFacts;
 
     /// Judges a finished attempt.
     fn judge(&self, evidence: &Evidence, stream: &Self::Stream) -> Judgement;
@@ -217,8 +217,8 @@ impl<A: Agent> Machine<A> {
     /// The request asks for something that Kubernetes or the agent would not take.
     pub fn start(at_ms: u64, request: Request) -> Result<(Self, Vec<Command>), Refusal> {
         let agent = A::default();
-        let plan = manifest::plan(&request, &Attempt::FIRST, &agent)?;
-        let may_poll = request.has_auth_token && plan.api_url.is_some();
+        let plan = manifest::plan(&request, Attempt::FIRST, &agent)?;
+        let may_poll = request.has_auth_token && request.host.api_url.is_some();
         let facts = Facts {
             namespace: plan.namespace,
             guard_key: plan.guard_key,

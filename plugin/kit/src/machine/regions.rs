@@ -1,4 +1,4 @@
-//! The regions of a run.
+//! The regions of a run. A second attempt begins with regions of its own.
 
 use super::region::region;
 
@@ -44,7 +44,7 @@ region! {
         /// It was not to be had; the cause is told.
         Failed => [],
         /// It is gone from the cluster.
-        Gone => [Absent],
+        Gone => [],
     }
 }
 
@@ -60,7 +60,7 @@ region! {
         /// The agent's container has ended, or the Pod ended without it.
         Ended => [Gone],
         /// It is gone from the cluster.
-        Gone => [Absent],
+        Gone => [],
     }
 }
 
@@ -72,7 +72,7 @@ region! {
         /// Being read.
         Following => [Ended],
         /// All that can be had was read.
-        Ended => [Closed],
+        Ended => [],
     }
 }
 
