@@ -1,1 +1,56 @@
-fn main() {}
+//! `paperclip-host`: runs Paperclip's agents on Kubernetes.
+
+mod access;
+mod args;
+mod commands;
+mod documents;
+mod exit;
+mod plugins;
+mod pretty;
+mod state;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Args, Command};
+use exit::{Exit, UsageError};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    start_logging();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&anyhow::Error::new(error).context("cannot start")),
+    };
+    let outcome = runtime.block_on(dispatch(args.command));
+    // A task that still waits for a terminal or a socket does not hold the exit.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Run(args) => commands::run::run(args).await,
+        Command::Manifest(args) => commands::manifest::manifest(&args).await,
+        Command::Classify(args) => commands::classify::classify(&args),
+        Command::Transcript(args) => commands::transcript::transcript(&args),
+        Command::Plugins(args) => commands::plugins::plugins(&args),
+        Command::Cluster(args) => commands::cluster::cluster(args).await,
+    }
+}
+
+/// Diagnostics go to stderr, and only where they are asked for: `PAPERCLIP_LOG=debug`.
+fn start_logging() {
+    let level = std::env::var("PAPERCLIP_LOG").unwrap_or_default();
+    let level = level.parse().unwrap_or(tracing::Level::ERROR);
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    anstream::eprintln!("{}error:{} {error:#}", pretty::style::ERROR, anstyle::Reset);
+    if error.downcast_ref::<UsageError>().is_some() { Exit::Usage.into() } else { Exit::Failed.into() }
+}

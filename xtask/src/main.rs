@@ -1,1 +1,71 @@
-fn main() {}
+//! The project's own tasks: `cargo xtask --help`.
+//!
+//! A module a command (`wasm`, `dist`, `test`, `demo`, `bench`, `ci`); below them what they share: the `workspace` as cargo
+//! sees it, the `toolchain` that compiles plugins, the `component` that a plugin becomes, and how a `process` is run.
+
+mod bench;
+mod ci;
+mod component;
+mod demo;
+mod dist;
+mod figures;
+mod process;
+mod test;
+mod toolchain;
+mod wasm;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds the plugins, runs the demo, the tests and the measurements.
+#[derive(Parser, Debug)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    disable_help_subcommand = true,
+    max_term_width = 110
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand, Debug)]
+enum Task {
+    Wasm(wasm::Options),
+    Dist(dist::Options),
+    Test(test::Options),
+    Demo(demo::Options),
+    Bench(bench::Options),
+    Ci(ci::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Task::Wasm(options) => wasm::run(&options),
+        Task::Dist(options) => dist::run(&options),
+        Task::Test(options) => test::run(&options),
+        Task::Demo(options) => demo::run(&options),
+        Task::Bench(options) => bench::run(&options),
+        Task::Ci(options) => ci::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            process::report_error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,1 +1,23 @@
-//! See Cargo.toml.
+//! The shell of a run: carries the engine's effects out and decides nothing.
+//!
+//! [`drive`] takes an engine and the [`Ports`] through which it acts: a [`Cluster`], Paperclip's API, a [`Journal`] and a [`Sink`].
+
+pub mod calls;
+pub mod connect;
+mod clock;
+pub mod driver;
+mod exchange;
+pub mod journal;
+pub mod logs;
+pub mod poll;
+pub mod requests;
+pub mod sink;
+pub mod snapshot;
+mod transport;
+pub mod watches;
+
+pub use connect::{Access, Cluster, ConnectError};
+pub use driver::{Control, Outcome, Ports, drive};
+pub use journal::{Journal, JournalError};
+pub use poll::{PaperclipApi, UrlError};
+pub use sink::{NdjsonSink, Sink};

@@ -1,1 +1,14 @@
-//! See Cargo.toml.
+//! The plugin for agents that run the Claude Code CLI: how it is called, what its stream says, how its runs are judged.
+
+mod agent;
+mod command;
+pub mod describe;
+mod exports;
+pub mod models;
+pub mod outcome;
+mod phrases;
+pub mod session;
+pub mod stream;
+pub mod transcript;
+
+pub use agent::Claude;

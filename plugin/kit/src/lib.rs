@@ -12,6 +12,8 @@ pub mod machine;
 pub mod manifest;
 pub mod orphan;
 pub mod outcome;
+pub mod plugin;
 pub mod prompt;
 pub mod refusal;
 pub mod request;
+pub mod skills;

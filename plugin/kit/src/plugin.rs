@@ -93,7 +93,7 @@ impl<A: AgentPlugin + 'static> tools::Guest for Plugin<A> {
 
     fn manifest(request: types::Request) -> Result<String, types::Refusal> {
         take_request(request)
-            .and_then(|request| manifest::plan(&request, &Attempt::FIRST, &A::default()))
+            .and_then(|request| manifest::plan(&request, Attempt::FIRST, &A::default()))
             .map(|plan| plan.to_json().to_string())
             .map_err(told_refusal)
     }
@@ -115,7 +115,7 @@ impl<A: AgentPlugin + 'static> tools::Guest for Plugin<A> {
     }
 
     fn skills(input_json: String) -> Result<String, String> {
-        skills::snapshot(&input_json)
+        skills::snapshot(A::default().adapter_type(), &input_json)
     }
 
     fn plan_check(input_json: String) -> Result<String, String> {

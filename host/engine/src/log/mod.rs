@@ -12,6 +12,8 @@
 //! stamped in an earlier second than their predecessors while nobody read (the node's clock was set back), and a last read that the
 //! API server cut off exactly between two lines while pretending that it was whole.
 
+mod assembler;
+mod chunks;
 mod frame;
 mod position;
 mod reader;
@@ -21,7 +23,10 @@ mod stamp;
 mod tests;
 
 pub use position::Position;
-pub use reader::LogReader;
+pub use reader::{
+    ANSWER_MS, CLEAN_END_MS, GONE_DRAIN_MS, LogReader, MAX_BROKEN_READS, MAX_SHORT_READS, RETRY_BASE_MS,
+    RETRY_CAP_MS, SILENT_MS, STAY_MS, WAITING_RETRY_MS,
+};
 pub use stamp::Stamp;
 
 use serde::{Deserialize, Serialize};

@@ -18,6 +18,9 @@ pub struct Position {
     bytes: u64,
     mark: Option<Mark>,
     chunks: Chunks,
+    /// All was delivered that can be; whether that is all there was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended: Option<bool>,
 }
 
 /// What a read from here replays: all that was stamped in the newest second.
@@ -76,6 +79,14 @@ impl Position {
     /// Where a read that goes on from here has to begin, in whole seconds since 1970; everything if none.
     pub fn since_s(&self) -> Option<i64> {
         self.mark.as_ref().map(|mark| mark.since_s)
+    }
+
+    pub(super) fn ended(&self) -> Option<bool> {
+        self.ended
+    }
+
+    pub(super) fn end(&mut self, is_complete: bool) {
+        self.ended = Some(is_complete);
     }
 
     pub(super) fn mark(&self) -> Option<&Mark> {

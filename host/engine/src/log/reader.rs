@@ -1,19 +1,15 @@
-//! The state machine of one log: when to read, from where, and what of it is new.
+//! The state machine of one log: when to read, from where, and when it has ended.
 
 use std::collections::VecDeque;
 
-use super::batch::Batch;
-use super::frame::{Frame, Framer, line_hash};
-use super::position::{Entry, Position};
-use super::replay::{Replay, Verdict};
-use super::stamp;
-use super::text::{self, Notices};
+use super::assembler::{Assembler, Coverage, Told};
+use super::position::Position;
 use super::{ContainerSeen, LogEnd, LogLimits, LogOutput, LogRequest};
 use crate::backoff;
 
 /// The first wait before a stream is opened again, in ms. Doubles up to [`RETRY_CAP_MS`], begins anew with progress.
 pub const RETRY_BASE_MS: u64 = 200;
-/// The longest wait before a stream is opened again, in ms: an outage of the API server ends without notice.
+/// The longest wait before a stream is opened again, in ms: an API server comes back without notice.
 pub const RETRY_CAP_MS: u64 = 1_600;
 /// Added after a clean end, in ms: mostly the container has ended, and the watch tells it within this time.
 pub const CLEAN_END_MS: u64 = 500;
@@ -29,38 +25,28 @@ pub const ANSWER_MS: u64 = 30_000;
 pub const GONE_DRAIN_MS: u64 = 2_000;
 /// Last reads that break in a row before the rest is given up: about 25 s.
 pub const MAX_BROKEN_READS: u32 = 20;
-/// Last reads in a row that the server ends or refuses although they do not hold what is known, before the rest is given up.
+/// Last reads in a row that are refused, or end before they hold what is known, before the rest is given up.
 pub const MAX_SHORT_READS: u32 = 4;
 
 /// Reads the log of one container incarnation: one (Pod UID, container, restart count).
 ///
 /// After each call [`LogReader::poll`] is to be called until it returns none. Times are milliseconds of any clock that does not go back.
 pub struct LogReader {
-    limits: LogLimits,
-    seed: u64,
     stage: Stage,
     link: Link,
     container: Option<ContainerSeen>,
-    framer: Framer,
-    /// What the stream in hand replays; none once that has come.
-    replay: Option<Replay>,
-    notices: Notices,
-    batch: Batch,
-    queue: VecDeque<(LogOutput, Option<Position>)>,
-    /// After the last parsed line.
-    position: Position,
+    assembler: Assembler,
     /// After the last line that was polled.
     delivered: Position,
+    queue: VecDeque<Told>,
     retry: Retry,
     interruption: Interruption,
-    /// The last unterminated line that a stream ended with.
-    tail_seen: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Following,
-    /// The Pod is gone; the stream may go on until then.
+    /// The Pod is gone; the open stream may go on until then.
     Draining {
         until_ms: u64,
     },
@@ -75,24 +61,25 @@ enum Stage {
 enum Link {
     Idle { open_at_ms: u64 },
     Opening { since_ms: Option<u64> },
-    Open { since_ms: u64, heard_ms: u64, is_fresh: bool },
+    Open { since_ms: u64, heard_ms: u64 },
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Retry {
+    seed: u64,
     /// Openings in a row without progress.
     attempt: u32,
     broken_reads: u32,
     short_reads: u32,
-    /// The last stream ended cleanly.
-    was_clean: bool,
+    /// The last stream ended cleanly and held all that is known.
+    was_whole: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Interruption {
     None,
     /// To be told when the stream is opened again, unless the container's end explains it.
-    Suspected(String),
+    Suspected,
     Told,
 }
 
@@ -116,150 +103,122 @@ impl LogReader {
     /// A reader that goes on after the last line that an earlier one delivered.
     pub fn resume(saved: Position, limits: LogLimits, seed: u64) -> Self {
         let mut reader = Self {
-            limits,
-            seed,
             stage: Stage::Following,
             link: Link::Idle { open_at_ms: 0 },
             container: None,
-            framer: Framer::new(limits),
-            replay: None,
-            notices: Notices::default(),
-            batch: Batch::new(limits),
-            queue: VecDeque::new(),
             delivered: saved.clone(),
-            position: saved,
-            retry: Retry::default(),
+            queue: VecDeque::new(),
+            retry: Retry { seed, attempt: 0, broken_reads: 0, short_reads: 0, was_whole: false },
             interruption: Interruption::None,
-            tail_seen: None,
+            assembler: Assembler::new(saved, limits),
         };
-        reader.open(None);
+        match reader.delivered.ended() {
+            Some(is_complete) => reader.end(is_complete),
+            None => reader.open(None),
+        }
         reader
     }
 
     /// The server accepted the request.
     pub fn on_opened(&mut self, now_ms: u64) {
         if let Link::Opening { .. } = self.link {
-            self.link = Link::Open { since_ms: now_ms, heard_ms: now_ms, is_fresh: true };
-            self.replay = self.position.mark().cloned().map(Replay::new);
+            self.link = Link::Open { since_ms: now_ms, heard_ms: now_ms };
+            self.assembler.begin_stream();
         }
     }
 
     /// The stream brought these bytes.
     pub fn on_bytes(&mut self, now_ms: u64, bytes: &[u8]) {
-        let Link::Open { heard_ms, is_fresh, .. } = &mut self.link else { return };
-        *heard_ms = now_ms;
-        if std::mem::take(is_fresh) {
-            self.framer.clear();
+        if let Link::Open { heard_ms, .. } = &mut self.link {
+            *heard_ms = now_ms;
+            self.assembler.feed(bytes);
+            self.drain_assembler();
         }
-        let mut framer = std::mem::replace(&mut self.framer, Framer::new(self.limits));
-        framer.feed(bytes, |frame| self.take_frame(&frame, true));
-        self.framer = framer;
-        self.flush_batch();
     }
 
-    /// The stream ended, or could not be opened. Not to be called after [`LogOutput::Close`].
+    /// The stream ended, or could not be opened. Nothing of a stream counts any more after [`LogOutput::Close`].
     pub fn on_closed(&mut self, now_ms: u64, end: LogEnd) {
-        match (self.stage, self.link) {
-            (Stage::Ended, _) | (_, Link::Idle { .. }) => {}
-            (Stage::Following, Link::Opening { .. } | Link::Open { .. }) => {
-                self.end_stream();
-                self.break_off(now_ms, end);
-            }
-            (Stage::Draining { .. }, Link::Opening { .. } | Link::Open { .. }) => {
-                self.end_stream();
-                self.end(end == LogEnd::Clean && self.is_drained());
-            }
-            (Stage::Finishing { is_gone }, Link::Opening { .. } | Link::Open { .. }) => {
-                let was_open = matches!(self.link, Link::Open { .. });
-                self.finish_read(now_ms, end, was_open, is_gone);
-            }
+        let was_open = match self.link {
+            Link::Idle { .. } => return,
+            Link::Opening { .. } => false,
+            Link::Open { .. } => true,
+        };
+        let coverage = if was_open { self.end_stream(end == LogEnd::Clean) } else { Coverage::Short };
+        match self.stage {
+            Stage::Following => self.break_off(now_ms, end, coverage),
+            Stage::Draining { .. } => self.end(end == LogEnd::Clean && coverage == Coverage::Whole),
+            Stage::Finishing { is_gone } => self.end_read(now_ms, end, coverage, is_gone),
+            Stage::Ended => {}
         }
     }
 
     /// The container's state was observed. States may be missed and repeated.
     pub fn on_container(&mut self, now_ms: u64, seen: ContainerSeen) {
         let before = self.container.replace(seen);
-        match (self.stage, seen) {
-            (Stage::Following, ContainerSeen::Waiting) => {}
-            (Stage::Following, ContainerSeen::Running) => {
-                if before != Some(ContainerSeen::Running) && self.is_idle() {
-                    self.retry.attempt = 0;
-                    self.open(Some(now_ms));
+        match self.stage {
+            Stage::Following => self.on_container_followed(now_ms, seen, before),
+            Stage::Draining { .. } => {
+                if seen == ContainerSeen::Terminated {
+                    self.begin_last_read(now_ms, true);
                 }
             }
-            (Stage::Following | Stage::Draining { .. }, ContainerSeen::Terminated) => {
-                self.begin_finish(now_ms, matches!(self.stage, Stage::Draining { .. }));
+            Stage::Finishing { .. } => {
+                if seen == ContainerSeen::Gone {
+                    self.stage = Stage::Finishing { is_gone: true };
+                    if self.is_idle() {
+                        self.end(false);
+                    }
+                }
             }
-            (Stage::Following, ContainerSeen::Gone) if self.is_idle() => {
-                self.end(self.retry.was_clean && self.is_drained());
-            }
-            (Stage::Following, ContainerSeen::Gone) => {
-                self.stage = Stage::Draining { until_ms: now_ms + GONE_DRAIN_MS };
-            }
-            (Stage::Finishing { .. }, ContainerSeen::Gone) if self.is_idle() => self.end(false),
-            (Stage::Finishing { .. }, ContainerSeen::Gone) => {
-                self.stage = Stage::Finishing { is_gone: true };
-            }
-            (Stage::Draining { .. }, ContainerSeen::Waiting | ContainerSeen::Running | ContainerSeen::Gone)
-            | (
-                Stage::Finishing { .. },
-                ContainerSeen::Waiting | ContainerSeen::Running | ContainerSeen::Terminated,
-            )
-            | (
-                Stage::Ended,
-                ContainerSeen::Waiting
-                | ContainerSeen::Running
-                | ContainerSeen::Terminated
-                | ContainerSeen::Gone,
-            ) => {}
+            Stage::Ended => {}
         }
     }
 
-    /// When [`LogReader::on_deadline`] is to be called next.
+    /// When [`LogReader::on_deadline`] is to be called next; 0 means at once.
     pub fn deadline_ms(&self) -> Option<u64> {
-        let of_link = match (self.stage, self.link) {
-            (Stage::Ended, _) => return None,
-            (_, Link::Idle { open_at_ms }) => open_at_ms,
-            (_, Link::Opening { since_ms }) => since_ms.map_or(0, |since_ms| since_ms + ANSWER_MS),
-            (Stage::Finishing { .. }, Link::Open { heard_ms, .. }) => heard_ms + ANSWER_MS,
-            (Stage::Following | Stage::Draining { .. }, Link::Open { since_ms, heard_ms, .. }) => {
-                let stays_at_ms = if self.is_established() { u64::MAX } else { since_ms + STAY_MS };
-                stays_at_ms.min(heard_ms + SILENT_MS)
-            }
-        };
         match self.stage {
-            Stage::Draining { until_ms } => Some(of_link.min(until_ms)),
-            Stage::Following | Stage::Finishing { .. } | Stage::Ended => Some(of_link),
+            Stage::Following => Some(self.follow_deadline_ms()),
+            Stage::Draining { until_ms } => Some(until_ms.min(self.follow_deadline_ms())),
+            Stage::Finishing { .. } => Some(match self.link {
+                Link::Idle { open_at_ms } => open_at_ms,
+                Link::Opening { since_ms } => since_ms.map_or(0, |since_ms| since_ms + ANSWER_MS),
+                Link::Open { heard_ms, .. } => heard_ms + ANSWER_MS,
+            }),
+            Stage::Ended => None,
         }
     }
 
-    /// Time has come; harmless when called early.
+    /// Time has passed; harmless when called early.
     pub fn on_deadline(&mut self, now_ms: u64) {
         if self.deadline_ms().is_none_or(|deadline_ms| now_ms < deadline_ms) {
             return;
         }
         if matches!(self.stage, Stage::Draining { until_ms } if now_ms >= until_ms) {
             self.close();
-            self.end_stream();
-            return self.end(false);
+            self.end(false);
+            return;
         }
         match self.link {
             Link::Idle { .. } => self.open(Some(now_ms)),
             Link::Opening { since_ms: None } => self.link = Link::Opening { since_ms: Some(now_ms) },
-            Link::Opening { since_ms: Some(_) } => {
-                self.give_up_stream(now_ms, format!("no answer for {} s", ANSWER_MS / 1000));
-            }
-            Link::Open { heard_ms, .. } => self.on_quiet(now_ms, now_ms - heard_ms),
+            Link::Opening { since_ms: Some(_) } => self.give_up_stream(now_ms),
+            Link::Open { heard_ms, .. } => match self.stage {
+                Stage::Finishing { .. } => self.give_up_stream(now_ms),
+                Stage::Following | Stage::Draining { .. } | Stage::Ended => {
+                    self.on_quiet(now_ms, now_ms - heard_ms);
+                }
+            },
         }
     }
 
     /// Nobody wants the log any more: nothing comes but, if a stream is open, the wish to close it.
     pub fn stop(&mut self) {
+        let was_opening = matches!(self.queue.back(), Some((LogOutput::Open(_), _)));
         self.queue.clear();
-        self.batch = Batch::new(self.limits);
-        if self.stage != Stage::Ended && !self.is_idle() {
-            self.close();
+        if !self.is_idle() && !was_opening {
+            self.tell(LogOutput::Close);
         }
+        self.link = Link::Idle { open_at_ms: 0 };
         self.stage = Stage::Ended;
     }
 
@@ -285,25 +244,66 @@ impl LogReader {
         self.queue.push_back((output, None));
     }
 
-    fn close(&mut self) {
-        self.tell(LogOutput::Close);
-    }
-
     fn open(&mut self, now_ms: Option<u64>) {
-        if let Interruption::Suspected(reason) = &mut self.interruption {
-            let reason = std::mem::take(reason);
-            self.interrupt(reason);
+        if self.interruption == Interruption::Suspected {
+            self.interrupt("the stream ended although the container runs".to_owned());
         }
         self.link = Link::Opening { since_ms: now_ms };
         let follow = !matches!(self.stage, Stage::Finishing { .. });
-        self.tell(LogOutput::Open(LogRequest { follow, since_s: self.position.since_s() }));
+        let since_s = self.assembler.position().since_s();
+        self.tell(LogOutput::Open(LogRequest { follow, since_s }));
     }
 
     fn open_later(&mut self, now_ms: u64, extra_ms: u64) {
         self.retry.attempt += 1;
-        let wait_ms =
-            backoff::delay_ms(&mut self.seed, self.retry.attempt, RETRY_BASE_MS, RETRY_CAP_MS, None);
+        let Retry { seed, attempt, .. } = &mut self.retry;
+        let wait_ms = backoff::delay_ms(seed, *attempt, RETRY_BASE_MS, RETRY_CAP_MS, None);
         self.link = Link::Idle { open_at_ms: now_ms + wait_ms + extra_ms };
+    }
+
+    /// Drops the stream, or takes the wish to open it back.
+    fn close(&mut self) {
+        match self.link {
+            Link::Idle { .. } => return,
+            Link::Opening { .. } if matches!(self.queue.back(), Some((LogOutput::Open(_), _))) => {
+                self.queue.pop_back();
+            }
+            Link::Opening { .. } => self.tell(LogOutput::Close),
+            Link::Open { .. } => {
+                self.end_stream(false);
+                self.tell(LogOutput::Close);
+            }
+        }
+        self.link = Link::Idle { open_at_ms: 0 };
+    }
+
+    fn end_stream(&mut self, is_clean: bool) -> Coverage {
+        let coverage = self.assembler.end_stream(is_clean);
+        self.drain_assembler();
+        coverage
+    }
+
+    fn drain_assembler(&mut self) {
+        let (told, has_news) = self.assembler.take_told();
+        if has_news {
+            self.establish();
+        }
+        self.queue.extend(told);
+    }
+
+    /// The connection works: nothing is left of earlier trouble.
+    fn establish(&mut self) {
+        self.retry.attempt = 0;
+        self.retry.broken_reads = 0;
+        self.retry.short_reads = 0;
+        self.assembler.forget_diagnostic();
+        if std::mem::replace(&mut self.interruption, Interruption::None) == Interruption::Told {
+            self.tell(LogOutput::Resumed);
+        }
+    }
+
+    fn is_established(&self) -> bool {
+        self.retry.attempt == 0 && self.interruption == Interruption::None
     }
 
     fn interrupt(&mut self, reason: String) {
@@ -313,90 +313,79 @@ impl LogReader {
         }
     }
 
-    /// Nothing is left of earlier trouble.
-    fn is_established(&self) -> bool {
-        self.retry.attempt == 0 && self.interruption == Interruption::None
-    }
-
-    fn establish(&mut self) {
-        self.retry = Retry::default();
-        self.notices.forget();
-        if std::mem::replace(&mut self.interruption, Interruption::None) == Interruption::Told {
-            self.tell(LogOutput::Resumed);
+    fn follow_deadline_ms(&self) -> u64 {
+        match self.link {
+            Link::Idle { open_at_ms } => open_at_ms,
+            Link::Opening { since_ms } => since_ms.map_or(0, |since_ms| since_ms + ANSWER_MS),
+            Link::Open { heard_ms, .. } if self.is_established() => heard_ms + SILENT_MS,
+            Link::Open { since_ms, heard_ms } => (since_ms + STAY_MS).min(heard_ms + SILENT_MS),
         }
     }
 
-    /// Nothing more comes of the stream in hand. An unterminated line is kept: it may be all that is left (rule 1).
-    fn end_stream(&mut self) {
-        let had_stamp = stamp::split(self.framer.in_flight()).is_some();
-        if let Some(headless) = self.notices.end_stream() {
-            self.tell(LogOutput::Diagnostic(headless));
+    fn on_container_followed(&mut self, now_ms: u64, seen: ContainerSeen, before: Option<ContainerSeen>) {
+        match seen {
+            ContainerSeen::Waiting => {
+                if matches!(self.queue.back(), Some((LogOutput::Open(_), _))) {
+                    self.close();
+                    self.link = Link::Idle { open_at_ms: now_ms + WAITING_RETRY_MS };
+                }
+            }
+            ContainerSeen::Running => {
+                if before != Some(ContainerSeen::Running) && self.is_idle() {
+                    self.retry.attempt = 0;
+                    self.open(Some(now_ms));
+                }
+            }
+            ContainerSeen::Terminated => self.begin_last_read(now_ms, false),
+            ContainerSeen::Gone if self.is_idle() => self.end(self.retry.was_whole),
+            ContainerSeen::Gone => self.stage = Stage::Draining { until_ms: now_ms + GONE_DRAIN_MS },
         }
-        if !self.framer.is_empty() && !had_stamp && !stamp::is_cut(self.framer.in_flight()) {
-            let notice = self.notices.notice(self.framer.in_flight());
-            self.queue.extend(notice.map(|text| (LogOutput::Diagnostic(text), None)));
-        }
-        if !had_stamp || self.replay.is_some() {
-            self.framer.clear();
-        }
-        self.tail_seen = (!self.framer.is_empty()).then(|| self.framer.fingerprint());
     }
 
-    /// A follow ended while the container is not known to have terminated (rule 8).
-    fn break_off(&mut self, now_ms: u64, end: LogEnd) {
-        let was_open = matches!(self.link, Link::Open { .. });
+    /// A follow ended, or could not be opened, and the container is not known to have terminated (rule 8).
+    fn break_off(&mut self, now_ms: u64, end: LogEnd, coverage: Coverage) {
         let is_running = self.container == Some(ContainerSeen::Running);
-        self.retry.was_clean = was_open && end == LogEnd::Clean;
+        let is_clean = end == LogEnd::Clean;
+        self.retry.was_whole = is_clean && coverage == Coverage::Whole;
         match end {
-            LogEnd::Clean => {
-                if is_running && self.interruption == Interruption::None {
-                    self.interruption = Interruption::Suspected("the stream ended".to_owned());
-                }
+            LogEnd::Clean if is_running && self.interruption == Interruption::None => {
+                self.interruption = Interruption::Suspected;
             }
-            LogEnd::Broken(reason) => {
-                if is_running {
-                    self.interrupt(reason);
-                }
-            }
+            LogEnd::Broken(reason) if is_running => self.interrupt(reason),
+            LogEnd::Clean | LogEnd::Broken(_) => {}
             LogEnd::Refused { status, message } => self.refuse(status, &message),
         }
         if self.container == Some(ContainerSeen::Waiting) {
             self.link = Link::Idle { open_at_ms: now_ms + WAITING_RETRY_MS };
         } else {
-            self.open_later(now_ms, if self.retry.was_clean { CLEAN_END_MS } else { 0 });
+            self.open_later(now_ms, if is_clean { CLEAN_END_MS } else { 0 });
         }
     }
 
     fn refuse(&mut self, status: u16, message: &str) {
         let text = format!("the server refused the log with status {status}: {message}");
-        let notice = self.notices.notice(text.as_bytes());
-        self.queue.extend(notice.map(|text| (LogOutput::Diagnostic(text), None)));
+        self.assembler.diagnose(text.as_bytes());
+        self.drain_assembler();
     }
 
-    fn give_up_stream(&mut self, now_ms: u64, reason: String) {
-        self.close();
-        self.on_closed(now_ms, LogEnd::Broken(reason));
+    fn give_up_stream(&mut self, now_ms: u64) {
+        self.tell(LogOutput::Close);
+        self.on_closed(now_ms, LogEnd::Broken(format!("nothing came for {} s", ANSWER_MS / 1000)));
     }
 
     fn on_quiet(&mut self, now_ms: u64, quiet_ms: u64) {
-        if matches!(self.stage, Stage::Finishing { .. }) {
-            return self.give_up_stream(now_ms, format!("nothing came for {} s", ANSWER_MS / 1000));
-        }
         if quiet_ms < SILENT_MS {
-            return self.establish();
+            self.establish();
+        } else {
+            self.close();
+            self.open(Some(now_ms));
         }
-        self.close();
-        self.end_stream();
-        self.open(Some(now_ms));
     }
 
-    /// The container terminated. One plain read from here on holds all: the follow's own end comes a second later (rule 13).
-    fn begin_finish(&mut self, now_ms: u64, is_gone: bool) {
-        if !self.is_idle() {
-            self.close();
-            self.end_stream();
-        }
-        if matches!(self.interruption, Interruption::Suspected(_)) {
+    /// The container terminated. One plain read from here on holds all; the follow's own end comes a second later (rule 13).
+    fn begin_last_read(&mut self, now_ms: u64, is_gone: bool) {
+        self.close();
+        if self.interruption == Interruption::Suspected {
             self.interruption = Interruption::None;
         }
         self.stage = Stage::Finishing { is_gone };
@@ -404,42 +393,41 @@ impl LogReader {
         self.open(Some(now_ms));
     }
 
-    fn finish_read(&mut self, now_ms: u64, end: LogEnd, was_open: bool, is_gone: bool) {
-        let tail_before = self.tail_seen;
-        let is_known_tail = self.take_known_tail();
-        self.end_stream();
-        let is_proven = match end {
-            LogEnd::Clean => {
-                let is_whole_tail = is_known_tail || self.tail_seen.is_none() || self.tail_seen == tail_before;
-                let is_proven = was_open && is_whole_tail && !self.notices.is_suspect() && self.is_caught_up();
-                if !is_proven {
-                    self.retry.short_reads += 1;
-                }
-                is_proven
-            }
-            LogEnd::Refused { status, message } => {
+    /// A last read ended, or could not be begun.
+    fn end_read(&mut self, now_ms: u64, end: LogEnd, coverage: Coverage, is_gone: bool) {
+        match (end, coverage) {
+            (LogEnd::Clean, Coverage::Whole | Coverage::WholeWithTail) => return self.end(true),
+            (LogEnd::Clean, Coverage::Unterminated | Coverage::Short) => self.retry.short_reads += 1,
+            (LogEnd::Broken(_), _) => self.retry.broken_reads += 1,
+            (LogEnd::Refused { status, message }, _) => {
                 self.refuse(status, &message);
-                if status >= 500 || status == 429 {
+                if status == 429 || status >= 500 {
                     self.retry.broken_reads += 1;
                 } else {
                     self.retry.short_reads += 1;
                 }
-                false
             }
-            LogEnd::Broken(_) => {
-                self.retry.broken_reads += 1;
-                false
-            }
-        };
-        if is_proven {
-            self.end(true);
-        } else if is_gone
-            || self.retry.broken_reads >= MAX_BROKEN_READS
-            || self.retry.short_reads >= MAX_SHORT_READS
-        {
+        }
+        let is_hopeless =
+            self.retry.broken_reads >= MAX_BROKEN_READS || self.retry.short_reads >= MAX_SHORT_READS;
+        if is_gone || is_hopeless {
             self.end(false);
         } else {
             self.open_later(now_ms, 0);
         }
+    }
+
+    fn end(&mut self, is_complete: bool) {
+        self.stage = Stage::Ended;
+        self.link = Link::Idle { open_at_ms: 0 };
+        if !is_complete {
+            // What is left of the last line is told, but nothing has resumed.
+            self.interruption = Interruption::None;
+        }
+        self.assembler.finish(is_complete);
+        self.drain_assembler();
+        let (lines, bytes) = (self.assembler.position().lines(), self.assembler.position().bytes());
+        let position = Some(self.assembler.position().clone());
+        self.queue.push_back((LogOutput::Ended { lines, bytes, is_complete }, position));
     }
 }

@@ -1,9 +1,12 @@
 //! Tells lines that come again from new ones, after a reconnect.
 //!
-//! A log file only grows, and loses its beginning as a whole when it is rotated. So a replay either holds the remembered entries from
-//! their first to their last, and counting them is enough, even where all are equal (rule 3); or it begins within them, or after
-//! them: then the longest run of remembered entries that it can begin with is taken as known. Bit `i` of `candidates` says that the
-//! last line may be entry `i` of the remembered tail.
+//! A log file only grows, and loses its beginning as a whole when it is rotated. So there are three ways in which a stream can begin, and
+//! they are held against it side by side, the one that takes most for known first:
+//! - with the first remembered entry: then counting is enough, even where all lines are equal (rule 3);
+//! - within the tail of which each entry is remembered;
+//! - before that tail, after the first entry: then the whole tail will come.
+//!
+//! If none fits, the log was rotated after the last delivered line, and something may be lost (rule 11).
 
 use super::position::{Mark, TAIL_LINES};
 use super::stamp::Stamp;
@@ -29,99 +32,80 @@ pub(super) struct Replay {
     mark: Mark,
     /// Lines seen so far.
     seen: u64,
-    /// The stream may begin with the first remembered entry: nothing was rotated away.
+    /// The stream may have begun with the first entry.
     is_whole: bool,
-    /// The stream may begin within the remembered tail.
-    is_within: bool,
+    /// It may have begun within the tail.
+    within: Search,
+    /// It may have begun before the tail.
+    before: Search,
+}
+
+/// Finds the remembered tail in a stream (shift-and).
+#[derive(Debug, Clone, Copy, Default)]
+struct Search {
+    /// Bit `i`: the last line may be entry `i` of the tail.
     candidates: u64,
-    /// Index of the line that last completed the remembered tail.
+    /// Index of the line that last completed the tail.
     completed_at: Option<u64>,
     completions: u64,
 }
 
 impl Replay {
     pub(super) fn new(mark: Mark) -> Self {
-        Self {
-            mark,
-            seen: 0,
-            is_whole: true,
-            is_within: true,
-            candidates: 0,
-            completed_at: None,
-            completions: 0,
-        }
+        Self { mark, seen: 0, is_whole: true, within: Search::default(), before: Search::default() }
     }
 
     /// Whether all that is remembered has come, so that nothing is missing if nothing follows.
     pub(super) fn is_caught_up(&self) -> bool {
-        let last = 1 << (self.mark.tail.len() - 1);
-        let is_certain = !self.is_within || self.candidates == last;
-        !self.is_whole && is_certain && self.completed_at.is_some_and(|at| at + 1 == self.seen)
+        let last = self.seen.checked_sub(1);
+        let is_at_end = |search: &Search| search.completed_at.is_some() && search.completed_at == last;
+        let is_certain = self.within.candidates == self.last_candidate();
+        !self.is_whole && (is_at_end(&self.before) || is_certain && is_at_end(&self.within))
     }
 
     pub(super) fn see(&mut self, stamp: Stamp, hash: u64) -> Verdict {
         let equal = self.equal(hash);
-        if self.seen == 0 && equal == 0 && hash != self.mark.first && stamp.s < self.mark.newest.s {
-            // Printed before what is remembered. Asked for because the clock was set back later.
+        if self.seen == 0 && equal == 0 && hash != self.mark.first && stamp < self.mark.newest {
+            // Delivered, but not as a line of its own that is remembered: the rest of a line that a rotation split, an entry long
+            // before the tail, or one before the first that is asked for because the clock was set back after it.
             return Verdict::Known;
         }
         let index = self.seen;
         self.seen += 1;
-        self.is_whole &= self.may_be_entry(index, hash);
-        self.advance(index, equal);
+        self.is_whole &= stamp <= self.mark.newest && self.may_be_entry(index, hash);
+        let last = self.last_candidate();
+        self.within.advance(if index == 0 { u64::MAX } else { 0 }, equal, last, index);
+        self.before.advance(1, equal, last, index);
         if self.is_whole {
             return if self.seen == self.mark.count { Verdict::LastKnown } else { Verdict::Known };
         }
-        if self.is_within {
-            match (self.candidates, self.completed_at) {
-                (0, None) => {
-                    self.is_within = false;
-                    self.advance(index, equal);
-                }
-                // Lines between were taken for known by a longer match that failed in the end.
-                (0, Some(at)) if at + 1 < index => {
-                    return Verdict::NewAfterGap { lost_lines: Some(index - at - 1) };
-                }
-                (0, Some(_)) => return Verdict::New,
-                (_, _) => return Verdict::Known,
-            }
+        if self.within.candidates != 0 || self.before.completed_at == Some(index) {
+            return Verdict::Known;
         }
-        self.search(index, stamp)
-    }
-
-    /// The stream begins before the remembered tail, or after it.
-    fn search(&self, index: u64, stamp: Stamp) -> Verdict {
-        match self.completed_at {
-            Some(at) if at == index => Verdict::Known,
-            Some(_) if self.completions == 1 => Verdict::New,
+        match self.before.completed_at.max(self.within.completed_at) {
+            Some(at) if at + 1 < index => {
+                // Lines were taken for known by a longer match that failed in the end.
+                Verdict::NewAfterGap { lost_lines: Some(index - at - 1) }
+            }
             // Equal lines, more than are remembered: which of them are new cannot be told.
-            Some(_) => Verdict::NewAfterGap { lost_lines: None },
+            Some(_) if self.before.completions > 1 => Verdict::NewAfterGap { lost_lines: None },
+            Some(_) => Verdict::New,
             None if stamp > self.mark.newest => Verdict::NewAfterGap { lost_lines: None },
             None if stamp == self.mark.newest && self.is_all_remembered() => {
                 Verdict::NewAfterGap { lost_lines: None }
             }
-            // Older than the newest that was delivered, so it was delivered: an entry before the tail, or the rest of a line that the
-            // rotation split.
             None => Verdict::Known,
-        }
-    }
-
-    fn advance(&mut self, index: u64, equal: u64) {
-        let starts = match (index, self.is_within) {
-            (0, _) => u64::MAX,
-            (_, true) => 0,
-            (_, false) => 1,
-        };
-        self.candidates = ((self.candidates << 1) | starts) & equal;
-        if self.candidates >> (self.mark.tail.len() - 1) & 1 == 1 {
-            self.completed_at = Some(index);
-            self.completions += 1;
         }
     }
 
     /// Which entries of the tail have this hash.
     fn equal(&self, hash: u64) -> u64 {
         self.mark.tail.iter().rev().fold(0, |bits, entry| bits << 1 | u64::from(*entry == hash))
+    }
+
+    /// The bit of the last entry.
+    fn last_candidate(&self) -> u64 {
+        1 << (self.mark.tail.len() - 1)
     }
 
     fn may_be_entry(&self, index: u64, hash: u64) -> bool {
@@ -134,5 +118,15 @@ impl Replay {
 
     fn is_all_remembered(&self) -> bool {
         self.mark.count == self.mark.tail.len() as u64
+    }
+}
+
+impl Search {
+    fn advance(&mut self, starts: u64, equal: u64, last: u64, index: u64) {
+        self.candidates = (self.candidates << 1 | starts) & equal;
+        if self.candidates & last != 0 {
+            self.completed_at = Some(index);
+            self.completions += 1;
+        }
     }
 }

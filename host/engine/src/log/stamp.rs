@@ -61,11 +61,8 @@ fn digits(text: &[u8]) -> i64 {
 fn epoch_s(text: &[u8; 19]) -> Option<i64> {
     let (year, month, day) = (digits(&text[..4]), digits(&text[5..7]), digits(&text[8..10]));
     let (hour, minute, second) = (digits(&text[11..13]), digits(&text[14..16]), digits(&text[17..]));
-    let is_valid = (1..=12).contains(&month)
-        && (1..=31).contains(&day)
-        && hour < 24
-        && minute < 60
-        && second <= 60;
+    let is_valid =
+        (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second <= 60;
     is_valid.then(|| days(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second)
 }
 

@@ -8,8 +8,8 @@ use super::region::Region as _;
 use super::regions::{GuardState, JobState};
 use super::{Agent, Job, Machine};
 use crate::bindings::exports::paperclip::agent::types::{
-    AcquireGuard, Action, AnswerOk, ApiError, JobSnapshot, Label, LabelJob, ListJobs, NewConfigMap, NewObject,
-    NewSecret, ObjectRef, SecretEntry, SecretSource,
+    AcquireGuard, Action, AnswerOk, ApiError, JobSnapshot, Label, LabelJob, ListJobs, NewConfigMap,
+    NewObject, NewSecret, ObjectRef, SecretEntry, SecretSource,
 };
 use crate::config::WhenBusy;
 use crate::manifest::labels::{RUN_ID, SESSION_ID};
@@ -113,11 +113,13 @@ impl<A: Agent> Machine<A> {
     fn judge_orphan(&self, plan: &Plan, job: &JobSnapshot) -> Result<(), (ErrorCode, String)> {
         let name = &job.job.name;
         if !self.facts.settings.reattach_orphaned_jobs {
-            let text = "Concurrent run blocked: orphaned Job(s) still running for this agent (reattach disabled)";
+            let text =
+                "Concurrent run blocked: orphaned Job(s) still running for this agent (reattach disabled)";
             return Err((ErrorCode::K8sConcurrentRunBlocked, text.to_owned()));
         }
         let labels = job.labels.iter().map(|label| (label.key.clone(), label.value.clone())).collect();
-        let orphan = orphan::classify(&labels, plan.labels.task_id.as_deref(), plan.labels.session_id.as_deref());
+        let orphan =
+            orphan::classify(&labels, plan.labels.task_id.as_deref(), plan.labels.session_id.as_deref());
         let code = match orphan {
             Orphan::Reattach => return Ok(()),
             Orphan::BlockTaskUnknown => ErrorCode::K8sOrphanTaskUnknown,
@@ -161,7 +163,10 @@ impl<A: Agent> Machine<A> {
 
     fn adopt(&mut self, plan: &Plan, job: JobSnapshot) {
         let from = label(&job, RUN_ID).unwrap_or("unknown").to_owned();
-        self.outbox.info(format!("[paperclip] Reattached to Job {} of run {from}; its log is read from the beginning", job.job.name));
+        self.outbox.info(format!(
+            "[paperclip] Reattached to Job {} of run {from}; its log is read from the beginning",
+            job.job.name
+        ));
         self.job.state.go(JobState::Adopting);
         self.job.is_adopted = true;
         self.job.cause = None;
@@ -293,7 +298,8 @@ impl<A: Agent> Machine<A> {
                 self.job.state.go(JobState::Live);
                 self.job.live_since_ms = Some(now_ms);
                 if let Some(object) = &self.job.object {
-                    self.outbox.info(format!("[paperclip] Job {} created in {}", object.name, object.namespace));
+                    self.outbox
+                        .info(format!("[paperclip] Job {} created in {}", object.name, object.namespace));
                 }
             }
             Err(error) if error.status == Some(404) => {
@@ -301,7 +307,8 @@ impl<A: Agent> Machine<A> {
                 self.job.state.go(JobState::Gone);
             }
             Err(error) => {
-                let text = format!("Failed to create Kubernetes Job: it could not be started: {}", describe(&error));
+                let text =
+                    format!("Failed to create Kubernetes Job: it could not be started: {}", describe(&error));
                 self.fail_job(ErrorCode::K8sJobCreateFailed, text);
             }
         }

@@ -4,9 +4,7 @@ use super::regions::{JobState, PodState, StopState};
 use super::{Agent, Machine};
 use crate::bindings::exports::paperclip::agent::types::{Condition, JobSnapshot, PodPhase, PodSnapshot};
 use crate::manifest::termination;
-use crate::outcome::{
-    DeletionTrace, Evidence, InfraCause, JobCondition, JobOutcome, PodEnd, Termination,
-};
+use crate::outcome::{DeletionTrace, Evidence, InfraCause, JobCondition, JobOutcome, PodEnd, Termination};
 
 impl<A: Agent> Machine<A> {
     pub(super) fn evidence(&self, now_ms: u64) -> Evidence {

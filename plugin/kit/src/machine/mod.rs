@@ -47,6 +47,9 @@ pub trait Agent: AgentType + Default + std::fmt::Debug {
     /// Reads what is left of a line that was too long to be handed over whole.
     fn read_cut_line(&self, stream: &mut Self::Stream, head: &str, tail: &str, line_bytes: u64);
 
+    /// Reads a line of stderr.
+    fn read_stderr_line(&self, stream: &mut Self::Stream, line: &str);
+
     /// What a request says about the result of an attempt.
     fn run_facts(&self, request: &Request, settings: &Settings, attempt: Attempt) -> RunFacts;
 
@@ -219,12 +222,8 @@ impl<A: Agent> Machine<A> {
         let agent = A::default();
         let plan = manifest::plan(&request, Attempt::FIRST, &agent)?;
         let may_poll = request.has_auth_token && request.host.api_url.is_some();
-        let facts = Facts {
-            namespace: plan.namespace,
-            guard_key: plan.guard_key,
-            settings: plan.settings,
-            may_poll,
-        };
+        let facts =
+            Facts { namespace: plan.namespace, guard_key: plan.guard_key, settings: plan.settings, may_poll };
         let mut machine = Machine {
             agent,
             request,

@@ -47,7 +47,9 @@ impl<A: Agent> Machine<A> {
             self.guard.cause = Some((ErrorCode::K8sConcurrentRunBlocked, text));
         } else {
             let place = busy.position;
-            self.outbox.info(format!("[paperclip] Waiting for run {holder} of this agent to end (place {place} in line)"));
+            self.outbox.info(format!(
+                "[paperclip] Waiting for run {holder} of this agent to end (place {place} in line)"
+            ));
         }
     }
 
@@ -233,7 +235,9 @@ impl<A: Agent> Machine<A> {
 
 /// Whether a Job has come to its end.
 pub(super) fn is_finished(job: &JobSnapshot) -> bool {
-    job.conditions.iter().any(|condition| condition.is_true && matches!(&*condition.kind, "Complete" | "Failed"))
+    job.conditions
+        .iter()
+        .any(|condition| condition.is_true && matches!(&*condition.kind, "Complete" | "Failed"))
 }
 
 fn pod_state(pod: &PodSnapshot, agent: Option<&ContainerStatus>) -> PodState {

@@ -56,7 +56,10 @@ pub(crate) fn print<R: Region>() -> String {
     let mut text = format!("{}\n", R::NAME);
     for (state, next) in R::TABLE {
         let next: Vec<String> = next.iter().map(|state| format!("{state:?}")).collect();
-        text.push_str(&format!("  {state:?} -> {}\n", if next.is_empty() { "(end)".to_owned() } else { next.join(" | ") }));
+        text.push_str(&format!(
+            "  {state:?} -> {}\n",
+            if next.is_empty() { "(end)".to_owned() } else { next.join(" | ") }
+        ));
     }
     text
 }

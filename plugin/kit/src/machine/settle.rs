@@ -219,7 +219,7 @@ impl<A: Agent> Machine<A> {
             return;
         }
         for line in &lines {
-            self.agent.read_line(&mut self.stream, line);
+            self.agent.read_stderr_line(&mut self.stream, line);
         }
         self.outbox.push(Action::EmitLog(EmittedLog { stream: LogStream::Stderr, lines }));
     }

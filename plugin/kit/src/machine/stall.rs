@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Settings;
 use crate::bindings::exports::paperclip::agent::types::{
     ContainerRole, ContainerState, ContainerStatus, ContainerWaiting, PodPhase, PodSnapshot,
 };
+use crate::config::Settings;
 
 /// What keeps a pod from running its agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,7 +90,10 @@ fn of_waiting(name: &str, is_init: bool, waiting: &ContainerWaiting) -> Option<S
             StallKind::Fatal,
             format!("Image of \"{name}\" is not on the node and its pull policy is Never: {message}"),
         ),
-        "ErrImagePull" | "ImagePullBackOff" | "ImageInspectError" | "RegistryUnavailable"
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "ImageInspectError"
+        | "RegistryUnavailable"
         | "SignatureValidationFailed" => {
             let what = if is_init {
                 format!("Init container \"{name}\" image pull failed")
@@ -103,8 +106,13 @@ fn of_waiting(name: &str, is_init: bool, waiting: &ContainerWaiting) -> Option<S
             let what = if is_init { "Init container" } else { "Container" };
             (StallKind::CrashLoop, format!("{what} \"{name}\" crash loop: {message}"))
         }
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "StartError"
-        | "PreCreateHookError" | "PreStartHookError" | "PostStartHookError" => {
+        "CreateContainerConfigError"
+        | "CreateContainerError"
+        | "RunContainerError"
+        | "StartError"
+        | "PreCreateHookError"
+        | "PreStartHookError"
+        | "PostStartHookError" => {
             (StallKind::Create, format!("Container \"{name}\" can't be created ({reason}): {message}"))
         }
         _ => return None,
@@ -138,7 +146,10 @@ fn of_scheduling(pod: &PodSnapshot) -> Option<Stall> {
 }
 
 fn starting(pod: &PodSnapshot) -> Stall {
-    let place = pod.node.as_deref().map_or("is not on a node yet".to_owned(), |node| format!("is starting on node {node}"));
+    let place = pod
+        .node
+        .as_deref()
+        .map_or("is not on a node yet".to_owned(), |node| format!("is starting on node {node}"));
     Stall { kind: StallKind::Starting, detail: format!("Pod {} {place}", pod.pod.name) }
 }
 
@@ -163,9 +174,24 @@ mod tests {
     fn rule_23_what_cannot_heal_is_told_from_what_may() {
         use ContainerRole::{Init, Main};
         for (role, state, kind, detail) in [
-            (Main, waiting("InvalidImageName", "bad"), StallKind::Fatal, "Image name of \"c\" is not valid: bad"),
-            (Main, waiting("ImagePullBackOff", "Back-off"), StallKind::Image, "Image pull failed for \"c\": Back-off"),
-            (Init, waiting("ErrImagePull", "no"), StallKind::Image, "Init container \"c\" image pull failed: no"),
+            (
+                Main,
+                waiting("InvalidImageName", "bad"),
+                StallKind::Fatal,
+                "Image name of \"c\" is not valid: bad",
+            ),
+            (
+                Main,
+                waiting("ImagePullBackOff", "Back-off"),
+                StallKind::Image,
+                "Image pull failed for \"c\": Back-off",
+            ),
+            (
+                Init,
+                waiting("ErrImagePull", "no"),
+                StallKind::Image,
+                "Init container \"c\" image pull failed: no",
+            ),
             (Main, waiting("CrashLoopBackOff", "x"), StallKind::CrashLoop, "Container \"c\" crash loop: x"),
             (
                 Main,

@@ -52,6 +52,10 @@ impl Agent for Echo {
         stream.0.push(format!("{head}…{tail}"));
     }
 
+    fn read_stderr_line(&self, stream: &mut Lines, line: &str) {
+        stream.0.push(line.to_owned());
+    }
+
     fn run_facts(&self, _request: &Request, _settings: &Settings, _attempt: Attempt) -> RunFacts {
         RunFacts::default()
     }
@@ -244,8 +248,15 @@ fn seed_18_silence_ends_nothing_while_the_container_runs() {
 #[test]
 fn seed_2_only_cancelled_and_cancelling_cancel() {
     for (status, cancels) in [
-        ("running", false), ("queued", false), ("succeeded", false), ("failed", false), ("completed", false),
-        ("", false), ("unknown", false), ("cancelled", true), ("cancelling", true),
+        ("running", false),
+        ("queued", false),
+        ("succeeded", false),
+        ("failed", false),
+        ("completed", false),
+        ("", false),
+        ("unknown", false),
+        ("cancelled", true),
+        ("cancelling", true),
     ] {
         let (mut driver, _) = Driver::with_image().to_running();
         let body = json!({"status": status}).to_string();
@@ -261,7 +272,11 @@ fn a_cancel_drains_the_output_first() {
     driver.step(vec![Event::CancelRequested(cancel)]);
     driver.id_of("DeleteJob");
     driver.step(vec![Event::JobGone(gone("job", true))]);
-    assert_eq!(driver.names(), ["SetTimer"], "the pod has its grace, and the rest of the output is on its way");
+    assert_eq!(
+        driver.names(),
+        ["SetTimer"],
+        "the pod has its grace, and the rest of the output is on its way"
+    );
     driver.step(vec![lines(log, &["last words"])]);
     driver.see(PodPhase::Failed, ended(143, None));
     driver.step(vec![log_ended(log)]);

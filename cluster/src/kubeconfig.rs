@@ -1,0 +1,28 @@
+//! What `kubectl` and other clients need to know to reach the cluster.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+/// The name of cluster, user and context in a kubeconfig.
+const NAME: &str = "paperclip-local";
+
+/// A kubeconfig as YAML. `kubectl` sends its token over TLS only, so the server is named with `https`.
+pub(crate) fn write(server: &str, certificate_pem: &str, token: Option<&str>) -> anyhow::Result<String> {
+    let user = token.map_or_else(|| json!({}), |token| json!({"token": token}));
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{
+            "name": NAME,
+            "cluster": {"server": server, "certificate-authority-data": STANDARD.encode(certificate_pem)},
+        }],
+        "users": [{"name": NAME, "user": user}],
+        "contexts": [{
+            "name": NAME,
+            "context": {"cluster": NAME, "user": NAME, "namespace": "default"},
+        }],
+        "current-context": NAME,
+    });
+    Ok(serde_yaml_ng::to_string(&config)?)
+}

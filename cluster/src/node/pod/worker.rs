@@ -1,0 +1,518 @@
+//! Runs one Pod from its binding to its end. The decisions are made in `plan`; this carries them out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use serde::Deserialize as _;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::binding::{Binding, bind};
+use super::container::{Container, End, Role, State};
+use super::dependencies::Dependencies;
+use super::plan::{Action, Cause, Stop, plan};
+use super::start::{Obstacle, command};
+use super::status::{Ending, Facts, status};
+use super::{Context, termination};
+use crate::error::ApiError;
+use crate::node::events::{Component, Event, Severity};
+use crate::node::logs::Instance;
+use crate::node::objects::{Objects, decode};
+use crate::node::process::Group;
+use crate::node::volumes::PodVolumes;
+use crate::node::{NODE_NAME, claims};
+use crate::resource::Resource;
+use crate::store::{Key, Object, is_deleting, meta};
+
+/// How long a Pod may take to end if it doesn't say.
+const DEFAULT_GRACE_SECONDS: i64 = 30;
+/// How long the containers may take to end when the node goes down.
+const NODE_DOWN_GRACE: Duration = Duration::from_secs(2);
+
+/// The Pod as the store last had it.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) object: Arc<Object>,
+    pub(super) is_gone: bool,
+    pub(super) is_node_down: bool,
+}
+
+/// What a worker waits for.
+enum Wakeup {
+    Pod,
+    Ended(usize, End),
+    Dependency,
+    Timer,
+}
+
+pub(super) struct Worker {
+    context: Context,
+    key: Key,
+    pod: Pod,
+    objects: Objects,
+    seen: watch::Receiver<Seen>,
+    containers: Vec<Container>,
+    groups: HashMap<usize, Group>,
+    /// Where the ends of containers, by their index, are told and heard.
+    tell_end: mpsc::Sender<(usize, End)>,
+    hear_end: mpsc::Receiver<(usize, End)>,
+    volumes: Option<PodVolumes>,
+    dependencies: Option<Dependencies>,
+    last_complaint: Option<String>,
+    stop: Option<Stop>,
+    facts: Facts,
+}
+
+impl Worker {
+    /// `None` if the object is no Pod, which the API does not let in.
+    pub(super) fn new(context: Context, seen: watch::Receiver<Seen>) -> Option<Worker> {
+        let object = seen.borrow().object.clone();
+        let pod: Pod = decode(&object)?;
+        let key = Key::of(Resource::Pods, &object);
+        let facts = Facts { start_time: Timestamp::now(), is_prepared: false, ending: None, is_over: false };
+        let (tell_end, hear_end) = mpsc::channel(1);
+        Some(Worker {
+            objects: Objects::new(context.store.clone(), &key.namespace),
+            containers: Container::all(&pod),
+            groups: HashMap::new(),
+            tell_end,
+            hear_end,
+            volumes: None,
+            dependencies: None,
+            last_complaint: None,
+            stop: None,
+            facts,
+            context,
+            key,
+            pod,
+            seen,
+        })
+    }
+
+    /// Ends when nothing of the Pod runs any more.
+    pub(super) async fn run(mut self) {
+        if self.become_bound().await && self.become_mounted().await {
+            self.run_containers().await;
+        }
+        self.finish();
+    }
+
+    /// `false` if it never will be.
+    async fn become_bound(&mut self) -> bool {
+        loop {
+            let Ok(binding) = bind(&self.context.store, &self.key, self.uid()) else { return false };
+            match binding {
+                Binding::Bound { pod, is_new } => {
+                    if is_new {
+                        let message = format!(
+                            "Successfully assigned {}/{} to {NODE_NAME}",
+                            self.key.namespace, self.key.name
+                        );
+                        self.record(Component::Scheduler, Severity::Normal, "Scheduled", message, None);
+                    }
+                    self.pod = decode(&pod).unwrap_or_else(|| self.pod.clone());
+                    self.facts.start_time = Timestamp::now();
+                    self.look_at_pod();
+                    self.write_status();
+                    return true;
+                }
+                Binding::Elsewhere => return false,
+                Binding::Gated => {
+                    if self.seen.changed().await.is_err() || self.seen.borrow_and_update().is_gone {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// `false` if the Pod is to end before its volumes are there.
+    async fn become_mounted(&mut self) -> bool {
+        loop {
+            if self.stop.is_some() {
+                return false;
+            }
+            self.dependencies = Some(Dependencies::from_now(&self.context.store, &self.key.namespace));
+            match self.mount() {
+                Ok(volumes) => {
+                    self.volumes = Some(volumes);
+                    self.facts.is_prepared = true;
+                    return true;
+                }
+                Err(complaint) => {
+                    self.complain("FailedMount", complaint, None);
+                    self.wait(true, None).await;
+                }
+            }
+        }
+    }
+
+    fn mount(&self) -> Result<PodVolumes, String> {
+        let declared = self.pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
+        for claim in declared.iter().filter_map(|volume| volume.persistent_volume_claim.as_ref()) {
+            claims::ensure(&self.context.store, &self.key.namespace, &claim.claim_name)
+                .map_err(|error| error.to_string())?;
+        }
+        PodVolumes::mount(&self.pod, &self.context.folders, &self.objects).map_err(|error| error.to_string())
+    }
+
+    async fn run_containers(&mut self) {
+        loop {
+            let next = plan(&self.containers, self.stop, Instant::now());
+            if next.actions.is_empty() {
+                self.write_status();
+                let is_blocked = self.containers.iter().any(|c| matches!(c.state, State::Blocked { .. }));
+                self.wait(is_blocked, next.wake).await;
+            }
+            for action in next.actions {
+                match action {
+                    Action::Start(index) => self.start(index),
+                    Action::Terminate(index) => self.terminate(index),
+                    Action::Kill(index) => self.kill(index),
+                    Action::Close => self.end_by(Cause::MainsEnded, self.own_grace()),
+                    Action::Finish => return,
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, index: usize) {
+        let Some(volumes) = self.volumes.clone() else { return };
+        let container = &self.containers[index];
+        let (spec, field) = (container.spec.clone(), container.field_path());
+        let instance = Instance {
+            namespace: self.key.namespace.clone(),
+            pod: self.key.name.clone(),
+            pod_uid: self.uid().to_owned(),
+            container: spec.name.clone(),
+            attempt: container.attempts,
+        };
+        if container.attempts == 0 {
+            let image = spec.image.as_deref().unwrap_or_default();
+            let message = format!("Container image \"{image}\" already present on machine");
+            self.record_once("Pulled", message, &field);
+        }
+        self.dependencies = Some(Dependencies::from_now(&self.context.store, &self.key.namespace));
+        let mark = format!("{}/{}/{}", instance.pod_uid, instance.container, instance.attempt);
+        let prepared = command(&spec, &self.pod, &volumes, &self.objects, mark);
+        let command = match prepared {
+            Ok(command) => command,
+            Err(Obstacle::Config(message)) => {
+                return self.block(index, "CreateContainerConfigError", message);
+            }
+            Err(Obstacle::Create(message)) => return self.block(index, "CreateContainerError", message),
+            Err(Obstacle::Start(message)) => return self.fail_to_start(index, &instance, message),
+        };
+        let log = match self.context.logs.create(&instance) {
+            Ok(log) => log,
+            Err(error) => {
+                let message = format!("failed to create the container's log: {error}");
+                return self.block(index, "CreateContainerError", message);
+            }
+        };
+        let name = &spec.name;
+        self.record(
+            Component::Kubelet,
+            Severity::Normal,
+            "Created",
+            format!("Created container: {name}"),
+            Some(&field),
+        );
+        let process = match self.context.launcher.start(&command, &log) {
+            Ok(process) => process,
+            Err(error) => {
+                self.context.logs.end(&instance);
+                return self.fail_to_start(index, &instance, error.to_string());
+            }
+        };
+        let started_at = Timestamp::now();
+        self.groups.insert(index, process.group());
+        self.containers[index].started(instance.id(), started_at, Instant::now());
+        self.record(
+            Component::Kubelet,
+            Severity::Normal,
+            "Started",
+            format!("Started container {name}"),
+            Some(&field),
+        );
+        let (logs, sender) = (self.context.logs.clone(), self.tell_end.clone());
+        let message_file = volumes.termination_file(name);
+        tokio::spawn(async move {
+            let (exit_code, finished_at) = process.ended().await;
+            let message = termination::message(&spec, &message_file, exit_code, &logs, &instance).await;
+            logs.end(&instance);
+            let reason = if exit_code == 0 { "Completed" } else { "Error" };
+            let end = End { exit_code, reason, message, started_at, finished_at, id: Some(instance.id()) };
+            // Nobody listens only if the worker was dropped with its node.
+            let _nobody_cares = sender.send((index, end)).await;
+        });
+    }
+
+    /// Something outside has to change first.
+    fn block(&mut self, index: usize, reason: &'static str, message: String) {
+        let field = self.containers[index].field_path();
+        self.complain("Failed", format!("Error: {message}"), Some(&field));
+        self.containers[index].state = State::Blocked { reason, message };
+    }
+
+    fn fail_to_start(&mut self, index: usize, instance: &Instance, message: String) {
+        let field = self.containers[index].field_path();
+        self.record(
+            Component::Kubelet,
+            Severity::Warning,
+            "Failed",
+            format!("Error: {message}"),
+            Some(&field),
+        );
+        let end = End {
+            exit_code: 128,
+            reason: "StartError",
+            message: Some(message),
+            started_at: Timestamp::UNIX_EPOCH,
+            finished_at: Timestamp::now(),
+            id: Some(instance.id()),
+        };
+        self.containers[index].started(instance.id(), end.finished_at, Instant::now());
+        self.has_ended(index, end);
+    }
+
+    fn has_ended(&mut self, index: usize, end: End) {
+        self.groups.remove(&index);
+        let is_pod_ending = self.stop.is_some();
+        self.containers[index].ended(end, Instant::now(), self.context.first_backoff, is_pod_ending);
+        if let State::BackOff { wait, .. } = self.containers[index].state
+            && !wait.is_zero()
+        {
+            let message = format!(
+                "Back-off restarting failed container {} in pod {}_{}({})",
+                self.containers[index].spec.name,
+                self.key.name,
+                self.key.namespace,
+                self.uid()
+            );
+            let field = self.containers[index].field_path();
+            self.record(Component::Kubelet, Severity::Warning, "BackOff", message, Some(&field));
+        }
+    }
+
+    fn terminate(&mut self, index: usize) {
+        if let (State::Running(running), Some(group)) =
+            (&mut self.containers[index].state, self.groups.get(&index))
+        {
+            running.is_told = true;
+            group.terminate();
+        }
+        self.record_killing(index);
+    }
+
+    fn kill(&mut self, index: usize) {
+        let mut was_told = true;
+        if let (State::Running(running), Some(group)) =
+            (&mut self.containers[index].state, self.groups.get(&index))
+        {
+            running.is_killed = true;
+            was_told = running.is_told;
+            group.kill();
+        }
+        if !was_told {
+            self.record_killing(index);
+        }
+    }
+
+    fn record_killing(&self, index: usize) {
+        let container = &self.containers[index];
+        let message = format!("Stopping container {}", container.spec.name);
+        self.record(Component::Kubelet, Severity::Normal, "Killing", message, Some(&container.field_path()));
+    }
+
+    /// Waits for whatever comes first, and takes note of it.
+    async fn wait(&mut self, on_dependencies: bool, wake: Option<Instant>) {
+        let deadline = self.deadline().filter(|_| self.stop.is_none());
+        let timer = wake.into_iter().chain(deadline).min();
+        let dependencies = self.dependencies.as_mut().filter(|_| on_dependencies);
+        let wakeup = tokio::select! {
+            changed = self.seen.changed() => {
+                // The sender goes only with the whole node.
+                if changed.is_err() { std::future::pending().await }
+                Wakeup::Pod
+            }
+            Some((index, end)) = self.hear_end.recv() => Wakeup::Ended(index, end),
+            () = changed(dependencies) => Wakeup::Dependency,
+            () = until(timer) => Wakeup::Timer,
+        };
+        match wakeup {
+            Wakeup::Pod => self.look_at_pod(),
+            Wakeup::Ended(index, end) => self.has_ended(index, end),
+            Wakeup::Dependency => {
+                for container in &mut self.containers {
+                    if matches!(container.state, State::Blocked { .. }) {
+                        container.state = State::Waiting;
+                    }
+                }
+            }
+            Wakeup::Timer => {
+                if self.stop.is_none() && self.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+                    self.facts.ending = Some(Ending {
+                        reason: "DeadlineExceeded",
+                        message: "Pod was active on the node longer than the specified deadline",
+                    });
+                    self.end_by(Cause::DeadlineExceeded, self.own_grace());
+                }
+            }
+        }
+    }
+
+    fn look_at_pod(&mut self) {
+        let seen = self.seen.borrow_and_update().clone();
+        if seen.is_node_down {
+            self.end_by(Cause::NodeDown, self.own_grace().min(NODE_DOWN_GRACE));
+        } else if seen.is_gone {
+            self.end_by(Cause::Deleted, Duration::ZERO);
+        } else if is_deleting(&seen.object) {
+            let grace = seen.object["metadata"]["deletionGracePeriodSeconds"].as_u64().unwrap_or_default();
+            self.end_by(Cause::Deleted, Duration::from_secs(grace));
+        }
+    }
+
+    /// A standing stop may come sooner, never later.
+    fn end_by(&mut self, cause: Cause, grace: Duration) {
+        let by = Instant::now() + grace;
+        self.stop = Some(match self.stop {
+            Some(standing) => {
+                let cause = if cause == Cause::NodeDown { cause } else { standing.cause };
+                Stop { cause, by: standing.by.min(by) }
+            }
+            None => Stop { cause, by },
+        });
+    }
+
+    fn own_grace(&self) -> Duration {
+        let wanted = self.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+        let seconds = wanted.unwrap_or(DEFAULT_GRACE_SECONDS);
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(1))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let seconds = self.pod.spec.as_ref()?.active_deadline_seconds?;
+        let ran = Timestamp::now().duration_since(self.facts.start_time);
+        let left = jiff::SignedDuration::from_secs(seconds) - ran;
+        Some(Instant::now() + Duration::try_from(left).unwrap_or_default())
+    }
+
+    /// Says how the Pod ended, removes its volumes, and lets it go if somebody has deleted it.
+    fn finish(mut self) {
+        if self.stop.is_some_and(|stop| stop.cause == Cause::NodeDown) {
+            return self.remove_volumes();
+        }
+        for container in &mut self.containers {
+            settle(container, self.stop);
+        }
+        self.facts.is_over = true;
+        self.remove_volumes();
+        // Never bound: it is nobody's here.
+        if self.facts.is_prepared || self.stop.is_some() {
+            let stored = self.write_status();
+            if stored.is_some_and(|pod| is_deleting(&pod)) {
+                let _gone_already = self.context.store.remove(&self.key, self.uid());
+            }
+        }
+    }
+
+    fn remove_volumes(&self) {
+        if let Some(volumes) = &self.volumes {
+            volumes.remove();
+        }
+    }
+
+    fn write_status(&self) -> Option<Arc<Object>> {
+        let write = |stored: &mut Object| {
+            if meta(stored, "uid") != self.uid() {
+                return Err(ApiError::not_found(&self.key));
+            }
+            let old = PodStatus::deserialize(&stored["status"]).ok();
+            let new = status(&self.pod, &self.containers, &self.facts, old.as_ref(), Timestamp::now());
+            stored["status"] = serde_json::to_value(new).map_err(ApiError::internal)?;
+            Ok(())
+        };
+        self.context
+            .store
+            .update(&self.key, write)
+            .inspect_err(
+                |error| tracing::debug!(%error, pod = %self.key.name, "a pod's status was not written"),
+            )
+            .ok()
+    }
+
+    fn uid(&self) -> &str {
+        self.pod.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// A warning, unless it is the same as the last one.
+    fn complain(&mut self, reason: &'static str, message: String, field_path: Option<&str>) {
+        if self.last_complaint.as_ref() != Some(&message) {
+            self.record(Component::Kubelet, Severity::Warning, reason, message.clone(), field_path);
+            self.last_complaint = Some(message);
+        }
+    }
+
+    fn record_once(&mut self, reason: &'static str, message: String, field_path: &str) {
+        if self.last_complaint.is_none() {
+            self.record(Component::Kubelet, Severity::Normal, reason, message, Some(field_path));
+        }
+    }
+
+    fn record(
+        &self,
+        component: Component,
+        severity: Severity,
+        reason: &'static str,
+        message: String,
+        field_path: Option<&str>,
+    ) {
+        let field_path = field_path.map(str::to_owned);
+        let event = Event { component, severity, reason, message, field_path };
+        self.context.recorder.record(&self.seen.borrow().object, &event);
+    }
+}
+
+/// What becomes of a container that does not run when its Pod is over.
+fn settle(container: &mut Container, stop: Option<Stop>) {
+    match container.state {
+        State::BackOff { .. } => container.state = State::Ended,
+        State::Waiting | State::Blocked { .. } => {
+            let is_cut_off = stop.is_some_and(|stop| stop.cause != Cause::MainsEnded);
+            if is_cut_off && container.role == Role::Main {
+                let now = Timestamp::now();
+                container.before = container.latest.replace(End {
+                    exit_code: 137,
+                    reason: "ContainerStatusUnknown",
+                    message: Some(
+                        "The container could not be located when the pod was terminated".to_owned(),
+                    ),
+                    started_at: Timestamp::UNIX_EPOCH,
+                    finished_at: now,
+                    id: None,
+                });
+                container.state = State::Ended;
+            }
+        }
+        State::Running(_) | State::Ended => {}
+    }
+}
+
+async fn changed(dependencies: Option<&mut Dependencies>) {
+    match dependencies {
+        Some(dependencies) => dependencies.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake).await,
+        None => std::future::pending().await,
+    }
+}

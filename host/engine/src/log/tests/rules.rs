@@ -1,0 +1,675 @@
+//! Each rule by itself.
+
+use super::server::{Body, Chunk, Kubelet, Log, MIDNIGHT_S, at, prefix};
+use crate::log::chunks::CHUNK_BYTES;
+use crate::log::reader::{
+    ANSWER_MS, CLEAN_END_MS, GONE_DRAIN_MS, MAX_BROKEN_READS, MAX_SHORT_READS, RETRY_CAP_MS, SILENT_MS,
+    STAY_MS, WAITING_RETRY_MS,
+};
+use crate::log::{
+    BATCH_BYTES, BATCH_LINES, ContainerSeen, Line, LogEnd, LogLimits, LogOutput, LogReader, LogRequest,
+    Position, Stamp,
+};
+
+/// A reader, and what it told.
+struct Run {
+    reader: LogReader,
+    now_ms: u64,
+    request: Option<LogRequest>,
+    told: Vec<LogOutput>,
+}
+
+impl Run {
+    fn new() -> Self {
+        Self::resume(Position::default())
+    }
+
+    fn resume(position: Position) -> Self {
+        Self::of(LogReader::resume(position, LogLimits::default(), 7))
+    }
+
+    fn of(reader: LogReader) -> Self {
+        let mut run = Self { reader, now_ms: 1_000, request: None, told: Vec::new() };
+        run.drain();
+        run
+    }
+
+    fn running() -> Self {
+        let mut run = Self::new();
+        run.see(ContainerSeen::Running);
+        run
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.reader.poll() {
+            match output {
+                LogOutput::Open(request) => self.request = Some(request),
+                other => self.told.push(other),
+            }
+        }
+    }
+
+    fn see(&mut self, seen: ContainerSeen) {
+        self.reader.on_container(self.now_ms, seen);
+        self.drain();
+    }
+
+    fn open(&mut self) -> LogRequest {
+        let request = self.request.take().expect("it wants to open");
+        self.reader.on_opened(self.now_ms);
+        self.drain();
+        request
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.reader.on_bytes(self.now_ms, bytes);
+        self.drain();
+    }
+
+    fn close(&mut self, end: LogEnd) {
+        self.reader.on_closed(self.now_ms, end);
+        self.drain();
+    }
+
+    fn break_off(&mut self) {
+        self.close(LogEnd::Broken("reset".to_owned()));
+    }
+
+    fn refuse(&mut self, status: u16) {
+        self.request = None;
+        self.close(LogEnd::Refused { status, message: "ContainerCreating".to_owned() });
+    }
+
+    /// Waits for the next deadline, and says how long.
+    fn wait(&mut self) -> u64 {
+        let deadline_ms = self.reader.deadline_ms().expect("it has a deadline");
+        let waited_ms = deadline_ms.saturating_sub(self.now_ms);
+        self.now_ms += waited_ms;
+        self.reader.on_deadline(self.now_ms);
+        self.drain();
+        waited_ms
+    }
+
+    /// Breaks off and serves the whole log of a new stream, open end.
+    fn reconnect(&mut self, log: &Log) -> LogRequest {
+        self.break_off();
+        self.wait();
+        self.serve(log)
+    }
+
+    fn serve(&mut self, log: &Log) -> LogRequest {
+        let request = self.open();
+        self.bytes(&log.read(request));
+        request
+    }
+
+    /// The container ends, and the server does what it should.
+    fn finish(&mut self, log: &Log) {
+        self.see(ContainerSeen::Terminated);
+        self.serve(log);
+        self.close(LogEnd::Clean);
+    }
+
+    fn lines(&self) -> Vec<&str> {
+        let batches = self.told.iter().filter_map(|output| match output {
+            LogOutput::Lines(lines) => Some(lines),
+            _ => None,
+        });
+        batches
+            .flatten()
+            .map(|line| match line {
+                Line::Whole(text) => text.as_str(),
+                Line::Cut { .. } => panic!("no line is over the limit"),
+            })
+            .collect()
+    }
+
+    fn gaps(&self) -> usize {
+        self.told.iter().filter(|output| matches!(output, LogOutput::Gap { .. })).count()
+    }
+
+    fn diagnostics(&self) -> Vec<&str> {
+        let texts = self.told.iter().filter_map(|output| match output {
+            LogOutput::Diagnostic(text) => Some(text.as_str()),
+            _ => None,
+        });
+        texts.collect()
+    }
+
+    fn is_complete(&self) -> Option<bool> {
+        match self.told.last() {
+            Some(LogOutput::Ended { is_complete, .. }) => Some(*is_complete),
+            _ => None,
+        }
+    }
+}
+
+fn stamped(stamp: Stamp, text: &[u8]) -> Vec<u8> {
+    [prefix(stamp), text.to_vec()].concat()
+}
+
+fn three() -> Log {
+    Log::of_lines(&[(at(1, 5), "one"), (at(2, 7), "two"), (at(2, 7), "three")])
+}
+
+#[test]
+fn rule_1_a_cut_at_any_byte_loses_and_doubles_nothing() {
+    let log = Log::of_lines(&[
+        (at(1, 0), "a"),
+        (at(1, 9), "é"),
+        (at(2, 0), ""),
+        (at(2, 1), "b\r"),
+        (at(3, 0), "c"),
+    ]);
+    let all = log.lines();
+    let whole = log.read(LogRequest { follow: true, since_s: None });
+    for cut in 0..=whole.len() {
+        let mut run = Run::running();
+        run.open();
+        run.bytes(&whole[..cut]);
+        run.reconnect(&log);
+        assert_eq!((run.lines(), run.gaps()), (all.iter().map(String::as_str).collect(), 0), "cut at {cut}");
+    }
+}
+
+#[test]
+fn rule_2_since_is_the_whole_second() {
+    let mut run = Run::running();
+    assert_eq!(run.open(), LogRequest { follow: true, since_s: None });
+    run.bytes(&stamped(at(5, 700_000_000), b"x\n"));
+    run.break_off();
+    run.wait();
+    assert_eq!(run.open().since_s, Some(MIDNIGHT_S + 5));
+}
+
+#[test]
+fn rule_3_equal_lines_with_one_stamp_are_counted() {
+    for count in [2, 64, 65, 100, 1000] {
+        let mut log = Log::of_lines(&vec![(at(1, 1), "same"); count]);
+        log.written = count / 2;
+        let mut run = Run::running();
+        run.serve(&log);
+        log.written = count;
+        run.reconnect(&log);
+        assert_eq!((run.lines().len(), run.gaps()), (count, 0));
+    }
+}
+
+#[test]
+fn rule_4_chunks_of_a_long_line_are_joined_whichever_kubelet_sends_them() {
+    let text = |fill| vec![fill; CHUNK_BYTES];
+    for kubelet in [Kubelet::Old, Kubelet::Modern] {
+        let mut log = Log::new(
+            kubelet,
+            vec![
+                Chunk { stamp: at(1, 1), text: text(b'a'), is_last: false },
+                Chunk { stamp: at(1, 2), text: text(b'b'), is_last: false },
+                Chunk { stamp: at(1, 3), text: b"end".to_vec(), is_last: true },
+                Chunk { stamp: at(1, 4), text: b"next".to_vec(), is_last: true },
+            ],
+        );
+        for written in 0..=4 {
+            log.written = written;
+            let mut run = Run::running();
+            run.serve(&log);
+            log.written = 4;
+            run.reconnect(&log);
+            assert_eq!(run.lines(), log.lines(), "{kubelet:?}");
+            assert_eq!(run.reader.position().bytes(), 2 * CHUNK_BYTES as u64 + 4 + 5);
+        }
+    }
+}
+
+#[test]
+fn rule_4_an_agent_may_print_a_stamp_after_16_kib() {
+    let mut text = vec![b'a'; CHUNK_BYTES + 10];
+    let mut run = Run::running();
+    run.open();
+    run.bytes(&[stamped(at(1, 0), &text), b"\n".to_vec()].concat());
+    text.splice(CHUNK_BYTES.., prefix(at(2, 0)));
+    run.bytes(&[stamped(at(2, 0), &text), b"\n".to_vec()].concat());
+    assert_eq!(run.lines()[1].as_bytes(), text);
+}
+
+#[test]
+fn rule_5_the_rest_of_a_line_that_began_before_the_second_is_no_line() {
+    for kubelet in [Kubelet::Old, Kubelet::Modern] {
+        let mut log = Log::new(
+            kubelet,
+            vec![
+                Chunk { stamp: at(1, 1), text: vec![b'a'; CHUNK_BYTES], is_last: false },
+                Chunk { stamp: at(2, 2), text: vec![b'b'; CHUNK_BYTES], is_last: false },
+                Chunk { stamp: at(3, 3), text: b"rest".to_vec(), is_last: true },
+                Chunk { stamp: at(3, 4), text: b"next".to_vec(), is_last: true },
+                Chunk { stamp: at(3, 5), text: b"last".to_vec(), is_last: true },
+            ],
+        );
+        log.written = 4;
+        let mut run = Run::running();
+        run.serve(&log);
+        log.written = 5;
+        assert_eq!(run.reconnect(&log).since_s, Some(MIDNIGHT_S + 3));
+        run.finish(&log);
+        assert_eq!((run.lines().len(), run.gaps(), run.diagnostics().len()), (3, 0, 0), "{kubelet:?}");
+        assert_eq!(run.is_complete(), Some(true));
+    }
+}
+
+#[test]
+fn rule_8_a_clean_end_while_the_container_runs_resumes_the_stream() {
+    let mut log = three();
+    log.written = 2;
+    let mut run = Run::running();
+    run.serve(&log);
+    run.close(LogEnd::Clean);
+    assert_eq!(run.told.len(), 1, "the container may have ended: nothing is told yet");
+    assert!(run.wait() >= CLEAN_END_MS);
+    assert!(matches!(run.told.last(), Some(LogOutput::Interrupted { .. })));
+    log.written = 3;
+    run.serve(&log);
+    assert_eq!(run.told[2..], [LogOutput::Resumed, LogOutput::Lines(vec![Line::Whole("three".to_owned())])]);
+}
+
+#[test]
+fn rule_8_a_clean_end_that_the_container_explains_is_no_interruption() {
+    let mut run = Run::running();
+    run.serve(&three());
+    run.close(LogEnd::Clean);
+    run.finish(&three());
+    assert_eq!(run.lines(), ["one", "two", "three"]);
+    assert!(!run.told.iter().any(|output| matches!(output, LogOutput::Interrupted { .. })));
+    assert_eq!(run.is_complete(), Some(true));
+}
+
+#[test]
+fn rule_9_text_of_the_kubelet_is_a_diagnostic() {
+    const TEXT: &str = "failed to create fsnotify watcher: too many open files";
+    for held in ["", "2026-03-01T00:00:01.000000005Z on"] {
+        let mut run = Run::running();
+        run.open();
+        run.bytes(held.as_bytes());
+        run.bytes(TEXT.as_bytes());
+        run.close(LogEnd::Clean);
+        run.wait();
+        run.serve(&three());
+        assert_eq!(run.lines(), ["one", "two", "three"]);
+        assert_eq!(run.diagnostics().len(), usize::from(held.is_empty()));
+    }
+    let mut run = Run::running();
+    run.open();
+    run.bytes(&[&stamped(at(1, 5), b"one\n"), TEXT.as_bytes(), b"\n"].concat());
+    run.see(ContainerSeen::Terminated);
+    for attempt in 1..=MAX_SHORT_READS {
+        assert_eq!(run.is_complete(), None, "attempt {attempt}");
+        run.open();
+        run.bytes(b"unable to retrieve container logs for containerd://1234");
+        run.close(LogEnd::Clean);
+        run.reader.deadline_ms().map(|_| run.wait());
+    }
+    assert_eq!(run.is_complete(), Some(false));
+    assert_eq!(run.lines(), ["one"]);
+    assert_eq!(run.diagnostics(), [TEXT, "unable to retrieve container logs for containerd://1234"]);
+}
+
+#[test]
+fn rule_10_a_container_that_waits_is_asked_again_when_it_runs() {
+    let mut run = Run::new();
+    run.refuse(400);
+    assert!(run.wait() <= RETRY_CAP_MS, "its state is not known");
+    run.see(ContainerSeen::Waiting);
+    run.refuse(400);
+    assert_eq!(run.wait(), WAITING_RETRY_MS);
+    run.open();
+    run.close(LogEnd::Clean);
+    run.see(ContainerSeen::Running);
+    run.serve(&three());
+    assert_eq!((run.lines().len(), run.diagnostics().len()), (3, 1));
+
+    let mut reader = LogReader::new(LogLimits::default(), 1);
+    reader.on_container(5, ContainerSeen::Waiting);
+    assert_eq!((reader.poll(), reader.deadline_ms()), (None, Some(5 + WAITING_RETRY_MS)));
+}
+
+#[test]
+fn rule_11_a_rotation_inside_the_second_loses_nothing() {
+    for rotated_at in 1..=100 {
+        let texts: Vec<String> = (0..120).map(|number| format!("{}", number / 7)).collect();
+        let lines: Vec<(Stamp, &str)> = texts.iter().map(|text| (at(1, 1), text.as_str())).collect();
+        let mut log = Log::of_lines(&lines);
+        log.written = 110;
+        let mut run = Run::running();
+        run.serve(&log);
+        log.file_start = rotated_at;
+        log.written = 120;
+        run.reconnect(&log);
+        assert_eq!(
+            (run.lines(), run.gaps()),
+            (texts.iter().map(String::as_str).collect(), 0),
+            "{rotated_at}"
+        );
+    }
+}
+
+#[test]
+fn rule_11_a_rotation_after_the_second_is_a_gap() {
+    let mut log = Log::of_lines(&[
+        (at(1, 1), "a"),
+        (at(1, 2), "b"),
+        (at(1, 2), "lost"),
+        (at(1, 2), "c"),
+        (at(2, 0), "d"),
+    ]);
+    log.written = 2;
+    let mut run = Run::running();
+    run.serve(&log);
+    log.file_start = 3;
+    log.written = 5;
+    run.reconnect(&log);
+    assert_eq!((run.lines(), run.gaps()), (vec!["a", "b", "c", "d"], 1));
+    run.reconnect(&log);
+    run.finish(&log);
+    assert_eq!((run.lines().len(), run.gaps(), run.is_complete()), (4, 1, Some(true)));
+}
+
+#[test]
+fn rule_11_a_rotation_within_a_line_doubles_no_part_of_it() {
+    let mut log = Log::new(
+        Kubelet::Modern,
+        vec![
+            Chunk { stamp: at(1, 1), text: vec![b'a'; CHUNK_BYTES], is_last: false },
+            Chunk { stamp: at(1, 2), text: b"rest".to_vec(), is_last: true },
+            Chunk { stamp: at(1, 3), text: b"next".to_vec(), is_last: true },
+            Chunk { stamp: at(1, 4), text: b"new".to_vec(), is_last: true },
+        ],
+    );
+    log.written = 3;
+    let mut run = Run::running();
+    run.serve(&log);
+    log.file_start = 1;
+    log.written = 4;
+    run.reconnect(&log);
+    assert_eq!((run.lines()[1..].to_vec(), run.gaps()), (vec!["next", "new"], 0));
+}
+
+#[test]
+fn rule_11_a_log_that_was_rotated_away_at_its_end_is_not_called_complete() {
+    let mut log = three();
+    let mut run = Run::running();
+    run.serve(&log);
+    log.rotate();
+    run.see(ContainerSeen::Terminated);
+    for _ in 1..MAX_SHORT_READS {
+        run.serve(&log);
+        run.close(LogEnd::Clean);
+        run.wait();
+    }
+    run.serve(&log);
+    run.close(LogEnd::Clean);
+    assert_eq!((run.lines().len(), run.is_complete()), (3, Some(false)));
+}
+
+#[test]
+fn rule_12_a_silent_stream_is_opened_anew() {
+    let mut run = Run::running();
+    run.serve(&three());
+    assert_eq!(run.wait(), SILENT_MS);
+    assert_eq!(run.told.pop(), Some(LogOutput::Close));
+    run.serve(&three());
+    assert_eq!((run.lines().len(), run.told.len()), (3, 1), "nothing is told of it");
+}
+
+#[test]
+fn rule_12_a_server_that_does_not_answer_is_asked_again() {
+    let mut run = Run::running();
+    run.wait();
+    assert_eq!(run.wait(), ANSWER_MS);
+    assert_eq!(run.told[0], LogOutput::Close);
+    assert!(matches!(run.told[1], LogOutput::Interrupted { .. }));
+    run.wait();
+    run.serve(&three());
+    assert_eq!(run.lines().len(), 3);
+}
+
+#[test]
+fn rule_12b_and_d1_there_is_one_stream_at_a_time() {
+    let mut run = Run::running();
+    run.serve(&three());
+    run.see(ContainerSeen::Running);
+    assert_eq!(run.request, None);
+    run.see(ContainerSeen::Terminated);
+    assert_eq!(run.told.last(), Some(&LogOutput::Close), "before the last read is opened");
+    assert!(run.request.is_some());
+    run.see(ContainerSeen::Terminated);
+    assert_eq!(run.told.len(), 2);
+}
+
+#[test]
+fn rule_13_the_containers_end_ends_the_log_after_one_plain_read() {
+    let mut log = three();
+    log.written = 1;
+    let mut run = Run::running();
+    run.serve(&log);
+    log.written = 3;
+    run.see(ContainerSeen::Terminated);
+    assert_eq!(run.serve(&log), LogRequest { follow: false, since_s: Some(MIDNIGHT_S + 1) });
+    run.close(LogEnd::Clean);
+    assert_eq!(run.lines(), ["one", "two", "three"]);
+    assert_eq!(run.told.last(), Some(&LogOutput::Ended { lines: 3, bytes: 14, is_complete: true }));
+    assert_eq!(run.reader.deadline_ms(), None);
+}
+
+#[test]
+fn a_last_read_that_breaks_is_repeated_until_its_limit() {
+    let mut run = Run::running();
+    run.serve(&three());
+    run.see(ContainerSeen::Terminated);
+    for _ in 1..MAX_BROKEN_READS {
+        run.open();
+        run.break_off();
+        run.wait();
+    }
+    run.open();
+    run.break_off();
+    assert_eq!(run.is_complete(), Some(false));
+}
+
+#[test]
+fn a_pod_that_is_gone_ends_the_log() {
+    let mut open = Run::running();
+    open.serve(&three());
+    open.see(ContainerSeen::Gone);
+    assert_eq!(open.is_complete(), None, "the stream may bring more");
+    open.close(LogEnd::Clean);
+    assert_eq!(open.is_complete(), Some(true));
+
+    let mut silent = Run::running();
+    silent.serve(&three());
+    silent.bytes(&stamped(at(3, 0), b"begun"));
+    silent.see(ContainerSeen::Gone);
+    assert_eq!(silent.wait(), GONE_DRAIN_MS);
+    assert_eq!((silent.lines().last(), silent.is_complete()), (Some(&"begun"), Some(false)));
+
+    let mut broken = Run::running();
+    broken.serve(&three());
+    broken.break_off();
+    broken.see(ContainerSeen::Gone);
+    assert_eq!(broken.is_complete(), Some(false));
+
+    let mut reading = Run::running();
+    reading.serve(&three());
+    reading.see(ContainerSeen::Terminated);
+    reading.see(ContainerSeen::Gone);
+    reading.refuse(404);
+    assert_eq!(reading.is_complete(), Some(false));
+}
+
+#[test]
+fn d8_the_last_line_needs_no_line_feed_but_proof() {
+    let text = stamped(at(1, 0), b"the end");
+    let mut held = Run::running();
+    held.open();
+    held.bytes(&text);
+    held.see(ContainerSeen::Terminated);
+    held.open();
+    held.bytes(&text);
+    held.close(LogEnd::Clean);
+    assert_eq!(held.lines(), ["the end"]);
+    assert_eq!(held.told.last(), Some(&LogOutput::Ended { lines: 1, bytes: 7, is_complete: true }));
+
+    let mut unseen = Run::running();
+    unseen.see(ContainerSeen::Terminated);
+    unseen.open();
+    unseen.bytes(&text[..text.len() - 2]);
+    unseen.close(LogEnd::Clean);
+    assert_eq!(unseen.lines(), [""; 0], "it may be going on");
+    for _ in 0..2 {
+        unseen.wait();
+        unseen.open();
+        unseen.bytes(&text);
+        unseen.close(LogEnd::Clean);
+    }
+    assert_eq!((unseen.lines(), unseen.is_complete()), (vec!["the end"], Some(true)));
+
+    let mut again = Run::resume(unseen.reader.position().clone());
+    assert_eq!((again.is_complete(), again.request.take()), (Some(true), None), "after a crash");
+}
+
+#[test]
+fn d2_equal_lines_are_all_told() {
+    let mut run = Run::running();
+    run.serve(&Log::of_lines(&[(at(1, 0), "{}"), (at(1, 1), "{}"), (at(2, 0), "{}")]));
+    assert_eq!(run.lines(), ["{}"; 3]);
+}
+
+#[test]
+fn d31_characters_survive_any_cut_and_nonsense_is_replaced() {
+    let text = [stamped(at(1, 0), "añ€😀\r\n".as_bytes()), stamped(at(1, 1), b"\xff\xc3\n")].concat();
+    for cut in 0..text.len() {
+        let mut run = Run::running();
+        run.open();
+        run.bytes(&text[..cut]);
+        run.bytes(&text[cut..]);
+        assert_eq!(run.lines(), ["añ€😀\r", "\u{fffd}\u{fffd}"]);
+    }
+}
+
+#[test]
+fn a_line_over_the_limit_is_told_once_with_its_ends_and_size() {
+    let limits =
+        LogLimits { max_line_bytes: 1000, cut_head_bytes: 131, cut_tail_bytes: 50, ..LogLimits::default() };
+    let long = [vec![b'a'; 99], "é".repeat(1000).into_bytes(), vec![b'z'; 49]].concat();
+    let bytes = [stamped(at(1, 0), &long), b"\n".to_vec(), stamped(at(1, 1), b"next\n")].concat();
+    let mut run = Run::of(LogReader::new(limits, 1));
+    run.open();
+    bytes.chunks(77).for_each(|piece| run.bytes(piece));
+    run.break_off();
+    run.wait();
+    run.open();
+    bytes.chunks(500).for_each(|piece| run.bytes(piece));
+    let lines: Vec<&Line> = run
+        .told
+        .iter()
+        .filter_map(|output| if let LogOutput::Lines(lines) = output { Some(lines) } else { None })
+        .flatten()
+        .collect();
+    let cut = Line::Cut { head: "a".repeat(99), tail: "z".repeat(49), bytes: 2148 };
+    assert_eq!(lines, [&cut, &Line::Whole("next".to_owned())]);
+    assert_eq!((run.reader.position().lines(), run.reader.position().bytes()), (2, 2149 + 5));
+}
+
+#[test]
+fn lines_come_in_batches_that_a_plugin_can_take() {
+    let line = [stamped(at(1, 0), &[b'x'; 1000]), b"\n".to_vec()].concat();
+    let mut run = Run::running();
+    run.open();
+    run.bytes(&line.repeat(200));
+    run.bytes(&stamped(at(1, 0), b"\n").repeat(3000));
+    let batches = run.told.iter().map(|output| {
+        let LogOutput::Lines(lines) = output else { panic!("only lines") };
+        (
+            lines.len(),
+            lines.iter().map(|line| if let Line::Whole(text) = line { text.len() } else { 0 }).sum(),
+        )
+    });
+    let batches: Vec<(usize, usize)> = batches.collect();
+    assert_eq!(batches.iter().map(|(lines, _)| lines).sum::<usize>(), 3200);
+    assert!(
+        batches.iter().all(|(lines, bytes)| *lines <= BATCH_LINES && *bytes <= BATCH_BYTES),
+        "{batches:?}"
+    );
+}
+
+#[test]
+fn the_position_is_that_of_the_lines_that_were_polled() {
+    let line = [stamped(at(1, 0), &[b'x'; 1000]), b"\n".to_vec()].concat();
+    let mut reader = LogReader::new(LogLimits::default(), 1);
+    reader.poll();
+    reader.on_opened(0);
+    reader.on_bytes(0, &line.repeat(200));
+    let mut lines = 0;
+    while let Some(LogOutput::Lines(batch)) = reader.poll() {
+        lines += batch.len() as u64;
+        assert_eq!(reader.position().lines(), lines);
+    }
+    assert_eq!(lines, 200);
+    let saved = serde_json::to_string(reader.position()).unwrap();
+    assert!(saved.len() < 1600, "{} bytes", saved.len());
+}
+
+#[test]
+fn an_interruption_is_told_once_and_a_stream_that_stays_has_resumed() {
+    let mut run = Run::running();
+    run.serve(&three());
+    run.told.clear();
+    for _ in 0..9 {
+        run.break_off();
+        assert!(run.wait() <= RETRY_CAP_MS);
+        run.serve(&three());
+    }
+    assert_eq!(run.told, [LogOutput::Interrupted { reason: "reset".to_owned() }]);
+    assert_eq!(run.wait(), STAY_MS);
+    assert_eq!(run.told[1..], [LogOutput::Resumed]);
+    run.break_off();
+    assert!(run.wait() <= 200, "the wait begins anew");
+}
+
+#[test]
+fn a_clock_that_is_set_back_while_the_stream_runs_loses_nothing() {
+    let mut log = Log::of_lines(&[
+        (at(8, 0), "a"),
+        (at(9, 0), "b"),
+        (at(10, 0), "c"),
+        (at(9, 5), "d"),
+        (at(9, 6), "e"),
+        (at(9, 7), "f"),
+        (at(11, 0), "g"),
+    ]);
+    for cut in 0..=7 {
+        let mut run = Run::running();
+        log.written = 7;
+        let mut body: Body = log.open(run.open());
+        log.written = cut.max(5);
+        log.send(&mut body);
+        run.bytes(&body.pending);
+        log.written = 7;
+        run.reconnect(&log);
+        assert_eq!(
+            (run.lines(), run.gaps()),
+            (vec!["a", "b", "c", "d", "e", "f", "g"], 0),
+            "cut after {cut}"
+        );
+    }
+}
+
+#[test]
+fn a_stopped_reader_tells_nothing_more() {
+    let mut reader = LogReader::new(LogLimits::default(), 1);
+    reader.poll();
+    reader.on_opened(0);
+    reader.on_bytes(0, &stamped(at(1, 0), b"x\n"));
+    reader.stop();
+    assert_eq!((reader.poll(), reader.poll(), reader.deadline_ms()), (Some(LogOutput::Close), None, None));
+    reader.on_bytes(1, &stamped(at(1, 0), b"y\n"));
+    reader.on_container(1, ContainerSeen::Terminated);
+    assert_eq!(reader.poll(), None);
+}

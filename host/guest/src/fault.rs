@@ -1,0 +1,132 @@
+//! What wasmtime says when a call fails, in an operator's words.
+
+use crate::live::Overdrawn;
+use paperclip_engine::FaultCause;
+use wasmtime::{Error, PoolConcurrencyLimitError, Trap, WasmBacktrace};
+
+/// Frames that a message names.
+const NAMED_FRAMES: usize = 6;
+
+/// How wasmtime ends its message when a result holds more than `Store::set_hostcall_fuel` allows; the type of the error is private.
+const TOO_MUCH_RETURNED: &str = "fuel allocated for hostcalls has been exhausted";
+
+/// Functions between a plugin's own code and the trap of a panic. Their names say nothing about the plugin.
+const PANIC_MACHINERY: [&str; 9] = [
+    "__rust_start_panic",
+    "__rustc::",
+    "alloc::alloc::handle_alloc_error",
+    "core::panicking::",
+    "panic_abort::",
+    "rust_begin_unwind",
+    "rust_panic",
+    "std::panicking::",
+    "std::sys::backtrace::",
+];
+
+/// What a call was allowed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allowance {
+    pub fuel: u64,
+    pub memory_bytes: u64,
+    pub output_bytes: u64,
+}
+
+/// Why a call or an instantiation failed.
+pub(crate) fn cause(error: &Error, allowed: Allowance) -> FaultCause {
+    if let Some(full) = error.downcast_ref::<PoolConcurrencyLimitError>() {
+        return FaultCause::NoRoom(full.to_string());
+    }
+    if let Some(overdrawn) = error.downcast_ref::<Overdrawn>() {
+        return match overdrawn {
+            Overdrawn::Memory => FaultCause::OutOfMemory { limit_bytes: allowed.memory_bytes },
+            Overdrawn::Table { elements } => {
+                FaultCause::Trap(format!("it wanted a table of {elements} functions"))
+            }
+        };
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => FaultCause::OutOfFuel { fuel: allowed.fuel },
+        Some(trap) => FaultCause::Trap(trap_text(*trap, error.downcast_ref::<WasmBacktrace>())),
+        None => not_a_trap(error, allowed),
+    }
+}
+
+/// The plugin's code went through; what it handed over could not be taken.
+fn not_a_trap(error: &Error, allowed: Allowance) -> FaultCause {
+    let text = error.root_cause().to_string();
+    if text.ends_with(TOO_MUCH_RETURNED) {
+        // How much more it is was never counted: lifting stopped at the limit.
+        return FaultCause::OverLimit {
+            what: "more bytes than fit",
+            found: allowed.output_bytes + 1,
+            limit: allowed.output_bytes,
+        };
+    }
+    FaultCause::Contract(text)
+}
+
+/// `panic (panic_bounds_check) in a::b, called by c::d`, or the trap's own words in place of the panic's.
+fn trap_text(trap: Trap, backtrace: Option<&WasmBacktrace>) -> String {
+    let names: Vec<String> = backtrace
+        .map_or(&[][..], WasmBacktrace::frames)
+        .iter()
+        .map(|frame| match frame.func_name() {
+            Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
+            None => format!("function {}", frame.func_index()),
+        })
+        .collect();
+    describe(&trap.to_string(), &names)
+}
+
+/// `names`: innermost first.
+fn describe(trap: &str, names: &[String]) -> String {
+    let is_machinery = |name: &&String| PANIC_MACHINERY.iter().any(|prefix| name.starts_with(prefix));
+    let machinery: Vec<&String> = names.iter().take_while(is_machinery).collect();
+    let own = &names[machinery.len()..];
+    let what = match machinery.last() {
+        // The outermost function of the machinery is the one that the plugin's code called: it tells the kind of panic.
+        Some(entry) => format!("panic ({})", entry.rsplit("::").next().unwrap_or(entry)),
+        None => trap.trim_start_matches("wasm trap: ").to_owned(),
+    };
+    match own.split_first() {
+        None => what,
+        Some((place, [])) => format!("{what} in {place}"),
+        Some((place, callers)) => {
+            let callers: Vec<&str> = callers.iter().take(NAMED_FRAMES - 1).map(String::as_str).collect();
+            format!("{what} in {place}, called by {}", callers.join(" < "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_panic_is_told_by_its_kind_and_the_plugins_own_frames() {
+        let names = names(&[
+            "__rustc::rust_begin_unwind",
+            "core::panicking::panic_fmt",
+            "core::panicking::panic_bounds_check",
+            "claude::stream::parse",
+            "kit::run::step",
+        ]);
+        assert_eq!(
+            describe("wasm trap: wasm `unreachable` instruction executed", &names),
+            "panic (panic_bounds_check) in claude::stream::parse, called by kit::run::step"
+        );
+    }
+
+    #[test]
+    fn another_trap_keeps_its_words_and_long_stacks_are_cut() {
+        let trap = "wasm trap: integer divide by zero";
+        assert_eq!(describe(trap, &[]), "integer divide by zero");
+        assert_eq!(describe(trap, &names(&["a"])), "integer divide by zero in a");
+        let deep = names(&["a", "b", "c", "d", "e", "f", "g", "h"]);
+        assert_eq!(describe(trap, &deep), "integer divide by zero in a, called by b < c < d < e < f");
+    }
+}

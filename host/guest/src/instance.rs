@@ -1,0 +1,108 @@
+//! A run in an instance of its own.
+
+use crate::budget::{RUN_FUEL, STEP_FUEL};
+use crate::live::{Live, Usage};
+use crate::plugin::Plugin;
+use paperclip_contract::types::{Command, Event, Refusal, Request};
+use paperclip_engine::{FaultCause, Guest, GuestFault};
+use std::sync::Arc;
+use wasmtime::component::ResourceAny;
+
+/// One run in one instance. Dropping it frees the instance; the plugin's version stays loaded until then, whatever the registry says.
+#[derive(Debug)]
+pub struct Instance {
+    plugin: Arc<Plugin>,
+    live: Live,
+    /// There is one after `start` or `restore`.
+    run: Option<ResourceAny>,
+}
+
+impl Instance {
+    pub(crate) fn new(plugin: Arc<Plugin>, live: Live) -> Self {
+        Self { plugin, live, run: None }
+    }
+
+    /// The plugin that the run is pinned to.
+    pub fn plugin(&self) -> &Arc<Plugin> {
+        &self.plugin
+    }
+
+    /// Fuel of the last call and memory now.
+    pub fn usage(&self) -> Usage {
+        self.live.usage()
+    }
+
+    /// The run, for a call that needs one.
+    fn begun(&mut self, call: &'static str) -> Result<ResourceAny, GuestFault> {
+        match self.run {
+            Some(run) => Ok(run),
+            None => Err(self.live.fail(call, FaultCause::Contract("there is no run yet".to_owned()))),
+        }
+    }
+
+    /// Makes sure that the instance is fresh.
+    fn unbegun(&mut self, call: &'static str) -> Result<(), GuestFault> {
+        match self.run {
+            None => Ok(()),
+            Some(_) => Err(self.live.fail(call, FaultCause::Contract("there is a run already".to_owned()))),
+        }
+    }
+
+    fn within_limits(
+        &mut self,
+        call: &'static str,
+        commands: Vec<Command>,
+    ) -> Result<Vec<Command>, GuestFault> {
+        let (found, limit) = (commands.len() as u64, u64::from(paperclip_engine::limits().max_commands));
+        if found > limit {
+            return Err(self.live.fail(call, FaultCause::OverLimit { what: "commands", found, limit }));
+        }
+        Ok(commands)
+    }
+}
+
+impl Guest for Instance {
+    fn start(&mut self, at_ms: u64, request: &Request) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
+        self.unbegun("start")?;
+        let started = self.live.call("start", RUN_FUEL, |store, plugin| {
+            plugin.paperclip_agent_runs().run().call_start(store, at_ms, request)
+        })?;
+        match started {
+            Ok((run, commands)) => {
+                self.run = Some(run);
+                self.within_limits("start", commands).map(Ok)
+            }
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    fn step(&mut self, at_ms: u64, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
+        let run = self.begun("step")?;
+        let commands = self.live.call("step", STEP_FUEL, |store, plugin| {
+            plugin.paperclip_agent_runs().run().call_step(store, run, at_ms, events)
+        })?;
+        self.within_limits("step", commands)
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, GuestFault> {
+        let run = self.begun("snapshot")?;
+        self.live.call("snapshot", RUN_FUEL, |store, plugin| {
+            plugin.paperclip_agent_runs().run().call_snapshot(store, run)
+        })
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<Result<(), Refusal>, GuestFault> {
+        self.unbegun("restore")?;
+        let restored = self.live.call("restore", RUN_FUEL, |store, plugin| {
+            plugin.paperclip_agent_runs().run().call_restore(store, snapshot)
+        })?;
+        Ok(restored.map(|run| self.run = Some(run)))
+    }
+
+    fn phase(&mut self) -> Result<String, GuestFault> {
+        let run = self.begun("phase")?;
+        self.live.call("phase", STEP_FUEL, |store, plugin| {
+            plugin.paperclip_agent_runs().run().call_phase(store, run)
+        })
+    }
+}

@@ -1,0 +1,191 @@
+//! The plugins of a process by agent type.
+
+use crate::plugin::Plugin;
+use crate::runtime::Runtime;
+use crate::source::Source;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The plugins of a process by agent type: the built-in ones, and over them those of a folder.
+///
+/// A file that is not taken stops no other. It still stands for its agent type: [`Registry::get`] of that type tells what is wrong with it
+/// rather than fall back to a built-in plugin that the operator meant to replace.
+#[derive(Debug)]
+pub struct Registry {
+    plugins: BTreeMap<String, Arc<Plugin>>,
+    rejected: Vec<Rejected>,
+    folder: Option<PathBuf>,
+}
+
+/// A plugin in use, as `GET /v1/plugins` tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listed {
+    pub adapter_type: String,
+    /// The plugin's own version.
+    pub version: String,
+    /// SHA-256 of its bytes, hexadecimal.
+    pub digest: String,
+    /// Version of the contract that it was built for.
+    pub contract: String,
+    pub source: Source,
+}
+
+/// A plugin that is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rejected {
+    /// The agent type that it has, or that its name lets expect.
+    pub adapter_type: Option<String>,
+    pub source: Source,
+    /// One line that names the source and the mend.
+    pub error: String,
+}
+
+/// The plugins folder cannot be listed.
+#[derive(Debug, thiserror::Error)]
+#[error("plugins folder {}: {error}; give a folder that exists and may be read", folder.display())]
+pub struct FolderError {
+    pub folder: PathBuf,
+    pub error: io::Error,
+}
+
+/// There is no plugin to use for an agent type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoPlugin {
+    #[error("no plugin for agent type {wanted:?}; known: {known}; put {wanted}.wasm into {into} to add it")]
+    Unknown { wanted: String, known: String, into: String },
+    #[error("the plugin for agent type {wanted:?} is not usable: {error}")]
+    Rejected { wanted: String, error: String },
+}
+
+impl Registry {
+    /// Loads every `*.wasm` of `folder`, then each of `builtins` (agent type, bytes) whose type no file claims.
+    pub fn load(
+        runtime: &Runtime,
+        builtins: &[(&str, &[u8])],
+        folder: Option<&Path>,
+    ) -> Result<Registry, FolderError> {
+        let mut registry =
+            Registry { plugins: BTreeMap::new(), rejected: Vec::new(), folder: folder.map(Path::to_owned) };
+        if let Some(folder) = folder {
+            let files =
+                wasm_files(folder).map_err(|error| FolderError { folder: folder.to_owned(), error })?;
+            registry.add_files(runtime, &files);
+        }
+        for (name, bytes) in builtins {
+            if registry.plugins.contains_key(*name) {
+                continue;
+            }
+            let source = Source::Builtin((*name).to_owned());
+            match Plugin::load(runtime, source.clone(), bytes) {
+                Ok(plugin) => {
+                    registry.plugins.entry(plugin.adapter_type().to_owned()).or_insert(plugin);
+                }
+                Err(error) => registry.reject(source.expected_type(), source, error.to_string()),
+            }
+        }
+        Ok(registry)
+    }
+
+    /// The plugin to use for an agent type from now on. Whoever holds it keeps its version.
+    pub fn get(&self, adapter_type: &str) -> Result<&Arc<Plugin>, NoPlugin> {
+        let wanted = adapter_type.to_owned();
+        if let Some(rejected) =
+            self.rejected.iter().find(|rejected| rejected.adapter_type.as_deref() == Some(adapter_type))
+        {
+            // A good file beside a bad one of another name is the operator's wish, a built-in one is not.
+            match self.plugins.get(adapter_type) {
+                Some(plugin) if matches!(plugin.source(), Source::File(_)) => return Ok(plugin),
+                Some(_) | None => return Err(NoPlugin::Rejected { wanted, error: rejected.error.clone() }),
+            }
+        }
+        self.plugins.get(adapter_type).ok_or_else(|| NoPlugin::Unknown {
+            wanted,
+            known: match self.plugins.len() {
+                0 => "none".to_owned(),
+                _ => self.plugins.keys().cloned().collect::<Vec<_>>().join(", "),
+            },
+            into: match &self.folder {
+                Some(folder) => folder.display().to_string(),
+                None => "a folder and name it with --plugins".to_owned(),
+            },
+        })
+    }
+
+    /// The plugins in use, one an agent type, ordered by it.
+    pub fn list(&self) -> Vec<Listed> {
+        self.plugins
+            .values()
+            .filter(|plugin| self.get(plugin.adapter_type()).is_ok())
+            .map(|plugin| Listed {
+                adapter_type: plugin.adapter_type().to_owned(),
+                version: plugin.version().to_owned(),
+                digest: plugin.digest().to_owned(),
+                contract: plugin.contract().to_owned(),
+                source: plugin.source().clone(),
+            })
+            .collect()
+    }
+
+    /// The plugins that are not taken: those of the folder by name, then the built-in ones.
+    pub fn rejected(&self) -> &[Rejected] {
+        &self.rejected
+    }
+
+    fn add_files(&mut self, runtime: &Runtime, files: &[PathBuf]) {
+        let mut by_type: BTreeMap<String, Vec<Arc<Plugin>>> = BTreeMap::new();
+        for path in files {
+            match Plugin::load_file(runtime, path) {
+                Ok(plugin) => {
+                    by_type.entry(plugin.adapter_type().to_owned()).or_default().push(plugin);
+                }
+                Err(error) => {
+                    let source = Source::File(path.clone());
+                    self.reject(source.expected_type(), source, error.to_string());
+                }
+            }
+        }
+        for (adapter_type, mut claimants) in by_type {
+            match (claimants.pop(), claimants.as_slice()) {
+                (Some(only), []) => {
+                    self.plugins.insert(adapter_type, only);
+                }
+                (last, others) => {
+                    let all: Vec<&Arc<Plugin>> = others.iter().chain(&last).collect();
+                    self.reject_all(&adapter_type, &all);
+                }
+            }
+        }
+    }
+
+    /// Nobody can tell which of several files of one type is meant.
+    fn reject_all(&mut self, adapter_type: &str, claimants: &[&Arc<Plugin>]) {
+        let names: Vec<String> = claimants.iter().map(|plugin| plugin.source().to_string()).collect();
+        let error = format!("{} are all of agent type {adapter_type}; leave one of them", names.join(", "));
+        for plugin in claimants {
+            self.reject(Some(adapter_type.to_owned()), plugin.source().clone(), error.clone());
+        }
+    }
+
+    fn reject(&mut self, adapter_type: Option<String>, source: Source, error: String) {
+        self.rejected.push(Rejected { adapter_type, source, error });
+    }
+}
+
+/// The `*.wasm` of a folder by name.
+fn wasm_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "wasm") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}

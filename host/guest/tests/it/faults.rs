@@ -1,0 +1,223 @@
+//! What a broken or hostile plugin costs: its own run, and nothing else.
+
+use crate::forge::{Forge, SCRATCH};
+use crate::{load, request, runtime, source};
+use paperclip_contract::types::{Event, LogLine, LogLines};
+use paperclip_engine::{FaultCause, Guest, GuestFault};
+use paperclip_guest::{Instance, Plugin, RUN_FUEL, STEP_FUEL};
+
+const AT_MS: u64 = 1_700_000_000_000;
+
+fn begun(forge: &Forge) -> Instance {
+    let mut instance = load(forge).instantiate().unwrap();
+    instance.start(AT_MS, &request()).unwrap().unwrap();
+    instance
+}
+
+fn failing_step(body: &str) -> GuestFault {
+    begun(&Forge::new("test_k8s").body("step", body)).step(AT_MS, &[]).unwrap_err()
+}
+
+fn lines(text: String) -> Event {
+    Event::LogLines(LogLines { command: 1, first_index: 0, lines: vec![LogLine::Whole(text)] })
+}
+
+#[test]
+fn a_run_goes_through_its_calls() {
+    let mut instance = begun(&Forge::new("test_k8s"));
+    assert_eq!(instance.step(AT_MS, &[Event::HostStopping]), Ok(vec![]));
+    assert_eq!(instance.snapshot(), Ok(vec![]));
+    assert_eq!(instance.phase(), Ok(String::new()));
+
+    let mut other = instance.plugin().instantiate().unwrap();
+    assert_eq!(other.restore(&[1, 2, 3]), Ok(Ok(())));
+    assert_eq!(other.step(AT_MS, &[]), Ok(vec![]));
+}
+
+#[test]
+fn a_refusal_leaves_the_instance_without_a_run() {
+    // err({ code: "", field: none, message: "" })
+    let forge =
+        Forge::new("test_k8s").body("start", "(i32.store8 (i32.const 600) (i32.const 1)) (i32.const 600)");
+    let mut instance = load(&forge).instantiate().unwrap();
+    let refusal = instance.start(AT_MS, &request()).unwrap().unwrap_err();
+    assert_eq!((refusal.code.as_str(), refusal.field), ("", None));
+    let fault = instance.step(AT_MS, &[]).unwrap_err();
+    assert_eq!(fault.cause, FaultCause::Contract("there is no run yet".into()));
+}
+
+#[test]
+fn a_second_start_is_a_fault() {
+    let mut instance = begun(&Forge::new("test_k8s"));
+    let fault = instance.start(AT_MS, &request()).unwrap_err();
+    assert_eq!(fault.cause, FaultCause::Contract("there is a run already".into()));
+}
+
+#[test]
+fn a_trap_on_start_names_plugin_version_step_and_place() {
+    let forge = Forge::new("test_k8s")
+        .function("(func $plugin::prompt::render (unreachable))")
+        .body("start", "(call $plugin::prompt::render) (unreachable)");
+    let plugin = load(&forge);
+    let fault = plugin.instantiate().unwrap().start(AT_MS, &request()).unwrap_err();
+    assert_eq!(
+        fault.to_string(),
+        format!(
+            "plugin test_k8s 1.2.3 (sha256:{:.12}) failed in start, step 0: it trapped: wasm `unreachable` instruction executed in \
+             plugin::prompt::render, called by plugin::start",
+            plugin.digest()
+        )
+    );
+}
+
+#[test]
+fn a_division_by_zero_and_a_deep_recursion_are_traps() {
+    let divided = failing_step("(drop (i32.div_u (i32.const 1) (i32.const 0))) (i32.const 544)");
+    assert_eq!(divided.cause, FaultCause::Trap("integer divide by zero in plugin::step".into()));
+
+    let forge = Forge::new("test_k8s")
+        .function("(func $plugin::deep (call $plugin::deep))")
+        .body("step", "(call $plugin::deep) (i32.const 544)");
+    let fault = begun(&forge).step(AT_MS, &[]).unwrap_err();
+    let FaultCause::Trap(text) = fault.cause else { panic!("{fault}") };
+    assert!(text.starts_with("call stack exhausted in plugin::deep"), "{text}");
+}
+
+#[test]
+fn an_endless_loop_runs_out_of_fuel() {
+    let fault = failing_step("(loop (br 0)) (i32.const 544)");
+    assert_eq!((fault.call, fault.step), ("step", 1));
+    assert_eq!(fault.cause, FaultCause::OutOfFuel { fuel: STEP_FUEL });
+}
+
+#[test]
+fn endless_copying_runs_out_of_fuel_as_well() {
+    let fault = failing_step(
+        "(loop (memory.copy (i32.const 0) (i32.const 0) (i32.const 262144)) (br 0)) (i32.const 544)",
+    );
+    assert_eq!(fault.cause, FaultCause::OutOfFuel { fuel: STEP_FUEL });
+}
+
+#[test]
+fn a_memory_bomb_ends_at_the_limit() {
+    let fault = failing_step("(loop (drop (memory.grow (i32.const 16))) (br 0)) (i32.const 544)");
+    assert_eq!(fault.cause, FaultCause::OutOfMemory { limit_bytes: 64 << 20 });
+}
+
+#[test]
+fn too_many_commands_are_counted() {
+    let body = format!(
+        "(i32.store (i32.const 600) (i32.const {SCRATCH})) (i32.store (i32.const 604) (i32.const 257)) (i32.const 600)"
+    );
+    let fault = failing_step(&body);
+    assert_eq!(fault.cause, FaultCause::OverLimit { what: "commands", found: 257, limit: 256 });
+}
+
+#[test]
+fn more_bytes_than_may_leave_in_one_call_are_not_copied() {
+    let body = "(drop (memory.grow (i32.const 640))) (i32.store (i32.const 604) (i32.const 40000000)) (i32.const 600)";
+    let mut instance = begun(&Forge::new("test_k8s").body("phase", body));
+    let fault = instance.phase().unwrap_err();
+    let limit = paperclip_engine::limits().max_output_bytes;
+    let FaultCause::OverLimit { limit: told, found, .. } = fault.cause else { panic!("{fault}") };
+    assert_eq!((told, found), (limit, limit + 1));
+}
+
+/// A list in which every command is the same few bytes would make the host allocate a multiple of the plugin's memory.
+#[test]
+fn an_absurdly_long_list_is_not_built() {
+    let body = "(drop (memory.grow (i32.const 900)))
+        (i32.store (i32.const 600) (i32.const 1048576)) (i32.store (i32.const 604) (i32.const 600000)) (i32.const 600)";
+    let fault = failing_step(body);
+    assert!(matches!(fault.cause, FaultCause::OverLimit { .. }), "{fault}");
+}
+
+#[test]
+fn a_result_that_is_no_value_of_its_type_breaks_the_contract() {
+    // A string beyond the memory.
+    let beyond = "(i32.store (i32.const 600) (i32.const -8)) (i32.store (i32.const 604) (i32.const 100)) (i32.const 600)";
+    let fault = begun(&Forge::new("test_k8s").body("phase", beyond)).phase().unwrap_err();
+    assert!(matches!(fault.cause, FaultCause::Contract(_)), "{fault}");
+    // A command without a case of that number.
+    let case = format!(
+        "(i32.store8 (i32.const {}) (i32.const 250))
+         (i32.store (i32.const 600) (i32.const {SCRATCH})) (i32.store (i32.const 604) (i32.const 1)) (i32.const 600)",
+        SCRATCH + 8
+    );
+    let fault = failing_step(&case);
+    assert!(matches!(fault.cause, FaultCause::Contract(_)), "{fault}");
+}
+
+#[test]
+fn a_dead_instance_answers_with_the_same_fault() {
+    let mut instance = begun(&Forge::new("test_k8s").body("step", "(unreachable)"));
+    let fault = instance.step(AT_MS, &[]).unwrap_err();
+    assert_eq!(instance.step(AT_MS, &[]), Err(fault.clone()));
+    assert_eq!(instance.snapshot(), Err(fault.clone()));
+    assert_eq!(instance.phase(), Err(fault));
+}
+
+#[test]
+fn a_fault_leaves_the_neighbours_alone() {
+    // It traps in a step that brings events.
+    let forge =
+        Forge::new("test_k8s").body("step", "(if (local.get 3) (then (unreachable))) (i32.const 544)");
+    let plugin = load(&forge);
+    let mut runs: Vec<Instance> = (0..3).map(|_| plugin.instantiate().unwrap()).collect();
+    for run in &mut runs {
+        run.start(AT_MS, &request()).unwrap().unwrap();
+    }
+    assert!(runs[1].step(AT_MS, &[Event::HostStopping]).is_err());
+    assert_eq!(runs[0].step(AT_MS, &[]), Ok(vec![]));
+    assert_eq!(runs[2].step(AT_MS, &[]), Ok(vec![]));
+}
+
+#[test]
+fn a_full_pool_says_so_and_a_dropped_instance_makes_room() {
+    let plugin = load(&Forge::new("test_k8s"));
+    let mut instances: Vec<Instance> = (0..8).map(|_| plugin.instantiate().unwrap()).collect();
+    let fault = plugin.instantiate().unwrap_err();
+    assert_eq!(fault.call, "instantiate");
+    assert!(matches!(&fault.cause, FaultCause::NoRoom(text) if text.contains('8')), "{fault}");
+    instances.pop();
+    plugin.instantiate().unwrap();
+}
+
+/// The largest request and the largest line, copied in and read once by the plugin, byte by byte.
+#[test]
+fn the_budgets_hold_the_largest_request_and_the_largest_line() {
+    const PROMPT_BYTES: usize = 8 << 20;
+    let line_bytes = paperclip_engine::limits().max_line_bytes as usize;
+    let scan = "(local $at i32) (local $sum i32)
+        (loop
+            (local.set $sum (i32.add (local.get $sum) (i32.load8_u (local.get $at))))
+            (local.set $at (i32.add (local.get $at) (i32.const 1)))
+            (br_if 0 (i32.lt_u (local.get $at) (i32.shl (memory.size) (i32.const 16)))))
+        (i32.const 544)";
+    let forge = Forge::new("test_k8s").body("step", scan);
+    let mut instance = load(&forge).instantiate().unwrap();
+
+    let large = paperclip_contract::types::Request { context_json: "p".repeat(PROMPT_BYTES), ..request() };
+    instance.start(AT_MS, &large).unwrap().unwrap();
+    let begun = instance.usage();
+    assert!(begun.fuel < RUN_FUEL / 100, "{begun:?}");
+    assert!(begun.memory_bytes >= PROMPT_BYTES as u64, "{begun:?}");
+
+    instance.step(AT_MS, &[lines("x".repeat(line_bytes))]).unwrap();
+    let stepped = instance.usage();
+    assert!(stepped.fuel < STEP_FUEL / 4, "{stepped:?}");
+    assert!(stepped.memory_bytes > begun.memory_bytes, "{stepped:?}");
+}
+
+#[test]
+fn calls_repeat_to_the_unit() {
+    let bytes = Forge::new("test_k8s").component();
+    let fuel = || {
+        let plugin = Plugin::load(&runtime(), source(), &bytes).unwrap();
+        let mut instance = plugin.instantiate().unwrap();
+        instance.start(AT_MS, &request()).unwrap().unwrap();
+        instance.step(AT_MS, &[lines("hello".into())]).unwrap();
+        instance.usage()
+    };
+    assert_eq!(fuel(), fuel());
+}

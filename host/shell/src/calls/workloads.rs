@@ -1,0 +1,177 @@
+//! Jobs, their Pods, Events and logs.
+
+use k8s_openapi::List;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use http::HeaderMap;
+use http::header::WARNING;
+use kube::core::PartialObjectMeta;
+use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::subresource::LogParams;
+use paperclip_contract::types::{ApiError, ClusterEvent, Label, ObjectRef, PodSnapshot, ReadLog};
+use paperclip_engine::api::ApiReply;
+use serde_json::Value;
+
+use super::{FIELD_MANAGER, named, post_params, resource, send, unless_missing};
+use crate::connect::Cluster;
+use crate::{exchange, snapshot};
+
+/// Most Pods of a Job whose Events are read, newest first.
+const MAX_PODS_WITH_EVENTS: usize = 3;
+
+pub(super) async fn list_jobs(cluster: &Cluster, namespace: &str, labels: &[Label]) -> Result<ApiReply, ApiError> {
+    let selector: Vec<String> = labels.iter().map(|label| format!("{}={}", label.key, label.value)).collect();
+    let request = resource::<Job>(namespace)?.list(&ListParams::default().labels(&selector.join(",")));
+    let jobs: List<Job> = send(cluster, request).await?.json()?;
+    Ok(ApiReply::Jobs(jobs.items.iter().map(snapshot::job).collect()))
+}
+
+/// Dry-run create of a Pod. The server's warnings come as headers.
+pub(super) async fn try_pod(cluster: &Cluster, manifest_json: String) -> Result<ApiReply, ApiError> {
+    let namespace = manifest_namespace(&manifest_json)?;
+    let params = PostParams { dry_run: true, ..post_params() };
+    let request = resource::<Pod>(&namespace)?.create(&params, manifest_json.into_bytes());
+    let answer = send(cluster, request).await?;
+    Ok(ApiReply::Warnings(warnings(&answer.headers)))
+}
+
+pub(super) async fn create_job(cluster: &Cluster, manifest_json: String) -> Result<ApiReply, ApiError> {
+    let namespace = manifest_namespace(&manifest_json)?;
+    let request = resource::<Job>(&namespace)?.create(&post_params(), manifest_json.into_bytes());
+    let created: PartialObjectMeta<Job> = send(cluster, request).await?.json()?;
+    Ok(ApiReply::Created(snapshot::object_ref(&created.metadata)))
+}
+
+/// Merge patch with the UID as a precondition: a Job of the same name that is another one answers 409.
+pub(super) async fn patch_job(cluster: &Cluster, job: &ObjectRef, patch_json: &str) -> Result<ApiReply, ApiError> {
+    let patch = Patch::Merge(pin(patch_json, &job.uid)?);
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let request = resource::<Job>(&job.namespace)?.patch(named(&job.name)?, &params, &patch);
+    let patched: Job = send(cluster, request).await?.json()?;
+    Ok(ApiReply::Job(Some(snapshot::job(&patched))))
+}
+
+/// Rule 18: with explicit propagation and a UID precondition.
+pub(super) async fn delete_job(cluster: &Cluster, job: ObjectRef) -> Result<ApiReply, ApiError> {
+    let params = DeleteParams {
+        preconditions: Some(Preconditions { uid: Some(job.uid), resource_version: None }),
+        ..DeleteParams::background()
+    };
+    let request = resource::<Job>(&job.namespace)?.delete(named(&job.name)?, &params);
+    send(cluster, request).await?;
+    Ok(ApiReply::Done)
+}
+
+pub(super) async fn get_job(cluster: &Cluster, namespace: &str, name: &str) -> Result<ApiReply, ApiError> {
+    let request = resource::<Job>(namespace)?.get(named(name)?, &GetParams::default());
+    let answer = unless_missing(send(cluster, request).await)?;
+    let job: Option<Job> = answer.map(|answer| answer.json()).transpose()?;
+    Ok(ApiReply::Job(job.as_ref().map(snapshot::job)))
+}
+
+/// Rule 17: by the Job's name, and then only those that this very Job controls. Newest first.
+pub(super) async fn list_pods(cluster: &Cluster, job: &ObjectRef) -> Result<Vec<PodSnapshot>, ApiError> {
+    let selector = format!("batch.kubernetes.io/job-name={}", named(&job.name)?);
+    let request = resource::<Pod>(&job.namespace)?.list(&ListParams::default().labels(&selector));
+    let pods: List<Pod> = send(cluster, request).await?.json()?;
+    let mut pods: Vec<PodSnapshot> =
+        pods.items.iter().filter_map(snapshot::pod).filter(|pod| pod.job_uid == job.uid).collect();
+    pods.sort_by(|a, b| (b.created_at_ms, &b.pod.name).cmp(&(a.created_at_ms, &a.pod.name)));
+    Ok(pods)
+}
+
+/// Events about the Job, then about its newest Pods; each part oldest first.
+pub(super) async fn list_events(cluster: &Cluster, job: &ObjectRef) -> Result<ApiReply, ApiError> {
+    let mut events = events_about(cluster, job).await?;
+    for pod in list_pods(cluster, job).await?.iter().take(MAX_PODS_WITH_EVENTS) {
+        events.extend(events_about(cluster, &pod.pod).await?);
+    }
+    Ok(ApiReply::Events(events))
+}
+
+async fn events_about(cluster: &Cluster, object: &ObjectRef) -> Result<Vec<ClusterEvent>, ApiError> {
+    let selector = format!("involvedObject.uid={}", object.uid);
+    let request = resource::<Event>(&object.namespace)?.list(&ListParams::default().fields(&selector));
+    let events: List<Event> = send(cluster, request).await?.json()?;
+    let mut events: Vec<ClusterEvent> = events.items.iter().map(snapshot::event).collect();
+    events.sort_by_key(|event| event.last_seen_at_ms);
+    Ok(events)
+}
+
+pub(super) async fn read_log(cluster: &Cluster, read: &ReadLog) -> Result<ApiReply, ApiError> {
+    let params = LogParams {
+        container: Some(read.container.clone()),
+        tail_lines: Some(read.tail_lines.into()),
+        // The API refuses a limit of 0.
+        limit_bytes: Some(read.limit_bytes.into()).filter(|limit| *limit > 0),
+        previous: read.is_previous,
+        ..LogParams::default()
+    };
+    let request = resource::<Pod>(&read.pod.namespace)?.logs(named(&read.pod.name)?, &params);
+    let answer = send(cluster, request).await?;
+    Ok(ApiReply::LogText(String::from_utf8_lossy(&answer.body).into_owned()))
+}
+
+fn manifest_namespace(manifest_json: &str) -> Result<String, ApiError> {
+    let manifest: Value = serde_json::from_str(manifest_json)
+        .map_err(|error| exchange::not_sent(format!("the manifest is not JSON: {error}")))?;
+    match manifest["metadata"]["namespace"].as_str() {
+        Some(namespace) => Ok(namespace.to_owned()),
+        None => Err(exchange::not_sent("the manifest has no metadata.namespace".to_owned())),
+    }
+}
+
+/// The patch with `metadata.uid`, which the API server compares.
+fn pin(patch_json: &str, uid: &str) -> Result<Value, ApiError> {
+    let patch = serde_json::from_str(patch_json);
+    let Ok(Value::Object(mut patch)) = patch else {
+        return Err(exchange::not_sent("the patch is not a JSON object".to_owned()));
+    };
+    let metadata = patch.entry("metadata").or_insert_with(|| Value::Object(serde_json::Map::new()));
+    let Some(metadata) = metadata.as_object_mut() else {
+        return Err(exchange::not_sent("the patch's metadata is not a JSON object".to_owned()));
+    };
+    metadata.insert("uid".to_owned(), uid.into());
+    Ok(Value::Object(patch))
+}
+
+/// Texts of `Warning: 299 - "text"` headers (RFC 7234, section 5.5), as the API server writes them.
+fn warnings(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.get_all(WARNING).iter();
+    values.map(|value| warning_text(&String::from_utf8_lossy(value.as_bytes()))).collect()
+}
+
+fn warning_text(value: &str) -> String {
+    let Some((_, quoted)) = value.split_once('"') else { return value.trim().to_owned() };
+    let mut text = String::new();
+    let mut chars = quoted.chars();
+    while let Some(char) = chars.next() {
+        match char {
+            '"' => break,
+            '\\' => text.extend(chars.next()),
+            other => text.push(other),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_patch_is_pinned_beside_what_it_says_itself() {
+        let pinned = pin(r#"{"metadata":{"labels":{"a":"b"}},"spec":{"suspend":false}}"#, "u").expect("a patch");
+        assert_eq!(pinned, json!({"metadata": {"labels": {"a": "b"}, "uid": "u"}, "spec": {"suspend": false}}));
+        assert_eq!(pin(r#"{"spec":{}}"#, "u").expect("a patch"), json!({"metadata": {"uid": "u"}, "spec": {}}));
+        assert!(pin("[]", "u").is_err());
+        assert!(pin(r#"{"metadata":3}"#, "u").is_err());
+    }
+
+    #[test]
+    fn a_warning_is_unquoted() {
+        assert_eq!(warning_text(r#"299 - "unknown field \"spec.foo\"" "Fri, 02 Jan 2026""#), r#"unknown field "spec.foo""#);
+        assert_eq!(warning_text("odd"), "odd");
+    }
+}

@@ -1,0 +1,271 @@
+//! Access to a cluster: one client a process.
+//!
+//! Calls share one HTTP/2 connection where the server offers it. Whatever stays open, watches and logs, has HTTP/1.1 connections of its
+//! own: a server allows 100 streams on an HTTP/2 connection, so that a hundred followed logs would block every call; and a reader that
+//! does not keep up then stops its own socket instead of a window that all share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::Scheme;
+use hyper_util::client::legacy::connect::Connect;
+use kube::client::{Body, ConfigExt};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Client, Config};
+use paperclip_contract::types::ApiError;
+use tower::{BoxError, ServiceBuilder};
+
+use crate::exchange;
+use crate::requests::RequestCounts;
+use crate::transport;
+use crate::watches::Watches;
+
+/// How to reach a cluster. Proxies are not used, neither a kubeconfig's, which is refused, nor the environment's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// A kubeconfig file. Without a path: the files of `$KUBECONFIG`, else `~/.kube/config`. Without a context: its current one.
+    Kubeconfig { path: Option<PathBuf>, context: Option<String> },
+    /// The service account of the Pod that this process runs in.
+    InCluster,
+    /// The text of a kubeconfig, such as that of a cluster in this process.
+    Inline { kubeconfig: String },
+}
+
+/// Why a cluster cannot be used. The text names the file, context or server, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("kubeconfig {place}: {cause}; {mend}")]
+    Kubeconfig { place: String, cause: String, mend: &'static str },
+    #[error(
+        "no service account of a Pod: {0}; run inside a cluster with automountServiceAccountToken, or name a kubeconfig"
+    )]
+    InCluster(String),
+    #[error("{place}: {server} cannot be used: {cause}; check the server's address, the CA and the credentials there")]
+    Client { place: String, server: String, cause: String },
+    #[error("{server} ({place}) does not answer: {cause}; check that the cluster runs and can be reached from here")]
+    Unreachable { place: String, server: String, cause: String },
+}
+
+/// A cluster that this process uses. Cheap to clone; all clones share connections, watches and counters.
+#[derive(Clone)]
+pub struct Cluster {
+    calls: Client,
+    streams: Client,
+    watches: Watches,
+    requests: Arc<RequestCounts>,
+    server: Arc<str>,
+    place: Arc<str>,
+    default_namespace: Arc<str>,
+}
+
+impl Cluster {
+    /// Reads the access and prepares the client. Opens no connection yet: see [`Cluster::version`].
+    pub async fn connect(access: &Access) -> Result<Cluster, ConnectError> {
+        let place = place(access);
+        let config = config(access, &place).await?;
+        let server = config.cluster_url.to_string();
+        let requests = Arc::new(RequestCounts::default());
+        let failed = |error: &kube::Error| ConnectError::Client {
+            place: place.clone(),
+            server: server.clone(),
+            cause: transport::explain(error),
+        };
+        let (calls, streams) = clients(&config, &requests).map_err(|error| failed(&error))?;
+        Ok(Cluster {
+            watches: Watches::new(streams.clone()),
+            calls,
+            streams,
+            requests,
+            server: server.trim_end_matches('/').into(),
+            place: place.into(),
+            default_namespace: config.default_namespace.as_str().into(),
+        })
+    }
+
+    /// A cluster behind a client that exists already. Its requests are not counted.
+    pub fn from_client(client: Client) -> Cluster {
+        Cluster {
+            watches: Watches::new(client.clone()),
+            streams: client.clone(),
+            requests: Arc::default(),
+            server: "the given client's server".into(),
+            place: "given client".into(),
+            default_namespace: client.default_namespace().into(),
+            calls: client,
+        }
+    }
+
+    /// Asks the server for its version, such as `v1.37.2`: the cheapest proof that it is there and that its certificate is good.
+    pub async fn version(&self) -> Result<String, ConnectError> {
+        let unreachable = |cause: String| ConnectError::Unreachable {
+            place: self.place.to_string(),
+            server: self.server.to_string(),
+            cause,
+        };
+        let request = http::Request::get("/version").body(Vec::new());
+        let request = request.map_err(|error| unreachable(error.to_string()))?;
+        let answer = exchange::exchange(&self.calls, request, VERSION_DEADLINE).await;
+        let answer = answer.map_err(|ApiError { message, .. }| unreachable(message))?;
+        let info: k8s_openapi::apimachinery::pkg::version::Info =
+            answer.json().map_err(|ApiError { message, .. }| unreachable(message))?;
+        Ok(info.git_version)
+    }
+
+    /// The client for calls that are answered at once.
+    pub fn client(&self) -> &Client {
+        &self.calls
+    }
+
+    /// The namespace of the kubeconfig's context, or of the own Pod; else `default`.
+    pub fn default_namespace(&self) -> &str {
+        &self.default_namespace
+    }
+
+    /// The server's URL.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Where the access came from, for messages: file and context, or `service account`.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// The watches that all runs share.
+    pub fn watches(&self) -> &Watches {
+        &self.watches
+    }
+
+    /// Requests that were sent so far.
+    pub fn requests(&self) -> &RequestCounts {
+        &self.requests
+    }
+
+    /// The client for answers that stay open.
+    pub(crate) fn streams(&self) -> &Client {
+        &self.streams
+    }
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("server", &self.server)
+            .field("place", &self.place)
+            .field("default_namespace", &self.default_namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long the server may take to tell its version.
+const VERSION_DEADLINE: Duration = Duration::from_secs(10);
+
+fn place(access: &Access) -> String {
+    match access {
+        Access::Kubeconfig { path, context } => {
+            let file = match path {
+                Some(path) => path.display().to_string(),
+                None => "$KUBECONFIG or ~/.kube/config".to_owned(),
+            };
+            match context {
+                Some(context) => format!("{file}, context {context}"),
+                None => file,
+            }
+        }
+        Access::InCluster => "service account".to_owned(),
+        Access::Inline { .. } => "given kubeconfig".to_owned(),
+    }
+}
+
+async fn config(access: &Access, place: &str) -> Result<Config, ConnectError> {
+    let failed = |error: KubeconfigError| ConnectError::Kubeconfig {
+        place: place.to_owned(),
+        mend: mend(&error),
+        cause: transport::explain(&error),
+    };
+    let (kubeconfig, context) = match access {
+        Access::InCluster => {
+            return Config::incluster().map_err(|error| ConnectError::InCluster(transport::explain(&error)));
+        }
+        Access::Kubeconfig { path: Some(path), context } => (Kubeconfig::read_from(path), context.clone()),
+        Access::Kubeconfig { path: None, context } => (Kubeconfig::read(), context.clone()),
+        Access::Inline { kubeconfig } => (Kubeconfig::from_yaml(kubeconfig), None),
+    };
+    let kubeconfig = kubeconfig.map_err(failed)?;
+    if let Some(cluster) = kubeconfig.clusters.iter().find(|named| has_proxy(named)) {
+        return Err(ConnectError::Kubeconfig {
+            place: place.to_owned(),
+            cause: format!("cluster {} has a proxy-url", cluster.name),
+            mend: "proxies are not supported: give the server an address that can be reached directly",
+        });
+    }
+    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(failed)
+}
+
+fn has_proxy(named: &kube::config::NamedCluster) -> bool {
+    let proxy = named.cluster.as_ref().and_then(|cluster| cluster.proxy_url.as_deref());
+    proxy.is_some_and(|proxy| !proxy.is_empty())
+}
+
+fn mend(error: &KubeconfigError) -> &'static str {
+    match error {
+        KubeconfigError::CurrentContextNotSet => "set current-context or name a context",
+        KubeconfigError::LoadContext(_) => "name a context that it has: kubectl config get-contexts",
+        KubeconfigError::LoadClusterOfContext(_) => "give the context a cluster that it has",
+        KubeconfigError::FindPath | KubeconfigError::ReadConfig(..) => "name a file that can be read",
+        KubeconfigError::MissingClusterUrl | KubeconfigError::ParseClusterUrl(_) => {
+            "give the cluster a server, such as https://host:6443"
+        }
+        KubeconfigError::LoadCertificateAuthority(_) | KubeconfigError::ParseCertificates(_) => {
+            "mend the cluster's certificate-authority"
+        }
+        KubeconfigError::LoadClientCertificate(_) | KubeconfigError::LoadClientKey(_) => {
+            "mend the user's client-certificate and client-key"
+        }
+        KubeconfigError::KindMismatch
+        | KubeconfigError::ApiVersionMismatch
+        | KubeconfigError::Parse(_)
+        | KubeconfigError::ParseProxyUrl(_) => "mend the file: kubectl config view shows what is read",
+    }
+}
+
+/// The two clients: for calls, and for what stays open.
+fn clients(config: &Config, requests: &Arc<RequestCounts>) -> Result<(Client, Client), kube::Error> {
+    if config.cluster_url.scheme() == Some(&Scheme::HTTP) {
+        let client = client(config, transport::tcp(), requests)?;
+        return Ok((client.clone(), client));
+    }
+    let streams = config.rustls_https_connector_with_connector(transport::tcp())?;
+    // kube's own connector knows HTTP/1.1 only; a fixed server name is set there alone.
+    let calls = if config.tls_server_name.is_some() {
+        streams.clone()
+    } else {
+        hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(config.rustls_client_config()?)
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(transport::tcp())
+    };
+    Ok((client(config, calls, requests)?, client(config, streams, requests)?))
+}
+
+/// kube's stack without its retries, which would repeat a create for minutes behind the engine's back.
+fn client<C>(config: &Config, connector: C, requests: &Arc<RequestCounts>) -> Result<Client, kube::Error>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
+    let requests = Arc::clone(requests);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_request(move |request: http::Request<Body>| {
+            requests.count(&request);
+            request
+        })
+        .map_err(BoxError::from)
+        .service(transport::http().build::<_, Body>(connector));
+    Ok(Client::new(service, config.default_namespace.clone()))
+}

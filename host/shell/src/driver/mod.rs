@@ -1,0 +1,305 @@
+//! One run, one task: what happened goes into the engine, what the engine wants is carried out, in its order.
+
+mod screen;
+mod streams;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use paperclip_contract::types::CancelRequest;
+use paperclip_engine::intake::Secrets;
+use paperclip_engine::port::{Closing, Effect, Input};
+use paperclip_engine::record::{Level, Record};
+use paperclip_engine::{Guest, Run};
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::Instrument;
+
+use crate::calls;
+use crate::clock::Clock;
+use crate::connect::Cluster;
+use crate::exchange::no_answer;
+use crate::journal::{Journal, JournalError};
+use crate::logs::Piece;
+use crate::poll::PaperclipApi;
+use crate::sink::Sink;
+use crate::watches::{Change, Follower};
+use screen::Screen;
+use streams::Streams;
+
+/// Most inputs that are handed to the engine before its effects are carried out.
+const BATCH: usize = 16;
+/// How long a sink may take for what is left when this process is to exit.
+const DETACH_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Through what a run acts.
+#[derive(Debug)]
+pub struct Ports<S> {
+    /// The run's id, as Paperclip knows it.
+    pub run_id: String,
+    pub cluster: Cluster,
+    /// Values for the Secrets that the engine creates, and the token for Paperclip's API.
+    pub secrets: Secrets,
+    /// Where the run is polled; polls fail without it.
+    pub paperclip: Option<PaperclipApi>,
+    pub journal: Journal,
+    pub sink: S,
+}
+
+/// What somebody wants of a run that is driven.
+#[derive(Debug)]
+pub enum Control {
+    /// It is to end.
+    Cancel(CancelRequest),
+    /// This process is to exit; the run goes on in the cluster.
+    Stop,
+}
+
+/// How a drive ended.
+#[derive(Debug)]
+pub struct Outcome {
+    pub closing: Closing,
+    /// Paperclip's AdapterExecutionResult, if the run came to one. The sink was given it too.
+    pub result: Option<Map<String, Value>>,
+    /// What forced this process to let go of the run; `closing` is [`Closing::Detached`] then unless there is a result.
+    pub failure: Option<DriveError>,
+}
+
+/// Why a run cannot be driven any further by this process.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("the output cannot be written: {0}; the run goes on in the cluster")]
+    Sink(io::Error),
+}
+
+/// Drives a run until the engine closes it. All that it started ends with it, also when the future is dropped.
+///
+/// A closed `control` channel is not a wish to stop.
+pub async fn drive<G, S>(run: Run<G>, ports: Ports<S>, control: mpsc::Receiver<Control>) -> Outcome
+where
+    G: Guest,
+    S: Sink,
+{
+    let span = tracing::info_span!("run", run_id = %ports.run_id);
+    Driver::new(run, ports, control).drive().instrument(span).await
+}
+
+struct Driver<G> {
+    run: Run<G>,
+    run_id: Arc<str>,
+    clock: Clock,
+    cluster: Cluster,
+    secrets: Arc<Secrets>,
+    paperclip: Option<PaperclipApi>,
+    journal: Journal,
+    control: Option<mpsc::Receiver<Control>>,
+    screen: Screen,
+    /// Calls and polls that are under way.
+    asking: JoinSet<Input>,
+    follower: Follower,
+    streams: Streams,
+    result: Option<Map<String, Value>>,
+    failure: Option<DriveError>,
+}
+
+/// What happened, before it is the engine's.
+enum Happened {
+    Input(Input),
+    Changed(Change),
+    Piece(u64, Piece),
+    ControlClosed,
+    Screen(screen::Changed),
+}
+
+impl<G: Guest> Driver<G> {
+    fn new<S: Sink>(run: Run<G>, ports: Ports<S>, control: mpsc::Receiver<Control>) -> Self {
+        Driver {
+            run,
+            run_id: ports.run_id.into(),
+            clock: Clock::start(),
+            follower: ports.cluster.watches().follower(),
+            streams: Streams::new(ports.cluster.clone()),
+            cluster: ports.cluster,
+            secrets: Arc::new(ports.secrets),
+            paperclip: ports.paperclip,
+            journal: ports.journal,
+            control: Some(control),
+            screen: Screen::open(ports.sink),
+            asking: JoinSet::new(),
+            result: None,
+            failure: None,
+        }
+    }
+
+    async fn drive(mut self) -> Outcome {
+        self.handle(Input::Start);
+        let closing = loop {
+            match self.carry_out().await {
+                Ok(None) => {}
+                Ok(Some(closing)) => break closing,
+                Err(error) => break self.let_go(error),
+            }
+            let happened = self.next().await;
+            self.take(happened);
+            self.take_waiting();
+        };
+        // Nothing of the run is wanted any more but what the sink has not shown yet.
+        drop((self.asking, self.streams, self.follower));
+        let patience = (closing == Closing::Detached).then_some(DETACH_DEADLINE);
+        if let Err(error) = self.screen.close(patience).await {
+            self.failure.get_or_insert(DriveError::Sink(error));
+        }
+        Outcome { closing, result: self.result, failure: self.failure }
+    }
+
+    /// Waits for something to happen. Logs come last, so that no flood of output delays a cancel, an answer or a timer, and only while
+    /// the sink keeps up: that is the back-pressure, down to the agent's socket.
+    async fn next(&mut self) -> Happened {
+        let due = self.run.deadline_ms().map(|at_ms| self.clock.until(at_ms));
+        let has_room = self.screen.has_room();
+        tokio::select! {
+            biased;
+            wish = receive(&mut self.control) => match wish {
+                Some(Control::Cancel(request)) => Happened::Input(Input::Cancel(request)),
+                Some(Control::Stop) => Happened::Input(Input::Stop),
+                None => Happened::ControlClosed,
+            },
+            Some(answered) = self.asking.join_next() => Happened::Input(answer(answered)),
+            change = self.follower.changed() => Happened::Changed(change),
+            () = sleep(due) => Happened::Input(Input::Tick),
+            (log, piece) = self.streams.next(), if has_room => Happened::Piece(log, piece),
+            changed = self.screen.changed(!has_room) => Happened::Screen(changed),
+        }
+    }
+
+    fn take(&mut self, happened: Happened) {
+        match happened {
+            Happened::Input(input) => self.handle(input),
+            Happened::Changed(Change::JobSeen(job)) => self.handle(Input::JobSeen(job)),
+            Happened::Changed(Change::JobGone(gone)) => self.handle(Input::JobGone(gone)),
+            Happened::Changed(Change::PodSeen(pod)) => self.handle(Input::PodSeen(pod)),
+            Happened::Changed(Change::PodGone(gone)) => self.handle(Input::PodGone(gone)),
+            Happened::Changed(Change::Refused(text)) => {
+                self.screen.show(Record::Status { level: Level::Warning, text });
+            }
+            Happened::Piece(log, Piece::Opened) => self.handle(Input::LogOpened { log }),
+            Happened::Piece(log, Piece::Bytes(bytes)) => self.handle(Input::LogBytes { log, bytes }),
+            Happened::Piece(log, Piece::Closed(end)) => self.handle(Input::LogClosed { log, end }),
+            Happened::ControlClosed => self.control = None,
+            Happened::Screen(screen::Changed::Failed(error)) => {
+                self.failure.get_or_insert(DriveError::Sink(error));
+                // With the result out, only the cleanup is left: that needs no sink.
+                if self.result.is_none() {
+                    self.handle(Input::Stop);
+                }
+            }
+            Happened::Screen(screen::Changed::Room) => {}
+        }
+    }
+
+    /// Takes what is there already: one flush and one look at the deadlines for all of it.
+    fn take_waiting(&mut self) {
+        for _ in 1..BATCH {
+            let happened = if let Some(answered) = self.asking.try_join_next() {
+                Happened::Input(answer(answered))
+            } else if let Some(change) = self.follower.try_changed() {
+                Happened::Changed(change)
+            } else if self.screen.has_room()
+                && let Some((log, piece)) = self.streams.try_next()
+            {
+                Happened::Piece(log, piece)
+            } else {
+                return;
+            };
+            self.take(happened);
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now_ms = self.clock.now_ms();
+        self.run.handle(now_ms, input);
+    }
+
+    async fn carry_out(&mut self) -> Result<Option<Closing>, JournalError> {
+        while let Some(effect) = self.run.poll_effect() {
+            match effect {
+                Effect::Append(line) => self.journal.append(&line).await?,
+                Effect::Sync => self.journal.sync().await?,
+                Effect::Call { call, request } => {
+                    let (cluster, secrets) = (self.cluster.clone(), Arc::clone(&self.secrets));
+                    let asking = async move {
+                        let outcome = calls::call(&cluster, &secrets, request).await;
+                        Input::Called { call, outcome }
+                    };
+                    self.asking.spawn(asking.in_current_span());
+                }
+                Effect::Follow(job) => self.follower.follow(&job),
+                Effect::OpenLog { log, pod, container, request } => {
+                    self.streams.open(log, pod, container, request);
+                }
+                Effect::CloseLog(log) => self.streams.close(log),
+                Effect::Poll { poll, path } => self.poll(poll, path),
+                Effect::Emit(record) => {
+                    // What was shown is in the journal, if this process dies.
+                    self.journal.flush().await?;
+                    if let Record::Result(result) = &record {
+                        self.result = Some(result.clone());
+                    }
+                    self.screen.show(record);
+                }
+                Effect::Close(closing) => {
+                    self.journal.sync().await?;
+                    return Ok(Some(closing));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn poll(&mut self, poll: u64, path: String) {
+        let (paperclip, run_id) = (self.paperclip.clone(), Arc::clone(&self.run_id));
+        let secrets = Arc::clone(&self.secrets);
+        let asking = async move {
+            let outcome = match paperclip {
+                Some(paperclip) => paperclip.get(&path, secrets.auth_token(), &run_id).await,
+                None => Err(no_answer("no URL of Paperclip's API is configured on this host".to_owned())),
+            };
+            Input::Polled { poll, outcome }
+        };
+        self.asking.spawn(asking.in_current_span());
+    }
+
+    /// Without its journal the run must not go on here: what it does next could not be known after a crash.
+    fn let_go(&mut self, error: JournalError) -> Closing {
+        let text = format!("{error}. The run goes on in the cluster without this host");
+        self.screen.show(Record::Status { level: Level::Error, text });
+        self.failure.get_or_insert(error.into());
+        Closing::Detached
+    }
+}
+
+async fn receive(control: &mut Option<mpsc::Receiver<Control>>) -> Option<Control> {
+    match control {
+        Some(control) => control.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep(due: Option<Duration>) {
+    match due {
+        Some(due) => tokio::time::sleep(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A panic in a call is a defect of this program; it does not become a wait without end.
+fn answer(answered: Result<Input, tokio::task::JoinError>) -> Input {
+    match answered {
+        Ok(input) => input,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

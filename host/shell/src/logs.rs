@@ -1,0 +1,112 @@
+//! A container's log as the API server sends it: bytes, unread and unsplit.
+
+use http_body_util::BodyExt;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::client::Body;
+use kube::core::Request;
+use kube::core::subresource::LogParams;
+use paperclip_contract::types::ObjectRef;
+use paperclip_engine::log::{LogEnd, LogRequest};
+use tokio::sync::mpsc;
+
+use crate::connect::Cluster;
+use crate::{exchange, transport};
+
+/// Most bytes of one piece.
+pub const PIECE_BYTES: usize = 16 << 10;
+/// Pieces that wait for their reader. With what the connection reads ahead, a run that does not read holds less than 256 KiB.
+pub const QUEUED_PIECES: usize = 4;
+/// Most bytes of an error's body that are read.
+const REFUSAL_BYTES: usize = 16 << 10;
+
+/// What a stream brings, in this order: opened, bytes, the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    Opened,
+    Bytes(Vec<u8>),
+    Closed(LogEnd),
+}
+
+/// Reads a log until its end or until the reader is gone. Dropping the future closes the connection. No deadline: the engine has one.
+pub async fn read(
+    cluster: &Cluster,
+    pod: &ObjectRef,
+    container: &str,
+    request: LogRequest,
+    pieces: &mpsc::Sender<Piece>,
+) {
+    let end = match open(cluster, pod, container, request).await {
+        Ok(body) => match forward(body, pieces).await {
+            Some(end) => end,
+            None => return,
+        },
+        Err(end) => end,
+    };
+    // A reader that went away does not want to know.
+    let _ = pieces.send(Piece::Closed(end)).await;
+}
+
+async fn open(cluster: &Cluster, pod: &ObjectRef, container: &str, wanted: LogRequest) -> Result<Body, LogEnd> {
+    let request = log_request(pod, container, wanted).map_err(LogEnd::Broken)?;
+    let response = cluster.streams().send(request.map(Body::from)).await;
+    let response = response.map_err(|error| LogEnd::Broken(exchange::unsent(&error).message))?;
+    let (head, body) = response.into_parts();
+    if head.status == http::StatusCode::OK {
+        return Ok(body);
+    }
+    let body = http_body_util::Limited::new(body, REFUSAL_BYTES).collect().await;
+    let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let error = exchange::refusal(head.status, &head.headers, &body);
+    Err(LogEnd::Refused { status: head.status.as_u16(), message: error.message })
+}
+
+/// Hands over what comes. None if nobody reads any more.
+async fn forward(mut body: Body, pieces: &mpsc::Sender<Piece>) -> Option<LogEnd> {
+    pieces.send(Piece::Opened).await.ok()?;
+    loop {
+        match body.frame().await {
+            None => return Some(LogEnd::Clean),
+            Some(Err(error)) => return Some(LogEnd::Broken(transport::explain(&error))),
+            Some(Ok(frame)) => {
+                let Ok(data) = frame.into_data() else { continue };
+                for piece in data.chunks(PIECE_BYTES) {
+                    pieces.send(Piece::Bytes(piece.to_vec())).await.ok()?;
+                }
+            }
+        }
+    }
+}
+
+/// Rule 2: kube rounds the time to the nearest second, which loses lines; whole seconds stay what they are.
+fn log_request(pod: &ObjectRef, container: &str, wanted: LogRequest) -> Result<http::Request<Vec<u8>>, String> {
+    let since_time = wanted.since_s.map(Timestamp::from_second).transpose().map_err(|error| error.to_string())?;
+    let params = LogParams {
+        container: Some(container.to_owned()),
+        follow: wanted.follow,
+        since_time,
+        timestamps: true,
+        ..LogParams::default()
+    };
+    let path = <Pod as kube::Resource>::url_path(&(), Some(&pod.namespace));
+    Request::new(path).logs(&pod.name, &params).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_2_a_log_is_asked_for_from_a_whole_second_on() {
+        let pod = ObjectRef { namespace: "n".into(), name: "p".into(), uid: "u".into() };
+        let uri = |request| log_request(&pod, "agent", request).expect("a request").uri().to_string();
+        assert_eq!(
+            uri(LogRequest { follow: true, since_s: Some(1_767_323_045) }),
+            "/api/v1/namespaces/n/pods/p/log?&container=agent&follow=true&sinceTime=2026-01-02T03%3A04%3A05Z&timestamps=true"
+        );
+        assert_eq!(
+            uri(LogRequest { follow: false, since_s: None }),
+            "/api/v1/namespaces/n/pods/p/log?&container=agent&timestamps=true"
+        );
+    }
+}

@@ -1,0 +1,65 @@
+//! Connections: TCP, TLS and HTTP as every client of this process uses them.
+
+use std::time::Duration;
+
+use hyper_util::client::legacy::Builder;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+/// Longest time to open a TCP connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Silence after which a connection is probed. Log streams are silent for long, and a half-open one is found by nothing else.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// Time between two probes.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Probes without an answer after which a connection is dead.
+const KEEPALIVE_PROBES: u32 = 3;
+/// Longest time that sent bytes may stay unacknowledged.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(60);
+/// Interval and patience of HTTP/2 pings while calls are open: a dead shared connection is dropped before a call's own deadline.
+const PING: Duration = Duration::from_secs(10);
+/// Most bytes that an HTTP/1.1 connection reads ahead of its reader.
+const READ_AHEAD_BYTES: usize = 64 << 10;
+/// How long an idle connection is kept for the next request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// TCP with keepalive; TLS may be put on top.
+pub(crate) fn tcp() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_keepalive(Some(KEEPALIVE_IDLE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
+    #[cfg(target_os = "linux")]
+    tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT));
+    tcp
+}
+
+/// HTTP over such connections.
+pub(crate) fn http() -> Builder {
+    let mut http = Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .http1_max_buf_size(READ_AHEAD_BYTES)
+        .http2_keep_alive_interval(PING)
+        .http2_keep_alive_timeout(PING);
+    http
+}
+
+/// An error with its causes, each told once: hyper's outermost text alone is "client error (Connect)".
+pub(crate) fn explain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text = format!("{text}: {part}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,76 @@
+//! Access to a cluster, and what is said when there is none.
+
+use paperclip_engine::api::ApiCall;
+use paperclip_engine::intake::Secrets;
+use paperclip_shell::requests::RequestCount;
+use paperclip_shell::{Access, Cluster, calls};
+use serde_json::json;
+
+use crate::server::{Server, json, kubeconfig, not_found};
+
+async fn refused(kubeconfig: &str) -> String {
+    let access = Access::Inline { kubeconfig: kubeconfig.to_owned() };
+    Cluster::connect(&access).await.expect_err("refused").to_string()
+}
+
+#[tokio::test]
+async fn a_cluster_tells_its_version_and_its_requests_are_counted() {
+    let server = Server::new(|seen| match seen.path.as_str() {
+        "/version" => json(200, &json!({
+            "major": "1", "minor": "37", "gitVersion": "v1.37.2", "gitCommit": "", "gitTreeState": "", "buildDate": "",
+            "goVersion": "", "compiler": "", "platform": "",
+        })),
+        _ => not_found(),
+    })
+    .listen()
+    .await;
+    let cluster = server.cluster().await;
+    assert_eq!((cluster.server(), cluster.default_namespace()), (server.url.as_str(), "n"));
+    assert_eq!(cluster.version().await.unwrap(), "v1.37.2");
+    let get = ApiCall::GetJob { namespace: "n".into(), name: "j".into() };
+    calls::call(&cluster, &Secrets::default(), get).await.unwrap();
+    let seen = server.server.seen();
+    assert_eq!(seen[0].headers["authorization"], "Bearer cluster-token");
+    assert_eq!(
+        cluster.requests().read(),
+        [
+            RequestCount { verb: "get", resource: "jobs", count: 1 },
+            RequestCount { verb: "get", resource: "other", count: 1 },
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{free}");
+    let cluster = Cluster::connect(&Access::Inline { kubeconfig: kubeconfig(&url) }).await.unwrap();
+    let error = cluster.version().await.unwrap_err().to_string();
+    assert!(error.contains(&url) && error.contains("refused") && error.contains("check that"), "{error}");
+    let get = ApiCall::GetJob { namespace: "n".into(), name: "j".into() };
+    let error = calls::call(&cluster, &Secrets::default(), get).await.unwrap_err();
+    assert_eq!(error.status, None);
+    assert!(error.message.contains("refused"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_kubeconfig_that_cannot_be_used_is_named_with_the_mend() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("absent.yaml");
+    let access = Access::Kubeconfig { path: Some(path.clone()), context: None };
+    let error = Cluster::connect(&access).await.expect_err("absent").to_string();
+    assert!(error.contains(&path.display().to_string()) && error.contains("name a file"), "{error}");
+
+    std::fs::write(&path, kubeconfig("http://h:1")).unwrap();
+    let access = Access::Kubeconfig { path: Some(path.clone()), context: Some("other".into()) };
+    let error = Cluster::connect(&access).await.expect_err("no such context").to_string();
+    assert!(error.contains("context other") && error.contains("get-contexts"), "{error}");
+
+    let error = refused("clusters: [").await;
+    assert!(error.contains("mend the file"), "{error}");
+    let error = refused(&kubeconfig("not a url")).await;
+    assert!(error.contains("give the cluster a server"), "{error}");
+    let proxied = kubeconfig("https://h:1").replace(r#""server":"#, r#""proxy-url":"http://p:1","server":"#);
+    let error = refused(&proxied).await;
+    assert!(error.contains("cluster k has a proxy-url"), "{error}");
+}

@@ -1,0 +1,365 @@
+//! Whole runs: a scripted guest, the real engine, and a server that does what a cluster does for one Job.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use futures::StreamExt;
+use http::{Method, Response};
+use paperclip_contract::types::{
+    Action, AnswerOk, CancelRequest, CancelSource, Command, ContainerState, Ending, Event, Finish, FollowLog,
+    HostFacts, LogLine, NewObject, NewSecret, ObjectRef, PollHttp, Refusal, Request, SecretEntry, SecretSource,
+};
+use paperclip_engine::intake::{self, Secrets, Surroundings};
+use paperclip_engine::record::Record;
+use paperclip_engine::redact::Redactor;
+use paperclip_engine::{Closing, Guest, GuestFault, PluginIdentity, Run, RunSpec};
+use paperclip_shell::driver::DriveError;
+use paperclip_shell::journal::JOURNAL_FILE;
+use paperclip_shell::{Control, Journal, Outcome, PaperclipApi, Ports, Sink, drive};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
+
+use crate::server::{Listening, Seen, Server, json, open, text};
+
+const TOKEN: &str = "canary-91c3-token";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Creates a Job, follows it and its agent's log, and finishes with the number of lines.
+#[derive(Default)]
+struct Script {
+    command: u64,
+    job: Option<ObjectRef>,
+    is_following: bool,
+    lines: usize,
+}
+
+impl Script {
+    fn command(&mut self, action: Action) -> Command {
+        self.command += 1;
+        Command { id: self.command, action }
+    }
+
+    fn finish(&mut self, ending: Ending) -> Vec<Command> {
+        let result_json = json!({"exitCode": 0, "lines": self.lines}).to_string();
+        let delete_jobs = self.job.clone().into_iter().collect();
+        vec![self.command(Action::Finish(Finish { result_json, ending, delete_jobs }))]
+    }
+
+    fn on_created(&mut self, job: ObjectRef) -> Vec<Command> {
+        self.job = Some(job.clone());
+        let secret = NewSecret {
+            namespace: "n".into(),
+            name: "s".into(),
+            labels: Vec::new(),
+            owner: job.clone(),
+            entries: vec![SecretEntry { key: "TOKEN".into(), source: SecretSource::AuthToken }],
+        };
+        [Action::CreateSecret(secret), Action::UnsuspendJob(job.clone()), Action::FollowJob(job)]
+            .map(|action| self.command(action))
+            .into()
+    }
+
+    fn on_event(&mut self, event: &Event) -> Vec<Command> {
+        match event {
+            Event::Answered(answer) => match &answer.outcome {
+                Ok(AnswerOk::Created(job)) if self.job.is_none() => self.on_created(job.clone()),
+                Ok(_) => Vec::new(),
+                Err(error) => panic!("command {}: {error:?}", answer.command),
+            },
+            Event::PodObserved(pod) if !self.is_following => {
+                let Some(ContainerState::Running(_)) = pod.containers.first().map(|one| &one.state) else {
+                    return Vec::new();
+                };
+                self.is_following = true;
+                let follow = FollowLog { pod: pod.pod.clone(), container: "agent".into(), restart_count: 0 };
+                vec![self.command(Action::FollowLog(follow))]
+            }
+            Event::LogLines(batch) => {
+                assert!(batch.lines.iter().all(|line| matches!(line, LogLine::Whole(_))));
+                self.lines += batch.lines.len();
+                Vec::new()
+            }
+            Event::LogEnded(_) => self.finish(Ending::Succeeded),
+            Event::CancelRequested(_) => self.finish(Ending::Cancelled),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Guest for Script {
+    fn start(&mut self, _at_ms: u64, _request: &Request) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
+        let manifest = json!({"metadata": {"namespace": "n", "name": "j"}, "spec": {"suspend": true}});
+        let create = self.command(Action::CreateJob(NewObject { manifest_json: manifest.to_string() }));
+        let poll = self.command(Action::PollHttp(PollHttp { path: "/api/heartbeat-runs/r".into() }));
+        Ok(Ok(vec![create, poll]))
+    }
+
+    fn step(&mut self, _at_ms: u64, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
+        Ok(events.iter().flat_map(|event| self.on_event(event)).collect())
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, GuestFault> {
+        Ok(Vec::new())
+    }
+
+    fn restore(&mut self, _snapshot: &[u8]) -> Result<Result<(), Refusal>, GuestFault> {
+        Ok(Ok(()))
+    }
+
+    fn phase(&mut self) -> Result<String, GuestFault> {
+        Ok("scripted".to_owned())
+    }
+}
+
+fn run() -> (Run<Script>, Secrets) {
+    let context = json!({"runId": "r", "agent": {"id": "a"}, "authToken": TOKEN});
+    let surroundings = Surroundings {
+        self_pod: None,
+        revealed_env: &[],
+        files: Vec::new(),
+        host: HostFacts {
+            default_namespace: None,
+            paperclip_api_url: None,
+            denied_env: Vec::new(),
+            clusters: Vec::new(),
+            limits: paperclip_engine::limits(),
+        },
+    };
+    let (request, secrets) = intake::take(&context, "scripted", surroundings).unwrap();
+    let spec = RunSpec {
+        request,
+        host_id: "host".into(),
+        redactor: Redactor::new(secrets.named()).unwrap(),
+        seed: 1,
+        plugin: PluginIdentity::default(),
+        poll_interval_ms: 60_000,
+    };
+    (Run::new(spec, Script::default()), secrets)
+}
+
+fn job() -> Value {
+    json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"namespace": "n", "name": "j", "uid": "ju", "resourceVersion": "1"}})
+}
+
+fn pod(state: &Value) -> Value {
+    let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "ju", "controller": true});
+    json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": "n", "name": "p", "uid": "pu", "resourceVersion": "2", "ownerReferences": [owner]},
+        "spec": {"containers": [{"name": "agent"}]},
+        "status": {"phase": "Running", "containerStatuses": [
+            {"name": "agent", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": state}]}})
+}
+
+/// The Pods' watch: the agent runs, and has ended once its log was followed.
+fn pods_watch(followed: Arc<Notify>, does_end: bool) -> Response<Body> {
+    let event = |object: Value| Ok::<_, io::Error>(format!("{}\n", json!({"type": "MODIFIED", "object": object})));
+    let runs = futures::stream::iter([event(pod(&json!({"running": {"startedAt": "2026-01-02T03:04:05Z"}})))]);
+    let ends = futures::stream::once(async move {
+        if !does_end {
+            std::future::pending::<()>().await;
+        }
+        followed.notified().await;
+        event(pod(&json!({"terminated": {"exitCode": 0}})))
+    });
+    Response::new(Body::from_stream(runs.chain(ends).chain(futures::stream::pending())))
+}
+
+/// A cluster in which one Job's agent prints this, and ends or goes on.
+async fn cluster(log: &'static str, does_end: bool) -> Listening {
+    let followed = Arc::new(Notify::new());
+    Server::new(move |seen| match (&seen.method, seen.path.rsplit('/').next().unwrap_or_default()) {
+        (&Method::POST | &Method::PATCH, "jobs" | "j") => json(200, &job()),
+        (&Method::POST, "secrets") => json(201, &json!({"metadata": {"namespace": "n", "name": "s", "uid": "su"}})),
+        (&Method::DELETE, _) => json(200, &json!({"kind": "Status", "status": "Success"})),
+        (_, "log") => {
+            followed.notify_one();
+            if does_end || !seen.asks("follow=true") { text(200, log) } else { open(log) }
+        }
+        (_, "jobs") if seen.is_watch() => open(""),
+        (_, "pods") if seen.is_watch() => pods_watch(Arc::clone(&followed), does_end),
+        (_, "jobs" | "pods") => json(200, &json!({"metadata": {"resourceVersion": "1"}, "items": []})),
+        _ => text(200, "{\"status\":\"running\"}"),
+    })
+    .listen()
+    .await
+}
+
+const LOG: &str = "2026-01-02T03:04:05.000000001Z one\n2026-01-02T03:04:05.000000002Z two\n";
+
+/// Keeps what it is given, tells of each, and does as told after the first.
+struct Kept {
+    records: mpsc::UnboundedSender<Record>,
+    then: Then,
+}
+
+#[derive(Clone, Copy)]
+enum Then {
+    GoOn,
+    Stick,
+    Fail,
+}
+
+impl Sink for Kept {
+    async fn take(&mut self, record: Record) -> io::Result<()> {
+        self.records.send(record).unwrap();
+        match self.then {
+            Then::GoOn => Ok(()),
+            Then::Stick => std::future::pending().await,
+            Then::Fail => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Begun {
+    drive: tokio::task::JoinHandle<Outcome>,
+    control: mpsc::Sender<Control>,
+    records: mpsc::UnboundedReceiver<Record>,
+}
+
+async fn begin(server: &Listening, journal: Journal, then: Then) -> Begun {
+    let (run, secrets) = run();
+    let (sender, records) = mpsc::unbounded_channel();
+    let (control, wishes) = mpsc::channel(1);
+    let ports = Ports {
+        run_id: "r".into(),
+        cluster: server.cluster().await,
+        secrets,
+        paperclip: Some(PaperclipApi::new(&server.url).unwrap()),
+        journal,
+        sink: Kept { records: sender, then },
+    };
+    Begun { drive: tokio::spawn(drive(run, ports, wishes)), control, records }
+}
+
+impl Begun {
+    async fn ended(self) -> (Outcome, Vec<Record>) {
+        let outcome = timeout(PATIENCE, self.drive).await.expect("the run ends").unwrap();
+        let mut records = self.records;
+        let mut kept = Vec::new();
+        while let Ok(record) = records.try_recv() {
+            kept.push(record);
+        }
+        (outcome, kept)
+    }
+}
+
+fn deletes(server: &Listening) -> Vec<Seen> {
+    server.server.seen().into_iter().filter(|seen| seen.method == Method::DELETE).collect()
+}
+
+#[tokio::test]
+async fn a_run_goes_from_its_job_to_its_result_and_leaves_nothing() {
+    let server = cluster(LOG, true).await;
+    let state = tempfile::tempdir().unwrap();
+    let begun = begin(&server, Journal::required(state.path(), "r").unwrap(), Then::GoOn).await;
+    let (outcome, records) = begun.ended().await;
+    assert_eq!(outcome.closing, Closing::Ended(Ending::Succeeded));
+    assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
+    assert_eq!(outcome.result.as_ref().map(|result| result["lines"].clone()), Some(json!(2)));
+    let lines: Vec<(u64, &str)> = records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Log { index, text, .. } => Some((*index, text.as_str())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(lines, [(0, "one"), (1, "two")]);
+    assert!(matches!(records.last(), Some(Record::Result(_))), "{records:?}");
+
+    let seen = server.server.seen();
+    let secret = seen.iter().find(|seen| seen.path.ends_with("/secrets")).expect("a Secret");
+    assert!(secret.json()["data"]["TOKEN"].is_string());
+    let poll = seen.iter().find(|seen| seen.path == "/api/heartbeat-runs/r").expect("a poll");
+    assert_eq!(poll.headers["authorization"], format!("Bearer {TOKEN}"));
+    let deletes = deletes(&server);
+    assert_eq!(deletes.len(), 1);
+    assert_eq!(deletes[0].json()["preconditions"]["uid"], "ju");
+
+    let journal = std::fs::read_to_string(state.path().join("r").join(JOURNAL_FILE)).unwrap();
+    let kinds: Vec<String> = journal
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(&line[9..]).unwrap()["record"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!((kinds.first().unwrap().as_str(), kinds.last().unwrap().as_str()), ("start", "end"));
+    assert!(!journal.contains(TOKEN));
+}
+
+#[tokio::test]
+async fn a_stop_lets_go_of_the_run_and_deletes_nothing() {
+    let server = cluster(LOG, false).await;
+    let mut begun = begin(&server, Journal::none(), Then::GoOn).await;
+    while !matches!(begun.records.recv().await, Some(Record::Log { index: 1, .. })) {}
+    begun.control.send(Control::Stop).await.unwrap();
+    let (outcome, records) = begun.ended().await;
+    assert_eq!((outcome.closing, outcome.result), (Closing::Detached, None));
+    assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
+    assert!(matches!(records.last(), Some(Record::Status { .. })), "{records:?}");
+    assert!(deletes(&server).is_empty());
+}
+
+#[tokio::test]
+async fn a_sink_that_stands_still_does_not_delay_a_cancel() {
+    let server = cluster(LOG, false).await;
+    let mut begun = begin(&server, Journal::none(), Then::Stick).await;
+    assert!(begun.records.recv().await.is_some());
+    let cancel = CancelRequest { source: CancelSource::Operator, reason: None };
+    begun.control.send(Control::Cancel(cancel)).await.unwrap();
+    let deleted = async {
+        while deletes(&server).is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, deleted).await.expect("the Job is deleted");
+    assert!(!begun.drive.is_finished(), "the result waits for the sink");
+    begun.drive.abort();
+}
+
+#[tokio::test]
+async fn a_sink_that_fails_lets_go_of_the_run() {
+    let server = cluster(LOG, false).await;
+    let begun = begin(&server, Journal::none(), Then::Fail).await;
+    let (outcome, _) = begun.ended().await;
+    assert_eq!(outcome.closing, Closing::Detached);
+    assert!(matches!(outcome.failure, Some(DriveError::Sink(_))), "{:?}", outcome.failure);
+    assert!(deletes(&server).is_empty());
+}
+
+/// A journal on a full disk.
+#[cfg(target_os = "linux")]
+fn full(state: &std::path::Path) {
+    std::fs::create_dir_all(state.join("r")).unwrap();
+    std::os::unix::fs::symlink("/dev/full", state.join("r").join(JOURNAL_FILE)).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn without_a_required_journal_nothing_is_created() {
+    let server = cluster(LOG, true).await;
+    let state = tempfile::tempdir().unwrap();
+    full(state.path());
+    let begun = begin(&server, Journal::required(state.path(), "r").unwrap(), Then::GoOn).await;
+    let (outcome, records) = begun.ended().await;
+    assert_eq!((outcome.closing, outcome.result), (Closing::Detached, None));
+    assert!(matches!(outcome.failure, Some(DriveError::Journal(_))), "{:?}", outcome.failure);
+    let Some(Record::Status { text, .. }) = records.last() else { panic!("{records:?}") };
+    assert!(text.contains(JOURNAL_FILE) && text.contains("--state"), "{text}");
+    assert_eq!(server.server.count(|seen| seen.method != Method::GET), 0);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn with_a_journal_at_best_effort_the_run_goes_on() {
+    let server = cluster(LOG, true).await;
+    let state = tempfile::tempdir().unwrap();
+    full(state.path());
+    let begun = begin(&server, Journal::best_effort(state.path(), "r").unwrap(), Then::GoOn).await;
+    let (outcome, _) = begun.ended().await;
+    assert_eq!(outcome.closing, Closing::Ended(Ending::Succeeded));
+}

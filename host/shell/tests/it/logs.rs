@@ -1,0 +1,126 @@
+//! Log streams as they come over a real connection.
+
+use std::time::Duration;
+
+use paperclip_contract::types::ObjectRef;
+use paperclip_engine::log::{LogEnd, LogRequest};
+use paperclip_shell::logs::{PIECE_BYTES, Piece, QUEUED_PIECES, read};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::server::{Listening, Server, failure, open, pieces, text};
+
+const WHOLE: LogRequest = LogRequest { follow: true, since_s: None };
+
+fn pod() -> ObjectRef {
+    ObjectRef { namespace: "n".into(), name: "p".into(), uid: "u".into() }
+}
+
+/// All pieces, bytes joined.
+async fn read_all(server: &Listening) -> (bool, Vec<u8>, Option<LogEnd>) {
+    let (sender, mut receiver) = mpsc::channel(QUEUED_PIECES);
+    let cluster = server.cluster().await;
+    let reading = tokio::spawn(async move { read(&cluster, &pod(), "agent", WHOLE, &sender).await });
+    let (mut is_opened, mut all, mut end) = (false, Vec::new(), None);
+    while let Some(piece) = receiver.recv().await {
+        match piece {
+            Piece::Opened => is_opened = true,
+            Piece::Bytes(bytes) => {
+                assert!(is_opened && bytes.len() <= PIECE_BYTES);
+                all.extend(bytes);
+            }
+            Piece::Closed(closed) => end = Some(closed),
+        }
+    }
+    reading.await.unwrap();
+    (is_opened, all, end)
+}
+
+#[tokio::test]
+async fn bytes_come_unchanged_in_small_pieces_and_the_end_is_clean() {
+    let printed: Vec<u8> = (0..300_000_u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    let sent = printed.clone();
+    let server = Server::new(move |_| pieces(vec![Ok(sent.clone())])).listen().await;
+    assert_eq!(read_all(&server).await, (true, printed, Some(LogEnd::Clean)));
+    let seen = &server.server.seen()[0];
+    assert_eq!(seen.path, "/api/v1/namespaces/n/pods/p/log");
+    for pair in ["container=agent", "follow=true", "timestamps=true"] {
+        assert!(seen.asks(pair), "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_no_clean_end() {
+    let broken = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    let server = Server::new(move |_| pieces(vec![Ok(b"half".to_vec()), Err(broken())])).listen().await;
+    let (is_opened, bytes, end) = read_all(&server).await;
+    assert!(is_opened && bytes == b"half", "{bytes:?}");
+    assert!(matches!(end, Some(LogEnd::Broken(_))), "{end:?}");
+}
+
+#[tokio::test]
+async fn rule_10_a_log_that_is_not_there_yet_is_refused() {
+    let server = Server::new(|_| failure(400, "BadRequest", "container \"agent\" is waiting to start")).listen().await;
+    let (is_opened, _, end) = read_all(&server).await;
+    let message = "container \"agent\" is waiting to start".to_owned();
+    assert_eq!((is_opened, end), (false, Some(LogEnd::Refused { status: 400, message })));
+
+    let server = Server::new(|_| text(204, "")).listen().await;
+    let (is_opened, _, end) = read_all(&server).await;
+    assert_eq!((is_opened, end), (false, Some(LogEnd::Refused { status: 204, message: "204 No Content".into() })));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_a_broken_stream() {
+    let server = Server::new(|_| text(200, "")).listen().await;
+    let cluster = server.cluster().await;
+    drop(server);
+    let (sender, mut receiver) = mpsc::channel(QUEUED_PIECES);
+    read(&cluster, &pod(), "agent", WHOLE, &sender).await;
+    assert!(matches!(receiver.recv().await, Some(Piece::Closed(LogEnd::Broken(_)))));
+}
+
+#[tokio::test]
+async fn a_dropped_reader_closes_its_connection_and_a_slow_one_stops_it() {
+    // The body tells when the server's side of it is dropped, and counts what was taken from it.
+    struct Told(Option<mpsc::UnboundedSender<usize>>, usize);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            let _ = self.0.take().unwrap().send(self.1);
+        }
+    }
+    const BLOCK: usize = 64 << 10;
+    const BLOCKS: usize = 4_096;
+    let (sender, mut dropped) = mpsc::unbounded_channel();
+    let server = Server::new(move |_| {
+        let told = Told(Some(sender.clone()), 0);
+        let blocks = futures::stream::unfold(told, |mut told| async move {
+            told.1 += 1;
+            (told.1 < BLOCKS).then(|| (Ok::<_, std::io::Error>(vec![b'x'; BLOCK]), told))
+        });
+        http::Response::new(axum::body::Body::from_stream(blocks))
+    })
+    .listen()
+    .await;
+    let (sender, mut receiver) = mpsc::channel(QUEUED_PIECES);
+    let cluster = server.cluster().await;
+    let reading = tokio::spawn(async move { read(&cluster, &pod(), "agent", WHOLE, &sender).await });
+    assert_eq!(receiver.recv().await, Some(Piece::Opened));
+    assert!(matches!(receiver.recv().await, Some(Piece::Bytes(_))));
+    // A quarter of a GiB would have been sent by the time the server notices, if nothing had held it back.
+    assert!(timeout(Duration::from_millis(200), dropped.recv()).await.is_err());
+    reading.abort();
+    let taken = timeout(Duration::from_secs(10), dropped.recv()).await.expect("the connection is closed").unwrap();
+    assert!(taken < BLOCKS, "{taken} blocks");
+}
+
+#[tokio::test]
+async fn an_open_stream_hands_over_what_there_is() {
+    let server = Server::new(|_| open("2026-01-02T03:04:05Z hello\n")).listen().await;
+    let (sender, mut receiver) = mpsc::channel(QUEUED_PIECES);
+    let cluster = server.cluster().await;
+    let reading = tokio::spawn(async move { read(&cluster, &pod(), "agent", WHOLE, &sender).await });
+    assert_eq!(receiver.recv().await, Some(Piece::Opened));
+    assert_eq!(receiver.recv().await, Some(Piece::Bytes(b"2026-01-02T03:04:05Z hello\n".to_vec())));
+    reading.abort();
+}

@@ -1,0 +1,210 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Runs Paperclip's AI agents on Kubernetes: a Job a run, its output streamed live, one result that says what happened.
+#[derive(Debug, Parser)]
+#[command(name = "paperclip-host", version, max_term_width = 110, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 succeeded, 1 failed, 2 bad usage or configuration, 3 cancelled, 4 detached (the run goes on in the cluster).
+Diagnostics on stderr: PAPERCLIP_LOG=info, debug or trace.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one agent and stream its output until its result
+    Run(RunArgs),
+    /// Print the Job that a run would create, and create nothing
+    Manifest(ManifestArgs),
+    /// Judge finished evidence: one JSON document a line in, one result a line out
+    Classify(ClassifyArgs),
+    /// Render an agent's output for a person, or as Paperclip's transcript entries
+    Transcript(TranscriptArgs),
+    /// Show, inspect and verify plugins
+    Plugins(PluginsArgs),
+    /// Serve a local cluster with a kubeconfig that kubectl can use; its containers are local processes
+    Cluster(ClusterArgs),
+}
+
+/// Which plugin decides.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct PluginArgs {
+    /// Agent type, such as claude_k8s; default: the context's agent.adapterType
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) adapter: Option<String>,
+    /// Folder with plugins (*.wasm) that add to the built-in ones or override them by agent type
+    #[arg(long, value_name = "DIR", env = "PAPERCLIP_PLUGINS")]
+    pub(crate) plugins: Option<PathBuf>,
+}
+
+/// What a run is asked to do.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ContextArgs {
+    /// Paperclip's execution context, a JSON object {runId, agent, runtime, config, context, authToken}; - for stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) context: PathBuf,
+    /// The Pod that Paperclip runs in (core/v1, JSON), from which agents inherit image, volumes and environment
+    #[arg(long, value_name = "FILE")]
+    pub(crate) self_pod: Option<PathBuf>,
+    /// Paperclip's home folder, from which files that a context names are read
+    #[arg(long, value_name = "DIR", env = "PAPERCLIP_HOME")]
+    pub(crate) paperclip_home: Option<PathBuf>,
+    /// URL of Paperclip's API, for agents and for the cancel poll; default: that of the own pod
+    #[arg(long, value_name = "URL", env = "PAPERCLIP_API_URL")]
+    pub(crate) paperclip_api_url: Option<String>,
+    /// Namespace for runs whose config names none; default: that of the own pod, then that of the kubeconfig
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) context: ContextArgs,
+    #[command(flatten)]
+    pub(crate) plugin: PluginArgs,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+    /// Folder for journals and the cache of compiled plugins; default: the platform's state folder
+    #[arg(long, value_name = "DIR", env = "PAPERCLIP_STATE")]
+    pub(crate) state: Option<PathBuf>,
+    /// Whether a run ends when its journal can't be written
+    #[arg(long, value_enum, default_value_t = JournalMode::BestEffort)]
+    pub(crate) journal: JournalMode,
+    /// How the run is shown on stdout
+    #[arg(long, value_enum, default_value_t = Output::Pretty)]
+    pub(crate) output: Output,
+}
+
+/// Which cluster runs the agents.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct AccessArgs {
+    /// Where agents run; default: incluster inside a cluster, else kubeconfig if one is given or found, else local
+    #[arg(long, value_enum)]
+    pub(crate) cluster: Option<ClusterKind>,
+    /// Kubeconfig file; default: $KUBECONFIG, then ~/.kube/config
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig; default: its current one
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context_name: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClusterKind {
+    /// In this process, containers are local processes; nothing else is needed
+    Local,
+    /// The cluster of a kubeconfig
+    Kubeconfig,
+    /// The cluster that this process runs in
+    Incluster,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For a person: the transcript rendered, the wait shown
+    Pretty,
+    /// For a program: a JSON record a line, {"type":"log"|"status"|"meta"|"gap"|"result",...}
+    Ndjson,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum JournalMode {
+    /// Let go of the run: what it does must be on disk first
+    Required,
+    /// Warn and go on
+    BestEffort,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ManifestArgs {
+    #[command(flatten)]
+    pub(crate) context: ContextArgs,
+    #[command(flatten)]
+    pub(crate) plugin: PluginArgs,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ClassifyArgs {
+    /// Evidence, a JSON document a line: {"config","stdout","job":{"outcome"},"container","pod"}; - for stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) evidence: PathBuf,
+    #[command(flatten)]
+    pub(crate) plugin: PluginArgs,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct TranscriptArgs {
+    /// An agent's output; - for stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Print Paperclip's transcript entries, a JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) plugin: PluginArgs,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct PluginsArgs {
+    #[command(subcommand)]
+    pub(crate) command: PluginsCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum PluginsCommand {
+    /// List the plugins in use, and those that are not taken
+    List {
+        /// Folder with plugins that add to the built-in ones or override them
+        #[arg(long, value_name = "DIR", env = "PAPERCLIP_PLUGINS")]
+        plugins: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a plugin's file or a built-in plugin holds: digest, contract, exports, imports, memory
+    Inspect {
+        /// A file, or the agent type of a built-in plugin
+        #[arg(value_name = "FILE|TYPE")]
+        plugin: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check that this host takes a plugin; exit code 2 and the reason if not
+    Verify {
+        /// A file, or the agent type of a built-in plugin
+        #[arg(value_name = "FILE|TYPE")]
+        plugin: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ClusterArgs {
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7480")]
+    pub(crate) listen: SocketAddr,
+    /// Folder for objects, volumes and logs, kept over restarts; default: a temporary one
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// Write the kubeconfig here (mode 0600)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig_out: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Args::command().debug_assert();
+    }
+}

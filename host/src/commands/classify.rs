@@ -1,0 +1,44 @@
+//! `classify`: finished evidence → results.
+
+use std::io::{self, BufRead, BufReader, BufWriter, Write as _};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::args::ClassifyArgs;
+use crate::exit::{Exit, usage};
+use crate::plugins;
+use paperclip_guest::Tools;
+
+pub(crate) fn classify(args: &ClassifyArgs) -> anyhow::Result<Exit> {
+    let runtime = plugins::runtime(None)?;
+    let plugin =
+        plugins::get_or_only(&runtime, args.plugin.plugins.as_deref(), args.plugin.adapter.as_deref())?;
+    let tools = Tools::new(plugin);
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
+    let name = args.evidence.display();
+    let mut out = BufWriter::new(io::stdout().lock());
+    for (number, line) in (1..).zip(open(args)?.lines()) {
+        let line = line.map_err(|error| usage(format!("evidence {name}, line {number}: {error}")))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        match tools.classify(now_ms, &line)? {
+            Ok(result) => writeln!(out, "{result}")?,
+            Err(problem) => {
+                out.flush()?;
+                return Err(usage(format!("evidence {name}, line {number}: {problem}")));
+            }
+        }
+    }
+    out.flush()?;
+    Ok(Exit::Succeeded)
+}
+
+fn open(args: &ClassifyArgs) -> anyhow::Result<Box<dyn BufRead>> {
+    if args.evidence.as_os_str() == "-" {
+        return Ok(Box::new(io::stdin().lock()));
+    }
+    let file = std::fs::File::open(&args.evidence).map_err(|error| {
+        usage(format!("evidence {}: {error}; name a readable file, or - for stdin", args.evidence.display()))
+    })?;
+    Ok(Box::new(BufReader::new(file)))
+}

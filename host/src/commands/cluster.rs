@@ -1,0 +1,51 @@
+//! `cluster`: the local cluster by itself.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use paperclip_cluster::{LocalCluster, Options};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::ClusterArgs;
+use crate::exit::{Exit, usage};
+
+pub(crate) async fn cluster(args: ClusterArgs) -> anyhow::Result<Exit> {
+    let options = Options {
+        listen: args.listen,
+        persist: args.state.is_some(),
+        containers_outlive: args.state.is_some(),
+        state_dir: args.state,
+        ..Options::default()
+    };
+    let local = LocalCluster::start(options).await.map_err(|error| usage(format!("{error:#}")))?;
+    println!("local cluster at {}", local.url());
+    match &args.kubeconfig_out {
+        Some(path) => {
+            write_private(path, &local.kubeconfig())?;
+            println!("kubectl --kubeconfig {} get jobs", path.display());
+        }
+        None => println!("write a kubeconfig with --kubeconfig-out FILE to use it with kubectl"),
+    }
+    println!("containers are processes of this machine; Ctrl-C ends the cluster");
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    local.shutdown().await;
+    Ok(Exit::Succeeded)
+}
+
+/// Writes a file that only its owner may read: it holds a token.
+fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("kubeconfig {}: cannot be written", path.display()))
+}

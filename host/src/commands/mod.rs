@@ -1,0 +1,8 @@
+//! The commands, one a module.
+
+pub(crate) mod classify;
+pub(crate) mod cluster;
+pub(crate) mod manifest;
+pub(crate) mod plugins;
+pub(crate) mod run;
+pub(crate) mod transcript;

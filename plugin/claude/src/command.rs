@@ -1,0 +1,155 @@
+//! How the Claude Code CLI is called.
+
+use paperclip_kit::config::fields::Fields;
+use paperclip_kit::config::schema::{self, ConfigField, FieldKind};
+use paperclip_kit::manifest::Call;
+use paperclip_kit::refusal::Refusal;
+
+/// No run has more turns than this.
+const TURNS_MAX: u32 = 1_000_000;
+
+/// Sessions and credentials of the CLI live in its home, which must outlast the pod.
+pub(crate) const FORCED_ENV: &[(&str, &str)] = &[("HOME", "/paperclip")];
+
+/// The CLI's arguments: it reads the prompt from its standard input and prints its stream of events.
+///
+/// # Errors
+/// A config field holds what the CLI would not take.
+pub(crate) fn arguments(call: &Call<'_>, config: &mut Fields<'_>) -> Result<Vec<String>, Refusal> {
+    let mut args: Vec<String> =
+        ["--print", "-", "--output-format", "stream-json", "--verbose"].map(String::from).to_vec();
+    option(&mut args, "--resume", call.session);
+    if config.flag("dangerouslySkipPermissions", true) {
+        args.push("--dangerously-skip-permissions".into());
+    }
+    option(&mut args, "--model", config.text("model")?);
+    option(&mut args, "--effort", config.text("effort")?);
+    let turns = config.limit("maxTurnsPerRun", TURNS_MAX)?.map(|turns| turns.to_string());
+    option(&mut args, "--max-turns", turns.as_deref());
+    // A resumed session has its instructions already.
+    let instructions_file = call.instructions_file.filter(|_| call.session.is_none());
+    option(&mut args, "--append-system-prompt-file", instructions_file);
+    option(&mut args, "--add-dir", call.bundle_dir);
+    args.extend(config.texts("extraArgs")?.into_iter().map(str::to_owned));
+    Ok(args)
+}
+
+fn option(args: &mut Vec<String>, name: &str, value: Option<&str>) {
+    args.extend(value.map(|value| [name.to_owned(), value.to_owned()]).into_iter().flatten());
+}
+
+/// The form in which operators configure such an agent.
+pub(crate) fn config_fields() -> Vec<ConfigField> {
+    let own = [
+        ConfigField::new(
+            FieldKind::Number,
+            "maxTurnsPerRun",
+            "Turns a run",
+            "After this many turns the CLI stops and Paperclip continues in another run. 0: no limit.",
+        )
+        .default(1000),
+        ConfigField::new(
+            FieldKind::Toggle,
+            "dangerouslySkipPermissions",
+            "Skip permission prompts",
+            "Nobody is there to answer them: without this the agent can only read.",
+        )
+        .default(true),
+    ];
+    let own = own.into_iter().map(|field| ConfigField { group: "Claude", ..field });
+    own.chain(schema::schema()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::Claude;
+    use paperclip_kit::manifest::{self, parity};
+    use paperclip_kit::request::{Attempt, Request};
+    use serde_json::{Value, json};
+
+    const CASES: &str = include_str!("../../../tests/fixtures/cases/manifest.ndjson");
+
+    fn args(config: &Value, call: Call<'_>) -> Vec<String> {
+        arguments(&call, &mut Fields::new(config.as_object().unwrap())).unwrap()
+    }
+
+    const FRESH: Call<'_> = Call { session: None, bundle_dir: None, instructions_file: None };
+
+    #[test]
+    fn every_option_has_its_place() {
+        let config = json!({
+            "model": "opus", "effort": "high", "maxTurnsPerRun": 7, "dangerouslySkipPermissions": false,
+            "extraArgs": ["--x", 3, ""],
+        });
+        let call = Call { bundle_dir: Some("/b"), instructions_file: Some("/b/i.md"), ..FRESH };
+        let first = ["--print", "-", "--output-format", "stream-json", "--verbose"];
+        let options = ["--model", "opus", "--effort", "high", "--max-turns", "7"];
+        let bundle = ["--append-system-prompt-file", "/b/i.md", "--add-dir", "/b", "--x", ""];
+        assert_eq!(args(&config, call), [&first[..], &options, &bundle].concat());
+        let resumed = Call { session: Some("s"), ..call };
+        let bundle = ["--add-dir", "/b", "--x", ""];
+        assert_eq!(args(&config, resumed), [&first[..], &["--resume", "s"], &options, &bundle].concat());
+    }
+
+    #[test]
+    fn values_of_other_types_count_as_not_given() {
+        let config = json!({
+            "model": 3, "effort": "", "maxTurnsPerRun": "7", "dangerouslySkipPermissions": "no", "extraArgs": "--x",
+        });
+        assert_eq!(args(&config, FRESH), args(&json!({}), FRESH));
+        for turns in [json!(0), json!(-1), json!(null)] {
+            assert_eq!(args(&json!({"maxTurnsPerRun": turns}), FRESH), args(&json!({}), FRESH));
+        }
+    }
+
+    #[test]
+    fn manifests_are_the_reference_adapters_but_for_the_wanted_differences() {
+        for case in parity::cases(CASES) {
+            let plan = manifest::plan(&parity::request(&case), Attempt::FIRST, &Claude).unwrap();
+            let differences = parity::differences(&case, &plan.to_json());
+            assert_eq!(differences, Vec::<String>::new(), "{}", case.name);
+        }
+    }
+
+    #[test]
+    fn what_a_run_puts_into_the_cluster() {
+        for case in parity::cases(CASES) {
+            let plan = manifest::plan(&parity::request(&case), Attempt::FIRST, &Claude).unwrap();
+            insta::assert_json_snapshot!(case.name.replace('@', "_on_"), plan.to_json());
+        }
+    }
+
+    #[test]
+    fn the_comparison_notices_every_change() {
+        let case = &parity::cases(CASES)[2];
+        let plan = manifest::plan(&parity::request(case), Attempt::FIRST, &Claude).unwrap().to_json();
+        for path in [
+            "/namespace",
+            "/prompt",
+            "/args/0",
+            "/promptMetrics/promptChars",
+            "/secrets/0/entries/A/from",
+            "/job/metadata/labels/paperclip.io~1task-id",
+            "/job/spec/suspend",
+            "/job/spec/template/spec/volumes/0/name",
+            "/job/spec/template/spec/containers/0/env/0/name",
+            "/job/spec/template/spec/containers/0/command/2",
+        ] {
+            let mut changed = plan.clone();
+            *changed.pointer_mut(path).unwrap() = json!("changed");
+            assert!(!parity::differences(case, &changed).is_empty(), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_forms_defaults_are_those_of_a_run_but_for_the_turns() {
+        let shown = config_fields().into_iter().filter(|field| field.key != "maxTurnsPerRun");
+        let config = shown.filter_map(|field| Some((field.key.to_owned(), field.default?))).collect();
+        let mut request = parity::request(&parity::cases(CASES)[0]);
+        let planned = |request: &Request| manifest::plan(request, Attempt::FIRST, &Claude).unwrap();
+        let bare = planned(&request);
+        request.config = config;
+        assert_eq!(planned(&request), bare);
+    }
+}

@@ -1,0 +1,105 @@
+//! Who this agent type is, as Paperclip's server asks an adapter. The form of its configuration is
+//! `paperclip_kit::config::schema` with the fields of the Claude CLI.
+
+use serde::Serialize;
+
+pub const ADAPTER_TYPE: &str = "claude_k8s";
+pub const LABEL: &str = "Claude Code (Kubernetes)";
+/// The container that the agent runs in.
+pub const CONTAINER_NAME: &str = "claude";
+/// Variables whose values the judgement and the manifest depend on; all others stay with the host.
+pub const REVEALED_ENV: [&str; 5] =
+    ["CLAUDE_CODE_USE_BEDROCK", "ANTHROPIC_BEDROCK_BASE_URL", "PAPERCLIP_API_URL", "HOME", "PATH"];
+/// How to configure an agent of this type, for people and for agents that configure others. Markdown.
+pub const AGENT_CONFIGURATION_DOC: &str = include_str!("agent_configuration.md");
+
+/// What the server may count on; its flags of an adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Capabilities {
+    /// A run gets a token for Paperclip's API.
+    pub supports_local_agent_jwt: bool,
+    pub supports_instructions_bundle: bool,
+    /// The config field that holds the path of the instructions.
+    pub instructions_path_key: &'static str,
+    /// Skills come with the context, not from a folder of the server.
+    pub requires_materialized_runtime_skills: bool,
+    /// A run is no child process of the server.
+    pub has_out_of_process_liveness: bool,
+    pub session_management: SessionManagement,
+}
+
+/// How sessions are gone on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionManagement {
+    pub supports_session_resume: bool,
+    /// The CLI itself keeps a session within its context.
+    pub native_context_management: &'static str,
+    pub default_session_compaction: SessionCompaction,
+}
+
+/// When the server is to begin a new session. 0 is never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionCompaction {
+    pub enabled: bool,
+    pub max_session_runs: u32,
+    pub max_raw_input_tokens: u32,
+    pub max_session_age_hours: u32,
+}
+
+pub const CAPABILITIES: Capabilities = Capabilities {
+    supports_local_agent_jwt: true,
+    supports_instructions_bundle: true,
+    instructions_path_key: "instructionsFilePath",
+    requires_materialized_runtime_skills: false,
+    has_out_of_process_liveness: true,
+    session_management: SessionManagement {
+        supports_session_resume: true,
+        native_context_management: "confirmed",
+        default_session_compaction: SessionCompaction {
+            enabled: true,
+            max_session_runs: 0,
+            max_raw_input_tokens: 0,
+            max_session_age_hours: 0,
+        },
+    },
+};
+
+#[cfg(test)]
+mod tests {
+    use paperclip_kit::config::schema::schema;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_have_the_servers_names() {
+        assert_eq!(
+            serde_json::to_value(CAPABILITIES).unwrap(),
+            json!({
+                "supportsLocalAgentJwt": true,
+                "supportsInstructionsBundle": true,
+                "instructionsPathKey": "instructionsFilePath",
+                "requiresMaterializedRuntimeSkills": false,
+                "hasOutOfProcessLiveness": true,
+                "sessionManagement": {
+                    "supportsSessionResume": true,
+                    "nativeContextManagement": "confirmed",
+                    "defaultSessionCompaction": {
+                        "enabled": true, "maxSessionRuns": 0, "maxRawInputTokens": 0, "maxSessionAgeHours": 0,
+                    },
+                },
+            })
+        );
+    }
+
+    #[test]
+    fn the_doc_explains_every_field_of_the_form() {
+        for field in schema() {
+            let name = format!("`{}`", field.key);
+            assert!(AGENT_CONFIGURATION_DOC.contains(&name), "{name} is missing in agent_configuration.md");
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Reading a few members of a JSON object without building it.
+//!
+//! A line of the stream may hold megabytes of tool output, of which nothing is needed. [`pick`] goes over an object
+//! once and hands out the named members as slices of the line; everything else is only skipped. Members of the
+//! wrong type are simply not there, and of members with the same name the last counts, as in JavaScript.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+/// The members called `names` of the object `json`, each as its text; `None` if `json` is not one whole object.
+pub(crate) fn pick<'a, const N: usize>(
+    json: &'a str,
+    names: &[&str; N],
+) -> Option<[Option<&'a RawValue>; N]> {
+    let mut members = [None; N];
+    let mut parser = serde_json::Deserializer::from_str(json);
+    parser.deserialize_map(Members { names, members: &mut members }).ok()?;
+    parser.end().ok()?;
+    Some(members)
+}
+
+/// The same for an object of which only the beginning is there: the members that end within it.
+pub(crate) fn pick_beginning<'a, const N: usize>(
+    json: &'a str,
+    names: &[&str; N],
+) -> [Option<&'a RawValue>; N] {
+    let mut members = [None; N];
+    let mut parser = serde_json::Deserializer::from_str(json);
+    // The object's end is missing, so this always fails: what was read before is wanted.
+    let _ = parser.deserialize_map(Members { names, members: &mut members });
+    members
+}
+
+/// A member's text, if it is a string.
+pub(crate) fn text(member: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    let json = member?.get();
+    let inner = json.strip_prefix('"')?.strip_suffix('"')?;
+    if !inner.contains('\\') {
+        return Some(Cow::Borrowed(inner));
+    }
+    let text = serde_json::from_str(json).or_else(|_| serde_json::from_str(&without_lone_surrogates(json)));
+    text.ok().map(Cow::Owned)
+}
+
+/// A member's text, if it is a string that is not empty.
+pub(crate) fn some_text(member: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    text(member).filter(|text| !text.is_empty())
+}
+
+/// A member's value, if it is a finite number.
+pub(crate) fn number(member: Option<&RawValue>) -> Option<f64> {
+    let json = member?.get();
+    let is_number = json.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    json.parse().ok().filter(|value: &f64| is_number && value.is_finite())
+}
+
+/// A member's value as a count; what is negative or no number is 0.
+pub(crate) fn count(member: Option<&RawValue>) -> u64 {
+    // `as` saturates: the largest count stands for everything above it.
+    number(member).unwrap_or(0.0) as u64
+}
+
+pub(crate) fn is_true(member: Option<&RawValue>) -> bool {
+    member.is_some_and(|json| json.get() == "true")
+}
+
+pub(crate) fn is_null(member: Option<&RawValue>) -> bool {
+    member.is_some_and(|json| json.get() == "null")
+}
+
+/// Calls `each` for every element, if the member is an array.
+pub(crate) fn for_each_element<'a>(member: Option<&'a RawValue>, each: impl FnMut(&'a RawValue)) {
+    if let Some(json) = member {
+        // The member was parsed as JSON before: all that can fail is its not being an array.
+        let _ = serde_json::Deserializer::from_str(json.get()).deserialize_seq(Elements { each });
+    }
+}
+
+/// Calls `each` for every member, if the member is an object.
+pub(crate) fn for_each_member<'a>(member: Option<&'a RawValue>, each: impl FnMut(&'a RawValue)) {
+    if let Some(json) = member {
+        let _ = serde_json::Deserializer::from_str(json.get()).deserialize_map(Elements { each });
+    }
+}
+
+/// A whole object as a tree. `None` if it is no object, or one that a tree cannot hold: nested too deeply, or with a
+/// number that is out of range.
+pub(crate) fn object(json: &str) -> Option<Map<String, Value>> {
+    serde_json::from_str(json).or_else(|_| serde_json::from_str(&without_lone_surrogates(json))).ok()
+}
+
+/// A member as JSON that every reader takes, so without halves of character pairs.
+pub(crate) fn portable(member: &RawValue) -> Cow<'_, RawValue> {
+    let json = member.get();
+    if json.contains("\\ud") || json.contains("\\uD") {
+        RawValue::from_string(without_lone_surrogates(json)).map_or(Cow::Borrowed(member), Cow::Owned)
+    } else {
+        Cow::Borrowed(member)
+    }
+}
+
+/// JavaScript writes half a character pair as an escape of its own; Rust has no text for it, so the replacement
+/// character takes its place.
+fn without_lone_surrogates(json: &str) -> String {
+    let mut clean = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        clean.push_str(before);
+        let length = match surrogate(escape) {
+            Some(Surrogate::Pair) => 12,
+            Some(Surrogate::Lone) => {
+                clean.push_str("\\ufffd");
+                rest = &escape[6..];
+                continue;
+            }
+            None => escape.chars().take(2).map(char::len_utf8).sum(),
+        };
+        clean.push_str(&escape[..length]);
+        rest = &escape[length..];
+    }
+    clean.push_str(rest);
+    clean
+}
+
+enum Surrogate {
+    Pair,
+    Lone,
+}
+
+/// What stands at the beginning of `escape`, if it is the escape of half a character pair.
+fn surrogate(escape: &str) -> Option<Surrogate> {
+    let first = unicode_escape(escape)?;
+    match first {
+        0xd800..0xdc00 => match escape.get(6..).and_then(unicode_escape) {
+            Some(0xdc00..0xe000) => Some(Surrogate::Pair),
+            Some(_) | None => Some(Surrogate::Lone),
+        },
+        0xdc00..0xe000 => Some(Surrogate::Lone),
+        _ => None,
+    }
+}
+
+fn unicode_escape(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    u16::from_str_radix(digits, 16).ok()
+}
+
+struct Members<'n, 'm, 'de> {
+    names: &'n [&'n str],
+    members: &'m mut [Option<&'de RawValue>],
+}
+
+impl<'de> Visitor<'de> for Members<'_, '_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(index) = map.next_key_seed(Name(self.names))? {
+            match index {
+                Some(index) => self.members[index] = Some(map.next_value()?),
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A member's name, read as its place among the wanted ones.
+struct Name<'n>(&'n [&'n str]);
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().position(|wanted| *wanted == name))
+    }
+}
+
+struct Elements<F> {
+    each: F,
+}
+
+impl<'de, F: FnMut(&'de RawValue)> Visitor<'de> for Elements<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array or an object")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
+        while let Some(element) = elements.next_element()? {
+            (self.each)(element);
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
+        while members.next_key::<IgnoredAny>()?.is_some() {
+            (self.each)(members.next_value()?);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_found_wherever_they_stand() {
+        let [kind, name] =
+            pick(r#"{"x":{"type":"inner"},"name":"n","type":"t"}"#, &["type", "name"]).unwrap();
+        assert_eq!(text(kind).unwrap(), "t");
+        assert_eq!(text(name).unwrap(), "n");
+    }
+
+    #[test]
+    fn of_equal_names_the_last_counts() {
+        let [kind] = pick(r#"{"type":"a","type":"b"}"#, &["type"]).unwrap();
+        assert_eq!(text(kind).unwrap(), "b");
+    }
+
+    #[test]
+    fn what_is_not_one_whole_object_is_none() {
+        for json in ["", "{", "[]", "1", "null", "{\"a\":1}x", "{\"a\":1}{\"b\":2}", "{\"a\":\"\u{1}\"}"] {
+            assert!(pick(json, &["a"]).is_none(), "{json:?}");
+        }
+    }
+
+    #[test]
+    fn of_a_cut_object_the_whole_members_are_found() {
+        let [kind, message] =
+            pick_beginning(r#"{"type":"user","message":{"content":"abc"#, &["type", "message"]);
+        assert_eq!(text(kind).unwrap(), "user");
+        assert!(message.is_none());
+        assert!(pick_beginning("", &["type"])[0].is_none());
+    }
+
+    #[test]
+    fn a_wrong_type_is_not_there() {
+        let [a, b, c] = pick(r#"{"a":5,"b":"7","c":1e999}"#, &["a", "b", "c"]).unwrap();
+        assert_eq!((text(a), number(a), count(a)), (None, Some(5.0), 5));
+        assert_eq!((number(b), count(b)), (None, 0));
+        assert_eq!(number(c), None);
+    }
+
+    #[test]
+    fn half_a_character_pair_is_replaced() {
+        let json = r#"{"t":"a\ud83d\\ud83d \ud83d\ude00 \udc00\"z"}"#;
+        let [t] = pick(json, &["t"]).unwrap();
+        assert_eq!(text(t).unwrap(), "a\u{fffd}\\ud83d 😀 \u{fffd}\"z");
+        assert_eq!(object(json).unwrap()["t"], "a\u{fffd}\\ud83d 😀 \u{fffd}\"z");
+        assert_eq!(portable(t.unwrap()).get(), r#""a\ufffd\\ud83d \ud83d\ude00 \ufffd\"z""#);
+        assert_eq!(without_lone_surrogates("\\"), "\\");
+        assert_eq!(without_lone_surrogates("\\u12"), "\\u12");
+    }
+
+    #[test]
+    fn nesting_has_no_limit_where_it_is_skipped() {
+        let deep = format!("{{\"x\":{}1{},\"type\":\"t\"}}", "[".repeat(100_000), "]".repeat(100_000));
+        let [kind] = pick(&deep, &["type"]).unwrap();
+        assert_eq!(text(kind).unwrap(), "t");
+        assert!(object(&deep).is_none());
+    }
+
+    #[test]
+    fn elements_and_members_are_visited_in_order() {
+        let [list, map, none] =
+            pick(r#"{"l":[1,"a",{}],"m":{"x":1,"y":2},"n":3}"#, &["l", "m", "n"]).unwrap();
+        let mut seen = Vec::new();
+        for_each_element(list, |json| seen.push(json.get()));
+        for_each_member(map, |json| seen.push(json.get()));
+        for_each_element(none, |json| seen.push(json.get()));
+        for_each_member(none, |json| seen.push(json.get()));
+        assert_eq!(seen, ["1", "\"a\"", "{}", "1", "2"]);
+    }
+}

@@ -1,0 +1,89 @@
+//! The provider's rate limits, as `rate_limit_event`s tell them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::json::{is_true, number, pick, text};
+
+/// The limits that are used up. An event that allows requests again takes its limit off.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct RateLimits {
+    /// From the kind of limit (`five_hour`, ...) to its reset, in seconds since 1970.
+    rejected: BTreeMap<String, Option<i64>>,
+}
+
+impl RateLimits {
+    /// More kinds than a provider has.
+    const KINDS: usize = 16;
+    const KIND_BYTES: usize = 64;
+
+    pub(super) fn record(&mut self, info: Option<&RawValue>) {
+        let names = ["status", "rateLimitType", "resetsAt", "isUsingOverage"];
+        let Some([status, kind, resets_at, overage]) = info.and_then(|info| pick(info.get(), &names)) else {
+            return;
+        };
+        let kind = text(kind).unwrap_or_default();
+        let kind = &kind[..kind.floor_char_boundary(Self::KIND_BYTES)];
+        if text(status).is_none_or(|status| status != "rejected") || is_true(overage) {
+            self.rejected.remove(kind);
+        } else if self.rejected.len() < Self::KINDS || self.rejected.contains_key(kind) {
+            self.rejected.insert(kind.to_owned(), number(resets_at).map(|seconds| seconds as i64));
+        }
+    }
+
+    pub(crate) fn is_rejected(&self) -> bool {
+        !self.rejected.is_empty()
+    }
+
+    /// When the last of the rejected limits is reset, in milliseconds since 1970.
+    pub(crate) fn resets_at_ms(&self) -> Option<i64> {
+        self.rejected.values().flatten().max().map(|seconds| seconds.saturating_mul(1000))
+    }
+
+    /// The kinds of the rejected limits, for a message.
+    pub(crate) fn rejected_kinds(&self) -> String {
+        let kinds = self.rejected.keys().map(|kind| if kind.is_empty() { "usage" } else { kind });
+        kinds.collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(infos: &[&str]) -> RateLimits {
+        let mut limits = RateLimits::default();
+        for info in infos {
+            limits.record(Some(&RawValue::from_string((*info).to_owned()).unwrap()));
+        }
+        limits
+    }
+
+    #[test]
+    fn a_rejected_limit_stays_until_it_is_allowed_again() {
+        let rejected = r#"{"status":"rejected","rateLimitType":"five_hour","resetsAt":1780000000}"#;
+        let limits = recorded(&[rejected]);
+        assert_eq!(limits.resets_at_ms(), Some(1_780_000_000_000));
+        assert_eq!(limits.rejected_kinds(), "five_hour");
+        let other = r#"{"status":"allowed","rateLimitType":"seven_day"}"#;
+        assert!(recorded(&[rejected, other]).is_rejected());
+        let allowed = r#"{"status":"allowed_warning","rateLimitType":"five_hour"}"#;
+        assert!(!recorded(&[rejected, allowed]).is_rejected());
+    }
+
+    #[test]
+    fn paid_overage_goes_on() {
+        assert!(!recorded(&[r#"{"status":"rejected","isUsingOverage":true}"#]).is_rejected());
+    }
+
+    #[test]
+    fn an_event_without_details_is_a_rejection_too() {
+        let limits = recorded(&[r#"{"status":"rejected"}"#]);
+        assert_eq!((limits.is_rejected(), limits.resets_at_ms()), (true, None));
+        assert_eq!(limits.rejected_kinds(), "usage");
+        assert!(!recorded(&["5", "{}"]).is_rejected());
+    }
+}

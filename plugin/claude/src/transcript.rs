@@ -1,0 +1,384 @@
+//! The stream's lines as entries of Paperclip's transcript.
+//!
+//! Every line becomes at least one entry, unless it is blank. What is not understood is shown as it was printed, and
+//! nothing is left out because its message id was seen before: a message arrives as one event per content block.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::stream::json::{
+    count, for_each_element, is_null, is_true, number, pick, portable, some_text, text,
+};
+use crate::stream::{Event, Line};
+
+/// Paperclip's `TranscriptEntry`, as far as a Claude stream has use for it. `ts` is the time the line was read.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
+pub enum TranscriptEntry<'a> {
+    Init {
+        ts: &'a str,
+        model: String,
+        session_id: String,
+    },
+    Assistant {
+        ts: &'a str,
+        text: String,
+    },
+    Thinking {
+        ts: &'a str,
+        text: String,
+    },
+    ToolCall {
+        ts: &'a str,
+        name: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tool_use_id: Option<String>,
+        input: Cow<'a, RawValue>,
+    },
+    ToolResult {
+        ts: &'a str,
+        tool_use_id: String,
+        content: String,
+        is_error: bool,
+    },
+    User {
+        ts: &'a str,
+        text: String,
+    },
+    Result(Box<ResultEntry<'a>>),
+    Stdout {
+        ts: &'a str,
+        text: &'a str,
+    },
+    Stderr {
+        ts: &'a str,
+        text: &'a str,
+    },
+}
+
+/// The end of a run in its transcript.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResultEntry<'a> {
+    pub ts: &'a str,
+    pub text: String,
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    pub cached_tokens: u64,
+    pub cost_usd: f64,
+    pub subtype: String,
+    pub is_error: bool,
+    pub errors: Vec<String>,
+}
+
+/// The entries of a line of standard output. `ts` is a time in ISO 8601.
+pub fn entries<'a>(line: &'a str, ts: &'a str) -> Vec<TranscriptEntry<'a>> {
+    let mut entries = Vec::new();
+    match Line::read(line) {
+        Line::Blank => return entries,
+        Line::CutEvent | Line::Untyped(_) => {}
+        Line::Event(event) => push_event(&event, ts, &mut entries),
+    }
+    if entries.is_empty() {
+        entries.push(TranscriptEntry::Stdout { ts, text: line.trim_end_matches('\r') });
+    }
+    entries
+}
+
+/// The entry of a line of standard error.
+pub fn stderr_entry<'a>(line: &'a str, ts: &'a str) -> TranscriptEntry<'a> {
+    TranscriptEntry::Stderr { ts, text: line.trim_end_matches('\r') }
+}
+
+/// A JSON array of the entries of a line of standard output.
+pub fn entries_json(line: &str, ts: &str) -> String {
+    // Texts and raw JSON have no way to fail.
+    serde_json::to_string(&entries(line, ts)).unwrap_or_else(|_| "[]".to_owned())
+}
+
+fn push_event<'a>(event: &Event<'a>, ts: &'a str, to: &mut Vec<TranscriptEntry<'a>>) {
+    match event.kind.as_ref() {
+        "system" if some_text(event.subtype).as_deref() == Some("init") => {
+            let model = text(event.model).unwrap_or("unknown".into()).into_owned();
+            let session_id = text(event.session_id).unwrap_or_default().into_owned();
+            to.push(TranscriptEntry::Init { ts, model, session_id });
+        }
+        "assistant" => push_blocks(event, ts, to, push_assistant_block),
+        "user" => push_blocks(event, ts, to, push_user_block),
+        "result" => to.push(TranscriptEntry::Result(Box::new(result_entry(event.json, ts)))),
+        _ => {}
+    }
+}
+
+type PushBlock = for<'a> fn(&Block<'a>, &'a str, &mut Vec<TranscriptEntry<'a>>);
+
+/// A content block: its members by the names that blocks have.
+struct Block<'a> {
+    kind: String,
+    text: Option<&'a RawValue>,
+    thinking: Option<&'a RawValue>,
+    name: Option<&'a RawValue>,
+    id: Option<&'a RawValue>,
+    tool_use_id: Option<&'a RawValue>,
+    input: Option<&'a RawValue>,
+    content: Option<&'a RawValue>,
+    is_error: Option<&'a RawValue>,
+}
+
+impl<'a> Block<'a> {
+    fn read(json: &'a RawValue) -> Option<Block<'a>> {
+        let names = ["type", "text", "thinking", "name", "id", "tool_use_id", "input", "content", "is_error"];
+        let [kind, text, thinking, name, id, tool_use_id, input, content, is_error] =
+            pick(json.get(), &names)?;
+        let kind = some_text(kind)?.into_owned();
+        Some(Block { kind, text, thinking, name, id, tool_use_id, input, content, is_error })
+    }
+}
+
+/// Puts a message's blocks. Blocks of an unknown kind beside known ones are shown as they are; a message of nothing
+/// else is left to be shown as a whole.
+fn push_blocks<'a>(event: &Event<'a>, ts: &'a str, to: &mut Vec<TranscriptEntry<'a>>, push: PushBlock) {
+    let Some([content]) = event.message.and_then(|message| pick(message.get(), &["content"])) else { return };
+    if let Some(text) = some_text(content) {
+        let text = text.into_owned();
+        to.push(match event.kind.as_ref() {
+            "user" => TranscriptEntry::User { ts, text },
+            _ => TranscriptEntry::Assistant { ts, text },
+        });
+    }
+    let mut unknown = Vec::new();
+    for_each_element(content, |json| {
+        let before = to.len();
+        let block = Block::read(json);
+        if let Some(block) = &block {
+            push(block, ts, to);
+        }
+        if to.len() == before && !block.is_some_and(|block| block.is_empty()) {
+            unknown.push((before, json));
+        }
+    });
+    if !to.is_empty() {
+        for (place, json) in unknown.into_iter().rev() {
+            to.insert(place, TranscriptEntry::Stdout { ts, text: json.get() });
+        }
+    }
+}
+
+impl Block<'_> {
+    /// A text or a thought without a word: the CLI prints them as they begin.
+    fn is_empty(&self) -> bool {
+        matches!(self.kind.as_str(), "text" | "thinking")
+    }
+}
+
+fn push_assistant_block<'a>(block: &Block<'a>, ts: &'a str, to: &mut Vec<TranscriptEntry<'a>>) {
+    match block.kind.as_str() {
+        "text" => {
+            to.extend(some_text(block.text).map(|text| TranscriptEntry::Assistant { ts, text: text.into() }))
+        }
+        "thinking" => {
+            to.extend(
+                some_text(block.thinking).map(|text| TranscriptEntry::Thinking { ts, text: text.into() }),
+            );
+        }
+        "tool_use" | "server_tool_use" | "mcp_tool_use" => to.push(TranscriptEntry::ToolCall {
+            ts,
+            name: text(block.name).unwrap_or("unknown".into()).into_owned(),
+            tool_use_id: text(block.id).or(text(block.tool_use_id)).map(Into::into),
+            input: portable(block.input.filter(|_| !is_null(block.input)).unwrap_or_else(no_input)),
+        }),
+        _ => push_tool_result(block, ts, to),
+    }
+}
+
+fn no_input<'a>() -> &'a RawValue {
+    serde_json::from_str("{}").expect("an empty object is JSON")
+}
+
+fn push_user_block<'a>(block: &Block<'a>, ts: &'a str, to: &mut Vec<TranscriptEntry<'a>>) {
+    match block.kind.as_str() {
+        "text" => {
+            to.extend(some_text(block.text).map(|text| TranscriptEntry::User { ts, text: text.into() }))
+        }
+        _ => push_tool_result(block, ts, to),
+    }
+}
+
+/// Tools that the provider runs have results of their own kinds, such as `web_search_tool_result`.
+fn push_tool_result<'a>(block: &Block<'a>, ts: &'a str, to: &mut Vec<TranscriptEntry<'a>>) {
+    if block.kind.ends_with("tool_result") {
+        to.push(TranscriptEntry::ToolResult {
+            ts,
+            tool_use_id: text(block.tool_use_id).unwrap_or_default().into_owned(),
+            content: result_text(block.content),
+            is_error: is_true(block.is_error),
+        });
+    }
+}
+
+/// A result's text, or the texts of its parts a line each; parts that have none are named by their kind.
+fn result_text(content: Option<&RawValue>) -> String {
+    if let Some(text) = text(content) {
+        return text.into_owned();
+    }
+    let mut lines = Vec::new();
+    for_each_element(content, |part| {
+        let [kind, part_text] = pick(part.get(), &["type", "text"]).unwrap_or_default();
+        match (text(part_text), some_text(kind)) {
+            (Some(text), _) => lines.push(text.into_owned()),
+            (None, Some(kind)) => lines.push(format!("[{kind}]")),
+            (None, None) => {}
+        }
+    });
+    lines.join("\n")
+}
+
+fn result_entry<'a>(json: &'a str, ts: &'a str) -> ResultEntry<'a> {
+    let names = ["result", "usage", "total_cost_usd", "subtype", "is_error", "errors"];
+    let [result, usage, cost, subtype, is_error, error_list] = pick(json, &names).unwrap_or_default();
+    let usage_names = ["input_tokens", "output_tokens", "cache_read_input_tokens"];
+    let [input, output, cached] = usage.and_then(|usage| pick(usage.get(), &usage_names)).unwrap_or_default();
+    let mut errors = Vec::new();
+    for_each_element(error_list, |error| errors.extend(error_text(error).filter(|text| !text.is_empty())));
+    ResultEntry {
+        ts,
+        text: text(result).unwrap_or_default().into_owned(),
+        input_tokens: count(input),
+        output_tokens: count(output),
+        cached_tokens: count(cached),
+        cost_usd: number(cost).unwrap_or(0.0),
+        subtype: text(subtype).unwrap_or_default().into_owned(),
+        is_error: is_true(is_error),
+        errors,
+    }
+}
+
+/// A text, or of an object its message, error, code or JSON.
+fn error_text(error: &RawValue) -> Option<String> {
+    if let Some(text) = text(Some(error)) {
+        return Some(text.into_owned());
+    }
+    let [message, inner, code] = pick(error.get(), &["message", "error", "code"])?;
+    let told = some_text(message).or(some_text(inner)).or(some_text(code));
+    Some(told.map_or_else(|| error.get().to_owned(), Into::into))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const TS: &str = "2026-11-22T06:28:11.156Z";
+
+    fn shown(line: &str) -> Value {
+        serde_json::from_str(&entries_json(line, TS)).unwrap()
+    }
+
+    fn of_message(kind: &str, content: &Value) -> Value {
+        shown(&json!({"type": kind, "message": {"id": "m", "content": content}}).to_string())
+    }
+
+    #[test]
+    fn an_init_event_tells_model_and_session() {
+        let line = r#"{"type":"system","subtype":"init","model":"m","session_id":"s"}"#;
+        assert_eq!(shown(line), json!([{"kind": "init", "ts": TS, "model": "m", "sessionId": "s"}]));
+        let line = r#"{"type":"system","subtype":"init"}"#;
+        assert_eq!(shown(line), json!([{"kind": "init", "ts": TS, "model": "unknown", "sessionId": ""}]));
+    }
+
+    #[test]
+    fn each_block_of_the_assistant_is_an_entry() {
+        let content = json!([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "hi"},
+            {"type": "tool_use", "id": "t1", "name": "Bash", "input": {"command": "ls"}},
+            {"type": "tool_use", "tool_use_id": "t2"}]);
+        assert_eq!(
+            of_message("assistant", &content),
+            json!([
+                {"kind": "thinking", "ts": TS, "text": "hm"},
+                {"kind": "assistant", "ts": TS, "text": "hi"},
+                {"kind": "tool_call", "ts": TS, "name": "Bash", "toolUseId": "t1", "input": {"command": "ls"}},
+                {"kind": "tool_call", "ts": TS, "name": "unknown", "toolUseId": "t2", "input": {}},
+            ])
+        );
+    }
+
+    #[test]
+    fn a_tools_result_is_text() {
+        let content = json!([{"type": "tool_result", "tool_use_id": "t1", "content": "out"},
+            {"type": "tool_result", "tool_use_id": "t2", "is_error": true,
+             "content": [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]},
+            {"type": "text", "text": "go on"}]);
+        assert_eq!(
+            of_message("user", &content),
+            json!([
+                {"kind": "tool_result", "ts": TS, "toolUseId": "t1", "content": "out", "isError": false},
+                {"kind": "tool_result", "ts": TS, "toolUseId": "t2", "content": "a\n[image]\nb", "isError": true},
+                {"kind": "user", "ts": TS, "text": "go on"},
+            ])
+        );
+    }
+
+    #[test]
+    fn a_result_has_usage_and_errors() {
+        let line = json!({"result": "done", "total_cost_usd": 0.5, "errors": ["a", {"message": "b"}, {"x": 1}, ""],
+            "usage": {"input_tokens": 3, "cache_read_input_tokens": 2, "output_tokens": 1}, "is_error": true,
+            "subtype": "success", "type": "result"});
+        assert_eq!(
+            shown(&line.to_string()),
+            json!([{"kind": "result", "ts": TS, "text": "done", "inputTokens": 3, "outputTokens": 1,
+                "cachedTokens": 2, "costUsd": 0.5, "subtype": "success", "isError": true,
+                "errors": ["a", "b", "{\"x\":1}"]}])
+        );
+    }
+
+    #[test]
+    fn what_is_not_understood_is_shown_as_it_is() {
+        for line in [
+            "plain",
+            "{\"type\":\"assis",
+            "[1]",
+            "{\"a\":1}",
+            r#"{"type":"stream_event"}"#,
+            r#"{"type":"system","subtype":"api_retry","attempt":1}"#,
+            r#"{"type":"assistant","message":{"content":[{"type":"text","text":""}]}}"#,
+            r#"{"type":"assistant","message":{"content":[{"type":"future"}]}}"#,
+            r#"{"type":"user"}"#,
+        ] {
+            assert_eq!(shown(line), json!([{"kind": "stdout", "ts": TS, "text": line}]));
+        }
+        assert_eq!(shown("plain\r"), json!([{"kind": "stdout", "ts": TS, "text": "plain"}]));
+        assert_eq!(shown(" \r"), json!([]));
+    }
+
+    #[test]
+    fn a_block_of_an_unknown_kind_keeps_its_place() {
+        let content =
+            json!([{"type": "future", "n": 1}, {"type": "text", "text": "x"}, {"type": "future", "n": 2}]);
+        assert_eq!(
+            of_message("assistant", &content),
+            json!([
+                {"kind": "stdout", "ts": TS, "text": "{\"type\":\"future\",\"n\":1}"},
+                {"kind": "assistant", "ts": TS, "text": "x"},
+                {"kind": "stdout", "ts": TS, "text": "{\"type\":\"future\",\"n\":2}"},
+            ])
+        );
+    }
+
+    #[test]
+    fn content_may_be_one_text() {
+        assert_eq!(of_message("user", &json!("hello")), json!([{"kind": "user", "ts": TS, "text": "hello"}]));
+        assert_eq!(
+            of_message("assistant", &json!("hi")),
+            json!([{"kind": "assistant", "ts": TS, "text": "hi"}])
+        );
+    }
+
+    #[test]
+    fn standard_error_is_marked_as_such() {
+        let entry = serde_json::to_value(stderr_entry("boom\r", TS)).unwrap();
+        assert_eq!(entry, json!({"kind": "stderr", "ts": TS, "text": "boom"}));
+    }
+}

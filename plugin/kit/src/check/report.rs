@@ -1,0 +1,293 @@
+//! What the cluster's answers mean: Paperclip's environment test result.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Access, Probe, Question};
+
+/// A probe, answered.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Answer {
+    #[serde(flatten)]
+    pub probe: Probe,
+    /// Whether what was asked is so.
+    #[serde(default)]
+    pub ok: bool,
+    /// Why it could not be found out.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// What was found.
+    #[serde(default)]
+    pub object: Option<Value>,
+}
+
+/// The whole test.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    pub status: Status,
+    pub checks: Vec<Check>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Pass,
+    Warn,
+    Fail,
+}
+
+/// One line of the test.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    pub code: String,
+    pub level: Level,
+    pub message: String,
+    /// How to mend it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Info,
+    Warn,
+    Error,
+}
+
+/// Judges the answers. Where the API does not answer, nothing else means anything.
+pub fn report(answers: &[Answer]) -> Report {
+    let mut checks: Vec<Check> = answers.iter().map(check).collect();
+    if let Some(unreachable) = checks.iter().find(|check| check.code == "k8s_api_unreachable").cloned() {
+        checks = vec![unreachable];
+    }
+    let has = |level| checks.iter().any(|check| check.level == level);
+    let status = if has(Level::Error) {
+        Status::Fail
+    } else if has(Level::Warn) {
+        Status::Warn
+    } else {
+        Status::Pass
+    };
+    Report { status, checks }
+}
+
+fn check(answer: &Answer) -> Check {
+    match &answer.probe.question {
+        Question::Api => api(answer),
+        Question::Namespace { namespace } => self::namespace(answer, namespace),
+        Question::Access { namespace, verb, resource, .. } => {
+            access(answer, namespace, Access::of(&answer.probe.id), verb, resource)
+        }
+        Question::Secret { namespace, name } => secret(answer, namespace, name),
+        Question::Pvc { namespace, name } => claim(answer, namespace, name.as_deref()),
+    }
+}
+
+fn api(answer: &Answer) -> Check {
+    if answer.ok {
+        let version = answer.object.as_ref().and_then(|version| version["gitVersion"].as_str());
+        let version = version.map(|version| format!(" (Kubernetes {version})")).unwrap_or_default();
+        return found("k8s_api_reachable", format!("The Kubernetes API answers{version}."));
+    }
+    let message = format!("The Kubernetes API does not answer: {}.", cause(answer));
+    let hint = "Run Paperclip in the cluster with a service account, or give the host a kubeconfig whose server can be reached from here.";
+    wrong(Level::Error, "k8s_api_unreachable", message, hint.into())
+}
+
+fn namespace(answer: &Answer, namespace: &str) -> Check {
+    if answer.ok {
+        return found("k8s_namespace_exists", format!("The namespace {namespace} exists."));
+    }
+    let message = format!("The namespace {namespace} could not be read: {}.", cause(answer));
+    let hint = format!(
+        "Create it (`kubectl create namespace {namespace}`), or set the field namespace. If it exists, the service account may merely not read namespaces."
+    );
+    wrong(Level::Warn, "k8s_namespace_check_failed", message, hint)
+}
+
+fn access(answer: &Answer, namespace: &str, access: Option<&Access>, verb: &str, resource: &str) -> Check {
+    let target = access.map_or_else(|| resource.to_owned(), Access::target);
+    let code = answer.probe.id.as_str();
+    if answer.ok {
+        return found(code, format!("May {verb} {target} in namespace {namespace}."));
+    }
+    let hint = access.map(|access| access.mend(namespace)).unwrap_or_default();
+    if let Some(error) = &answer.error {
+        let message = format!(
+            "Whether {target} may be accessed ({verb}) in namespace {namespace} could not be asked: {error}."
+        );
+        return wrong(Level::Warn, code, message, hint);
+    }
+    let level = if access.is_none_or(|access| access.is_needed) { Level::Error } else { Level::Warn };
+    wrong(level, code, format!("May not {verb} {target} in namespace {namespace}."), hint)
+}
+
+fn secret(answer: &Answer, namespace: &str, name: &str) -> Check {
+    if answer.ok {
+        return found("k8s_secret_exists", format!("The Secret {name} exists in namespace {namespace}."));
+    }
+    let message = format!("The Secret {name} was not found in namespace {namespace}: {}.", cause(answer));
+    let hint = format!(
+        "If agents get their credentials from it, create it: `kubectl --namespace {namespace} create secret generic {name} --from-literal=ANTHROPIC_API_KEY=…`. The field secretRef names another one."
+    );
+    wrong(Level::Warn, "k8s_secret_missing", message, hint)
+}
+
+fn claim(answer: &Answer, namespace: &str, name: Option<&str>) -> Check {
+    let Some(name) = name else {
+        return wrong(
+            Level::Warn,
+            "k8s_pvc_not_detected",
+            "Paperclip's pod has no volume claim at /paperclip: agents keep neither sessions nor workspaces."
+                .into(),
+            "Mount a ReadWriteMany volume claim at /paperclip in Paperclip's pod.".into(),
+        );
+    };
+    let Some(claim) = answer.object.as_ref().filter(|_| answer.ok) else {
+        let message =
+            format!("The volume claim {name} could not be read in namespace {namespace}: {}.", cause(answer));
+        let hint = format!(
+            "It must exist in namespace {namespace}, where the agents run; to check it, Paperclip must be allowed to get persistentvolumeclaims."
+        );
+        return wrong(Level::Warn, "k8s_pvc_check_failed", message, hint);
+    };
+    let modes: Vec<&str> =
+        claim["spec"]["accessModes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if modes.contains(&"ReadWriteMany") {
+        return found(
+            "k8s_pvc_rwx",
+            format!("The volume claim {name} can be mounted by many nodes (ReadWriteMany)."),
+        );
+    }
+    let message = format!(
+        "The volume claim {name} is {}, not ReadWriteMany: agents run on Paperclip's own node only, or wait for it.",
+        modes.join(", ")
+    );
+    let hint =
+        "Use a storage class that offers ReadWriteMany, or keep agents on that node with nodeSelector.";
+    wrong(Level::Warn, "k8s_pvc_not_rwx", message, hint.into())
+}
+
+fn cause(answer: &Answer) -> &str {
+    answer.error.as_deref().unwrap_or("not found")
+}
+
+fn found(code: &str, message: String) -> Check {
+    Check { code: code.to_owned(), level: Level::Info, message, hint: None }
+}
+
+fn wrong(level: Level, code: &str, message: String, hint: String) -> Check {
+    Check { code: code.to_owned(), level, message, hint: Some(hint).filter(|hint| !hint.is_empty()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{ACCESS, plan, report_document};
+    use crate::request::Request;
+    use serde_json::json;
+
+    /// All questions of a healthy environment, answered by `answer`.
+    fn answers(answer: impl Fn(&Probe) -> Value) -> Vec<Answer> {
+        let mut request = Request::default();
+        request.config.insert("namespace".into(), json!("agents"));
+        request.self_pod = Some(json!({"spec": {
+            "containers": [{"volumeMounts": [{"name": "d", "mountPath": "/paperclip"}]}],
+            "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}],
+        }}));
+        let answered = |probe: Probe| {
+            let mut answered = serde_json::to_value(&probe).unwrap();
+            answered.as_object_mut().unwrap().extend(answer(&probe).as_object().cloned().unwrap());
+            serde_json::from_value(answered).unwrap()
+        };
+        plan(&request).unwrap().into_iter().map(answered).collect()
+    }
+
+    fn healthy(probe: &Probe) -> Value {
+        match probe.question {
+            Question::Api => json!({"ok": true, "object": {"gitVersion": "v1.37.2"}}),
+            Question::Pvc { .. } => {
+                json!({"ok": true, "object": {"spec": {"accessModes": ["ReadWriteMany"]}}})
+            }
+            _ => json!({"ok": true}),
+        }
+    }
+
+    #[test]
+    fn a_healthy_environment_passes() {
+        let report = report(&answers(healthy));
+        assert_eq!(report.status, Status::Pass);
+        assert_eq!(report.checks.len(), ACCESS.len() + 4);
+        assert!(report.checks.iter().all(|check| check.level == Level::Info && check.hint.is_none()));
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_has_a_code_a_level_and_a_mend() {
+        for (id, answer, code, status) in [
+            ("namespace", json!({"ok": false}), "k8s_namespace_check_failed", Status::Warn),
+            ("secret", json!({"ok": false}), "k8s_secret_missing", Status::Warn),
+            ("pvc", json!({"ok": false, "error": "403"}), "k8s_pvc_check_failed", Status::Warn),
+            ("pvc", json!({"ok": false, "name": null}), "k8s_pvc_not_detected", Status::Warn),
+            (
+                "pvc",
+                json!({"ok": true, "object": {"spec": {"accessModes": ["ReadWriteOnce"]}}}),
+                "k8s_pvc_not_rwx",
+                Status::Warn,
+            ),
+            ("k8s_rbac_job_patch", json!({"ok": false}), "k8s_rbac_job_patch", Status::Fail),
+            ("k8s_rbac_job_patch", json!({"ok": false, "error": "500"}), "k8s_rbac_job_patch", Status::Warn),
+            ("k8s_rbac_event_list", json!({"ok": false}), "k8s_rbac_event_list", Status::Warn),
+        ] {
+            let wrong = |probe: &Probe| if probe.id == id { answer.clone() } else { healthy(probe) };
+            let report = report(&answers(wrong));
+            assert_eq!(report.status, status, "{id} {answer}");
+            let faults: Vec<_> = report.checks.iter().filter(|check| check.level != Level::Info).collect();
+            assert_eq!(faults.len(), 1);
+            assert_eq!(faults[0].code, code);
+            assert!(faults[0].hint.is_some(), "{code}");
+        }
+    }
+
+    #[test]
+    fn every_denied_right_is_named_with_its_mend() {
+        let denied = |probe: &Probe| match probe.question {
+            Question::Access { .. } => json!({"ok": false}),
+            _ => healthy(probe),
+        };
+        let checks = report(&answers(denied)).checks;
+        for access in ACCESS {
+            let check = checks.iter().find(|check| check.code == access.code).unwrap();
+            assert_eq!(check.level == Level::Error, access.is_needed, "{}", access.code);
+            assert!(
+                check.hint.as_deref().unwrap().contains(&format!("`{}`", access.verb)),
+                "{}",
+                access.code
+            );
+        }
+    }
+
+    #[test]
+    fn without_the_api_nothing_else_is_told() {
+        let silent = answers(|_| json!({"ok": false, "error": "connection refused"}));
+        let report = report(&silent);
+        assert_eq!((report.status, report.checks.len()), (Status::Fail, 1));
+        assert_eq!(report.checks[0].message, "The Kubernetes API does not answer: connection refused.");
+    }
+
+    #[test]
+    fn the_document_is_that_of_paperclips_server() {
+        let answers = json!([
+            {"id": "api", "kind": "api", "ok": true},
+            {"id": "secret", "kind": "secret", "namespace": "n", "name": "s", "ok": false},
+        ]);
+        let report: Value = serde_json::from_str(&report_document(&answers.to_string()).unwrap()).unwrap();
+        assert_eq!(report["status"], "warn");
+        assert_eq!(
+            report["checks"][0],
+            json!({"code": "k8s_api_reachable", "level": "info", "message": "The Kubernetes API answers."})
+        );
+        assert_eq!(report["checks"][1]["level"], "warn");
+        assert!(report_document("{}").is_err());
+    }
+}

@@ -1,0 +1,231 @@
+//! Reads values out of an agent's config as Paperclip's adapters do: what has the wrong type counts as not given, which
+//! is told as a warning.
+
+use serde_json::{Map, Value};
+
+use crate::javascript::trim;
+use crate::refusal::Refusal;
+
+/// A config, and what was found odd in it.
+#[derive(Debug)]
+pub struct Fields<'a> {
+    map: &'a Map<String, Value>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Fields<'a> {
+    pub fn new(map: &'a Map<String, Value>) -> Fields<'a> {
+        Fields { map, warnings: Vec::new() }
+    }
+
+    /// A value of any type; null counts as not given.
+    pub fn value(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Text that is not empty.
+    ///
+    /// # Errors
+    /// It holds a NUL character, which no program can be given.
+    pub fn text(&mut self, key: &str) -> Result<Option<&'a str>, Refusal> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::String(text)) if text.contains('\0') => {
+                Err(Refusal::new(key, "must not contain a NUL character"))
+            }
+            Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
+            Some(other) => {
+                self.warn_type(key, "text", other);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Text without white space around it; blank text counts as not given.
+    pub fn trimmed(&mut self, key: &str) -> Result<Option<&'a str>, Refusal> {
+        Ok(self.text(key)?.map(trim).filter(|text| !text.is_empty()))
+    }
+
+    /// Text of an object's name, checked by one of Kubernetes' rules.
+    pub fn checked(
+        &mut self,
+        key: &str,
+        rule: fn(&str) -> Result<(), String>,
+    ) -> Result<Option<&'a str>, Refusal> {
+        let text = self.trimmed(key)?;
+        if let Some(text) = text {
+            rule(text).map_err(|rule| Refusal::new(key, format!("`{text}` {rule}")))?;
+        }
+        Ok(text)
+    }
+
+    /// `true` or `false`.
+    pub fn flag(&mut self, key: &str, default: bool) -> bool {
+        match self.value(key) {
+            None => default,
+            Some(Value::Bool(flag)) => *flag,
+            Some(other) => {
+                self.warn_type(key, "`true` or `false`", other);
+                default
+            }
+        }
+    }
+
+    /// A whole number from 0 to `max`.
+    ///
+    /// # Errors
+    /// Negative, with a fraction, or too large.
+    pub fn whole(&mut self, key: &str, default: u32, max: u32) -> Result<u32, Refusal> {
+        Ok(self.whole_or_negative(key, max)?.map_or(Ok(default), |number| {
+            u32::try_from(number).map_err(|_| not_whole(key, &Value::from(number), max))
+        })?)
+    }
+
+    /// A limit where 0, and by Paperclip's custom every negative number, means none.
+    pub fn limit(&mut self, key: &str, max: u32) -> Result<Option<u32>, Refusal> {
+        let number = self.whole_or_negative(key, max)?;
+        Ok(number.and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0))
+    }
+
+    /// One of the texts that the field knows.
+    ///
+    /// # Errors
+    /// Another text.
+    pub fn choice<T: Copy>(&mut self, key: &str, options: &[(&str, T)], default: T) -> Result<T, Refusal> {
+        let Some(text) = self.trimmed(key)? else { return Ok(default) };
+        options.iter().find(|(name, _)| *name == text).map(|(_, option)| *option).ok_or_else(|| {
+            let names: Vec<_> = options.iter().map(|(name, _)| format!("`{name}`")).collect();
+            Refusal::new(key, format!("`{text}` must be one of {}", names.join(", ")))
+        })
+    }
+
+    /// The texts of a list; members of other types are left out.
+    ///
+    /// # Errors
+    /// One of them holds a NUL character.
+    pub fn texts(&mut self, key: &str) -> Result<Vec<&'a str>, Refusal> {
+        let members = match self.value(key) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(members)) => members,
+            Some(other) => {
+                self.warn_type(key, "a list of texts", other);
+                return Ok(Vec::new());
+            }
+        };
+        let mut texts = Vec::with_capacity(members.len());
+        for (index, member) in members.iter().enumerate() {
+            match member {
+                Value::String(text) if text.contains('\0') => {
+                    return Err(Refusal::new(format!("{key}[{index}]"), "must not contain a NUL character"));
+                }
+                Value::String(text) => texts.push(text.as_str()),
+                other => self.warn_type(&format!("{key}[{index}]"), "text", other),
+            }
+        }
+        Ok(texts)
+    }
+
+    pub fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+
+    pub fn into_warnings(self) -> Vec<String> {
+        self.warnings
+    }
+
+    /// A whole number up to `max`, or any negative one.
+    fn whole_or_negative(&mut self, key: &str, max: u32) -> Result<Option<i64>, Refusal> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(value @ Value::Number(number)) => match number.as_f64() {
+                Some(float) if float.fract() == 0.0 && float <= f64::from(max) => {
+                    // Saturates far below zero, where the amount no longer matters.
+                    Ok(Some(float as i64))
+                }
+                _ => Err(not_whole(key, value, max)),
+            },
+            Some(other) => {
+                self.warn_type(key, "a number", other);
+                Ok(None)
+            }
+        }
+    }
+
+    fn warn_type(&mut self, key: &str, expected: &str, found: &Value) {
+        let found = match found {
+            Value::Null => "null",
+            Value::Bool(_) => "true or false",
+            Value::Number(_) => "a number",
+            Value::String(_) => "text",
+            Value::Array(_) => "a list",
+            Value::Object(_) => "an object",
+        };
+        self.warn(format!(
+            "config field {key}: {found} was given where {expected} is expected; it is not used"
+        ));
+    }
+}
+
+fn not_whole(key: &str, found: &Value, max: u32) -> Refusal {
+    Refusal::new(key, format!("{found} must be a whole number from 0 to {max}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn map(value: Value) -> Map<String, Value> {
+        value.as_object().cloned().unwrap()
+    }
+
+    #[test]
+    fn wrong_types_count_as_not_given_and_are_told() {
+        let map =
+            map(json!({"t": 1, "f": "true", "n": "60", "l": "x", "m": ["a", 1, "b"], "e": "", "z": null}));
+        let mut fields = Fields::new(&map);
+        assert_eq!(fields.text("t").unwrap(), None);
+        assert_eq!(fields.text("e").unwrap(), None);
+        assert_eq!(fields.text("z").unwrap(), None);
+        assert!(fields.flag("f", true));
+        assert_eq!(fields.whole("n", 300, 1000).unwrap(), 300);
+        assert_eq!(fields.texts("l").unwrap(), Vec::<&str>::new());
+        assert_eq!(fields.texts("m").unwrap(), ["a", "b"]);
+        assert_eq!(fields.into_warnings().len(), 5);
+    }
+
+    #[test]
+    fn numbers_are_whole_and_bounded() {
+        let map = map(
+            json!({"ok": 60.0, "neg": -1, "frac": 1.5, "big": 1001, "huge": 1e300, "low": -1e300, "zero": 0}),
+        );
+        let mut fields = Fields::new(&map);
+        assert_eq!(fields.whole("ok", 0, 1000).unwrap(), 60);
+        for key in ["neg", "frac", "big", "huge", "low"] {
+            assert_eq!(fields.whole(key, 0, 1000).unwrap_err().field, key);
+        }
+        assert_eq!(fields.limit("ok", 1000).unwrap(), Some(60));
+        for key in ["neg", "zero", "low", "none"] {
+            assert_eq!(fields.limit(key, 1000).unwrap(), None, "{key}");
+        }
+        assert!(fields.limit("frac", 1000).is_err());
+    }
+
+    #[test]
+    fn choices_name_what_is_possible() {
+        let map = map(json!({"good": " b ", "bad": "c", "blank": " "}));
+        let mut fields = Fields::new(&map);
+        let options = [("a", 1), ("b", 2)];
+        assert_eq!(fields.choice("good", &options, 1).unwrap(), 2);
+        assert_eq!(fields.choice("blank", &options, 1).unwrap(), 1);
+        assert_eq!(fields.choice("bad", &options, 1).unwrap_err().message, "`c` must be one of `a`, `b`");
+    }
+
+    #[test]
+    fn nul_characters_are_refused() {
+        let map = map(json!({"t": "a\0", "l": ["x", "\0"]}));
+        let mut fields = Fields::new(&map);
+        assert_eq!(fields.text("t").unwrap_err().field, "t");
+        assert_eq!(fields.texts("l").unwrap_err().field, "l[1]");
+    }
+}

@@ -1,0 +1,257 @@
+//! The form in which operators configure an agent, as Paperclip's server reads it (`AdapterConfigSchema`). Model, effort,
+//! instructions, timeout, environment, extra arguments and prompt template are fields of the platform's own.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// One field of the form.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ConfigField {
+    pub key: &'static str,
+    pub label: &'static str,
+    #[serde(rename = "type")]
+    pub kind: FieldKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default: Option<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<FieldOption>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub hint: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub group: &'static str,
+    #[serde(skip_serializing_if = "is_false")]
+    pub required: bool,
+}
+
+/// The controls that the server knows and that these forms use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FieldKind {
+    Text,
+    Select,
+    Toggle,
+    Number,
+    Textarea,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct FieldOption {
+    pub label: &'static str,
+    pub value: &'static str,
+}
+
+impl ConfigField {
+    pub fn new(kind: FieldKind, key: &'static str, label: &'static str, hint: &'static str) -> ConfigField {
+        ConfigField { key, label, kind, default: None, options: Vec::new(), hint, group: "", required: false }
+    }
+
+    pub fn default(self, default: impl Into<Value>) -> ConfigField {
+        ConfigField { default: Some(default.into()), ..self }
+    }
+
+    fn options(self, options: &[(&'static str, &'static str)]) -> ConfigField {
+        let options = options.iter().map(|(value, label)| FieldOption { label, value }).collect();
+        ConfigField { options, ..self }
+    }
+}
+
+/// The fields that all agent types share, in the order of the form.
+pub fn schema() -> Vec<ConfigField> {
+    let groups = [
+        ("Kubernetes", kubernetes()),
+        ("Resources", resources()),
+        ("Scheduling", scheduling()),
+        ("Runs", runs()),
+        ("Patience", patience()),
+    ];
+    groups
+        .into_iter()
+        .flat_map(|(group, fields)| fields.into_iter().map(move |field| ConfigField { group, ..field }))
+        .collect()
+}
+
+/// `{"fields": [...]}`, as the server asks for it.
+pub fn document(fields: &[ConfigField]) -> Value {
+    json!({ "fields": fields })
+}
+
+fn kubernetes() -> Vec<ConfigField> {
+    use FieldKind::{Select, Text};
+    vec![
+        ConfigField::new(Text, "namespace", "Namespace", "Where the agent's Jobs run. Empty: where Paperclip runs."),
+        ConfigField::new(Text, "image", "Image", "The container image of the agent. Empty: that of Paperclip."),
+        ConfigField::new(Select, "imagePullPolicy", "Image pull policy", "When the node fetches the image.")
+            .options(&[
+                ("IfNotPresent", "If not present"),
+                ("Always", "Always"),
+                ("Never", "Never"),
+            ])
+            .default("IfNotPresent"),
+        ConfigField::new(
+            Text,
+            "serviceAccountName",
+            "Service account",
+            "Gives the agent this account's token. Empty: the agent gets no token for the cluster.",
+        ),
+        ConfigField::new(
+            Text,
+            "kubeconfig",
+            "Cluster",
+            "The name of a cluster that the operator of the host has set up. Empty: the host's own.",
+        ),
+        ConfigField::new(
+            Select,
+            "inheritEnv",
+            "Inherited environment",
+            "What the agent gets of the environment of Paperclip's pod. Filtered leaves out the server's own secrets.",
+        )
+        .options(&[("filtered", "Filtered"), ("all", "All"), ("none", "None")])
+        .default("filtered"),
+    ]
+}
+
+fn resources() -> Vec<ConfigField> {
+    let amount = |key, label, hint, default: &str| {
+        ConfigField::new(FieldKind::Text, key, label, hint).default(default)
+    };
+    vec![
+        amount(
+            "resources.requests.cpu",
+            "CPU request",
+            "What the node keeps free, such as 500m or 2.",
+            "1000m",
+        ),
+        amount(
+            "resources.requests.memory",
+            "Memory request",
+            "What the node keeps free, such as 512Mi.",
+            "2Gi",
+        ),
+        amount("resources.limits.cpu", "CPU limit", "Above this the agent is slowed down.", "4000m"),
+        amount("resources.limits.memory", "Memory limit", "Above this the agent is killed.", "8Gi"),
+    ]
+}
+
+fn scheduling() -> Vec<ConfigField> {
+    let area = |key, label, hint| ConfigField::new(FieldKind::Textarea, key, label, hint);
+    vec![
+        area(
+            "nodeSelector",
+            "Node selector",
+            "Labels that a node must have: key=value lines, or a map in YAML or JSON.",
+        ),
+        area(
+            "tolerations",
+            "Tolerations",
+            "Taints that the agent puts up with: a list in YAML or JSON, or key=value:Effect lines.",
+        ),
+        area(
+            "labels",
+            "Extra labels",
+            "For Jobs and Pods: key=value lines, or a map in YAML or JSON. Those under paperclip.io/ and app.kubernetes.io/ are skipped.",
+        ),
+    ]
+}
+
+fn runs() -> Vec<ConfigField> {
+    use FieldKind::{Number, Select, Toggle};
+    vec![
+        ConfigField::new(Select, "concurrencyScope", "One run at a time", "Which runs exclude one another.")
+            .options(&[("agent", "Of this agent"), ("task", "Of this agent and task"), ("none", "No limit")])
+            .default("agent"),
+        ConfigField::new(Select, "whenBusy", "When another run is active", "Wait for it, or fail at once.")
+            .options(&[("wait", "Wait"), ("fail", "Fail")])
+            .default("wait"),
+        ConfigField::new(Number, "queueTimeoutSec", "Longest wait (s)", "After this a waiting run fails.")
+            .default(600),
+        ConfigField::new(
+            Toggle,
+            "reattachOrphanedJobs",
+            "Adopt orphaned Jobs",
+            "Go on with a Job of the same task and session whose run was lost, rather than refuse to start.",
+        )
+        .default(true),
+        ConfigField::new(
+            Toggle,
+            "retryFreshSession",
+            "Retry with a fresh session",
+            "Start once more when the former session cannot be resumed.",
+        )
+        .default(true),
+        ConfigField::new(
+            Toggle,
+            "retainJobs",
+            "Keep finished Jobs",
+            "Leave a Job until its time to live has passed.",
+        )
+        .default(false),
+        ConfigField::new(
+            Number,
+            "ttlSecondsAfterFinished",
+            "Time to live (s)",
+            "How long Kubernetes keeps a finished Job that was not deleted.",
+        )
+        .default(300),
+        ConfigField::new(
+            Number,
+            "cancelGraceSec",
+            "Cancel grace (s)",
+            "From the request to stop to the kill.",
+        )
+        .default(3),
+    ]
+}
+
+fn patience() -> Vec<ConfigField> {
+    let grace = |key, label, hint, default: u32| {
+        ConfigField::new(FieldKind::Number, key, label, hint).default(default)
+    };
+    vec![
+        grace("scheduleGraceSec", "No room (s)", "How long no node may have room before the run fails.", 300),
+        grace("quotaGraceSec", "Quota (s)", "How long a quota may hold the Pod back.", 300),
+        grace("imageGraceSec", "Image (s)", "How long pulling the image may fail.", 180),
+        grace(
+            "mountGraceSec",
+            "Volumes and Secrets (s)",
+            "How long mounting or creating the container may fail.",
+            120,
+        ),
+    ]
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Request;
+
+    #[test]
+    fn the_defaults_shown_are_the_defaults_used() {
+        let shown: serde_json::Map<String, Value> =
+            schema().into_iter().filter_map(|field| Some((field.key.to_owned(), field.default?))).collect();
+        let with_shown = Request { config: shown, ..Request::default() };
+        assert_eq!(super::super::read(&with_shown), super::super::read(&Request::default()));
+    }
+
+    #[test]
+    fn keys_are_unique_and_defaults_are_options() {
+        let fields = schema();
+        for (index, field) in fields.iter().enumerate() {
+            assert!(fields[..index].iter().all(|other| other.key != field.key), "{}", field.key);
+            let is_option = |default: &Value| field.options.iter().any(|option| *default == option.value);
+            assert!(
+                field.options.is_empty() || field.default.as_ref().is_some_and(is_option),
+                "{}",
+                field.key
+            );
+        }
+    }
+
+    #[test]
+    fn the_form_as_the_server_reads_it() {
+        insta::assert_json_snapshot!(document(&schema()));
+    }
+}

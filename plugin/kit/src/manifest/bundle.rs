@@ -1,0 +1,207 @@
+//! Files for the agent: instructions, skills. They stand in ConfigMaps that the Job owns, mounted as one folder.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::kubernetes::path;
+use crate::refusal::Refusal;
+use crate::request::File;
+
+/// Where the files are mounted.
+pub const BUNDLE_DIR: &str = "/tmp/bundle";
+/// The file that holds the agent's instructions.
+pub const INSTRUCTIONS_PATH: &str = "agent-instructions.md";
+/// Below this folder each skill has one of its own.
+const SKILLS_PREFIX: &str = ".claude/skills/";
+/// What all files of a run may be together.
+pub const BUNDLE_MAX_BYTES: usize = 3 * 1024 * 1024;
+/// The most that is put into one ConfigMap of the API's 1 MiB.
+const CONFIG_MAP_MAX_BYTES: usize = 900 * 1024;
+
+/// A ConfigMap that the Job owns: the text of each key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigMapPlan {
+    pub name: String,
+    pub namespace: String,
+    pub entries: BTreeMap<String, String>,
+}
+
+/// The ConfigMaps of a run and how its Pod reads them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bundle {
+    pub plans: Vec<ConfigMapPlan>,
+    /// The volume for [`BUNDLE_DIR`], without its name.
+    pub volume: Value,
+    pub has_instructions: bool,
+}
+
+/// The names of the skills among the files, sorted.
+pub fn skills(files: &[File]) -> Vec<String> {
+    let names = files.iter().filter_map(|file| file.path.strip_prefix(SKILLS_PREFIX)?.split_once('/'));
+    names.map(|(name, _)| name.to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The files as the agent gets them: its instructions also say where they come from, since other files that they speak of
+/// lie beside the original.
+pub fn with_origin(files: &[File], instructions_path: Option<&str>) -> Vec<File> {
+    let origin = instructions_path.map(|path| {
+        let folder =
+            path.rsplit_once('/').map_or(".", |(folder, _)| if folder.is_empty() { "/" } else { folder });
+        format!(
+            "\n\nThese instructions are a copy of {path}. Relative paths in them are meant from {folder}.\n"
+        )
+    });
+    files
+        .iter()
+        .map(|file| match &origin {
+            Some(origin) if file.path == INSTRUCTIONS_PATH => {
+                File { content: format!("{}{origin}", file.content.trim_end()), ..file.clone() }
+            }
+            _ => file.clone(),
+        })
+        .collect()
+}
+
+/// Distributes files over ConfigMaps; none where there are no files.
+///
+/// # Errors
+/// A path that leads out of the folder or stands there twice, or more text than fits.
+pub fn plan(job_name: &str, namespace: &str, files: &[File]) -> Result<Option<Bundle>, Refusal> {
+    check(files)?;
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let mut plans: Vec<ConfigMapPlan> = Vec::new();
+    let mut items: Vec<Vec<Value>> = Vec::new();
+    let mut room_bytes = 0;
+    for (index, file) in files.iter().enumerate() {
+        if plans.is_empty() || file.content.len() > room_bytes {
+            let name = format!("{job_name}-bundle-{:03}", plans.len());
+            plans.push(ConfigMapPlan { name, namespace: namespace.into(), entries: BTreeMap::new() });
+            items.push(Vec::new());
+            room_bytes = CONFIG_MAP_MAX_BYTES;
+        }
+        room_bytes -= file.content.len();
+        let key = format!("file-{index:04}");
+        if let (Some(plan), Some(items)) = (plans.last_mut(), items.last_mut()) {
+            items.push(json!({"key": key, "path": file.path}));
+            plan.entries.insert(key, file.content.clone());
+        }
+    }
+    let sources: Vec<Value> = plans
+        .iter()
+        .zip(items)
+        .map(|(plan, items)| json!({"configMap": {"name": plan.name, "items": items}}))
+        .collect();
+    Ok(Some(Bundle {
+        plans,
+        volume: json!({"projected": {"sources": sources}}),
+        has_instructions: files.iter().any(|file| file.path == INSTRUCTIONS_PATH),
+    }))
+}
+
+fn check(files: &[File]) -> Result<(), Refusal> {
+    let mut sorted: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    sorted.sort_unstable();
+    for file in files {
+        let refused = |message| Refusal::new("files", message);
+        path::inside_volume(&file.path)
+            .map_err(|rule| refused(format!("the path `{}` {rule}", file.path)))?;
+        if file.content.len() > CONFIG_MAP_MAX_BYTES {
+            return Err(refused(format!(
+                "`{}` is {} bytes; a file for the agent may be at most {CONFIG_MAP_MAX_BYTES}: put it into the workspace instead",
+                file.path,
+                file.content.len()
+            )));
+        }
+        let first = sorted.partition_point(|path| *path < file.path.as_str());
+        if sorted.get(first + 1) == Some(&file.path.as_str()) {
+            return Err(refused(format!("the path `{}` is given twice", file.path)));
+        }
+        let folder = format!("{}/", file.path);
+        let inside = sorted.partition_point(|path| *path < folder.as_str());
+        if sorted.get(inside).is_some_and(|path| path.starts_with(&folder)) {
+            return Err(refused(format!("the path `{}` is both a file and a folder", file.path)));
+        }
+    }
+    let bundle_bytes: usize = files.iter().map(|file| file.content.len()).sum();
+    if bundle_bytes > BUNDLE_MAX_BYTES {
+        return Err(Refusal::new(
+            "files",
+            format!(
+                "instructions and skills are {bundle_bytes} bytes together; at most {BUNDLE_MAX_BYTES} are handed to an agent: give it fewer skills"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, bytes: usize) -> File {
+        File { path: path.into(), content: "x".repeat(bytes) }
+    }
+
+    #[test]
+    fn files_share_config_maps_as_far_as_they_fit() {
+        let files = [
+            file("agent-instructions.md", 10),
+            file("skills/a/SKILL.md", CONFIG_MAP_MAX_BYTES - 10),
+            file("b", 1),
+        ];
+        let bundle = plan("j", "n", &files).unwrap().unwrap();
+        let keys: Vec<Vec<_>> = bundle.plans.iter().map(|plan| plan.entries.keys().collect()).collect();
+        assert_eq!(keys, [vec!["file-0000", "file-0001"], vec!["file-0002"]]);
+        let second = &bundle.volume["projected"]["sources"][1]["configMap"];
+        assert_eq!(*second, json!({"name": "j-bundle-001", "items": [{"key": "file-0002", "path": "b"}]}));
+        assert!(bundle.has_instructions);
+        assert_eq!(plan("j", "n", &[]).unwrap(), None);
+    }
+
+    #[test]
+    fn skills_are_folders_of_their_own() {
+        let files = [
+            file(".claude/skills/review/SKILL.md", 1),
+            file(".claude/skills/audit/SKILL.md", 1),
+            file(".claude/skills/audit/more/x.md", 1),
+            file(".claude/skills/README.md", 1),
+            file("skills/other/SKILL.md", 1),
+        ];
+        assert_eq!(skills(&files), ["audit", "review"]);
+    }
+
+    #[test]
+    fn instructions_tell_where_they_come_from() {
+        let files = [File { path: INSTRUCTIONS_PATH.into(), content: "Be kind.\n".into() }, file("b", 1)];
+        let told = with_origin(&files, Some("/paperclip/agents/nova/AGENTS.md"));
+        assert_eq!(
+            told[0].content,
+            "Be kind.\n\nThese instructions are a copy of /paperclip/agents/nova/AGENTS.md. Relative paths in them are meant from /paperclip/agents/nova.\n"
+        );
+        assert_eq!(told[1], files[1]);
+        assert_eq!(with_origin(&files, None), files);
+        assert!(with_origin(&files, Some("/A.md"))[0].content.ends_with("meant from /.\n"));
+        assert!(with_origin(&files, Some("A.md"))[0].content.ends_with("meant from ..\n"));
+    }
+
+    #[test]
+    fn what_does_not_fit_or_leads_out_is_refused() {
+        for (files, expected) in [
+            (vec![file("../a", 1)], "the path `../a` must be a relative path"),
+            (vec![file("a", 1), file("b", 1), file("a", 1)], "the path `a` is given twice"),
+            (vec![file("a", 1), file("a-b", 1), file("a/b", 1)], "the path `a` is both a file and a folder"),
+            (vec![file("a", CONFIG_MAP_MAX_BYTES + 1)], "`a` is 921601 bytes"),
+            (
+                (0..4).map(|n| file(&n.to_string(), CONFIG_MAP_MAX_BYTES)).collect(),
+                "instructions and skills are 3686400 bytes",
+            ),
+        ] {
+            let refusal = plan("j", "n", &files).unwrap_err();
+            assert!(refusal.message.starts_with(expected), "{refusal}");
+        }
+    }
+}

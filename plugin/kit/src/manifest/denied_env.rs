@@ -1,0 +1,100 @@
+//! The server's own secrets: variables of Paperclip's pod that agents do not inherit.
+
+/// Names and patterns; `*` stands for any text.
+const DENIED: [&str; 14] = [
+    "DATABASE_URL",
+    "DATABASE_*",
+    "PG*",
+    "POSTGRES_*",
+    "REDIS_URL",
+    "BETTER_AUTH_*",
+    "PAPERCLIP_AGENT_JWT_SECRET",
+    "PAPERCLIP_SECRETS_*",
+    "PAPERCLIP_MASTER_KEY*",
+    "*_ENCRYPTION_KEY",
+    "SESSION_SECRET",
+    "SMTP_*",
+    "S3_*",
+    "PAPERCLIP_INSTANCE_*",
+];
+
+/// Names behind the patterns that a server is known to have. An inherited Secret or ConfigMap may hold them under names
+/// that a plugin never sees, so they are overridden by name.
+const DENIED_BY_NAME: [&str; 8] = [
+    "BETTER_AUTH_SECRET",
+    "DATABASE_MIGRATION_URL",
+    "DATABASE_PASSWORD",
+    "PAPERCLIP_MASTER_KEY",
+    "PAPERCLIP_SECRETS_MASTER_KEY",
+    "PGPASSWORD",
+    "POSTGRES_PASSWORD",
+    "SMTP_PASSWORD",
+];
+
+/// Whether a variable of this name stays with the server.
+pub fn is_denied(name: &str, extra: &[String]) -> bool {
+    DENIED.iter().copied().chain(extra.iter().map(String::as_str)).any(|pattern| matches(pattern, name))
+}
+
+/// The exact names that are overridden where a whole Secret or ConfigMap is inherited, sorted.
+pub fn overridden_names(extra: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = DENIED
+        .iter()
+        .chain(&DENIED_BY_NAME)
+        .map(|name| (*name).to_owned())
+        .chain(extra.iter().cloned())
+        .filter(|name| !name.contains('*'))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((prefix, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(remaining) = name.strip_prefix(prefix) else { return false };
+    // What follows the `*` may begin at any character of what remains.
+    let ends = remaining.char_indices().map(|(at, _)| at).chain([remaining.len()]);
+    rest.is_empty() || ends.into_iter().any(|at| matches(rest, &remaining[at..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_stay_and_names_that_go() {
+        for name in [
+            "DATABASE_URL",
+            "DATABASE_POOL",
+            "PGHOST",
+            "POSTGRES_USER",
+            "BETTER_AUTH_SECRET",
+            "PAPERCLIP_SECRETS_MASTER_KEY_FILE",
+            "PAPERCLIP_MASTER_KEY",
+            "APP_ENCRYPTION_KEY",
+            "S3_BUCKET",
+            "PAPERCLIP_INSTANCE_ID",
+        ] {
+            assert!(is_denied(name, &[]), "{name}");
+        }
+        for name in
+            ["ANTHROPIC_API_KEY", "PAPERCLIP_API_URL", "AWS_S3_REGION", "MY_PGHOST", "ENCRYPTION_KEY", "PATH"]
+        {
+            assert!(!is_denied(name, &[]), "{name}");
+        }
+    }
+
+    #[test]
+    fn operators_add_names_and_patterns() {
+        let extra = ["STRIPE_*".to_owned(), "*TOKEN*".to_owned(), "EXACT".to_owned()];
+        assert!(
+            is_denied("STRIPE_KEY", &extra) && is_denied("MY_TOKEN_2", &extra) && is_denied("EXACT", &extra)
+        );
+        assert!(!is_denied("EXACTLY", &extra));
+        let names = overridden_names(&extra);
+        assert!(names.contains(&"EXACT".to_owned()) && names.contains(&"REDIS_URL".to_owned()));
+        assert!(names.iter().all(|name| !name.contains('*')));
+        assert!(names.iter().all(|name| is_denied(name, &extra)), "{names:?}");
+    }
+}

@@ -1,0 +1,286 @@
+//! What a run puts into the cluster: a suspended Job, and the Secrets and ConfigMaps that it owns.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::config::fields::Fields;
+use crate::config::{self, Config, Settings};
+use crate::kubernetes::environment::{VARIABLE_MAX_BYTES, unexpanded};
+use crate::kubernetes::{name, path};
+use crate::prompt::{self, Metrics};
+use crate::refusal::Refusal;
+use crate::request::{Attempt, Request, text};
+
+pub mod agent_type;
+pub mod bundle;
+pub mod command;
+pub mod denied_env;
+pub mod environment;
+pub mod job;
+pub mod labels;
+pub mod own_pod;
+#[cfg(any(test, feature = "parity"))]
+pub mod parity;
+pub mod secrets;
+pub mod termination;
+
+pub use agent_type::{AgentType, Call};
+pub use bundle::ConfigMapPlan;
+pub use labels::RunLabels;
+pub use secrets::{SecretPlan, Source};
+
+use bundle::{BUNDLE_DIR, INSTRUCTIONS_PATH};
+use environment::Environment;
+use own_pod::{DATA_DIR, OwnPod};
+
+/// The annotation by which a Job that was created before is told from another one of the same name.
+pub const SPEC_HASH: &str = "paperclip.io/spec-hash";
+/// Annotations are for people; a longer name is cut.
+const AGENT_NAME_MAX_CHARS: usize = 256;
+
+/// Everything that is decided before anything is created.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    pub namespace: String,
+    pub job_name: String,
+    /// batch/v1, suspended.
+    pub job: Value,
+    pub secrets: Vec<SecretPlan>,
+    pub config_maps: Vec<ConfigMapPlan>,
+    pub prompt: String,
+    /// The program's arguments.
+    pub args: Vec<String>,
+    pub prompt_metrics: Metrics,
+    /// The skills among the run's files, sorted.
+    pub skills: Vec<String>,
+    /// Labels of the config that the run does not take.
+    pub skipped_labels: Vec<String>,
+    /// What was given and is not used, and why; for the run's log.
+    pub warnings: Vec<String>,
+    pub labels: RunLabels,
+    /// Runs with the same key exclude one another; none where they do not.
+    pub guard_key: Option<String>,
+    pub container_name: String,
+    /// The host's cluster of this name, else its own.
+    pub cluster: Option<String>,
+    pub settings: Settings,
+    /// The hash under [`SPEC_HASH`].
+    pub spec_hash: String,
+}
+
+impl Plan {
+    /// The labels of Secrets and ConfigMaps.
+    pub fn owned_labels(&self) -> Vec<(&'static str, String)> {
+        let kept =
+            [labels::MANAGED_BY, labels::AGENT_ID, labels::ADAPTER_TYPE, labels::RUN_ID, labels::ATTEMPT];
+        self.labels.entries().into_iter().filter(|(key, _)| kept.contains(key)).collect()
+    }
+
+    /// `Skills bundled (2): a, b` or `Skills bundled (0): none`, for the run's log.
+    pub fn skills_line(&self) -> String {
+        let names = if self.skills.is_empty() { "none".to_owned() } else { self.skills.join(", ") };
+        format!("Skills bundled ({}): {names}", self.skills.len())
+    }
+
+    /// The part of the prompt that a Secret's entry holds; none if it holds something else.
+    pub fn prompt_of(&self, source: &Source) -> Option<&str> {
+        match source {
+            Source::Prompt => Some(&self.prompt),
+            Source::PromptPiece { start, end } => self.prompt.get(*start..*end),
+            Source::AuthToken | Source::ConfigEnv(_) | Source::SelfPodEnv(_) => None,
+        }
+    }
+
+    /// The plan as `paperclip-host manifest` prints it.
+    pub fn to_json(&self) -> Value {
+        let config_maps: Vec<Value> = self
+            .config_maps
+            .iter()
+            .map(|plan| {
+                let keys: Vec<_> = plan.entries.keys().collect();
+                json!({"name": plan.name, "namespace": plan.namespace, "keys": keys})
+            })
+            .collect();
+        json!({
+            "namespace": self.namespace,
+            "jobName": self.job_name,
+            "job": self.job,
+            "secrets": self.secrets,
+            "configMaps": config_maps,
+            "prompt": self.prompt,
+            "args": self.args,
+            "promptMetrics": self.prompt_metrics,
+            "skippedLabels": self.skipped_labels,
+            "warnings": self.warnings,
+        })
+    }
+}
+
+/// Plans one attempt of a run.
+///
+/// # Errors
+/// Something that was configured would be refused by Kubernetes, by the container's runtime or by the agent, or the run
+/// cannot be told from others. The refusal names the field and what would be right.
+pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> Result<Plan, Refusal> {
+    let Config { settings, placement, mut warnings } = config::read(request)?;
+    let config = Config { settings, placement, warnings: Vec::new() };
+    let own_pod = request.self_pod.as_ref().map(OwnPod::read).unwrap_or_default();
+    let labels = RunLabels::of(request, attempt, agent_type)?;
+    let job_name = labels::job_name(agent_type.job_name_prefix(), request, attempt);
+    let namespace = namespace(request, &config, &own_pod, &mut warnings)?;
+    let image = image(&config, &own_pod)?;
+    let working_dir = working_dir(request, &config)?;
+
+    let session = session(request, attempt)?;
+    let prompt = prompt::assemble(request, session.is_some())?;
+    let files = bundle::with_origin(&request.files, text(&request.config, "instructionsFilePath"));
+    let bundle = bundle::plan(&job_name, &namespace, &files)?;
+    let instructions_file = format!("{BUNDLE_DIR}/{INSTRUCTIONS_PATH}");
+    let call = Call {
+        session,
+        bundle_dir: bundle.as_ref().map(|_| BUNDLE_DIR),
+        instructions_file: bundle
+            .as_ref()
+            .filter(|bundle| bundle.has_instructions)
+            .map(|_| instructions_file.as_str()),
+    };
+    let mut fields = Fields::new(&request.config);
+    let args = agent_type.arguments(&call, &mut fields)?;
+    warnings.extend(fields.into_warnings());
+
+    let environment = environment::build(request, &own_pod, config.placement.inherit_env, agent_type)?;
+    warnings.extend(environment.warnings.iter().cloned());
+    let secrets = secrets::plan(&job_name, &namespace, &environment.variables, &prompt.text);
+    let script = script(agent_type.program(), &args, secrets.prompt_files, &environment)?;
+    let agent_name: String = request.agent.name.chars().take(AGENT_NAME_MAX_CHARS).collect();
+    let mut job = job::job(&job::Parts {
+        name: &job_name,
+        namespace: &namespace,
+        labels: &labels,
+        agent_name: &agent_name,
+        container_name: agent_type.container_name(),
+        image: &image,
+        working_dir: &working_dir,
+        script: &script,
+        config: &config,
+        own_pod: &own_pod,
+        environment: &environment,
+        secrets: &secrets,
+        bundle: bundle.as_ref(),
+    });
+    let spec_hash = labels::hex_digest(&canonical(&job["spec"]).to_string());
+    job["metadata"]["annotations"][SPEC_HASH] = json!(spec_hash);
+    Ok(Plan {
+        guard_key: labels.guard_key(config.settings.concurrency_scope),
+        namespace,
+        job_name,
+        job,
+        secrets: secrets.plans,
+        config_maps: bundle.map(|bundle| bundle.plans).unwrap_or_default(),
+        prompt: prompt.text,
+        args,
+        prompt_metrics: prompt.metrics,
+        skills: bundle::skills(&request.files),
+        skipped_labels: config.placement.skipped_labels,
+        warnings,
+        labels,
+        container_name: agent_type.container_name().to_owned(),
+        cluster: config.placement.cluster,
+        settings: config.settings,
+        spec_hash,
+    })
+}
+
+fn namespace(
+    request: &Request,
+    config: &Config,
+    own_pod: &OwnPod,
+    warnings: &mut Vec<String>,
+) -> Result<String, Refusal> {
+    let namespace = config
+        .placement
+        .namespace
+        .as_ref()
+        .or(own_pod.namespace.as_ref())
+        .or(request.host.default_namespace.as_ref())
+        .ok_or_else(|| {
+            let message =
+                "no namespace: Paperclip's own pod is unknown and the host has no default; set this field";
+            Refusal::new("namespace", message)
+        })?;
+    name::dns_label(namespace).map_err(|rule| Refusal::new("namespace", format!("`{namespace}` {rule}")))?;
+    let references = own_pod.references();
+    if own_pod.namespace.as_ref().is_some_and(|own| own != namespace) && !references.is_empty() {
+        warnings.push(format!(
+            "the run's namespace {namespace} is not Paperclip's own: {} must exist there too",
+            references.join(", ")
+        ));
+    }
+    Ok(namespace.clone())
+}
+
+fn image(config: &Config, own_pod: &OwnPod) -> Result<String, Refusal> {
+    config.placement.image.clone().or_else(|| own_pod.image.clone()).ok_or_else(|| {
+        let message = "no image: outside a cluster there is no pod of Paperclip's to take it from; set this field to an image that holds the agent, such as `registry.example.com/team/agent:1.2`";
+        Refusal::new("image", message)
+    })
+}
+
+fn working_dir(request: &Request, config: &Config) -> Result<String, Refusal> {
+    let workspace = request.context.get("paperclipWorkspace").and_then(Value::as_object);
+    if let Some(dir) = workspace.and_then(|workspace| text(workspace, "cwd")) {
+        let field = "context.paperclipWorkspace.cwd";
+        path::absolute(dir).map_err(|rule| Refusal::new(field, format!("`{dir}` {rule}")))?;
+        return Ok(dir.to_owned());
+    }
+    Ok(config.placement.working_dir.clone().unwrap_or_else(|| DATA_DIR.to_owned()))
+}
+
+/// The session that the attempt resumes.
+fn session(request: &Request, attempt: Attempt) -> Result<Option<&str>, Refusal> {
+    match request.runtime.session().filter(|_| !attempt.is_session_fresh) {
+        Some(id) if id.contains('\0') => Err(Refusal::new(
+            "runtime.sessionId",
+            "must not contain a NUL character; clear the agent's session",
+        )),
+        session => Ok(session),
+    }
+}
+
+fn script(
+    program: &str,
+    args: &[String],
+    prompt_files: &str,
+    environment: &Environment,
+) -> Result<String, Refusal> {
+    let names: BTreeSet<&str> = environment.variables.iter().map(|variable| variable.name.as_str()).collect();
+    let script = command::script(program, args, prompt_files);
+    if script.len() >= VARIABLE_MAX_BYTES {
+        let longest = args.iter().map(String::len).max().unwrap_or(0);
+        let message = format!(
+            "the agent's arguments make a command of {} bytes, the longest of them {longest}; no program starts with more than {VARIABLE_MAX_BYTES}: shorten them",
+            script.len()
+        );
+        return Err(Refusal::new("extraArgs", message));
+    }
+    Ok(unexpanded(&script, &names).into_owned())
+}
+
+/// The same value with the keys of every object sorted, so that it has one text.
+fn canonical(value: &Value) -> Value {
+    match value {
+        Value::Object(entries) => {
+            let mut sorted: Vec<_> = entries.iter().collect();
+            sorted.sort_unstable_by_key(|(key, _)| *key);
+            Value::Object(sorted.into_iter().map(|(key, value)| (key.clone(), canonical(value))).collect())
+        }
+        Value::Array(items) => items.iter().map(canonical).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

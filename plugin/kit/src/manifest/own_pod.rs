@@ -1,0 +1,239 @@
+//! What agents inherit from the Pod that Paperclip itself runs in.
+
+use serde_json::{Map, Value, json};
+
+/// Where Paperclip keeps its data, in its own pod as in those of agents.
+pub const DATA_DIR: &str = "/paperclip";
+/// The container that Paperclip runs in; else the first.
+const OWN_CONTAINER: &str = "paperclip";
+
+/// The parts of Paperclip's own Pod that matter to a run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct OwnPod {
+    pub namespace: Option<String>,
+    pub image: Option<String>,
+    pub variables: Vec<OwnVariable>,
+    pub env_from: Vec<Value>,
+    pub image_pull_secrets: Vec<Value>,
+    pub dns_config: Option<Value>,
+    pub data_claim: Option<DataClaim>,
+    pub secret_volumes: Vec<SecretVolume>,
+}
+
+/// A variable of Paperclip's container.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnVariable {
+    pub name: String,
+    pub value: OwnValue,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum OwnValue {
+    /// A literal that the plugin may see.
+    Shown(String),
+    /// A literal that the host keeps.
+    Hidden,
+    /// `valueFrom`: a reference into a Secret, a ConfigMap or the Pod itself.
+    From(Value),
+}
+
+/// The volume claim behind [`DATA_DIR`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataClaim {
+    pub claim_name: String,
+    pub sub_path: Option<String>,
+}
+
+/// A Secret that is mounted as a volume.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SecretVolume {
+    pub name: String,
+    /// The volume's `secret`.
+    pub source: Map<String, Value>,
+    pub mounts: Vec<SecretMount>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretMount {
+    pub path: String,
+    pub sub_path: Option<String>,
+}
+
+impl OwnPod {
+    /// Reads a core/v1 Pod; what is missing or misshapen is left out.
+    pub fn read(pod: &Value) -> OwnPod {
+        let spec = &pod["spec"];
+        let containers = list(&spec["containers"]);
+        let container = containers
+            .iter()
+            .find(|container| container["name"] == OWN_CONTAINER)
+            .or(containers.first())
+            .unwrap_or(&Value::Null);
+        let mounts = list(&container["volumeMounts"]);
+        OwnPod {
+            namespace: text(&pod["metadata"]["namespace"]),
+            image: text(&container["image"]),
+            variables: list(&container["env"]).iter().filter_map(variable).collect(),
+            env_from: list(&container["envFrom"]).to_vec(),
+            image_pull_secrets: list(&spec["imagePullSecrets"])
+                .iter()
+                .filter_map(|secret| Some(json!({"name": text(&secret["name"])?})))
+                .collect(),
+            dns_config: Some(&spec["dnsConfig"]).filter(|dns| dns.is_object()).cloned(),
+            data_claim: data_claim(list(&spec["volumes"]), mounts),
+            secret_volumes: list(&spec["volumes"])
+                .iter()
+                .filter_map(|volume| secret_volume(volume, mounts))
+                .collect(),
+        }
+    }
+
+    /// A literal that the plugin may see, if it is not empty.
+    pub fn shown(&self, name: &str) -> Option<&str> {
+        self.variables.iter().rev().find(|variable| variable.name == name).and_then(
+            |variable| match &variable.value {
+                OwnValue::Shown(value) => Some(value.as_str()).filter(|value| !value.is_empty()),
+                OwnValue::Hidden | OwnValue::From(_) => None,
+            },
+        )
+    }
+
+    /// Names of objects of its namespace that an agent's Pod refers to: in another namespace they must exist too.
+    pub fn references(&self) -> Vec<String> {
+        let claim = self.data_claim.iter().map(|claim| format!("volume claim {}", claim.claim_name));
+        let pull = self.image_pull_secrets.iter().filter_map(|secret| text(&secret["name"]));
+        let volumes = self.secret_volumes.iter().filter_map(|volume| text(volume.source.get("secretName")?));
+        claim.chain(pull.chain(volumes).map(|name| format!("Secret {name}"))).collect()
+    }
+}
+
+fn variable(entry: &Value) -> Option<OwnVariable> {
+    let value = match (&entry["value"], &entry["valueFrom"]) {
+        (Value::String(value), _) => OwnValue::Shown(value.clone()),
+        (_, Value::Object(source)) => OwnValue::From(Value::Object(source.clone())),
+        _ => OwnValue::Hidden,
+    };
+    Some(OwnVariable { name: text(&entry["name"])?, value })
+}
+
+fn data_claim(volumes: &[Value], mounts: &[Value]) -> Option<DataClaim> {
+    mounts.iter().filter(|mount| mount["mountPath"] == DATA_DIR).find_map(|mount| {
+        let volume = volumes.iter().find(|volume| volume["name"] == mount["name"])?;
+        let claim_name = text(&volume["persistentVolumeClaim"]["claimName"])?;
+        Some(DataClaim { claim_name, sub_path: text(&mount["subPath"]) })
+    })
+}
+
+fn secret_volume(volume: &Value, mounts: &[Value]) -> Option<SecretVolume> {
+    let source = volume["secret"].as_object()?;
+    text(source.get("secretName")?)?;
+    let mounts: Vec<_> = mounts
+        .iter()
+        .filter(|mount| mount["name"] == volume["name"])
+        .filter_map(|mount| {
+            Some(SecretMount { path: text(&mount["mountPath"])?, sub_path: text(&mount["subPath"]) })
+        })
+        .collect();
+    (!mounts.is_empty()).then_some(SecretVolume {
+        name: text(&volume["name"])?,
+        source: source.clone(),
+        mounts,
+    })
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_container_called_paperclip_is_read_else_the_first() {
+        let pod = |first: &str, second: &str| {
+            json!({"spec": {"containers": [
+                {"name": first, "image": "first"}, {"name": second, "image": "second"},
+            ]}})
+        };
+        assert_eq!(OwnPod::read(&pod("istio-proxy", "paperclip")).image.as_deref(), Some("second"));
+        assert_eq!(OwnPod::read(&pod("main", "sidecar")).image.as_deref(), Some("first"));
+    }
+
+    #[test]
+    fn variables_are_shown_hidden_or_referred_to() {
+        let pod = OwnPod::read(&json!({"spec": {"containers": [{"env": [
+            {"name": "PATH", "value": "/bin"},
+            {"name": "KEY"},
+            {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+            {"value": "nameless"},
+        ]}]}}));
+        let values: Vec<_> = pod.variables.iter().map(|variable| &variable.value).collect();
+        let node = OwnValue::From(json!({"fieldRef": {"fieldPath": "spec.nodeName"}}));
+        assert_eq!(values, [&OwnValue::Shown("/bin".into()), &OwnValue::Hidden, &node]);
+        assert_eq!((pod.shown("PATH"), pod.shown("KEY"), pod.shown("NODE")), (Some("/bin"), None, None));
+    }
+
+    #[test]
+    fn volumes_are_the_data_claim_and_mounted_secrets() {
+        let pod = OwnPod::read(&json!({"spec": {
+            "containers": [{"volumeMounts": [
+                {"name": "state", "mountPath": "/paperclip", "subPath": "home"},
+                {"name": "ssh", "mountPath": "/ssh"}, {"name": "ssh", "mountPath": "/ssh/known", "subPath": "k"},
+            ]}],
+            "volumes": [
+                {"name": "state", "persistentVolumeClaim": {"claimName": "rwx"}},
+                {"name": "ssh", "secret": {"secretName": "keys"}},
+                {"name": "unused", "secret": {"secretName": "other"}},
+            ],
+        }}));
+        assert_eq!(
+            pod.data_claim,
+            Some(DataClaim { claim_name: "rwx".into(), sub_path: Some("home".into()) })
+        );
+        assert_eq!(pod.secret_volumes.len(), 1);
+        assert_eq!(pod.secret_volumes[0].mounts.len(), 2);
+        assert_eq!(pod.references(), ["volume claim rwx", "Secret keys"]);
+    }
+
+    fn json_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            "[a-z/]{0,4}".prop_map(Value::from)
+        ];
+        let key = prop::sample::select(vec![
+            "spec",
+            "containers",
+            "env",
+            "name",
+            "value",
+            "valueFrom",
+            "volumeMounts",
+            "volumes",
+            "secret",
+            "secretName",
+        ]);
+        leaf.prop_recursive(5, 40, 4, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((key.clone(), inner), 0..4).prop_map(|entries| entries
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value))
+                    .collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_document_is_read(pod in json_value()) {
+            let _ = OwnPod::read(&pod);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Comparison with the manifests of the reference adapter: the wanted differences, one function each, are worked into
+//! what that adapter made of a case, and the rest must be equal.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::SPEC_HASH;
+use super::denied_env::{is_denied, overridden_names};
+use crate::request::{EnvName, Request};
+
+/// Names whose values a plugin may see.
+pub const REVEALED: [&str; 5] =
+    ["CLAUDE_CODE_USE_BEDROCK", "ANTHROPIC_BEDROCK_BASE_URL", "PAPERCLIP_API_URL", "HOME", "PATH"];
+/// What the Job's deadline allows for beyond timeout and grace.
+const DEADLINE_ROOM_SEC: u64 = 3600;
+const DEFAULT_GRACE_SEC: u64 = 60;
+const DEFAULT_CANCEL_GRACE_SEC: u64 = 3;
+const RUNTIME_VARIABLES: [&str; 3] = ["PAPERCLIP_RUN_ID", "PAPERCLIP_AGENT_ID", "PAPERCLIP_COMPANY_ID"];
+
+/// A line of `tests/fixtures/cases/manifest.ndjson`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Case {
+    pub name: String,
+    /// Paperclip's execution context.
+    pub context: Value,
+    /// Paperclip's own Pod.
+    pub pod: Value,
+    /// What the reference adapter made of them.
+    pub expected: Value,
+}
+
+/// Reads cases, one a line.
+pub fn cases(ndjson: &str) -> Vec<Case> {
+    ndjson.lines().map(|line| serde_json::from_str(line).expect("a fixture is a case a line")).collect()
+}
+
+/// The request as a host makes it: values that a plugin may not see are taken out.
+pub fn request(case: &Case) -> Request {
+    let mut written = case.context.clone();
+    let config_env = written["config"].as_object_mut().and_then(|config| config.shift_remove("env"));
+    let shown = |name: &str, value: &Value| EnvName {
+        name: name.to_owned(),
+        value: value.as_str().filter(|_| REVEALED.contains(&name)).map(str::to_owned),
+    };
+    let env = config_env.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut request: Request =
+        serde_json::from_value(written).expect("a case's context is one of Paperclip's");
+    request.config_env = env.iter().map(|(name, value)| shown(name, value)).collect();
+    request.has_auth_token = case.context["authToken"].is_string();
+    let mut pod = case.pod.clone();
+    for container in pod["spec"]["containers"].as_array_mut().into_iter().flatten() {
+        for variable in container["env"].as_array_mut().into_iter().flatten() {
+            let is_shown = variable["name"].as_str().is_some_and(|name| REVEALED.contains(&name));
+            if !is_shown && variable["value"] != "" {
+                variable.as_object_mut().map(|variable| variable.shift_remove("value"));
+            }
+        }
+    }
+    request.self_pod = Some(pod);
+    request
+}
+
+/// Where a printed plan differs from what the case wants: a path and both sides each.
+pub fn differences(case: &Case, printed: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut ours = printed.clone();
+    ours.as_object_mut().map(|plan| plan.shift_remove("warnings"));
+    if ours["configMaps"] == json!([]) {
+        ours.as_object_mut().map(|plan| plan.shift_remove("configMaps"));
+    }
+    let hash =
+        ours["job"]["metadata"]["annotations"].as_object_mut().and_then(|all| all.shift_remove(SPEC_HASH));
+    if !hash.is_some_and(|hash| hash.as_str().is_some_and(|hash| hash.len() == 64)) {
+        found.push(format!("job.metadata.annotations: no {SPEC_HASH}"));
+    }
+    let wanted = wanted(case, &mut ours, &mut found);
+    compare("", &wanted, &ours, &mut found);
+    found
+}
+
+/// The reference adapter's answer with the wanted differences worked in.
+fn wanted(case: &Case, ours: &mut Value, found: &mut Vec<String>) -> Value {
+    let mut wanted = case.expected.clone();
+    wanted.as_object_mut().map(|plan| plan.shift_remove("promptSecret"));
+    let secret = format!("{}-run", wanted["jobName"].as_str().unwrap_or_default());
+    let mut entries = Map::from_iter([("prompt.txt".to_owned(), json!({"from": "prompt"}))]);
+    let spec = &mut wanted["job"]["spec"];
+    spec["suspend"] = json!(true);
+    deadline_has_room(&case.context["config"], spec);
+    let pod = &mut spec["template"]["spec"];
+    pod_is_locked_down(&case.context["config"], pod);
+    prompt_is_a_secret(&secret, pod);
+    let container = &mut pod["containers"][0];
+    environment_is_secret(case, &secret, container, &mut entries);
+    command_is_wrapped(container, &mut ours["job"]["spec"]["template"]["spec"]["containers"][0], found);
+    wanted["secrets"] =
+        json!([{"name": secret, "namespace": wanted["namespace"], "entries": Value::Object(entries)}]);
+    wanted
+}
+
+fn deadline_has_room(config: &Value, spec: &mut Value) {
+    if let Some(timeout) = spec["activeDeadlineSeconds"].as_u64() {
+        let grace = config["graceSec"].as_u64().unwrap_or(DEFAULT_GRACE_SEC);
+        spec["activeDeadlineSeconds"] = json!(timeout + grace + DEADLINE_ROOM_SEC);
+    }
+}
+
+fn pod_is_locked_down(config: &Value, pod: &mut Value) {
+    pod["securityContext"]["seccompProfile"] = json!({"type": "RuntimeDefault"});
+    pod["terminationGracePeriodSeconds"] =
+        json!(config["cancelGraceSec"].as_u64().unwrap_or(DEFAULT_CANCEL_GRACE_SEC));
+    if pod["serviceAccountName"].is_null() {
+        pod["automountServiceAccountToken"] = json!(false);
+        pod.as_object_mut().map(|pod| pod.shift_remove("serviceAccountName"));
+    }
+}
+
+/// No init container writes it; and a folder of the run's own stands beside it.
+fn prompt_is_a_secret(secret: &str, pod: &mut Value) {
+    pod.as_object_mut().map(|pod| pod.shift_remove("initContainers"));
+    let items = json!([{"key": "prompt.txt", "path": "prompt.txt"}]);
+    replace(
+        &mut pod["volumes"],
+        "prompt",
+        &[
+            json!({"name": "prompt", "secret": {"secretName": secret, "items": items}}),
+            json!({"name": "run", "emptyDir": {}}),
+        ],
+    );
+    replace(
+        &mut pod["containers"][0]["volumeMounts"],
+        "prompt",
+        &[
+            json!({"name": "prompt", "mountPath": "/tmp/prompt", "readOnly": true}),
+            json!({"name": "run", "mountPath": "/tmp/paperclip"}),
+        ],
+    );
+}
+
+/// Literals of Paperclip's pod, the values of `config.env` and the token come out of the run's Secret; the server's own
+/// secrets are not inherited.
+fn environment_is_secret(case: &Case, secret: &str, container: &mut Value, entries: &mut Map<String, Value>) {
+    let config_env = &case.context["config"]["env"];
+    let has_token = case.context["authToken"].is_string();
+    let own_literals = own_literals(&case.pod);
+    let mut variables = Vec::new();
+    for variable in container["env"].as_array().into_iter().flatten() {
+        let name = variable["name"].as_str().unwrap_or_default();
+        let is_literal = variable["value"].is_string();
+        let is_runtime = RUNTIME_VARIABLES.contains(&name);
+        let from = match name {
+            _ if is_runtime || name == "HOME" => None,
+            "PAPERCLIP_API_KEY" if has_token => Some("authToken".to_owned()),
+            _ if config_env[name].is_string() => Some(format!("config.env.{name}")),
+            _ if is_denied(name, &[]) => continue,
+            _ if is_literal && !REVEALED.contains(&name) && own_literals.contains_key(name) => {
+                (own_literals[name] == variable["value"]).then(|| format!("selfPod.env.{name}"))
+            }
+            _ => None,
+        };
+        variables.push(match from {
+            Some(from) => {
+                entries.insert(name.to_owned(), json!({"from": from}));
+                json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}})
+            }
+            None if is_runtime => json!({"name": name, "value": runtime_value(&case.context, name)}),
+            None => variable.clone(),
+        });
+    }
+    if container["envFrom"].is_array() {
+        for name in overridden_names(&[]) {
+            if !variables.iter().any(|variable| variable["name"] == name.as_str()) {
+                variables.push(json!({"name": name, "value": ""}));
+            }
+        }
+    }
+    container["env"] = Value::Array(variables);
+}
+
+fn runtime_value<'a>(context: &'a Value, name: &str) -> &'a Value {
+    match name {
+        "PAPERCLIP_RUN_ID" => &context["runId"],
+        "PAPERCLIP_AGENT_ID" => &context["agent"]["id"],
+        _ => &context["agent"]["companyId"],
+    }
+}
+
+fn own_literals(pod: &Value) -> Map<String, Value> {
+    let containers = pod["spec"]["containers"].as_array().cloned().unwrap_or_default();
+    let own = containers.iter().find(|container| container["name"] == "paperclip").or(containers.first());
+    own.and_then(|container| container["env"].as_array())
+        .into_iter()
+        .flatten()
+        .filter(|variable| variable["value"].is_string())
+        .filter_map(|variable| Some((variable["name"].as_str()?.to_owned(), variable["value"].clone())))
+        .collect()
+}
+
+/// The same call stands in a script that forwards signals and keeps stderr apart.
+fn command_is_wrapped(wanted: &mut Value, ours: &mut Value, found: &mut Vec<String>) {
+    let call = wanted["command"][2].as_str().unwrap_or_default();
+    let script = ours["command"][2].as_str().unwrap_or_default();
+    if !script.lines().any(|line| line == format!("{call} 2>/tmp/paperclip/stderr &"))
+        && !script.contains(call)
+    {
+        found.push(format!("job.spec.template.spec.containers[0].command: no `{call}` in `{script}`"));
+    }
+    wanted["command"][2] = Value::Null;
+    ours["command"][2] = Value::Null;
+}
+
+/// Puts others in the place of a list's entry of this name.
+fn replace(list: &mut Value, name: &str, others: &[Value]) {
+    let Some(entries) = list.as_array_mut() else { return };
+    if let Some(at) = entries.iter().position(|entry| entry["name"] == name) {
+        entries.splice(at..=at, others.iter().cloned());
+    }
+}
+
+fn compare(path: &str, wanted: &Value, ours: &Value, found: &mut Vec<String>) {
+    match (wanted, ours) {
+        (Value::Object(left), Value::Object(right)) => {
+            for (key, value) in left {
+                compare(&format!("{path}.{key}"), value, right.get(key).unwrap_or(&Value::Null), found);
+            }
+            for (key, value) in right.iter().filter(|(key, _)| !left.contains_key(*key)) {
+                compare(&format!("{path}.{key}"), &Value::Null, value, found);
+            }
+        }
+        (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
+            for (index, (left, right)) in left.iter().zip(right).enumerate() {
+                compare(&format!("{path}[{index}]"), left, right, found);
+            }
+        }
+        _ if wanted == ours => {}
+        _ => found.push(format!("{}: wanted {wanted}, got {ours}", path.trim_start_matches('.'))),
+    }
+}

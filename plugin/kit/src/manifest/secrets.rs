@@ -1,0 +1,243 @@
+//! What of a run is kept in Secrets: the prompt, the run's token, and every value that is nobody else's business.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::environment::{Variable, VariableValue};
+use crate::kubernetes::environment::is_data_key;
+
+/// Where the prompt is mounted.
+pub const PROMPT_DIR: &str = "/tmp/prompt";
+/// The most that is put into one Secret of the API's 1 MiB.
+pub const PIECE_MAX_BYTES: usize = 900 * 1024;
+/// Up to this size the prompt shares a Secret with the variables, whose sizes only the host knows.
+const SHARED_MAX_BYTES: usize = 256 * 1024;
+const PROMPT_KEY: &str = "prompt.txt";
+/// Names of variables may begin like this too; the keys of those are numbered.
+const PROMPT_KEY_PREFIX: &str = "prompt.";
+
+/// A Secret that the Job owns: where the host finds the value of each key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretPlan {
+    pub name: String,
+    pub namespace: String,
+    pub entries: BTreeMap<String, Source>,
+}
+
+/// Where a value is to be found. Written as `{"from": "prompt" | "authToken" | "config.env.NAME" | "selfPod.env.NAME"}`; a
+/// piece of the prompt also tells its bytes, `start` to `end`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "WrittenSource", try_from = "WrittenSource")]
+pub enum Source {
+    Prompt,
+    /// These bytes of the prompt, which begin and end at characters.
+    PromptPiece {
+        start: usize,
+        end: usize,
+    },
+    AuthToken,
+    ConfigEnv(String),
+    SelfPodEnv(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenSource {
+    from: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    start: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    end: Option<usize>,
+}
+
+impl From<Source> for WrittenSource {
+    fn from(source: Source) -> WrittenSource {
+        let (from, range) = match source {
+            Source::Prompt => ("prompt".to_owned(), None),
+            Source::PromptPiece { start, end } => ("prompt".to_owned(), Some((start, end))),
+            Source::AuthToken => ("authToken".to_owned(), None),
+            Source::ConfigEnv(name) => (format!("config.env.{name}"), None),
+            Source::SelfPodEnv(name) => (format!("selfPod.env.{name}"), None),
+        };
+        WrittenSource { from, start: range.map(|(start, _)| start), end: range.map(|(_, end)| end) }
+    }
+}
+
+impl TryFrom<WrittenSource> for Source {
+    type Error = String;
+
+    fn try_from(written: WrittenSource) -> Result<Source, String> {
+        let WrittenSource { from, start, end } = written;
+        match (from.as_str(), start.zip(end)) {
+            ("prompt", None) => Ok(Source::Prompt),
+            ("prompt", Some((start, end))) => Ok(Source::PromptPiece { start, end }),
+            ("authToken", _) => Ok(Source::AuthToken),
+            (name, _) => name
+                .strip_prefix("config.env.")
+                .map(|name| Source::ConfigEnv(name.to_owned()))
+                .or_else(|| name.strip_prefix("selfPod.env.").map(|name| Source::SelfPodEnv(name.to_owned())))
+                .ok_or_else(|| format!("`{name}` is no source of a Secret's value")),
+        }
+    }
+}
+
+/// The Secrets of a run and how its Pod reads them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Secrets {
+    pub plans: Vec<SecretPlan>,
+    /// The container's `env`.
+    pub env: Vec<Value>,
+    /// The volume for [`PROMPT_DIR`], without its name.
+    pub prompt_volume: Value,
+    /// What the shell reads the prompt from.
+    pub prompt_files: &'static str,
+}
+
+/// Distributes prompt and variables over Secrets.
+pub fn plan(job_name: &str, namespace: &str, variables: &[Variable], prompt: &str) -> Secrets {
+    let run_secret = format!("{job_name}-run");
+    let mut entries = BTreeMap::new();
+    let mut env = Vec::with_capacity(variables.len());
+    for (index, variable) in variables.iter().enumerate() {
+        env.push(match &variable.value {
+            VariableValue::Plain(value) => json!({"name": variable.name, "value": value}),
+            VariableValue::From(source) => json!({"name": variable.name, "valueFrom": source}),
+            VariableValue::Secret(source) => {
+                let key = data_key(index, &variable.name);
+                entries.insert(key.clone(), source.clone());
+                json!({"name": variable.name, "valueFrom": {"secretKeyRef": {"name": run_secret, "key": key}}})
+            }
+        });
+    }
+    let secret = |name: &str, entries| SecretPlan { name: name.into(), namespace: namespace.into(), entries };
+    let pieces = prompt_pieces(prompt);
+    let prompt_files = if pieces.len() > 1 { "/tmp/prompt/prompt.*" } else { "/tmp/prompt/prompt.txt" };
+    let mut plans = Vec::new();
+    let mut projected = Vec::new();
+    for (index, source) in pieces.iter().enumerate() {
+        let (key, name) = if pieces.len() > 1 {
+            (format!("{PROMPT_KEY_PREFIX}{index:03}"), format!("{job_name}-prompt-{index:03}"))
+        } else if prompt.len() <= SHARED_MAX_BYTES {
+            entries.insert(PROMPT_KEY.to_owned(), source.clone());
+            (PROMPT_KEY.to_owned(), run_secret.clone())
+        } else {
+            (PROMPT_KEY.to_owned(), format!("{job_name}-prompt"))
+        };
+        projected.push((name.clone(), json!([{"key": key, "path": key}])));
+        if name != run_secret {
+            plans.push(secret(&name, BTreeMap::from([(key, source.clone())])));
+        }
+    }
+    if !entries.is_empty() {
+        plans.insert(0, secret(&run_secret, entries));
+    }
+    Secrets { plans, env, prompt_volume: prompt_volume(projected), prompt_files }
+}
+
+/// One volume of all the prompt's Secrets.
+fn prompt_volume(secrets: Vec<(String, Value)>) -> Value {
+    if let [(name, items)] = secrets.as_slice() {
+        return json!({"secret": {"secretName": name, "items": items}});
+    }
+    let sources: Vec<Value> =
+        secrets.into_iter().map(|(name, items)| json!({"secret": {"name": name, "items": items}})).collect();
+    json!({"projected": {"sources": sources}})
+}
+
+/// The key of a variable: its name, unless a Secret cannot have that or the prompt might.
+fn data_key(index: usize, name: &str) -> String {
+    if is_data_key(name) && !name.starts_with(PROMPT_KEY_PREFIX) {
+        name.to_owned()
+    } else {
+        format!("env-{index:03}")
+    }
+}
+
+fn prompt_pieces(prompt: &str) -> Vec<Source> {
+    if prompt.len() <= PIECE_MAX_BYTES {
+        return vec![Source::Prompt];
+    }
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    while start < prompt.len() {
+        let end = prompt.floor_char_boundary((start + PIECE_MAX_BYTES).min(prompt.len()));
+        pieces.push(Source::PromptPiece { start, end });
+        start = end;
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn variable(name: &str, value: VariableValue) -> Variable {
+        Variable { name: name.into(), value }
+    }
+
+    #[test]
+    fn sources_are_written_by_name() {
+        for (source, written) in [
+            (Source::Prompt, json!({"from": "prompt"})),
+            (Source::PromptPiece { start: 0, end: 9 }, json!({"from": "prompt", "start": 0, "end": 9})),
+            (Source::AuthToken, json!({"from": "authToken"})),
+            (Source::ConfigEnv("A.B".into()), json!({"from": "config.env.A.B"})),
+            (Source::SelfPodEnv("K".into()), json!({"from": "selfPod.env.K"})),
+        ] {
+            assert_eq!(serde_json::to_value(&source).unwrap(), written);
+            assert_eq!(serde_json::from_value::<Source>(written).unwrap(), source);
+        }
+        assert!(serde_json::from_value::<Source>(json!({"from": "elsewhere"})).is_err());
+    }
+
+    #[test]
+    fn a_small_prompt_shares_the_secret_of_the_variables() {
+        let variables = [
+            variable("A", VariableValue::Secret(Source::ConfigEnv("A".into()))),
+            variable("B", VariableValue::Plain("b".into())),
+            variable("prompt.txt", VariableValue::Secret(Source::ConfigEnv("prompt.txt".into()))),
+        ];
+        let secrets = plan("j", "n", &variables, "hi");
+        assert_eq!(secrets.plans.len(), 1);
+        assert_eq!(secrets.plans[0].entries.keys().collect::<Vec<_>>(), ["A", "env-002", "prompt.txt"]);
+        assert_eq!(secrets.plans[0].entries["prompt.txt"], Source::Prompt);
+        assert_eq!(secrets.prompt_files, "/tmp/prompt/prompt.txt");
+        assert_eq!(secrets.env[2]["valueFrom"]["secretKeyRef"]["key"], "env-002");
+    }
+
+    #[test]
+    fn a_large_prompt_stands_in_secrets_of_its_own() {
+        let one = plan("j", "n", &[], &"x".repeat(PIECE_MAX_BYTES));
+        assert_eq!(one.plans.iter().map(|plan| plan.name.as_str()).collect::<Vec<_>>(), ["j-prompt"]);
+        assert_eq!(one.prompt_volume["secret"]["secretName"], "j-prompt");
+
+        let token = [variable("T", VariableValue::Secret(Source::AuthToken))];
+        let split = plan("j", "n", &token, &"x".repeat(PIECE_MAX_BYTES + 1));
+        let names: Vec<_> = split.plans.iter().map(|plan| plan.name.as_str()).collect();
+        assert_eq!(names, ["j-run", "j-prompt-000", "j-prompt-001"]);
+        assert_eq!(split.prompt_files, "/tmp/prompt/prompt.*");
+        let sources = split.prompt_volume["projected"]["sources"].as_array().unwrap();
+        assert_eq!(sources[1]["secret"]["items"], json!([{"key": "prompt.001", "path": "prompt.001"}]));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn pieces_put_together_are_the_prompt(unit in "[aé😀]{1,7}", count in 1..600_000_usize) {
+            let prompt = unit.repeat(count);
+            let mut joined = String::new();
+            for piece in prompt_pieces(&prompt) {
+                match piece {
+                    Source::PromptPiece { start, end } => {
+                        prop_assert!(end - start <= PIECE_MAX_BYTES && end > start);
+                        joined.push_str(&prompt[start..end]);
+                    }
+                    _ => joined.push_str(&prompt),
+                }
+            }
+            prop_assert!(joined == prompt);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The termination message that a run's container leaves behind: the tail of the agent's stderr, after a marker.
+
+/// The line before the tail. The shell prints it in single quotes, so it holds none.
+pub const MARKER: &str = "--- paperclip: end of stderr ---";
+/// What Kubernetes keeps of a termination message: its last bytes.
+pub const MESSAGE_MAX_BYTES: usize = 4096;
+
+/// Splits a termination message into what the agent itself left there and the tail of its stderr.
+pub fn split(message: &str) -> (&str, Option<&str>) {
+    let marker_line = |at: usize| {
+        let is_line_start = at == 0 || message[..at].ends_with('\n');
+        let tail = message[at + MARKER.len()..].strip_prefix('\n')?;
+        is_line_start.then_some((&message[..at], Some(tail)))
+    };
+    // The agent may have printed the marker itself; the shell's stands first, after what was there before.
+    message.match_indices(MARKER).find_map(|(at, _)| marker_line(at)).unwrap_or((message, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_split_at_the_marker_line() {
+        let marked = |before: &str, tail: &str| format!("{before}{MARKER}\n{tail}");
+        for (message, expected) in [
+            (String::new(), ("", None)),
+            ("own words".into(), ("own words", None)),
+            (marked("", "boom\n"), ("", Some("boom\n"))),
+            (marked("own\n", "boom"), ("own\n", Some("boom"))),
+            (marked("", ""), ("", Some(""))),
+            (format!("x {MARKER}\n"), (&*format!("x {MARKER}\n"), None)),
+            (format!("{MARKER}!"), (&*format!("{MARKER}!"), None)),
+            (marked("", &marked("a\n", "b")), ("", Some(&*marked("a\n", "b")))),
+        ] {
+            assert_eq!(split(&message), expected, "{message:?}");
+        }
+    }
+}

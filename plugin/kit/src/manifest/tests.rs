@@ -1,0 +1,472 @@
+//! Plans as a whole, for an agent type made up for the purpose.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::kubernetes::{environment, label, quantity::Quantity};
+use crate::request::{EnvName, File};
+
+mod script;
+
+struct Plain;
+
+impl AgentType for Plain {
+    fn adapter_type(&self) -> &'static str {
+        "plain_k8s"
+    }
+    fn job_name_prefix(&self) -> &'static str {
+        "pl"
+    }
+    fn container_name(&self) -> &'static str {
+        "plain"
+    }
+    fn program(&self) -> &'static str {
+        "plain"
+    }
+    fn forced_env(&self) -> &'static [(&'static str, &'static str)] {
+        &[("HOME", "/paperclip")]
+    }
+    fn arguments(&self, call: &Call<'_>, config: &mut Fields<'_>) -> Result<Vec<String>, Refusal> {
+        let mut args: Vec<String> = config.texts("extraArgs")?.into_iter().map(str::to_owned).collect();
+        args.extend(call.session.map(|session| format!("resume={session}")));
+        args.extend(call.instructions_file.map(str::to_owned));
+        Ok(args)
+    }
+}
+
+fn request(config: Value, context: Value) -> Request {
+    serde_json::from_value(json!({
+        "runId": "run-1",
+        "agent": {"id": "agent-1", "companyId": "company-1", "name": "Nova", "adapterType": "plain_k8s"},
+        "config": config,
+        "context": context,
+        "host": {"defaultNamespace": "default"},
+    }))
+    .unwrap()
+}
+
+fn planned(request: &Request) -> Plan {
+    plan(request, Attempt::FIRST, &Plain).unwrap()
+}
+
+fn container(plan: &Plan) -> &Value {
+    &plan.job["spec"]["template"]["spec"]["containers"][0]
+}
+
+fn variable<'a>(plan: &'a Plan, name: &str) -> Option<&'a Value> {
+    container(plan)["env"].as_array().unwrap().iter().find(|variable| variable["name"] == name)
+}
+
+fn own_pod(env: Value, env_from: Value) -> Value {
+    json!({
+        "metadata": {"namespace": "paperclip"},
+        "spec": {"containers": [{"name": "paperclip", "image": "p:1", "env": env, "envFrom": env_from}]},
+    })
+}
+
+#[test]
+fn outside_a_cluster_an_image_must_be_configured() {
+    let refusal = plan(&request(json!({}), json!({})), Attempt::FIRST, &Plain).unwrap_err();
+    assert_eq!(refusal.field, "image");
+    assert!(refusal.message.contains("outside a cluster"), "{refusal}");
+    assert_eq!(planned(&request(json!({"image": "a:1"}), json!({}))).namespace, "default");
+}
+
+#[test]
+fn without_any_namespace_one_must_be_configured() {
+    let mut request = request(json!({"image": "a:1"}), json!({}));
+    request.host.default_namespace = None;
+    assert_eq!(plan(&request, Attempt::FIRST, &Plain).unwrap_err().field, "namespace");
+    request.host.default_namespace = Some("No Such".into());
+    assert_eq!(plan(&request, Attempt::FIRST, &Plain).unwrap_err().field, "namespace");
+}
+
+#[test]
+fn an_agent_without_a_label_is_refused_with_its_own_code() {
+    let mut request = request(json!({"image": "a:1"}), json!({}));
+    request.agent.id = "é!".into();
+    let refusal = plan(&request, Attempt::FIRST, &Plain).unwrap_err();
+    assert_eq!(refusal.code, "k8s_agent_id_invalid");
+    assert_eq!(refusal.message, "Agent ID \"é!\" cannot be sanitized to a valid Kubernetes label");
+}
+
+#[test]
+fn the_second_attempt_has_its_own_name_and_no_session() {
+    let mut request = request(json!({"image": "a:1"}), json!({}));
+    request.runtime.session_id = Some("s-1".into());
+    let (first, second) = (planned(&request), plan(&request, Attempt::WITH_FRESH_SESSION, &Plain).unwrap());
+    assert_eq!(second.job_name, format!("{}-2", first.job_name));
+    assert_eq!(first.args, ["resume=s-1"]);
+    assert_eq!(second.args, Vec::<String>::new());
+    let labels = |plan: &Plan| plan.job["metadata"]["labels"].clone();
+    assert_eq!(labels(&first)["paperclip.io/session-id"], "s-1");
+    assert_eq!(labels(&first)["paperclip.io/attempt"], Value::Null);
+    assert_eq!(labels(&second)["paperclip.io/session-id"], Value::Null);
+    assert_eq!(labels(&second)["paperclip.io/attempt"], "2");
+    assert_ne!(first.spec_hash, second.spec_hash);
+    assert_eq!(first.guard_key, second.guard_key);
+}
+
+#[test]
+fn secrets_of_the_server_are_not_inherited() {
+    let own = own_pod(
+        json!([
+            {"name": "DATABASE_URL"}, {"name": "KEY"}, {"name": "STRIPE_KEY"},
+            {"name": "PGPASSWORD", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+        ]),
+        json!([{"secretRef": {"name": "all"}}]),
+    );
+    let with = |mode: &str| {
+        let mut request = request(json!({"inheritEnv": mode}), json!({}));
+        request.self_pod = Some(own.clone());
+        request.host.denied_env = vec!["STRIPE_*".into()];
+        request.config_env = vec![EnvName { name: "REDIS_URL".into(), value: None }];
+        planned(&request)
+    };
+    let filtered = with("filtered");
+    for name in ["DATABASE_URL", "BETTER_AUTH_SECRET", "PGPASSWORD", "PAPERCLIP_AGENT_JWT_SECRET"] {
+        assert_eq!(variable(&filtered, name), Some(&json!({"name": name, "value": ""})), "{name}");
+    }
+    assert_eq!(variable(&filtered, "STRIPE_KEY"), None);
+    assert_eq!(filtered.secrets[0].entries["KEY"], Source::SelfPodEnv("KEY".into()));
+    assert_eq!(filtered.secrets[0].entries["REDIS_URL"], Source::ConfigEnv("REDIS_URL".into()));
+
+    let all = with("all");
+    assert_eq!(all.secrets[0].entries["DATABASE_URL"], Source::SelfPodEnv("DATABASE_URL".into()));
+    assert!(variable(&all, "PGPASSWORD").unwrap()["valueFrom"].is_object());
+    assert_eq!(variable(&all, "BETTER_AUTH_SECRET"), None);
+
+    let none = with("none");
+    assert_eq!(variable(&none, "KEY"), None);
+    assert_eq!(container(&none)["envFrom"], Value::Null);
+    assert_eq!(none.secrets[0].entries.keys().collect::<Vec<_>>(), ["REDIS_URL", "prompt.txt"]);
+}
+
+#[test]
+fn the_run_knows_better_than_its_config() {
+    let mut request = request(json!({"image": "a:1"}), json!({}));
+    request.config_env = ["PAPERCLIP_API_KEY", "PAPERCLIP_RUN_ID", "HOME", "MINE"]
+        .map(|name| EnvName { name: name.into(), value: None })
+        .to_vec();
+    let without_token = planned(&request);
+    let own_key = Source::ConfigEnv("PAPERCLIP_API_KEY".into());
+    assert_eq!(without_token.secrets[0].entries["PAPERCLIP_API_KEY"], own_key);
+    request.has_auth_token = true;
+    let plan = planned(&request);
+    assert_eq!(plan.secrets[0].entries["PAPERCLIP_API_KEY"], Source::AuthToken);
+    assert_eq!(variable(&plan, "PAPERCLIP_RUN_ID").unwrap()["value"], "run-1");
+    assert_eq!(variable(&plan, "HOME").unwrap()["value"], "/paperclip");
+    assert_eq!(plan.secrets[0].entries["MINE"], Source::ConfigEnv("MINE".into()));
+    assert_eq!(plan.warnings.len(), 3);
+}
+
+#[test]
+fn paperclips_address_comes_from_its_pod_then_the_host() {
+    let mut request = request(json!({"image": "a:1"}), json!({}));
+    let address = |request: &Request| variable(&planned(request), API_URL).cloned();
+    const API_URL: &str = "PAPERCLIP_API_URL";
+    assert_eq!(address(&request), Some(json!({"name": API_URL, "value": "http://localhost:3100"})));
+    request.host.api_url = Some("http://host:1".into());
+    assert_eq!(address(&request), Some(json!({"name": API_URL, "value": "http://host:1"})));
+    let from = json!({"configMapKeyRef": {"name": "c", "key": "k"}});
+    request.self_pod = Some(own_pod(json!([{"name": API_URL, "valueFrom": from}]), json!([])));
+    assert_eq!(address(&request), Some(json!({"name": API_URL, "valueFrom": from})));
+    request.self_pod = Some(own_pod(json!([{"name": API_URL, "value": "http://own:1"}]), json!([])));
+    request.config.insert("inheritEnv".into(), json!("none"));
+    assert_eq!(address(&request), Some(json!({"name": API_URL, "value": "http://own:1"})));
+}
+
+#[test]
+fn references_only_paperclips_pod_could_follow_are_mended_or_left_out() {
+    let mut request = request(json!({}), json!({}));
+    request.self_pod = Some(own_pod(
+        json!([
+            {"name": "CPUS", "valueFrom": {"resourceFieldRef": {"containerName": "paperclip", "resource": "limits.cpu"}}},
+            {"name": "FILE", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "p", "key": "k"}}},
+        ]),
+        json!([]),
+    ));
+    let plan = planned(&request);
+    assert_eq!(
+        variable(&plan, "CPUS").unwrap()["valueFrom"],
+        json!({"resourceFieldRef": {"resource": "limits.cpu"}})
+    );
+    assert_eq!(variable(&plan, "FILE"), None);
+    assert!(plan.warnings[0].starts_with("FILE is left out"), "{:?}", plan.warnings);
+}
+
+#[test]
+fn the_context_becomes_variables() {
+    let plan = planned(&request(
+        json!({"image": "a:1"}),
+        json!({
+            "commentId": " c2 ",
+            "paperclipWake": {"z": 1.0, "a": [null]},
+            "paperclipWorkspace": {
+                "cwd": "/w", "source": "s", "strategy": "worktree", "workspaceId": "w1", "repoUrl": "u", "repoRef": "r",
+                "branchName": "b", "worktreePath": "/t", "agentHome": "/h",
+            },
+            "issueIds": [" a ", "", "b"],
+            "paperclipWorkspaces": [{"id": 1}, "x", null, []],
+            "paperclipRuntimeServiceIntents": ["x"],
+            "paperclipRuntimeServices": [{"url": "$(HOME)/$$"}],
+            "paperclipRuntimePrimaryUrl": "http://s",
+        }),
+    ));
+    let values: Vec<_> = container(&plan)["env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .skip(4)
+        .map(|variable| (variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        values,
+        [
+            ("PAPERCLIP_WAKE_COMMENT_ID", "c2"),
+            ("PAPERCLIP_WAKE_PAYLOAD_JSON", "{\"z\":1,\"a\":[null]}"),
+            ("PAPERCLIP_WORKSPACE_CWD", "/w"),
+            ("PAPERCLIP_WORKSPACE_SOURCE", "s"),
+            ("PAPERCLIP_WORKSPACE_STRATEGY", "worktree"),
+            ("PAPERCLIP_WORKSPACE_ID", "w1"),
+            ("PAPERCLIP_WORKSPACE_REPO_URL", "u"),
+            ("PAPERCLIP_WORKSPACE_REPO_REF", "r"),
+            ("PAPERCLIP_WORKSPACE_BRANCH", "b"),
+            ("PAPERCLIP_WORKSPACE_WORKTREE_PATH", "/t"),
+            ("AGENT_HOME", "/h"),
+            ("PAPERCLIP_LINKED_ISSUE_IDS", " a ,b"),
+            ("PAPERCLIP_WORKSPACES_JSON", "[{\"id\":1},[]]"),
+            // Written for the kubelet, which turns it back into `$(HOME)/$$`.
+            ("PAPERCLIP_RUNTIME_SERVICES_JSON", "[{\"url\":\"$$(HOME)/$$$$\"}]"),
+            ("PAPERCLIP_RUNTIME_PRIMARY_URL", "http://s"),
+            ("HOME", "/paperclip"),
+        ]
+    );
+    assert_eq!(container(&plan)["workingDir"], "/w");
+}
+
+#[test]
+fn what_no_program_could_start_with_is_left_out_or_refused() {
+    let payload = "x".repeat(environment::VARIABLE_MAX_BYTES);
+    let plan_of = |config: Value, context: Value| plan(&request(config, context), Attempt::FIRST, &Plain);
+    let large = plan_of(json!({"image": "a:1"}), json!({"paperclipWake": {"reason": payload}})).unwrap();
+    assert_eq!(variable(&large, "PAPERCLIP_WAKE_PAYLOAD_JSON"), None);
+    assert!(large.warnings[0].starts_with("PAPERCLIP_WAKE_PAYLOAD_JSON is left out"), "{:?}", large.warnings);
+    let nul = plan_of(json!({"image": "a:1"}), json!({"wakeReason": "a\0b"})).unwrap();
+    assert_eq!(variable(&nul, "PAPERCLIP_WAKE_REASON"), None);
+    let args = plan_of(json!({"image": "a:1", "extraArgs": [payload]}), json!({})).unwrap_err();
+    assert_eq!(args.field, "extraArgs");
+    let cwd = plan_of(json!({"image": "a:1"}), json!({"paperclipWorkspace": {"cwd": "repo"}})).unwrap_err();
+    assert_eq!(cwd.field, "context.paperclipWorkspace.cwd");
+}
+
+#[test]
+fn a_session_that_no_program_could_be_given_is_refused() {
+    let mut request = request(json!({"image": "a:1"}), json!({}));
+    request.runtime.session_id = Some("a\0b".into());
+    assert_eq!(plan(&request, Attempt::FIRST, &Plain).unwrap_err().field, "runtime.sessionId");
+    assert!(plan(&request, Attempt::WITH_FRESH_SESSION, &Plain).is_ok());
+}
+
+#[test]
+fn a_name_that_is_no_variable_is_refused() {
+    let mut request = request(json!({"image": "a:1"}), json!({}));
+    request.config_env = vec![EnvName { name: "MY KEY".into(), value: None }];
+    let refusal = plan(&request, Attempt::FIRST, &Plain).unwrap_err();
+    assert_eq!(refusal.field, "env.MY KEY");
+}
+
+#[test]
+fn deadline_grace_and_account() {
+    let plan = planned(&request(
+        json!({"image": "a:1", "timeoutSec": 900, "graceSec": 30, "cancelGraceSec": 20, "serviceAccountName": "sa"}),
+        json!({}),
+    ));
+    let spec = &plan.job["spec"];
+    assert_eq!(spec["activeDeadlineSeconds"], 900 + 30 + 3600);
+    assert_eq!(spec["suspend"], true);
+    let pod = &spec["template"]["spec"];
+    assert_eq!(pod["terminationGracePeriodSeconds"], 20);
+    assert_eq!(pod["serviceAccountName"], "sa");
+    assert_eq!(pod["automountServiceAccountToken"], Value::Null);
+}
+
+#[test]
+fn files_are_mounted_and_named_to_the_agent() {
+    let mut request = request(json!({"image": "a:1"}), json!({}));
+    let file = |path: &str| File { path: path.into(), content: "be kind".into() };
+    assert_eq!(planned(&request).skills_line(), "Skills bundled (0): none");
+    request.files = vec![
+        file("agent-instructions.md"),
+        file(".claude/skills/b/SKILL.md"),
+        file(".claude/skills/a/SKILL.md"),
+    ];
+    let plan = planned(&request);
+    assert_eq!(plan.skills_line(), "Skills bundled (2): a, b");
+    assert_eq!(plan.args, ["/tmp/bundle/agent-instructions.md"]);
+    assert_eq!(plan.config_maps[0].entries["file-0000"], "be kind");
+    let mounts = container(&plan)["volumeMounts"].as_array().unwrap();
+    assert!(mounts.contains(&json!({"name": "bundle", "mountPath": "/tmp/bundle", "readOnly": true})));
+    assert_eq!(plan.to_json()["configMaps"][0]["keys"], json!(["file-0000", "file-0001", "file-0002"]));
+}
+
+#[test]
+fn volumes_of_paperclips_pod_never_take_the_place_of_the_runs_own() {
+    let mut request = request(json!({}), json!({}));
+    request.self_pod = Some(json!({
+        "metadata": {"namespace": "paperclip"},
+        "spec": {
+            "containers": [{"image": "p:1", "volumeMounts": [
+                {"name": "prompt", "mountPath": "/keys"}, {"name": "other", "mountPath": "/tmp/prompt"},
+            ]}],
+            "volumes": [
+                {"name": "prompt", "secret": {"secretName": "a"}}, {"name": "other", "secret": {"secretName": "b"}},
+            ],
+        },
+    }));
+    let plan = planned(&request);
+    let volumes = plan.job["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
+    let names: Vec<_> = volumes.iter().map(|volume| volume["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["prompt", "run", "inherited-0"]);
+}
+
+#[test]
+fn another_namespace_is_told_what_it_must_hold() {
+    let mut request = request(json!({"namespace": "agents"}), json!({}));
+    request.self_pod = Some(json!({
+        "metadata": {"namespace": "paperclip"},
+        "spec": {"imagePullSecrets": [{"name": "reg"}], "containers": [{"image": "p:1"}]},
+    }));
+    let plan = planned(&request);
+    assert_eq!(
+        plan.warnings,
+        ["the run's namespace agents is not Paperclip's own: Secret reg must exist there too"]
+    );
+}
+
+#[test]
+fn the_hash_does_not_depend_on_the_order_of_keys() {
+    let with = |dns: &str| {
+        let mut request = request(json!({}), json!({}));
+        let mut pod = own_pod(json!([]), json!([]));
+        pod["spec"]["dnsConfig"] = serde_json::from_str(dns).unwrap();
+        request.self_pod = Some(pod);
+        planned(&request)
+    };
+    let (one, other) =
+        (with(r#"{"searches":["a"],"options":[]}"#), with(r#"{"options":[],"searches":["a"]}"#));
+    assert_eq!(one.spec_hash, other.spec_hash);
+    assert_eq!(one.job["metadata"]["annotations"][SPEC_HASH], one.spec_hash.as_str());
+    assert_ne!(one.spec_hash, with("{}").spec_hash);
+}
+
+#[test]
+fn a_prompt_of_eight_megabytes_is_split_and_told_apart() {
+    let text = "é".repeat(prompt::PROMPT_MAX_BYTES / 2);
+    let plan = planned(&request(json!({"image": "a:1", "promptTemplate": text}), json!({})));
+    let joined: String = plan
+        .secrets
+        .iter()
+        .flat_map(|secret| secret.entries.values())
+        .filter_map(|source| plan.prompt_of(source))
+        .collect();
+    assert_eq!(joined, text);
+    assert!(container(&plan)["command"][2].as_str().unwrap().contains("cat /tmp/prompt/prompt.* | plain"));
+}
+
+#[test]
+fn a_plan_survives_being_written_down() {
+    let plan = planned(&request(json!({"image": "a:1", "timeoutSec": 5}), json!({"taskId": "t"})));
+    let text = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+}
+
+/// What Kubernetes would say of the parts of a Job that a configuration reaches.
+fn assert_kubernetes_takes(plan: &Plan) {
+    let job = &plan.job;
+    assert_eq!(name::dns_label(job["metadata"]["name"].as_str().unwrap()), Ok(()));
+    assert_eq!(name::dns_label(job["metadata"]["namespace"].as_str().unwrap()), Ok(()));
+    let pod = &job["spec"]["template"]["spec"];
+    let labels =
+        [&job["metadata"]["labels"], &job["spec"]["template"]["metadata"]["labels"], &pod["nodeSelector"]];
+    for (key, value) in labels.into_iter().filter_map(Value::as_object).flatten() {
+        assert_eq!(label::key(key), Ok(()));
+        assert_eq!(label::value(value.as_str().unwrap()), Ok(()));
+    }
+    for toleration in pod["tolerations"].as_array().into_iter().flatten() {
+        let toleration = serde_json::from_value(toleration.clone()).unwrap();
+        assert_eq!(crate::kubernetes::toleration::check(&toleration), Ok(()));
+    }
+    let amount = |kind: &str, resource: &str| {
+        Quantity::parse(container(plan)["resources"][kind][resource].as_str().unwrap()).unwrap()
+    };
+    for resource in ["cpu", "memory"] {
+        assert!(amount("requests", resource) <= amount("limits", resource));
+    }
+    let mut names = BTreeMap::new();
+    for variable in container(plan)["env"].as_array().unwrap() {
+        let name = variable["name"].as_str().unwrap();
+        assert_eq!(environment::name(name), Ok(()));
+        assert_eq!(names.insert(name.to_owned(), ()), None, "{name} stands there twice");
+    }
+    for secret in &plan.secrets {
+        assert_eq!(name::dns_subdomain(&secret.name), Ok(()));
+        assert!(secret.entries.keys().all(|key| environment::is_data_key(key)));
+    }
+    for deadline in ["activeDeadlineSeconds", "ttlSecondsAfterFinished"] {
+        assert!(job["spec"][deadline].as_i64().unwrap_or(1) <= i64::from(i32::MAX));
+    }
+}
+
+/// Values that people and programs put into config fields, from right to absurd.
+fn config_value() -> impl Strategy<Value = Value> {
+    let text_area = "([a-z./-]{0,8}[=:] ?[a-zA-Z0-9 .\"'-]{0,8}\r?\n?){0,4}";
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "[0-9.]{1,3}(m|Mi|Gi|G|)".prop_map(Value::from),
+        "[a-z0-9.:/@-]{0,20}".prop_map(Value::from),
+        text_area.prop_map(Value::from),
+        ".{0,30}".prop_map(Value::from),
+        "[-{}\\[\\]:,\"a-e \n]{0,30}".prop_map(Value::from),
+        prop::collection::vec(("[a-zA-Z./-]{0,8}", ".{0,8}"), 0..4)
+            .prop_map(|entries| entries.into_iter().map(|(key, value)| (key, json!(value))).collect()),
+        ("[a-z]{0,5}", prop::sample::select(vec!["Exists", "Equal", "", "x"]), "[a-z ]{0,4}")
+            .prop_map(|(key, operator, value)| json!([{"key": key, "operator": operator, "value": value}])),
+        prop::collection::vec(".{0,8}", 0..4).prop_map(Value::from),
+    ]
+}
+
+fn config_key() -> impl Strategy<Value = String> {
+    let mut keys: Vec<String> =
+        crate::config::schema::schema().into_iter().map(|field| field.key.to_owned()).collect();
+    keys.extend(
+        ["timeoutSec", "graceSec", "cwd", "extraArgs", "model", "promptTemplate", "resources"]
+            .map(String::from),
+    );
+    prop::sample::select(keys)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn whatever_is_configured_is_refused_or_taken_by_kubernetes(
+        config in prop::collection::vec((config_key(), config_value()), 0..4),
+        env_name in "[A-Z]{1,5}|.{0,5}",
+        run_id in ".{0,40}",
+        task in ".{0,80}",
+    ) {
+        let mut request = request(json!({"image": "a:1"}), json!({"taskId": task}));
+        request.config.extend(config);
+        request.run_id = run_id;
+        request.config_env = vec![EnvName { name: env_name, value: None }];
+        match plan(&request, Attempt::FIRST, &Plain) {
+            Ok(plan) => assert_kubernetes_takes(&plan),
+            Err(refusal) => prop_assert!(!refusal.field.is_empty() && !refusal.message.is_empty()),
+        }
+    }
+}

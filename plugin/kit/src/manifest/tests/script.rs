@@ -1,0 +1,203 @@
+//! The container's script, run by the shells of this machine with stand-ins for the agent.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::super::command::{quoted, script};
+use super::super::termination::{MARKER, MESSAGE_MAX_BYTES, split};
+
+/// A container's folders on this machine, and an agent to put into them.
+struct Container {
+    root: TempDir,
+}
+
+struct Ended {
+    code: Option<i32>,
+    stdout: Vec<u8>,
+    message: Option<String>,
+}
+
+impl Container {
+    fn new(agent: &str, prompt: &[u8]) -> Container {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["prompt", "paperclip", "bin"] {
+            fs::create_dir(root.path().join(folder)).unwrap();
+        }
+        fs::write(root.path().join("prompt/prompt.txt"), prompt).unwrap();
+        let program = root.path().join("bin/agent");
+        fs::write(&program, format!("#!/bin/sh\n{agent}\n")).unwrap();
+        Command::new("chmod").arg("+x").arg(&program).status().unwrap();
+        Container { root }
+    }
+
+    /// Something to read from that never has anything.
+    fn make_fifo(&self) {
+        let fifo = self.root.path().join("bin/agent.fifo");
+        assert!(Command::new("mkfifo").arg(fifo).status().unwrap().success());
+    }
+
+    fn start(&self, shell: &str, arguments: &[&str]) -> Child {
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let root = self.root.path().to_str().unwrap();
+        let text = script("agent", &arguments, "/tmp/prompt/prompt.txt")
+            .replace("/tmp/prompt", &format!("{root}/prompt"))
+            .replace("/tmp/paperclip", &format!("{root}/paperclip"))
+            .replace("/dev/termination-log", &format!("{root}/termination-log"));
+        let path = format!("{root}/bin:{}", std::env::var("PATH").unwrap());
+        let mut words = shell.split(' ');
+        Command::new(words.next().unwrap())
+            .args(words)
+            .args(["-c", &text])
+            .env("PATH", path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    fn ended(&self, mut child: Child) -> Ended {
+        let mut stdout = Vec::new();
+        child.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
+        let code = child.wait().unwrap().code();
+        let message = fs::read(self.root.path().join("termination-log")).ok();
+        Ended { code, stdout, message: message.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) }
+    }
+
+    fn run(&self, shell: &str, arguments: &[&str]) -> Ended {
+        self.ended(self.start(shell, arguments))
+    }
+}
+
+/// The shells of this machine that images of agents may have as `sh`.
+fn shells() -> Vec<&'static str> {
+    let is_there = |program: &&str| {
+        let name = program.split(' ').next().unwrap_or_default();
+        std::env::var("PATH").unwrap().split(':').any(|folder| Path::new(folder).join(name).exists())
+    };
+    ["sh", "dash", "bash --posix", "bash", "busybox sh"].into_iter().filter(is_there).collect()
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn prompt_arguments_output_and_exit_code_pass_through() {
+    let prompt: Vec<u8> = (0..200_000_u32).flat_map(|n| n.to_le_bytes()).collect();
+    for shell in shells() {
+        let agent = Container::new("printf '%s|' \"$@\"; cat; exit 7", &prompt);
+        let ended = agent.run(shell, &["--flag", "it's $HOME `id` \"x\" \\ *", "", "two\nlines"]);
+        assert_eq!(ended.code, Some(7), "{shell}");
+        let mut expected = b"--flag|it's $HOME `id` \"x\" \\ *||two\nlines|".to_vec();
+        expected.extend_from_slice(&prompt);
+        assert!(ended.stdout == expected, "{shell}");
+        assert_eq!(ended.message, None, "{shell}");
+    }
+}
+
+#[test]
+fn exit_codes_are_those_of_the_agent() {
+    for shell in shells() {
+        for (agent, code) in
+            [("exit 0", 0), ("exit 1", 1), ("exit 127", 127), ("exit 255", 255), ("kill -KILL $$", 137)]
+        {
+            assert_eq!(Container::new(agent, b"").run(shell, &[]).code, Some(code), "{shell}: {agent}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_agent_is_told() {
+    for shell in shells() {
+        let container = Container::new("", b"");
+        fs::remove_file(container.root.path().join("bin/agent")).unwrap();
+        let ended = container.run(shell, &[]);
+        assert_eq!(ended.code, Some(127), "{shell}");
+        let message = ended.message.unwrap_or_default();
+        assert!(split(&message).1.is_some_and(|tail| tail.contains("not found")), "{shell}: {message}");
+    }
+}
+
+/// Part of an agent: says that it is ready once the shell has nothing left to do but wait for it.
+const READY: &str = "until grep -q '^State:.S' /proc/$PPID/status; do :; done; echo ready";
+
+#[test]
+fn signals_reach_the_agent_and_its_own_end_is_awaited() {
+    let agent = format!(
+        "trap 'echo stopping; exit 42' TERM; {READY}; while :; do read -r _ <>\"$0.fifo\" || :; done"
+    );
+    for shell in shells() {
+        for name in ["TERM", "INT"] {
+            let container = Container::new(&agent, b"");
+            container.make_fifo();
+            let mut child = container.start(shell, &[]);
+            let mut output = BufReader::new(child.stdout.take().unwrap());
+            let mut line = String::new();
+            output.read_line(&mut line).unwrap();
+            assert_eq!(line, "ready\n", "{shell}");
+            signal(&child, name);
+            let mut rest = String::new();
+            output.read_to_string(&mut rest).unwrap();
+            assert_eq!(rest, "stopping\n", "{shell} {name}");
+            assert_eq!(child.wait().unwrap().code(), Some(42), "{shell} {name}");
+        }
+    }
+}
+
+#[test]
+fn an_agent_killed_by_the_signal_reports_it() {
+    // `exec` so that the signal hits the one that reads, which then ends the pipe.
+    for shell in shells() {
+        let container = Container::new(&format!("{READY}; exec cat \"$0.fifo\""), b"");
+        container.make_fifo();
+        let mut child = container.start(shell, &[]);
+        let mut line = String::new();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut line).unwrap();
+        signal(&child, "TERM");
+        output.read_to_string(&mut line).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(143), "{shell}");
+    }
+}
+
+#[test]
+fn the_tail_of_stderr_becomes_the_termination_message() {
+    for shell in shells() {
+        let ended = Container::new("echo out; echo broken >&2; exit 3", b"").run(shell, &[]);
+        assert_eq!((ended.code, ended.stdout.as_slice()), (Some(3), b"out\n".as_slice()), "{shell}");
+        assert_eq!(split(&ended.message.unwrap()), ("", Some("broken\n")), "{shell}");
+
+        let long = "i=0; while [ $i -lt 500 ]; do echo \"line number $i of many\" >&2; i=$((i+1)); done";
+        let message = Container::new(long, b"").run(shell, &[]).message.unwrap();
+        assert_eq!(message.len(), MESSAGE_MAX_BYTES, "{shell}");
+        assert!(message.starts_with(&format!("{MARKER}\n")), "{shell}");
+        assert!(message.ends_with("line number 499 of many\n"), "{shell}");
+    }
+}
+
+#[test]
+fn what_the_agent_left_as_its_message_is_kept() {
+    for shell in shells() {
+        let container = Container::new("echo own >\"${0%/bin/agent}/termination-log\"; echo err >&2", b"");
+        let message = container.run(shell, &[]).message.unwrap();
+        assert_eq!(split(&message), ("own\n", Some("err\n")), "{shell}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn a_shell_reads_back_every_text(texts in prop::collection::vec("[^\0]{0,12}|['\"\\\\$`!* \n;&|<>()#~]{0,12}", 1..8)) {
+        let words: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+        let script = format!("printf '%s\\0' {}", words.join(" "));
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let read: Vec<&[u8]> = output.stdout.split(|byte| *byte == 0).collect();
+        let expected: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).chain([b"".as_slice()]).collect();
+        prop_assert_eq!(read, expected);
+    }
+}

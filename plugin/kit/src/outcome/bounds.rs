@@ -1,0 +1,313 @@
+//! Text that stays within a bound, whatever an agent prints.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// What stands where text was left out.
+const ELLIPSIS: &str = "…";
+
+/// The beginning of `text`, at most `max_bytes` long with the mark of the cut.
+pub fn head(text: &str, max_bytes: usize) -> Cow<'_, str> {
+    if text.len() <= max_bytes {
+        return Cow::Borrowed(text);
+    }
+    let end = text.floor_char_boundary(max_bytes.saturating_sub(ELLIPSIS.len()));
+    Cow::Owned(format!("{}{ELLIPSIS}", &text[..end]))
+}
+
+/// The end of `text`, at most `max_bytes` long with the mark of the cut.
+pub fn tail(text: &str, max_bytes: usize) -> Cow<'_, str> {
+    if text.len() <= max_bytes {
+        return Cow::Borrowed(text);
+    }
+    let room = max_bytes.saturating_sub(ELLIPSIS.len());
+    let start = text.ceil_char_boundary(text.len() - room);
+    Cow::Owned(format!("{ELLIPSIS}{}", &text[start..]))
+}
+
+/// `text` with every NUL replaced: the server's database cannot store one.
+pub fn without_nul(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+/// One line for a message: without terminal colours and other control characters, trimmed, at most `max_bytes`.
+pub fn printable(line: &str, max_bytes: usize) -> String {
+    let mut text = String::with_capacity(line.len().min(max_bytes));
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' && chars.next_if_eq(&'[').is_some() {
+            // A control sequence ends with its first character from `@` to `~`.
+            while chars.next().is_some_and(|c| !matches!(c, '@'..='~')) {}
+        } else if c.is_control() {
+            text.push(' ');
+        } else {
+            text.push(c);
+        }
+        if text.len() > max_bytes {
+            break;
+        }
+    }
+    head(text.trim(), max_bytes).into_owned()
+}
+
+/// Milliseconds since 1970 as JavaScript's `toISOString` writes them, or `None` past the year 9999.
+pub fn iso_time(unix_ms: i64) -> Option<String> {
+    jiff::Timestamp::from_millisecond(unix_ms).ok().map(|time| format!("{time:.3}"))
+}
+
+/// The last whole lines of an output.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LineTail {
+    text: String,
+}
+
+impl LineTail {
+    /// What is kept, in bytes.
+    pub const BYTES: usize = 8 * 1024;
+
+    /// Adds a line, given without its line feed.
+    pub fn push(&mut self, line: &str) {
+        let start = line.ceil_char_boundary(line.len().saturating_sub(Self::BYTES));
+        self.text.push_str(&line[start..]);
+        self.text.push('\n');
+        // Cutting at twice the bound keeps the cost per byte constant.
+        if self.text.len() > 2 * Self::BYTES {
+            let cut = self.text.len() - self.kept().len();
+            self.text.drain(..cut);
+        }
+    }
+
+    /// The last [`LineTail::BYTES`] bytes from the beginning of a line on; of a longer last line its end.
+    pub fn kept(&self) -> &str {
+        let start = self.text.len().saturating_sub(Self::BYTES);
+        if start == 0 || self.text.as_bytes()[start - 1] == b'\n' {
+            return &self.text[start..];
+        }
+        let start = self.text.ceil_char_boundary(start);
+        let tail = &self.text[start..];
+        match tail.split_once('\n') {
+            Some((_, lines)) if !lines.is_empty() => lines,
+            Some(_) | None => tail,
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.text = String::new();
+    }
+}
+
+/// Blocks of text, parted by blank lines, of which the last ones are kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TextBlocks {
+    text: String,
+}
+
+impl TextBlocks {
+    /// What is kept, in bytes, separators included.
+    pub const BYTES: usize = 32 * 1024;
+    const SEPARATOR: &str = "\n\n";
+
+    pub fn push(&mut self, block: &str) {
+        if !self.text.is_empty() {
+            self.text.push_str(Self::SEPARATOR);
+        }
+        self.text.push_str(&tail(block, Self::BYTES));
+        if self.text.len() > 2 * Self::BYTES {
+            let cut = self.text.len() - self.kept().len();
+            self.text.drain(..cut);
+        }
+    }
+
+    /// The last [`TextBlocks::BYTES`] bytes from the beginning of a block on.
+    pub fn kept(&self) -> &str {
+        let start = self.text.ceil_char_boundary(self.text.len().saturating_sub(Self::BYTES));
+        let tail = &self.text[start..];
+        if start == 0 {
+            return tail;
+        }
+        tail.split_once(Self::SEPARATOR).map_or(tail, |(_, blocks)| blocks)
+    }
+}
+
+/// The name under which [`bounded_object`] lists what it left out.
+const OMITTED: &str = "omittedFields";
+/// How many names are listed there, and how long one may be.
+const OMITTED_NAMES: usize = 16;
+const OMITTED_NAME_BYTES: usize = 64;
+/// Escaped, one byte of text becomes at most six of JSON.
+const ESCAPED_BYTES: usize = 6;
+
+/// `object` without NUL characters and with at most `max_bytes` of JSON: small members first, then a text that no
+/// longer fits loses its end, any other member goes as a whole and is named in `omittedFields`.
+pub fn bounded_object(mut object: Map<String, Value>, max_bytes: usize) -> Map<String, Value> {
+    for value in object.values_mut() {
+        strip_nul(value);
+    }
+    let mut sizes: Vec<(usize, String)> =
+        object.iter().map(|(name, value)| (json_bytes(value) + json_bytes(name) + 2, name.clone())).collect();
+    if sizes.iter().map(|(size, _)| size).sum::<usize>() + 2 <= max_bytes {
+        return object;
+    }
+    sizes.sort_unstable();
+    let reserved = OMITTED_NAMES * (OMITTED_NAME_BYTES * ESCAPED_BYTES + 3) + OMITTED.len() + 8;
+    let mut left = max_bytes.saturating_sub(reserved);
+    let mut kept = Map::new();
+    let mut omitted = Vec::new();
+    for (size, name) in sizes {
+        let Some(value) = object.remove(&name) else { continue };
+        let frame = json_bytes(&name) + 4;
+        match value {
+            value if size <= left => {
+                left -= size;
+                kept.insert(name, value);
+            }
+            Value::String(text) if frame + ESCAPED_BYTES * ELLIPSIS.len() < left => {
+                let text = head(&text, (left - frame) / ESCAPED_BYTES).into_owned();
+                left -= (frame + json_bytes(&text)).min(left);
+                kept.insert(name, Value::String(text));
+            }
+            _ => omitted.push(name),
+        }
+    }
+    omitted.truncate(OMITTED_NAMES);
+    if !omitted.is_empty() {
+        let names = omitted.iter().map(|name| Value::from(&*head(name, OMITTED_NAME_BYTES)));
+        kept.insert(OMITTED.to_owned(), names.collect());
+    }
+    kept
+}
+
+fn strip_nul(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let Cow::Owned(clean) = without_nul(text) {
+                *text = clean;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_nul),
+        Value::Object(members) => {
+            if members.keys().any(|name| name.contains('\0')) {
+                *members = std::mem::take(members)
+                    .into_iter()
+                    .map(|(name, value)| (without_nul(&name).into_owned(), value))
+                    .collect();
+            }
+            members.values_mut().for_each(strip_nul);
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn json_bytes<T: Serialize + ?Sized>(value: &T) -> usize {
+    serde_json::to_string(value).map_or(0, |text| text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_cut_is_marked_and_falls_between_characters() {
+        assert_eq!(head("naïve", 5), "na…");
+        assert_eq!(head("naïve", 6), "naïve");
+        assert_eq!(tail("café au lait", 8), "… lait");
+        assert_eq!(tail("☕☕☕", 8), "…☕");
+    }
+
+    #[test]
+    fn a_quoted_line_has_neither_colours_nor_control_characters() {
+        assert_eq!(printable("\u{1b}[31mError:\u{1b}[0m no\u{7} such\tfile\r", 100), "Error: no  such file");
+        assert_eq!(printable("\u{1b}[31", 100), "");
+        assert_eq!(printable(&"x".repeat(300), 10).len(), 10);
+    }
+
+    #[test]
+    fn times_are_written_as_javascript_writes_them() {
+        assert_eq!(iso_time(1_780_000_000_000).as_deref(), Some("2026-05-28T20:26:40.000Z"));
+        assert_eq!(iso_time(1_780_000_000_042).as_deref(), Some("2026-05-28T20:26:40.042Z"));
+        assert_eq!(iso_time(i64::MAX), None);
+    }
+
+    #[test]
+    fn the_tail_of_an_output_begins_with_a_whole_line() {
+        let mut tail = LineTail::default();
+        for index in 0..5000 {
+            tail.push(&format!("line {index}"));
+        }
+        assert!(tail.kept().len() <= LineTail::BYTES);
+        assert!(tail.kept().starts_with("line "));
+        assert!(tail.kept().ends_with("line 4999\n"));
+    }
+
+    #[test]
+    fn of_a_line_longer_than_the_tail_its_end_is_kept() {
+        let mut tail = LineTail::default();
+        tail.push("short");
+        tail.push(&"é".repeat(LineTail::BYTES));
+        assert!(tail.kept().len() <= LineTail::BYTES);
+        assert!(tail.kept().ends_with("é\n"));
+    }
+
+    #[test]
+    fn the_last_blocks_of_text_are_kept() {
+        let mut blocks = TextBlocks::default();
+        assert_eq!(blocks.kept(), "");
+        blocks.push("one");
+        blocks.push("two");
+        assert_eq!(blocks.kept(), "one\n\ntwo");
+        for index in 0..10_000 {
+            blocks.push(&format!("block {index}"));
+        }
+        assert!(blocks.kept().len() <= TextBlocks::BYTES);
+        assert!(blocks.kept().starts_with("block "));
+        assert!(blocks.kept().ends_with("block 9999"));
+        assert!(blocks.text.len() <= 2 * TextBlocks::BYTES + 20);
+    }
+
+    #[test]
+    fn an_object_within_the_bound_is_only_cleaned() {
+        let Value::Object(object) = json!({"a\0": [{"b\0": "c\0d"}], "n": 1}) else { unreachable!() };
+        let kept = bounded_object(object, 1000);
+        assert_eq!(Value::Object(kept), json!({"a\0": [{"b\u{fffd}": "c\u{fffd}d"}], "n": 1}));
+    }
+
+    #[test]
+    fn a_long_text_is_shortened_and_a_large_list_is_named() {
+        let list: Vec<u32> = (0..50_000).collect();
+        let Value::Object(object) =
+            json!({"result": "x".repeat(100_000), "list": list, "subtype": "success"})
+        else {
+            unreachable!()
+        };
+        let kept = bounded_object(object, 20_000);
+        assert_eq!(kept["subtype"], "success");
+        assert!(kept["result"].as_str().unwrap().ends_with('…'));
+        assert_eq!(kept["omittedFields"], json!(["list"]));
+        assert!(json_bytes(&kept) <= 20_000);
+    }
+
+    proptest! {
+        #[test]
+        fn bounds_hold_for_any_text(text in "\\PC{0,200}", max in 3_usize..100) {
+            prop_assert!(head(&text, max).len() <= max);
+            prop_assert!(tail(&text, max).len() <= max);
+            prop_assert!(printable(&text, max).len() <= max);
+        }
+
+        #[test]
+        fn bounds_hold_for_any_object(
+            members in proptest::collection::btree_map("[a-z\0\"]{0,9}", "[\0-~]{0,4000}", 0..40),
+            max in 8000_usize..16_000,
+        ) {
+            let object = members.into_iter().map(|(name, text)| (name, Value::String(text))).collect();
+            prop_assert!(json_bytes(&bounded_object(object, max)) <= max);
+        }
+    }
+}

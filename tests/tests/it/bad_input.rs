@@ -1,0 +1,92 @@
+//! Wrong input: one clear line with the mend, exit code 2, nothing left behind.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::host::Place;
+
+/// Runs the program and expects a refusal that says all of this.
+fn refused(place: &Place, args: &[&str], says: &[&str]) {
+    let output = place.host(args).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+    for text in says {
+        assert!(stderr.contains(text), "{args:?} should say {text:?}: {stderr}");
+    }
+    assert_eq!(stderr.trim_end().lines().count(), 1, "{args:?}: {stderr}");
+    assert!(stderr.starts_with("error: "), "{args:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
+}
+
+fn run(context: &str) -> [&str; 5] {
+    ["run", "--cluster", "local", "--context", context]
+}
+
+#[test]
+fn contexts() {
+    let place = Place::new("exit 0");
+    let file = |name: &str, text: &str| {
+        fs::write(place.path(name), text).unwrap();
+        place.path(name).display().to_string()
+    };
+    refused(&place, &run("missing.json"), &["context missing.json", "No such file", "- for stdin"]);
+    let broken = file("broken.json", "{\"runId\": ");
+    refused(&place, &run(&broken), &["broken.json", "not JSON", "line 1"]);
+    let agent = json!({"id": "a", "adapterType": "claude_k8s"});
+    let no_run = file("no-run.json", &json!({"agent": agent}).to_string());
+    refused(&place, &run(&no_run), &["runId is missing"]);
+    let unknown = file("unknown.json", &json!({"runId": "r", "agent": {"id": "a", "adapterType": "gpt_k8s"}}).to_string());
+    refused(&place, &run(&unknown), &["gpt_k8s", "claude_k8s"]);
+    let untyped = file("untyped.json", &json!({"runId": "r", "agent": {"id": "a"}}).to_string());
+    refused(&place, &run(&untyped), &["agent.adapterType", "--adapter"]);
+    let no_kubeconfig = ["run", "--kubeconfig", "nowhere", "--context", &file("good.json", &json!({"runId": "r", "agent": agent}).to_string())];
+    refused(&place, &no_kubeconfig, &["nowhere"]);
+}
+
+#[test]
+fn configs_are_refused_by_their_field_before_anything_is_created() {
+    for (config, says) in [
+        (json!({"nodeSelector": "disk=ssd\nzone=e u"}), "nodeSelector: line 2"),
+        (json!({"resources.limits.cpu": "lots"}), "resources.limits.cpu"),
+        (json!({"namespace": "No"}), "namespace"),
+    ] {
+        let place = Place::new("echo ran > \"$HOME/ran\"");
+        let context = place.context(config);
+        refused(&place, &["manifest", "--context", context.to_str().unwrap()], &[says]);
+        let run = place.host(&["run", "--cluster", "local", "--output", "ndjson", "--context"]).arg(&context).output().unwrap();
+        assert_eq!(run.status.code(), Some(2), "{}", String::from_utf8_lossy(&run.stderr));
+        assert!(String::from_utf8_lossy(&run.stdout).contains(says));
+    }
+}
+
+#[test]
+fn plugins() {
+    let place = Place::new("exit 0");
+    let file = |name: &str, bytes: &[u8]| {
+        fs::write(place.path(name), bytes).unwrap();
+        place.path(name).display().to_string()
+    };
+    refused(&place, &["plugins", "verify", "nothing.wasm"], &["nothing.wasm", "No such file"]);
+    let garbage = file("garbage.wasm", b"not wasm at all");
+    refused(&place, &["plugins", "verify", &garbage], &["garbage.wasm", "component"]);
+    let module = file("module.wasm", b"\0asm\x01\0\0\0");
+    refused(&place, &["plugins", "verify", &module], &["module.wasm", "component"]);
+    refused(&place, &["plugins", "list", "--plugins", "nowhere"], &["nowhere"]);
+}
+
+#[test]
+fn a_port_in_use() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let place = Place::new("exit 0");
+    refused(&place, &["cluster", "--listen", &address], &[&address, "in use"]);
+}
+
+#[test]
+fn evidence() {
+    let place = Place::new("exit 0");
+    let path = place.path("evidence.ndjson");
+    fs::write(&path, "{\"stdout\": 3}\n").unwrap();
+    refused(&place, &["classify", "--evidence", path.to_str().unwrap()], &["evidence.ndjson", "line 1"]);
+}

@@ -1,0 +1,76 @@
+//! The plugin as the component that is shipped, in the real host.
+
+use std::sync::Arc;
+
+use paperclip_guest::{Plugin, Runtime, RuntimeOptions, Tools};
+use serde_json::{Value, json};
+
+use crate::host::{fixture, plugin, recording};
+
+fn load() -> Arc<Plugin> {
+    let runtime = Runtime::new(&RuntimeOptions { max_instances: 8, ..RuntimeOptions::default() }).unwrap();
+    Plugin::load_file(&runtime, &plugin()).unwrap()
+}
+
+fn cases(name: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(fixture(&format!("cases/{name}.ndjson"))).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn it_imports_nothing() {
+    let inspection = load().inspection();
+    assert_eq!(inspection.imports, Vec::<String>::new());
+    assert_eq!(inspection.contract.as_deref(), Some("0.1.0"));
+    assert!(inspection.size_bytes < 1_500_000, "{} bytes", inspection.size_bytes);
+}
+
+#[test]
+fn it_describes_itself() {
+    let plugin = load();
+    let descriptor = plugin.descriptor();
+    assert_eq!(descriptor.adapter_type, "claude_k8s");
+    assert_eq!(descriptor.container_name, "claude");
+    let schema: Value = serde_json::from_str(&descriptor.config_schema_json).unwrap();
+    assert!(schema["fields"].as_array().is_some_and(|fields| fields.len() > 15), "{schema}");
+    let capabilities: Value = serde_json::from_str(&descriptor.capabilities_json).unwrap();
+    assert_eq!(capabilities["supportsLocalAgentJwt"], true);
+    assert!(descriptor.models.iter().any(|model| model.provider == "bedrock"));
+}
+
+#[test]
+fn finished_evidence_is_judged_as_the_cases_say() {
+    let tools = Tools::new(load());
+    for case in cases("classify") {
+        let evidence = case["evidence"].to_string();
+        let result = tools.classify(1_780_000_000_000, &evidence).unwrap().unwrap();
+        let result: Value = serde_json::from_str(&result).unwrap();
+        let verdict = claude_k8s::outcome::check_case(&case["expected"], &case["reference"], &result);
+        assert_eq!(verdict, Ok(()), "{}: {result}", case["name"]);
+    }
+}
+
+#[test]
+fn transcripts_of_a_batch_come_line_by_line() {
+    let tools = Tools::new(load());
+    let lines: Vec<String> = recording("tool").lines().map(str::to_owned).collect();
+    let entries = tools.transcript(&lines, "2026-01-01T00:00:00Z").unwrap();
+    assert_eq!(entries.len(), lines.len());
+    let kinds: Vec<String> = entries
+        .iter()
+        .flat_map(|entries| serde_json::from_str::<Vec<Value>>(entries).unwrap())
+        .map(|entry| entry["kind"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(kinds, ["init", "assistant", "tool_call", "tool_result", "assistant", "result"]);
+}
+
+#[test]
+fn sessions_and_skills_go_through_it() {
+    let tools = Tools::new(load());
+    let stored = json!({"session_id": " s ", "workdir": "/w"}).to_string();
+    let session: Value = serde_json::from_str(&tools.decode_session(&stored).unwrap().unwrap()).unwrap();
+    assert_eq!(session, json!({"sessionId": "s", "cwd": "/w"}));
+    assert_eq!(tools.decode_session("{}").unwrap(), None);
+    let skills = tools.skills(r#"{"available":[{"key":"a"}],"desired":["a"]}"#).unwrap().unwrap();
+    assert!(skills.contains("\"state\":\"configured\""), "{skills}");
+}

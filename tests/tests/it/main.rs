@@ -1,0 +1,9 @@
+//! The product as a user meets it: the program on the local cluster, and the plugin as the component that is shipped.
+//!
+//! `cargo xtask test` builds both before it runs these tests.
+
+mod bad_input;
+mod component;
+mod host;
+mod recordings;
+mod stopping;

@@ -1,0 +1,83 @@
+//! Runs that are stopped: cancelled, timed out, left to the cluster.
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::host::{Place, Running};
+
+const SLOW: &str = "cat >/dev/null\ntrap 'echo told to stop; exit 143' TERM\necho started\nwhile :; do sleep 0.05; done";
+
+#[test]
+fn ctrl_c_cancels_and_the_agent_is_heard_out() {
+    let place = Place::new(SLOW);
+    let mut run = place.start(json!({}));
+    run.wait_for_line("started");
+    run.signal(Signal::INT);
+    let run = run.finish();
+    assert_eq!(run.code, Some(3), "{}", run.stderr);
+    assert_eq!(run.lines("stdout"), ["started", "told to stop"]);
+    assert_eq!(run.result()["errorCode"], "cancelled");
+    assert_eq!(run.result()["errorMessage"], "Run cancelled");
+}
+
+#[test]
+fn an_agent_that_ignores_the_signal_is_killed_after_its_grace() {
+    let place = Place::new("cat >/dev/null\ntrap '' TERM\necho started\nwhile :; do sleep 0.05; done");
+    let mut run = place.start(json!({"cancelGraceSec": 1}));
+    run.wait_for_line("started");
+    run.signal(Signal::INT);
+    assert_eq!(run.finish().code, Some(3));
+}
+
+#[test]
+fn a_run_that_takes_too_long_times_out_and_says_so() {
+    let place = Place::new(SLOW);
+    let run = place.run(json!({"timeoutSec": 1}));
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    let result = run.result();
+    assert_eq!((result["errorCode"].as_str(), result["timedOut"].as_bool()), (Some("timeout"), Some(true)));
+    assert_eq!(result["errorMessage"], "Timed out after 1s");
+    assert_eq!(run.lines("stdout"), ["started", "told to stop"]);
+}
+
+#[test]
+fn sigterm_leaves_the_run_to_the_cluster_and_the_next_host_goes_on() {
+    let place = Place::new("cat >/dev/null\necho started\nwhile ! [ -e \"$(dirname \"$0\")/go\" ]; do sleep 0.05; done\necho done");
+    let kubeconfig = place.path("kubeconfig");
+    let mut cluster = place.host(&["cluster", "--listen", "127.0.0.1:0", "--kubeconfig-out"]);
+    let cluster = cluster.arg(&kubeconfig).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut cluster = Killed(cluster);
+    let mut line = String::new();
+    let mut out = std::io::BufReader::new(cluster.0.stdout.take().unwrap());
+    while !line.contains("Ctrl-C") {
+        line.clear();
+        assert!(std::io::BufRead::read_line(&mut out, &mut line).unwrap() > 0, "the cluster did not start");
+    }
+
+    let context = place.context(json!({}));
+    let host = || {
+        let mut host = place.host(&["run", "--output", "ndjson", "--context"]);
+        host.arg(&context).arg("--kubeconfig").arg(&kubeconfig);
+        Running::of(&mut host)
+    };
+    let mut first = host();
+    first.wait_for_line("started");
+    first.signal(Signal::TERM);
+    let first = first.finish();
+    assert_eq!(first.code, Some(4), "{}", first.stderr);
+    assert!(first.records.iter().all(|record| record["type"] != "result"));
+
+    std::fs::write(place.path("bin/go"), "").unwrap();
+    let second = host().finish();
+    assert_eq!(second.lines("stdout"), ["started", "done"], "{:#?}", second.records);
+    assert_eq!(second.result()["exitCode"], 0);
+}
+
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,194 @@
+//! From a core module to a component, and what a component consists of.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use wasmparser::{Encoding, Parser, Payload};
+use wit_component::{ComponentEncoder, DecodedWasm};
+use wit_parser::{Resolve, WorldItem, WorldKey};
+
+/// What a component asks of its host, and what it offers.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Interface {
+    pub(crate) imports: Vec<String>,
+    pub(crate) exports: Vec<Export>,
+}
+
+/// A function, or an interface with its functions.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Export {
+    /// `paperclip:agent/tools@0.1.0`, or a function's name.
+    pub(crate) name: String,
+    /// 1 for a function, 0 for an interface of types.
+    pub(crate) functions: usize,
+}
+
+/// Bytes of a component by what they are for, the most first.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Section {
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+}
+
+/// Makes a component of a core module that wit-bindgen described, and checks that it is a plugin: it imports nothing and
+/// exports something.
+pub(crate) fn plugin(core: &[u8]) -> Result<Vec<u8>> {
+    let component = ComponentEncoder::default()
+        .validate(true)
+        .module(core)
+        .and_then(ComponentEncoder::encode)
+        .context("the module cannot be made a component")?;
+    let interface = interface(&component)?;
+    if !interface.imports.is_empty() {
+        bail!(
+            "it imports {}: a plugin imports nothing. Move what it needs into the events that the host hands it",
+            interface.imports.join(", ")
+        );
+    }
+    if interface.exports.is_empty() {
+        bail!("it exports nothing: the crate has to implement the contract's world and to export it");
+    }
+    Ok(component)
+}
+
+/// What a component imports and exports.
+pub(crate) fn interface(component: &[u8]) -> Result<Interface> {
+    let DecodedWasm::Component(resolve, world) = wit_component::decode(component)? else {
+        bail!("it is a package of WIT, not a component");
+    };
+    let world = &resolve.worlds[world];
+    Ok(Interface {
+        imports: world.imports.keys().map(|key| resolve.name_world_key(key)).collect(),
+        exports: world.exports.iter().map(|(key, item)| export(&resolve, key, item)).collect(),
+    })
+}
+
+/// What a component's bytes are for.
+pub(crate) fn sections(component: &[u8]) -> Result<Vec<Section>> {
+    let mut bytes_by_name: BTreeMap<String, u64> = BTreeMap::new();
+    let mut enclosing = Vec::new();
+    for payload in Parser::new(0).parse_all(component) {
+        let payload = payload.context("it is not valid wasm")?;
+        match payload {
+            Payload::Version { encoding, .. } => enclosing.push(encoding),
+            Payload::End(_) => {
+                enclosing.pop();
+            }
+            _ => {}
+        }
+        if let (Some(name), Some((_, range))) =
+            (section_name(&payload, enclosing.last()), payload.as_section())
+        {
+            *bytes_by_name.entry(name).or_default() += range.end - range.start;
+        }
+    }
+    let named: u64 = bytes_by_name.values().sum();
+    bytes_by_name.insert("section headers".to_owned(), component.len() as u64 - named);
+    let mut sections: Vec<_> =
+        bytes_by_name.into_iter().map(|(name, bytes)| Section { name, bytes }).collect();
+    sections.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
+    Ok(sections)
+}
+
+fn export(resolve: &Resolve, key: &WorldKey, item: &WorldItem) -> Export {
+    let functions = match item {
+        WorldItem::Interface { id, .. } => resolve.interfaces[*id].functions.len(),
+        WorldItem::Function(_) => 1,
+        WorldItem::Type { .. } => 0,
+    };
+    Export { name: resolve.name_world_key(key), functions }
+}
+
+/// None for what is no section, and for sections that hold others, which are counted themselves.
+fn section_name(payload: &Payload<'_>, enclosing: Option<&Encoding>) -> Option<String> {
+    let name = match payload {
+        Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => return None,
+        Payload::CodeSectionStart { .. } => "core: code",
+        Payload::DataSection(_) => "core: data",
+        Payload::FunctionSection(_) | Payload::TypeSection(_) => "core: functions' types",
+        Payload::ElementSection(_) | Payload::TableSection(_) => "core: tables",
+        Payload::CustomSection(custom) => return Some(format!("custom: {}", custom.name())),
+        _ => match enclosing {
+            Some(Encoding::Component) => "component: types, aliases, instances, exports",
+            Some(Encoding::Module) | None => "core: other",
+        },
+    };
+    Some(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use wit_component::{StringEncoding, embed_component_metadata};
+
+    use super::*;
+
+    /// A core module with those imports and exports, which says of itself that it implements the world `w`.
+    fn module(wit: &str, wat: &str) -> Vec<u8> {
+        let mut resolve = Resolve::default();
+        let package = resolve.push_str("test.wit", wit).unwrap();
+        let world = resolve.select_world(&[package], Some("w")).unwrap();
+        let mut core = wat::parse_str(wat).unwrap();
+        embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8, false).unwrap();
+        core
+    }
+
+    fn answering_plugin() -> Vec<u8> {
+        module(
+            "package t:t@1.0.0; interface tools { answer: func() -> u32; double: func(x: u32) -> u32; } world w { export tools; export ask: func(); }",
+            r#"(module
+                (memory (export "memory") 1)
+                (data (i32.const 0) "forty-two")
+                (func (export "t:t/tools@1.0.0#answer") (result i32) i32.const 42)
+                (func (export "t:t/tools@1.0.0#double") (param i32) (result i32) local.get 0 local.get 0 i32.add)
+                (func (export "ask")))"#,
+        )
+    }
+
+    #[test]
+    fn a_plugin_is_a_component_that_imports_nothing() {
+        let component = plugin(&answering_plugin()).unwrap();
+        let exports = [("t:t/tools@1.0.0", 2), ("ask", 1)];
+        let mut found = interface(&component).unwrap();
+        found.exports.sort_by_key(|export| std::cmp::Reverse(export.functions));
+        assert!(found.imports.is_empty());
+        assert_eq!(
+            found.exports,
+            exports.map(|(name, functions)| Export { name: name.to_owned(), functions })
+        );
+    }
+
+    #[test]
+    fn an_import_is_refused_by_name() {
+        let core = module(
+            "package t:t@1.0.0; interface clock { now: func() -> u64; } world w { import clock; export ask: func(); }",
+            r#"(module (import "t:t/clock@1.0.0" "now" (func (result i64))) (func (export "ask") (drop (call 0))))"#,
+        );
+        let error = plugin(&core).unwrap_err().to_string();
+        assert!(error.starts_with("it imports t:t/clock@1.0.0: a plugin imports nothing"), "{error}");
+    }
+
+    #[test]
+    fn an_import_outside_the_contract_is_refused_by_name() {
+        let core = module(
+            "package t:t@1.0.0; world w { export ask: func(); }",
+            r#"(module (import "env" "time" (func)) (func (export "ask") (call 0)))"#,
+        );
+        let error = format!("{:#}", plugin(&core).unwrap_err());
+        assert!(error.contains("env"), "{error}");
+    }
+
+    #[test]
+    fn a_module_without_the_contract_is_refused() {
+        let error = plugin(&wat::parse_str("(module)").unwrap()).unwrap_err().to_string();
+        assert!(error.starts_with("it exports nothing"), "{error}");
+    }
+
+    #[test]
+    fn sections_add_up_to_the_component() {
+        let component = plugin(&answering_plugin()).unwrap();
+        let sections = sections(&component).unwrap();
+        assert_eq!(sections.iter().map(|section| section.bytes).sum::<u64>(), component.len() as u64);
+        assert!(sections.iter().any(|section| section.name == "core: code"));
+        assert!(sections.is_sorted_by(|a, b| a.bytes >= b.bytes));
+    }
+}

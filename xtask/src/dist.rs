@@ -1,0 +1,72 @@
+//! `cargo xtask dist`: what is handed out, in `dist/`.
+
+use std::fs;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::figures::{duration, size};
+use crate::process;
+use crate::toolchain;
+use crate::wasm;
+use crate::workspace::{self, Workspace, relative};
+
+/// Builds what is handed out: dist/paperclip-host and dist/plugins/<agent type>.wasm.
+///
+/// Builds the plugins as `cargo xtask wasm` does, then the host with the profile `release`, which embeds them: the one file
+/// works alone. Prints the size of each file and the time that each stage took.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    toolchain: toolchain::Selection,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let start = Instant::now();
+    let workspace = Workspace::find()?;
+    let (plugins, _) = process::stage("plugins", || wasm::build(&workspace, options.toolchain))?;
+    let (host, _) = process::stage("host", || build_host(&workspace, Profile::Release))?;
+    let program = workspace.dist().join(HOST);
+    // Written beside it and renamed: a host that runs from there keeps running.
+    let half = program.with_extension("tmp");
+    let bytes = fs::copy(&host, &half).with_context(|| format!("cannot write {}", half.display()))?;
+    fs::rename(&half, &program).with_context(|| format!("cannot write {}", program.display()))?;
+    process::note(&format!("{}: {}", relative(&program, &workspace), size(bytes)));
+    for plugin in &plugins {
+        process::note(&format!(
+            "{}: {}",
+            relative(&plugin.path, &workspace),
+            size(plugin.bytes.len() as u64)
+        ));
+    }
+    process::summary(&format!("dist: built in {}", duration(start.elapsed())));
+    Ok(())
+}
+
+/// The host's package and program.
+pub(crate) const HOST: &str = "paperclip-host";
+
+/// How much the host is optimised.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Profile {
+    /// Shares everything that `cargo test` builds.
+    Dev,
+    Release,
+}
+
+/// Builds the host with the plugins in `dist/plugins/`, and tells where cargo put it.
+pub(crate) fn build_host(workspace: &Workspace, profile: Profile) -> Result<std::path::PathBuf> {
+    let mut cargo = workspace::cargo();
+    cargo.current_dir(&workspace.root).args(["build", "--package", HOST, "--bin", HOST]);
+    match profile {
+        Profile::Dev => {}
+        Profile::Release => {
+            cargo.arg("--release");
+        }
+    }
+    process::build(&mut cargo)?
+        .into_iter()
+        .find_map(|artifact| artifact.executable)
+        .with_context(|| format!("cargo built no program {HOST}"))
+}

@@ -1,0 +1,105 @@
+//! `cargo xtask test`: all normal tests.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::figures::duration;
+use crate::process;
+use crate::toolchain;
+use crate::wasm;
+use crate::workspace::{self, Workspace};
+
+/// Runs all tests: builds the plugins, then `cargo test --workspace`.
+///
+/// The plugins come first, because tests run them under the real host. Stops at the first stage that fails.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    toolchain: toolchain::Selection,
+
+    /// For cargo test, as they are: `-p paperclip-kit`, `--lib`, a part of a test's name.
+    #[arg(allow_hyphen_values = true)]
+    arguments: Vec<String>,
+
+    /// For the tests' programs: `--nocapture`, `--test-threads 1`.
+    #[arg(last = true)]
+    test_arguments: Vec<String>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let start = Instant::now();
+    let workspace = Workspace::find()?;
+    let (_, plugins) = process::stage("plugins", || wasm::build(&workspace, options.toolchain))?;
+    let (_, tests) = process::stage("tests", || {
+        let mut cargo = workspace::cargo();
+        cargo.current_dir(&workspace.root).arg("test");
+        process::run(cargo.args(options.for_cargo()))
+    })?;
+    process::summary(&format!(
+        "test: all passed in {} (plugins {}, tests {})",
+        duration(start.elapsed()),
+        duration(plugins),
+        duration(tests),
+    ));
+    Ok(())
+}
+
+impl Options {
+    /// What follows `cargo test`.
+    fn for_cargo(&self) -> Vec<&str> {
+        let workspace = (!selects_packages(&self.arguments)).then_some("--workspace");
+        // A separator that follows other arguments is among them; one that comes first has been taken by clap.
+        let separator = (!self.test_arguments.is_empty()).then_some("--");
+        let given = self.arguments.iter().map(String::as_str);
+        workspace
+            .into_iter()
+            .chain(given)
+            .chain(separator)
+            .chain(self.test_arguments.iter().map(String::as_str))
+            .collect()
+    }
+}
+
+/// Cargo takes `--workspace` to mean every package, whatever else is named.
+fn selects_packages(arguments: &[String]) -> bool {
+    let mut for_cargo = arguments.iter().take_while(|argument| *argument != "--");
+    for_cargo.any(|argument| {
+        argument.starts_with("-p") || argument == "--package" || argument.starts_with("--package=")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, FromArgMatches};
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_passed_on_as_they_are() {
+        for (line, passed_on) in [
+            ("", "--workspace"),
+            ("grace", "--workspace grace"),
+            ("-p paperclip-kit --lib grace -- --exact", "-p paperclip-kit --lib grace -- --exact"),
+            ("-- --nocapture", "--workspace -- --nocapture"),
+            ("--toolchain system --no-fail-fast", "--workspace --no-fail-fast"),
+        ] {
+            let command = Options::augment_args(clap::Command::new("test"));
+            let matches = command.get_matches_from(format!("test {line}").split_whitespace());
+            let options = Options::from_arg_matches(&matches).unwrap();
+            assert_eq!(options.for_cargo().join(" "), passed_on, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_workspace_is_tested_unless_packages_are_named() {
+        let selects =
+            |line: &str| selects_packages(&line.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>());
+        assert!(selects("-p paperclip-kit"));
+        assert!(selects("--lib -ppaperclip-kit"));
+        assert!(selects("--package=paperclip-kit"));
+        assert!(!selects("grace -- -p"));
+        assert!(!selects("--profile release"));
+    }
+}

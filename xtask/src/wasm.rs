@@ -1,0 +1,163 @@
+//! `cargo xtask wasm`: plugins, from crates to components in `dist/plugins/`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::component::{self, Export};
+use crate::figures::{duration, size};
+use crate::process::{self, Artifact};
+use crate::toolchain;
+use crate::workspace::{PluginPackage, Workspace, relative};
+
+/// Builds the plugins as components into dist/plugins/<agent type>.wasm.
+///
+/// Every package under plugin/ that is a cdylib is compiled for wasm32-unknown-unknown with the profile `plugin` and made a
+/// component. It has to import nothing. Files that would not change are not touched, and files of plugins that are no more
+/// are removed. Prints which compiler was taken, and of each component its size, imports and exports.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    toolchain: toolchain::Selection,
+}
+
+/// A component in `dist/plugins/`.
+#[derive(Debug)]
+pub(crate) struct Component {
+    pub(crate) agent_type: String,
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: Vec<u8>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    build(&Workspace::find()?, options.toolchain)?;
+    Ok(())
+}
+
+/// Builds every plugin of the workspace. Other commands start with this.
+pub(crate) fn build(workspace: &Workspace, toolchain: toolchain::Selection) -> Result<Vec<Component>> {
+    let compiler = toolchain::prepare(toolchain)?;
+    let start = Instant::now();
+    let mut cargo = compiler.build(workspace);
+    cargo.current_dir(&workspace.root).args(["--profile", "plugin", "--lib"]);
+    for plugin in &workspace.plugins {
+        cargo.args(["--package", &plugin.name]);
+    }
+    let artifacts = process::build(&mut cargo)?;
+    let folder = workspace.dist_plugins();
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    remove_strangers(workspace)?;
+    let components: Result<Vec<_>> =
+        workspace.plugins.iter().map(|plugin| publish(workspace, plugin, &artifacts)).collect();
+    process::note(&format!("plugins built in {}", duration(start.elapsed())));
+    components
+}
+
+/// Makes a component of what cargo built, and puts it into `dist/plugins/`.
+fn publish(workspace: &Workspace, plugin: &PluginPackage, artifacts: &[Artifact]) -> Result<Component> {
+    let module = artifacts
+        .iter()
+        .filter(|artifact| artifact.package_id == plugin.id)
+        .flat_map(|artifact| &artifact.filenames)
+        .find(|file| file.extension().is_some_and(|extension| extension == "wasm"))
+        .with_context(|| format!("cargo built no module for the plugin {}", plugin.name))?;
+    let core = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
+    let bytes = component::plugin(&core).with_context(|| format!("{} is no plugin", plugin.name))?;
+    let path = workspace.dist_plugins().join(format!("{}.wasm", plugin.agent_type));
+    let is_new = write_if_changed(&path, &bytes)?;
+    let exports = component::interface(&bytes)?.exports;
+    process::note(&format!(
+        "{}: {}, imports none, exports {}{}",
+        relative(&path, workspace),
+        size(bytes.len() as u64),
+        exports.iter().map(describe_export).collect::<Vec<_>>().join(", "),
+        if is_new { "" } else { " (unchanged)" },
+    ));
+    Ok(Component { agent_type: plugin.agent_type.clone(), path, bytes })
+}
+
+fn describe_export(export: &Export) -> String {
+    match export.functions {
+        0 => format!("{} (types)", export.name),
+        1 => format!("{} (1 function)", export.name),
+        many => format!("{} ({many} functions)", export.name),
+    }
+}
+
+/// Writes a file so that nobody ever sees half of it. Leaves it alone if it holds those bytes already, so that whatever is
+/// built from it stays fresh. True if it was written.
+pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool> {
+    if fs::read(path).is_ok_and(|present| present == bytes) {
+        return Ok(false);
+    }
+    let half = path.with_extension("tmp");
+    fs::write(&half, bytes).with_context(|| format!("cannot write {}", half.display()))?;
+    fs::rename(&half, path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(true)
+}
+
+/// The host embeds what is in `dist/plugins/`: a plugin that was renamed must not live on there.
+fn remove_strangers(workspace: &Workspace) -> Result<()> {
+    let folder = workspace.dist_plugins();
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        let is_component = path.extension().is_some_and(|extension| extension == "wasm");
+        let is_ours = workspace
+            .plugins
+            .iter()
+            .any(|plugin| path.file_stem().is_some_and(|stem| *stem == *plugin.agent_type));
+        if is_component && !is_ours {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            process::note(&format!(
+                "removed {}: no package under plugin/ builds it",
+                relative(&path, workspace)
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_would_not_change_is_not_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("claude_k8s.wasm");
+        assert!(write_if_changed(&path, b"one").unwrap());
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        assert!(!write_if_changed(&path, b"one").unwrap());
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), modified);
+        assert!(write_if_changed(&path, b"two").unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no half of a file is left behind");
+    }
+
+    #[test]
+    fn components_of_plugins_that_are_no_more_are_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let plugin = |agent_type: &str| PluginPackage {
+            name: String::new(),
+            id: String::new(),
+            agent_type: agent_type.to_owned(),
+        };
+        let workspace = Workspace {
+            root: root.path().to_owned(),
+            target: root.path().join("target"),
+            plugins: vec![plugin("claude_k8s")],
+        };
+        fs::create_dir_all(workspace.dist_plugins()).unwrap();
+        for name in ["claude_k8s.wasm", "renamed.wasm", "notes.txt"] {
+            fs::write(workspace.dist_plugins().join(name), "").unwrap();
+        }
+        remove_strangers(&workspace).unwrap();
+        let mut left: Vec<_> =
+            fs::read_dir(workspace.dist_plugins()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["claude_k8s.wasm", "notes.txt"]);
+    }
+}

@@ -1,0 +1,168 @@
+//! The workspace as cargo sees it: where it is, where it builds, which plugins it has.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::process;
+
+/// The target of plugins. They use nothing of a system, so there is no WASI in it.
+pub(crate) const WASM_TARGET: &str = "wasm32-unknown-unknown";
+
+/// Folders of the workspace, and its plugins.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    /// Where the workspace's `Cargo.toml` is.
+    pub(crate) root: PathBuf,
+    /// Where cargo builds, as configured: never assume `target/`.
+    pub(crate) target: PathBuf,
+    /// By package name.
+    pub(crate) plugins: Vec<PluginPackage>,
+}
+
+/// A package under `plugin/` that is built as a component.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct PluginPackage {
+    /// The package's name, such as `claude-k8s`.
+    pub(crate) name: String,
+    /// How cargo names the package in its messages.
+    pub(crate) id: String,
+    /// The agent type that the plugin serves, such as `claude_k8s`.
+    pub(crate) agent_type: String,
+}
+
+impl Workspace {
+    /// Asks cargo. Fails where there is no workspace, or one without plugins.
+    pub(crate) fn find() -> Result<Self> {
+        let metadata = process::output(cargo().args(["metadata", "--no-deps", "--format-version=1"]))?;
+        Self::from_metadata(&metadata)
+    }
+
+    /// Where finished files are put: the host's program and, in `plugins/`, the components. Ignored by git.
+    pub(crate) fn dist(&self) -> PathBuf {
+        self.root.join("dist")
+    }
+
+    /// Where components are put, one a plugin, as `<agent type>.wasm`.
+    pub(crate) fn dist_plugins(&self) -> PathBuf {
+        self.dist().join("plugins")
+    }
+
+    fn from_metadata(json: &str) -> Result<Self> {
+        let metadata: Metadata = serde_json::from_str(json).context("cannot read `cargo metadata`")?;
+        let folder = metadata.workspace_root.join("plugin");
+        let mut plugins: Vec<PluginPackage> = metadata
+            .packages
+            .into_iter()
+            .filter(|package| package.manifest_path.starts_with(&folder) && package.is_component())
+            .map(|package| PluginPackage {
+                agent_type: agent_type(&package.name),
+                name: package.name,
+                id: package.id,
+            })
+            .collect();
+        plugins.sort_by(|a, b| a.name.cmp(&b.name));
+        if plugins.is_empty() {
+            bail!(
+                "there is no plugin in {}: no package there has `crate-type = [\"cdylib\"]`",
+                folder.display()
+            );
+        }
+        Ok(Self { root: metadata.workspace_root, target: metadata.target_directory, plugins })
+    }
+}
+
+/// The cargo that runs this task, without what it set for this task alone.
+///
+/// `cargo run` describes the package it runs in the environment. Build scripts that look at those variables (ring's does) would
+/// be run again, and what depends on them built again, each time that this task and a plain cargo take turns.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(is_about_this_package) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// The agent type that a plugin serves is its package's name in Paperclip's spelling: `claude-k8s` serves `claude_k8s`.
+pub(crate) fn agent_type(package: &str) -> String {
+    package.replace('-', "_")
+}
+
+/// A path as a person in the workspace would type it.
+pub(crate) fn relative<'a>(path: &'a Path, workspace: &Workspace) -> std::path::Display<'a> {
+    path.strip_prefix(&workspace.root).unwrap_or(path).display()
+}
+
+fn is_about_this_package(variable: &str) -> bool {
+    variable.starts_with("CARGO_PKG_") || variable.starts_with("CARGO_MANIFEST_")
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+    workspace_root: PathBuf,
+    target_directory: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    id: String,
+    manifest_path: PathBuf,
+    targets: Vec<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    kind: Vec<String>,
+}
+
+impl Package {
+    fn is_component(&self) -> bool {
+        self.targets.iter().flat_map(|target| &target.kind).any(|kind| kind == "cdylib")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agent_types_are_spelt_as_paperclip_spells_them() {
+        assert_eq!(agent_type("claude-k8s"), "claude_k8s");
+        assert_eq!(agent_type("paperclip-hermes-k8s"), "paperclip_hermes_k8s");
+    }
+
+    #[test]
+    fn plugins_are_the_components_in_the_plugin_folder() {
+        let package = |name: &str, folder: &str, kind: &str| {
+            serde_json::json!({
+                "name": name, "id": format!("path+file:///w/{folder}#0.1.0"),
+                "manifest_path": format!("/w/{folder}/Cargo.toml"), "targets": [{"kind": [kind, "rlib"]}, {"kind": ["test"]}],
+            })
+        };
+        let metadata = serde_json::json!({
+            "workspace_root": "/w", "target_directory": "/t",
+            "packages": [
+                package("opencode-k8s", "plugin/opencode", "cdylib"), package("paperclip-kit", "plugin/kit", "lib"),
+                package("claude-k8s", "plugin/claude", "cdylib"), package("other", "plugins-not", "cdylib"),
+            ],
+        });
+        let workspace = Workspace::from_metadata(&metadata.to_string()).unwrap();
+        let types: Vec<_> = workspace.plugins.iter().map(|plugin| plugin.agent_type.as_str()).collect();
+        assert_eq!(types, ["claude_k8s", "opencode_k8s"]);
+        assert_eq!(workspace.dist_plugins(), Path::new("/w/dist/plugins"));
+    }
+
+    #[test]
+    fn a_workspace_without_plugins_is_an_error() {
+        let metadata = r#"{"workspace_root":"/w","target_directory":"/t","packages":[]}"#;
+        let error = Workspace::from_metadata(metadata).unwrap_err().to_string();
+        assert!(error.starts_with("there is no plugin in /w/plugin"), "{error}");
+    }
+}
