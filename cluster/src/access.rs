@@ -33,7 +33,8 @@ impl Access {
     /// New secrets for a server at an address.
     pub(crate) fn generate(address: IpAddr) -> anyhow::Result<Access> {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned(), address.to_string()];
-        let made = rcgen::generate_simple_self_signed(names).context("the server's certificate can't be made")?;
+        let made =
+            rcgen::generate_simple_self_signed(names).context("the server's certificate can't be made")?;
         Ok(Access {
             token: Alphanumeric.sample_string(&mut rand::rng(), TOKEN_LETTERS),
             certificate_pem: made.cert.pem(),
@@ -71,8 +72,8 @@ impl Access {
     pub(crate) fn tls(&self) -> anyhow::Result<ServerConfig> {
         let certificate = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes())
             .context("the server's certificate can't be read")?;
-        let key =
-            PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).context("the server's key can't be read")?;
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())
+            .context("the server's key can't be read")?;
         let provider = tokio_rustls::rustls::crypto::ring::default_provider();
         let mut config = ServerConfig::builder_with_provider(provider.into())
             .with_safe_default_protocol_versions()

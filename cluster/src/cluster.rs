@@ -179,7 +179,10 @@ fn bind(address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
 #[derive(Debug)]
 enum StateFolder {
     /// Its lock is released with the file.
-    Given { path: PathBuf, _lock: fs::File },
+    Given {
+        path: PathBuf,
+        _lock: fs::File,
+    },
     Temporary(tempfile::TempDir),
 }
 

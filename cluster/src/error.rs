@@ -193,7 +193,6 @@ impl ApiError {
             metadata: ListMeta { continue_: self.continue_token.clone(), ..ListMeta::default() },
             reason: Some(self.reason.to_owned()),
             status: Some("Failure".to_owned()),
-            ..Status::default()
         };
         serde_json::to_value(status).unwrap_or_else(|_| json!({"kind": "Status", "status": "Failure"}))
     }

@@ -1,6 +1,7 @@
 //! The folder where this host keeps journals and compiled plugins.
 
-use std::path::PathBuf;
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::{Path, PathBuf};
 
 /// The folder that was asked for, else the platform's: `$XDG_STATE_HOME/paperclip-host` or `~/.local/state/paperclip-host`.
 /// None where there is no home folder either.
@@ -12,4 +13,20 @@ pub(crate) fn folder(asked: Option<PathBuf>) -> Option<PathBuf> {
         };
         Some(base.join("paperclip-host"))
     })
+}
+
+/// Tells this host from any other: the same over restarts with the same folder, so that it takes its own runs up again at once.
+pub(crate) fn host_id(state: Option<&Path>) -> String {
+    let fresh = || format!("{:016x}", RandomState::new().hash_one("host"));
+    let Some(path) = state.map(|state| state.join("host-id")) else { return fresh() };
+    if let Ok(known) = std::fs::read_to_string(&path)
+        && !known.trim().is_empty()
+    {
+        return known.trim().to_owned();
+    }
+    let id = fresh();
+    if let Err(error) = std::fs::write(&path, &id) {
+        tracing::warn!(path = %path.display(), %error, "the host's id is not kept");
+    }
+    id
 }

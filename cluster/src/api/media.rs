@@ -74,13 +74,13 @@ impl View {
             View::Metadata => metadata_of(object),
             View::Table(include) => {
                 let version = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
-                table::of(resource, [object], include, version, has_columns)
+                table::of(resource, [object], include, &version, has_columns)
             }
         }
     }
 
     /// A list in this form; `metadata` is the list's own.
-    pub(super) fn many(self, resource: Resource, items: &[Arc<Object>], metadata: Value) -> Value {
+    pub(super) fn many(self, resource: Resource, items: &[Arc<Object>], metadata: &Value) -> Value {
         match self {
             View::Whole => json!({
                 "kind": format!("{}List", resource.kind()),

@@ -49,7 +49,7 @@ pub(super) fn list(
             metadata["remainingItemCount"] = json!(remaining);
         }
     }
-    Ok(answer(StatusCode::OK, &view.many(resource, &items, metadata)))
+    Ok(answer(StatusCode::OK, &view.many(resource, &items, &metadata)))
 }
 
 struct Snapshot {
@@ -104,5 +104,5 @@ fn continued(
 
 /// The objects of a collection as a list, whatever form the client likes.
 pub(super) fn as_list(resource: Resource, items: &[Arc<Object>], revision: u64) -> Value {
-    View::Whole.many(resource, items, json!({"resourceVersion": revision.to_string()}))
+    View::Whole.many(resource, items, &json!({"resourceVersion": revision.to_string()}))
 }

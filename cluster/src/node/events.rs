@@ -80,7 +80,7 @@ impl Recorder {
     }
 
     /// Reports `event` about `object`. An event that can't be written is only logged: it is news, not state.
-    pub(super) fn record(&self, object: &Object, event: &Event) {
+    pub(super) fn record(&self, object: &Object, event: Event) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         seen.retain(|_, seen| {
@@ -90,18 +90,18 @@ impl Recorder {
             }
             is_fresh
         });
-        let identity = (meta(object, "uid").to_owned(), event.clone());
+        let identity = (meta(object, "uid").to_owned(), event);
         if let Some(known) = seen.get_mut(&identity)
             && self.count(&known.key)
         {
             known.last = now;
             return;
         }
-        match self.store.create(Resource::Events, new_event(object, event)) {
+        match self.store.create(Resource::Events, new_event(object, &identity.1)) {
             Ok(made) => {
                 seen.insert(identity, Seen { key: Key::of(Resource::Events, &made), last: now });
             }
-            Err(error) => tracing::debug!(%error, reason = event.reason, "an event was not written"),
+            Err(error) => tracing::debug!(%error, reason = identity.1.reason, "an event was not written"),
         }
     }
 
@@ -174,7 +174,7 @@ mod tests {
             field_path: None,
         };
         for message in ["one", "one", "two"] {
-            recorder.record(&pod, &event(message));
+            recorder.record(&pod, event(message));
         }
         let mut counts: Vec<(String, i64)> = store
             .list(Resource::Events, Some("n"))

@@ -66,7 +66,7 @@ fn rejected(why: &str) -> ApiError {
     let mut error = ApiError::unprocessable("the server rejected our request due to an error in our request");
     error.details = Some(Box::new(StatusDetails {
         causes: Some(vec![StatusCause {
-            field: None,
+            field: Some("patch".to_owned()),
             message: Some(why.to_owned()),
             reason: Some("UnexpectedServerResponse".to_owned()),
         }]),

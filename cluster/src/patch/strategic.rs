@@ -186,9 +186,9 @@ mod tests {
 
     use super::merge;
 
-    fn merged(target: &Value, patch: Value) -> Value {
+    fn merged(target: &Value, patch: &Value) -> Value {
         let mut target = target.clone();
-        merge("io.k8s.api.core.v1.Pod", &mut target, &patch).unwrap();
+        merge("io.k8s.api.core.v1.Pod", &mut target, patch).unwrap();
         target
     }
 
@@ -209,7 +209,7 @@ mod tests {
     fn items_are_merged_by_key_and_other_lists_replaced() {
         let after = merged(
             &pod(),
-            json!({"spec": {
+            &json!({"spec": {
                 "containers": [
                     {"name": "main", "image": "new", "env": [{"name": "B", "value": "2"}], "args": ["3"]},
                     {"name": "more", "image": "more"},
@@ -229,7 +229,7 @@ mod tests {
     fn directives_delete_replace_order_and_retain() {
         let deleted = merged(
             &pod(),
-            json!({
+            &json!({
                 "metadata": {"labels": {"a": null}, "$deleteFromPrimitiveList/finalizers": ["x/a"]},
                 "spec": {"containers": [{"name": "side", "$patch": "delete"}]},
             }),
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(deleted["spec"]["containers"].as_array().unwrap().len(), 1);
         let replaced = merged(
             &pod(),
-            json!({
+            &json!({
                 "metadata": {"labels": {"$patch": "replace", "c": "3"}},
                 "spec": {"containers": [{"$patch": "replace"}, {"name": "only"}]},
             }),
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(replaced["spec"]["containers"], json!([{"name": "only"}]));
         let ordered = merged(
             &pod(),
-            json!({"spec": {
+            &json!({"spec": {
                 "$setElementOrder/containers": [{"name": "side"}, {"name": "main"}],
                 "$retainKeys": ["containers"],
             }}),
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn finalizers_are_a_set() {
-        let after = merged(&pod(), json!({"metadata": {"finalizers": ["x/b", "x/c"]}}));
+        let after = merged(&pod(), &json!({"metadata": {"finalizers": ["x/b", "x/c"]}}));
         assert_eq!(after["metadata"]["finalizers"], json!(["x/a", "x/b", "x/c"]));
     }
 

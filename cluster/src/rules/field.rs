@@ -61,7 +61,7 @@ impl Errors {
     }
 
     pub(super) fn not_found(&mut self, path: &Path, value: &str) {
-        self.push("FieldValueNotFound", path, format!("Not found: {}", shown(&value)));
+        self.push("FieldValueNotFound", path, format!("Not found: {}", shown(value)));
     }
 
     pub(super) fn forbidden(&mut self, path: &Path, detail: &str) {
@@ -81,7 +81,7 @@ impl Errors {
             sorted.sort_unstable();
             let names: Vec<String> = sorted.iter().map(shown).collect();
             let message =
-                format!("Unsupported value: {}: supported values: {}", shown(&value), names.join(", "));
+                format!("Unsupported value: {}: supported values: {}", shown(value), names.join(", "));
             self.push("FieldValueNotSupported", path, message);
         }
     }

@@ -3,6 +3,7 @@ use serde_json::json;
 use super::{
     ChangeKind, DeleteOptions, Deletion, Key, Propagation, Store, StoreOptions, meta, resource_version,
 };
+use crate::error::ApiError;
 use crate::resource::Resource;
 
 fn store() -> Store {
@@ -11,6 +12,11 @@ fn store() -> Store {
 
 fn config_map(name: &str) -> serde_json::Value {
     json!({"metadata": {"name": name, "namespace": "default"}, "data": {"a": "1"}})
+}
+
+fn set(field: &mut serde_json::Value, value: serde_json::Value) -> Result<(), ApiError> {
+    *field = value;
+    Ok(())
 }
 
 fn key(name: &str) -> Key {
@@ -76,9 +82,9 @@ fn generation_counts_changes_of_the_spec_only() {
         .unwrap();
     assert_eq!(made["metadata"]["generation"], 1);
     let key = Key::of(Resource::Jobs, &made);
-    let status = store.update(&key, |job| Ok(job["status"]["active"] = json!(1))).unwrap();
+    let status = store.update(&key, |job| set(&mut job["status"]["active"], json!(1))).unwrap();
     assert_eq!(status["metadata"]["generation"], 1);
-    let spec = store.update(&key, |job| Ok(job["spec"]["suspend"] = json!(false))).unwrap();
+    let spec = store.update(&key, |job| set(&mut job["spec"]["suspend"], json!(false))).unwrap();
     assert_eq!(spec["metadata"]["generation"], 2);
 }
 
@@ -91,7 +97,7 @@ fn a_finalizer_holds_a_deleted_object() {
     let deletion = store.delete(&key("a"), &DeleteOptions::default()).unwrap();
     assert!(matches!(deletion, Deletion::Pending(_)));
     assert!(store.get(&key("a")).is_some());
-    store.update(&key("a"), |object| Ok(object["metadata"]["finalizers"] = json!([]))).unwrap();
+    store.update(&key("a"), |object| set(&mut object["metadata"]["finalizers"], json!([]))).unwrap();
     assert!(store.get(&key("a")).is_none());
 }
 
@@ -172,7 +178,7 @@ fn a_list_of_the_past_is_what_it_was() {
     store.create(Resource::ConfigMaps, config_map("b")).unwrap();
     let (then, before) = store.list(Resource::ConfigMaps, Some("default"));
     store.delete(&key("a"), &DeleteOptions::default()).unwrap();
-    store.update(&key("b"), |object| Ok(object["data"]["a"] = json!("2"))).unwrap();
+    store.update(&key("b"), |object| set(&mut object["data"]["a"], json!("2"))).unwrap();
     store.create(Resource::ConfigMaps, config_map("c")).unwrap();
     assert_eq!(store.list_at(Resource::ConfigMaps, Some("default"), then).unwrap(), before);
     assert_eq!(store.list_at(Resource::ConfigMaps, None, u64::MAX).unwrap_err().code, 504);

@@ -46,7 +46,6 @@ struct Pending {
 pub(crate) struct Finished {
     pub(crate) purpose: Purpose,
     pub(crate) request: ApiCall,
-    pub(crate) tries: u32,
     pub(crate) outcome: Result<ApiReply, ApiError>,
 }
 
@@ -96,13 +95,8 @@ impl Calls {
             }
         }
         let pending = self.pending.remove(&call)?;
-        let Pending { purpose, request, tries, .. } = pending;
-        Some(Finished { purpose, request, tries, outcome })
-    }
-
-    /// Forgets the calls of a purpose: their answers are of no interest any more.
-    pub(crate) fn forget(&mut self, purpose: &Purpose) {
-        self.pending.retain(|_, pending| pending.purpose != *purpose);
+        let Pending { purpose, request, .. } = pending;
+        Some(Finished { purpose, request, outcome })
     }
 
     /// Calls that are to be sent again now.
@@ -156,7 +150,7 @@ mod tests {
         assert!(calls.due(7_999).is_empty());
         assert_eq!(calls.due(8_000), vec![(call, get())]);
         let finished = calls.answer(8_010, call, Ok(ApiReply::Done)).expect("answered");
-        assert_eq!((finished.purpose, finished.tries), (Purpose::Command(4), 2));
+        assert_eq!(finished.purpose, Purpose::Command(4));
     }
 
     #[test]

@@ -35,6 +35,8 @@ enum State {
     /// Held, and the renewal is under way.
     Renewing(Lease),
     Releasing,
+    /// Nobody wants it any more, but a call is under way that may still bring it.
+    Abandoned,
     Lost,
 }
 
@@ -85,15 +87,37 @@ impl Guard {
     /// Gives it back, or stops wanting it.
     pub(crate) fn release(&mut self) -> Vec<Outcome> {
         match std::mem::replace(&mut self.state, State::Idle) {
-            State::Held { lease, .. } | State::Renewing(lease) => {
+            State::Held { lease, .. } => {
                 self.state = State::Releasing;
                 vec![Outcome::Call(ApiCall::DeleteLease(lease))]
             }
-            State::Idle | State::Asking(_) | State::Busy { .. } | State::Lost => vec![Outcome::Released],
+            State::Asking(_) | State::Renewing(_) | State::Abandoned => {
+                self.state = State::Abandoned;
+                Vec::new()
+            }
             State::Releasing => {
                 self.state = State::Releasing;
                 Vec::new()
             }
+            State::Idle | State::Busy { .. } | State::Lost => vec![Outcome::Released],
+        }
+    }
+
+    /// Leaves it to the next host of the same run, which need not wait until it expires. It still keeps other runs out.
+    pub(crate) fn hand_over(&mut self, now_ms: u64) -> Vec<Outcome> {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Held { lease, .. } => {
+                self.state = State::Releasing;
+                let ownerless = Lease { host: String::new(), renewed_at_ms: now_ms, ..lease };
+                vec![Outcome::Call(ApiCall::UpdateLease(ownerless))]
+            }
+            State::Idle
+            | State::Asking(_)
+            | State::Busy { .. }
+            | State::Renewing(_)
+            | State::Releasing
+            | State::Abandoned
+            | State::Lost => vec![Outcome::Released],
         }
     }
 
@@ -101,7 +125,12 @@ impl Guard {
         match &self.state {
             State::Busy { again_at_ms } => Some(*again_at_ms),
             State::Held { renew_at_ms, .. } => Some(*renew_at_ms),
-            State::Idle | State::Asking(_) | State::Renewing(_) | State::Releasing | State::Lost => None,
+            State::Idle
+            | State::Asking(_)
+            | State::Renewing(_)
+            | State::Releasing
+            | State::Abandoned
+            | State::Lost => None,
         }
     }
 
@@ -129,6 +158,15 @@ impl Guard {
             State::Asking(asking) => self.on_asked(now_ms, asking, outcome),
             State::Renewing(lease) => self.on_renewed(now_ms, lease, outcome),
             State::Releasing => vec![Outcome::Released],
+            State::Abandoned => match outcome {
+                Ok(ApiReply::Lease(Some(lease)))
+                    if lease.holder == self.identity.run_id && lease.host == self.identity.host =>
+                {
+                    self.state = State::Releasing;
+                    vec![Outcome::Call(ApiCall::DeleteLease(lease))]
+                }
+                Ok(_) | Err(_) => vec![Outcome::Released],
+            },
             other @ (State::Idle | State::Busy { .. } | State::Held { .. } | State::Lost) => {
                 self.state = other;
                 Vec::new()
@@ -177,7 +215,7 @@ impl Guard {
     fn on_read(&mut self, now_ms: u64, lease: Lease) -> Vec<Outcome> {
         let is_expired = lease.renewed_at_ms + u64::from(lease.duration_s) * 1_000 <= now_ms;
         let is_own_run = lease.holder == self.identity.run_id;
-        if is_own_run && (is_expired || lease.host == self.identity.host) {
+        if is_own_run && (is_expired || lease.host.is_empty() || lease.host == self.identity.host) {
             return self.replace(now_ms, lease);
         }
         if !is_expired || is_own_run {
@@ -353,6 +391,31 @@ mod tests {
         let mut guard = guard();
         guard.acquire(0, wanted(0));
         assert!(matches!(&read(&mut guard, 1, lease("run-1", "host-b", 0))[..], [Outcome::Busy(_)]));
+    }
+
+    #[test]
+    fn a_lease_that_comes_after_nobody_wants_it_is_given_back() {
+        let mut guard = guard();
+        guard.acquire(0, wanted(0));
+        assert_eq!(guard.release(), vec![]);
+        let late = guard.on_answer(5, Ok(ApiReply::Lease(Some(lease("run-1", "host-a", 0)))));
+        assert!(matches!(&late[..], [Outcome::Call(ApiCall::DeleteLease(_))]));
+        assert_eq!(guard.on_answer(6, Ok(ApiReply::Done)), vec![Outcome::Released]);
+    }
+
+    #[test]
+    fn a_host_that_stops_hands_the_lease_to_the_next_one_of_the_same_run_only() {
+        let mut first = guard();
+        first.acquire(0, wanted(0));
+        first.on_answer(5, Ok(ApiReply::Lease(Some(lease("run-1", "host-a", 0)))));
+        let handed = first.hand_over(9);
+        let [Outcome::Call(ApiCall::UpdateLease(left))] = &handed[..] else { panic!("{handed:?}") };
+        for (run, is_taken) in [("run-1", true), ("run-2", false)] {
+            let mut next = Guard::new(Identity { run_id: run.to_owned(), host: "host-b".to_owned() });
+            next.acquire(10, wanted(0));
+            let answer = read(&mut next, 10, left.clone());
+            assert_eq!(matches!(&answer[..], [Outcome::Call(ApiCall::UpdateLease(_))]), is_taken, "{answer:?}");
+        }
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
 
     let spec = RunSpec {
         redactor: redactor(&intake)?,
-        host_id: host_id(),
+        host_id: state::host_id(state.as_deref()),
         seed: seed(&intake.request.run_id),
         plugin: PluginIdentity {
             adapter_type: plugin.adapter_type().to_owned(),
@@ -159,12 +159,6 @@ fn journal(args: &RunArgs, state: Option<&std::path::Path>, run_id: &str) -> any
             Err(usage("no folder for the journal: there is no home folder; name one with --state"))
         }
     }
-}
-
-/// Tells this process from any other that might hold the same run.
-fn host_id() -> String {
-    let name = std::env::var("HOSTNAME").unwrap_or_else(|_| "host".to_owned());
-    format!("{name}-{}", std::process::id())
 }
 
 /// The seed of a run's jitter: runs that fail together should not come back together.

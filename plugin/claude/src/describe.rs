@@ -1,5 +1,5 @@
 //! Who this agent type is, as Paperclip's server asks an adapter. The form of its configuration is
-//! `paperclip_kit::config::schema` with the fields of the Claude CLI.
+//! `command::config_fields`.
 
 use serde::Serialize;
 
@@ -69,10 +69,10 @@ pub const CAPABILITIES: Capabilities = Capabilities {
 
 #[cfg(test)]
 mod tests {
-    use paperclip_kit::config::schema::schema;
     use serde_json::json;
 
     use super::*;
+    use crate::command::config_fields;
 
     #[test]
     fn the_flags_have_the_servers_names() {
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_doc_explains_every_field_of_the_form() {
-        for field in schema() {
+        for field in config_fields() {
             let name = format!("`{}`", field.key);
             assert!(AGENT_CONFIGURATION_DOC.contains(&name), "{name} is missing in agent_configuration.md");
         }

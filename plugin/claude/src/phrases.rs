@@ -134,7 +134,8 @@ impl Words {
             phrase.first().is_some_and(|part| part.as_bytes().first() == self.0.as_bytes().get(at))
         };
         let mut starts = self.starts(0);
-        starts.any(|at| phrases.iter().any(|phrase| begins_like(at, phrase) && self.has_phrase_at(at, phrase)))
+        starts
+            .any(|at| phrases.iter().any(|phrase| begins_like(at, phrase) && self.has_phrase_at(at, phrase)))
     }
 
     fn has_phrase_at(&self, at: usize, phrase: Phrase) -> bool {

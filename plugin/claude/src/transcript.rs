@@ -176,7 +176,7 @@ impl Block<'_> {
 fn push_assistant_block<'a>(block: &Block<'a>, ts: &'a str, to: &mut Vec<TranscriptEntry<'a>>) {
     match block.kind.as_str() {
         "text" => {
-            to.extend(some_text(block.text).map(|text| TranscriptEntry::Assistant { ts, text: text.into() }))
+            to.extend(some_text(block.text).map(|text| TranscriptEntry::Assistant { ts, text: text.into() }));
         }
         "thinking" => {
             to.extend(
@@ -200,7 +200,7 @@ fn no_input<'a>() -> &'a RawValue {
 fn push_user_block<'a>(block: &Block<'a>, ts: &'a str, to: &mut Vec<TranscriptEntry<'a>>) {
     match block.kind.as_str() {
         "text" => {
-            to.extend(some_text(block.text).map(|text| TranscriptEntry::User { ts, text: text.into() }))
+            to.extend(some_text(block.text).map(|text| TranscriptEntry::User { ts, text: text.into() }));
         }
         _ => push_tool_result(block, ts, to),
     }

@@ -215,8 +215,11 @@ fn read_table(table: &'static str) -> HashMap<&'static str, Message> {
                 messages.insert(name, Message::new());
             }
             (true, Some(number), Some(name), Some(kind)) => {
-                let field =
-                    Field { name, kind: Kind::parse(kind.trim_end_matches('?')), is_optional: kind.ends_with('?') };
+                let field = Field {
+                    name,
+                    kind: Kind::parse(kind.trim_end_matches('?')),
+                    is_optional: kind.ends_with('?'),
+                };
                 if let (Ok(number), Some(message)) = (number.parse(), messages.get_mut(current)) {
                     message.insert(number, field);
                 }

@@ -96,7 +96,7 @@ pub(super) fn of<'a>(
     resource: Resource,
     objects: impl IntoIterator<Item = &'a Object>,
     include: Include,
-    metadata: Value,
+    metadata: &Value,
     has_columns: bool,
 ) -> Value {
     let columns = columns(resource);
@@ -162,7 +162,7 @@ mod tests {
     fn a_job_shows_how_far_it_is() {
         let job = |status, spec| {
             let job = json!({"metadata": {"name": "j"}, "spec": spec, "status": status});
-            of(Resource::Jobs, [&job], Include::Nothing, json!({}), true)["rows"][0]["cells"].clone()
+            of(Resource::Jobs, [&job], Include::Nothing, &json!({}), true)["rows"][0]["cells"].clone()
         };
         let done = json!({
             "succeeded": 1, "startTime": "2026-01-01T00:00:00Z", "completionTime": "2026-01-01T00:01:30Z",

@@ -139,7 +139,7 @@ impl Controller {
             self.release(&pod_key(pod), uid(pod));
         }
         for news in &plan.news {
-            self.recorder.record(job, &event_of(news));
+            self.recorder.record(job, event_of(news));
         }
         if plan.is_expired {
             let options = DeleteOptions {
@@ -163,7 +163,7 @@ impl Controller {
                     (Severity::Warning, "FailedCreate", format!("Error creating: {error}"), Err(error))
                 }
             };
-        self.recorder.record(job, &event(severity, reason, message));
+        self.recorder.record(job, event(severity, reason, message));
         result
     }
 
@@ -176,7 +176,7 @@ impl Controller {
         let key = pod_key(pod);
         if self.store.delete(&key, &options).is_ok() {
             let message = format!("Deleted pod: {}", key.name);
-            self.recorder.record(job, &event(Severity::Normal, "SuccessfulDelete", message));
+            self.recorder.record(job, event(Severity::Normal, "SuccessfulDelete", message));
         }
     }
 

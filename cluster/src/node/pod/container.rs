@@ -75,6 +75,8 @@ pub(super) struct Container {
     pub(super) role: Role,
     pub(super) policy: RestartPolicy,
     pub(super) state: State,
+    /// A first event about it was written.
+    pub(super) is_announced: bool,
     /// How often it was started.
     pub(super) attempts: u32,
     /// The `containerID` of the latest start.
@@ -116,6 +118,7 @@ impl Container {
             role,
             policy,
             state: State::Waiting,
+            is_announced: false,
             attempts: 0,
             id: None,
             latest: None,

@@ -7,6 +7,7 @@
 mod binding;
 mod container;
 mod dependencies;
+mod launch;
 mod lost;
 mod plan;
 mod start;

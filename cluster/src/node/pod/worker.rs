@@ -10,16 +10,14 @@ use serde::Deserialize as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::Context;
 use super::binding::{Binding, bind};
 use super::container::{Container, End, Role, State};
 use super::dependencies::Dependencies;
 use super::plan::{Action, Cause, Stop, plan};
-use super::start::{Obstacle, command};
 use super::status::{Ending, Facts, status};
-use super::{Context, termination};
 use crate::error::ApiError;
 use crate::node::events::{Component, Event, Severity};
-use crate::node::logs::Instance;
 use crate::node::objects::{Objects, decode};
 use crate::node::process::Group;
 use crate::node::volumes::PodVolumes;
@@ -49,21 +47,21 @@ enum Wakeup {
 }
 
 pub(super) struct Worker {
-    context: Context,
-    key: Key,
-    pod: Pod,
-    objects: Objects,
-    seen: watch::Receiver<Seen>,
-    containers: Vec<Container>,
-    groups: HashMap<usize, Group>,
+    pub(super) context: Context,
+    pub(super) key: Key,
+    pub(super) pod: Pod,
+    pub(super) objects: Objects,
+    pub(super) seen: watch::Receiver<Seen>,
+    pub(super) containers: Vec<Container>,
+    pub(super) groups: HashMap<usize, Group>,
     /// Where the ends of containers, by their index, are told and heard.
-    tell_end: mpsc::Sender<(usize, End)>,
-    hear_end: mpsc::Receiver<(usize, End)>,
-    volumes: Option<PodVolumes>,
-    dependencies: Option<Dependencies>,
-    last_complaint: Option<String>,
-    stop: Option<Stop>,
-    facts: Facts,
+    pub(super) tell_end: mpsc::Sender<(usize, End)>,
+    pub(super) hear_end: mpsc::Receiver<(usize, End)>,
+    pub(super) volumes: Option<PodVolumes>,
+    pub(super) dependencies: Option<Dependencies>,
+    pub(super) last_complaint: Option<String>,
+    pub(super) stop: Option<Stop>,
+    pub(super) facts: Facts,
 }
 
 impl Worker {
@@ -111,7 +109,13 @@ impl Worker {
                             "Successfully assigned {}/{} to {NODE_NAME}",
                             self.key.namespace, self.key.name
                         );
-                        self.record(Component::Scheduler, Severity::Normal, "Scheduled", message, None);
+                        self.record(Event {
+                            component: Component::Scheduler,
+                            severity: Severity::Normal,
+                            reason: "Scheduled",
+                            message,
+                            field_path: None,
+                        });
                     }
                     self.pod = decode(&pod).unwrap_or_else(|| self.pod.clone());
                     self.facts.start_time = Timestamp::now();
@@ -177,155 +181,6 @@ impl Worker {
                 }
             }
         }
-    }
-
-    fn start(&mut self, index: usize) {
-        let Some(volumes) = self.volumes.clone() else { return };
-        let container = &self.containers[index];
-        let (spec, field) = (container.spec.clone(), container.field_path());
-        let instance = Instance {
-            namespace: self.key.namespace.clone(),
-            pod: self.key.name.clone(),
-            pod_uid: self.uid().to_owned(),
-            container: spec.name.clone(),
-            attempt: container.attempts,
-        };
-        if container.attempts == 0 {
-            let image = spec.image.as_deref().unwrap_or_default();
-            let message = format!("Container image \"{image}\" already present on machine");
-            self.record_once("Pulled", message, &field);
-        }
-        self.dependencies = Some(Dependencies::from_now(&self.context.store, &self.key.namespace));
-        let mark = format!("{}/{}/{}", instance.pod_uid, instance.container, instance.attempt);
-        let prepared = command(&spec, &self.pod, &volumes, &self.objects, mark);
-        let command = match prepared {
-            Ok(command) => command,
-            Err(Obstacle::Config(message)) => {
-                return self.block(index, "CreateContainerConfigError", message);
-            }
-            Err(Obstacle::Create(message)) => return self.block(index, "CreateContainerError", message),
-            Err(Obstacle::Start(message)) => return self.fail_to_start(index, &instance, message),
-        };
-        let log = match self.context.logs.create(&instance) {
-            Ok(log) => log,
-            Err(error) => {
-                let message = format!("failed to create the container's log: {error}");
-                return self.block(index, "CreateContainerError", message);
-            }
-        };
-        let name = &spec.name;
-        self.record(
-            Component::Kubelet,
-            Severity::Normal,
-            "Created",
-            format!("Created container: {name}"),
-            Some(&field),
-        );
-        let process = match self.context.launcher.start(&command, &log) {
-            Ok(process) => process,
-            Err(error) => {
-                self.context.logs.end(&instance);
-                return self.fail_to_start(index, &instance, error.to_string());
-            }
-        };
-        let started_at = Timestamp::now();
-        self.groups.insert(index, process.group());
-        self.containers[index].started(instance.id(), started_at, Instant::now());
-        self.record(
-            Component::Kubelet,
-            Severity::Normal,
-            "Started",
-            format!("Started container {name}"),
-            Some(&field),
-        );
-        let (logs, sender) = (self.context.logs.clone(), self.tell_end.clone());
-        let message_file = volumes.termination_file(name);
-        tokio::spawn(async move {
-            let (exit_code, finished_at) = process.ended().await;
-            let message = termination::message(&spec, &message_file, exit_code, &logs, &instance).await;
-            logs.end(&instance);
-            let reason = if exit_code == 0 { "Completed" } else { "Error" };
-            let end = End { exit_code, reason, message, started_at, finished_at, id: Some(instance.id()) };
-            // Nobody listens only if the worker was dropped with its node.
-            let _nobody_cares = sender.send((index, end)).await;
-        });
-    }
-
-    /// Something outside has to change first.
-    fn block(&mut self, index: usize, reason: &'static str, message: String) {
-        let field = self.containers[index].field_path();
-        self.complain("Failed", format!("Error: {message}"), Some(&field));
-        self.containers[index].state = State::Blocked { reason, message };
-    }
-
-    fn fail_to_start(&mut self, index: usize, instance: &Instance, message: String) {
-        let field = self.containers[index].field_path();
-        self.record(
-            Component::Kubelet,
-            Severity::Warning,
-            "Failed",
-            format!("Error: {message}"),
-            Some(&field),
-        );
-        let end = End {
-            exit_code: 128,
-            reason: "StartError",
-            message: Some(message),
-            started_at: Timestamp::UNIX_EPOCH,
-            finished_at: Timestamp::now(),
-            id: Some(instance.id()),
-        };
-        self.containers[index].started(instance.id(), end.finished_at, Instant::now());
-        self.has_ended(index, end);
-    }
-
-    fn has_ended(&mut self, index: usize, end: End) {
-        self.groups.remove(&index);
-        let is_pod_ending = self.stop.is_some();
-        self.containers[index].ended(end, Instant::now(), self.context.first_backoff, is_pod_ending);
-        if let State::BackOff { wait, .. } = self.containers[index].state
-            && !wait.is_zero()
-        {
-            let message = format!(
-                "Back-off restarting failed container {} in pod {}_{}({})",
-                self.containers[index].spec.name,
-                self.key.name,
-                self.key.namespace,
-                self.uid()
-            );
-            let field = self.containers[index].field_path();
-            self.record(Component::Kubelet, Severity::Warning, "BackOff", message, Some(&field));
-        }
-    }
-
-    fn terminate(&mut self, index: usize) {
-        if let (State::Running(running), Some(group)) =
-            (&mut self.containers[index].state, self.groups.get(&index))
-        {
-            running.is_told = true;
-            group.terminate();
-        }
-        self.record_killing(index);
-    }
-
-    fn kill(&mut self, index: usize) {
-        let mut was_told = true;
-        if let (State::Running(running), Some(group)) =
-            (&mut self.containers[index].state, self.groups.get(&index))
-        {
-            running.is_killed = true;
-            was_told = running.is_told;
-            group.kill();
-        }
-        if !was_told {
-            self.record_killing(index);
-        }
-    }
-
-    fn record_killing(&self, index: usize) {
-        let container = &self.containers[index];
-        let message = format!("Stopping container {}", container.spec.name);
-        self.record(Component::Kubelet, Severity::Normal, "Killing", message, Some(&container.field_path()));
     }
 
     /// Waits for whatever comes first, and takes note of it.
@@ -446,35 +301,8 @@ impl Worker {
             .ok()
     }
 
-    fn uid(&self) -> &str {
+    pub(super) fn uid(&self) -> &str {
         self.pod.metadata.uid.as_deref().unwrap_or_default()
-    }
-
-    /// A warning, unless it is the same as the last one.
-    fn complain(&mut self, reason: &'static str, message: String, field_path: Option<&str>) {
-        if self.last_complaint.as_ref() != Some(&message) {
-            self.record(Component::Kubelet, Severity::Warning, reason, message.clone(), field_path);
-            self.last_complaint = Some(message);
-        }
-    }
-
-    fn record_once(&mut self, reason: &'static str, message: String, field_path: &str) {
-        if self.last_complaint.is_none() {
-            self.record(Component::Kubelet, Severity::Normal, reason, message, Some(field_path));
-        }
-    }
-
-    fn record(
-        &self,
-        component: Component,
-        severity: Severity,
-        reason: &'static str,
-        message: String,
-        field_path: Option<&str>,
-    ) {
-        let field_path = field_path.map(str::to_owned);
-        let event = Event { component, severity, reason, message, field_path };
-        self.context.recorder.record(&self.seen.borrow().object, &event);
     }
 }
 

@@ -27,7 +27,7 @@ impl<G: Guest> Run<G> {
                 }
             }
             Purpose::Command(command) => {
-                self.on_command_answered(command, finished.request, finished.tries, finished.outcome);
+                self.on_command_answered(command, finished.request, finished.outcome);
             }
             Purpose::ExistingJob { command, manifest_json } => {
                 self.on_existing_job(command, manifest_json, finished.outcome);
@@ -39,7 +39,6 @@ impl<G: Guest> Run<G> {
         &mut self,
         command: u64,
         request: ApiCall,
-        tries: u32,
         outcome: Result<ApiReply, ApiError>,
     ) {
         match (&request, outcome) {
@@ -54,21 +53,12 @@ impl<G: Guest> Run<G> {
                     None => self.answer(command, Err(error)),
                 }
             }
-            (ApiCall::CreateSecret(secret), Err(error)) if is_existing(&error) && tries > 1 => {
-                let created = ObjectRef {
-                    namespace: secret.namespace.clone(),
-                    name: secret.name.clone(),
-                    uid: String::new(),
-                };
-                self.answer(command, Ok(AnswerOk::Created(created)));
+            // A Secret's name holds the run's: it was this run that created it, before an answer was lost.
+            (ApiCall::CreateSecret(secret), Err(error)) if is_existing(&error) => {
+                self.answer(command, Ok(created(&secret.namespace, &secret.name)));
             }
-            (ApiCall::CreateConfigMap(map), Err(error)) if is_existing(&error) && tries > 1 => {
-                let created = ObjectRef {
-                    namespace: map.namespace.clone(),
-                    name: map.name.clone(),
-                    uid: String::new(),
-                };
-                self.answer(command, Ok(AnswerOk::Created(created)));
+            (ApiCall::CreateConfigMap(map), Err(error)) if is_existing(&error) => {
+                self.answer(command, Ok(created(&map.namespace, &map.name)));
             }
             // Gone already is what a deletion wants.
             (ApiCall::DeleteJob { .. }, Err(error)) if error.status == Some(404) => {
@@ -146,6 +136,11 @@ impl<G: Guest> Run<G> {
         let call = self.calls.begin(purpose, &request, self.now_ms.saturating_add(for_ms));
         self.effects.push_back(Effect::Call { call, request });
     }
+}
+
+/// An object that was created earlier; its UID is of no use to anybody.
+fn created(namespace: &str, name: &str) -> AnswerOk {
+    AnswerOk::Created(ObjectRef { namespace: namespace.to_owned(), name: name.to_owned(), uid: String::new() })
 }
 
 fn is_existing(error: &ApiError) -> bool {

@@ -303,14 +303,17 @@ impl<G: Guest> Run<G> {
         self.take_lock(outcomes);
     }
 
-    pub(super) fn close_when_clean(&mut self) {
-        if let Phase::CleaningUp(ending) = self.phase
-            && !self.calls.is_waiting_for(&Purpose::Cleanup)
-            && !self.calls.is_waiting_for(&Purpose::Guard)
-        {
-            self.phase = Phase::Closed;
-            self.effects.push_back(Effect::Close(Closing::Ended(ending)));
-        }
+    pub(super) fn close_when_done(&mut self) {
+        let is_guard_busy = self.calls.is_waiting_for(&Purpose::Guard);
+        let closing = match self.phase {
+            Phase::CleaningUp(ending) if !is_guard_busy && !self.calls.is_waiting_for(&Purpose::Cleanup) => {
+                Closing::Ended(ending)
+            }
+            Phase::Detaching { until_ms } if !is_guard_busy || until_ms <= self.now_ms => Closing::Detached,
+            Phase::CleaningUp(_) | Phase::Detaching { .. } | Phase::New | Phase::Live | Phase::Closed => return,
+        };
+        self.phase = Phase::Closed;
+        self.effects.push_back(Effect::Close(closing));
     }
 
     /// Shows a record, with the run's own secrets masked where a plugin or a server wrote text.

@@ -25,6 +25,9 @@ pub const MAX_TIMERS: u32 = 64;
 /// Most commands that one call of a plugin may return.
 pub const MAX_COMMANDS: u32 = 256;
 
+/// How long a host that stops waits until it has handed over what it holds, in ms.
+pub const DETACH_MS: u64 = 3_000;
+
 /// What distinguishes this run from others, besides its request.
 #[derive(Debug)]
 pub struct RunSpec {
@@ -56,6 +59,8 @@ enum Phase {
     Live,
     /// The result is out; what is left is being removed.
     CleaningUp(Ending),
+    /// The run goes on without this host, which hands over what it holds.
+    Detaching { until_ms: u64 },
     Closed,
 }
 
@@ -123,13 +128,13 @@ impl<G: Guest> Run<G> {
                 self.on_deadlines();
                 self.step_guest();
             }
-            Phase::CleaningUp(_) => {
-                self.take_cleanup(input);
+            Phase::CleaningUp(_) | Phase::Detaching { .. } => {
+                self.take_closing(input);
                 self.on_deadlines();
             }
             Phase::Closed => {}
         }
-        self.close_when_clean();
+        self.close_when_done();
     }
 
     /// The next thing to do.
@@ -143,7 +148,11 @@ impl<G: Guest> Run<G> {
             return None;
         }
         let timer = self.timers.values().min().copied();
-        [timer, self.calls.deadline_ms(), self.lock.deadline_ms(), self.logs.deadline_ms(), self.polls.deadline_ms()]
+        let detached = match self.phase {
+            Phase::Detaching { until_ms } => Some(until_ms),
+            Phase::New | Phase::Live | Phase::CleaningUp(_) | Phase::Closed => None,
+        };
+        [timer, detached, self.calls.deadline_ms(), self.lock.deadline_ms(), self.logs.deadline_ms(), self.polls.deadline_ms()]
             .into_iter()
             .flatten()
             .min()
@@ -155,6 +164,7 @@ impl<G: Guest> Run<G> {
             Phase::New => "new".to_owned(),
             Phase::Live => self.guest.phase().unwrap_or_else(|fault| fault.to_string()),
             Phase::CleaningUp(_) => "cleaning up".to_owned(),
+            Phase::Detaching { .. } => "detaching".to_owned(),
             Phase::Closed => "closed".to_owned(),
         }
     }
@@ -207,8 +217,8 @@ impl<G: Guest> Run<G> {
         self.drain_logs();
     }
 
-    /// After the result nothing but answers to the cleanup's own calls, and the wish to exit, is of interest.
-    fn take_cleanup(&mut self, input: Input) {
+    /// On the way out nothing but answers to the engine's own calls, and the wish to exit, is of interest.
+    fn take_closing(&mut self, input: Input) {
         match input {
             Input::Called { call, outcome } => self.on_called(call, outcome),
             Input::Stop => {
@@ -284,7 +294,13 @@ impl<G: Guest> Run<G> {
         self.effects.push_back(Effect::Sync);
         let text = "this host stops; the run goes on in the cluster".to_owned();
         self.emit(Record::Status { level: Level::Info, text });
-        self.phase = Phase::Closed;
-        self.effects.push_back(Effect::Close(Closing::Detached));
+        self.timers.clear();
+        self.polls.clear();
+        self.logs.stop_all();
+        self.drain_logs();
+        self.events.clear();
+        self.phase = Phase::Detaching { until_ms: self.now_ms + DETACH_MS };
+        let outcomes = self.lock.hand_over(self.now_ms);
+        self.take_lock(outcomes);
     }
 }

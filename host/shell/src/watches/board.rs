@@ -63,20 +63,19 @@ impl Board {
     pub(super) fn on_jobs(&mut self, news: News<Job>) {
         match news {
             News::Event(Event::Init) => self.jobs.begin_list(),
-            News::Event(Event::InitApply(job) | Event::Apply(job)) => self.see_job(snapshot::job(&job)),
+            News::Event(Event::InitApply(job) | Event::Apply(job)) => self.see_job(&snapshot::job(&job)),
             News::Event(Event::Delete(job)) => {
                 let job = snapshot::job(&job);
-                let object = job.job.clone();
-                self.see_job(job);
-                self.jobs.objects.remove(&object.uid);
-                self.tell_job_gone(object, WATCH_DELETED);
+                self.see_job(&job);
+                self.jobs.objects.remove(&job.job.uid);
+                self.tell_job_gone(&job.job, WATCH_DELETED);
             }
             News::Event(Event::InitDone) => {
                 for lost in self.jobs.end_list() {
-                    self.tell_job_gone(lost.job, RELIST_MISSING);
+                    self.tell_job_gone(&lost.job, RELIST_MISSING);
                 }
                 for job in self.never_seen() {
-                    self.tell_job_gone(job, RELIST_MISSING);
+                    self.tell_job_gone(&job, RELIST_MISSING);
                 }
             }
             News::Refused(text) => self.tell_all(&Change::Refused(text)),
@@ -107,10 +106,9 @@ impl Board {
         }
     }
 
-    fn see_job(&mut self, job: JobSnapshot) {
-        let uid = job.job.uid.clone();
-        if self.jobs.see(&uid, &job) {
-            for listener in self.followers.get_mut(&uid).into_iter().flatten() {
+    fn see_job(&mut self, job: &JobSnapshot) {
+        if self.jobs.see(&job.job.uid, job) {
+            for listener in self.followers.get_mut(&job.job.uid).into_iter().flatten() {
                 listener.is_told_gone = false;
                 listener.mailbox.put(Change::JobSeen(job.clone()));
             }
@@ -132,7 +130,7 @@ impl Board {
         waiting.map(|listener| listener.job.clone()).collect()
     }
 
-    fn tell_job_gone(&mut self, object: ObjectRef, detected_via: &str) {
+    fn tell_job_gone(&mut self, object: &ObjectRef, detected_via: &str) {
         for listener in self.followers.get_mut(&object.uid).into_iter().flatten() {
             if !listener.is_told_gone {
                 listener.is_told_gone = true;

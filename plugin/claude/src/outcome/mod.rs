@@ -11,8 +11,8 @@ mod retry_time;
 mod rules;
 
 use paperclip_kit::outcome::{
-    AdapterResult, BillingType, ErrorCode, Evidence, ExecutionRecovery, UsageBasis, head, iso_time,
-    without_nul,
+    AdapterResult, BillingType, ErrorCode, Evidence, ExecutionRecovery, InfraCause, UsageBasis, head,
+    iso_time, without_nul,
 };
 use serde_json::{Map, Value, json};
 
@@ -135,7 +135,7 @@ impl Case<'_> {
     fn was_taken_away(&self, rule: &Rule) -> bool {
         rule.is_about_a_missing_result()
             && !self.stream.has_assistant_event()
-            && self.evidence.cause().is_some_and(|cause| cause.may_be_retried())
+            && self.evidence.cause().is_some_and(InfraCause::may_be_retried)
     }
 
     fn result_json(&self, rule: &Rule, result: &AdapterResult) -> Map<String, Value> {
@@ -162,7 +162,7 @@ impl Case<'_> {
 
     /// The container's end as it was seen; of a failure at least what took the pod away.
     fn termination_json(&self, rule: &Rule) -> Option<Value> {
-        let cause = rule.code.and_then(|_| self.evidence.cause()).map(|cause| cause.as_str());
+        let cause = rule.code.and_then(|_| self.evidence.cause()).map(InfraCause::as_str);
         let Some(end) = &self.evidence.container else {
             return cause.map(|cause| json!({"cause": cause}));
         };

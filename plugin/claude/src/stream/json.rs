@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use paperclip_kit::outcome::head;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -87,10 +88,23 @@ pub(crate) fn for_each_member<'a>(member: Option<&'a RawValue>, each: impl FnMut
     }
 }
 
-/// A whole object as a tree. `None` if it is no object, or one that a tree cannot hold: nested too deeply, or with a
-/// number that is out of range.
-pub(crate) fn object(json: &str) -> Option<Map<String, Value>> {
-    serde_json::from_str(json).or_else(|_| serde_json::from_str(&without_lone_surrogates(json))).ok()
+/// The members of an object as trees, without those that are larger than `max_bytes`, nested too deeply for a tree or
+/// out of a number's range. Of a longer text its beginning is there. A tree takes far more memory than its JSON, so
+/// this is the only way to one.
+pub(crate) fn small_members(json: &str, max_bytes: usize) -> Map<String, Value> {
+    let mut members = Map::new();
+    let mut parser = serde_json::Deserializer::from_str(json);
+    // What was read before a fault is worth having.
+    let _ = parser.deserialize_map(SmallMembers { members: &mut members, max_bytes });
+    members
+}
+
+fn small_tree(member: &RawValue, max_bytes: usize) -> Option<Value> {
+    if member.get().len() > max_bytes {
+        return text(Some(member)).map(|text| head(&text, max_bytes).into());
+    }
+    let json = portable(member);
+    serde_json::from_str(json.get()).ok()
 }
 
 /// A member as JSON that every reader takes, so without halves of character pairs.
@@ -196,6 +210,33 @@ impl Visitor<'_> for Name<'_> {
     }
 }
 
+/// An object with more members is no event.
+const MEMBERS: usize = 1024;
+
+struct SmallMembers<'m> {
+    members: &'m mut Map<String, Value>,
+    max_bytes: usize,
+}
+
+impl<'de> Visitor<'de> for SmallMembers<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while self.members.len() < MEMBERS
+            && let Some((name, member)) = map.next_entry::<String, &RawValue>()?
+        {
+            if let Some(tree) = small_tree(member, self.max_bytes) {
+                self.members.insert(name, tree);
+            }
+        }
+        Ok(())
+    }
+}
+
 struct Elements<F> {
     each: F,
 }
@@ -269,7 +310,7 @@ mod tests {
         let json = r#"{"t":"a\ud83d\\ud83d \ud83d\ude00 \udc00\"z"}"#;
         let [t] = pick(json, &["t"]).unwrap();
         assert_eq!(text(t).unwrap(), "a\u{fffd}\\ud83d 😀 \u{fffd}\"z");
-        assert_eq!(object(json).unwrap()["t"], "a\u{fffd}\\ud83d 😀 \u{fffd}\"z");
+        assert_eq!(small_members(json, 100)["t"], "a\u{fffd}\\ud83d 😀 \u{fffd}\"z");
         assert_eq!(portable(t.unwrap()).get(), r#""a\ufffd\\ud83d \ud83d\ude00 \ufffd\"z""#);
         assert_eq!(without_lone_surrogates("\\"), "\\");
         assert_eq!(without_lone_surrogates("\\u12"), "\\u12");
@@ -280,7 +321,18 @@ mod tests {
         let deep = format!("{{\"x\":{}1{},\"type\":\"t\"}}", "[".repeat(100_000), "]".repeat(100_000));
         let [kind] = pick(&deep, &["type"]).unwrap();
         assert_eq!(text(kind).unwrap(), "t");
-        assert!(object(&deep).is_none());
+        assert_eq!(small_members(&deep, usize::MAX).len(), 1);
+    }
+
+    #[test]
+    fn trees_are_built_of_small_members_only() {
+        let json =
+            format!(r#"{{"a":1,"big":[{}1],"text":"{}","n":1e999}}"#, "1,".repeat(1000), "x".repeat(1000));
+        let members = small_members(&json, 100);
+        assert_eq!(members.keys().collect::<Vec<_>>(), ["a", "text"]);
+        assert_eq!(members["text"].as_str().unwrap().len(), 100);
+        let many: Vec<_> = (0..5000).map(|n| format!("\"{n}\":{n}")).collect();
+        assert_eq!(small_members(&format!("{{{}}}", many.join(",")), 100).len(), MEMBERS);
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl Stream {
         match Line::read(line) {
             Line::Blank | Line::CutEvent => {}
             Line::Untyped(text) => self.untyped.push(text),
-            Line::Event(event) => self.push_event(event),
+            Line::Event(event) => self.push_event(&event),
         }
     }
 
@@ -100,23 +100,23 @@ impl Stream {
         }
     }
 
-    fn push_event(&mut self, event: Event<'_>) {
+    fn push_event(&mut self, event: &Event<'_>) {
         match event.kind.as_ref() {
             "system" if some_text(event.subtype).as_deref() == Some("init") => {
                 self.has_init = true;
-                self.note_session(&event);
+                self.note_session(event);
                 if let Some(model) = some_text(event.model) {
                     self.model = Some(head(&model, ID_BYTES).into_owned());
                 }
             }
             "assistant" => {
-                self.note_session(&event);
-                self.push_assistant(&event);
+                self.note_session(event);
+                self.push_assistant(event);
             }
             "user" => self.note_tool_result(),
             "rate_limit_event" => self.limits.record(event.rate_limit_info),
             "result" => {
-                self.note_session(&event);
+                self.note_session(event);
                 self.result = Some(ResultEvent::read(event.json));
                 self.tail.clear();
             }

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::json::{count, for_each_element, for_each_member, is_true, number, object, pick, some_text, text};
+use super::json::{
+    count, for_each_element, for_each_member, is_true, number, pick, small_members, some_text, text,
+};
 use super::usage::anthropic_usage;
 use crate::phrases::{Phrase, mentions};
 
@@ -63,9 +65,7 @@ impl ResultEvent {
         read.claims_success = !read.is_error && !read.has_error_subtype() && (denies_error || says_success);
         read.read_errors(errors);
         read.read_reasons(line);
-        // Where the tree cannot be built the members that were read still stand for the event.
-        let event = object(line).unwrap_or_else(|| read.members());
-        read.event = bounded_object(event, Self::EVENT_BYTES);
+        read.event = bounded_object(small_members(line, Self::EVENT_BYTES), Self::EVENT_BYTES);
         read
     }
 
@@ -121,16 +121,6 @@ impl ResultEvent {
         self.status = http_status(api_status).or(http_status(status));
         let kinds = [api_kind, kind].into_iter().filter_map(some_text);
         self.error_kinds.extend(kinds.map(|kind| bounded(&kind, Self::NAME_BYTES)));
-    }
-
-    fn members(&self) -> Map<String, Value> {
-        let mut members = Map::new();
-        members.insert("type".to_owned(), "result".into());
-        members.insert("subtype".to_owned(), self.subtype.as_str().into());
-        members.insert("is_error".to_owned(), self.is_error.into());
-        members.insert("result".to_owned(), self.text.as_str().into());
-        members.insert("errors".to_owned(), self.errors.clone().into());
-        members
     }
 }
 
@@ -215,8 +205,8 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_a_tree_keeps_what_was_read() {
-        let event = ResultEvent::read(r#"{"type":"result","subtype":"success","result":"x","n":1e999}"#);
+    fn a_number_out_of_range_does_not_spoil_the_event() {
+        let event = ResultEvent::read(r#"{"type":"result","subtype":"success","n":1e999,"result":"x"}"#);
         assert_eq!(event.event["result"], "x");
         assert_eq!(event.event["subtype"], "success");
     }

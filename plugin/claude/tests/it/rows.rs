@@ -7,7 +7,7 @@ use crate::recordings::recording;
 use crate::story::Story;
 
 fn as_json(story: &Story) -> Value {
-    serde_json::to_value(story.result()).unwrap()
+    serde_json::to_value(story.result()).expect("a result is JSON")
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn row_1_a_cancelled_run_keeps_session_and_usage() {
 
 #[test]
 fn row_2_a_timeout_keeps_what_the_result_told() {
-    let story = Story::new().begins().is_done().exits(0).with(|evidence| {
+    let story = Story::new().begins().succeeds().exits(0).with(|evidence| {
         evidence.is_timed_out = true;
         evidence.run.timeout_sec = 600.0;
     });
@@ -146,7 +146,7 @@ fn row_6_max_turns_are_told_by_the_cli_only() {
 fn row_6_max_turns_without_a_failure_are_a_success_that_ends_the_session() {
     let event =
         json!({"type": "result", "subtype": "success", "stop_reason": "max_turns", "session_id": "s1"});
-    let story = Story::new().prints(event).exits(0);
+    let story = Story::new().prints(&event).exits(0);
     let result = story.result();
     assert!(result.is_success() && result.clear_session);
 }
@@ -166,7 +166,7 @@ fn row_8_a_quota_tells_when_it_is_reset() {
     let told = |text: &str, limit: Option<u64>| {
         let mut story = Story::new().begins();
         if let Some(resets_at) = limit {
-            story = story.prints(json!({"type": "rate_limit_event",
+            story = story.prints(&json!({"type": "rate_limit_event",
                 "rate_limit_info": {"status": "rejected", "resetsAt": resets_at}}));
         }
         let story = story.fails(text, &json!({})).with(|evidence| evidence.at_ms = Some(1_776_870_900_000));
@@ -250,7 +250,7 @@ fn row_12_any_other_failure_tells_what_it_can() {
 
 #[test]
 fn row_13_a_success_needs_no_exit_code() {
-    for story in [Story::new().begins().is_done(), Story::new().begins().is_done().loses_its_job()] {
+    for story in [Story::new().begins().succeeds(), Story::new().begins().succeeds().loses_its_job()] {
         let result = as_json(&story);
         assert!(story.result().is_success());
         assert_eq!(result["exitCode"], Value::Null);
@@ -265,7 +265,7 @@ fn row_13_an_error_with_exit_0_is_none() {
         Story::new().fails("x", &json!({"subtype": "success"})).exits(0).code(),
         Some(ErrorCode::ClaudeRunFailed)
     );
-    assert_eq!(Story::new().is_done().exits(1).code(), Some(ErrorCode::ClaudeRunFailed));
+    assert_eq!(Story::new().succeeds().exits(1).code(), Some(ErrorCode::ClaudeRunFailed));
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn row_17_lines_tell_what_no_event_did() {
 fn row_17_a_limit_that_an_event_told_stands_in_the_message() {
     let event = json!({"type": "rate_limit_event",
         "rate_limit_info": {"status": "rejected", "rateLimitType": "five_hour", "resetsAt": 1_780_000_000}});
-    let story = Story::new().begins().prints(event);
+    let story = Story::new().begins().prints(&event);
     assert_eq!(story.code(), Some(ErrorCode::ProviderQuota));
     assert!(story.message().ends_with(" [rate limit: five_hour rejected, resets 2026-05-28T20:26:40.000Z]"));
 }
@@ -369,12 +369,12 @@ fn an_agent_that_writes_about_limits_is_healthy() {
     let text = "You hit your limit: 429 rate limit, unauthorized, model not found, unknown session";
     let event = json!({"type": "result", "subtype": "success", "is_error": false, "result": text});
     let tool = json!({"type": "user", "message": {"content": [{"type": "tool_result", "content": text}]}});
-    let story = Story::new().begins().says(text).prints(tool);
+    let story = Story::new().begins().says(text).prints(&tool);
     assert_eq!(story.clone().prints(&event).exits(0).code(), None);
     assert_eq!(story.clone().exits(1).code(), Some(ErrorCode::ClaudeTruncated));
     let fair = text.replace("unknown session", "");
     let event = json!({"type": "result", "subtype": "success", "is_error": false, "result": fair});
-    assert_eq!(story.prints(event).exits(1).code(), Some(ErrorCode::ClaudeRunFailed));
+    assert_eq!(story.prints(&event).exits(1).code(), Some(ErrorCode::ClaudeRunFailed));
 }
 
 #[test]
@@ -384,10 +384,10 @@ fn a_run_that_the_cluster_took_away_before_it_began_may_be_begun_again() {
     assert_eq!(result["executionRecovery"], json!({"kind": "bootstrap", "providerWorkStarted": false}));
     assert_eq!(result["resultJson"]["termination"], json!({"cause": "node_lost"}));
     assert!(lost.message().ends_with(" [pod: cause=node_lost]"), "{}", lost.message());
-    let killed = as_json(&Story::new().begins().is_killed_for_memory());
+    let killed = as_json(&Story::new().begins().runs_out_of_memory());
     assert_eq!(killed["resultJson"]["termination"]["cause"], "oom_killed");
     assert_eq!(killed["executionRecovery"]["kind"], "bootstrap");
-    assert_eq!(Story::new().begins().says("x").is_killed_for_memory().result().execution_recovery, None);
+    assert_eq!(Story::new().begins().says("x").runs_out_of_memory().result().execution_recovery, None);
     assert_eq!(Story::new().begins().loses_its_job().result().execution_recovery, None);
     assert_eq!(Story::new().begins().exits(1).result().execution_recovery, None);
 }
@@ -426,7 +426,7 @@ fn the_bill_goes_to_who_serves() {
 #[test]
 fn a_cost_that_is_no_number_is_0() {
     let event = json!({"type": "result", "subtype": "success", "total_cost_usd": "free"});
-    assert_eq!(Story::new().prints(event).result().cost_usd, Some(0.0));
+    assert_eq!(Story::new().prints(&event).result().cost_usd, Some(0.0));
     assert_eq!(
         Story::new().prints(r#"{"type":"result","total_cost_usd":0.0004890000000000001}"#).result().cost_usd,
         Some(0.000_489_000_000_000_000_1)

@@ -15,12 +15,12 @@ fn seed_1_a_run_without_an_end_is_truncated_only_if_its_end_was_not_seen() {
         evidence.pod.phase = Some("Running".to_owned());
     });
     assert!(story.message().contains("container terminated state not yet observable (pod phase=Running)"));
-    assert_eq!(story.is_done().code(), None);
+    assert_eq!(story.succeeds().code(), None);
 }
 
 #[test]
 fn seed_2_only_a_cancellation_cancels() {
-    let story = Story::new().begins().is_done();
+    let story = Story::new().begins().succeeds();
     assert_eq!(story.code(), None);
     assert_eq!(story.with(|evidence| evidence.is_cancelled = true).code(), Some(ErrorCode::Cancelled));
 }
@@ -85,7 +85,7 @@ fn seed_6_an_exit_right_after_init_names_code_and_cause() {
 
 #[test]
 fn seed_7_a_truncation_tells_how_the_container_ended() {
-    let story = Story::new().begins().says("hi").is_killed_for_memory();
+    let story = Story::new().begins().says("hi").runs_out_of_memory();
     assert_eq!(
         story.message(),
         "Claude run was truncated mid-stream (model: claude-opus-4-6) — assistant produced content but no result event \
@@ -108,7 +108,7 @@ fn seed_11_an_empty_response_is_the_apis_fault_unless_a_result_follows() {
         "LLM API returned an empty response (stop_reason: null, output_tokens: 0) — the upstream model API may be \
          degraded or misconfigured"
     );
-    assert_eq!(story.is_done().code(), None);
+    assert_eq!(story.succeeds().code(), None);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn seed_23_the_first_line_that_is_no_event_is_quoted() {
 #[test]
 fn text_that_the_database_cannot_hold_is_replaced() {
     let event = r#"{"type":"result","subtype":"success","result":"a\u0000b","note":"c\u0000"}"#;
-    let result = Story::new().prints(event).exits(0).result();
+    let result = Story::new().prints(&event).exits(0).result();
     assert_eq!(result.summary.as_deref(), Some("a\u{fffd}b"));
     assert_eq!(Value::Object(result.result_json.unwrap())["note"], "c\u{fffd}");
     let tail = Story::new().prints("x\0y").exits(1).result().result_json.unwrap();

@@ -20,7 +20,7 @@ impl Story {
         Story::default()
     }
 
-    pub(crate) fn prints(mut self, line: impl ToString) -> Story {
+    pub(crate) fn prints<L: ToString + ?Sized>(mut self, line: &L) -> Story {
         self.stream.push_line(&line.to_string());
         self
     }
@@ -31,17 +31,17 @@ impl Story {
 
     /// An assistant message of one text.
     pub(crate) fn says(self, text: &str) -> Story {
-        self.prints(assistant("m", text, 5))
+        self.prints(&assistant("m", text, 5))
     }
 
     /// An assistant message with neither content nor tokens.
     pub(crate) fn gets_nothing(self) -> Story {
         let message = json!({"id": "e", "content": [], "stop_reason": null, "usage": {"output_tokens": 0}});
-        self.prints(json!({"type": "assistant", "message": message}))
+        self.prints(&json!({"type": "assistant", "message": message}))
     }
 
-    pub(crate) fn is_done(self) -> Story {
-        self.prints(json!({"type": "result", "subtype": "success", "is_error": false, "session_id": "s1",
+    pub(crate) fn succeeds(self) -> Story {
+        self.prints(&json!({"type": "result", "subtype": "success", "is_error": false, "session_id": "s1",
             "result": "done", "total_cost_usd": 0.5, "usage": {"input_tokens": 3, "output_tokens": 1}}))
     }
 
@@ -52,7 +52,7 @@ impl Story {
         if let (Some(event), Some(more)) = (event.as_object_mut(), more.as_object()) {
             event.extend(more.clone());
         }
-        self.prints(event)
+        self.prints(&event)
     }
 
     pub(crate) fn exits(mut self, code: i32) -> Story {
@@ -67,7 +67,7 @@ impl Story {
         self
     }
 
-    pub(crate) fn is_killed_for_memory(self) -> Story {
+    pub(crate) fn runs_out_of_memory(self) -> Story {
         let mut story = self.exits(137);
         if let Some(container) = &mut story.evidence.container {
             container.reason = Some("OOMKilled".to_owned());

@@ -8,7 +8,8 @@ use crate::recordings::{RECORDINGS, recording};
 const TS: &str = "2026-11-22T06:28:11.156Z";
 
 fn transcript(text: &str) -> Vec<Value> {
-    let entries = |line| serde_json::from_str::<Vec<Value>>(&entries_json(line, TS)).unwrap();
+    let entries =
+        |line| serde_json::from_str::<Vec<Value>>(&entries_json(line, TS)).expect("entries are JSON");
     text.lines().flat_map(entries).collect()
 }
 

@@ -18,7 +18,7 @@ use crate::request::{HostFacts, Request, text};
 const DEFAULT_SECRET: &str = "paperclip-secrets";
 
 /// Something to ask the cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Probe {
     /// Comes back with the answer.
     pub id: String,
@@ -27,7 +27,7 @@ pub struct Probe {
 }
 
 /// What is asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Question {
     /// Does the API answer? `object` of the answer: its version.
@@ -120,8 +120,12 @@ pub fn plan_document(input_json: &str) -> Result<String, String> {
 /// # Errors
 /// What is wrong with the document.
 pub fn report_document(answers_json: &str) -> Result<String, String> {
-    let answers: Vec<Answer> = serde_json::from_str(answers_json)
+    let written: Vec<Value> = serde_json::from_str(answers_json)
         .map_err(|error| format!("the answers are not readable: {error}"))?;
+    let answers = written
+        .iter()
+        .map(|answer| Answer::read(answer).ok_or_else(|| format!("this is no answered probe: {answer}")))
+        .collect::<Result<Vec<_>, _>>()?;
     serde_json::to_string(&report(&answers)).map_err(|error| error.to_string())
 }
 

@@ -1,24 +1,48 @@
 //! What the cluster's answers mean: Paperclip's environment test result.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{Access, Probe, Question};
 
 /// A probe, answered.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    #[serde(flatten)]
     pub probe: Probe,
     /// Whether what was asked is so.
-    #[serde(default)]
     pub ok: bool,
     /// Why it could not be found out.
-    #[serde(default)]
     pub error: Option<String>,
     /// What was found.
-    #[serde(default)]
     pub object: Option<Value>,
+}
+
+impl Answer {
+    /// Reads an answer as the host writes it: the probe with `ok`, `error` and `object` put in. None if it is no probe.
+    pub fn read(written: &Value) -> Option<Answer> {
+        let text = |key: &str| written[key].as_str().map(str::to_owned);
+        let namespace = || text("namespace").unwrap_or_default();
+        let question = match written["kind"].as_str()? {
+            "api" => Question::Api,
+            "namespace" => Question::Namespace { namespace: namespace() },
+            "access" => Question::Access {
+                namespace: namespace(),
+                group: text("group").unwrap_or_default(),
+                resource: text("resource")?,
+                subresource: text("subresource").unwrap_or_default(),
+                verb: text("verb")?,
+            },
+            "secret" => Question::Secret { namespace: namespace(), name: text("name")? },
+            "pvc" => Question::Pvc { namespace: namespace(), name: text("name") },
+            _ => return None,
+        };
+        Some(Answer {
+            probe: Probe { id: text("id")?, question },
+            ok: written["ok"] == true,
+            error: text("error"),
+            object: written.get("object").filter(|object| !object.is_null()).cloned(),
+        })
+    }
 }
 
 /// The whole test.
@@ -199,7 +223,7 @@ mod tests {
         let answered = |probe: Probe| {
             let mut answered = serde_json::to_value(&probe).unwrap();
             answered.as_object_mut().unwrap().extend(answer(&probe).as_object().cloned().unwrap());
-            serde_json::from_value(answered).unwrap()
+            Answer::read(&answered).unwrap()
         };
         plan(&request).unwrap().into_iter().map(answered).collect()
     }
@@ -289,5 +313,6 @@ mod tests {
         );
         assert_eq!(report["checks"][1]["level"], "warn");
         assert!(report_document("{}").is_err());
+        assert!(report_document("[{\"id\": \"x\", \"kind\": \"weather\"}]").unwrap_err().contains("weather"));
     }
 }

@@ -76,9 +76,10 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// Negative, with a fraction, or too large.
     pub fn whole(&mut self, key: &str, default: u32, max: u32) -> Result<u32, Refusal> {
-        Ok(self.whole_or_negative(key, max)?.map_or(Ok(default), |number| {
-            u32::try_from(number).map_err(|_| not_whole(key, &Value::from(number), max))
-        })?)
+        match self.whole_or_negative(key, max)? {
+            None => Ok(default),
+            Some(number) => u32::try_from(number).map_err(|_| not_whole(key, &Value::from(number), max)),
+        }
     }
 
     /// A limit where 0, and by Paperclip's custom every negative number, means none.
@@ -176,7 +177,10 @@ mod tests {
     use serde_json::json;
 
     fn map(value: Value) -> Map<String, Value> {
-        value.as_object().cloned().unwrap()
+        match value {
+            Value::Object(map) => map,
+            other => panic!("{other} is no object"),
+        }
     }
 
     #[test]

@@ -180,11 +180,11 @@ impl<A: Agent> Machine<A> {
         let object = self.job.object.clone();
         match (outcome, object) {
             (Ok(AnswerOk::Job(Some(_)) | AnswerOk::Done), Some(object)) => {
-                self.outbox.push(Action::FollowJob(object.clone()));
-                // A Job whose host died before it was released is still suspended.
+                // A Job whose host died before it was released is still suspended, and may lack its Secrets.
                 if self.job.last.as_ref().is_some_and(|job| job.is_suspended) {
-                    self.outbox.push(Action::UnsuspendJob(object));
+                    return self.furnish(object);
                 }
+                self.outbox.push(Action::FollowJob(object));
                 self.job.state.go(JobState::Live);
                 self.job.live_since_ms = Some(now_ms);
             }
@@ -249,6 +249,11 @@ impl<A: Agent> Machine<A> {
                 return self.fail_job(ErrorCode::K8sJobCreateFailed, text);
             }
         };
+        self.furnish(object);
+    }
+
+    /// Creates what the Job's pod needs, owned by the Job, before it may run.
+    fn furnish(&mut self, object: ObjectRef) {
         let Some(plan) = self.plan() else { return };
         self.job.state.go(JobState::Furnishing);
         self.job.object = Some(object.clone());

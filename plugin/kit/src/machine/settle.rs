@@ -7,6 +7,7 @@ use super::observe::is_finished;
 use super::outbox::TimerName;
 use super::region::Region as _;
 use super::regions::{GuardState, JobState, LogState, PodState, StopState};
+use super::stall::{self, StallKind};
 use super::{Agent, Judgement, Machine, Verification};
 use crate::bindings::exports::paperclip::agent::types::{
     Action, ContainerState, DeleteCause, DeleteJob, EmittedLog, Ending, Finish, LogStream, ObjectRef,
@@ -133,6 +134,10 @@ impl<A: Agent> Machine<A> {
 
     /// Judges the attempt by all that is known, and finishes the run or begins it once more.
     pub(super) fn finish_judged(&mut self, now_ms: u64) {
+        if let Some(detail) = self.failed_unstarted() {
+            let text = format!("Pod scheduling failed: {detail}");
+            return self.finish_failed(now_ms, ErrorCode::K8sPodScheduleFailed, text);
+        }
         self.emit_stderr();
         let evidence = self.evidence(now_ms);
         let Judgement { result, retry } = self.agent.judge(&evidence, &self.stream);
@@ -146,6 +151,14 @@ impl<A: Agent> Machine<A> {
                 self.finish(&result, ending);
             }
         }
+    }
+
+    /// Why the pod failed before the agent's container had started, if it did.
+    fn failed_unstarted(&self) -> Option<String> {
+        let is_unstarted = self.pod.state == PodState::Ended && self.pod.agent_started_ms.is_none();
+        let pod = self.pod.last.as_ref().filter(|_| is_unstarted && self.stop.state == StopState::Unasked)?;
+        let stall = stall::of_pod(pod);
+        (stall.kind == StallKind::Fatal).then_some(stall.detail)
     }
 
     fn ending(&self, result: &AdapterResult) -> Ending {

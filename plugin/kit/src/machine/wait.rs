@@ -9,6 +9,8 @@ use crate::outcome::ErrorCode;
 
 /// How long a pod may say nothing before Kubernetes' own events are asked for, in ms.
 const EVENTS_AFTER_MS: u64 = 20_000;
+/// A Job that is still suspended so long after it was released, in ms, is held back by somebody else: watches lag.
+const SUSPENDED_AFTER_MS: u64 = 5_000;
 /// How many events are shown.
 const EVENTS_SHOWN: usize = 3;
 
@@ -18,7 +20,7 @@ impl<A: Agent> Machine<A> {
             PodState::Absent | PodState::Waiting => {}
             PodState::Started | PodState::Ended | PodState::Gone => return,
         }
-        let stall = self.current_stall();
+        let stall = self.current_stall(now_ms);
         let grace_ms = stall::grace_ms(stall.kind, &self.facts.settings);
         let known = self.pod.stall.take();
         let is_new = known.as_ref().is_none_or(|(known, _)| known.kind != stall.kind);
@@ -51,12 +53,13 @@ impl<A: Agent> Machine<A> {
         self.pod.stall = Some((stall, since_ms));
     }
 
-    fn current_stall(&self) -> Stall {
+    fn current_stall(&self, now_ms: u64) -> Stall {
         if let Some(pod) = &self.pod.last {
             return stall::of_pod(pod);
         }
         let job = self.job.object.as_ref().map_or("", |job| job.name.as_str());
-        if self.job.last.as_ref().is_some_and(|job| job.is_suspended) && self.job.observations > 1 {
+        let is_settled = self.job.live_since_ms.is_some_and(|since| since + SUSPENDED_AFTER_MS <= now_ms);
+        if is_settled && self.job.last.as_ref().is_some_and(|job| job.is_suspended) {
             let detail = format!("Job {job} is suspended: it is queued");
             return Stall { kind: StallKind::Queued, detail };
         }

@@ -13,7 +13,8 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 /// - ends only when the agent has ended, with the agent's exit code;
 /// - keeps the agent's stderr out of the output that is parsed, and leaves its tail as the termination message.
 ///
-/// INT is passed on as TERM, because a shell starts its background programs with INT ignored.
+/// INT is passed on as TERM, because a shell starts its background programs with INT ignored. Once the agent runs, the
+/// shell's own remarks (`Killed`) are nobody's: its exit code says the same.
 pub fn script(program: &str, arguments: &[String], prompt_files: &str) -> String {
     let call: Vec<String> = arguments.iter().map(|argument| quoted(argument)).collect();
     let call = call.join(" ");
@@ -25,7 +26,8 @@ pub fn script(program: &str, arguments: &[String], prompt_files: &str) -> String
 trap 'signalled=1; [ -z "$agent" ] || kill -TERM "$agent" 2>/dev/null' TERM INT
 cat {prompt_files} | {program} {call} 2>{STDERR_FILE} &
 agent=$!
-[ -z "$signalled" ] || kill -TERM "$agent" 2>/dev/null
+exec 2>/dev/null
+[ -z "$signalled" ] || kill -TERM "$agent"
 while :; do
   signalled=
   wait "$agent"
@@ -35,7 +37,7 @@ while :; do
   [ -n "$signalled" ] || break
 done
 if [ -s {STDERR_FILE} ]; then
-  {{ printf '%s\n' '{MARKER}'; tail -c {tail_bytes} {STDERR_FILE}; }} 2>/dev/null >>{TERMINATION_LOG}
+  {{ printf '%s\n' '{MARKER}'; tail -c {tail_bytes} {STDERR_FILE}; }} >>{TERMINATION_LOG}
 fi
 exit "$code"
 "#

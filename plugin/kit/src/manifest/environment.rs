@@ -113,22 +113,16 @@ impl Environment {
     fn add_run(&mut self, request: &Request, own_pod: &OwnPod) {
         self.set_plain("PAPERCLIP_AGENT_ID", &request.agent.id);
         self.set_plain("PAPERCLIP_COMPANY_ID", &request.agent.company_id);
-        let own_reference = own_pod.variables.iter().find_map(|variable| match &variable.value {
-            OwnValue::From(source) if variable.name == API_URL => Some(source),
-            OwnValue::From(_) | OwnValue::Shown(_) | OwnValue::Hidden => None,
-        });
-        let is_hidden =
-            own_pod.variables.iter().any(|own| own.name == API_URL && own.value == OwnValue::Hidden);
-        match (own_pod.shown(API_URL), own_reference) {
-            (Some(url), _) => self.set_plain(API_URL, url),
-            (None, Some(source)) => self.add_reference(API_URL, source),
-            (None, None) if is_hidden => {
-                self.set(API_URL, VariableValue::Secret(Source::SelfPodEnv(API_URL.to_owned())));
-            }
-            (None, None) => {
-                self.set_plain(API_URL, request.host.api_url.as_deref().unwrap_or(DEFAULT_API_URL))
-            }
-        }
+        let host_api_url =
+            || VariableValue::Plain(request.host.api_url.as_deref().unwrap_or(DEFAULT_API_URL).to_owned());
+        let own = own_pod.variables.iter().rev().find(|variable| variable.name == API_URL);
+        let api_url = match own.map(|variable| &variable.value) {
+            Some(OwnValue::Shown(url)) if !url.is_empty() => VariableValue::Plain(url.clone()),
+            Some(OwnValue::Hidden) => VariableValue::Secret(Source::SelfPodEnv(API_URL.to_owned())),
+            Some(OwnValue::From(source)) => portable(source).map_or_else(host_api_url, VariableValue::From),
+            Some(OwnValue::Shown(_)) | None => host_api_url(),
+        };
+        self.set(API_URL, api_url);
         self.set_plain("PAPERCLIP_RUN_ID", &request.run_id);
     }
 
@@ -209,7 +203,7 @@ impl Environment {
         }
         match portable(source) {
             Some(source) => {
-                self.variables.push(Variable { name: name.to_owned(), value: VariableValue::From(source) })
+                self.variables.push(Variable { name: name.to_owned(), value: VariableValue::From(source) });
             }
             None => self.warnings.push(format!(
                 "{name} is left out: Paperclip's pod takes it from a source that only that pod has"

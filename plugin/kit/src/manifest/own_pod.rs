@@ -88,16 +88,6 @@ impl OwnPod {
         }
     }
 
-    /// A literal that the plugin may see, if it is not empty.
-    pub fn shown(&self, name: &str) -> Option<&str> {
-        self.variables.iter().rev().find(|variable| variable.name == name).and_then(
-            |variable| match &variable.value {
-                OwnValue::Shown(value) => Some(value.as_str()).filter(|value| !value.is_empty()),
-                OwnValue::Hidden | OwnValue::From(_) => None,
-            },
-        )
-    }
-
     /// Names of objects of its namespace that an agent's Pod refers to: in another namespace they must exist too.
     pub fn references(&self) -> Vec<String> {
         let claim = self.data_claim.iter().map(|claim| format!("volume claim {}", claim.claim_name));
@@ -176,7 +166,6 @@ mod tests {
         let values: Vec<_> = pod.variables.iter().map(|variable| &variable.value).collect();
         let node = OwnValue::From(json!({"fieldRef": {"fieldPath": "spec.nodeName"}}));
         assert_eq!(values, [&OwnValue::Shown("/bin".into()), &OwnValue::Hidden, &node]);
-        assert_eq!((pod.shown("PATH"), pod.shown("KEY"), pod.shown("NODE")), (Some("/bin"), None, None));
     }
 
     #[test]

@@ -37,14 +37,21 @@ impl AgentType for Plain {
 }
 
 fn request(config: Value, context: Value) -> Request {
-    serde_json::from_value(json!({
+    let mut request: Request = serde_json::from_value(json!({
         "runId": "run-1",
         "agent": {"id": "agent-1", "companyId": "company-1", "name": "Nova", "adapterType": "plain_k8s"},
-        "config": config,
-        "context": context,
         "host": {"defaultNamespace": "default"},
     }))
-    .unwrap()
+    .unwrap();
+    (request.config, request.context) = (object(config), object(context));
+    request
+}
+
+fn object(value: Value) -> serde_json::Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        other => panic!("{other} is no object"),
+    }
 }
 
 fn planned(request: &Request) -> Plan {
@@ -60,10 +67,10 @@ fn variable<'a>(plan: &'a Plan, name: &str) -> Option<&'a Value> {
 }
 
 fn own_pod(env: Value, env_from: Value) -> Value {
-    json!({
-        "metadata": {"namespace": "paperclip"},
-        "spec": {"containers": [{"name": "paperclip", "image": "p:1", "env": env, "envFrom": env_from}]},
-    })
+    let mut container = json!({"name": "paperclip", "image": "p:1"});
+    container["env"] = env;
+    container["envFrom"] = env_from;
+    json!({"metadata": {"namespace": "paperclip"}, "spec": {"containers": [container]}})
 }
 
 #[test]

@@ -19,6 +19,8 @@ struct Container {
 struct Ended {
     code: Option<i32>,
     stdout: Vec<u8>,
+    /// What the shell itself says.
+    remarks: String,
     message: Option<String>,
 }
 
@@ -55,6 +57,7 @@ impl Container {
             .args(["-c", &text])
             .env("PATH", path)
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap()
     }
@@ -62,9 +65,16 @@ impl Container {
     fn ended(&self, mut child: Child) -> Ended {
         let mut stdout = Vec::new();
         child.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
+        let mut remarks = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut remarks).unwrap();
         let code = child.wait().unwrap().code();
         let message = fs::read(self.root.path().join("termination-log")).ok();
-        Ended { code, stdout, message: message.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) }
+        Ended {
+            code,
+            stdout,
+            remarks,
+            message: message.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+        }
     }
 
     fn run(&self, shell: &str, arguments: &[&str]) -> Ended {
@@ -88,7 +98,7 @@ fn signal(child: &Child, name: &str) {
 
 #[test]
 fn prompt_arguments_output_and_exit_code_pass_through() {
-    let prompt: Vec<u8> = (0..200_000_u32).flat_map(|n| n.to_le_bytes()).collect();
+    let prompt: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
     for shell in shells() {
         let agent = Container::new("printf '%s|' \"$@\"; cat; exit 7", &prompt);
         let ended = agent.run(shell, &["--flag", "it's $HOME `id` \"x\" \\ *", "", "two\nlines"]);
@@ -106,7 +116,9 @@ fn exit_codes_are_those_of_the_agent() {
         for (agent, code) in
             [("exit 0", 0), ("exit 1", 1), ("exit 127", 127), ("exit 255", 255), ("kill -KILL $$", 137)]
         {
-            assert_eq!(Container::new(agent, b"").run(shell, &[]).code, Some(code), "{shell}: {agent}");
+            let ended = Container::new(agent, b"").run(shell, &[]);
+            assert_eq!(ended.code, Some(code), "{shell}: {agent}");
+            assert_eq!((ended.remarks.as_str(), ended.message), ("", None), "{shell}: {agent}");
         }
     }
 }
@@ -197,7 +209,7 @@ proptest! {
         let script = format!("printf '%s\\0' {}", words.join(" "));
         let output = Command::new("sh").args(["-c", &script]).output().unwrap();
         let read: Vec<&[u8]> = output.stdout.split(|byte| *byte == 0).collect();
-        let expected: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).chain([b"".as_slice()]).collect();
+        let expected: Vec<&[u8]> = texts.iter().map(String::as_bytes).chain([b"".as_slice()]).collect();
         prop_assert_eq!(read, expected);
     }
 }

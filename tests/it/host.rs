@@ -32,14 +32,6 @@ pub(crate) fn plugin() -> PathBuf {
     path
 }
 
-fn binary() -> PathBuf {
-    // target/<profile>/deps/it-… → target/<profile>/paperclip-host
-    let exe = std::env::current_exe().unwrap();
-    let path = exe.parent().unwrap().parent().unwrap().join("paperclip-host");
-    assert!(path.is_file(), "{} is missing: run `cargo xtask test`, which builds it", path.display());
-    path
-}
-
 /// A folder of its own for each test: home, state, and a PATH with the stand-in agent.
 pub(crate) struct Place {
     dir: TempDir,
@@ -84,7 +76,7 @@ impl Place {
 
     /// The program with these arguments, away from the caller's own settings.
     pub(crate) fn host(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_paperclip-host"));
         let path = std::env::var("PATH").unwrap_or_default();
         command
             .args(args)

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use paperclip_contract::types::HostFacts;
+use paperclip_engine::intake::{self, Surroundings};
 use paperclip_guest::{Plugin, Runtime, RuntimeOptions, Tools};
-use serde_json::{Value, json};
+use paperclip_kit::{manifest, outcome};
+use serde_json::{Map, Value, json};
 
 use crate::host::{fixture, plugin, recording};
 
@@ -12,9 +15,8 @@ fn load() -> Arc<Plugin> {
     Plugin::load_file(&runtime, &plugin()).unwrap()
 }
 
-fn cases(name: &str) -> Vec<Value> {
-    let text = std::fs::read_to_string(fixture(&format!("cases/{name}.ndjson"))).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+fn cases(name: &str) -> String {
+    std::fs::read_to_string(fixture(&format!("cases/{name}.ndjson"))).unwrap()
 }
 
 #[test]
@@ -41,12 +43,34 @@ fn it_describes_itself() {
 #[test]
 fn finished_evidence_is_judged_as_the_cases_say() {
     let tools = Tools::new(load());
-    for case in cases("classify") {
-        let evidence = case["evidence"].to_string();
-        let result = tools.classify(1_780_000_000_000, &evidence).unwrap().unwrap();
-        let result: Value = serde_json::from_str(&result).unwrap();
-        let verdict = claude_k8s::outcome::check_case(&case["expected"], &case["reference"], &result);
-        assert_eq!(verdict, Ok(()), "{}: {result}", case["name"]);
+    for case in outcome::parity::cases(&cases("classify")) {
+        let result = tools.classify(1_777_593_600_000, &case.evidence.to_string()).unwrap().unwrap();
+        let result: Map<String, Value> = serde_json::from_str(&result).unwrap();
+        let verdict = outcome::parity::check_case(&case.expected, &case.reference, &result);
+        assert_eq!(verdict, Ok(()), "{}", case.name);
+    }
+}
+
+#[test]
+fn manifests_are_the_reference_adapters_but_for_the_wanted_differences() {
+    let plugin = load();
+    for case in manifest::parity::cases(&cases("manifest")) {
+        let surroundings = Surroundings {
+            self_pod: Some(&case.pod),
+            revealed_env: &plugin.descriptor().revealed_env,
+            files: Vec::new(),
+            host: HostFacts {
+                default_namespace: None,
+                paperclip_api_url: None,
+                denied_env: Vec::new(),
+                clusters: Vec::new(),
+                limits: paperclip_engine::limits(),
+            },
+        };
+        let (request, _) = intake::take(&case.context, "claude_k8s", surroundings).unwrap();
+        let printed = Tools::new(plugin.clone()).manifest(&request).unwrap().unwrap();
+        let printed = serde_json::from_str(&printed).unwrap();
+        assert_eq!(manifest::parity::differences(&case, &printed), Vec::<String>::new(), "{}", case.name);
     }
 }
 
