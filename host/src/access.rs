@@ -26,7 +26,7 @@ pub(crate) async fn connect(args: &AccessArgs, volumes: Option<&Path>) -> anyhow
         ClusterKind::Local => {
             let options = Options { state_dir: volumes.map(Path::to_owned), ..Options::default() };
             let local = LocalCluster::start(options).await.context("the local cluster does not start")?;
-            (Access::Inline { kubeconfig: local.kubeconfig() }, Some(local))
+            (Access::Inline { kubeconfig: local.kubeconfig()? }, Some(local))
         }
         ClusterKind::Kubeconfig => {
             (Access::Kubeconfig { path: args.kubeconfig.clone(), context: args.context_name.clone() }, None)

@@ -78,7 +78,7 @@ impl Registry {
             registry.add_files(runtime, &files);
         }
         for (name, bytes) in builtins {
-            if registry.plugins.contains_key(*name) {
+            if registry.plugins.contains_key(*name) || registry.rejected_claim(name).is_some() {
                 continue;
             }
             let source = Source::Builtin((*name).to_owned());
@@ -95,16 +95,13 @@ impl Registry {
     /// The plugin to use for an agent type from now on. Whoever holds it keeps its version.
     pub fn get(&self, adapter_type: &str) -> Result<&Arc<Plugin>, NoPlugin> {
         let wanted = adapter_type.to_owned();
-        if let Some(rejected) =
-            self.rejected.iter().find(|rejected| rejected.adapter_type.as_deref() == Some(adapter_type))
-        {
-            // A good file beside a bad one of another name is the operator's wish, a built-in one is not.
-            match self.plugins.get(adapter_type) {
-                Some(plugin) if matches!(plugin.source(), Source::File(_)) => return Ok(plugin),
-                Some(_) | None => return Err(NoPlugin::Rejected { wanted, error: rejected.error.clone() }),
-            }
+        if let Some(plugin) = self.plugins.get(adapter_type) {
+            return Ok(plugin);
         }
-        self.plugins.get(adapter_type).ok_or_else(|| NoPlugin::Unknown {
+        if let Some(rejected) = self.rejected_claim(adapter_type) {
+            return Err(NoPlugin::Rejected { wanted, error: rejected.error.clone() });
+        }
+        Err(NoPlugin::Unknown {
             wanted,
             known: match self.plugins.len() {
                 0 => "none".to_owned(),
@@ -121,7 +118,6 @@ impl Registry {
     pub fn list(&self) -> Vec<Listed> {
         self.plugins
             .values()
-            .filter(|plugin| self.get(plugin.adapter_type()).is_ok())
             .map(|plugin| Listed {
                 adapter_type: plugin.adapter_type().to_owned(),
                 version: plugin.version().to_owned(),
@@ -132,9 +128,13 @@ impl Registry {
             .collect()
     }
 
-    /// The plugins that are not taken: those of the folder by name, then the built-in ones.
+    /// The plugins that are not taken: those of the folder, then the built-in ones.
     pub fn rejected(&self) -> &[Rejected] {
         &self.rejected
+    }
+
+    fn rejected_claim(&self, adapter_type: &str) -> Option<&Rejected> {
+        self.rejected.iter().find(|rejected| rejected.adapter_type.as_deref() == Some(adapter_type))
     }
 
     fn add_files(&mut self, runtime: &Runtime, files: &[PathBuf]) {

@@ -50,8 +50,9 @@ impl PaperclipApi {
     /// Takes an `http://` or `https://` URL, with or without a path. Opens no connection yet.
     pub fn new(url: &str) -> Result<PaperclipApi, UrlError> {
         let bad = |cause: &str| UrlError::Bad { url: url.to_owned(), cause: cause.to_owned() };
-        let base = url.trim().trim_end_matches('/');
-        let uri: Uri = base.parse().map_err(|error: http::uri::InvalidUri| bad(&error.to_string()))?;
+        let url = url.trim();
+        let base = url.trim_end_matches('/');
+        let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| bad(&error.to_string()))?;
         if uri.query().is_some() {
             return Err(bad("it has a query"));
         }
@@ -141,7 +142,7 @@ mod tests {
         for (url, wanted) in [
             ("ftp://p", "it speaks ftp"),
             ("paperclip", "it has no http://"),
-            ("http://", "invalid"),
+            ("http://", "empty string"),
             ("http://p?x=1", "it has a query"),
             ("", "empty"),
         ] {

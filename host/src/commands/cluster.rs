@@ -14,7 +14,6 @@ pub(crate) async fn cluster(args: ClusterArgs) -> anyhow::Result<Exit> {
     let options = Options {
         listen: args.listen,
         persist: args.state.is_some(),
-        containers_outlive: args.state.is_some(),
         state_dir: args.state,
         ..Options::default()
     };
@@ -22,7 +21,7 @@ pub(crate) async fn cluster(args: ClusterArgs) -> anyhow::Result<Exit> {
     println!("local cluster at {}", local.url());
     match &args.kubeconfig_out {
         Some(path) => {
-            write_private(path, &local.kubeconfig())?;
+            write_private(path, &local.kubeconfig()?)?;
             println!("kubectl --kubeconfig {} get jobs", path.display());
         }
         None => println!("write a kubeconfig with --kubeconfig-out FILE to use it with kubectl"),

@@ -3,6 +3,7 @@
 mod agent;
 mod command;
 pub mod describe;
+#[cfg(target_family = "wasm")]
 mod exports;
 pub mod models;
 pub mod outcome;

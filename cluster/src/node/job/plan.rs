@@ -14,8 +14,8 @@ use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus, UncountedTerminatedPo
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::condition::{Kind, Verdict, is_true, set};
-use super::pods::{Stage, Tally, restarts, stage};
+use super::condition::{Kind, Verdict, finish_time, is_true, set};
+use super::pods::{Stage, Tally, is_ready, is_tracked, restarts, stage};
 
 /// `spec.backoffLimit`, if the Job has none.
 const DEFAULT_BACKOFF_LIMIT: i32 = 6;
@@ -62,7 +62,7 @@ pub(super) fn plan(job: &Job, pods: &[Pod], now: Timestamp, first_backoff: Durat
         return Plan { status, ..Plan::default() };
     }
     if job.metadata.deletion_timestamp.is_some() {
-        let release = pods.iter().filter(|pod| super::pods::is_tracked(pod)).cloned().collect();
+        let release = pods.iter().filter(|pod| is_tracked(pod)).cloned().collect();
         return Plan { status, release, ..Plan::default() };
     }
     if is_true(&status, Kind::Complete) || is_true(&status, Kind::Failed) {
@@ -75,7 +75,7 @@ fn finished(spec: &JobSpec, status: JobStatus, pods: &[Pod], now: Timestamp) -> 
     let tally = Tally::of(pods);
     let mut plan = Plan { status, release: tally.uncounted(), ..Plan::default() };
     if let Some(ttl) = spec.ttl_seconds_after_finished {
-        let ended = super::condition::finish_time(&plan.status).unwrap_or(now);
+        let ended = finish_time(&plan.status).unwrap_or(now);
         let expiry = after(ended, i64::from(ttl));
         plan.is_expired = expiry <= now;
         plan.look_again = (!plan.is_expired).then_some(expiry);
@@ -125,10 +125,11 @@ fn unfinished(
         plan.look_again = earliest(plan.look_again, deadline(spec, &status));
     }
 
-    let gone = plan.delete.len() + plan.withdraw.len();
-    status.active = some_count(count(tally.active.len() + plan.create) - count(gone));
-    status.terminating = Some(tally.terminating + count(gone));
-    status.ready = Some(if gone == 0 { tally.ready } else { 0 });
+    let going = || plan.delete.iter().chain(&plan.withdraw);
+    let gone = count(going().count());
+    status.active = some_count(count(tally.active.len() + plan.create) - gone);
+    status.terminating = Some(tally.terminating + gone);
+    status.ready = Some(tally.ready - count(going().filter(|pod| is_ready(pod)).count()));
     plan.status = status;
     plan
 }

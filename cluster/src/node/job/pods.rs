@@ -130,7 +130,7 @@ pub(super) fn new_pod(job: &Object) -> Object {
     json!({"metadata": metadata, "spec": template["spec"]})
 }
 
-fn is_ready(pod: &Pod) -> bool {
+pub(super) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

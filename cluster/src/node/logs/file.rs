@@ -150,9 +150,13 @@ impl Current {
 
     fn rotate(&mut self) -> io::Result<()> {
         let aside = self.name_aside();
-        fs::rename(&self.path, &aside)?;
+        let next = self.path.with_extension("next");
+        let file = File::create(&next)?;
+        // In this order, so that there is a file at the path whenever a reader comes.
+        fs::hard_link(&self.path, &aside)?;
+        fs::rename(&next, &self.path)?;
         self.put_aside.push_back(aside);
-        self.file = File::create(&self.path)?;
+        self.file = file;
         self.bytes = 0;
         while self.put_aside.len() + 1 > self.rotation.files.max(2) {
             if let Some(oldest) = self.put_aside.pop_front() {

@@ -68,6 +68,9 @@ pub(crate) struct Instance {
     pub(crate) attempt: u32,
 }
 
+/// How many instances of a container have a log: the current one and the one before it.
+const KEPT_INSTANCES: u32 = 2;
+
 const ID_SCHEME: &str = "local://";
 
 impl Instance {
@@ -101,6 +104,9 @@ impl Logs {
     pub(crate) fn create(&self, instance: &Instance) -> io::Result<LogFile> {
         let path = self.path(instance);
         let log = LogFile::create(&path, self.rotation)?;
+        if let Some(outdated) = instance.attempt.checked_sub(KEPT_INSTANCES) {
+            self.remove_attempt(instance, outdated);
+        }
         self.live().insert(path, log.clone());
         Ok(log)
     }
@@ -184,6 +190,22 @@ impl Logs {
             options.limit_bytes.and_then(|bytes| u64::try_from(bytes).ok()),
         );
         Ok(Follower::open(path, start, selection, progress).await?.into_stream().boxed())
+    }
+
+    /// Removes the files of an instance that nobody can ask for any more.
+    fn remove_attempt(&self, instance: &Instance, attempt: u32) {
+        let outdated = self.path(&Instance { attempt, ..instance.clone() });
+        let Some((folder, name)) = outdated.parent().zip(outdated.file_name().and_then(|name| name.to_str()))
+        else {
+            return;
+        };
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(|file| file.starts_with(name))
+                && let Err(error) = std::fs::remove_file(entry.path())
+            {
+                tracing::warn!(%error, file = %entry.path().display(), "an old log can't be removed");
+            }
+        }
     }
 
     fn pod_folder(&self, namespace: &str, pod: &str, pod_uid: &str) -> PathBuf {

@@ -183,3 +183,17 @@ async fn the_logs_of_a_gone_pod_are_removed() {
     logs.forget("n", "p", "u");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+#[tokio::test]
+async fn only_the_last_two_instances_keep_their_logs() {
+    let (folder, logs) = logs(Rotation { file_bytes: 1, files: 2 });
+    for attempt in 0..3 {
+        let log = logs.create(&Instance { attempt, ..instance() }).unwrap();
+        log.pump(Output::Stdout, b"line\n".as_slice()).await;
+    }
+    let files = std::fs::read_dir(folder.path().join("n_p_u/c")).unwrap();
+    let mut names: Vec<String> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.ends_with(".log"));
+    names.sort();
+    assert_eq!(names, ["1.log", "2.log"]);
+}

@@ -6,15 +6,15 @@ use serde_json::{Value, json};
 
 use crate::error::ApiError;
 use crate::node::NODE_NAME;
-use crate::store::{Key, Object, Store, meta, now_seconds};
+use crate::store::{Key, Object, Store, is_deleting, meta, now_seconds};
 
 /// How a Pod stands to the node.
 #[derive(Debug)]
 pub(super) enum Binding {
     /// It is on the node, as of now or since long.
     Bound { pod: Arc<Object>, is_new: bool },
-    /// Its `schedulingGates` hold it back.
-    Gated,
+    /// Its `schedulingGates` hold it back, or it is to be deleted before it ever ran.
+    Held,
     /// It names another node, and nobody here will ever run it.
     Elsewhere,
 }
@@ -29,7 +29,7 @@ pub(super) fn bind(store: &Store, key: &Key, uid: &str) -> Result<Binding, ApiEr
         if meta(pod, "uid") != uid {
             return Err(ApiError::not_found(key));
         }
-        if !node_name(pod).is_empty() {
+        if !node_name(pod).is_empty() || is_deleting(pod) {
             return Ok(());
         }
         if is_gated(pod) {
@@ -44,7 +44,7 @@ pub(super) fn bind(store: &Store, key: &Key, uid: &str) -> Result<Binding, ApiEr
     })?;
     Ok(match node_name(&pod) {
         NODE_NAME => Binding::Bound { pod, is_new },
-        "" => Binding::Gated,
+        "" => Binding::Held,
         _ => Binding::Elsewhere,
     })
 }

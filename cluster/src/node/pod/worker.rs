@@ -124,8 +124,10 @@ impl Worker {
                     return true;
                 }
                 Binding::Elsewhere => return false,
-                Binding::Gated => {
-                    if self.seen.changed().await.is_err() || self.seen.borrow_and_update().is_gone {
+                Binding::Held => {
+                    let is_changed = self.seen.changed().await.is_ok();
+                    let seen = self.seen.borrow_and_update();
+                    if !is_changed || seen.is_gone || seen.is_node_down {
                         return false;
                     }
                 }

@@ -39,7 +39,7 @@ pub(super) struct PodVolumes {
 }
 
 impl PodVolumes {
-    /// Makes every volume of the Pod. May be called again after a failure: it begins anew.
+    /// Makes every volume of the Pod, or none. May be called again after a failure: it begins anew.
     ///
     /// # Errors
     /// A Secret, ConfigMap or key is not there, the kind of volume is not known here, or the disk refuses.
@@ -52,9 +52,13 @@ impl PodVolumes {
         };
         let declared = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
         for volume in declared {
-            let failed = |cause: String| MountError { volume: volume.name.clone(), cause };
-            let folder = volumes.make(volume, pod, folders, objects).map_err(failed)?;
-            volumes.by_name.insert(volume.name.clone(), folder);
+            match volumes.make(volume, pod, folders, objects) {
+                Ok(folder) => volumes.by_name.insert(volume.name.clone(), folder),
+                Err(cause) => {
+                    volumes.remove();
+                    return Err(MountError { volume: volume.name.clone(), cause });
+                }
+            };
         }
         Ok(volumes)
     }

@@ -7,6 +7,7 @@ use crate::api::{ApiCall, ApiReply, CallId};
 use crate::calls::{self, Purpose};
 use crate::guest::Guest;
 use crate::manifest;
+use crate::port::Effect;
 use crate::record::{Level, Record};
 
 impl<G: Guest> Run<G> {

@@ -13,30 +13,30 @@ use tokio::task::AbortHandle;
 
 /// A request as it came.
 #[derive(Debug, Clone)]
-pub struct Seen {
-    pub method: Method,
-    pub path: String,
-    pub query: String,
-    pub headers: HeaderMap,
-    pub body: Vec<u8>,
+pub(crate) struct Seen {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Seen {
     /// The body as JSON, null if it is none.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
     /// Whether the query has this pair, percent-encoded as it was sent.
-    pub fn asks(&self, pair: &str) -> bool {
+    pub(crate) fn asks(&self, pair: &str) -> bool {
         self.query.split('&').any(|found| found == pair)
     }
 
-    pub fn is(&self, method: &Method, end_of_path: &str) -> bool {
+    pub(crate) fn is(&self, method: &Method, end_of_path: &str) -> bool {
         self.method == *method && self.path.ends_with(end_of_path)
     }
 
-    pub fn is_watch(&self) -> bool {
+    pub(crate) fn is_watch(&self) -> bool {
         self.asks("watch=true")
     }
 }
@@ -46,21 +46,21 @@ type Script = Arc<dyn Fn(Seen) -> Answering + Send + Sync>;
 
 /// What was asked, and how it is answered.
 #[derive(Clone)]
-pub struct Server {
+pub(crate) struct Server {
     script: Script,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 /// A server that listens; it stops when this is dropped.
-pub struct Listening {
-    pub server: Server,
-    pub url: String,
+pub(crate) struct Listening {
+    pub(crate) server: Server,
+    pub(crate) url: String,
     task: AbortHandle,
 }
 
 impl Server {
     /// Answers at once.
-    pub fn new(script: impl Fn(Seen) -> Response<Body> + Send + Sync + 'static) -> Server {
+    pub(crate) fn new(script: impl Fn(Seen) -> Response<Body> + Send + Sync + 'static) -> Server {
         Server::slow(move |seen| {
             let answer = script(seen);
             Box::pin(async move { answer })
@@ -68,15 +68,15 @@ impl Server {
     }
 
     /// Answers when it likes.
-    pub fn slow(script: impl Fn(Seen) -> Answering + Send + Sync + 'static) -> Server {
+    pub(crate) fn slow(script: impl Fn(Seen) -> Answering + Send + Sync + 'static) -> Server {
         Server { script: Arc::new(script), seen: Arc::default() }
     }
 
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
-    pub fn count(&self, is_wanted: impl Fn(&Seen) -> bool) -> usize {
+    pub(crate) fn count(&self, is_wanted: impl Fn(&Seen) -> bool) -> usize {
         self.seen.lock().unwrap().iter().filter(|seen| is_wanted(seen)).count()
     }
 
@@ -95,7 +95,7 @@ impl Server {
     }
 
     /// A cluster whose requests never leave the process: time may stand still.
-    pub fn in_process(&self) -> Cluster {
+    pub(crate) fn in_process(&self) -> Cluster {
         let server = self.clone();
         let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
             let answer = server.clone().answer(request.map(Body::new));
@@ -104,7 +104,7 @@ impl Server {
         Cluster::from_client(kube::Client::new(service, "n"))
     }
 
-    pub async fn listen(self) -> Listening {
+    pub(crate) async fn listen(self) -> Listening {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = self.clone();
@@ -115,7 +115,7 @@ impl Server {
 }
 
 impl Listening {
-    pub async fn cluster(&self) -> Cluster {
+    pub(crate) async fn cluster(&self) -> Cluster {
         Cluster::connect(&Access::Inline { kubeconfig: kubeconfig(&self.url) }).await.unwrap()
     }
 }
@@ -126,7 +126,7 @@ impl Drop for Listening {
     }
 }
 
-pub fn kubeconfig(url: &str) -> String {
+pub(crate) fn kubeconfig(url: &str) -> String {
     json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
         "clusters": [{"name": "k", "cluster": {"server": url}}],
@@ -136,17 +136,17 @@ pub fn kubeconfig(url: &str) -> String {
     .to_string()
 }
 
-pub fn json(status: u16, body: &Value) -> Response<Body> {
+pub(crate) fn json(status: u16, body: &Value) -> Response<Body> {
     let response = Response::builder().status(status).header("content-type", "application/json");
     response.body(Body::from(body.to_string())).unwrap()
 }
 
-pub fn text(status: u16, body: &str) -> Response<Body> {
+pub(crate) fn text(status: u16, body: &str) -> Response<Body> {
     Response::builder().status(status).body(Body::from(body.to_owned())).unwrap()
 }
 
 /// Kubernetes' way to say no.
-pub fn failure(status: u16, reason: &str, message: &str) -> Response<Body> {
+pub(crate) fn failure(status: u16, reason: &str, message: &str) -> Response<Body> {
     json(status, &json!({
         "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure", "reason": reason,
         "message": message, "code": status,
@@ -154,17 +154,17 @@ pub fn failure(status: u16, reason: &str, message: &str) -> Response<Body> {
 }
 
 /// An answer whose body comes in these pieces; an `Err` breaks the connection.
-pub fn pieces(pieces: Vec<Result<Vec<u8>, std::io::Error>>) -> Response<Body> {
+pub(crate) fn pieces(pieces: Vec<Result<Vec<u8>, std::io::Error>>) -> Response<Body> {
     Response::new(Body::from_stream(futures::stream::iter(pieces)))
 }
 
 /// An answer that begins with this text and never ends.
-pub fn open(text: &str) -> Response<Body> {
+pub(crate) fn open(text: &str) -> Response<Body> {
     use futures::StreamExt;
     let begin = futures::stream::iter([Ok::<_, std::io::Error>(text.as_bytes().to_vec())]);
     Response::new(Body::from_stream(begin.chain(futures::stream::pending())))
 }
 
-pub fn not_found() -> Response<Body> {
+pub(crate) fn not_found() -> Response<Body> {
     failure(StatusCode::NOT_FOUND.as_u16(), "NotFound", "not found")
 }

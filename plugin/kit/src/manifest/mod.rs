@@ -31,7 +31,7 @@ pub use bundle::ConfigMapPlan;
 pub use labels::RunLabels;
 pub use secrets::{SecretPlan, Source};
 
-use bundle::{BUNDLE_DIR, INSTRUCTIONS_PATH};
+use bundle::{BUNDLE_DIR, Bundle, INSTRUCTIONS_PATH};
 use environment::Environment;
 use own_pod::{DATA_DIR, OwnPod};
 
@@ -138,18 +138,7 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
     let prompt = prompt::assemble(request, session.is_some())?;
     let files = bundle::with_origin(&request.files, text(&request.config, "instructionsFilePath"));
     let bundle = bundle::plan(&job_name, &namespace, &files)?;
-    let instructions_file = format!("{BUNDLE_DIR}/{INSTRUCTIONS_PATH}");
-    let call = Call {
-        session,
-        bundle_dir: bundle.as_ref().map(|_| BUNDLE_DIR),
-        instructions_file: bundle
-            .as_ref()
-            .filter(|bundle| bundle.has_instructions)
-            .map(|_| instructions_file.as_str()),
-    };
-    let mut fields = Fields::new(&request.config);
-    let args = agent_type.arguments(&call, &mut fields)?;
-    warnings.extend(fields.into_warnings());
+    let args = arguments(request, agent_type, session, bundle.as_ref(), &mut warnings)?;
 
     let environment = environment::build(request, &own_pod, config.placement.inherit_env, agent_type)?;
     warnings.extend(environment.warnings.iter().cloned());
@@ -237,6 +226,29 @@ fn working_dir(request: &Request, config: &Config) -> Result<String, Refusal> {
         return Ok(dir.to_owned());
     }
     Ok(config.placement.working_dir.clone().unwrap_or_else(|| DATA_DIR.to_owned()))
+}
+
+fn arguments(
+    request: &Request,
+    agent_type: &dyn AgentType,
+    session: Option<&str>,
+    bundle: Option<&Bundle>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<String>, Refusal> {
+    let instructions_file = format!("{BUNDLE_DIR}/{INSTRUCTIONS_PATH}");
+    let has_instructions = bundle.is_some_and(|bundle| bundle.has_instructions);
+    let call = Call {
+        session,
+        bundle_dir: bundle.map(|_| BUNDLE_DIR),
+        instructions_file: has_instructions.then_some(instructions_file.as_str()),
+    };
+    let mut fields = Fields::new(&request.config);
+    let args = agent_type.arguments(&call, &mut fields)?;
+    // What the settings had read before was told before.
+    warnings.extend(
+        fields.into_warnings().into_iter().filter(|warning| !warnings.contains(warning)).collect::<Vec<_>>(),
+    );
+    Ok(args)
 }
 
 /// The session that the attempt resumes.

@@ -270,6 +270,33 @@ fn what_no_program_could_start_with_is_left_out_or_refused() {
 }
 
 #[test]
+fn a_warning_is_told_once() {
+    struct Asking;
+    impl AgentType for Asking {
+        fn adapter_type(&self) -> &'static str {
+            Plain.adapter_type()
+        }
+        fn job_name_prefix(&self) -> &'static str {
+            Plain.job_name_prefix()
+        }
+        fn container_name(&self) -> &'static str {
+            Plain.container_name()
+        }
+        fn program(&self) -> &'static str {
+            Plain.program()
+        }
+        fn forced_env(&self) -> &'static [(&'static str, &'static str)] {
+            Plain.forced_env()
+        }
+        fn arguments(&self, _: &Call<'_>, config: &mut Fields<'_>) -> Result<Vec<String>, Refusal> {
+            Ok(config.text("model")?.into_iter().map(str::to_owned).collect())
+        }
+    }
+    let request = request(json!({"image": "a:1", "model": 3}), json!({}));
+    assert_eq!(plan(&request, Attempt::FIRST, &Asking).unwrap().warnings.len(), 1);
+}
+
+#[test]
 fn a_session_that_no_program_could_be_given_is_refused() {
     let mut request = request(json!({"image": "a:1"}), json!({}));
     request.runtime.session_id = Some("a\0b".into());
