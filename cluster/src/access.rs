@@ -33,13 +33,10 @@ impl Access {
     /// New secrets for a server at an address.
     pub(crate) fn generate(address: IpAddr) -> anyhow::Result<Access> {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned(), address.to_string()];
-        let made =
-            rcgen::generate_simple_self_signed(names).context("the server's certificate can't be made")?;
-        Ok(Access {
-            token: Alphanumeric.sample_string(&mut rand::rng(), TOKEN_LETTERS),
-            certificate_pem: made.cert.pem(),
-            key_pem: made.signing_key.serialize_pem(),
-        })
+        let (certificate_pem, key_pem) =
+            self_signed(names.to_vec()).context("the server's certificate can't be made")?;
+        let token = Alphanumeric.sample_string(&mut rand::rng(), TOKEN_LETTERS);
+        Ok(Access { token, certificate_pem, key_pem })
     }
 
     /// The secrets kept in a folder; new ones are made and kept if there are none.
@@ -82,6 +79,15 @@ impl Access {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
     }
+}
+
+/// A certificate for some names and its key, as PEM.
+fn self_signed(names: Vec<String>) -> Result<(String, String), rcgen::Error> {
+    let mut params = rcgen::CertificateParams::new(names)?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "Paperclip local cluster");
+    let key = rcgen::KeyPair::generate()?;
+    Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
 }
 
 fn write_private(file: &Path, text: &str) -> io::Result<()> {

@@ -178,12 +178,19 @@ fn bind(address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
 /// Where the cluster keeps what it keeps.
 #[derive(Debug)]
 enum StateFolder {
-    /// Its lock is released with the file.
-    Given {
-        path: PathBuf,
-        _lock: fs::File,
-    },
+    Given { path: PathBuf, _lock: FolderLock },
     Temporary(tempfile::TempDir),
+}
+
+/// A lock on a file. Closing the file would release it too, but not while a process that is just being started
+/// still has a copy of it.
+#[derive(Debug)]
+struct FolderLock(fs::File);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        let _closing_releases_it_too = self.0.unlock();
+    }
 }
 
 impl StateFolder {
@@ -199,7 +206,7 @@ impl StateFolder {
         let lock = fs::File::create(path.join("lock"))
             .with_context(|| format!("the state folder {shown} can't be written"))?;
         match lock.try_lock() {
-            Ok(()) => Ok(StateFolder::Given { path, _lock: lock }),
+            Ok(()) => Ok(StateFolder::Given { path, _lock: FolderLock(lock) }),
             Err(fs::TryLockError::WouldBlock) => anyhow::bail!(
                 "the state folder {shown} is in use by another cluster: stop it, or name another folder"
             ),

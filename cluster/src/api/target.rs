@@ -33,9 +33,8 @@ impl Target {
         let find = |plural: &str| Resource::find(group, version, plural);
         let (resource, namespace, rest) = match rest {
             // A namespace's own parts look like a resource inside it.
-            ["namespaces", name, part @ ("status" | "finalize")] => {
-                let part = subresource(find("namespaces")?, part)?;
-                return Some(Target::Part(Key::new(Resource::Namespaces, "", *name), part));
+            ["namespaces", name, "status"] => {
+                return Some(Target::Part(Key::new(find("namespaces")?, "", *name), Subresource::Status));
             }
             ["namespaces", namespace, plural, rest @ ..] => {
                 let resource = find(plural).filter(|resource| resource.is_namespaced())?;

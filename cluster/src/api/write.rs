@@ -67,6 +67,9 @@ pub(super) fn create(
     let Draft { mut object, warnings } =
         body::object(resource, body::parse(headers, bytes)?, mode.validation)?;
     settle_namespace(namespace, &mut object)?;
+    if !meta(&object, "resourceVersion").is_empty() {
+        return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+    }
     if let Some(metadata) = object["metadata"].as_object_mut() {
         metadata.retain(|field, _| field != "uid" && field != "managedFields");
     }
@@ -98,6 +101,9 @@ pub(super) fn update(
             "the name of the object ({name}) does not match the name on the URL ({})",
             key.name
         )));
+    }
+    if needs_version(key.resource) && meta(&object, "resourceVersion").is_empty() {
+        return Err(rules::missing_version(key));
     }
     let written = mode.store.update(key, |old| {
         let (wanted, found) = (meta(&object, "uid"), meta(old, "uid"));
@@ -168,6 +174,20 @@ fn keep(old: &Object, new: &mut Object, field: &str) {
         Some(value) => fields.insert(field.to_owned(), value.clone()),
         None => fields.remove(field),
     };
+}
+
+/// Whether an update has to say which version it changes; of the others it may be left out.
+const fn needs_version(resource: Resource) -> bool {
+    match resource {
+        Resource::Leases | Resource::Namespaces | Resource::ServiceAccounts => true,
+        Resource::Pods
+        | Resource::Secrets
+        | Resource::ConfigMaps
+        | Resource::Events
+        | Resource::PersistentVolumeClaims
+        | Resource::Nodes
+        | Resource::Jobs => false,
+    }
 }
 
 /// The namespace of the path holds; an object that names another one is refused.

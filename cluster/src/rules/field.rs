@@ -49,6 +49,11 @@ impl Errors {
         self.push("FieldValueInvalid", path, format!("Invalid value: {value}: {detail}"));
     }
 
+    /// `invalid` for a number that is zero because nobody gave it, as Go prints it.
+    pub(super) fn unset(&mut self, path: &Path, detail: &str) {
+        self.push("FieldValueInvalid", path, format!("Invalid value: 0x0: {detail}"));
+    }
+
     /// One `invalid` for each message that a check gave.
     pub(super) fn invalid_each(&mut self, path: &Path, value: &str, messages: Vec<String>) {
         for message in messages {

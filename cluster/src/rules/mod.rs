@@ -25,9 +25,9 @@ use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
 use crate::resource::Resource;
-use crate::store::{Object, meta};
+use crate::store::{Key, Object, meta};
 pub(crate) use defaults::{apply as apply_defaults, start as start_life};
-use field::Errors;
+use field::{Errors, Path};
 
 /// The rules of an object that does not exist yet.
 ///
@@ -43,6 +43,13 @@ pub(crate) fn check_new(resource: Resource, object: &Object) -> Result<(), ApiEr
 /// As [`check_new`].
 pub(crate) fn check_change(resource: Resource, old: &Object, new: &Object) -> Result<(), ApiError> {
     check(resource, Some(old), new)
+}
+
+/// `Invalid` for an update that has to name the version it was made from, and does not.
+pub(crate) fn missing_version(key: &Key) -> ApiError {
+    let mut errors = Errors::default();
+    errors.unset(&Path::new("metadata").field("resourceVersion"), "must be specified for an update");
+    ApiError::invalid(key.resource, &key.name, errors.into_causes())
 }
 
 fn check(resource: Resource, old: Option<&Object>, new: &Object) -> Result<(), ApiError> {

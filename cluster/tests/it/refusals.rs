@@ -7,6 +7,8 @@ use serde_json::json;
 
 use crate::world::{CONFIG_MAPS, JOBS, config_map, job, suspended_job, world};
 
+const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/default/leases/l";
+
 #[tokio::test]
 async fn refusals_are_worded_as_the_api_server_words_them() {
     let world = world().await;
@@ -40,6 +42,8 @@ async fn refusals_are_worded_as_the_api_server_words_them() {
         ("unknown fields", Method::POST, &strict, &unknown),
         ("wrong type", Method::POST, JOBS, &mistyped),
         ("broken rules", Method::POST, JOBS, &broken),
+        ("version of a new object", Method::POST, CONFIG_MAPS, &outdated),
+        ("lease without its version", Method::PUT, LEASE, &json!({"metadata": {"name": "l"}})),
         ("no name", Method::POST, CONFIG_MAPS, &json!({"metadata": {}})),
         ("method", Method::PATCH, CONFIG_MAPS, &nothing),
         ("all namespaces at once", Method::DELETE, "/api/v1/configmaps", &nothing),

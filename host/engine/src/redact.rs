@@ -287,6 +287,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn no_eight_bytes_of_a_secret_are_left_at_a_cut(
             secret in "[ab\"é]{8,16}", before in "[ab]{0,12}", after in "[ab]{0,12}", cut in 0_usize..60,

@@ -22,7 +22,7 @@ use crate::transport;
 use crate::watches::Watches;
 
 /// How to reach a cluster. Proxies are not used, neither a kubeconfig's, which is refused, nor the environment's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Access {
     /// A kubeconfig file. Without a path: the files of `$KUBECONFIG`, else `~/.kube/config`. Without a context: its current one.
     Kubeconfig { path: Option<PathBuf>, context: Option<String> },
@@ -30,6 +30,13 @@ pub enum Access {
     InCluster,
     /// The text of a kubeconfig, such as that of a cluster in this process.
     Inline { kubeconfig: String },
+}
+
+/// Shows where it comes from; a kubeconfig's text has credentials.
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Access").field(&place(self)).finish()
+    }
 }
 
 /// Why a cluster cannot be used. The text names the file, context or server, and what to do.
@@ -41,9 +48,13 @@ pub enum ConnectError {
         "no service account of a Pod: {0}; run inside a cluster with automountServiceAccountToken, or name a kubeconfig"
     )]
     InCluster(String),
-    #[error("{place}: {server} cannot be used: {cause}; check the server's address, the CA and the credentials there")]
+    #[error(
+        "{place}: {server} cannot be used: {cause}; check the server's address, the CA and the credentials there"
+    )]
     Client { place: String, server: String, cause: String },
-    #[error("{server} ({place}) does not answer: {cause}; check that the cluster runs and can be reached from here")]
+    #[error(
+        "{server} ({place}) does not answer: {cause}; check that the cluster runs and can be reached from here"
+    )]
     Unreachable { place: String, server: String, cause: String },
 }
 

@@ -51,7 +51,8 @@ async fn send(client: &Client, request: http::Request<Vec<u8>>) -> Result<Answer
     let response = client.send(request.map(Body::from)).await.map_err(|error| unsent(&error))?;
     let (head, body) = response.into_parts();
     let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
-    let body = body.map_err(|error| no_answer(format!("the answer broke off: {}", transport::explain(&*error))))?;
+    let body =
+        body.map_err(|error| no_answer(format!("the answer broke off: {}", transport::explain(&*error))))?;
     let body = body.to_bytes();
     if head.status.is_success() {
         Ok(Answer { headers: head.headers, body })
@@ -78,7 +79,8 @@ pub(crate) fn not_sent(message: String) -> ApiError {
 /// What an answer with an error status says. Kubernetes answers with a Status object; what stands between may answer anything.
 pub(crate) fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ApiError {
     let told: Option<Status> = serde_json::from_slice(body).ok().filter(is_failure);
-    let details_s = told.as_ref().and_then(|told| told.details.as_ref()).map(|details| details.retry_after_seconds);
+    let details_s =
+        told.as_ref().and_then(|told| told.details.as_ref()).map(|details| details.retry_after_seconds);
     let header_s = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
     let retry_after_s = header_s.or(details_s.map(u64::from).filter(|seconds| *seconds > 0));
     let reason = told.as_ref().map(|told| told.reason.clone()).filter(|reason| !reason.is_empty());
@@ -140,6 +142,9 @@ mod tests {
         assert_eq!(error.message, "404 Not Found: <html>no such page</html>");
         assert_eq!(told(502, &[], "").message, "502 Bad Gateway");
         let error = told(404, &[], r#"{"detail":"another server"}"#);
-        assert_eq!((error.reason, error.message.as_str()), (None, r#"404 Not Found: {"detail":"another server"}"#));
+        assert_eq!(
+            (error.reason, error.message.as_str()),
+            (None, r#"404 Not Found: {"detail":"another server"}"#)
+        );
     }
 }

@@ -207,11 +207,8 @@ fn cut_torn_tail(file: &mut File) -> io::Result<()> {
 /// A name that stays in its folder, and another one for each run id.
 fn folder_name(run_id: &str) -> String {
     let is_plain = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.');
-    let kept: String = run_id
-        .chars()
-        .map(|char| if is_plain(char) { char } else { '_' })
-        .take(MAX_NAME_BYTES)
-        .collect();
+    let kept: String =
+        run_id.chars().map(|char| if is_plain(char) { char } else { '_' }).take(MAX_NAME_BYTES).collect();
     if kept == run_id && !kept.is_empty() && !kept.starts_with('.') {
         return kept;
     }

@@ -3,8 +3,8 @@
 //! [`drive`] takes an engine and the [`Ports`] through which it acts: a [`Cluster`], Paperclip's API, a [`Journal`] and a [`Sink`].
 
 pub mod calls;
-pub mod connect;
 mod clock;
+pub mod connect;
 pub mod driver;
 mod exchange;
 pub mod journal;

@@ -47,7 +47,12 @@ pub async fn read(
     let _ = pieces.send(Piece::Closed(end)).await;
 }
 
-async fn open(cluster: &Cluster, pod: &ObjectRef, container: &str, wanted: LogRequest) -> Result<Body, LogEnd> {
+async fn open(
+    cluster: &Cluster,
+    pod: &ObjectRef,
+    container: &str,
+    wanted: LogRequest,
+) -> Result<Body, LogEnd> {
     let request = log_request(pod, container, wanted).map_err(LogEnd::Broken)?;
     let response = cluster.streams().send(request.map(Body::from)).await;
     let response = response.map_err(|error| LogEnd::Broken(exchange::unsent(&error).message))?;
@@ -79,8 +84,13 @@ async fn forward(mut body: Body, pieces: &mpsc::Sender<Piece>) -> Option<LogEnd>
 }
 
 /// Rule 2: kube rounds the time to the nearest second, which loses lines; whole seconds stay what they are.
-fn log_request(pod: &ObjectRef, container: &str, wanted: LogRequest) -> Result<http::Request<Vec<u8>>, String> {
-    let since_time = wanted.since_s.map(Timestamp::from_second).transpose().map_err(|error| error.to_string())?;
+fn log_request(
+    pod: &ObjectRef,
+    container: &str,
+    wanted: LogRequest,
+) -> Result<http::Request<Vec<u8>>, String> {
+    let since_time =
+        wanted.since_s.map(Timestamp::from_second).transpose().map_err(|error| error.to_string())?;
     let params = LogParams {
         container: Some(container.to_owned()),
         follow: wanted.follow,

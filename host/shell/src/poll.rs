@@ -63,9 +63,12 @@ impl PaperclipApi {
             });
         }
         let client = match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTP => Connections::Plain(transport::http().build(transport::tcp())),
+            Some(scheme) if *scheme == Scheme::HTTP => {
+                Connections::Plain(transport::http().build(transport::tcp()))
+            }
             Some(scheme) if *scheme == Scheme::HTTPS => {
-                let tls = kube::Config::new(uri.clone()).rustls_https_connector_with_connector(transport::tcp());
+                let tls =
+                    kube::Config::new(uri.clone()).rustls_https_connector_with_connector(transport::tcp());
                 let tls = tls.map_err(|error| UrlError::Tls {
                     url: base.to_owned(),
                     cause: transport::explain(&error),
@@ -84,7 +87,12 @@ impl PaperclipApi {
     }
 
     /// GETs a path below the URL: status, and body cut to [`MAX_BODY_BYTES`]. Redirects are answers, not orders.
-    pub async fn get(&self, path: &str, token: Option<&str>, run_id: &str) -> Result<(u16, String), ApiError> {
+    pub async fn get(
+        &self,
+        path: &str,
+        token: Option<&str>,
+        run_id: &str,
+    ) -> Result<(u16, String), ApiError> {
         let request = self.request(path, token, run_id).map_err(no_answer)?;
         match tokio::time::timeout(POLL_DEADLINE, self.send(request)).await {
             Ok(outcome) => outcome.map_err(|cause| no_answer(format!("{}: {cause}", self.base))),
@@ -94,14 +102,21 @@ impl PaperclipApi {
         }
     }
 
-    fn request(&self, path: &str, token: Option<&str>, run_id: &str) -> Result<http::Request<Empty<Bytes>>, String> {
+    fn request(
+        &self,
+        path: &str,
+        token: Option<&str>,
+        run_id: &str,
+    ) -> Result<http::Request<Empty<Bytes>>, String> {
         if !path.starts_with('/') {
             return Err(format!("path {path:?} does not begin with a slash"));
         }
-        let mut request = http::Request::get(format!("{}{path}", self.base)).header(ACCEPT, "application/json");
+        let mut request =
+            http::Request::get(format!("{}{path}", self.base)).header(ACCEPT, "application/json");
         if let Some(token) = token {
             let value = HeaderValue::try_from(format!("Bearer {token}"));
-            let mut value = value.map_err(|_invalid| "authToken has characters that no header can have".to_owned())?;
+            let mut value =
+                value.map_err(|_invalid| "authToken has characters that no header can have".to_owned())?;
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }

@@ -7,8 +7,17 @@ use http::Method;
 /// Verbs of the Kubernetes API that are told apart.
 pub const VERBS: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
 /// Resources that are told apart.
-pub const RESOURCES: [&str; 9] =
-    ["jobs", "pods", "pods/log", "secrets", "configmaps", "leases", "events", "selfsubjectaccessreviews", "other"];
+pub const RESOURCES: [&str; 9] = [
+    "jobs",
+    "pods",
+    "pods/log",
+    "secrets",
+    "configmaps",
+    "leases",
+    "events",
+    "selfsubjectaccessreviews",
+    "other",
+];
 
 /// Counters of requests; reading and counting need no lock.
 #[derive(Debug, Default)]
@@ -68,9 +77,9 @@ fn classify<'a>(method: &Method, uri: &'a http::Uri) -> (&'static str, &'a str) 
         [resource, rest @ ..] => (*resource, !rest.is_empty()),
         [] => ("other", true),
     };
-    let is_watch = uri.query().is_some_and(|query| {
-        query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1"))
-    });
+    let is_watch = uri
+        .query()
+        .is_some_and(|query| query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1")));
     let verb = match *method {
         Method::POST => "create",
         Method::PUT => "update",
@@ -91,7 +100,11 @@ mod tests {
     fn requests_are_told_apart_by_method_path_and_query() {
         for (method, uri, wanted) in [
             (Method::GET, "/apis/batch/v1/namespaces/n/jobs?labelSelector=a", ("list", "jobs")),
-            (Method::GET, "/apis/batch/v1/namespaces/n/jobs?&watch=true&resourceVersion=1", ("watch", "jobs")),
+            (
+                Method::GET,
+                "/apis/batch/v1/namespaces/n/jobs?&watch=true&resourceVersion=1",
+                ("watch", "jobs"),
+            ),
             (Method::GET, "/apis/batch/v1/namespaces/n/jobs/j", ("get", "jobs")),
             (Method::GET, "/api/v1/namespaces/n/pods/p/log?container=c", ("get", "pods/log")),
             (Method::POST, "/api/v1/namespaces/n/pods?dryRun=All", ("create", "pods")),

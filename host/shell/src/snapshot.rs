@@ -47,9 +47,7 @@ pub fn pod(pod: &Pod) -> Option<PodSnapshot> {
         created_at_ms: time_ms(pod.metadata.creation_timestamp.as_ref()),
         started_at_ms: time_ms(status.and_then(|status| status.start_time.as_ref())),
         conditions: conditions.iter().map(pod_condition).collect(),
-        is_gated: spec
-            .and_then(|spec| spec.scheduling_gates.as_ref())
-            .is_some_and(|gates| !gates.is_empty()),
+        is_gated: spec.and_then(|spec| spec.scheduling_gates.as_ref()).is_some_and(|gates| !gates.is_empty()),
         containers: containers(spec, status),
     })
 }
@@ -105,8 +103,10 @@ fn containers(spec: Option<&core::PodSpec>, status: Option<&core::PodStatus>) ->
         let role = if is_sidecar { ContainerRole::Sidecar } else { ContainerRole::Init };
         container_status(container, role, init_statuses)
     });
-    let main =
-        spec.containers.iter().map(|container| container_status(container, ContainerRole::Main, main_statuses));
+    let main = spec
+        .containers
+        .iter()
+        .map(|container| container_status(container, ContainerRole::Main, main_statuses));
     init.chain(main).collect()
 }
 
@@ -240,7 +240,8 @@ mod tests {
 
     #[test]
     fn rule_17_only_a_controlling_job_makes_a_pod_a_jobs() {
-        let pod_of = |owners: Value| pod(&read(json!({"metadata": {"name": "p", "ownerReferences": owners}})));
+        let pod_of =
+            |owners: Value| pod(&read(json!({"metadata": {"name": "p", "ownerReferences": owners}})));
         assert_eq!(pod_of(owned_by("Job", true)).map(|pod| pod.job_uid).as_deref(), Some("job-1"));
         assert_eq!(pod_of(owned_by("Job", false)), None);
         assert_eq!(pod_of(owned_by("ReplicaSet", true)), None);
@@ -303,13 +304,17 @@ mod tests {
 
     #[test]
     fn an_event_has_its_newest_time_and_count() {
-        let old = event(&read(json!({"metadata": {}, "involvedObject": {"kind": "Job", "name": "j"}, "type": "Warning",
-            "reason": "FailedCreate", "message": "quota", "count": 7, "lastTimestamp": "2026-01-02T03:04:05Z"})));
+        let old = event(&read(
+            json!({"metadata": {}, "involvedObject": {"kind": "Job", "name": "j"}, "type": "Warning",
+            "reason": "FailedCreate", "message": "quota", "count": 7, "lastTimestamp": "2026-01-02T03:04:05Z"}),
+        ));
         assert_eq!((old.about.as_str(), old.is_warning, old.count), ("Job/j", true, 7));
         assert_eq!(old.last_seen_at_ms, Some(1_767_323_045_000));
-        let new = event(&read(json!({"metadata": {}, "involvedObject": {"kind": "Pod", "name": "p"}, "type": "Normal",
+        let new = event(&read(
+            json!({"metadata": {}, "involvedObject": {"kind": "Pod", "name": "p"}, "type": "Normal",
             "eventTime": "2026-01-02T03:04:05.000000Z",
-            "series": {"count": 3, "lastObservedTime": "2026-01-02T03:04:06.500000Z"}})));
+            "series": {"count": 3, "lastObservedTime": "2026-01-02T03:04:06.500000Z"}}),
+        ));
         assert_eq!((new.is_warning, new.count, new.last_seen_at_ms), (false, 3, Some(1_767_323_046_500)));
     }
 }

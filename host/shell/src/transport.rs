@@ -52,14 +52,34 @@ pub(crate) fn http() -> Builder {
 
 /// An error with its causes, each told once: hyper's outermost text alone is "client error (Connect)".
 pub(crate) fn explain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
         let part = error.to_string();
-        if !text.contains(&part) {
+        let is_wrapper = matches!(
+            error.downcast_ref::<kube::Error>(),
+            Some(kube::Error::Service(_) | kube::Error::HyperError(_))
+        );
+        if text.is_empty() && !is_wrapper {
+            text = part;
+        } else if !is_wrapper && !text.contains(&part) {
             text = format!("{text}: {part}");
         }
-        cause = error.source();
+        next = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn causes_are_told_once_and_wrappers_not_at_all() {
+        let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "refused");
+        assert_eq!(explain(&kube::Error::Service(Box::new(refused))), "refused");
+        let outer = kube::Error::ReadEvents(io::Error::other("reset"));
+        assert_eq!(explain(&outer), "Error reading events stream: reset");
+    }
 }

@@ -84,6 +84,14 @@ impl PodVolumes {
         write_file(&message, 0o600, b"").map_err(|error| format!("{}: {error}", message.display()))?;
         let path = container.termination_message_path.as_deref().unwrap_or(DEFAULT_TERMINATION_PATH);
         mounts.push((path.to_owned(), message));
+        let paths = PathMap::new(mounts.iter().cloned());
+        let own: Vec<&str> = own_folders(container).filter(|dir| is_of_container_alone(dir, &paths)).collect();
+        for dir in own {
+            let root = self.root_folder(&container.name).map_err(|error| format!("{dir}: {error}"))?;
+            let folder = root.join(dir.trim_start_matches('/'));
+            create_private(&folder).map_err(|error| format!("{dir}: {error}"))?;
+            mounts.push((dir.to_owned(), folder));
+        }
         Ok(PathMap::new(mounts))
     }
 
@@ -177,6 +185,18 @@ fn write_file(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     }
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
     file.write_all(bytes)
+}
+
+/// The folders that a program takes for granted: where it starts, and its home.
+fn own_folders(container: &Container) -> impl Iterator<Item = &str> {
+    let home = container.env.iter().flatten().filter(|variable| variable.name == "HOME");
+    container.working_dir.as_deref().into_iter().chain(home.filter_map(|variable| variable.value.as_deref()))
+}
+
+/// Whether a folder is neither in a volume nor on this machine: a container would have it in its own file system, so it gets one here.
+fn is_of_container_alone(dir: &str, paths: &PathMap) -> bool {
+    let (folder, is_mounted) = paths.resolve(dir);
+    folder.is_absolute() && !is_mounted && !folder.is_dir()
 }
 
 /// A `subPath`: what is there already (a file, too), or a new folder.

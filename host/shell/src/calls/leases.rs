@@ -44,8 +44,10 @@ pub(super) async fn update(cluster: &Cluster, lease: Lease) -> Result<ApiReply, 
 }
 
 pub(super) async fn delete(cluster: &Cluster, lease: Lease) -> Result<ApiReply, ApiError> {
-    let preconditions =
-        Preconditions { uid: none_if_empty(lease.uid), resource_version: none_if_empty(lease.resource_version) };
+    let preconditions = Preconditions {
+        uid: none_if_empty(lease.uid),
+        resource_version: none_if_empty(lease.resource_version),
+    };
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
     let request = resource::<KubeLease>(&lease.namespace)?.delete(named(&lease.name)?, &params);
     send(cluster, request).await?;

@@ -54,7 +54,8 @@ where
 
 /// Refuses what cannot be the name of an object of the kinds that are used here.
 fn named(name: &str) -> Result<&str, ApiError> {
-    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    let is_name =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
     let is_good = name.bytes().all(is_name) && name.starts_with(|first: char| first.is_ascii_alphanumeric());
     if is_good && name.len() <= MAX_NAME_BYTES {
         return Ok(name);
@@ -76,7 +77,11 @@ async fn send(
     request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
 ) -> Result<Answer, ApiError> {
     let request = request.map_err(|error| exchange::not_sent(error.to_string()))?;
-    exchange::exchange(cluster.client(), request, CALL_DEADLINE).await
+    let outcome = exchange::exchange(cluster.client(), request, CALL_DEADLINE).await;
+    outcome.map_err(|error| match error.status {
+        Some(_) => error,
+        None => ApiError { message: format!("{}: {}", cluster.server(), error.message), ..error },
+    })
 }
 
 /// None where Kubernetes itself says that the object does not exist. Another server's 404 proves nothing.

@@ -41,7 +41,10 @@ pub(super) async fn create_secret(
     create(cluster, &wanted.namespace, &secret).await
 }
 
-pub(super) async fn create_config_map(cluster: &Cluster, wanted: &NewConfigMap) -> Result<ApiReply, ApiError> {
+pub(super) async fn create_config_map(
+    cluster: &Cluster,
+    wanted: &NewConfigMap,
+) -> Result<ApiReply, ApiError> {
     let data = wanted.entries.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect();
     let map = ConfigMap {
         metadata: metadata(&wanted.namespace, &wanted.name, &wanted.labels, &wanted.owner),
@@ -85,7 +88,9 @@ fn source_name(source: &SecretSource) -> String {
     match source {
         SecretSource::Prompt(_) => "the prompt".to_owned(),
         SecretSource::AuthToken => "authToken: the execution context has none".to_owned(),
-        SecretSource::ConfigEnv(name) => format!("config.env.{name}: the execution context has no such entry"),
+        SecretSource::ConfigEnv(name) => {
+            format!("config.env.{name}: the execution context has no such entry")
+        }
         SecretSource::SelfPodEnv(name) => format!("selfPod.env.{name}: the own Pod has no such literal"),
     }
 }

@@ -1,12 +1,14 @@
 //! Jobs, their Pods, Events and logs.
 
+use http::HeaderMap;
+use http::header::WARNING;
 use k8s_openapi::List;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use http::HeaderMap;
-use http::header::WARNING;
 use kube::core::PartialObjectMeta;
-use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::params::{
+    DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions,
+};
 use kube::core::subresource::LogParams;
 use paperclip_contract::types::{ApiError, ClusterEvent, Label, ObjectRef, PodSnapshot, ReadLog};
 use paperclip_engine::api::ApiReply;
@@ -19,7 +21,11 @@ use crate::{exchange, snapshot};
 /// Most Pods of a Job whose Events are read, newest first.
 const MAX_PODS_WITH_EVENTS: usize = 3;
 
-pub(super) async fn list_jobs(cluster: &Cluster, namespace: &str, labels: &[Label]) -> Result<ApiReply, ApiError> {
+pub(super) async fn list_jobs(
+    cluster: &Cluster,
+    namespace: &str,
+    labels: &[Label],
+) -> Result<ApiReply, ApiError> {
     let selector: Vec<String> = labels.iter().map(|label| format!("{}={}", label.key, label.value)).collect();
     let request = resource::<Job>(namespace)?.list(&ListParams::default().labels(&selector.join(",")));
     let jobs: List<Job> = send(cluster, request).await?.json()?;
@@ -43,7 +49,11 @@ pub(super) async fn create_job(cluster: &Cluster, manifest_json: String) -> Resu
 }
 
 /// Merge patch with the UID as a precondition: a Job of the same name that is another one answers 409.
-pub(super) async fn patch_job(cluster: &Cluster, job: &ObjectRef, patch_json: &str) -> Result<ApiReply, ApiError> {
+pub(super) async fn patch_job(
+    cluster: &Cluster,
+    job: &ObjectRef,
+    patch_json: &str,
+) -> Result<ApiReply, ApiError> {
     let patch = Patch::Merge(pin(patch_json, &job.uid)?);
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let request = resource::<Job>(&job.namespace)?.patch(named(&job.name)?, &params, &patch);
@@ -162,16 +172,26 @@ mod tests {
 
     #[test]
     fn a_patch_is_pinned_beside_what_it_says_itself() {
-        let pinned = pin(r#"{"metadata":{"labels":{"a":"b"}},"spec":{"suspend":false}}"#, "u").expect("a patch");
-        assert_eq!(pinned, json!({"metadata": {"labels": {"a": "b"}, "uid": "u"}, "spec": {"suspend": false}}));
-        assert_eq!(pin(r#"{"spec":{}}"#, "u").expect("a patch"), json!({"metadata": {"uid": "u"}, "spec": {}}));
+        let pinned =
+            pin(r#"{"metadata":{"labels":{"a":"b"}},"spec":{"suspend":false}}"#, "u").expect("a patch");
+        assert_eq!(
+            pinned,
+            json!({"metadata": {"labels": {"a": "b"}, "uid": "u"}, "spec": {"suspend": false}})
+        );
+        assert_eq!(
+            pin(r#"{"spec":{}}"#, "u").expect("a patch"),
+            json!({"metadata": {"uid": "u"}, "spec": {}})
+        );
         assert!(pin("[]", "u").is_err());
         assert!(pin(r#"{"metadata":3}"#, "u").is_err());
     }
 
     #[test]
     fn a_warning_is_unquoted() {
-        assert_eq!(warning_text(r#"299 - "unknown field \"spec.foo\"" "Fri, 02 Jan 2026""#), r#"unknown field "spec.foo""#);
+        assert_eq!(
+            warning_text(r#"299 - "unknown field \"spec.foo\"" "Fri, 02 Jan 2026""#),
+            r#"unknown field "spec.foo""#
+        );
         assert_eq!(warning_text("odd"), "odd");
     }
 }

@@ -76,7 +76,8 @@ pub enum DriveError {
     Sink(io::Error),
 }
 
-/// Drives a run until the engine closes it. All that it started ends with it, also when the future is dropped.
+/// Drives a run until the engine closes it and the sink has taken all of it. All that it started ends with it, also when the future is
+/// dropped.
 ///
 /// A closed `control` channel is not a wish to stop.
 pub async fn drive<G, S>(run: Run<G>, ports: Ports<S>, control: mpsc::Receiver<Control>) -> Outcome

@@ -216,7 +216,8 @@ mod tests {
     }
 
     fn pod(uid: &str, job_uid: &str, phase: &str) -> Pod {
-        let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": job_uid, "controller": true});
+        let owner =
+            json!({"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": job_uid, "controller": true});
         serde_json::from_value(json!({
             "metadata": {"namespace": "n", "name": uid, "uid": uid, "ownerReferences": [owner]}, "status": {"phase": phase},
         }))

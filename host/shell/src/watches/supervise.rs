@@ -164,7 +164,11 @@ mod tests {
 
     #[test]
     fn a_watch_is_known_by_its_query() {
-        assert!(is_watch(&http::Uri::from_static("/apis/batch/v1/namespaces/n/jobs?&watch=true&timeoutSeconds=45")));
-        assert!(!is_watch(&http::Uri::from_static("/apis/batch/v1/namespaces/n/jobs?&labelSelector=watch%3Dtrue")));
+        assert!(is_watch(&http::Uri::from_static(
+            "/apis/batch/v1/namespaces/n/jobs?&watch=true&timeoutSeconds=45"
+        )));
+        assert!(!is_watch(&http::Uri::from_static(
+            "/apis/batch/v1/namespaces/n/jobs?&labelSelector=watch%3Dtrue"
+        )));
     }
 }

@@ -51,7 +51,9 @@ async fn ask(server: &Server, request: ApiCall) -> Result<ApiReply, ApiError> {
 
 #[tokio::test]
 async fn a_call_is_sent_once_whatever_the_answer() {
-    for (status, retry_after, wanted_ms) in [(503, None, None), (429, Some("7"), Some(7_000)), (504, None, None)] {
+    for (status, retry_after, wanted_ms) in
+        [(503, None, None), (429, Some("7"), Some(7_000)), (504, None, None)]
+    {
         let server = Server::new(move |_| {
             let mut answer = failure(status, "TooMany", "later");
             if let Some(seconds) = retry_after {
@@ -72,7 +74,8 @@ async fn a_call_is_sent_once_whatever_the_answer() {
 async fn no_answer_is_an_error_without_a_status() {
     let server = Server::slow(|_| Box::pin(std::future::pending()));
     let error = ask(&server, get_job()).await.unwrap_err();
-    assert_eq!((error.status, error.message.as_str()), (None, "no answer within 30 s"));
+    assert_eq!(error.status, None);
+    assert!(error.message.ends_with(": no answer within 30 s"), "{error:?}");
 }
 
 #[tokio::test]
@@ -96,7 +99,10 @@ async fn a_pod_is_tried_without_being_created_and_warnings_are_told() {
 async fn a_created_job_is_named_with_its_uid_and_a_taken_name_has_its_reason() {
     let manifest_json = r#"{"metadata":{"namespace":"n","name":"j"},"spec":{"suspend":true}}"#.to_owned();
     let server = Server::new(|_| {
-        json(201, &json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"namespace": "n", "name": "j", "uid": "u"}}))
+        json(
+            201,
+            &json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"namespace": "n", "name": "j", "uid": "u"}}),
+        )
     });
     let reply = ask(&server, ApiCall::CreateJob { manifest_json: manifest_json.clone() }).await.unwrap();
     assert_eq!(reply, ApiReply::Created(object("j", "u")));
@@ -113,7 +119,8 @@ async fn a_created_job_is_named_with_its_uid_and_a_taken_name_has_its_reason() {
 async fn a_manifest_without_a_namespace_is_not_sent() {
     let server = Server::new(|_| not_found());
     for manifest_json in ["{", r#"{"metadata":{}}"#, r#"{"metadata":{"namespace":"../x"}}"#] {
-        let error = ask(&server, ApiCall::CreateJob { manifest_json: manifest_json.into() }).await.unwrap_err();
+        let error =
+            ask(&server, ApiCall::CreateJob { manifest_json: manifest_json.into() }).await.unwrap_err();
         assert_eq!(error.status, Some(400), "{error:?}");
     }
     assert!(server.seen().is_empty());
@@ -123,8 +130,11 @@ async fn a_manifest_without_a_namespace_is_not_sent() {
 async fn a_secret_gets_its_values_here_and_belongs_to_the_job() {
     let server = Server::new(|seen| {
         let sent = seen.json();
-        json(201, &json!({"apiVersion": "v1", "kind": "Secret",
-            "metadata": {"namespace": "n", "name": sent["metadata"]["name"], "uid": "su"}}))
+        json(
+            201,
+            &json!({"apiVersion": "v1", "kind": "Secret",
+            "metadata": {"namespace": "n", "name": sent["metadata"]["name"], "uid": "su"}}),
+        )
     });
     let entry = |key: &str, source| SecretEntry { key: key.into(), source };
     let mut wanted = NewSecret {
@@ -163,7 +173,10 @@ async fn a_secret_gets_its_values_here_and_belongs_to_the_job() {
 #[tokio::test]
 async fn a_config_map_belongs_to_the_job() {
     let server = Server::new(|_| {
-        json(201, &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "n", "name": "m", "uid": "mu"}}))
+        json(
+            201,
+            &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "n", "name": "m", "uid": "mu"}}),
+        )
     });
     let wanted = NewConfigMap {
         namespace: "n".into(),
@@ -182,7 +195,10 @@ async fn a_config_map_belongs_to_the_job() {
 #[tokio::test]
 async fn rule_18_patch_and_delete_carry_the_uid() {
     let server = Server::new(|seen| match seen.method {
-        Method::PATCH => json(200, &json!({"metadata": {"namespace": "n", "name": "j", "uid": "u"}, "spec": {"suspend": false, "template": {}}})),
+        Method::PATCH => json(
+            200,
+            &json!({"metadata": {"namespace": "n", "name": "j", "uid": "u"}, "spec": {"suspend": false, "template": {}}}),
+        ),
         _ => json(200, &json!({"kind": "Status", "status": "Success"})),
     });
     let patch_json = r#"{"spec":{"suspend":false}}"#.to_owned();
@@ -210,7 +226,9 @@ async fn only_kubernetes_own_404_says_that_a_job_is_missing() {
 
 #[tokio::test]
 async fn jobs_are_listed_by_all_their_labels() {
-    let server = Server::new(|_| json(200, &json!({"metadata": {}, "items": [{"metadata": {"name": "j", "uid": "u"}}]})));
+    let server = Server::new(|_| {
+        json(200, &json!({"metadata": {}, "items": [{"metadata": {"name": "j", "uid": "u"}}]}))
+    });
     let labels = vec![label("paperclip.io/agent-id", "a"), label("app", "b")];
     let reply = ask(&server, ApiCall::ListJobs { namespace: "n".into(), labels }).await.unwrap();
     let ApiReply::Jobs(jobs) = reply else { panic!("{reply:?}") };
@@ -228,14 +246,19 @@ async fn rule_17_pods_are_those_of_this_very_job_newest_first_and_events_are_abo
     let server = Server::new(|seen| {
         if seen.path.ends_with("/events") {
             let about = seen.query.rsplit("%3D").next().unwrap_or_default().to_owned();
-            let event = |at: &str| json!({"metadata": {}, "involvedObject": {"kind": "X", "name": about}, "reason": at,
-                "lastTimestamp": format!("2026-01-02T03:04:{at}Z")});
+            let event = |at: &str| {
+                json!({"metadata": {}, "involvedObject": {"kind": "X", "name": about}, "reason": at,
+                "lastTimestamp": format!("2026-01-02T03:04:{at}Z")})
+            };
             return json(200, &json!({"metadata": {}, "items": [event("09"), event("05")]}));
         }
-        json(200, &json!({"metadata": {}, "items": [
-            pod("old", "u", "2026-01-01T00:00:00Z"), pod("other", "earlier-job", "2026-01-03T00:00:00Z"),
-            pod("new", "u", "2026-01-02T00:00:00Z"),
-        ]}))
+        json(
+            200,
+            &json!({"metadata": {}, "items": [
+                pod("old", "u", "2026-01-01T00:00:00Z"), pod("other", "earlier-job", "2026-01-03T00:00:00Z"),
+                pod("new", "u", "2026-01-02T00:00:00Z"),
+            ]}),
+        )
     });
     let reply = ask(&server, ApiCall::ListPods { job: object("j", "u") }).await.unwrap();
     let ApiReply::Pods(pods) = reply else { panic!("{reply:?}") };
@@ -247,16 +270,21 @@ async fn rule_17_pods_are_those_of_this_very_job_newest_first_and_events_are_abo
     let told: Vec<_> = events.iter().map(|event| (event.about.as_str(), event.reason.as_str())).collect();
     assert_eq!(
         told,
-        [("X/u", "05"), ("X/u", "09"), ("X/new-uid", "05"), ("X/new-uid", "09"), ("X/old-uid", "05"), ("X/old-uid", "09")]
+        [
+            ("X/u", "05"),
+            ("X/u", "09"),
+            ("X/new-uid", "05"),
+            ("X/new-uid", "09"),
+            ("X/old-uid", "05"),
+            ("X/old-uid", "09")
+        ]
     );
     assert!(server.seen()[1].asks("fieldSelector=involvedObject.uid%3Du"));
 }
 
 #[tokio::test]
 async fn the_end_of_a_log_is_text() {
-    let server = Server::new(|_| {
-        http::Response::new(axum::body::Body::from(b"last \xff line\n".to_vec()))
-    });
+    let server = Server::new(|_| http::Response::new(axum::body::Body::from(b"last \xff line\n".to_vec())));
     let read = ReadLog {
         pod: object("p", "pu"),
         container: "agent".into(),

@@ -50,7 +50,7 @@ async fn a_server_that_is_not_there_is_named() {
     let get = ApiCall::GetJob { namespace: "n".into(), name: "j".into() };
     let error = calls::call(&cluster, &Secrets::default(), get).await.unwrap_err();
     assert_eq!(error.status, None);
-    assert!(error.message.contains("refused"), "{error:?}");
+    assert!(error.message.starts_with(&format!("{url}: ")) && error.message.contains("refused"), "{error:?}");
 }
 
 #[tokio::test]
@@ -73,4 +73,10 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_the_mend() {
     let proxied = kubeconfig("https://h:1").replace(r#""server":"#, r#""proxy-url":"http://p:1","server":"#);
     let error = refused(&proxied).await;
     assert!(error.contains("cluster k has a proxy-url"), "{error}");
+}
+
+#[test]
+fn an_access_shows_no_credential() {
+    let access = Access::Inline { kubeconfig: kubeconfig("http://h:1") };
+    assert!(!format!("{access:?}").contains("cluster-token"));
 }

@@ -9,7 +9,8 @@ use futures::StreamExt;
 use http::{Method, Response};
 use paperclip_contract::types::{
     Action, AnswerOk, CancelRequest, CancelSource, Command, ContainerState, Ending, Event, Finish, FollowLog,
-    HostFacts, LogLine, NewObject, NewSecret, ObjectRef, PollHttp, Refusal, Request, SecretEntry, SecretSource,
+    HostFacts, LogLine, NewObject, NewSecret, ObjectRef, PollHttp, Refusal, Request, SecretEntry,
+    SecretSource,
 };
 use paperclip_engine::intake::{self, Secrets, Surroundings};
 use paperclip_engine::record::Record;
@@ -27,13 +28,15 @@ use crate::server::{Listening, Seen, Server, json, open, text};
 const TOKEN: &str = "canary-91c3-token";
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Creates a Job, follows it and its agent's log, and finishes with the number of lines.
+/// Creates a Job, follows it and its agent's log, and finishes with the number of lines once Paperclip has answered too.
 #[derive(Default)]
 struct Script {
     command: u64,
     job: Option<ObjectRef>,
     is_following: bool,
     lines: usize,
+    is_log_ended: bool,
+    is_answered: bool,
 }
 
 impl Script {
@@ -46,6 +49,10 @@ impl Script {
         let result_json = json!({"exitCode": 0, "lines": self.lines}).to_string();
         let delete_jobs = self.job.clone().into_iter().collect();
         vec![self.command(Action::Finish(Finish { result_json, ending, delete_jobs }))]
+    }
+
+    fn finish_when_done(&mut self) -> Vec<Command> {
+        if self.is_log_ended && self.is_answered { self.finish(Ending::Succeeded) } else { Vec::new() }
     }
 
     fn on_created(&mut self, job: ObjectRef) -> Vec<Command> {
@@ -82,7 +89,14 @@ impl Script {
                 self.lines += batch.lines.len();
                 Vec::new()
             }
-            Event::LogEnded(_) => self.finish(Ending::Succeeded),
+            Event::LogEnded(_) => {
+                self.is_log_ended = true;
+                self.finish_when_done()
+            }
+            Event::HttpAnswered(_) => {
+                self.is_answered = true;
+                self.finish_when_done()
+            }
             Event::CancelRequested(_) => self.finish(Ending::Cancelled),
             _ => Vec::new(),
         }
@@ -90,7 +104,11 @@ impl Script {
 }
 
 impl Guest for Script {
-    fn start(&mut self, _at_ms: u64, _request: &Request) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
+    fn start(
+        &mut self,
+        _at_ms: u64,
+        _request: &Request,
+    ) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
         let manifest = json!({"metadata": {"namespace": "n", "name": "j"}, "spec": {"suspend": true}});
         let create = self.command(Action::CreateJob(NewObject { manifest_json: manifest.to_string() }));
         let poll = self.command(Action::PollHttp(PollHttp { path: "/api/heartbeat-runs/r".into() }));
@@ -135,7 +153,7 @@ fn run() -> (Run<Script>, Secrets) {
         redactor: Redactor::new(secrets.named()).unwrap(),
         seed: 1,
         plugin: PluginIdentity::default(),
-        poll_interval_ms: 60_000,
+        poll_interval_ms: 1,
     };
     (Run::new(spec, Script::default()), secrets)
 }
@@ -145,7 +163,8 @@ fn job() -> Value {
 }
 
 fn pod(state: &Value) -> Value {
-    let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "ju", "controller": true});
+    let owner =
+        json!({"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "ju", "controller": true});
     json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"namespace": "n", "name": "p", "uid": "pu", "resourceVersion": "2", "ownerReferences": [owner]},
         "spec": {"containers": [{"name": "agent"}]},
@@ -155,8 +174,10 @@ fn pod(state: &Value) -> Value {
 
 /// The Pods' watch: the agent runs, and has ended once its log was followed.
 fn pods_watch(followed: Arc<Notify>, does_end: bool) -> Response<Body> {
-    let event = |object: Value| Ok::<_, io::Error>(format!("{}\n", json!({"type": "MODIFIED", "object": object})));
-    let runs = futures::stream::iter([event(pod(&json!({"running": {"startedAt": "2026-01-02T03:04:05Z"}})))]);
+    let event =
+        |object: Value| Ok::<_, io::Error>(format!("{}\n", json!({"type": "MODIFIED", "object": object})));
+    let runs =
+        futures::stream::iter([event(pod(&json!({"running": {"startedAt": "2026-01-02T03:04:05Z"}})))]);
     let ends = futures::stream::once(async move {
         if !does_end {
             std::future::pending::<()>().await;
@@ -172,7 +193,9 @@ async fn cluster(log: &'static str, does_end: bool) -> Listening {
     let followed = Arc::new(Notify::new());
     Server::new(move |seen| match (&seen.method, seen.path.rsplit('/').next().unwrap_or_default()) {
         (&Method::POST | &Method::PATCH, "jobs" | "j") => json(200, &job()),
-        (&Method::POST, "secrets") => json(201, &json!({"metadata": {"namespace": "n", "name": "s", "uid": "su"}})),
+        (&Method::POST, "secrets") => {
+            json(201, &json!({"metadata": {"namespace": "n", "name": "s", "uid": "su"}}))
+        }
         (&Method::DELETE, _) => json(200, &json!({"kind": "Status", "status": "Success"})),
         (_, "log") => {
             followed.notify_one();

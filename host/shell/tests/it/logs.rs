@@ -5,10 +5,13 @@ use std::time::Duration;
 use paperclip_contract::types::ObjectRef;
 use paperclip_engine::log::{LogEnd, LogRequest};
 use paperclip_shell::logs::{PIECE_BYTES, Piece, QUEUED_PIECES, read};
+use paperclip_shell::{Access, Cluster};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::server::{Listening, Server, failure, open, pieces, text};
+use crate::server::{Server, failure, kubeconfig, open, pieces, text};
 
 const WHOLE: LogRequest = LogRequest { follow: true, since_s: None };
 
@@ -17,9 +20,8 @@ fn pod() -> ObjectRef {
 }
 
 /// All pieces, bytes joined.
-async fn read_all(server: &Listening) -> (bool, Vec<u8>, Option<LogEnd>) {
+async fn read_all(cluster: Cluster) -> (bool, Vec<u8>, Option<LogEnd>) {
     let (sender, mut receiver) = mpsc::channel(QUEUED_PIECES);
-    let cluster = server.cluster().await;
     let reading = tokio::spawn(async move { read(&cluster, &pod(), "agent", WHOLE, &sender).await });
     let (mut is_opened, mut all, mut end) = (false, Vec::new(), None);
     while let Some(piece) = receiver.recv().await {
@@ -41,7 +43,7 @@ async fn bytes_come_unchanged_in_small_pieces_and_the_end_is_clean() {
     let printed: Vec<u8> = (0..300_000_u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
     let sent = printed.clone();
     let server = Server::new(move |_| pieces(vec![Ok(sent.clone())])).listen().await;
-    assert_eq!(read_all(&server).await, (true, printed, Some(LogEnd::Clean)));
+    assert_eq!(read_all(server.cluster().await).await, (true, printed, Some(LogEnd::Clean)));
     let seen = &server.server.seen()[0];
     assert_eq!(seen.path, "/api/v1/namespaces/n/pods/p/log");
     for pair in ["container=agent", "follow=true", "timestamps=true"] {
@@ -51,23 +53,36 @@ async fn bytes_come_unchanged_in_small_pieces_and_the_end_is_clean() {
 
 #[tokio::test]
 async fn a_body_that_breaks_off_is_no_clean_end() {
-    let broken = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-    let server = Server::new(move |_| pieces(vec![Ok(b"half".to_vec()), Err(broken())])).listen().await;
-    let (is_opened, bytes, end) = read_all(&server).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        assert!(connection.read(&mut request).await.unwrap() > 0);
+        let half = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n";
+        connection.write_all(half).await.unwrap();
+    });
+    let access = Access::Inline { kubeconfig: kubeconfig(&url) };
+    let (is_opened, bytes, end) = read_all(Cluster::connect(&access).await.unwrap()).await;
+    serving.await.unwrap();
     assert!(is_opened && bytes == b"half", "{bytes:?}");
     assert!(matches!(end, Some(LogEnd::Broken(_))), "{end:?}");
 }
 
 #[tokio::test]
 async fn rule_10_a_log_that_is_not_there_yet_is_refused() {
-    let server = Server::new(|_| failure(400, "BadRequest", "container \"agent\" is waiting to start")).listen().await;
-    let (is_opened, _, end) = read_all(&server).await;
+    let server =
+        Server::new(|_| failure(400, "BadRequest", "container \"agent\" is waiting to start")).listen().await;
+    let (is_opened, _, end) = read_all(server.cluster().await).await;
     let message = "container \"agent\" is waiting to start".to_owned();
     assert_eq!((is_opened, end), (false, Some(LogEnd::Refused { status: 400, message })));
 
     let server = Server::new(|_| text(204, "")).listen().await;
-    let (is_opened, _, end) = read_all(&server).await;
-    assert_eq!((is_opened, end), (false, Some(LogEnd::Refused { status: 204, message: "204 No Content".into() })));
+    let (is_opened, _, end) = read_all(server.cluster().await).await;
+    assert_eq!(
+        (is_opened, end),
+        (false, Some(LogEnd::Refused { status: 204, message: "204 No Content".into() }))
+    );
 }
 
 #[tokio::test]
@@ -110,7 +125,8 @@ async fn a_dropped_reader_closes_its_connection_and_a_slow_one_stops_it() {
     // A quarter of a GiB would have been sent by the time the server notices, if nothing had held it back.
     assert!(timeout(Duration::from_millis(200), dropped.recv()).await.is_err());
     reading.abort();
-    let taken = timeout(Duration::from_secs(10), dropped.recv()).await.expect("the connection is closed").unwrap();
+    let taken =
+        timeout(Duration::from_secs(10), dropped.recv()).await.expect("the connection is closed").unwrap();
     assert!(taken < BLOCKS, "{taken} blocks");
 }
 

@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
-use http::{HeaderMap, Method, Response, StatusCode};
+use axum::serve::Listener;
+use http::{HeaderMap, Method, Response, StatusCode, Version};
 use paperclip_shell::{Access, Cluster};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -17,6 +18,7 @@ pub(crate) struct Seen {
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) query: String,
+    pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
 }
@@ -87,6 +89,7 @@ impl Server {
             method: head.method,
             path: head.uri.path().to_owned(),
             query: head.uri.query().unwrap_or_default().to_owned(),
+            version: head.version,
             headers: head.headers,
             body,
         };
@@ -107,6 +110,14 @@ impl Server {
     pub(crate) async fn listen(self) -> Listening {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
+        self.listen_on(listener, url)
+    }
+
+    pub(crate) fn listen_on<L>(self, listener: L, url: String) -> Listening
+    where
+        L: Listener,
+        L::Addr: std::fmt::Debug,
+    {
         let server = self.clone();
         let app = axum::Router::new().fallback(move |request| server.clone().answer(request));
         let task = tokio::spawn(async move { axum::serve(listener, app).await }).abort_handle();
@@ -147,10 +158,13 @@ pub(crate) fn text(status: u16, body: &str) -> Response<Body> {
 
 /// Kubernetes' way to say no.
 pub(crate) fn failure(status: u16, reason: &str, message: &str) -> Response<Body> {
-    json(status, &json!({
-        "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure", "reason": reason,
-        "message": message, "code": status,
-    }))
+    json(
+        status,
+        &json!({
+            "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure", "reason": reason,
+            "message": message, "code": status,
+        }),
+    )
 }
 
 /// An answer whose body comes in these pieces; an `Err` breaks the connection.

@@ -24,7 +24,8 @@ fn job(uid: &str, version: u32, active: u32) -> Value {
 }
 
 fn pod(uid: &str, job_uid: &str, version: u32, phase: &str) -> Value {
-    let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": job_uid, "controller": true});
+    let owner =
+        json!({"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": job_uid, "controller": true});
     json!({"apiVersion": "v1", "kind": "Pod", "status": {"phase": phase},
         "metadata": {"namespace": "n", "name": uid, "uid": uid, "resourceVersion": version.to_string(),
             "ownerReferences": [owner]}})
@@ -51,7 +52,8 @@ fn follow(cluster: &Cluster, uid: &str) -> Follower {
 
 /// The next change in short; fails the test where none comes in a minute.
 async fn next(follower: &mut Follower) -> String {
-    let change = timeout(Duration::from_secs(60), follower.changed()).await.expect("a change within a minute");
+    let change =
+        timeout(Duration::from_secs(60), follower.changed()).await.expect("a change within a minute");
     match change {
         Change::JobSeen(job) => format!("job {} active {}", job.job.uid, job.active_pods),
         Change::JobGone(gone) => format!("job {} {}", gone.object.uid, gone.detected_via),
@@ -80,9 +82,10 @@ async fn runs_share_two_watches_and_each_hears_of_its_own_job() {
         (true, false) => list(&[job("a", 1, 0), job("b", 2, 0)]),
         (true, true) => open(&event("MODIFIED", &job("a", 11, 1))),
         (false, false) => list(&[]),
-        (false, true) => {
-            open(&(event("ADDED", &pod("p", "a", 12, "Running")) + &event("DELETED", &pod("p", "a", 13, "Failed"))))
-        }
+        (false, true) => open(
+            &(event("ADDED", &pod("p", "a", 12, "Running"))
+                + &event("DELETED", &pod("p", "a", 13, "Failed"))),
+        ),
     });
     let cluster = server.in_process();
     let (mut a, mut b) = (follow(&cluster, "a"), follow(&cluster, "b"));
@@ -131,7 +134,11 @@ async fn rule_27_a_410_within_a_watch_makes_a_new_list_and_what_it_lacks_is_gone
     let lists = Arc::new(AtomicUsize::new(0));
     let server = jobs_only(move |seen| {
         if seen.is_watch() {
-            return if lists.load(Ordering::SeqCst) == 1 { open(&event("ERROR", &expired(410))) } else { open("") };
+            return if lists.load(Ordering::SeqCst) == 1 {
+                open(&event("ERROR", &expired(410)))
+            } else {
+                open("")
+            };
         }
         if lists.fetch_add(1, Ordering::SeqCst) == 0 { list(&[job("a", 10, 1)]) } else { list(&[]) }
     });

@@ -13,20 +13,20 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 /// - ends only when the agent has ended, with the agent's exit code;
 /// - keeps the agent's stderr out of the output that is parsed, and leaves its tail as the termination message.
 ///
-/// INT is passed on as TERM, because a shell starts its background programs with INT ignored. Once the agent runs, the
-/// shell's own remarks (`Killed`) are nobody's: its exit code says the same.
+/// INT is passed on as TERM, because a shell starts its background programs with INT ignored. The shell's own remarks
+/// (`Killed`) would stand among the agent's output, and its exit code says the same: they go nowhere.
 pub fn script(program: &str, arguments: &[String], prompt_files: &str) -> String {
     let call: Vec<String> = arguments.iter().map(|argument| quoted(argument)).collect();
     let call = call.join(" ");
     let tail_bytes = MESSAGE_MAX_BYTES - MARKER.len() - 1;
     // A `wait` that a signal interrupts is repeated; one that finds the agent already waited for (127) told its code
-    // before; bash answers -1 where a signal came while it began to wait and the agent ended by it.
+    // before. bash at times forgets the code of an agent that ends right after such a signal (-1): the signal ended it.
     format!(
-        r#"agent= code= signalled=
-trap 'signalled=1; [ -z "$agent" ] || kill -TERM "$agent" 2>/dev/null' TERM INT
+        r#"exec 2>/dev/null
+agent= code= signalled=
+trap 'signalled=1; [ -z "$agent" ] || kill -TERM "$agent"' TERM INT
 cat {prompt_files} | {program} {call} 2>{STDERR_FILE} &
 agent=$!
-exec 2>/dev/null
 [ -z "$signalled" ] || kill -TERM "$agent"
 while :; do
   signalled=
