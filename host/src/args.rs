@@ -71,7 +71,7 @@ pub(crate) struct RunArgs {
     pub(crate) plugin: PluginArgs,
     #[command(flatten)]
     pub(crate) access: AccessArgs,
-    /// Folder for journals and the cache of compiled plugins; default: the platform's state folder
+    /// Folder for journals and the local cluster's volumes; default: the platform's state folder
     #[arg(long, value_name = "DIR", env = "PAPERCLIP_STATE")]
     pub(crate) state: Option<PathBuf>,
     /// Whether a run ends when its journal can't be written

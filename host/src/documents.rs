@@ -92,7 +92,8 @@ pub(crate) fn take(
 pub(crate) fn api_url(args: &ContextArgs, self_pod: Option<&Value>) -> Option<String> {
     args.paperclip_api_url.clone().or_else(|| {
         let containers = self_pod?["spec"]["containers"].as_array()?;
-        let own = containers.iter().find(|container| container["name"] == "paperclip").or(containers.first())?;
+        let own =
+            containers.iter().find(|container| container["name"] == "paperclip").or(containers.first())?;
         let entry = own["env"].as_array()?.iter().find(|entry| entry["name"] == "PAPERCLIP_API_URL")?;
         entry["value"].as_str().map(str::to_owned)
     })
@@ -100,7 +101,8 @@ pub(crate) fn api_url(args: &ContextArgs, self_pod: Option<&Value>) -> Option<St
 
 /// The files that a context names, as far as they can be read: a missing one is a warning.
 fn read_files(context: &Value, home: Option<&Path>, warnings: &mut Vec<String>) -> Vec<ContextFile> {
-    let Some(named) = context["config"]["instructionsFilePath"].as_str().filter(|path| !path.is_empty()) else {
+    let Some(named) = context["config"]["instructionsFilePath"].as_str().filter(|path| !path.is_empty())
+    else {
         return Vec::new();
     };
     let path = match home {

@@ -1,6 +1,6 @@
 //! The plugins of this process.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use paperclip_guest::{Plugin, Registry, Runtime, RuntimeOptions};
@@ -14,9 +14,9 @@ pub(crate) const BUILTIN: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "
 /// Instances that a command which serves one run or none needs at a time.
 const INSTANCES: u32 = 8;
 
-/// A runtime with the cache of compiled plugins in the state folder.
-pub(crate) fn runtime(state: Option<PathBuf>) -> anyhow::Result<Runtime> {
-    let cache_dir = state::folder(state).map(|folder| folder.join("compiled-plugins"));
+/// A runtime that keeps what it compiled for the next process.
+pub(crate) fn runtime() -> anyhow::Result<Runtime> {
+    let cache_dir = state::cache_folder().map(|folder| folder.join("plugins"));
     let options = RuntimeOptions { max_instances: INSTANCES, cache_dir, ..RuntimeOptions::default() };
     match Runtime::new(&options) {
         Ok(runtime) => Ok(runtime),
@@ -30,7 +30,11 @@ pub(crate) fn runtime(state: Option<PathBuf>) -> anyhow::Result<Runtime> {
 }
 
 /// The plugin of an agent type.
-pub(crate) fn get(runtime: &Runtime, folder: Option<&Path>, adapter_type: &str) -> anyhow::Result<Arc<Plugin>> {
+pub(crate) fn get(
+    runtime: &Runtime,
+    folder: Option<&Path>,
+    adapter_type: &str,
+) -> anyhow::Result<Arc<Plugin>> {
     let registry = Registry::load(runtime, BUILTIN, folder).map_err(usage)?;
     registry.get(adapter_type).cloned().map_err(usage)
 }
@@ -48,7 +52,9 @@ pub(crate) fn get_or_only(
     let listed = registry.list();
     match listed.as_slice() {
         [only] => registry.get(&only.adapter_type).cloned().map_err(usage),
-        [] => Err(usage("there is no plugin: build them with `cargo xtask wasm`, or name a folder with --plugins")),
+        [] => Err(usage(
+            "there is no plugin: build them with `cargo xtask wasm`, or name a folder with --plugins",
+        )),
         several => {
             let types: Vec<&str> = several.iter().map(|plugin| plugin.adapter_type.as_str()).collect();
             Err(usage(format!("which agent type? Name one with --adapter: {}", types.join(", "))))

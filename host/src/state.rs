@@ -1,4 +1,4 @@
-//! The folder where this host keeps journals and compiled plugins.
+//! The folders where this host keeps journals, its identity, and compiled plugins.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
@@ -6,13 +6,20 @@ use std::path::{Path, PathBuf};
 /// The folder that was asked for, else the platform's: `$XDG_STATE_HOME/paperclip-host` or `~/.local/state/paperclip-host`.
 /// None where there is no home folder either.
 pub(crate) fn folder(asked: Option<PathBuf>) -> Option<PathBuf> {
-    asked.or_else(|| {
-        let base = match std::env::var_os("XDG_STATE_HOME") {
-            Some(base) if !base.is_empty() => PathBuf::from(base),
-            Some(_) | None => std::env::home_dir()?.join(".local/state"),
-        };
-        Some(base.join("paperclip-host"))
-    })
+    asked.or_else(|| platform_folder("XDG_STATE_HOME", ".local/state"))
+}
+
+/// The folder for what can be made again: `$XDG_CACHE_HOME/paperclip-host` or `~/.cache/paperclip-host`.
+pub(crate) fn cache_folder() -> Option<PathBuf> {
+    platform_folder("XDG_CACHE_HOME", ".cache")
+}
+
+fn platform_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let base = match std::env::var_os(variable) {
+        Some(base) if !base.is_empty() => PathBuf::from(base),
+        Some(_) | None => std::env::home_dir()?.join(below_home),
+    };
+    Some(base.join("paperclip-host"))
 }
 
 /// Tells this host from any other: the same over restarts with the same folder, so that it takes its own runs up again at once.

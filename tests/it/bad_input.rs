@@ -36,11 +36,20 @@ fn contexts() {
     let agent = json!({"id": "a", "adapterType": "claude_k8s"});
     let no_run = file("no-run.json", &json!({"agent": agent}).to_string());
     refused(&place, &run(&no_run), &["runId is missing"]);
-    let unknown = file("unknown.json", &json!({"runId": "r", "agent": {"id": "a", "adapterType": "gpt_k8s"}}).to_string());
+    let unknown = file(
+        "unknown.json",
+        &json!({"runId": "r", "agent": {"id": "a", "adapterType": "gpt_k8s"}}).to_string(),
+    );
     refused(&place, &run(&unknown), &["gpt_k8s", "claude_k8s"]);
     let untyped = file("untyped.json", &json!({"runId": "r", "agent": {"id": "a"}}).to_string());
     refused(&place, &run(&untyped), &["agent.adapterType", "--adapter"]);
-    let no_kubeconfig = ["run", "--kubeconfig", "nowhere", "--context", &file("good.json", &json!({"runId": "r", "agent": agent}).to_string())];
+    let no_kubeconfig = [
+        "run",
+        "--kubeconfig",
+        "nowhere",
+        "--context",
+        &file("good.json", &json!({"runId": "r", "agent": agent}).to_string()),
+    ];
     refused(&place, &no_kubeconfig, &["nowhere"]);
 }
 
@@ -54,7 +63,11 @@ fn configs_are_refused_by_their_field_before_anything_is_created() {
         let place = Place::new("echo ran > \"$HOME/ran\"");
         let context = place.context(config);
         refused(&place, &["manifest", "--context", context.to_str().unwrap()], &[says]);
-        let run = place.host(&["run", "--cluster", "local", "--output", "ndjson", "--context"]).arg(&context).output().unwrap();
+        let run = place
+            .host(&["run", "--cluster", "local", "--output", "ndjson", "--context"])
+            .arg(&context)
+            .output()
+            .unwrap();
         assert_eq!(run.status.code(), Some(2), "{}", String::from_utf8_lossy(&run.stderr));
         assert!(String::from_utf8_lossy(&run.stdout).contains(says));
     }

@@ -84,6 +84,8 @@ impl Place {
             .env("PATH", format!("{}:{path}", self.path("bin").display()))
             .env("HOME", self.path("home"))
             .env("PAPERCLIP_STATE", self.path("state"))
+            // All tests share what was compiled of the plugin.
+            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
             .stdin(Stdio::null());
         command
     }
@@ -151,7 +153,10 @@ impl Finished {
         for (index, record) in logs().enumerate() {
             assert_eq!(record["index"], index as u64, "{record}");
         }
-        logs().filter(|record| record["stream"] == stream).map(|record| record["text"].as_str().unwrap()).collect()
+        logs()
+            .filter(|record| record["stream"] == stream)
+            .map(|record| record["text"].as_str().unwrap())
+            .collect()
     }
 
     pub(crate) fn result(&self) -> &Value {

@@ -27,7 +27,9 @@ fn every_line_of_a_recording_comes_once_in_order_and_byte_for_byte() {
 #[test]
 fn the_runs_token_is_found_nowhere() {
     // The agent itself prints it, and it is in a text of its own as well.
-    let place = Place::new("cat >/dev/null\nprintf '%s\\n' \"key $PAPERCLIP_API_KEY\" >&2\nprintf 'key %s\\n' \"$PAPERCLIP_API_KEY\"\nexit 3");
+    let place = Place::new(
+        "cat >/dev/null\nprintf '%s\\n' \"key $PAPERCLIP_API_KEY\" >&2\nprintf 'key %s\\n' \"$PAPERCLIP_API_KEY\"\nexit 3",
+    );
     let run = place.run(json!({"env": {"OTHER": TOKEN}}));
     assert_eq!(run.lines("stdout"), ["key [redacted:OTHER]"], "{}", run.stderr);
     assert_eq!(run.code, Some(1));
@@ -40,7 +42,8 @@ fn the_agent_gets_prompt_environment_and_folder() {
     let place = Place::new(
         "printf 'prompt: %s\\n' \"$(cat)\"\nprintf '%s\\n' \"$PAPERCLIP_RUN_ID\" \"$PAPERCLIP_TASK_ID\" \"$COLOUR\"",
     );
-    let run = place.run(json!({"env": {"COLOUR": "green"}, "promptTemplate": "Hello {{agent.name}}, it's naïve ☕."}));
+    let run = place
+        .run(json!({"env": {"COLOUR": "green"}, "promptTemplate": "Hello {{agent.name}}, it's naïve ☕."}));
     assert_eq!(
         run.lines("stdout"),
         ["prompt: Hello Nova, it's naïve ☕.", "0b7c2f6e-1111-4222-8333-444455556666", "T-1", "green"],

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use crate::host::{Place, Running};
 
-const SLOW: &str = "cat >/dev/null\ntrap 'echo told to stop; exit 143' TERM\necho started\nwhile :; do sleep 0.05; done";
+const SLOW: &str =
+    "cat >/dev/null\ntrap 'echo told to stop; exit 143' TERM\necho started\nwhile :; do sleep 0.05; done";
 
 #[test]
 fn ctrl_c_cancels_and_the_agent_is_heard_out() {
@@ -42,7 +43,9 @@ fn a_run_that_takes_too_long_times_out_and_says_so() {
 
 #[test]
 fn sigterm_leaves_the_run_to_the_cluster_and_the_next_host_goes_on() {
-    let place = Place::new("cat >/dev/null\necho started\nwhile ! [ -e \"$(dirname \"$0\")/go\" ]; do sleep 0.05; done\necho done");
+    let place = Place::new(
+        "cat >/dev/null\necho started\nwhile ! [ -e \"$(dirname \"$0\")/go\" ]; do sleep 0.05; done\necho done",
+    );
     let kubeconfig = place.path("kubeconfig");
     let mut cluster = place.host(&["cluster", "--listen", "127.0.0.1:0", "--kubeconfig-out"]);
     let cluster = cluster.arg(&kubeconfig).stdout(std::process::Stdio::piped()).spawn().unwrap();

@@ -80,11 +80,13 @@ async fn an_evicted_pod_says_why_it_ended() {
     let (name, uid) = (pod.metadata.name.unwrap(), pod.metadata.uid.unwrap());
     let pods: Api<Pod> = Api::default_namespaced(world.client.clone());
     let gone = await_condition(pods.clone(), &name, conditions::is_deleted(&uid));
-    let mut watch =
-        std::pin::pin!(watcher::watcher(pods.clone(), watcher::Config::default()).touched_objects());
+    let events = watcher::watcher(pods.clone(), watcher::Config::default());
+    let mut seen = std::pin::pin!(events.touched_objects());
+    // The watch begins with its first look, and the Pod may be gone right after its eviction.
+    seen.try_next().await.unwrap().unwrap();
     pods.evict(&name, &EvictParams::default()).await.unwrap();
     let reason = loop {
-        let pod = watch.try_next().await.unwrap().unwrap();
+        let pod = seen.try_next().await.unwrap().unwrap();
         let conditions = pod.status.unwrap_or_default().conditions.unwrap_or_default();
         if let Some(found) = conditions.into_iter().find(|c| c.type_ == "DisruptionTarget") {
             break found.reason.unwrap();

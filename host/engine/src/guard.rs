@@ -29,9 +29,14 @@ enum State {
     /// A call is under way.
     Asking(Asking),
     /// Somebody else holds it; look again at this time.
-    Busy { again_at_ms: u64 },
+    Busy {
+        again_at_ms: u64,
+    },
     /// Held, and due to be renewed at this time.
-    Held { lease: Lease, renew_at_ms: u64 },
+    Held {
+        lease: Lease,
+        renew_at_ms: u64,
+    },
     /// Held, and the renewal is under way.
     Renewing(Lease),
     Releasing,
@@ -174,12 +179,7 @@ impl Guard {
         }
     }
 
-    fn on_asked(
-        &mut self,
-        now_ms: u64,
-        asking: Asking,
-        outcome: Result<ApiReply, ApiError>,
-    ) -> Vec<Outcome> {
+    fn on_asked(&mut self, now_ms: u64, asking: Asking, outcome: Result<ApiReply, ApiError>) -> Vec<Outcome> {
         match (asking, outcome) {
             (Asking::Create | Asking::Replace, Ok(ApiReply::Lease(Some(lease)))) => {
                 self.state = State::Held { lease, renew_at_ms: now_ms + RENEW_MS };
@@ -414,7 +414,11 @@ mod tests {
             let mut next = Guard::new(Identity { run_id: run.to_owned(), host: "host-b".to_owned() });
             next.acquire(10, wanted(0));
             let answer = read(&mut next, 10, left.clone());
-            assert_eq!(matches!(&answer[..], [Outcome::Call(ApiCall::UpdateLease(_))]), is_taken, "{answer:?}");
+            assert_eq!(
+                matches!(&answer[..], [Outcome::Call(ApiCall::UpdateLease(_))]),
+                is_taken,
+                "{answer:?}"
+            );
         }
     }
 
@@ -422,7 +426,8 @@ mod tests {
     fn an_api_that_does_not_answer_closes_the_guard() {
         let mut guard = guard();
         guard.acquire(0, wanted(0));
-        let error = ApiError { status: None, reason: None, message: "refused".to_owned(), retry_after_ms: None };
+        let error =
+            ApiError { status: None, reason: None, message: "refused".to_owned(), retry_after_ms: None };
         assert_eq!(guard.on_answer(1, Err(error.clone())), vec![Outcome::Unreachable(error)]);
     }
 }

@@ -85,7 +85,8 @@ pub fn take(
     if !context.is_object() {
         return Err(wrong_type("context", "an object", context));
     }
-    let run_id = required(context, "runId", "Paperclip gives every run an id; copy it from the heartbeat run")?;
+    let run_id =
+        required(context, "runId", "Paperclip gives every run an id; copy it from the heartbeat run")?;
     let agent = &context["agent"];
     let agent_id = text_at(agent, "id", "agent.id")?.unwrap_or_default();
     if agent_id.is_empty() {
@@ -287,7 +288,10 @@ mod tests {
             (json!({"agent": {"id": "a"}}), "runId is missing or empty"),
             (json!({"runId": "  ", "agent": {"id": "a"}}), "runId is missing or empty"),
             (json!({"runId": "r"}), "agent.id is missing or empty"),
-            (json!({"runId": "r", "agent": {"id": "a"}, "config": 3}), "config: expected an object, found a number"),
+            (
+                json!({"runId": "r", "agent": {"id": "a"}, "config": 3}),
+                "config: expected an object, found a number",
+            ),
             (
                 json!({"runId": "r", "agent": {"id": "a"}, "config": {"env": {"K": {"type": "secret_ref", "secretId": "s"}}}}),
                 "config.env.K: expected a string, already resolved, found an object",

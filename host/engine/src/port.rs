@@ -1,8 +1,6 @@
 //! What passes between the engine and the shell: inputs and effects.
 
-use paperclip_contract::types::{
-    ApiError, CancelRequest, Ending, Gone, JobSnapshot, ObjectRef, PodSnapshot,
-};
+use paperclip_contract::types::{ApiError, CancelRequest, Ending, Gone, JobSnapshot, ObjectRef, PodSnapshot};
 
 use crate::api::{ApiCall, ApiReply, CallId};
 use crate::log::{LogEnd, LogRequest};

@@ -1,16 +1,26 @@
 //! What a plugin may use. What it may return stands in [`paperclip_engine::limits`].
 //!
-//! A unit of fuel is about one wasm instruction, or one byte that a bulk instruction moves; a release build of the host burns about
-//! 10^9 units a second.
+//! A unit of fuel is about one wasm instruction, or one byte that a bulk instruction moves; a core burns some 5 × 10^9 of
+//! them a second, and 10^9 in a loop that does nothing. The budgets are there to end endless loops, not to ration: a healthy run must never meet them.
+//! Measured on `claude_k8s` 0.1.0:
+//!
+//! | call | fuel | memory |
+//! |---|---|---|
+//! | `start`, a prompt of 1 KiB | 1.5 × 10^6 | 1.5 MiB |
+//! | `start`, a prompt of 8 MiB, the largest | 0.93 × 10^9 | 27 MiB |
+//! | `step`, a line of 64 KiB of plain text | 2.4 × 10^6 | 1.8 MiB |
+//! | `step`, a line of 4 MiB, the largest, a quarter of it escapes | 0.9 × 10^9 | 14 MiB |
+//! | `step`, a line of 4 MiB of a million content blocks | 11 × 10^9 | 6 MiB |
 
-/// Fuel of one [`step`](paperclip_engine::Guest::step).
-pub const STEP_FUEL: u64 = 2_000_000_000;
+/// Fuel of one [`step`](paperclip_engine::Guest::step): what a line holds is for the agent to say, so the worst one
+/// must fit.
+pub const STEP_FUEL: u64 = 12_000_000_000;
 
 /// Fuel of the calls that handle a whole request or a whole run: `start`, `snapshot`, `restore`.
-pub const RUN_FUEL: u64 = 5_000_000_000;
+pub const RUN_FUEL: u64 = 10_000_000_000;
 
-/// Fuel of one call of [`Tools`](crate::Tools).
-pub const TOOL_FUEL: u64 = 5_000_000_000;
+/// Fuel of one call of [`Tools`](crate::Tools): it may be given a whole run's output.
+pub const TOOL_FUEL: u64 = 20_000_000_000;
 
 /// Linear memory of one instance, unless [`RuntimeOptions`](crate::RuntimeOptions) says otherwise.
 pub const MEMORY_BYTES: u64 = 64 << 20;

@@ -10,8 +10,8 @@ use wasmtime::{Cache, CacheConfig};
 const PRIVATE: u32 = 0o700;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// Opens the cache in `dir`, which is made if it is missing. Entries are keyed by the digest of the plugin, the compiler's version and its
-/// settings; wasmtime removes the oldest ones by itself.
+/// Opens the cache in `dir`, which is made if it is missing. Entries are keyed by the digest of the plugin, the
+/// compiler's version and its settings; wasmtime removes the oldest ones by itself.
 pub(crate) fn open(dir: &Path) -> Result<Cache, RuntimeError> {
     let dir = private_dir(dir)?;
     let mut config = CacheConfig::new();

@@ -7,7 +7,8 @@ use wasmtime::{Error, PoolConcurrencyLimitError, Trap, WasmBacktrace};
 /// Frames that a message names.
 const NAMED_FRAMES: usize = 6;
 
-/// How wasmtime ends its message when a result holds more than `Store::set_hostcall_fuel` allows; the type of the error is private.
+/// How wasmtime ends its message when a result holds more than `Store::set_hostcall_fuel` allows; the type of the error
+/// is private.
 const TOO_MUCH_RETURNED: &str = "fuel allocated for hostcalls has been exhausted";
 
 /// Functions between a plugin's own code and the trap of a panic. Their names say nothing about the plugin.

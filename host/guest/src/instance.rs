@@ -8,7 +8,8 @@ use paperclip_engine::{FaultCause, Guest, GuestFault};
 use std::sync::Arc;
 use wasmtime::component::ResourceAny;
 
-/// One run in one instance. Dropping it frees the instance; the plugin's version stays loaded until then, whatever the registry says.
+/// One run in one instance. Dropping it frees the instance; the plugin's version stays loaded until then, whatever the
+/// registry says.
 #[derive(Debug)]
 pub struct Instance {
     plugin: Arc<Plugin>,

@@ -1,4 +1,5 @@
-//! Runs agent plugins on wasmtime: loads and verifies them, gives each run an instance of its own, and holds it to its limits.
+//! Runs agent plugins on wasmtime: loads and verifies them, gives each run an instance of its own, and holds it to its
+//! limits.
 //!
 //! - [`Runtime`]: the compiler and the pool of instances, one a process.
 //! - [`Registry`]: the plugins of this process by agent type, from the built-in ones and a folder.
@@ -7,10 +8,12 @@
 //! - [`Tools`]: the pure functions of a plugin beside runs.
 //! - [`inspect`] and [`verify`]: what a file holds and whether this host takes it.
 //!
-//! A plugin never sees a clock, a file, a socket or randomness: whatever it imports is refused at load. Calls are synchronous and bounded
-//! by fuel; they want [`STACK_BYTES`] and some room of the calling thread's stack, which the default stack of a thread has.
+//! A plugin never sees a clock, a file, a socket or randomness: whatever it imports is refused at load. Calls are
+//! synchronous and bounded by fuel; they want [`STACK_BYTES`] and some room of the calling thread's stack, which the
+//! default stack of a thread has.
 
-// A fault or a refusal happens once in a run or a load; its fields are worth more than the bytes that a move of it costs.
+// A fault or a refusal happens once in a run or a load; its fields are worth more than the bytes that a move of it
+// costs.
 #![allow(clippy::result_large_err)]
 
 mod anatomy;

@@ -134,7 +134,8 @@ pub(crate) struct Meter {
     memory_bytes: usize,
 }
 
-/// More than an instance may have. Raised as an error, so that the plugin ends there instead of handling a failed growth.
+/// More than an instance may have. Raised as an error, so that the plugin ends there instead of handling a failed
+/// growth.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 pub(crate) enum Overdrawn {
     #[error("memory limit")]

@@ -32,8 +32,8 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// Verifies, compiles and tries out a plugin. Takes 0.1 s or more the first time, about 1 ms from the cache: not on a thread that serves
-    /// others.
+    /// Verifies, compiles and tries out a plugin. Takes 0.1 s or more the first time, about 1 ms from the cache: not on
+    /// a thread that serves others.
     pub fn load(runtime: &Runtime, source: Source, bytes: &[u8]) -> Result<Arc<Plugin>, LoadError> {
         let anatomy = acceptable(runtime, &source, bytes)?;
         let pre = compile(runtime, &source, bytes)?;

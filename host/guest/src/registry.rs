@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 /// The plugins of a process by agent type: the built-in ones, and over them those of a folder.
 ///
-/// A file that is not taken stops no other. It still stands for its agent type: [`Registry::get`] of that type tells what is wrong with it
-/// rather than fall back to a built-in plugin that the operator meant to replace.
+/// A file that is not taken stops no other. It still stands for its agent type: [`Registry::get`] of that type tells
+/// what is wrong with it rather than fall back to a built-in plugin that the operator meant to replace.
 #[derive(Debug)]
 pub struct Registry {
     plugins: BTreeMap<String, Arc<Plugin>>,

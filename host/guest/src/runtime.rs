@@ -12,8 +12,8 @@ const BACKTRACE_FRAMES: NonZeroUsize = NonZeroUsize::new(32).expect("32 is not z
 /// What a process gives its plugins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeOptions {
-    /// Instances that may live at a time, those of runs and of tools together. Each takes some 4 GiB of address space and no memory
-    /// until it is used; `vm.max_map_count` bounds it near 10,000 on Linux.
+    /// Instances that may live at a time, those of runs and of tools together. Each takes some 4 GiB of address space
+    /// and no memory until it is used; `vm.max_map_count` bounds it near 10,000 on Linux.
     pub max_instances: u32,
     /// Linear memory of one instance.
     pub memory_bytes: u64,
@@ -38,7 +38,8 @@ pub enum RuntimeError {
     Pool { max_instances: u32, memory_bytes: u64, reason: String },
 }
 
-/// wasmtime, set up for plugins: deterministic, metered, and without any way to the outside. A clone is another handle of the same.
+/// wasmtime, set up for plugins: deterministic, metered, and without any way to the outside. A clone is another handle
+/// of the same.
 #[derive(Debug, Clone)]
 pub struct Runtime {
     engine: Engine,

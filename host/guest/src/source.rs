@@ -12,7 +12,8 @@ pub enum Source {
 }
 
 impl Source {
-    /// The agent type that somebody who put the plugin there expects it to have: the embedded name, or the file's name without `.wasm`.
+    /// The agent type that somebody who put the plugin there expects it to have: the embedded name, or the file's name
+    /// without `.wasm`.
     pub fn expected_type(&self) -> Option<String> {
         match self {
             Source::Builtin(name) => Some(name.clone()),

@@ -9,8 +9,8 @@ use paperclip_engine::GuestFault;
 use std::sync::{Arc, Mutex, PoisonError};
 use wasmtime::Store;
 
-/// A plugin's pure functions. Calls may come from many threads at a time: each takes an idle instance or makes one, and gives it back unless
-/// it broke or grew large.
+/// A plugin's pure functions. Calls may come from many threads at a time: each takes an idle instance or makes one, and
+/// gives it back unless it broke or grew large.
 #[derive(Debug)]
 pub struct Tools {
     plugin: Arc<Plugin>,
@@ -40,7 +40,8 @@ impl Tools {
         self.call("manifest", |store, tools| tools.call_manifest(store, request))
     }
 
-    /// Judges finished evidence: a JSON document → Paperclip's AdapterExecutionResult. The inner error says what is wrong with the document.
+    /// Judges finished evidence: a JSON document → Paperclip's AdapterExecutionResult. The inner error says what is
+    /// wrong with the document.
     pub fn classify(&self, at_ms: u64, evidence_json: &str) -> Called<Result<String, String>> {
         self.call("classify", |store, tools| tools.call_classify(store, at_ms, evidence_json))
     }

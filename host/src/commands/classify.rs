@@ -9,7 +9,7 @@ use crate::plugins;
 use paperclip_guest::Tools;
 
 pub(crate) fn classify(args: &ClassifyArgs) -> anyhow::Result<Exit> {
-    let runtime = plugins::runtime(None)?;
+    let runtime = plugins::runtime()?;
     let plugin =
         plugins::get_or_only(&runtime, args.plugin.plugins.as_deref(), args.plugin.adapter.as_deref())?;
     let tools = Tools::new(plugin);

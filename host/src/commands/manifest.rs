@@ -11,7 +11,7 @@ use paperclip_guest::Tools;
 pub(crate) async fn manifest(args: &ManifestArgs) -> anyhow::Result<Exit> {
     let context = documents::read_context(&args.context)?;
     let adapter_type = documents::adapter_type(&context, args.plugin.adapter.as_deref())?;
-    let runtime = plugins::runtime(None)?;
+    let runtime = plugins::runtime()?;
     let plugin = plugins::get(&runtime, args.plugin.plugins.as_deref(), &adapter_type)?;
     let self_pod = args.context.self_pod.as_deref().map(documents::read_self_pod).transpose()?;
     let intake = documents::take(&context, &args.context, &plugin, self_pod.as_ref(), Some("default"))?;

@@ -9,7 +9,7 @@ use crate::exit::{Exit, usage};
 use crate::plugins::{BUILTIN, runtime};
 
 pub(crate) fn plugins(args: &PluginsArgs) -> anyhow::Result<Exit> {
-    let runtime = runtime(None)?;
+    let runtime = runtime()?;
     match &args.command {
         PluginsCommand::List { plugins, json } => list(&runtime, plugins.as_deref(), *json),
         PluginsCommand::Inspect { plugin, json } => {
@@ -64,7 +64,9 @@ fn look(runtime: &Runtime, wanted: &Path, how: Look) -> anyhow::Result<Inspectio
     let builtin = BUILTIN.iter().find(|(name, _)| Path::new(name) == wanted);
     match (std::fs::read(wanted), builtin) {
         (Ok(bytes), _) => how(runtime, Source::File(wanted.to_owned()), &bytes).map_err(usage),
-        (Err(_), Some((name, bytes))) => how(runtime, Source::Builtin((*name).to_owned()), bytes).map_err(usage),
+        (Err(_), Some((name, bytes))) => {
+            how(runtime, Source::Builtin((*name).to_owned()), bytes).map_err(usage)
+        }
         (Err(error), None) => {
             let known: Vec<&str> = BUILTIN.iter().map(|(name, _)| *name).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };

@@ -24,7 +24,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
     let context = documents::read_context(&args.context)?;
     let adapter_type = documents::adapter_type(&context, args.plugin.adapter.as_deref())?;
     let self_pod = args.context.self_pod.as_deref().map(documents::read_self_pod).transpose()?;
-    let runtime = plugins::runtime(args.state.clone())?;
+    let runtime = plugins::runtime()?;
     let plugin = plugins::get(&runtime, args.plugin.plugins.as_deref(), &adapter_type)?;
     // Refused before a cluster is even looked for: what is wrong with the context is wrong everywhere.
     documents::take(&context, &args.context, &plugin, self_pod.as_ref(), None)?;
@@ -43,12 +43,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
         status(Level::Info, format!("Agents run on the {}", connected.place)),
         status(
             Level::Info,
-            format!(
-                "Plugin {} {} (sha256:{:.12})",
-                plugin.adapter_type(),
-                plugin.version(),
-                plugin.digest()
-            ),
+            format!("Plugin {} {} (sha256:{:.12})", plugin.adapter_type(), plugin.version(), plugin.digest()),
         ),
     ];
     opening.extend(intake.warnings.iter().map(|text| status(Level::Warning, text.clone())));

@@ -14,7 +14,7 @@ use serde_json::Value;
 const BATCH_LINES: usize = 64;
 
 pub(crate) fn transcript(args: &TranscriptArgs) -> anyhow::Result<Exit> {
-    let runtime = plugins::runtime(None)?;
+    let runtime = plugins::runtime()?;
     let plugin =
         plugins::get_or_only(&runtime, args.plugin.plugins.as_deref(), args.plugin.adapter.as_deref())?;
     let tools = Tools::new(plugin);

@@ -23,7 +23,8 @@ pub(crate) fn render(result: &Map<String, Value>, elapsed: Duration, lines: u64)
     let _ = write!(text, "\n{DIM}  {} · {lines} lines", duration(elapsed));
     if let Some(usage) = result.get("usage") {
         let count = |key: &str| usage[key].as_u64().unwrap_or_default();
-        let (input, cached, output) = (count("inputTokens"), count("cachedInputTokens"), count("outputTokens"));
+        let (input, cached, output) =
+            (count("inputTokens"), count("cachedInputTokens"), count("outputTokens"));
         let _ = write!(text, " · tokens in {input} (cached {cached}) out {output}");
     }
     if let Some(cost) = result.get("costUsd").and_then(Value::as_f64) {
@@ -65,7 +66,10 @@ mod tests {
             "✔ succeeded\n  1.2 s · 7 lines · tokens in 3 (cached 2) out 1 · $0.5000\n"
         );
         let failed = json!({"errorCode": "timeout", "errorMessage": "Timed out after 60s"});
-        assert_eq!(plain(failed, Duration::from_secs(61)), "✘ failed: timeout\n  Timed out after 60s\n  1 min 1 s · 7 lines\n");
+        assert_eq!(
+            plain(failed, Duration::from_secs(61)),
+            "✘ failed: timeout\n  Timed out after 60s\n  1 min 1 s · 7 lines\n"
+        );
         let cancelled = json!({"errorCode": "cancelled", "errorMessage": "Run cancelled"});
         assert_eq!(plain(cancelled, Duration::from_secs(3600)), "■ cancelled\n  1 h 0 min · 7 lines\n");
     }

@@ -16,16 +16,41 @@ const LINE_CHARS: usize = 160;
 #[derive(Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub(crate) enum Entry {
-    Init { model: String, #[serde(default)] session_id: String },
-    Assistant { text: String },
-    Thinking { text: String },
-    ToolCall { name: String, #[serde(default)] input: Value },
-    ToolResult { #[serde(default)] content: String, #[serde(default)] is_error: bool },
-    User { text: String },
+    Init {
+        model: String,
+        #[serde(default)]
+        session_id: String,
+    },
+    Assistant {
+        text: String,
+    },
+    Thinking {
+        text: String,
+    },
+    ToolCall {
+        name: String,
+        #[serde(default)]
+        input: Value,
+    },
+    ToolResult {
+        #[serde(default)]
+        content: String,
+        #[serde(default)]
+        is_error: bool,
+    },
+    User {
+        text: String,
+    },
     Result(ResultEntry),
-    Stdout { text: String },
-    Stderr { text: String },
-    System { text: String },
+    Stdout {
+        text: String,
+    },
+    Stderr {
+        text: String,
+    },
+    System {
+        text: String,
+    },
     /// A kind that this version does not know.
     #[serde(other)]
     Unknown,
@@ -173,7 +198,10 @@ mod tests {
                 "  ⎿ 1\n    2\n    3\n    4\n    5\n    6\n    … 2 more lines\n",
             ),
             (json!({"kind": "stdout", "ts": "t", "text": "plain words"}), "plain words\n"),
-            (json!({"kind": "stdout", "ts": "t", "text": "{\"type\":\"system\",\"subtype\":\"api_retry\"}"}), "· system/api_retry\n"),
+            (
+                json!({"kind": "stdout", "ts": "t", "text": "{\"type\":\"system\",\"subtype\":\"api_retry\"}"}),
+                "· system/api_retry\n",
+            ),
             (json!({"kind": "from_the_future", "ts": "t"}), ""),
         ] {
             assert_eq!(plain(entry.clone()), text, "{entry}");

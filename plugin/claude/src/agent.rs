@@ -116,7 +116,9 @@ impl AgentPlugin for Claude {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             container_name: describe::CONTAINER_NAME.to_owned(),
             revealed_env: describe::REVEALED_ENV.iter().map(|name| (*name).to_owned()).collect(),
-            models: models(ModelSource::Anthropic, "direct").chain(models(ModelSource::Bedrock, "bedrock")).collect(),
+            models: models(ModelSource::Anthropic, "direct")
+                .chain(models(ModelSource::Bedrock, "bedrock"))
+                .collect(),
             config_schema_json: schema::document(&command::config_fields()).to_string(),
             capabilities_json: serde_json::to_string(&describe::CAPABILITIES).unwrap_or_default(),
             doc: describe::AGENT_CONFIGURATION_DOC.to_owned(),

@@ -102,7 +102,9 @@ pub fn snapshot(adapter_type: &str, input_json: &str) -> Result<String, String> 
     }
     for key in &desired {
         if !entries.contains_key(key) {
-            warnings.push(format!("Desired skill \"{key}\" is not available from the Paperclip skills directory."));
+            warnings.push(format!(
+                "Desired skill \"{key}\" is not available from the Paperclip skills directory."
+            ));
             entries.insert(key.clone(), missing(key));
         }
     }
@@ -190,7 +192,13 @@ mod tests {
             .collect();
         assert_eq!(
             states,
-            [("a", "configured"), ("b", "available"), ("c", "configured"), ("gone", "missing"), ("own", "external")]
+            [
+                ("a", "configured"),
+                ("b", "available"),
+                ("c", "configured"),
+                ("gone", "missing"),
+                ("own", "external")
+            ]
         );
         assert_eq!(snapshot["desiredSkills"], json!(["a", "c", "gone"]));
         assert_eq!(snapshot["mode"], "ephemeral");

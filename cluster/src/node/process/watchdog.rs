@@ -12,7 +12,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Group;
 
-/// `$1` is the mark of the node's processes, `$2` the folder to remove.
+/// `$1` is the mark of the node's processes, `$2` the folder to remove. Several rounds, as a process may start another
+/// while it is looked for.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 groups=' '
@@ -23,9 +24,13 @@ while read -r sign group; do
     esac
 done
 for group in $groups; do kill -s KILL -- "-$group"; done
-for environ in $(grep -alF -- "$1" /proc/[0-9]*/environ); do
-    process="${environ#/proc/}"
-    kill -s KILL -- "${process%/environ}"
+for round in 1 2 3 4 5 6 7 8 9 10; do
+    marked=$(grep -alF -- "$1" /proc/[0-9]*/environ)
+    [ -n "$marked" ] || break
+    for environ in $marked; do
+        process="${environ#/proc/}"
+        kill -s KILL -- "${process%/environ}"
+    done
 done
 rm -rf -- "$2"
 "#;

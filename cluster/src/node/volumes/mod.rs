@@ -85,7 +85,8 @@ impl PodVolumes {
         let path = container.termination_message_path.as_deref().unwrap_or(DEFAULT_TERMINATION_PATH);
         mounts.push((path.to_owned(), message));
         let paths = PathMap::new(mounts.iter().cloned());
-        let own: Vec<&str> = own_folders(container).filter(|dir| is_of_container_alone(dir, &paths)).collect();
+        let own: Vec<&str> =
+            own_folders(container).filter(|dir| is_of_container_alone(dir, &paths)).collect();
         for dir in own {
             let root = self.root_folder(&container.name).map_err(|error| format!("{dir}: {error}"))?;
             let folder = root.join(dir.trim_start_matches('/'));

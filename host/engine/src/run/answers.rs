@@ -36,12 +36,7 @@ impl<G: Guest> Run<G> {
         }
     }
 
-    fn on_command_answered(
-        &mut self,
-        command: u64,
-        request: ApiCall,
-        outcome: Result<ApiReply, ApiError>,
-    ) {
+    fn on_command_answered(&mut self, command: u64, request: ApiCall, outcome: Result<ApiReply, ApiError>) {
         match (&request, outcome) {
             // Rule 25: a create that had no answer may have been applied; and after a crash it is asked for again.
             (ApiCall::CreateJob { manifest_json }, Err(error)) if is_existing(&error) => {
@@ -98,12 +93,7 @@ impl<G: Guest> Run<G> {
     }
 
     /// A Job of that name stands already: it is this run's own if run and spec hash agree.
-    fn on_existing_job(
-        &mut self,
-        command: u64,
-        manifest_json: String,
-        outcome: Result<ApiReply, ApiError>,
-    ) {
+    fn on_existing_job(&mut self, command: u64, manifest_json: String, outcome: Result<ApiReply, ApiError>) {
         let outcome = match outcome {
             Ok(ApiReply::Job(Some(job))) if manifest::is_same_run(&manifest_json, &job) => {
                 self.jobs.insert(job.job.uid.clone(), job.job.clone());
@@ -141,7 +131,11 @@ impl<G: Guest> Run<G> {
 
 /// An object that was created earlier; its UID is of no use to anybody.
 fn created(namespace: &str, name: &str) -> AnswerOk {
-    AnswerOk::Created(ObjectRef { namespace: namespace.to_owned(), name: name.to_owned(), uid: String::new() })
+    AnswerOk::Created(ObjectRef {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        uid: String::new(),
+    })
 }
 
 fn is_existing(error: &ApiError) -> bool {

@@ -1,8 +1,8 @@
 //! Commands of the plugin: checked against the contract and its limits, then turned into effects.
 
 use paperclip_contract::types::{
-    Action, Command, EmittedLog, Ending, Event, Finish, FollowLog, Label, LabelJob, LogLine,
-    LogStream, ObjectRef, StatusLevel, Timer,
+    Action, Command, EmittedLog, Ending, Event, Finish, FollowLog, Label, LabelJob, LogLine, LogStream,
+    ObjectRef, StatusLevel, Timer,
 };
 
 use super::{MAX_COMMANDS, MAX_TIMERS, Phase, Run};
@@ -229,7 +229,8 @@ impl<G: Guest> Run<G> {
 
     /// Takes what the log readers have to say or want done.
     pub(super) fn drain_logs(&mut self) {
-        while let Some(told) = self.logs.poll(&self.spec.redactor, self.spec.request.host.limits.max_line_bytes)
+        while let Some(told) =
+            self.logs.poll(&self.spec.redactor, self.spec.request.host.limits.max_line_bytes)
         {
             match told {
                 Told::Effect(effect) => self.effects.push_back(effect),
@@ -310,7 +311,9 @@ impl<G: Guest> Run<G> {
                 Closing::Ended(ending)
             }
             Phase::Detaching { until_ms } if !is_guard_busy || until_ms <= self.now_ms => Closing::Detached,
-            Phase::CleaningUp(_) | Phase::Detaching { .. } | Phase::New | Phase::Live | Phase::Closed => return,
+            Phase::CleaningUp(_) | Phase::Detaching { .. } | Phase::New | Phase::Live | Phase::Closed => {
+                return;
+            }
         };
         self.phase = Phase::Closed;
         self.effects.push_back(Effect::Close(closing));
@@ -319,9 +322,7 @@ impl<G: Guest> Run<G> {
     /// Shows a record, with the run's own secrets masked where a plugin or a server wrote text.
     pub(super) fn emit(&mut self, record: Record) {
         let record = match record {
-            Record::Status { level, text } => {
-                Record::Status { level, text: self.spec.redactor.mask(text) }
-            }
+            Record::Status { level, text } => Record::Status { level, text: self.spec.redactor.mask(text) },
             Record::Meta(meta) => Record::Meta(result::mask(meta, &self.spec.redactor)),
             record @ (Record::Log { .. } | Record::Gap { .. } | Record::Result(_)) => record,
         };

@@ -60,7 +60,9 @@ enum Phase {
     /// The result is out; what is left is being removed.
     CleaningUp(Ending),
     /// The run goes on without this host, which hands over what it holds.
-    Detaching { until_ms: u64 },
+    Detaching {
+        until_ms: u64,
+    },
     Closed,
 }
 
@@ -152,10 +154,17 @@ impl<G: Guest> Run<G> {
             Phase::Detaching { until_ms } => Some(until_ms),
             Phase::New | Phase::Live | Phase::CleaningUp(_) | Phase::Closed => None,
         };
-        [timer, detached, self.calls.deadline_ms(), self.lock.deadline_ms(), self.logs.deadline_ms(), self.polls.deadline_ms()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            timer,
+            detached,
+            self.calls.deadline_ms(),
+            self.lock.deadline_ms(),
+            self.logs.deadline_ms(),
+            self.polls.deadline_ms(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Where the run stands, in a few words.

@@ -16,8 +16,8 @@ const WIT: [&str; 4] = [
 ];
 const MANGLING: ManglingAndAbi = ManglingAndAbi::Legacy(LiftLowerAbi::Sync);
 
-/// Where the module's fixed data stands. Everything from `SCRATCH` on is zero and free for a body to use, up to `HEAP`, where what the host
-/// passes in is put.
+/// Where the module's fixed data stands. Everything from `SCRATCH` on is zero and free for a body to use, up to `HEAP`,
+/// where what the host passes in is put.
 const DESCRIPTOR: u32 = 1_024;
 const STRINGS: u32 = 2_048;
 pub(crate) const SCRATCH: u32 = 64 << 10;
