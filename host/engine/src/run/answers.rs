@@ -28,7 +28,7 @@ impl<G: Guest> Run<G> {
                 }
             }
             Purpose::Command(command) => {
-                self.on_command_answered(command, finished.request, finished.outcome);
+                self.on_command_answered(command, &finished.request, finished.outcome);
             }
             Purpose::ExistingJob { command, manifest_json } => {
                 self.on_existing_job(command, manifest_json, finished.outcome);
@@ -36,8 +36,8 @@ impl<G: Guest> Run<G> {
         }
     }
 
-    fn on_command_answered(&mut self, command: u64, request: ApiCall, outcome: Result<ApiReply, ApiError>) {
-        match (&request, outcome) {
+    fn on_command_answered(&mut self, command: u64, request: &ApiCall, outcome: Result<ApiReply, ApiError>) {
+        match (request, outcome) {
             // Rule 25: a create that had no answer may have been applied; and after a crash it is asked for again.
             (ApiCall::CreateJob { manifest_json }, Err(error)) if is_existing(&error) => {
                 match manifest::job_name(manifest_json) {
@@ -61,7 +61,7 @@ impl<G: Guest> Run<G> {
                 self.answer(command, Ok(AnswerOk::Done));
             }
             (_, Err(error)) => self.answer(command, Err(error)),
-            (_, Ok(reply)) => self.on_command_done(command, &request, reply),
+            (_, Ok(reply)) => self.on_command_done(command, request, reply),
         }
     }
 

@@ -182,7 +182,7 @@ impl<A: Agent> Machine<A> {
             (Ok(AnswerOk::Job(Some(_)) | AnswerOk::Done), Some(object)) => {
                 // A Job whose host died before it was released is still suspended, and may lack its Secrets.
                 if self.job.last.as_ref().is_some_and(|job| job.is_suspended) {
-                    return self.furnish(object);
+                    return self.furnish(&object);
                 }
                 self.outbox.push(Action::FollowJob(object));
                 self.job.state.go(JobState::Live);
@@ -249,11 +249,11 @@ impl<A: Agent> Machine<A> {
                 return self.fail_job(ErrorCode::K8sJobCreateFailed, text);
             }
         };
-        self.furnish(object);
+        self.furnish(&object);
     }
 
     /// Creates what the Job's pod needs, owned by the Job, before it may run.
-    fn furnish(&mut self, object: ObjectRef) {
+    fn furnish(&mut self, object: &ObjectRef) {
         let Some(plan) = self.plan() else { return };
         self.job.state.go(JobState::Furnishing);
         self.job.object = Some(object.clone());

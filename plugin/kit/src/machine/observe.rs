@@ -19,10 +19,10 @@ impl<A: Agent> Machine<A> {
             Event::GuardLost => self.guard.state.go(GuardState::Lost),
             Event::Answered(answer) => self.on_answer(now_ms, answer.command, answer.outcome),
             Event::JobObserved(job) => self.on_job(job),
-            Event::JobGone(gone) => self.on_job_gone(gone),
+            Event::JobGone(gone) => self.on_job_gone(&gone),
             Event::PodObserved(pod) => self.on_pod(now_ms, pod),
             Event::PodGone(gone) => self.on_pod_gone(&gone),
-            Event::LogLines(lines) => self.on_lines(now_ms, lines),
+            Event::LogLines(lines) => self.on_lines(now_ms, &lines),
             Event::LogInterrupted(_) | Event::LogResumed(_) | Event::LogGap(_) => {
                 self.log.heard_at_ms = now_ms;
             }
@@ -120,7 +120,7 @@ impl<A: Agent> Machine<A> {
         }
     }
 
-    fn on_job_gone(&mut self, gone: Gone) {
+    fn on_job_gone(&mut self, gone: &Gone) {
         if self.job.object.as_ref().is_some_and(|own| is_same(own, &gone.object)) {
             if !gone.is_ours {
                 self.note_job_gone(&gone.detected_via);
@@ -179,7 +179,7 @@ impl<A: Agent> Machine<A> {
         }
     }
 
-    fn on_lines(&mut self, now_ms: u64, lines: LogLines) {
+    fn on_lines(&mut self, now_ms: u64, lines: &LogLines) {
         if Some(lines.command) != self.log.command {
             return;
         }

@@ -140,7 +140,7 @@ impl Driver {
     }
 
     /// Up to a Job that may run.
-    fn to_live(mut self) -> Driver {
+    fn live(mut self) -> Driver {
         assert_eq!(self.names(), ["AcquireGuard"]);
         self.step(vec![Event::GuardAcquired]);
         self.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
@@ -156,8 +156,8 @@ impl Driver {
         self
     }
 
-    fn to_running(self) -> (Driver, u64) {
-        let mut driver = self.to_live();
+    fn running(self) -> (Driver, u64) {
+        let mut driver = self.live();
         driver.see(PodPhase::Running, ContainerState::Running(Some(driver.now_ms)));
         let log = driver.id_of("FollowLog");
         (driver, log)
@@ -208,7 +208,7 @@ fn refused(status: u16, message: &str) -> ApiError {
 
 #[test]
 fn a_run_from_guard_to_result() {
-    let (mut driver, log) = Driver::with_image().to_running();
+    let (mut driver, log) = Driver::with_image().running();
     assert!(driver.names().contains(&"PollHttp".to_owned()) || driver.machine.poll.is_some());
     driver.step(vec![lines(log, &["hello"])]);
     assert_eq!(driver.names(), Vec::<String>::new());
@@ -225,7 +225,7 @@ fn a_run_from_guard_to_result() {
 
 #[test]
 fn the_tail_of_stderr_stands_behind_the_output() {
-    let (mut driver, log) = Driver::with_image().to_running();
+    let (mut driver, log) = Driver::with_image().running();
     let message = format!("{}\nboom\n", crate::manifest::termination::MARKER);
     driver.step(vec![log_ended(log)]);
     driver.see(PodPhase::Failed, ended(3, Some(&message)));
@@ -237,7 +237,7 @@ fn the_tail_of_stderr_stands_behind_the_output() {
 
 #[test]
 fn seed_18_silence_ends_nothing_while_the_container_runs() {
-    let (mut driver, _) = Driver::with_image().to_running();
+    let (mut driver, _) = Driver::with_image().running();
     for _ in 0..100 {
         driver.now_ms += 200;
         driver.step(vec![Event::LogInterrupted(LogInterrupted { command: 0, reason: "EOF".to_owned() })]);
@@ -258,7 +258,7 @@ fn seed_2_only_cancelled_and_cancelling_cancel() {
         ("cancelled", true),
         ("cancelling", true),
     ] {
-        let (mut driver, _) = Driver::with_image().to_running();
+        let (mut driver, _) = Driver::with_image().running();
         let body = json!({"status": status}).to_string();
         driver.step(vec![Event::HttpAnswered(HttpAnswer { command: 0, status: 200, body })]);
         assert_eq!(driver.names().contains(&"DeleteJob".to_owned()), cancels, "{status}");
@@ -267,7 +267,7 @@ fn seed_2_only_cancelled_and_cancelling_cancel() {
 
 #[test]
 fn a_cancel_drains_the_output_first() {
-    let (mut driver, log) = Driver::with_image().to_running();
+    let (mut driver, log) = Driver::with_image().running();
     let cancel = CancelRequest { source: CancelSource::Operator, reason: None };
     driver.step(vec![Event::CancelRequested(cancel)]);
     driver.id_of("DeleteJob");
@@ -296,7 +296,7 @@ fn a_cancel_before_anything_was_created_creates_nothing() {
 
 #[test]
 fn d35_the_clock_starts_with_the_container() {
-    let mut driver = Driver::with_image().to_live();
+    let mut driver = Driver::with_image().live();
     driver.now_ms += 50_000;
     driver.see(PodPhase::Running, ContainerState::Running(Some(driver.now_ms)));
     let timer = driver.commands.iter().find_map(|command| match &command.action {
@@ -313,7 +313,7 @@ fn d35_the_clock_starts_with_the_container() {
 
 #[test]
 fn rule_23_a_stalled_pod_has_its_grace_and_its_cause_is_told() {
-    let mut driver = Driver::with_image().to_live();
+    let mut driver = Driver::with_image().live();
     let waiting = || {
         ContainerState::Waiting(ContainerWaiting {
             reason: Some("ImagePullBackOff".to_owned()),
@@ -337,7 +337,7 @@ fn rule_23_a_stalled_pod_has_its_grace_and_its_cause_is_told() {
 
 #[test]
 fn seed_4_a_deletion_is_verified_before_it_is_claimed() {
-    let (mut driver, log) = Driver::with_image().to_running();
+    let (mut driver, log) = Driver::with_image().running();
     driver.step(vec![Event::PodGone(gone("pod", false)), log_ended(log)]);
     assert!(driver.names().contains(&"LookUpJob".to_owned()), "{:?}", driver.names());
     let pods = driver.id_of("LookUpPods");
@@ -364,7 +364,7 @@ fn an_api_that_refuses_is_told_with_its_words() {
 
 #[test]
 fn a_session_that_is_gone_is_tried_without_once() {
-    let (mut driver, log) = Driver::with_image().to_running();
+    let (mut driver, log) = Driver::with_image().running();
     driver.step(vec![lines(log, &["no session"]), log_ended(log)]);
     driver.see(PodPhase::Failed, ended(1, None));
     driver.id_of("DeleteJob");
