@@ -31,7 +31,7 @@ fn the_runs_token_is_found_nowhere() {
         "cat >/dev/null\nprintf '%s\\n' \"key $PAPERCLIP_API_KEY\" >&2\nprintf 'key %s\\n' \"$PAPERCLIP_API_KEY\"\nexit 3",
     );
     let run = place.run(json!({"env": {"OTHER": TOKEN}}));
-    assert_eq!(run.lines("stdout"), ["key [redacted:OTHER]"], "{}", run.stderr);
+    assert_eq!(run.lines("stdout"), ["key [redacted:authToken]"], "{}", run.stderr);
     assert_eq!(run.code, Some(1));
     assert!(!run.stdout.contains(TOKEN), "{}", run.stdout);
     assert_eq!(place.holds(TOKEN), None);

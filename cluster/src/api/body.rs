@@ -96,6 +96,8 @@ pub(super) fn of_kind(
     let decoded = schema::decode(&definition, value).map_err(|why| refuse(&why))?;
     let mut unknown: Vec<String> =
         decoded.unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+    // The order in which a document's fields are met says nothing.
+    unknown.sort();
     match validation {
         FieldValidation::Strict if !unknown.is_empty() => {
             return Err(refuse(&format!("strict decoding error: {}", unknown.join(", "))));

@@ -1,7 +1,7 @@
 //! The exports of a plugin, for any agent type.
 //!
 //! A plugin crate implements [`AgentPlugin`] and exports `Plugin<It>`:
-//! ```ignore
+//! ```text
 //! type Exported = paperclip_kit::Plugin<Claude>;
 //! paperclip_kit::export_plugin!(Exported with_types_in paperclip_kit::bindings);
 //! ```

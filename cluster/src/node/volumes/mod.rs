@@ -89,7 +89,7 @@ impl PodVolumes {
             own_folders(container).filter(|dir| is_of_container_alone(dir, &paths)).collect();
         for dir in own {
             let root = self.root_folder(&container.name).map_err(|error| format!("{dir}: {error}"))?;
-            let folder = root.join(dir.trim_start_matches('/'));
+            let folder = inside(&root, dir.trim_start_matches('/'))?;
             create_private(&folder).map_err(|error| format!("{dir}: {error}"))?;
             mounts.push((dir.to_owned(), folder));
         }

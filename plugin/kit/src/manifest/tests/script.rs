@@ -148,7 +148,8 @@ const READY: &str = "until grep -q '^State:.S' /proc/$PPID/status; do :; done; e
 #[test]
 fn signals_reach_the_agent_and_its_own_end_is_awaited() {
     // A shell that waits, unlike one that reads, never misses a signal.
-    let agent = format!("trap 'echo stopping; kill $!; exit 42' TERM; cat \"$0.fifo\" & {READY}; wait $!");
+    let agent =
+        format!("trap 'echo stopping; kill -KILL $!; exit 42' TERM; cat \"$0.fifo\" & {READY}; wait $!");
     for shell in shells() {
         for name in ["TERM", "INT"] {
             let container = Container::new(&agent, b"");
