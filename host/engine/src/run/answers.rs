@@ -81,11 +81,17 @@ impl<G: Guest> Run<G> {
                 }
                 AnswerOk::Job(job)
             }
-            ApiReply::Pods(pods) => {
+            ApiReply::Pods(mut pods) => {
+                pods.iter_mut().for_each(|pod| self.mask_pod(pod));
                 self.on_pods(&pods);
                 AnswerOk::Pods(pods)
             }
-            ApiReply::Events(events) => AnswerOk::Events(events),
+            ApiReply::Events(mut events) => {
+                for event in &mut events {
+                    event.message = self.spec.redactor.mask(std::mem::take(&mut event.message));
+                }
+                AnswerOk::Events(events)
+            }
             ApiReply::LogText(text) => AnswerOk::LogText(self.spec.redactor.mask(text)),
             ApiReply::Warnings(warnings) => AnswerOk::Warnings(warnings),
         };

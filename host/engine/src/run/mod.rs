@@ -6,7 +6,8 @@ mod commands;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use paperclip_contract::types::{
-    ApiError, Ending, Event, HttpAnswer, HttpFailure, ObjectRef, PodSnapshot, Refusal, Request,
+    ApiError, ContainerState, Ending, Event, HttpAnswer, HttpFailure, ObjectRef, PodSnapshot, Refusal,
+    Request,
 };
 
 use crate::calls::Calls;
@@ -208,7 +209,8 @@ impl<G: Guest> Run<G> {
                 gone.is_ours = self.deleted_jobs.contains(&gone.object.uid);
                 self.events.push(Event::JobGone(gone));
             }
-            Input::PodSeen(pod) => {
+            Input::PodSeen(mut pod) => {
+                self.mask_pod(&mut pod);
                 self.on_pods(std::slice::from_ref(&pod));
                 self.events.push(Event::PodObserved(pod));
             }
@@ -245,6 +247,21 @@ impl<G: Guest> Run<G> {
             | Input::LogClosed { .. }
             | Input::Polled { .. }
             | Input::Cancel(_) => {}
+        }
+    }
+
+    /// A container's messages are text of the agent, too: the tail of its stderr comes by them.
+    fn mask_pod(&self, pod: &mut PodSnapshot) {
+        let mut messages: Vec<&mut Option<String>> = vec![&mut pod.message];
+        for container in &mut pod.containers {
+            match &mut container.state {
+                ContainerState::Waiting(waiting) => messages.push(&mut waiting.message),
+                ContainerState::Terminated(ended) => messages.push(&mut ended.message),
+                ContainerState::Running(_) | ContainerState::Unknown => {}
+            }
+        }
+        for message in messages.into_iter().flatten() {
+            *message = self.spec.redactor.mask(std::mem::take(message));
         }
     }
 
