@@ -12,7 +12,7 @@ use crate::toolchain;
 use crate::wasm;
 use crate::workspace::{self, Workspace, relative};
 
-/// Builds what is handed out: dist/paperclip-host and dist/plugins/<agent type>.wasm.
+/// Builds what is handed out: dist/paperclip-host and dist/plugins/TYPE.wasm, TYPE being the agent type.
 ///
 /// Builds the plugins as `cargo xtask wasm` does, then the host with the profile `release`, which embeds them: the one file
 /// works alone. Prints the size of each file and the time that each stage took.

@@ -13,7 +13,7 @@ use crate::process::{self, Artifact};
 use crate::toolchain;
 use crate::workspace::{PluginPackage, Workspace, relative};
 
-/// Builds the plugins as components into dist/plugins/<agent type>.wasm.
+/// Builds the plugins as components into dist/plugins/TYPE.wasm, TYPE being the agent type.
 ///
 /// Every package under plugin/ that is a cdylib is compiled for wasm32-unknown-unknown with the profile `plugin` and made a
 /// component. It has to import nothing. Files that would not change are not touched, and files of plugins that are no more

@@ -6,7 +6,7 @@
 //! - [`Plugin`]: one plugin, verified, compiled and tried out.
 //! - [`Instance`]: one run in one instance; what the engine drives as its [`Guest`](paperclip_engine::Guest).
 //! - [`Tools`]: the pure functions of a plugin beside runs.
-//! - [`inspect`] and [`verify`]: what a file holds and whether this host takes it.
+//! - [`inspect()`] and [`verify`]: what a file holds and whether this host takes it.
 //!
 //! A plugin never sees a clock, a file, a socket or randomness: whatever it imports is refused at load. Calls are
 //! synchronous and bounded by fuel; they want [`STACK_BYTES`] and some room of the calling thread's stack, which the

@@ -115,7 +115,7 @@ pub fn plan_document(input_json: &str) -> Result<String, String> {
     serde_json::to_string(&probes).map_err(|error| error.to_string())
 }
 
-/// [`report`] on `[{…the probe, "ok","error"?,"object"?}]`, as `{"status","checks":[{"code","level","message","hint"}]}`.
+/// [`report()`] on `[{…the probe, "ok","error"?,"object"?}]`, as `{"status","checks":[{"code","level","message","hint"}]}`.
 ///
 /// # Errors
 /// What is wrong with the document.
