@@ -80,6 +80,9 @@ pub(crate) struct RunArgs {
     /// How the run is shown on stdout
     #[arg(long, value_enum, default_value_t = Output::Pretty)]
     pub(crate) output: Output,
+    /// Number of the first record to show; a run that is taken up or repeated is shown from its beginning
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) from: u64,
 }
 
 /// Which cluster runs the agents.

@@ -116,6 +116,14 @@ impl Calls {
         self.pending.values().filter_map(|pending| pending.retry_at_ms).min()
     }
 
+    /// What the plugin asked for is of no interest any more: no answer to it is awaited, and nothing is tried again.
+    pub(crate) fn forget_commands(&mut self) {
+        self.pending.retain(|_, pending| match pending.purpose {
+            Purpose::Command(_) | Purpose::ExistingJob { .. } => false,
+            Purpose::Guard | Purpose::Cleanup => true,
+        });
+    }
+
     pub(crate) fn is_waiting_for(&self, purpose: &Purpose) -> bool {
         self.pending.values().any(|pending| pending.purpose == *purpose)
     }

@@ -73,12 +73,21 @@ pub(crate) struct Guard {
     wanted: Option<AcquireGuard>,
     give_up_at_ms: u64,
     told_holder: Option<String>,
+    /// It was held when an earlier host of this run went away: to find it so is no news, to find it taken is a loss.
+    was_held: bool,
     state: State,
 }
 
 impl Guard {
     pub(crate) fn new(identity: Identity) -> Self {
-        Guard { identity, wanted: None, give_up_at_ms: 0, told_holder: None, state: State::Idle }
+        Guard {
+            identity,
+            wanted: None,
+            give_up_at_ms: 0,
+            told_holder: None,
+            was_held: false,
+            state: State::Idle,
+        }
     }
 
     pub(crate) fn acquire(&mut self, now_ms: u64, wanted: AcquireGuard) -> Vec<Outcome> {
@@ -87,6 +96,22 @@ impl Guard {
         self.wanted = Some(wanted);
         self.state = State::Asking(Asking::Create);
         vec![Outcome::Call(call)]
+    }
+
+    /// Takes up again what an earlier host of this run held.
+    pub(crate) fn retake(&mut self, wanted: AcquireGuard) -> Vec<Outcome> {
+        self.was_held = true;
+        self.give_up_at_ms = u64::MAX;
+        self.wanted = Some(wanted);
+        self.ask(Asking::Read, self.read())
+    }
+
+    /// Gives back what an earlier host of this run may still hold.
+    pub(crate) fn release_left(&mut self, wanted: AcquireGuard) -> Vec<Outcome> {
+        self.wanted = Some(wanted);
+        let call = self.read();
+        self.state = State::Abandoned;
+        call.map(Outcome::Call).into_iter().collect()
     }
 
     /// Gives it back, or stops wanting it.
@@ -164,9 +189,7 @@ impl Guard {
             State::Renewing(lease) => self.on_renewed(now_ms, lease, outcome),
             State::Releasing => vec![Outcome::Released],
             State::Abandoned => match outcome {
-                Ok(ApiReply::Lease(Some(lease)))
-                    if lease.holder == self.identity.run_id && lease.host == self.identity.host =>
-                {
+                Ok(ApiReply::Lease(Some(lease))) if self.is_own(now_ms, &lease) => {
                     self.state = State::Releasing;
                     vec![Outcome::Call(ApiCall::DeleteLease(lease))]
                 }
@@ -183,7 +206,7 @@ impl Guard {
         match (asking, outcome) {
             (Asking::Create | Asking::Replace, Ok(ApiReply::Lease(Some(lease)))) => {
                 self.state = State::Held { lease, renew_at_ms: now_ms + RENEW_MS };
-                vec![Outcome::Acquired]
+                if std::mem::take(&mut self.was_held) { Vec::new() } else { vec![Outcome::Acquired] }
             }
             (Asking::Create | Asking::Replace, Err(error)) if error.status == Some(409) => {
                 self.ask(Asking::Read, self.read())
@@ -202,6 +225,11 @@ impl Guard {
                 let is_alive = jobs.iter().any(|job| !job.is_deleting && !is_finished(job));
                 if is_alive { self.busy(now_ms, Some(lease.holder)) } else { self.replace(now_ms, lease) }
             }
+            // What is held stays held while the API is away.
+            (_, Err(error)) if self.was_held && crate::calls::is_passing(&error) => {
+                self.state = State::Busy { again_at_ms: now_ms + BUSY_RETRY_MS };
+                Vec::new()
+            }
             (_, Err(error)) => vec![Outcome::Unreachable(error)],
             (_, Ok(reply)) => vec![Outcome::Unreachable(ApiError {
                 status: None,
@@ -212,13 +240,18 @@ impl Guard {
         }
     }
 
+    /// Whether a lease is this run's, and no other living host's.
+    fn is_own(&self, now_ms: u64, lease: &Lease) -> bool {
+        let is_host_free =
+            lease.host.is_empty() || lease.host == self.identity.host || is_expired(now_ms, lease);
+        lease.holder == self.identity.run_id && is_host_free
+    }
+
     fn on_read(&mut self, now_ms: u64, lease: Lease) -> Vec<Outcome> {
-        let is_expired = lease.renewed_at_ms + u64::from(lease.duration_s) * 1_000 <= now_ms;
-        let is_own_run = lease.holder == self.identity.run_id;
-        if is_own_run && (is_expired || lease.host.is_empty() || lease.host == self.identity.host) {
+        if self.is_own(now_ms, &lease) {
             return self.replace(now_ms, lease);
         }
-        if !is_expired || is_own_run {
+        if !is_expired(now_ms, &lease) || lease.holder == self.identity.run_id {
             return self.busy(now_ms, Some(lease.holder));
         }
         let labels = vec![Label { key: RUN_LABEL.to_owned(), value: lease.holder.clone() }];
@@ -244,6 +277,10 @@ impl Guard {
     }
 
     fn busy(&mut self, now_ms: u64, holder: Option<String>) -> Vec<Outcome> {
+        if std::mem::take(&mut self.was_held) {
+            self.state = State::Lost;
+            return vec![Outcome::Lost];
+        }
         let is_final = now_ms >= self.give_up_at_ms;
         if !is_final {
             let again_at_ms = (now_ms + BUSY_RETRY_MS).min(self.give_up_at_ms);
@@ -298,6 +335,10 @@ pub(crate) fn lease_name(key: &str) -> String {
     let digest = sha2::Sha256::digest(key.as_bytes());
     let hex: String = digest.iter().take(10).map(|byte| format!("{byte:02x}")).collect();
     format!("paperclip-guard-{hex}")
+}
+
+fn is_expired(now_ms: u64, lease: &Lease) -> bool {
+    lease.renewed_at_ms.saturating_add(u64::from(lease.duration_s) * 1_000) <= now_ms
 }
 
 fn is_finished(job: &paperclip_contract::types::JobSnapshot) -> bool {

@@ -1,44 +1,147 @@
-//! The lines of a run's journal. Each is one JSON object; the shell adds the checksum when it writes them.
+//! The journal of a run: what crossed the contract, in order, so that a run can be taken up after a crash and replayed offline.
+//!
+//! An entry is one JSON object on a line of its own; the shell adds the checksum when it writes it. The order of a step is: its events,
+//! then the plugin, then its commands, and only then what they ask for. So an answer counts as delivered once the step that brought it is
+//! here, and whatever was asked for can be found among the commands.
 
-use paperclip_contract::types::{Command, Event, Request};
-use serde::Serialize;
+use std::borrow::Cow;
+
+use paperclip_contract::types::{Command, Ending, Event, ObjectRef, Request};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::ledger::Ledger;
+use crate::log::Position;
+use crate::record::Level;
 
 /// Version of the journal's format. Changelog: 1, the first.
 pub const FORMAT: u32 = 1;
 
-/// One record of the journal.
-#[derive(Debug, Serialize)]
+/// One entry. Nothing in it is secret.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "lowercase")]
-enum Line<'a> {
-    /// The run began with this request, which holds no secret.
-    Start { format: u32, at_ms: u64, request: &'a Request },
+pub enum Entry<'a> {
+    /// The run began with this request.
+    Start { format: u32, at_ms: u64, request: Cow<'a, Request> },
+    /// All that the entries before it come to; the first entry of a later segment.
+    Snapshot {
+        format: u32,
+        seq: u64,
+        at_ms: u64,
+        /// What the plugin gave, base64.
+        guest: Cow<'a, str>,
+        ledger: Cow<'a, Ledger>,
+    },
     /// The plugin was given these events.
-    Step { seq: u64, at_ms: u64, events: &'a [Event] },
-    /// It answered with these commands.
-    Commands { seq: u64, commands: &'a [Command] },
-    /// The run came to its end.
-    End { seq: u64, result: &'a Map<String, Value> },
+    Step {
+        seq: u64,
+        at_ms: u64,
+        events: Cow<'a, [Event]>,
+        /// How far the logs have been read whose lines are among the events, by the command that follows them.
+        #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+        cursors: Cow<'a, [(u64, Position)]>,
+        /// Lines that the plugin got cut, as they are shown.
+        #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+        whole: Cow<'a, [WholeLine]>,
+    },
+    /// It answered with these commands. Missing where it gave none.
+    Commands { seq: u64, commands: Cow<'a, [Command]> },
+    /// The host told something about the run.
+    Note { level: Level, text: Cow<'a, str> },
+    /// A host took the run up again.
+    Resumed { at_ms: u64 },
+    /// The run came to its end; what it has put into the cluster is still to be removed.
+    End {
+        seq: u64,
+        at_ms: u64,
+        ending: Ending,
+        result: Cow<'a, Map<String, Value>>,
+        delete_jobs: Cow<'a, [ObjectRef]>,
+    },
+    /// Nothing is left to be done.
+    Closed,
 }
 
-pub(crate) fn start_line(at_ms: u64, request: &Request) -> String {
-    line(&Line::Start { format: FORMAT, at_ms, request })
+/// A line that a plugin got cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WholeLine {
+    pub index: u64,
+    pub text: String,
 }
 
-pub(crate) fn step_line(seq: u64, at_ms: u64, events: &[Event]) -> String {
-    line(&Line::Step { seq, at_ms, events })
+impl Entry<'_> {
+    /// The entry as a line, its line feed included.
+    pub fn to_line(&self) -> String {
+        let mut line = serde_json::to_string(self).expect("plain data with text keys serialises");
+        line.push('\n');
+        line
+    }
+
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// It is no entry of a format that this host knows.
+    pub fn parse(line: &str) -> Result<Entry<'static>, EntryError> {
+        let entry: Entry<'static> =
+            serde_json::from_str(line).map_err(|error| EntryError::Unreadable(error.to_string()))?;
+        match &entry {
+            Entry::Start { format, .. } | Entry::Snapshot { format, .. } if *format != FORMAT => {
+                Err(EntryError::Format(*format))
+            }
+            Entry::Start { .. }
+            | Entry::Snapshot { .. }
+            | Entry::Step { .. }
+            | Entry::Commands { .. }
+            | Entry::Note { .. }
+            | Entry::Resumed { .. }
+            | Entry::End { .. }
+            | Entry::Closed => Ok(entry),
+        }
+    }
 }
 
-pub(crate) fn commands_line(seq: u64, commands: &[Command]) -> String {
-    line(&Line::Commands { seq, commands })
+/// Why a line is no entry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    #[error("not an entry of a journal: {0}")]
+    Unreadable(String),
+    #[error(
+        "format {0} is not known to this host, which writes format {FORMAT}: use the host that wrote it, or a newer one"
+    )]
+    Format(u32),
 }
 
-pub(crate) fn end_line(seq: u64, result: &Map<String, Value>) -> String {
-    line(&Line::End { seq, result })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn line(record: &Line<'_>) -> String {
-    let mut line = serde_json::to_string(record).expect("plain data with text keys serialises");
-    line.push('\n');
-    line
+    #[test]
+    fn entries_survive_their_line() {
+        let entries = [
+            Entry::Step {
+                seq: 3,
+                at_ms: 5,
+                events: vec![Event::TimerFired(4)].into(),
+                cursors: vec![(7, Position::default())].into(),
+                whole: vec![WholeLine { index: 9, text: "x".into() }].into(),
+            },
+            Entry::Commands { seq: 3, commands: Vec::new().into() },
+            Entry::Note { level: Level::Warning, text: "t".into() },
+            Entry::Closed,
+        ];
+        for entry in entries {
+            let line = entry.to_line();
+            assert!(line.ends_with('\n') && !line[..line.len() - 1].contains('\n'));
+            assert_eq!(Entry::parse(&line), Ok(entry));
+        }
+    }
+
+    #[test]
+    fn an_unknown_format_says_what_to_do() {
+        let ledger = serde_json::to_string(&Ledger::default()).expect("plain data");
+        let line =
+            format!(r#"{{"record":"snapshot","format":9,"seq":0,"at_ms":0,"guest":"","ledger":{ledger}}}"#);
+        assert_eq!(Entry::parse(&line), Err(EntryError::Format(9)));
+        assert!(matches!(Entry::parse("{}"), Err(EntryError::Unreadable(_))));
+    }
 }

@@ -10,6 +10,7 @@ pub mod guard;
 pub mod guest;
 pub mod intake;
 pub mod journal;
+pub mod ledger;
 pub mod log;
 mod logs;
 mod manifest;
@@ -22,7 +23,7 @@ pub mod run;
 
 pub use guest::{FaultCause, Guest, GuestFault};
 pub use port::{Closing, Effect, Input};
-pub use run::{PluginIdentity, Run, RunSpec};
+pub use run::{PluginIdentity, ReplayError, Run, RunSpec, SegmentLimits};
 
 use paperclip_contract::types::Limits;
 
@@ -34,8 +35,8 @@ pub const MAX_GUEST_LINE_BYTES: u32 = 4 << 20;
 /// The limits that a plugin is held to.
 pub const fn limits() -> Limits {
     Limits {
-        max_commands: run::MAX_COMMANDS,
-        max_timers: run::MAX_TIMERS,
+        max_commands: ledger::MAX_COMMANDS,
+        max_timers: ledger::MAX_TIMERS,
         max_output_bytes: MAX_OUTPUT_BYTES,
         max_line_bytes: MAX_GUEST_LINE_BYTES,
     }

@@ -1,6 +1,6 @@
 //! The logs of a run: a reader each, one count of lines over all of them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use paperclip_contract::types::{
     ContainerState, CutLine, Event, FollowLog, LogEnded, LogGap, LogInterrupted, LogLine, LogLines,
@@ -8,8 +8,10 @@ use paperclip_contract::types::{
 };
 
 use crate::backoff;
-use crate::log::{ContainerSeen, Line, LogEnd, LogLimits, LogOutput, LogReader};
+use crate::journal::WholeLine;
+use crate::log::{ContainerSeen, Line, LogEnd, LogLimits, LogOutput, LogReader, Position};
 use crate::port::{Effect, LogId};
+use crate::record::Teller;
 use crate::redact::Redactor;
 
 /// What is left of a line of more bytes than a plugin takes, at each end, in bytes.
@@ -37,28 +39,21 @@ struct Log {
 pub(crate) struct Logs {
     seed: u64,
     next_stream: LogId,
-    next_index: u64,
     logs: BTreeMap<u64, Log>,
     /// Pods as they were last seen, by UID: a reader that begins later wants to know.
     pods: BTreeMap<String, PodSnapshot>,
     /// Lines that the plugin gets cut, whole, until they were shown.
-    whole: VecDeque<(u64, String)>,
+    whole: Vec<WholeLine>,
 }
 
 impl Logs {
     pub(crate) fn new(seed: u64) -> Self {
-        Logs {
-            seed,
-            next_stream: 1,
-            next_index: 0,
-            logs: BTreeMap::new(),
-            pods: BTreeMap::new(),
-            whole: VecDeque::new(),
-        }
+        Logs { seed, next_stream: 1, logs: BTreeMap::new(), pods: BTreeMap::new(), whole: Vec::new() }
     }
 
-    pub(crate) fn begin(&mut self, now_ms: u64, command: u64, target: FollowLog) {
-        let mut reader = LogReader::new(LogLimits::default(), backoff::draw(&mut self.seed));
+    /// Begins to read after what was delivered before.
+    pub(crate) fn begin(&mut self, now_ms: u64, command: u64, target: FollowLog, from: Position) {
+        let mut reader = LogReader::resume(from, LogLimits::default(), backoff::draw(&mut self.seed));
         if let Some(pod) = self.pods.get(&target.pod.uid)
             && let Some(seen) = seen_in(pod, &target)
         {
@@ -128,31 +123,47 @@ impl Logs {
         }
     }
 
-    /// The index of a line that is about to be shown.
-    pub(crate) fn next_index(&mut self) -> u64 {
-        let index = self.next_index;
-        self.next_index += 1;
-        index
+    /// Lines that the plugin got cut since this was asked last, whole.
+    pub(crate) fn take_whole(&mut self) -> Vec<WholeLine> {
+        std::mem::take(&mut self.whole)
     }
 
-    /// The whole text of a line that the plugin got cut. Lines are asked for in their order, each once.
-    pub(crate) fn take_whole(&mut self, index: u64) -> String {
-        match self.whole.pop_front() {
-            Some((at, text)) if at == index => text,
-            Some(_) | None => String::new(),
-        }
+    /// How far the logs have been read that these events are about.
+    pub(crate) fn cursors(&self, events: &[Event]) -> Vec<(u64, Position)> {
+        let moved: BTreeSet<u64> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::LogLines(lines) => Some(lines.command),
+                Event::LogGap(gap) => Some(gap.command),
+                _ => None,
+            })
+            .collect();
+        let logs = moved.into_iter().filter_map(|command| Some((command, self.logs.get(&command)?)));
+        logs.map(|(command, log)| (command, log.reader.position().clone())).collect()
     }
 
     /// What comes next, of any log. Lines are masked here, before anybody sees them.
-    pub(crate) fn poll(&mut self, redactor: &Redactor, max_line_bytes: u32) -> Option<Told> {
+    pub(crate) fn poll(
+        &mut self,
+        teller: &mut Teller,
+        redactor: &Redactor,
+        max_line_bytes: u32,
+    ) -> Option<Told> {
         let (command, output) = self
             .logs
             .iter_mut()
             .find_map(|(command, log)| log.reader.poll().map(|output| (*command, output)))?;
-        Some(self.tell(command, output, redactor, max_line_bytes as usize))
+        Some(self.tell(command, output, teller, redactor, max_line_bytes as usize))
     }
 
-    fn tell(&mut self, command: u64, output: LogOutput, redactor: &Redactor, max_line_bytes: usize) -> Told {
+    fn tell(
+        &mut self,
+        command: u64,
+        output: LogOutput,
+        teller: &mut Teller,
+        redactor: &Redactor,
+        max_line_bytes: usize,
+    ) -> Told {
         match output {
             LogOutput::Open(request) => {
                 let stream = self.next_stream;
@@ -171,12 +182,15 @@ impl Logs {
                 Told::Effect(Effect::CloseLog(stream.unwrap_or_default()))
             }
             LogOutput::Lines(lines) => {
-                let first_index = self.next_index;
-                let lines = lines.into_iter().map(|line| self.line(line, redactor, max_line_bytes)).collect();
+                let first_index = teller.next_index();
+                let lines = lines
+                    .into_iter()
+                    .map(|line| self.line(line, teller.take_index(), redactor, max_line_bytes))
+                    .collect();
                 Told::Event(Event::LogLines(LogLines { command, first_index, lines }))
             }
             LogOutput::Gap { lost_lines, lost_bytes, reason } => {
-                let next_index = self.next_index;
+                let next_index = teller.next_index();
                 Told::Event(Event::LogGap(LogGap { command, next_index, lost_lines, lost_bytes, reason }))
             }
             LogOutput::Interrupted { reason } => {
@@ -192,8 +206,7 @@ impl Logs {
     }
 
     /// A line as the plugin gets it. What it does not get whole is set aside for the sink.
-    fn line(&mut self, line: Line, redactor: &Redactor, max_line_bytes: usize) -> LogLine {
-        let index = self.next_index();
+    fn line(&mut self, line: Line, index: u64, redactor: &Redactor, max_line_bytes: usize) -> LogLine {
         match line {
             Line::Whole(text) => {
                 let text = redactor.mask(text);
@@ -203,13 +216,13 @@ impl Logs {
                 let head = text[..text.floor_char_boundary(GUEST_CUT_BYTES)].to_owned();
                 let tail = text[text.ceil_char_boundary(text.len() - GUEST_CUT_BYTES)..].to_owned();
                 let line_bytes = text.len() as u64;
-                self.whole.push_back((index, text));
+                self.whole.push(WholeLine { index, text });
                 LogLine::Cut(CutLine { head, tail, line_bytes })
             }
             Line::Cut { head, tail, bytes } => {
                 let (head, tail) = redactor.mask_cut(head, tail);
                 let shown = format!("{head}[paperclip: {bytes} bytes, the middle is left out]{tail}");
-                self.whole.push_back((index, shown));
+                self.whole.push(WholeLine { index, text: shown });
                 let head = head[..head.floor_char_boundary(GUEST_CUT_BYTES)].to_owned();
                 LogLine::Cut(CutLine { head, tail, line_bytes: bytes })
             }

@@ -4,7 +4,7 @@ use paperclip_contract::types::{ApiError, CancelRequest, Ending, Gone, JobSnapsh
 
 use crate::api::{ApiCall, ApiReply, CallId};
 use crate::log::{LogEnd, LogRequest};
-use crate::record::Record;
+use crate::record::{Level, Told};
 
 /// Names one stream of a log. Each opening has a number of its own, so that what an earlier stream still brings is told apart.
 pub type LogId = u64;
@@ -17,6 +17,10 @@ pub type PollId = u64;
 pub enum Input {
     /// Begin.
     Start,
+    /// Go on after the run's journal was replayed; begin if it was empty.
+    Resume,
+    /// The host has something to tell about the run.
+    Note { level: Level, text: String },
     /// The answer to [`Effect::Call`].
     Called { call: CallId, outcome: Result<ApiReply, ApiError> },
     /// A followed Job was seen, or changed.
@@ -51,6 +55,9 @@ pub enum Effect {
     Append(String),
     /// Make all that was appended durable.
     Sync,
+    /// Begin a new segment of the journal with this line, once all that was appended before is durable. A run can be taken up from it
+    /// without the segments before, which hold output only.
+    Segment(String),
     /// Call the Kubernetes API; answer with [`Input::Called`].
     Call { call: CallId, request: ApiCall },
     /// Tell of this Job and its Pods from now on, beginning with what is known.
@@ -62,7 +69,7 @@ pub enum Effect {
     /// GET this path below Paperclip's API URL with the run's token; answer with [`Input::Polled`].
     Poll { poll: PollId, path: String },
     /// Show a record. The shell waits until the sink has taken it: that is the back-pressure.
-    Emit(Record),
+    Emit(Told),
     /// All is done, or, when detached, left to a later host: nothing follows.
     Close(Closing),
 }

@@ -22,7 +22,7 @@ use wasmtime::component::{Component, Linker};
 /// A plugin that this host takes.
 pub struct Plugin {
     source: Source,
-    bytes: u64,
+    file: Arc<[u8]>,
     anatomy: Anatomy,
     contract: String,
     descriptor: Descriptor,
@@ -48,7 +48,7 @@ impl Plugin {
         Ok(Arc::new(Plugin {
             contract: contract::version(&anatomy).unwrap_or(VERSION).to_owned(),
             source,
-            bytes: bytes.len() as u64,
+            file: bytes.into(),
             anatomy,
             descriptor,
             identity: Arc::new(identity),
@@ -104,7 +104,12 @@ impl Plugin {
 
     /// Size of its file in bytes.
     pub fn size_bytes(&self) -> u64 {
-        self.bytes
+        self.file.len() as u64
+    }
+
+    /// Its file as it was loaded, whatever has become of it since.
+    pub fn file(&self) -> &[u8] {
+        &self.file
     }
 
     pub(crate) fn anatomy(&self) -> &Anatomy {

@@ -1,10 +1,17 @@
 //! `run`: one run, from the context to its result.
 
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
 use paperclip_contract::types::{CancelRequest, CancelSource};
-use paperclip_engine::record::{Level, Record};
+use paperclip_engine::journal::{Entry, FORMAT};
+use paperclip_engine::record::{Level, Teller, Told};
 use paperclip_engine::redact::Redactor;
-use paperclip_engine::{PluginIdentity, Run, RunSpec};
-use paperclip_guest::Tools;
+use paperclip_engine::{Closing, PluginIdentity, Run, RunSpec, SegmentLimits};
+use paperclip_guest::{Plugin, Runtime, Tools};
+use paperclip_shell::journal::{self, Header, History, JournalError, Retention, RunFolder};
 use paperclip_shell::{Cluster, Control, Journal, NdjsonSink, Outcome, PaperclipApi, Ports, Sink, drive};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -22,14 +29,29 @@ const POLL_INTERVAL_MS: u64 = 15_000;
 
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
     let context = documents::read_context(&args.context)?;
-    let adapter_type = documents::adapter_type(&context, args.plugin.adapter.as_deref())?;
     let self_pod = args.context.self_pod.as_deref().map(documents::read_self_pod).transpose()?;
     let runtime = plugins::runtime()?;
-    let plugin = plugins::get(&runtime, args.plugin.plugins.as_deref(), &adapter_type)?;
+    let asked = documents::adapter_type(&context, args.plugin.adapter.as_deref())?;
+    let plugin = plugins::get(&runtime, args.plugin.plugins.as_deref(), &asked)?;
     // Refused before a cluster is even looked for: what is wrong with the context is wrong everywhere.
-    documents::take(&context, &args.context, &plugin, self_pod.as_ref(), None)?;
+    let run_id = documents::take(&context, &args.context, &plugin, self_pod.as_ref(), None)?.request.run_id;
 
     let state = state::folder(args.state.clone());
+    let folder = run_folder(&args, state.as_deref(), &run_id)?;
+    let plugin = pinned(&runtime, state.as_deref(), folder.as_ref(), plugin)?;
+    let history = folder.as_ref().map(RunFolder::history).unwrap_or_default();
+    if folder.as_ref().is_some_and(RunFolder::is_closed) {
+        let from = args.from;
+        return match args.output {
+            Output::Ndjson => {
+                retell(&history, From { sink: NdjsonSink::new(tokio::io::stdout()), from }).await
+            }
+            Output::Pretty => {
+                retell(&history, From { sink: PrettySink::new(Tools::new(plugin)), from }).await
+            }
+        };
+    }
+
     let volumes = state.as_deref().map(|state| state.join("local-cluster"));
     let connected = access::connect(&args.access, volumes.as_deref()).await?;
     let self_pod = match self_pod {
@@ -39,42 +61,34 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
     let namespace = connected.cluster.default_namespace().to_owned();
     let intake = documents::take(&context, &args.context, &plugin, self_pod.as_ref(), Some(&namespace))?;
 
-    let mut opening = vec![
-        status(Level::Info, format!("Agents run on the {}", connected.place)),
-        status(
-            Level::Info,
-            format!("Plugin {} {} (sha256:{:.12})", plugin.adapter_type(), plugin.version(), plugin.digest()),
-        ),
-    ];
-    opening.extend(intake.warnings.iter().map(|text| status(Level::Warning, text.clone())));
-
+    let paperclip =
+        documents::api_url(&args.context, self_pod.as_ref()).map(|url| PaperclipApi::new(&url)).transpose();
+    let seat = Seat {
+        journal: begin_journal(&args, state.as_deref(), folder, &plugin, &run_id)?,
+        notes: if history.is_empty() { opening(&connected.place, &plugin, &intake) } else { Vec::new() },
+        history,
+        paperclip: paperclip.map_err(usage)?,
+        cluster: connected.cluster.clone(),
+        run_id: run_id.clone(),
+        from: args.from,
+    };
     let spec = RunSpec {
         redactor: redactor(&intake)?,
         host_id: state::host_id(state.as_deref()),
-        seed: seed(&intake.request.run_id),
+        seed: seed(&run_id),
         plugin: PluginIdentity {
             adapter_type: plugin.adapter_type().to_owned(),
             version: plugin.version().to_owned(),
             digest: plugin.digest().to_owned(),
         },
         poll_interval_ms: POLL_INTERVAL_MS,
+        segments: SegmentLimits::default(),
         request: intake.request,
     };
-    let run_id = spec.request.run_id.clone();
-    let paperclip =
-        documents::api_url(&args.context, self_pod.as_ref()).map(|url| PaperclipApi::new(&url)).transpose();
-    let seat = Seat {
-        journal: journal(&args, state.as_deref(), &run_id)?,
-        paperclip: paperclip.map_err(usage)?,
-        cluster: connected.cluster.clone(),
-        secrets: intake.secrets,
-        run_id,
-    };
-    let instance = plugin.instantiate()?;
-    let run = Run::new(spec, instance);
+    let run = Run::new(spec, plugin.instantiate()?);
     let outcome = match args.output {
-        Output::Ndjson => seat.drive(run, NdjsonSink::new(tokio::io::stdout()), opening).await?,
-        Output::Pretty => seat.drive(run, PrettySink::new(Tools::new(plugin)), opening).await?,
+        Output::Ndjson => seat.drive(run, intake.secrets, NdjsonSink::new(tokio::io::stdout())).await?,
+        Output::Pretty => seat.drive(run, intake.secrets, PrettySink::new(Tools::new(plugin))).await?,
     };
     if let Some(local) = connected.local {
         local.shutdown().await;
@@ -85,33 +99,152 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
     Ok(outcome.closing.into())
 }
 
-fn status(level: Level, text: String) -> Record {
-    Record::Status { level, text }
+/// Shows a run that has ended once more.
+async fn retell<S: Sink>(history: &History, mut sink: S) -> anyhow::Result<Exit> {
+    let mut teller = Teller::default();
+    let mut exit = Exit::Failed;
+    let mut entries = history.read();
+    while let Some(entry) = entries.recv().await {
+        let (_, entry) = entry?;
+        if let Entry::End { ending, .. } = &entry {
+            exit = Closing::Ended(*ending).into();
+        }
+        for told in teller.entry(entry) {
+            sink.take(told).await?;
+        }
+    }
+    sink.flush().await?;
+    Ok(exit)
 }
+
+/// What whoever watches is told first.
+fn opening(place: &str, plugin: &Plugin, intake: &Intake) -> Vec<(Level, String)> {
+    let (adapter_type, version, digest) = (plugin.adapter_type(), plugin.version(), plugin.digest());
+    let mut notes = vec![
+        (Level::Info, format!("Agents run on the {place}")),
+        (Level::Info, format!("Plugin {adapter_type} {version} (sha256:{digest:.12})")),
+    ];
+    notes.extend(intake.warnings.iter().map(|text| (Level::Warning, text.clone())));
+    notes
+}
+
+// ---------------------------------------------------------------------- the journal
+
+/// Takes the run's folder. A journal at best effort is done without where there is no place for it.
+fn run_folder(args: &RunArgs, state: Option<&Path>, run_id: &str) -> anyhow::Result<Option<RunFolder>> {
+    let Some(state) = state else {
+        return match args.journal {
+            JournalMode::BestEffort => Ok(None),
+            JournalMode::Required => {
+                Err(usage("no folder for the journal: there is no home folder; name one with --state"))
+            }
+        };
+    };
+    match (RunFolder::open(state, run_id), args.journal) {
+        (Ok(folder), _) => Ok(Some(folder)),
+        (Err(JournalError::Io { path, cause }), JournalMode::BestEffort) => {
+            journal::warn(&path, &cause);
+            Ok(None)
+        }
+        (Err(error), _) => Err(usage(error)),
+    }
+}
+
+/// The plugin that the run began with, else the one that is in use.
+fn pinned(
+    runtime: &Runtime,
+    state: Option<&Path>,
+    folder: Option<&RunFolder>,
+    current: Arc<Plugin>,
+) -> anyhow::Result<Arc<Plugin>> {
+    let (Some(state), Some(header)) = (state, folder.and_then(RunFolder::header)) else { return Ok(current) };
+    if header.plugin_digest == current.digest() {
+        return Ok(current);
+    }
+    let kept = journal::kept_plugin(state, &header.plugin_digest);
+    Plugin::load_file(runtime, &kept).map_err(|error| {
+        let Header { run_id, adapter_type, plugin_version, .. } = header;
+        usage(format!(
+            "run {run_id} began with plugin {adapter_type} {plugin_version} and stays with it: {error}"
+        ))
+    })
+}
+
+fn begin_journal(
+    args: &RunArgs,
+    state: Option<&Path>,
+    folder: Option<RunFolder>,
+    plugin: &Plugin,
+    run_id: &str,
+) -> anyhow::Result<Journal> {
+    let is_required = args.journal == JournalMode::Required;
+    let (Some(state), Some(mut folder)) = (state, folder) else { return Ok(Journal::none()) };
+    if let Err(cause) = journal::prune(state, Retention::default(), SystemTime::now()) {
+        tracing::warn!(state = %state.display(), %cause, "old journals are not removed");
+    }
+    if folder.header().is_some() {
+        return Ok(Journal::new(folder, is_required));
+    }
+    let header = Header {
+        format: FORMAT,
+        run_id: run_id.to_owned(),
+        adapter_type: plugin.adapter_type().to_owned(),
+        plugin_version: plugin.version().to_owned(),
+        plugin_digest: plugin.digest().to_owned(),
+        contract: plugin.contract().to_owned(),
+    };
+    let kept = journal::keep_plugin(state, plugin.digest(), plugin.file())
+        .map_err(|cause| JournalError::Io { path: journal::kept_plugin(state, plugin.digest()), cause });
+    match kept.and_then(|()| folder.begin(&header)) {
+        Ok(()) => Ok(Journal::new(folder, is_required)),
+        Err(error) if is_required => Err(usage(error)),
+        Err(error) => {
+            journal::warn(folder.path(), &error);
+            Ok(Journal::none())
+        }
+    }
+}
+
+// ---------------------------------------------------------------------- the drive
 
 /// Where a run is driven from.
 struct Seat {
     run_id: String,
     cluster: Cluster,
-    secrets: paperclip_engine::intake::Secrets,
     paperclip: Option<PaperclipApi>,
     journal: Journal,
+    history: History,
+    notes: Vec<(Level, String)>,
+    from: u64,
 }
 
 impl Seat {
     async fn drive<S: Sink>(
         self,
         run: Run<paperclip_guest::Instance>,
-        mut sink: S,
-        opening: Vec<Record>,
+        secrets: paperclip_engine::intake::Secrets,
+        sink: S,
     ) -> anyhow::Result<Outcome> {
-        for record in opening {
-            sink.take(record).await?;
-        }
-        sink.flush().await?;
-        let Seat { run_id, cluster, secrets, paperclip, journal } = self;
-        let ports = Ports { run_id, cluster, secrets, paperclip, journal, sink };
+        let Seat { run_id, cluster, paperclip, journal, history, notes, from } = self;
+        let sink = From { sink, from };
+        let ports = Ports { run_id, cluster, secrets, paperclip, journal, history, notes, sink };
         Ok(drive(run, ports, control()?).await)
+    }
+}
+
+/// Shows the records from a number on.
+struct From<S> {
+    sink: S,
+    from: u64,
+}
+
+impl<S: Sink> Sink for From<S> {
+    async fn take(&mut self, told: Told) -> io::Result<()> {
+        if told.seq < self.from { Ok(()) } else { self.sink.take(told).await }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush().await
     }
 }
 
@@ -143,17 +276,6 @@ fn redactor(intake: &Intake) -> anyhow::Result<Redactor> {
         intake.request.config_env.iter().any(|entry| entry.name == name && entry.value.is_some())
     };
     Ok(Redactor::new(intake.secrets.named().filter(|(name, _)| !shown(name)))?)
-}
-
-fn journal(args: &RunArgs, state: Option<&std::path::Path>, run_id: &str) -> anyhow::Result<Journal> {
-    match (args.journal, state) {
-        (JournalMode::Required, Some(state)) => Journal::required(state, run_id).map_err(usage),
-        (JournalMode::BestEffort, Some(state)) => Journal::best_effort(state, run_id).map_err(usage),
-        (JournalMode::BestEffort, None) => Ok(Journal::none()),
-        (JournalMode::Required, None) => {
-            Err(usage("no folder for the journal: there is no home folder; name one with --state"))
-        }
-    }
 }
 
 /// The seed of a run's jitter: runs that fail together should not come back together.

@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use paperclip_engine::record::{Level, Record, Stream};
+use paperclip_engine::record::{Level, Record, Stream, Told};
 use paperclip_guest::Tools;
 use paperclip_shell::Sink;
 
@@ -83,8 +83,8 @@ impl PrettySink {
 }
 
 impl Sink for PrettySink {
-    async fn take(&mut self, record: Record) -> io::Result<()> {
-        self.show(record)
+    async fn take(&mut self, told: Told) -> io::Result<()> {
+        self.show(told.record)
     }
 
     async fn flush(&mut self) -> io::Result<()> {

@@ -8,7 +8,7 @@ use crate::calls::{self, Purpose};
 use crate::guest::Guest;
 use crate::manifest;
 use crate::port::Effect;
-use crate::record::{Level, Record};
+use crate::record::Level;
 
 impl<G: Guest> Run<G> {
     pub(super) fn on_called(&mut self, call: CallId, outcome: Result<ApiReply, ApiError>) {
@@ -23,8 +23,7 @@ impl<G: Guest> Run<G> {
                     && error.status != Some(404)
                 {
                     let what = finished.request.describe();
-                    let text = format!("left behind: {what}: {}", error.message);
-                    self.emit(Record::Status { level: Level::Warning, text });
+                    self.note(Level::Warning, format!("left behind: {what}: {}", error.message));
                 }
             }
             Purpose::Command(command) => {
@@ -61,26 +60,16 @@ impl<G: Guest> Run<G> {
                 self.answer(command, Ok(AnswerOk::Done));
             }
             (_, Err(error)) => self.answer(command, Err(error)),
-            (_, Ok(reply)) => self.on_command_done(command, request, reply),
+            (_, Ok(reply)) => self.on_command_done(command, reply),
         }
     }
 
-    fn on_command_done(&mut self, command: u64, request: &ApiCall, reply: ApiReply) {
+    fn on_command_done(&mut self, command: u64, reply: ApiReply) {
         let ok = match reply {
             ApiReply::Done | ApiReply::Lease(_) => AnswerOk::Done,
-            ApiReply::Created(object) => {
-                if let ApiCall::CreateJob { .. } = request {
-                    self.jobs.insert(object.uid.clone(), object.clone());
-                }
-                AnswerOk::Created(object)
-            }
+            ApiReply::Created(object) => AnswerOk::Created(object),
             ApiReply::Jobs(jobs) => AnswerOk::Jobs(jobs),
-            ApiReply::Job(job) => {
-                if let (ApiCall::PatchJob { .. }, Some(job)) = (request, &job) {
-                    self.jobs.insert(job.job.uid.clone(), job.job.clone());
-                }
-                AnswerOk::Job(job)
-            }
+            ApiReply::Job(job) => AnswerOk::Job(job),
             ApiReply::Pods(mut pods) => {
                 pods.iter_mut().for_each(|pod| self.mask_pod(pod));
                 self.on_pods(&pods);
@@ -102,7 +91,6 @@ impl<G: Guest> Run<G> {
     fn on_existing_job(&mut self, command: u64, manifest_json: String, outcome: Result<ApiReply, ApiError>) {
         let outcome = match outcome {
             Ok(ApiReply::Job(Some(job))) if manifest::is_same_run(&manifest_json, &job) => {
-                self.jobs.insert(job.job.uid.clone(), job.job.clone());
                 Ok(AnswerOk::Created(job.job))
             }
             Ok(ApiReply::Job(Some(job))) => Err(ApiError {

@@ -2,29 +2,30 @@
 
 mod answers;
 mod commands;
+mod ending;
+mod replay;
+mod resume;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use paperclip_contract::types::{
-    ApiError, ContainerState, Ending, Event, HttpAnswer, HttpFailure, ObjectRef, PodSnapshot, Refusal,
-    Request,
+    ApiError, Command, ContainerState, Ending, Event, HttpAnswer, HttpFailure, PodSnapshot, Refusal, Request,
 };
+
+pub use replay::ReplayError;
 
 use crate::calls::Calls;
 use crate::guard::{Guard as Lock, Identity};
 use crate::guest::Guest;
-use crate::journal;
+use crate::journal::{Entry, FORMAT};
+use crate::ledger::Ledger;
 use crate::logs::Logs;
 use crate::polls::Polls;
 use crate::port::{Closing, Effect, Input};
-use crate::record::{Level, Record};
+use crate::record::{Level, Record, Told};
 use crate::redact::Redactor;
 use crate::result;
-
-/// Most timers that a plugin may have set at a time.
-pub const MAX_TIMERS: u32 = 64;
-/// Most commands that one call of a plugin may return.
-pub const MAX_COMMANDS: u32 = 256;
+use replay::Replay;
 
 /// How long a host that stops waits until it has handed over what it holds, in ms.
 pub const DETACH_MS: u64 = 3_000;
@@ -42,6 +43,7 @@ pub struct RunSpec {
     pub plugin: PluginIdentity,
     /// Interval of polls of Paperclip's API, in ms.
     pub poll_interval_ms: u64,
+    pub segments: SegmentLimits,
 }
 
 /// The plugin that decides for the run, for messages.
@@ -52,9 +54,22 @@ pub struct PluginIdentity {
     pub digest: String,
 }
 
+/// When a new segment of the journal begins, with a snapshot: at whichever comes first. They bound how long it takes to take a run up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentLimits {
+    pub bytes: u64,
+    pub ms: u64,
+}
+
+impl Default for SegmentLimits {
+    fn default() -> Self {
+        SegmentLimits { bytes: 64 << 20, ms: 10 * 60_000 }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
 enum Phase {
-    /// Nothing was begun.
+    /// Nothing was begun, or only replayed.
     New,
     /// The plugin decides.
     Live,
@@ -67,10 +82,18 @@ enum Phase {
     Closed,
 }
 
+/// The segment of the journal that is being written.
+#[derive(Debug, Default)]
+struct Segment {
+    bytes: u64,
+    since_ms: u64,
+    has_steps: bool,
+}
+
 /// The engine of one run.
 ///
 /// Feed it with [`Run::handle`], then carry out what [`Run::poll_effect`] returns until it returns none, and call again at
-/// [`Run::deadline_ms`] at the latest.
+/// [`Run::deadline_ms`] at the latest. A run that has a journal is first taken through it by [`Run::replay`].
 #[derive(Debug)]
 pub struct Run<G> {
     guest: G,
@@ -81,21 +104,17 @@ pub struct Run<G> {
     events: Vec<Event>,
     /// Step of the guest, for the journal and for messages.
     step: u64,
-    last_command: u64,
+    ledger: Ledger,
     calls: Calls,
     lock: Lock,
     logs: Logs,
     polls: Polls,
-    /// Due times of the plugin's timers.
-    timers: BTreeMap<u64, u64>,
-    /// Jobs that are this run's own, by UID: created or adopted.
-    jobs: BTreeMap<String, ObjectRef>,
-    /// UIDs of Jobs that this host asked to delete.
-    deleted_jobs: BTreeSet<String>,
+    segment: Segment,
+    replay: Replay,
 }
 
 impl<G: Guest> Run<G> {
-    /// A run that has not begun: [`Input::Start`] begins it.
+    /// A run that has not begun: [`Input::Start`] begins it, or [`Input::Resume`] after its journal was replayed.
     pub fn new(spec: RunSpec, guest: G) -> Self {
         let identity = Identity { run_id: spec.request.run_id.clone(), host: spec.host_id.clone() };
         Run {
@@ -105,14 +124,13 @@ impl<G: Guest> Run<G> {
             effects: VecDeque::new(),
             events: Vec::new(),
             step: 0,
-            last_command: 0,
+            ledger: Ledger::default(),
             calls: Calls::new(spec.seed),
             lock: Lock::new(identity),
             logs: Logs::new(spec.seed),
             polls: Polls::new(spec.poll_interval_ms),
-            timers: BTreeMap::new(),
-            jobs: BTreeMap::new(),
-            deleted_jobs: BTreeSet::new(),
+            segment: Segment::default(),
+            replay: Replay::default(),
             spec,
         }
     }
@@ -121,15 +139,28 @@ impl<G: Guest> Run<G> {
     pub fn handle(&mut self, now_ms: u64, input: Input) {
         self.now_ms = self.now_ms.max(now_ms);
         match self.phase {
-            Phase::New => {
-                if let Input::Start = input {
-                    self.start();
-                }
-            }
+            Phase::New => match input {
+                Input::Start => self.start(),
+                Input::Resume => self.resume(),
+                Input::Note { level, text } => self.note(level, text),
+                Input::Called { .. }
+                | Input::JobSeen(_)
+                | Input::JobGone(_)
+                | Input::PodSeen(_)
+                | Input::PodGone(_)
+                | Input::LogOpened { .. }
+                | Input::LogBytes { .. }
+                | Input::LogClosed { .. }
+                | Input::Polled { .. }
+                | Input::Cancel(_)
+                | Input::Stop
+                | Input::Tick => {}
+            },
             Phase::Live => {
                 self.take_live(input);
                 self.on_deadlines();
                 self.step_guest();
+                self.begin_segment_if_due();
             }
             Phase::CleaningUp(_) | Phase::Detaching { .. } => {
                 self.take_closing(input);
@@ -150,7 +181,7 @@ impl<G: Guest> Run<G> {
         if self.phase == Phase::Closed {
             return None;
         }
-        let timer = self.timers.values().min().copied();
+        let timer = self.ledger.timers.values().min().copied();
         let detached = match self.phase {
             Phase::Detaching { until_ms } => Some(until_ms),
             Phase::New | Phase::Live | Phase::CleaningUp(_) | Phase::Closed => None,
@@ -182,16 +213,28 @@ impl<G: Guest> Run<G> {
     // ------------------------------------------------------------------ inputs
 
     fn start(&mut self) {
+        self.segment.since_ms = self.now_ms;
         match self.guest.start(self.now_ms, &self.spec.request) {
-            Ok(Ok(commands)) => {
-                self.phase = Phase::Live;
-                self.effects.push_back(Effect::Append(journal::start_line(self.now_ms, &self.spec.request)));
-                self.take_commands(commands);
-                self.step_guest();
-            }
+            Ok(Ok(commands)) => self.begin(commands),
             Ok(Err(refusal)) => self.refuse(&refusal),
-            Err(fault) => self.break_off(&fault),
+            Err(fault) => {
+                self.append_start();
+                self.break_off(&fault);
+            }
         }
+    }
+
+    fn begin(&mut self, commands: Vec<Command>) {
+        self.phase = Phase::Live;
+        self.append_start();
+        self.take_commands(commands);
+        self.step_guest();
+    }
+
+    fn append_start(&mut self) {
+        let request = std::borrow::Cow::Borrowed(&self.spec.request);
+        let line = Entry::Start { format: FORMAT, at_ms: self.now_ms, request }.to_line();
+        self.append(line);
     }
 
     fn refuse(&mut self, refusal: &Refusal) {
@@ -202,11 +245,11 @@ impl<G: Guest> Run<G> {
 
     fn take_live(&mut self, input: Input) {
         match input {
-            Input::Start | Input::Tick => {}
+            Input::Start | Input::Resume | Input::Tick => {}
             Input::Called { call, outcome } => self.on_called(call, outcome),
             Input::JobSeen(job) => self.events.push(Event::JobObserved(job)),
             Input::JobGone(mut gone) => {
-                gone.is_ours = self.deleted_jobs.contains(&gone.object.uid);
+                gone.is_ours = self.ledger.deleted_jobs.contains_key(&gone.object.uid);
                 self.events.push(Event::JobGone(gone));
             }
             Input::PodSeen(mut pod) => {
@@ -223,6 +266,7 @@ impl<G: Guest> Run<G> {
             Input::LogClosed { log, end } => self.logs.on_closed(self.now_ms, log, end),
             Input::Polled { poll, outcome } => self.on_polled(poll, outcome),
             Input::Cancel(request) => self.events.push(Event::CancelRequested(request)),
+            Input::Note { level, text } => self.note(level, text),
             Input::Stop => self.detach(),
         }
         self.drain_logs();
@@ -237,6 +281,7 @@ impl<G: Guest> Run<G> {
                 self.effects.push_back(Effect::Close(Closing::Detached));
             }
             Input::Start
+            | Input::Resume
             | Input::Tick
             | Input::JobSeen(_)
             | Input::JobGone(_)
@@ -246,6 +291,7 @@ impl<G: Guest> Run<G> {
             | Input::LogBytes { .. }
             | Input::LogClosed { .. }
             | Input::Polled { .. }
+            | Input::Note { .. }
             | Input::Cancel(_) => {}
         }
     }
@@ -302,12 +348,8 @@ impl<G: Guest> Run<G> {
         }
         self.logs.on_deadline(self.now_ms);
         self.drain_logs();
-        let due: Vec<u64> =
-            self.timers.iter().filter(|(_, at)| **at <= self.now_ms).map(|(timer, _)| *timer).collect();
-        for timer in due {
-            self.timers.remove(&timer);
-            self.events.push(Event::TimerFired(timer));
-        }
+        let due = self.ledger.timers.iter().filter(|(_, at)| **at <= self.now_ms);
+        self.events.extend(due.map(|(timer, _)| Event::TimerFired(*timer)));
     }
 
     /// SIGTERM: the run goes on without this host, which deletes nothing.
@@ -317,10 +359,9 @@ impl<G: Guest> Run<G> {
         if self.phase != Phase::Live {
             return;
         }
+        self.note(Level::Info, "this host stops; the run goes on in the cluster".to_owned());
         self.effects.push_back(Effect::Sync);
-        let text = "this host stops; the run goes on in the cluster".to_owned();
-        self.emit(Record::Status { level: Level::Info, text });
-        self.timers.clear();
+        self.ledger.close();
         self.polls.clear();
         self.logs.stop_all();
         self.drain_logs();
@@ -328,5 +369,58 @@ impl<G: Guest> Run<G> {
         self.phase = Phase::Detaching { until_ms: self.now_ms + DETACH_MS };
         let outcomes = self.lock.hand_over(self.now_ms);
         self.take_lock(outcomes);
+    }
+
+    // ------------------------------------------------------------------ outputs
+
+    /// Tells something that the plugin does not know of; it is told again whenever the run is.
+    fn note(&mut self, level: Level, text: String) {
+        let text = self.spec.redactor.mask(text);
+        let line = Entry::Note { level, text: text.as_str().into() }.to_line();
+        self.append(line);
+        self.emit(Record::Status { level, text });
+    }
+
+    fn append(&mut self, line: String) {
+        self.segment.bytes += line.len() as u64;
+        self.effects.push_back(Effect::Append(line));
+    }
+
+    fn emit(&mut self, record: Record) {
+        let told = self.ledger.teller.tell(record);
+        self.show(told);
+    }
+
+    /// Shows a record, with the run's own secrets masked where a plugin or a server wrote text.
+    fn show(&mut self, told: Told) {
+        let record = match told.record {
+            Record::Status { level, text } => Record::Status { level, text: self.spec.redactor.mask(text) },
+            Record::Meta(meta) => Record::Meta(result::mask(meta, &self.spec.redactor)),
+            record @ (Record::Log { .. } | Record::Gap { .. } | Record::Result(_)) => record,
+        };
+        self.effects.push_back(Effect::Emit(Told { seq: told.seq, record }));
+    }
+
+    fn begin_segment_if_due(&mut self) {
+        let limits = self.spec.segments;
+        let is_old = self.now_ms - self.segment.since_ms.min(self.now_ms) >= limits.ms;
+        let is_due = self.segment.bytes >= limits.bytes || (is_old && self.segment.has_steps);
+        if self.phase != Phase::Live || !is_due {
+            return;
+        }
+        let guest = match self.guest.snapshot() {
+            Ok(guest) => guest,
+            Err(fault) => return self.break_off(&fault),
+        };
+        let entry = Entry::Snapshot {
+            format: FORMAT,
+            seq: self.step,
+            at_ms: self.now_ms,
+            guest: resume::encode(&guest).into(),
+            ledger: std::borrow::Cow::Borrowed(&self.ledger),
+        };
+        let line = entry.to_line();
+        self.segment = Segment { bytes: line.len() as u64, since_ms: self.now_ms, has_steps: false };
+        self.effects.push_back(Effect::Segment(line));
     }
 }

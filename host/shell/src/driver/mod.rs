@@ -4,14 +4,15 @@ mod screen;
 mod streams;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use paperclip_contract::types::CancelRequest;
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::port::{Closing, Effect, Input};
-use paperclip_engine::record::{Level, Record};
-use paperclip_engine::{Guest, Run};
+use paperclip_engine::record::{Level, Record, Told};
+use paperclip_engine::{Guest, ReplayError, Run};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -21,7 +22,7 @@ use crate::calls;
 use crate::clock::Clock;
 use crate::connect::Cluster;
 use crate::exchange::no_answer;
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Depth, History, Journal, JournalError};
 use crate::logs::Piece;
 use crate::poll::PaperclipApi;
 use crate::sink::Sink;
@@ -45,6 +46,10 @@ pub struct Ports<S> {
     /// Where the run is polled; polls fail without it.
     pub paperclip: Option<PaperclipApi>,
     pub journal: Journal,
+    /// What the run has been before, if it has: it is taken up from there, and told to the sink from its beginning.
+    pub history: History,
+    /// What the sink is to be told first; part of the run's record from then on.
+    pub notes: Vec<(Level, String)>,
     pub sink: S,
 }
 
@@ -74,6 +79,8 @@ pub enum DriveError {
     Journal(#[from] JournalError),
     #[error("the output cannot be written: {0}; the run goes on in the cluster")]
     Sink(io::Error),
+    #[error("run {run_id} cannot be taken up: {cause}. It goes on in the cluster; move {folder} away and start it again to adopt its Job", folder = .folder.display())]
+    Replay { run_id: String, folder: PathBuf, cause: ReplayError },
 }
 
 /// Drives a run until the engine closes it and the sink has taken all of it. All that it started ends with it, also when the future is
@@ -97,6 +104,8 @@ struct Driver<G> {
     secrets: Arc<Secrets>,
     paperclip: Option<PaperclipApi>,
     journal: Journal,
+    history: History,
+    notes: Vec<(Level, String)>,
     control: Option<mpsc::Receiver<Control>>,
     screen: Screen,
     /// Calls and polls that are under way.
@@ -128,6 +137,8 @@ impl<G: Guest> Driver<G> {
             secrets: Arc::new(ports.secrets),
             paperclip: ports.paperclip,
             journal: ports.journal,
+            history: ports.history,
+            notes: ports.notes,
             control: Some(control),
             screen: Screen::open(ports.sink),
             asking: JoinSet::new(),
@@ -137,16 +148,9 @@ impl<G: Guest> Driver<G> {
     }
 
     async fn drive(mut self) -> Outcome {
-        self.handle(Input::Start);
-        let closing = loop {
-            match self.carry_out().await {
-                Ok(None) => {}
-                Ok(Some(closing)) => break closing,
-                Err(error) => break self.let_go(error),
-            }
-            let happened = self.next().await;
-            self.take(happened);
-            self.take_waiting();
+        let closing = match self.replay().await {
+            Ok(()) => self.go().await,
+            Err(error) => self.let_go(error),
         };
         // Nothing of the run is wanted any more but what the sink has not shown yet.
         drop((self.asking, self.streams, self.follower));
@@ -155,6 +159,56 @@ impl<G: Guest> Driver<G> {
             self.failure.get_or_insert(DriveError::Sink(error));
         }
         Outcome { closing, result: self.result, failure: self.failure }
+    }
+
+    /// Takes the run through its journal, and tells the sink what it showed.
+    async fn replay(&mut self) -> Result<(), DriveError> {
+        let mut entries = self.history.read();
+        while let Some(entry) = entries.recv().await {
+            match entry? {
+                (Depth::Retell, entry) => self.run.retell(entry),
+                (Depth::Replay, entry) => self.run.replay(entry).map_err(|cause| DriveError::Replay {
+                    run_id: self.run_id.to_string(),
+                    folder: self.journal.folder().map(PathBuf::from).unwrap_or_default(),
+                    cause,
+                })?,
+            }
+            while let Some(effect) = self.run.poll_effect() {
+                if let Effect::Emit(told) = effect {
+                    self.show(told);
+                }
+            }
+            while !self.screen.has_room() {
+                if let screen::Changed::Failed(error) = self.screen.changed(true).await {
+                    return Err(DriveError::Sink(error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn go(&mut self) -> Closing {
+        for (level, text) in std::mem::take(&mut self.notes) {
+            self.handle(Input::Note { level, text });
+        }
+        self.handle(Input::Resume);
+        loop {
+            match self.carry_out().await {
+                Ok(None) => {}
+                Ok(Some(closing)) => return closing,
+                Err(error) => return self.let_go(error.into()),
+            }
+            let happened = self.next().await;
+            self.take(happened);
+            self.take_waiting();
+        }
+    }
+
+    fn show(&mut self, told: Told) {
+        if let Record::Result(result) = &told.record {
+            self.result = Some(result.clone());
+        }
+        self.screen.show(told);
     }
 
     /// Waits for something to happen. Logs come last, so that no flood of output delays a cancel, an answer or a timer, and only while
@@ -185,7 +239,7 @@ impl<G: Guest> Driver<G> {
             Happened::Changed(Change::PodSeen(pod)) => self.handle(Input::PodSeen(pod)),
             Happened::Changed(Change::PodGone(gone)) => self.handle(Input::PodGone(gone)),
             Happened::Changed(Change::Refused(text)) => {
-                self.screen.show(Record::Status { level: Level::Warning, text });
+                self.handle(Input::Note { level: Level::Warning, text });
             }
             Happened::Piece(log, Piece::Opened) => self.handle(Input::LogOpened { log }),
             Happened::Piece(log, Piece::Bytes(bytes)) => self.handle(Input::LogBytes { log, bytes }),
@@ -230,6 +284,7 @@ impl<G: Guest> Driver<G> {
             match effect {
                 Effect::Append(line) => self.journal.append(&line).await?,
                 Effect::Sync => self.journal.sync().await?,
+                Effect::Segment(line) => self.journal.begin_segment(&line).await?,
                 Effect::Call { call, request } => {
                     let (cluster, secrets) = (self.cluster.clone(), Arc::clone(&self.secrets));
                     let asking = async move {
@@ -244,15 +299,16 @@ impl<G: Guest> Driver<G> {
                 }
                 Effect::CloseLog(log) => self.streams.close(log),
                 Effect::Poll { poll, path } => self.poll(poll, path),
-                Effect::Emit(record) => {
+                Effect::Emit(told) => {
                     // What was shown is in the journal, if this process dies.
                     self.journal.flush().await?;
-                    if let Record::Result(result) = &record {
-                        self.result = Some(result.clone());
-                    }
-                    self.screen.show(record);
+                    self.show(told);
                 }
-                Effect::Close(closing) => {
+                Effect::Close(Closing::Refused) => {
+                    self.journal.discard();
+                    return Ok(Some(Closing::Refused));
+                }
+                Effect::Close(closing @ (Closing::Ended(_) | Closing::Detached)) => {
                     self.journal.sync().await?;
                     return Ok(Some(closing));
                 }
@@ -275,10 +331,8 @@ impl<G: Guest> Driver<G> {
     }
 
     /// Without its journal the run must not go on here: what it does next could not be known after a crash.
-    fn let_go(&mut self, error: JournalError) -> Closing {
-        let text = format!("{error}. The run goes on in the cluster without this host");
-        self.screen.show(Record::Status { level: Level::Error, text });
-        self.failure.get_or_insert(error.into());
+    fn let_go(&mut self, error: DriveError) -> Closing {
+        self.failure.get_or_insert(error);
         Closing::Detached
     }
 }

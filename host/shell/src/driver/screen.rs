@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use paperclip_engine::record::Record;
+use paperclip_engine::record::{Record, Told};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
@@ -17,7 +17,7 @@ const QUEUED_BYTES: usize = 64 << 10;
 const RECORD_BYTES: usize = 64;
 
 pub(super) struct Screen {
-    records: mpsc::UnboundedSender<Record>,
+    records: mpsc::UnboundedSender<Told>,
     queue: Arc<Queue>,
     task: JoinHandle<io::Result<()>>,
     has_failed: bool,
@@ -45,9 +45,9 @@ impl Screen {
     }
 
     /// Shows a record after those before it. Once the sink has failed, nothing is shown.
-    pub(super) fn show(&mut self, record: Record) {
-        self.queue.bytes.fetch_add(size(&record), Ordering::Relaxed);
-        let _ = self.records.send(record);
+    pub(super) fn show(&mut self, told: Told) {
+        self.queue.bytes.fetch_add(size(&told.record), Ordering::Relaxed);
+        let _ = self.records.send(told);
     }
 
     /// Whether logs may be read.
@@ -96,12 +96,12 @@ impl Screen {
 
 async fn show_all<S: Sink>(
     mut sink: S,
-    mut records: mpsc::UnboundedReceiver<Record>,
+    mut records: mpsc::UnboundedReceiver<Told>,
     queue: Arc<Queue>,
 ) -> io::Result<()> {
-    while let Some(record) = records.recv().await {
-        let size = size(&record);
-        sink.take(record).await?;
+    while let Some(told) = records.recv().await {
+        let size = size(&told.record);
+        sink.take(told).await?;
         if records.is_empty() {
             sink.flush().await?;
         }

@@ -1,6 +1,7 @@
 //! Whole runs: a scripted guest, the real engine, and a server that does what a cluster does for one Job.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +14,11 @@ use paperclip_contract::types::{
     SecretSource,
 };
 use paperclip_engine::intake::{self, Secrets, Surroundings};
-use paperclip_engine::record::Record;
+use paperclip_engine::record::{Record, Told};
 use paperclip_engine::redact::Redactor;
-use paperclip_engine::{Closing, Guest, GuestFault, PluginIdentity, Run, RunSpec};
+use paperclip_engine::{Closing, Guest, GuestFault, PluginIdentity, Run, RunSpec, SegmentLimits};
 use paperclip_shell::driver::DriveError;
-use paperclip_shell::journal::JOURNAL_FILE;
+use paperclip_shell::journal::{History, RunFolder, run_folder};
 use paperclip_shell::{Control, Journal, Outcome, PaperclipApi, Ports, Sink, drive};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
@@ -154,6 +155,7 @@ fn run() -> (Run<Script>, Secrets) {
         seed: 1,
         plugin: PluginIdentity::default(),
         poll_interval_ms: 1,
+        segments: SegmentLimits::default(),
     };
     (Run::new(spec, Script::default()), secrets)
 }
@@ -226,8 +228,8 @@ enum Then {
 }
 
 impl Sink for Kept {
-    async fn take(&mut self, record: Record) -> io::Result<()> {
-        self.records.send(record).unwrap();
+    async fn take(&mut self, told: Told) -> io::Result<()> {
+        self.records.send(told.record).unwrap();
         match self.then {
             Then::GoOn => Ok(()),
             Then::Stick => std::future::pending().await,
@@ -246,7 +248,15 @@ struct Begun {
     records: mpsc::UnboundedReceiver<Record>,
 }
 
+fn required(state: &Path) -> Journal {
+    Journal::new(RunFolder::open(state, "r").unwrap(), true)
+}
+
 async fn begin(server: &Listening, journal: Journal, then: Then) -> Begun {
+    take_up(server, journal, History::default(), then).await
+}
+
+async fn take_up(server: &Listening, journal: Journal, history: History, then: Then) -> Begun {
     let (run, secrets) = run();
     let (sender, records) = mpsc::unbounded_channel();
     let (control, wishes) = mpsc::channel(1);
@@ -256,6 +266,8 @@ async fn begin(server: &Listening, journal: Journal, then: Then) -> Begun {
         secrets,
         paperclip: Some(PaperclipApi::new(&server.url).unwrap()),
         journal,
+        history,
+        notes: Vec::new(),
         sink: Kept { records: sender, then },
     };
     Begun { drive: tokio::spawn(drive(run, ports, wishes)), control, records }
@@ -281,7 +293,7 @@ fn deletes(server: &Listening) -> Vec<Seen> {
 async fn a_run_goes_from_its_job_to_its_result_and_leaves_nothing() {
     let server = cluster(LOG, true).await;
     let state = tempfile::tempdir().unwrap();
-    let begun = begin(&server, Journal::required(state.path(), "r").unwrap(), Then::GoOn).await;
+    let begun = begin(&server, required(state.path()), Then::GoOn).await;
     let (outcome, records) = begun.ended().await;
     assert_eq!(outcome.closing, Closing::Ended(Ending::Succeeded));
     assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
@@ -305,12 +317,12 @@ async fn a_run_goes_from_its_job_to_its_result_and_leaves_nothing() {
     assert_eq!(deletes.len(), 1);
     assert_eq!(deletes[0].json()["preconditions"]["uid"], "ju");
 
-    let journal = std::fs::read_to_string(state.path().join("r").join(JOURNAL_FILE)).unwrap();
+    let journal = std::fs::read_to_string(segment(state.path())).unwrap();
     let kinds: Vec<String> = journal
         .lines()
         .map(|line| serde_json::from_str::<Value>(&line[9..]).unwrap()["record"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!((kinds.first().unwrap().as_str(), kinds.last().unwrap().as_str()), ("start", "end"));
+    assert_eq!((kinds.first().unwrap().as_str(), kinds.last().unwrap().as_str()), ("start", "closed"));
     assert!(!journal.contains(TOKEN));
 }
 
@@ -325,6 +337,45 @@ async fn a_stop_lets_go_of_the_run_and_deletes_nothing() {
     assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
     assert!(matches!(records.last(), Some(Record::Status { .. })), "{records:?}");
     assert!(deletes(&server).is_empty());
+}
+
+#[tokio::test]
+async fn a_run_that_was_let_go_is_taken_up_where_it_was_and_told_from_its_beginning() {
+    let server = cluster(LOG, false).await;
+    let state = tempfile::tempdir().unwrap();
+    let mut begun = begin(&server, required(state.path()), Then::GoOn).await;
+    while !matches!(begun.records.recv().await, Some(Record::Log { index: 1, .. })) {}
+    begun.drive.abort();
+    assert!(begun.drive.await.expect_err("as if it was killed").is_cancelled());
+    drop(server);
+
+    let server = cluster(LOG, true).await;
+    let folder = RunFolder::open(state.path(), "r").unwrap();
+    let history = folder.history();
+    let begun = take_up(&server, Journal::new(folder, true), history, Then::GoOn).await;
+    let (outcome, records) = begun.ended().await;
+    assert_eq!(outcome.closing, Closing::Ended(Ending::Succeeded), "{:?}", outcome.failure);
+    assert_eq!(outcome.result.as_ref().map(|result| result["lines"].clone()), Some(json!(2)));
+    let lines: Vec<u64> = records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Log { index, .. } => Some(*index),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(lines, [0, 1]);
+    assert_eq!(server.server.count(|seen| seen.path.ends_with("/jobs") && seen.method == Method::POST), 0);
+    let follow = server.server.seen().into_iter().find(|seen| seen.path.ends_with("/log")).expect("a log");
+    assert!(follow.query.contains("sinceTime=2026-01-02T03%3A04%3A05Z"), "{}", follow.query);
+
+    // Once more: all of it is told, and nothing is asked of the cluster.
+    let requests = server.server.seen().len();
+    let folder = RunFolder::open(state.path(), "r").unwrap();
+    let history = folder.history();
+    let begun = take_up(&server, Journal::new(folder, true), history, Then::GoOn).await;
+    let (outcome, again) = begun.ended().await;
+    assert_eq!((outcome.closing, again), (Closing::Ended(Ending::Succeeded), records));
+    assert_eq!(server.server.seen().len(), requests);
 }
 
 #[tokio::test]
@@ -354,11 +405,16 @@ async fn a_sink_that_fails_lets_go_of_the_run() {
     assert!(deletes(&server).is_empty());
 }
 
+fn segment(state: &Path) -> PathBuf {
+    run_folder(state, "r").join("journal-000001.ndjson")
+}
+
 /// A journal on a full disk.
 #[cfg(target_os = "linux")]
-fn full(state: &std::path::Path) {
-    std::fs::create_dir_all(state.join("r")).unwrap();
-    std::os::unix::fs::symlink("/dev/full", state.join("r").join(JOURNAL_FILE)).unwrap();
+fn full(state: &Path, is_required: bool) -> Journal {
+    let folder = RunFolder::open(state, "r").unwrap();
+    std::os::unix::fs::symlink("/dev/full", segment(state)).unwrap();
+    Journal::new(folder, is_required)
 }
 
 #[cfg(target_os = "linux")]
@@ -366,13 +422,12 @@ fn full(state: &std::path::Path) {
 async fn without_a_required_journal_nothing_is_created() {
     let server = cluster(LOG, true).await;
     let state = tempfile::tempdir().unwrap();
-    full(state.path());
-    let begun = begin(&server, Journal::required(state.path(), "r").unwrap(), Then::GoOn).await;
-    let (outcome, records) = begun.ended().await;
+    let begun = begin(&server, full(state.path(), true), Then::GoOn).await;
+    let (outcome, _) = begun.ended().await;
     assert_eq!((outcome.closing, outcome.result), (Closing::Detached, None));
-    assert!(matches!(outcome.failure, Some(DriveError::Journal(_))), "{:?}", outcome.failure);
-    let Some(Record::Status { text, .. }) = records.last() else { panic!("{records:?}") };
-    assert!(text.contains(JOURNAL_FILE) && text.contains("--state"), "{text}");
+    let Some(DriveError::Journal(error)) = outcome.failure else { panic!("{:?}", outcome.failure) };
+    let text = error.to_string();
+    assert!(text.contains("runs/r") && text.contains("--state"), "{text}");
     assert_eq!(server.server.count(|seen| seen.method != Method::GET), 0);
 }
 
@@ -381,8 +436,7 @@ async fn without_a_required_journal_nothing_is_created() {
 async fn with_a_journal_at_best_effort_the_run_goes_on() {
     let server = cluster(LOG, true).await;
     let state = tempfile::tempdir().unwrap();
-    full(state.path());
-    let begun = begin(&server, Journal::best_effort(state.path(), "r").unwrap(), Then::GoOn).await;
+    let begun = begin(&server, full(state.path(), false), Then::GoOn).await;
     let (outcome, _) = begun.ended().await;
     assert_eq!(outcome.closing, Closing::Ended(Ending::Succeeded));
 }

@@ -1,82 +1,201 @@
 //! The journal on disk.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-use paperclip_shell::journal::{JOURNAL_FILE, Journal, JournalError};
+use paperclip_engine::journal::Entry;
+use paperclip_engine::record::Level;
+use paperclip_shell::Journal;
+use paperclip_shell::journal::{
+    Depth, Header, History, JournalError, Retention, RunFolder, keep_plugin, kept_plugin, prune, run_folder,
+};
 
-fn read(folder: &Path) -> String {
-    std::fs::read_to_string(folder.join(JOURNAL_FILE)).unwrap()
+fn note(text: &str) -> String {
+    Entry::Note { level: Level::Info, text: text.into() }.to_line()
+}
+
+fn header(run_id: &str, digest: &str) -> Header {
+    Header {
+        format: 1,
+        run_id: run_id.into(),
+        adapter_type: "a".into(),
+        plugin_version: "1".into(),
+        plugin_digest: digest.into(),
+        contract: "0.1.0".into(),
+    }
+}
+
+fn open(state: &Path, run_id: &str) -> Journal {
+    Journal::new(RunFolder::open(state, run_id).unwrap(), true)
+}
+
+fn segment(state: &Path, run_id: &str, number: u64) -> PathBuf {
+    run_folder(state, run_id).join(format!("journal-{number:06}.ndjson"))
+}
+
+/// What the journal of a run says, in short.
+fn read(history: &History) -> Vec<String> {
+    let entries = history.entries().map(|entry| match entry {
+        Ok((depth, Entry::Note { text, .. })) => format!("{depth:?} {text}"),
+        Ok((depth, entry)) => format!("{depth:?} {entry:?}"),
+        Err(error) => error.to_string(),
+    });
+    entries.collect()
 }
 
 #[tokio::test]
 async fn each_line_stands_behind_its_checksum_and_the_folder_is_private() {
     let state = tempfile::tempdir().unwrap();
-    let mut journal = Journal::required(&state.path().join("new"), "run-1").unwrap();
-    journal.append("{\"record\":\"start\"}\n").await.unwrap();
-    journal.append("{\"record\":\"end\"}\n").await.unwrap();
-    let folder = state.path().join("new/run-1");
-    assert_eq!(journal.path(), Some(folder.join(JOURNAL_FILE).as_path()));
-    assert_eq!(read(&folder), "");
+    let state = state.path().join("new");
+    let mut journal = open(&state, "run-1");
+    journal.append(&note("one")).await.unwrap();
+    journal.append(&note("two")).await.unwrap();
+    assert!(!segment(&state, "run-1", 1).exists());
     journal.sync().await.unwrap();
-    let text = read(&folder);
+    let text = std::fs::read_to_string(segment(&state, "run-1", 1)).unwrap();
     for line in text.lines() {
         let (crc, json) = line.split_once(' ').unwrap();
         assert_eq!(crc, format!("{:08x}", crc32fast::hash(json.as_bytes())));
     }
     assert_eq!(text.lines().count(), 2);
-    assert!(text.ends_with(" {\"record\":\"end\"}\n"), "{text}");
     // The checksum is the one that zip and PNG use.
     assert_eq!(format!("{:08x}", crc32fast::hash(b"123456789")), "cbf43926");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&folder), mode(&folder.join(JOURNAL_FILE))), (0o700, 0o600));
+        assert_eq!((mode(&run_folder(&state, "run-1")), mode(&segment(&state, "run-1", 1))), (0o700, 0o600));
     }
 }
 
 #[tokio::test]
 async fn a_run_that_is_driven_already_is_refused_until_it_is_let_go() {
     let state = tempfile::tempdir().unwrap();
-    let held = Journal::required(state.path(), "run-1").unwrap();
-    for again in [Journal::required(state.path(), "run-1"), Journal::best_effort(state.path(), "run-1")] {
-        let error = again.expect_err("locked");
-        assert!(matches!(error, JournalError::Locked { .. }), "{error}");
-        let text = error.to_string();
-        assert!(text.contains("run-1") && text.contains(&std::process::id().to_string()), "{text}");
-        assert!(text.contains("wait until it has ended"), "{text}");
-    }
-    Journal::required(state.path(), "run-2").expect("another run");
+    let held = open(state.path(), "run-1");
+    let error = RunFolder::open(state.path(), "run-1").expect_err("locked");
+    assert!(matches!(error, JournalError::Locked { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("run-1") && text.contains(&std::process::id().to_string()), "{text}");
+    assert!(text.contains("wait until it has ended"), "{text}");
+    RunFolder::open(state.path(), "run-2").expect("another run");
     drop(held);
-    Journal::required(state.path(), "run-1").expect("let go");
+    RunFolder::open(state.path(), "run-1").expect("let go");
 }
 
 #[tokio::test]
-async fn a_torn_line_is_cut_off_and_whole_ones_stay() {
+async fn a_torn_last_record_is_cut_off_and_whole_ones_stay() {
+    let torn = format!("0000abcd {{\"torn\":\"{}", "x".repeat(200_000));
+    for tail in [torn.as_str(), "0000abcd {\"its checksum is wrong\":1}\n", "\n", "garbage"] {
+        let state = tempfile::tempdir().unwrap();
+        let mut journal = open(state.path(), "r");
+        journal.append(&note("one")).await.unwrap();
+        journal.flush().await.unwrap();
+        drop(journal);
+        let path = segment(state.path(), "r", 1);
+        let whole = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{whole}{tail}")).unwrap();
+        // Whoever only reads leaves it alone.
+        assert_eq!(read(&History::open(&run_folder(state.path(), "r")).unwrap()), ["Replay one"]);
+        let mut journal = open(state.path(), "r");
+        journal.append(&note("two")).await.unwrap();
+        journal.sync().await.unwrap();
+        assert_eq!(read(&History::open(&path).unwrap()), ["Replay one", "Replay two"], "{tail:.40}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_record_in_the_middle_refuses_the_journal_by_its_line() {
     let state = tempfile::tempdir().unwrap();
-    let mut journal = Journal::required(state.path(), "r").unwrap();
-    journal.append("{\"n\":1}\n").await.unwrap();
+    let mut journal = open(state.path(), "r");
+    for text in ["one", "two", "three"] {
+        journal.append(&note(text)).await.unwrap();
+    }
+    journal.sync().await.unwrap();
+    let path = segment(state.path(), "r", 1);
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("two", "too")).unwrap();
+    let read = read(&History::open(&path).unwrap());
+    assert_eq!(read.len(), 2, "{read:?}");
+    assert!(read[1].contains("line 2") && read[1].contains("adopts its Job"), "{read:?}");
+}
+
+#[tokio::test]
+async fn a_run_goes_on_from_its_last_segment_and_is_told_from_its_first() {
+    let state = tempfile::tempdir().unwrap();
+    let mut journal = open(state.path(), "r");
+    journal.append(&note("one")).await.unwrap();
+    journal.begin_segment(&note("two")).await.unwrap();
+    journal.append(&note("three")).await.unwrap();
     journal.flush().await.unwrap();
     drop(journal);
-    let path = state.path().join("r").join(JOURNAL_FILE);
-    let whole = std::fs::read_to_string(&path).unwrap();
-    let torn = format!("{whole}0000abcd {{\"torn\":\"{}", "x".repeat(200_000));
-    std::fs::write(&path, torn).unwrap();
-    let mut journal = Journal::required(state.path(), "r").unwrap();
-    journal.append("{\"n\":2}\n").await.unwrap();
-    journal.sync().await.unwrap();
-    let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.starts_with(&whole) && text.lines().count() == 2, "{text:.200}");
-    assert!(text.ends_with(" {\"n\":2}\n"), "{text:.200}");
+    let folder = RunFolder::open(state.path(), "r").unwrap();
+    assert_eq!(read(&folder.history()), ["Retell one", "Replay two", "Replay three"]);
+    drop(folder);
+    // A host that died while it began a segment left one without a whole record.
+    std::fs::write(segment(state.path(), "r", 3), "0000abcd {").unwrap();
+    let folder = RunFolder::open(state.path(), "r").unwrap();
+    assert_eq!(read(&folder.history()), ["Retell one", "Replay two", "Replay three"]);
+    assert!(!segment(state.path(), "r", 3).exists());
 }
 
 #[tokio::test]
-async fn without_a_place_a_required_journal_is_an_error_and_another_is_none() {
-    let state = tempfile::NamedTempFile::new().unwrap();
-    let error = Journal::required(state.path(), "r").expect_err("a file is no folder").to_string();
-    assert!(error.contains("--state") && error.contains(&state.path().display().to_string()), "{error}");
-    let mut journal = Journal::best_effort(state.path(), "r").unwrap();
-    assert_eq!(journal.path(), None);
-    journal.append("{}\n").await.unwrap();
+async fn a_header_counts_once_the_run_has_begun() {
+    let state = tempfile::tempdir().unwrap();
+    let mut folder = RunFolder::open(state.path(), "r").unwrap();
+    folder.begin(&header("r", "d")).unwrap();
+    drop(folder);
+    assert_eq!(RunFolder::open(state.path(), "r").unwrap().header(), None);
+    let mut journal = open(state.path(), "r");
+    journal.append(&note("one")).await.unwrap();
     journal.sync().await.unwrap();
+    drop(journal);
+    assert_eq!(RunFolder::open(state.path(), "r").unwrap().header(), Some(&header("r", "d")));
+}
+
+#[tokio::test]
+async fn a_journal_that_is_not_required_ends_with_a_warning() {
+    let state = tempfile::tempdir().unwrap();
+    for is_required in [true, false] {
+        let run_id = format!("r-{is_required}");
+        let mut journal = Journal::new(RunFolder::open(state.path(), &run_id).unwrap(), is_required);
+        // A folder stands where the file should.
+        std::fs::create_dir(segment(state.path(), &run_id, 1)).unwrap();
+        journal.append(&note("one")).await.unwrap();
+        assert_eq!(journal.sync().await.is_err(), is_required);
+        journal.append(&note("two")).await.unwrap();
+        journal.sync().await.unwrap();
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = RunFolder::open(file.path(), "r").expect_err("a file is no folder").to_string();
+    assert!(error.contains("--state") && error.contains(&file.path().display().to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn ended_runs_go_by_age_and_size_and_others_stay() {
+    let state = tempfile::tempdir().unwrap();
+    let state = state.path();
+    for (run_id, is_closed) in [("open", false), ("closed", true), ("held", true)] {
+        keep_plugin(state, run_id, b"wasm").unwrap();
+        let mut folder = RunFolder::open(state, run_id).unwrap();
+        folder.begin(&header(run_id, run_id)).unwrap();
+        let mut journal = Journal::new(folder, true);
+        journal.append(&note(&"x".repeat(1_000))).await.unwrap();
+        if is_closed {
+            journal.append(&Entry::Closed.to_line()).await.unwrap();
+        }
+        journal.sync().await.unwrap();
+    }
+    let held = RunFolder::open(state, "held").unwrap();
+    let week = Retention::default();
+    assert_eq!(prune(state, week, SystemTime::now()).unwrap(), 0);
+    assert_eq!(prune(state, week, SystemTime::now() + Duration::from_secs(8 * 24 * 3_600)).unwrap(), 1);
+    let stays = |run_id| run_folder(state, run_id).exists() && kept_plugin(state, run_id).exists();
+    assert_eq!((stays("open"), stays("closed"), stays("held")), (true, false, true));
+    drop(held);
+    assert_eq!(prune(state, Retention { bytes: 500, ..week }, SystemTime::now()).unwrap(), 1);
+    assert!(stays("open") && !stays("held"));
+    let mut nothing = Journal::none();
+    nothing.sync().await.unwrap();
+    assert_eq!(nothing.folder(), None);
+    assert!(matches!(History::default().entries().next(), None::<Result<(Depth, Entry<'_>), _>>));
 }

@@ -1,0 +1,309 @@
+//! What a run has open: all that follows from the events and commands that crossed the contract, and nothing else.
+//!
+//! The live engine and the replay of a journal keep it by the same calls, so that after a crash it says what is to be asked for again.
+
+use std::collections::BTreeMap;
+
+use paperclip_contract::types::{
+    AcquireGuard, Action, Answer, AnswerOk, Command, Event, FollowLog, ObjectRef, SecretEntry, SecretSource,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::guest::FaultCause;
+use crate::log::Position;
+use crate::record::Teller;
+
+/// Most timers that a plugin may have set at a time.
+pub const MAX_TIMERS: u32 = 64;
+/// Most commands that one call of a plugin may return.
+pub const MAX_COMMANDS: u32 = 256;
+
+/// See the module.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ledger {
+    pub(crate) last_command: u64,
+    /// Commands that wait for an answer of the API, by id.
+    pub(crate) open: BTreeMap<u64, Action>,
+    /// Due times of the plugin's timers, in ms.
+    pub(crate) timers: BTreeMap<u64, u64>,
+    /// Paths that are polled, by the id of the command.
+    pub(crate) polls: BTreeMap<u64, String>,
+    /// Jobs that are followed, by UID.
+    pub(crate) followed: BTreeMap<String, ObjectRef>,
+    /// Jobs that are this run's own, by UID: created or adopted.
+    pub(crate) jobs: BTreeMap<String, ObjectRef>,
+    /// Jobs that this run asked to delete, by UID.
+    pub(crate) deleted_jobs: BTreeMap<String, Deletion>,
+    /// Logs that are read, by the id of the command.
+    pub(crate) logs: BTreeMap<u64, OpenLog>,
+    pub(crate) guard: Claim,
+    /// Secrets that were asked for, their prompt left out: where the run's values can be read back.
+    pub(crate) secrets: Vec<OwnSecret>,
+    pub(crate) teller: Teller,
+}
+
+/// How far a deletion has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Deletion {
+    Asked,
+    /// The API said yes.
+    Answered,
+}
+
+/// A log that is being read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OpenLog {
+    pub(crate) target: FollowLog,
+    /// After the last line that was delivered.
+    pub(crate) position: Position,
+}
+
+/// Where a run stands with its guard.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Claim {
+    #[default]
+    None,
+    /// Asked for, until this time.
+    Wanted {
+        guard: AcquireGuard,
+        until_ms: u64,
+    },
+    Held {
+        guard: AcquireGuard,
+    },
+}
+
+/// Where values of a Secret came from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OwnSecret {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) entries: Vec<SecretEntry>,
+}
+
+impl Ledger {
+    /// Takes note of a command that the plugin gave at this time.
+    ///
+    /// # Errors
+    /// The command breaks the contract or a limit; it must not be carried out.
+    pub(crate) fn command(&mut self, at_ms: u64, command: &Command) -> Result<(), FaultCause> {
+        let id = command.id;
+        if id <= self.last_command {
+            let last = self.last_command;
+            return Err(FaultCause::Contract(format!("command id {id} after {last}: ids rise strictly")));
+        }
+        self.last_command = id;
+        match &command.action {
+            Action::AcquireGuard(guard) => {
+                let until_ms = at_ms.saturating_add(guard.wait_ms);
+                self.guard = Claim::Wanted { guard: guard.clone(), until_ms };
+            }
+            Action::ReleaseGuard => self.guard = Claim::None,
+            Action::ListJobs(_)
+            | Action::TryPod(_)
+            | Action::CreateJob(_)
+            | Action::AdoptJob(_)
+            | Action::LookUpJob(_)
+            | Action::LookUpPods(_)
+            | Action::ListEvents(_)
+            | Action::ReadLog(_) => self.open(command),
+            Action::CreateSecret(secret) => {
+                self.own(&secret.owner)?;
+                self.secrets.push(OwnSecret {
+                    namespace: secret.namespace.clone(),
+                    name: secret.name.clone(),
+                    entries: secret.entries.iter().filter(|entry| is_secret(entry)).cloned().collect(),
+                });
+                self.open(command);
+            }
+            Action::CreateConfigMap(map) => {
+                self.own(&map.owner)?;
+                self.open(command);
+            }
+            Action::UnsuspendJob(job) => {
+                self.own(job)?;
+                self.open(command);
+            }
+            Action::LabelJob(label) => {
+                self.own(&label.job)?;
+                self.open(command);
+            }
+            Action::DeleteJob(delete) => {
+                self.own(&delete.job)?;
+                self.deleted_jobs.insert(delete.job.uid.clone(), Deletion::Asked);
+                self.open(command);
+            }
+            Action::FollowJob(job) => {
+                self.followed.insert(job.uid.clone(), job.clone());
+            }
+            Action::FollowLog(target) => {
+                let log = OpenLog { target: target.clone(), position: Position::default() };
+                self.logs.insert(id, log);
+            }
+            Action::StopLog(log) => {
+                self.logs.remove(log);
+            }
+            Action::SetTimer(timer) => {
+                self.timers.insert(timer.timer, at_ms.saturating_add(timer.after_ms));
+                let found = self.timers.len() as u64;
+                if found > MAX_TIMERS.into() {
+                    return Err(FaultCause::OverLimit { what: "timers", found, limit: MAX_TIMERS.into() });
+                }
+            }
+            Action::CancelTimer(timer) => {
+                self.timers.remove(timer);
+            }
+            Action::PollHttp(poll) => {
+                if !poll.path.starts_with("/api/") {
+                    let path = &poll.path;
+                    return Err(FaultCause::Contract(format!(
+                        "poll of {path:?}: the path begins with /api/"
+                    )));
+                }
+                self.polls.insert(id, poll.path.clone());
+            }
+            Action::StopPoll(poll) => {
+                self.polls.remove(poll);
+            }
+            Action::Finish(finish) => {
+                for job in &finish.delete_jobs {
+                    self.own(job)?;
+                }
+            }
+            Action::EmitLog(_) | Action::EmitStatus(_) | Action::ReportMeta(_) => {}
+            Action::Other(other) => {
+                return Err(FaultCause::Contract(format!("this host knows no command {:?}", other.kind)));
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, command: &Command) {
+        self.open.insert(command.id, command.action.clone());
+    }
+
+    /// Takes note of an event that the plugin is given.
+    pub(crate) fn event(&mut self, event: &Event) {
+        match event {
+            Event::GuardAcquired => {
+                if let Claim::Wanted { guard, .. } = &self.guard {
+                    self.guard = Claim::Held { guard: guard.clone() };
+                }
+            }
+            Event::GuardBusy(busy) if !busy.is_final => {}
+            Event::GuardBusy(_) | Event::GuardUnreachable(_) | Event::GuardLost => self.guard = Claim::None,
+            Event::Answered(answer) => self.answered(answer),
+            Event::LogEnded(ended) => {
+                self.logs.remove(&ended.command);
+            }
+            Event::TimerFired(timer) => {
+                self.timers.remove(timer);
+            }
+            Event::JobObserved(_)
+            | Event::JobGone(_)
+            | Event::PodObserved(_)
+            | Event::PodGone(_)
+            | Event::LogLines(_)
+            | Event::LogInterrupted(_)
+            | Event::LogResumed(_)
+            | Event::LogGap(_)
+            | Event::HttpAnswered(_)
+            | Event::HttpFailed(_)
+            | Event::CancelRequested(_)
+            | Event::HostStopping
+            | Event::HostResumed(_)
+            | Event::Other(_) => {}
+        }
+    }
+
+    /// A Job is the run's own once the API said that it created or adopted it.
+    fn answered(&mut self, answer: &Answer) {
+        match (self.open.remove(&answer.command), &answer.outcome) {
+            (Some(Action::CreateJob(_)), Ok(AnswerOk::Created(job))) => {
+                self.jobs.insert(job.uid.clone(), job.clone());
+            }
+            (Some(Action::AdoptJob(_)), Ok(AnswerOk::Job(Some(job)))) => {
+                self.jobs.insert(job.job.uid.clone(), job.job.clone());
+            }
+            (Some(Action::DeleteJob(delete)), Ok(_)) => {
+                self.deleted_jobs.insert(delete.job.uid, Deletion::Answered);
+            }
+            (Some(_) | None, Ok(_) | Err(_)) => {}
+        }
+    }
+
+    /// Takes note of how far logs have been read.
+    pub(crate) fn cursors(&mut self, cursors: &[(u64, Position)]) {
+        for (command, position) in cursors {
+            if let Some(log) = self.logs.get_mut(command) {
+                log.position = position.clone();
+            }
+        }
+    }
+
+    /// The run is over: nothing of it is open any more but its guard.
+    pub(crate) fn close(&mut self) {
+        self.open.clear();
+        self.timers.clear();
+        self.polls.clear();
+        self.followed.clear();
+        self.logs.clear();
+    }
+
+    /// Refuses to touch a Job that is not this run's.
+    fn own(&self, job: &ObjectRef) -> Result<(), FaultCause> {
+        if self.jobs.get(&job.uid).is_some_and(|own| own == job) {
+            return Ok(());
+        }
+        Err(FaultCause::Contract(format!(
+            "Job {} (uid {}) in {} is not this run's: it neither created nor adopted it",
+            job.name, job.uid, job.namespace
+        )))
+    }
+}
+
+fn is_secret(entry: &SecretEntry) -> bool {
+    match entry.source {
+        SecretSource::Prompt(_) => false,
+        SecretSource::AuthToken | SecretSource::ConfigEnv(_) | SecretSource::SelfPodEnv(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use paperclip_contract::types::{DeleteCause, DeleteJob, NewObject, Timer};
+
+    fn job(uid: &str) -> ObjectRef {
+        ObjectRef { namespace: "n".into(), name: "j".into(), uid: uid.into() }
+    }
+
+    fn delete(id: u64, uid: &str) -> Command {
+        Command { id, action: Action::DeleteJob(DeleteJob { job: job(uid), cause: DeleteCause::Cancelled }) }
+    }
+
+    #[test]
+    fn a_job_is_own_once_its_creation_was_answered() {
+        let mut ledger = Ledger::default();
+        let create = Command { id: 1, action: Action::CreateJob(NewObject { manifest_json: "{}".into() }) };
+        ledger.command(0, &create).expect("a good command");
+        assert!(ledger.clone().command(0, &delete(2, "u")).is_err());
+        ledger.event(&Event::Answered(Answer { command: 1, outcome: Ok(AnswerOk::Created(job("u"))) }));
+        assert!(ledger.open.is_empty());
+        ledger.clone().command(0, &delete(2, "u")).expect("its own");
+        assert!(ledger.command(0, &delete(2, "other")).is_err());
+    }
+
+    #[test]
+    fn ids_rise_and_timers_are_bounded() {
+        let mut ledger = Ledger::default();
+        let timer = |id, timer| Command { id, action: Action::SetTimer(Timer { timer, after_ms: 5 }) };
+        ledger.command(10, &timer(1, 7)).expect("a timer");
+        assert_eq!(ledger.timers, BTreeMap::from([(7, 15)]));
+        assert!(matches!(ledger.command(10, &timer(1, 8)), Err(FaultCause::Contract(_))));
+        for id in 2..=u64::from(MAX_TIMERS) {
+            ledger.command(10, &timer(id, id + 100)).expect("as many as may be");
+        }
+        assert!(matches!(ledger.command(10, &timer(99, 99)), Err(FaultCause::OverLimit { .. })));
+    }
+}

@@ -1,0 +1,81 @@
+//! The end of a run: its result, and what is removed after it.
+
+use paperclip_contract::types::{Ending, Finish, ObjectRef};
+use serde_json::{Map, Value};
+
+use super::{Phase, Run};
+use crate::api::ApiCall;
+use crate::calls::{CLEANUP_RETRY_MS, Purpose};
+use crate::guest::{FaultCause, Guest, GuestFault};
+use crate::journal::Entry;
+use crate::ledger::Deletion;
+use crate::port::{Closing, Effect};
+use crate::record::Record;
+use crate::result;
+
+impl<G: Guest> Run<G> {
+    pub(super) fn finish(&mut self, finish: Finish) -> Result<(), FaultCause> {
+        let Ok(Value::Object(record)) = serde_json::from_str(&finish.result_json) else {
+            return Err(FaultCause::Contract("the result is not a JSON object".to_owned()));
+        };
+        self.end(record, finish.ending, finish.delete_jobs);
+        Ok(())
+    }
+
+    /// The plugin is of no more use: the run ends with the fault as its cause, and its Jobs go.
+    pub(super) fn break_off(&mut self, fault: &GuestFault) {
+        let jobs = self.ledger.jobs.values().cloned().collect();
+        self.end(result::of_fault(fault), Ending::Failed, jobs);
+    }
+
+    fn end(&mut self, record: Map<String, Value>, ending: Ending, delete_jobs: Vec<ObjectRef>) {
+        self.events.clear();
+        let result = result::mask(record, &self.spec.redactor);
+        let entry = Entry::End {
+            seq: self.step,
+            at_ms: self.now_ms,
+            ending,
+            result: std::borrow::Cow::Borrowed(&result),
+            delete_jobs: delete_jobs.as_slice().into(),
+        };
+        let line = entry.to_line();
+        self.append(line);
+        self.effects.push_back(Effect::Sync);
+        self.emit(Record::Result(result));
+        self.phase = Phase::CleaningUp(ending);
+        self.polls.clear();
+        self.logs.stop_all();
+        self.drain_logs();
+        self.events.clear();
+        self.clean_up(delete_jobs);
+        let outcomes = self.lock.release();
+        self.take_lock(outcomes);
+    }
+
+    /// Nothing is asked for any more but that these Jobs go, unless the API has said already that they will.
+    pub(super) fn clean_up(&mut self, jobs: Vec<ObjectRef>) {
+        self.ledger.close();
+        self.calls.forget_commands();
+        for job in jobs {
+            if self.ledger.deleted_jobs.get(&job.uid) != Some(&Deletion::Answered) {
+                self.call_until(Purpose::Cleanup, ApiCall::DeleteJob { job }, CLEANUP_RETRY_MS);
+            }
+        }
+    }
+
+    pub(super) fn close_when_done(&mut self) {
+        let is_guard_busy = self.calls.is_waiting_for(&Purpose::Guard);
+        let closing = match self.phase {
+            Phase::CleaningUp(ending) if !is_guard_busy && !self.calls.is_waiting_for(&Purpose::Cleanup) => {
+                self.append(Entry::Closed.to_line());
+                Closing::Ended(ending)
+            }
+            Phase::Detaching { until_ms } if !is_guard_busy || until_ms <= self.now_ms => Closing::Detached,
+            Phase::CleaningUp(_) | Phase::Detaching { .. } | Phase::New | Phase::Live | Phase::Closed => {
+                return;
+            }
+        };
+        self.phase = Phase::Closed;
+        self.effects.push_back(Effect::Close(closing));
+    }
+}

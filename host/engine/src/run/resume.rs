@@ -1,0 +1,92 @@
+//! Going on with a run whose journal was replayed: what was open is asked for again.
+//!
+//! Nothing that is asked for twice happens twice: names are the run's own, creations find what stands already, deletions and changes
+//! carry the UID. What was being read is read on from where it was delivered to.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use paperclip_contract::types::Event;
+
+use super::replay::Expected;
+use super::{Phase, Run};
+use crate::guest::Guest;
+use crate::journal::Entry;
+use crate::ledger::Claim;
+use crate::port::{Closing, Effect};
+
+impl<G: Guest> Run<G> {
+    pub(super) fn resume(&mut self) {
+        if !self.replay.is_begun {
+            return self.start();
+        }
+        let away_ms = self.now_ms - self.replay.at_ms.min(self.now_ms);
+        self.segment.since_ms = self.now_ms;
+        let end = self.replay.end.take();
+        if let (true, Some((ending, _))) = (self.replay.is_closed, &end) {
+            self.phase = Phase::Closed;
+            return self.effects.push_back(Effect::Close(Closing::Ended(*ending)));
+        }
+        self.append(Entry::Resumed { at_ms: self.now_ms }.to_line());
+        match end {
+            Some((ending, jobs)) => {
+                self.phase = Phase::CleaningUp(ending);
+                self.clean_up(jobs);
+                if let Claim::Wanted { guard, .. } | Claim::Held { guard } =
+                    std::mem::take(&mut self.ledger.guard)
+                {
+                    let outcomes = self.lock.release_left(guard);
+                    self.take_lock(outcomes);
+                }
+            }
+            None => self.go_on(away_ms),
+        }
+    }
+
+    fn go_on(&mut self, away_ms: u64) {
+        self.phase = Phase::Live;
+        match std::mem::take(&mut self.ledger.guard) {
+            Claim::None => {}
+            Claim::Wanted { guard, until_ms } => {
+                self.ledger.guard = Claim::Wanted { guard: guard.clone(), until_ms };
+                let wait_ms = until_ms.saturating_sub(self.now_ms);
+                let wanted = paperclip_contract::types::AcquireGuard { wait_ms, ..guard };
+                let outcomes = self.lock.acquire(self.now_ms, wanted);
+                self.take_lock(outcomes);
+            }
+            Claim::Held { guard } => {
+                self.ledger.guard = Claim::Held { guard: guard.clone() };
+                let outcomes = self.lock.retake(guard);
+                self.take_lock(outcomes);
+            }
+        }
+        for job in self.ledger.followed.values() {
+            self.effects.push_back(Effect::Follow(job.clone()));
+        }
+        for (command, log) in &self.ledger.logs {
+            self.logs.begin(self.now_ms, *command, log.target.clone(), log.position.clone());
+        }
+        self.drain_logs();
+        for (poll, path) in &self.ledger.polls {
+            self.polls.begin(self.now_ms, *poll, path.clone());
+        }
+        for (command, action) in self.ledger.open.clone() {
+            self.call(command, action);
+        }
+        // The last step's answer may have died with the host before it was noted.
+        match std::mem::take(&mut self.replay.expected) {
+            Expected::Nothing => {}
+            Expected::Commands(commands) => self.take_commands(commands),
+            Expected::Fault(fault) => return self.break_off(&fault),
+        }
+        self.events.push(Event::HostResumed(away_ms));
+        self.step_guest();
+    }
+}
+
+pub(super) fn encode(guest: &[u8]) -> String {
+    STANDARD.encode(guest)
+}
+
+pub(super) fn decode(guest: &str) -> Result<Vec<u8>, String> {
+    STANDARD.decode(guest).map_err(|error| error.to_string())
+}

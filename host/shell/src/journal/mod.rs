@@ -1,0 +1,173 @@
+//! A run's journal on disk: `<state>/runs/<run>/journal-NNNNNN.ndjson`, a record a line, each behind its checksum.
+//!
+//! A line is the CRC-32 (IEEE) of the JSON in 8 hexadecimal digits, a space, the JSON, a line feed. Whatever follows the last good line
+//! was being written when the host died. One process at a time holds a run's folder, by the lock on a file in it.
+//!
+//! Each segment but the first begins with a snapshot, so that a run is taken up from the last one; those before it are kept for what
+//! they show.
+
+mod history;
+mod segments;
+mod store;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use history::{Depth, History};
+use segments::Segments;
+pub use segments::{Header, RunFolder};
+pub use store::{Retention, keep_plugin, kept_plugin, prune, run_folder};
+
+/// Bytes that are held back at most before they are handed to the operating system.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Why a run has no journal, or none any more.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error("run {run_id} is driven by another process already (process {holder}, lock {lock}): wait until it has ended, or stop it", lock = .lock.display())]
+    Locked { run_id: String, holder: String, lock: PathBuf },
+    #[error("journal {path}: {cause}; make the folder writable and its disk not full, or name another with --state", path = .path.display())]
+    Io { path: PathBuf, cause: io::Error },
+    #[error("journal {path}, line {line}: {cause}; a run cannot be taken up from it: move its folder away and start the run again, which then adopts its Job", path = .path.display())]
+    Damaged { path: PathBuf, line: u64, cause: String },
+}
+
+/// The journal of one run.
+#[derive(Debug)]
+pub struct Journal {
+    segments: Option<Segments>,
+    /// Whole lines that were not handed to the operating system yet.
+    lines: Vec<u8>,
+    is_required: bool,
+}
+
+impl Journal {
+    /// Writes on behind what the folder holds. Where it is required, a failure ends the run's drive; else it is a warning.
+    pub fn new(folder: RunFolder, is_required: bool) -> Journal {
+        Journal { segments: Some(Segments::of(folder)), lines: Vec::new(), is_required }
+    }
+
+    /// Keeps nothing: the run cannot be taken up again by a journal.
+    pub fn none() -> Journal {
+        Journal { segments: None, lines: Vec::new(), is_required: false }
+    }
+
+    /// The run's folder, if it has a journal.
+    pub fn folder(&self) -> Option<&Path> {
+        self.segments.as_ref().map(Segments::folder)
+    }
+
+    /// Appends one JSON object that ends in a line feed. It may stay in memory until [`Journal::flush`].
+    pub async fn append(&mut self, json_line: &str) -> Result<(), JournalError> {
+        if self.segments.is_none() {
+            return Ok(());
+        }
+        push_line(&mut self.lines, json_line);
+        if self.lines.len() < BUFFER_BYTES { Ok(()) } else { self.write(Durability::Process).await }
+    }
+
+    /// Hands all lines to the operating system: they survive this process.
+    pub async fn flush(&mut self) -> Result<(), JournalError> {
+        if self.lines.is_empty() { Ok(()) } else { self.write(Durability::Process).await }
+    }
+
+    /// Makes all lines durable: they survive the machine.
+    pub async fn sync(&mut self) -> Result<(), JournalError> {
+        self.write(Durability::Machine).await
+    }
+
+    /// Makes all lines durable, then begins a new segment with this one.
+    pub async fn begin_segment(&mut self, json_line: &str) -> Result<(), JournalError> {
+        self.write(Durability::Machine).await?;
+        let mut first = Vec::new();
+        push_line(&mut first, json_line);
+        self.blocking(move |segments| segments.begin(&first)).await
+    }
+
+    /// Removes the folder: nothing was begun, and there is nothing to take up.
+    pub fn discard(&mut self) {
+        if let Some(segments) = self.segments.take() {
+            segments.discard();
+        }
+    }
+
+    async fn write(&mut self, durability: Durability) -> Result<(), JournalError> {
+        if self.segments.is_none() {
+            return Ok(());
+        }
+        let lines = std::mem::take(&mut self.lines);
+        self.blocking(move |segments| segments.write(&lines, durability)).await
+    }
+
+    /// A journal that is not required ends with its first failure: what came after a gap would be of no use.
+    async fn blocking(
+        &mut self,
+        work: impl FnOnce(&mut Segments) -> io::Result<()> + Send + 'static,
+    ) -> Result<(), JournalError> {
+        let Some(mut segments) = self.segments.take() else { return Ok(()) };
+        let path = segments.folder().to_owned();
+        let done = tokio::task::spawn_blocking(move || {
+            let outcome = work(&mut segments);
+            (segments, outcome)
+        });
+        let cause = match done.await {
+            Ok((segments, Ok(()))) => {
+                self.segments = Some(segments);
+                return Ok(());
+            }
+            Ok((_, Err(cause))) => cause,
+            Err(error) => io::Error::other(error),
+        };
+        if self.is_required {
+            return Err(JournalError::Io { path, cause });
+        }
+        warn(&path, &cause);
+        Ok(())
+    }
+}
+
+fn push_line(lines: &mut Vec<u8>, json_line: &str) {
+    let json = json_line.trim_end_matches('\n');
+    let crc = crc32fast::hash(json.as_bytes());
+    lines.extend_from_slice(format!("{crc:08x} ").as_bytes());
+    lines.extend_from_slice(json.as_bytes());
+    lines.push(b'\n');
+}
+
+/// The JSON of a line, if its checksum is right.
+fn checked(line: &[u8]) -> Option<&str> {
+    let (crc, json) = line.split_at_checked(9)?;
+    let crc = u32::from_str_radix(std::str::from_utf8(crc.strip_suffix(b" ")?).ok()?, 16).ok()?;
+    let is_right = crc == crc32fast::hash(json);
+    std::str::from_utf8(json).ok().filter(|_| is_right)
+}
+
+/// Says that a run has no journal any more.
+pub fn warn(path: &Path, cause: &dyn std::fmt::Display) {
+    tracing::warn!(path = %path.display(), %cause, "no journal: a host that takes this run up will read its output anew");
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    Process,
+    Machine,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_only_with_its_checksum() {
+        let mut lines = Vec::new();
+        push_line(&mut lines, "{\"a\":1}\n");
+        let line = &lines[..lines.len() - 1];
+        assert_eq!(checked(line), Some("{\"a\":1}"));
+        for at in 0..line.len() {
+            let mut bad = line.to_vec();
+            bad[at] ^= 1;
+            assert_eq!(checked(&bad), None, "{at}");
+        }
+        assert_eq!((checked(b""), checked(b"0000"), checked(&line[..12])), (None, None, None));
+    }
+}

@@ -1,0 +1,156 @@
+//! The state folder of a host: `runs/<run>` with a journal each, `plugins/<digest>.wasm` with what decided for them.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use paperclip_engine::journal::Entry;
+
+use super::segments::{self, Header};
+
+/// Longest part of a run id that a folder's name keeps, in bytes.
+const MAX_NAME_BYTES: usize = 100;
+
+/// How long the journals of ended runs are kept. Those of runs that have not ended are never touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    pub age: Duration,
+    /// Bytes of all of them; the oldest go first.
+    pub bytes: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Retention { age: Duration::from_secs(7 * 24 * 3_600), bytes: 1 << 30 }
+    }
+}
+
+/// Where a run's journal is.
+pub fn run_folder(state: &Path, run_id: &str) -> PathBuf {
+    state.join("runs").join(folder_name(run_id))
+}
+
+/// Keeps a plugin's bytes, so that the runs that it decides for can be taken up whatever becomes of its file.
+///
+/// # Errors
+/// They cannot be written.
+pub fn keep_plugin(state: &Path, digest: &str, bytes: &[u8]) -> io::Result<()> {
+    let folder = state.join("plugins");
+    let path = folder.join(format!("{digest}.wasm"));
+    if path.exists() {
+        return Ok(());
+    }
+    segments::private_folder(&folder)?;
+    let unfinished = folder.join(format!("{digest}.{}", std::process::id()));
+    let mut file = File::create(&unfinished)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&unfinished, &path)?;
+    File::open(&folder)?.sync_all()
+}
+
+/// A plugin's file that was kept.
+pub fn kept_plugin(state: &Path, digest: &str) -> PathBuf {
+    state.join("plugins").join(format!("{digest}.wasm"))
+}
+
+/// Removes journals of ended runs that are too old or too many, and plugins that no journal is left of. Tells how many runs went.
+///
+/// # Errors
+/// The state folder cannot be read. What cannot be removed is left for the next time.
+pub fn prune(state: &Path, retention: Retention, now: SystemTime) -> io::Result<usize> {
+    let mut ended = Vec::new();
+    let mut needed = BTreeSet::new();
+    for folder in folders(&state.join("runs"))? {
+        let header = segments::header(&folder);
+        match ended_at(&folder) {
+            Some((at, bytes)) => ended.push((at, bytes, folder, header)),
+            None => needed.extend(header.map(|header| header.plugin_digest)),
+        }
+    }
+    ended.sort_by_key(|(at, ..)| std::cmp::Reverse(*at));
+    let (mut bytes, mut gone) = (0, 0);
+    for (at, size, folder, header) in ended {
+        bytes += size;
+        let age = now.duration_since(at).unwrap_or_default();
+        if (age > retention.age || bytes > retention.bytes) && remove(&folder) {
+            gone += 1;
+        } else {
+            needed.extend(header.map(|Header { plugin_digest, .. }| plugin_digest));
+        }
+    }
+    if gone > 0 {
+        remove_plugins(state, &needed);
+    }
+    Ok(gone)
+}
+
+/// When a run ended and how large its journal is, if it has ended and nothing of it is left to be done.
+fn ended_at(folder: &Path) -> Option<(SystemTime, u64)> {
+    let last = segments::last_record(folder).ok()??;
+    let Ok(Entry::Closed) = Entry::parse(&last) else { return None };
+    let mut newest = SystemTime::UNIX_EPOCH;
+    let mut bytes = 0;
+    for path in segments::paths(folder).ok()? {
+        let metadata = std::fs::metadata(path).ok()?;
+        bytes += metadata.len();
+        newest = newest.max(metadata.modified().ok()?);
+    }
+    Some((newest, bytes))
+}
+
+/// Removes a run's folder, unless somebody has it.
+fn remove(folder: &Path) -> bool {
+    match segments::try_hold(folder) {
+        Ok(Some(_lock)) => std::fs::remove_dir_all(folder).is_ok(),
+        Ok(None) | Err(_) => false,
+    }
+}
+
+fn remove_plugins(state: &Path, needed: &BTreeSet<String>) {
+    let Ok(entries) = std::fs::read_dir(state.join("plugins")) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let digest = path.file_stem().and_then(|stem| stem.to_str());
+        if digest.is_some_and(|digest| !needed.contains(digest)) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
+    match std::fs::read_dir(path) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// A name that stays in its folder, and another one for each run id.
+fn folder_name(run_id: &str) -> String {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.');
+    let kept: String =
+        run_id.chars().map(|char| if is_plain(char) { char } else { '_' }).take(MAX_NAME_BYTES).collect();
+    if kept == run_id && !kept.is_empty() && !kept.starts_with('.') {
+        return kept;
+    }
+    format!("run_{kept}_{:08x}", crc32fast::hash(run_id.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_name_cannot_leave_the_state_folder_and_differs_for_each_run() {
+        assert_eq!(folder_name("3f2a-run.1"), "3f2a-run.1");
+        for odd in ["..", ".", "", "../x", "a/b", "a b", "ä"] {
+            let name = folder_name(odd);
+            assert!(name.starts_with("run_") && !name.contains('/'), "{name}");
+        }
+        assert_ne!(folder_name("a/b"), folder_name("a b"));
+        let long = "x".repeat(300);
+        assert!(folder_name(&long).len() < 120 && folder_name(&long) != folder_name(&long[1..]));
+    }
+}
