@@ -19,8 +19,18 @@ pub(crate) struct Connected {
     pub(crate) place: String,
 }
 
-/// Connects to the cluster that was asked for, else to the one that is at hand.
+/// Connects to the cluster that was asked for, else to the one that is at hand, and makes sure that it answers.
 pub(crate) async fn connect(args: &AccessArgs, volumes: Option<&Path>) -> anyhow::Result<Connected> {
+    let mut connected = open(args, volumes).await?;
+    let version = connected.cluster.version().await.map_err(usage)?;
+    if connected.local.is_none() {
+        connected.place = format!("Kubernetes {version} at {}", connected.place);
+    }
+    Ok(connected)
+}
+
+/// The same without a request to the cluster.
+pub(crate) async fn open(args: &AccessArgs, volumes: Option<&Path>) -> anyhow::Result<Connected> {
     let kind = choose(args, is_inside_cluster(), has_kubeconfig());
     let (access, local) = match kind {
         ClusterKind::Local => {
@@ -34,11 +44,10 @@ pub(crate) async fn connect(args: &AccessArgs, volumes: Option<&Path>) -> anyhow
         ClusterKind::Incluster => (Access::InCluster, None),
     };
     let cluster = Cluster::connect(&access).await.map_err(usage)?;
-    let version = cluster.version().await.map_err(usage)?;
     let place = match kind {
         ClusterKind::Local => "local cluster (containers are processes of this machine)".to_owned(),
         ClusterKind::Kubeconfig | ClusterKind::Incluster => {
-            format!("Kubernetes {version} at {} ({})", cluster.server(), cluster.place())
+            format!("{} ({})", cluster.server(), cluster.place())
         }
     };
     Ok(Connected { cluster, local, place })

@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Classify(ClassifyArgs),
     /// Render an agent's output for a person, or as Paperclip's transcript entries
     Transcript(TranscriptArgs),
+    /// Test the environment: API, namespace, rights, Secret, volume; what is wrong comes with its mend
+    Check(CheckArgs),
     /// Show, inspect and verify plugins
     Plugins(PluginsArgs),
     /// Serve a local cluster with a kubeconfig that kubectl can use; its containers are local processes
@@ -152,6 +154,26 @@ pub(crate) struct TranscriptArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) plugin: PluginArgs,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct CheckArgs {
+    /// An execution context whose config is tested, too; - for stdin. Default: an agent without a config
+    #[arg(long, value_name = "FILE")]
+    pub(crate) context: Option<PathBuf>,
+    /// The Pod that Paperclip runs in (core/v1, JSON)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) self_pod: Option<PathBuf>,
+    /// Namespace of runs whose config names none; default: that of the own pod, then that of the kubeconfig
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// Print Paperclip's environment test result: {"adapterType","status","checks","testedAt"}
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) plugin: PluginArgs,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
 }
 
 #[derive(Debug, Clone, clap::Args)]

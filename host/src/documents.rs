@@ -2,19 +2,17 @@
 
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use paperclip_contract::types::{ContextFile, HostFacts, Request};
 use paperclip_engine::intake::{self, Secrets, Surroundings};
-use paperclip_guest::Plugin;
-use serde_json::Value;
+use paperclip_guest::{Plugin, Tools};
+use serde_json::{Value, json};
 
 use crate::args::ContextArgs;
+use crate::bundle::{Reader, Snapshot};
+use crate::environment;
 use crate::exit::usage;
-
-/// The name under which the plugin finds an agent's instructions among the files of a request.
-const INSTRUCTIONS_FILE: &str = "agent-instructions.md";
-/// Most bytes of a file that a context names.
-const MAX_FILE_BYTES: u64 = 3 << 20;
 
 /// Reads a text that a person named; `-` is stdin.
 pub(crate) fn read(what: &str, path: &Path) -> anyhow::Result<String> {
@@ -31,8 +29,13 @@ pub(crate) fn read(what: &str, path: &Path) -> anyhow::Result<String> {
 
 /// An execution context, read but not yet split.
 pub(crate) fn read_context(args: &ContextArgs) -> anyhow::Result<Value> {
-    let text = read("context", &args.context)?;
-    intake::parse(&text).map_err(|error| usage(format!("context {}: {error}", args.context.display())))
+    parse_context(&args.context)
+}
+
+/// The same, by its path alone.
+pub(crate) fn parse_context(path: &Path) -> anyhow::Result<Value> {
+    let text = read("context", path)?;
+    intake::parse(&text).map_err(|error| usage(format!("context {}: {error}", path.display())))
 }
 
 /// The agent type that a context, or who called, asks for.
@@ -66,70 +69,64 @@ pub(crate) struct Intake {
 pub(crate) fn take(
     context: &Value,
     args: &ContextArgs,
-    plugin: &Plugin,
+    plugin: &Arc<Plugin>,
     self_pod: Option<&Value>,
     cluster_namespace: Option<&str>,
 ) -> anyhow::Result<Intake> {
-    let mut warnings = Vec::new();
+    let paperclip_api_url = api_url(args, self_pod);
+    let mut self_pod = self_pod.cloned();
+    let mut warnings = self_pod.as_mut().map(environment::expand_own_literals).unwrap_or_default();
     let surroundings = Surroundings {
-        self_pod,
+        self_pod: self_pod.as_ref(),
         revealed_env: &plugin.descriptor().revealed_env,
-        files: read_files(context, args.paperclip_home.as_deref(), &mut warnings),
+        files: read_files(&context["config"], args.paperclip_home.as_deref(), plugin, &mut warnings)?,
         host: HostFacts {
             default_namespace: args.namespace.clone().or(cluster_namespace.map(str::to_owned)),
-            paperclip_api_url: api_url(args, self_pod),
+            paperclip_api_url,
             denied_env: Vec::new(),
             clusters: Vec::new(),
             limits: paperclip_engine::limits(),
         },
     };
+    let named = |problem: String| usage(format!("context {}: {problem}", args.context.display()));
     let (request, secrets) = intake::take(context, plugin.adapter_type(), surroundings)
-        .map_err(|error| usage(format!("context {}: {error}", args.context.display())))?;
+        .map_err(|error| named(error.to_string()))?;
+    environment::check(&request, &secrets).map_err(named)?;
     Ok(Intake { request, secrets, warnings })
 }
 
 /// Where Paperclip's API is: as configured, else as the own pod has it. Never as a run's config says: the token would follow it.
 pub(crate) fn api_url(args: &ContextArgs, self_pod: Option<&Value>) -> Option<String> {
     args.paperclip_api_url.clone().or_else(|| {
-        let containers = self_pod?["spec"]["containers"].as_array()?;
-        let own =
-            containers.iter().find(|container| container["name"] == "paperclip").or(containers.first())?;
-        let entry = own["env"].as_array()?.iter().find(|entry| entry["name"] == "PAPERCLIP_API_URL")?;
-        entry["value"].as_str().map(str::to_owned)
+        let mut pod = self_pod?.clone();
+        environment::expand_own_literals(&mut pod);
+        environment::own_literal(&pod, "PAPERCLIP_API_URL").map(str::to_owned)
     })
 }
 
 /// The files that a context names, as far as they can be read: a missing one is a warning.
-fn read_files(context: &Value, home: Option<&Path>, warnings: &mut Vec<String>) -> Vec<ContextFile> {
-    let Some(named) = context["config"]["instructionsFilePath"].as_str().filter(|path| !path.is_empty())
-    else {
-        return Vec::new();
-    };
-    let path = match home {
-        Some(home) if Path::new(named).is_relative() => home.join(named),
-        Some(_) | None => Path::new(named).to_owned(),
-    };
-    let is_outside = home.is_some_and(|home| {
-        let inside = path.canonicalize().ok().zip(home.canonicalize().ok());
-        inside.is_some_and(|(path, home)| !path.starts_with(home))
-    });
-    let mut refuse = |why: &str| {
-        warnings.push(format!("instructions {named}: {why}; the agent runs without them"));
-        Vec::new()
-    };
-    if home.is_none() {
-        return refuse("Paperclip's home folder is not known (--paperclip-home)");
+fn read_files(
+    config: &Value,
+    home: Option<&Path>,
+    plugin: &Arc<Plugin>,
+    warnings: &mut Vec<String>,
+) -> anyhow::Result<Vec<ContextFile>> {
+    let mut reader = Reader::new(home);
+    if let Some(named) = config["instructionsFilePath"].as_str().filter(|path| !path.trim().is_empty()) {
+        reader.read_instructions(named);
     }
-    if is_outside {
-        return refuse("the file is outside Paperclip's home folder");
+    if config["paperclipRuntimeSkills"].as_array().is_some_and(|skills| !skills.is_empty()) {
+        reader.read_skills(&skills(config, plugin)?);
     }
-    match std::fs::metadata(&path) {
-        Err(error) => return refuse(&error.to_string()),
-        Ok(file) if file.len() > MAX_FILE_BYTES => return refuse("the file is larger than 3 MiB"),
-        Ok(_) => {}
-    }
-    match std::fs::read_to_string(&path) {
-        Ok(content) => vec![ContextFile { path: INSTRUCTIONS_FILE.to_owned(), content }],
-        Err(error) => refuse(&error.to_string()),
-    }
+    warnings.append(&mut reader.warnings);
+    Ok(reader.files)
+}
+
+/// Which skills a config asks for: the plugin knows.
+fn skills(config: &Value, plugin: &Arc<Plugin>) -> anyhow::Result<Snapshot> {
+    let fields = ["paperclipRuntimeSkills", "paperclipSkillSync"];
+    let config: serde_json::Map<_, _> =
+        fields.into_iter().map(|field| (field.to_owned(), config[field].clone())).collect();
+    let snapshot = Tools::new(plugin.clone()).skills(&json!({ "config": config }).to_string())?;
+    Ok(serde_json::from_str(&snapshot.map_err(usage)?)?)
 }

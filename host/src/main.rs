@@ -2,11 +2,14 @@
 
 mod access;
 mod args;
+mod bundle;
 mod commands;
 mod documents;
+mod environment;
 mod exit;
 mod plugins;
 mod pretty;
+mod probe;
 mod state;
 
 use std::process::ExitCode;
@@ -38,6 +41,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Manifest(args) => commands::manifest::manifest(&args).await,
         Command::Classify(args) => commands::classify::classify(&args),
         Command::Transcript(args) => commands::transcript::transcript(&args),
+        Command::Check(args) => commands::check::check(args).await,
         Command::Plugins(args) => commands::plugins::plugins(&args),
         Command::Cluster(args) => commands::cluster::cluster(args).await,
     }

@@ -116,11 +116,19 @@ impl Cluster {
         };
         let request = http::Request::get("/version").body(Vec::new());
         let request = request.map_err(|error| unreachable(error.to_string()))?;
-        let answer = exchange::exchange(&self.calls, request, VERSION_DEADLINE).await;
+        let answer = exchange::exchange(&self.calls, request, ASK_DEADLINE).await;
         let answer = answer.map_err(|ApiError { message, .. }| unreachable(message))?;
         let info: k8s_openapi::apimachinery::pkg::version::Info =
             answer.json().map_err(|ApiError { message, .. }| unreachable(message))?;
         Ok(info.git_version)
+    }
+
+    /// Sends a request that no run needs, and reads its answer as JSON.
+    ///
+    /// # Errors
+    /// Any status but 2xx, or no answer within 10 s.
+    pub async fn ask(&self, request: http::Request<Vec<u8>>) -> Result<serde_json::Value, ApiError> {
+        exchange::exchange(&self.calls, request, ASK_DEADLINE).await?.json()
     }
 
     /// The client for calls that are answered at once.
@@ -169,8 +177,8 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
-/// How long the server may take to tell its version.
-const VERSION_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the server may take to answer what no run waits for.
+const ASK_DEADLINE: Duration = Duration::from_secs(10);
 
 fn place(access: &Access) -> String {
     match access {

@@ -1,5 +1,6 @@
 //! The commands, one a module.
 
+pub(crate) mod check;
 pub(crate) mod classify;
 pub(crate) mod cluster;
 pub(crate) mod manifest;

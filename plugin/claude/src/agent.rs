@@ -3,7 +3,7 @@
 use paperclip_kit::bindings::exports::paperclip::agent::types::{Descriptor, Model};
 use paperclip_kit::config::{Settings, fields::Fields, schema};
 use paperclip_kit::machine::{Agent, Judgement};
-use paperclip_kit::manifest::{AgentType, Call};
+use paperclip_kit::manifest::{AgentType, Call, environment};
 use paperclip_kit::outcome::{Evidence, RunFacts, Workspace};
 use paperclip_kit::plugin::AgentPlugin;
 use paperclip_kit::refusal::Refusal;
@@ -62,13 +62,11 @@ impl Agent for Claude {
 
     fn run_facts(&self, request: &Request, settings: &Settings, attempt: Attempt) -> RunFacts {
         let session = request.runtime.session().map(str::to_owned);
-        let revealed = |name: &str| {
-            request.config_env.iter().find(|entry| entry.name == name).and_then(|entry| entry.value.clone())
-        };
+        let shown = |name: &str| environment::shown_value(request, settings.inherit_env, name);
         RunFacts {
             timeout_sec: settings.timeout_sec.map_or(0.0, f64::from),
             model: settings.model.clone(),
-            is_bedrock: is_bedrock(revealed),
+            is_bedrock: is_bedrock(shown),
             previous_session_id: session.clone(),
             resumed_session_id: session.filter(|_| !attempt.is_session_fresh),
             workspace: workspace(request),

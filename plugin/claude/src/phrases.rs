@@ -31,7 +31,7 @@ pub(crate) const LOGIN: &[Phrase] = &[
     &["please run login"],
     &["login required"],
     &["requires login"],
-    &["unauthorized"],
+    &["unauthorized*"],
     &["authentication required"],
     &["invalid api key"],
     &["invalid x api key"],
@@ -65,6 +65,7 @@ pub(crate) const MODEL_NOT_FOUND: &[Phrase] = &[
     &["model invalid"],
     &["unknown model"],
     &["invalid model"],
+    &["not found error", "model"],
 ];
 
 /// Together with the status 404.
@@ -222,6 +223,7 @@ mod tests {
             "There's an issue with the selected model (claude-x). It may not exist or you may not have access to it.",
             "The provided model identifier is invalid.",
             "Unknown model claude-haiku-4-6",
+            r#"API Error: 404 {"error":{"type":"not_found_error","message":"model: claude-x"}}"#,
         ] {
             assert!(mentions(line, MODEL_NOT_FOUND), "{line}");
         }

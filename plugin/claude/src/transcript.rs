@@ -149,7 +149,7 @@ fn push_blocks<'a>(event: &Event<'a>, ts: &'a str, to: &mut Vec<TranscriptEntry<
         });
     }
     let mut unknown = Vec::new();
-    for_each_element(content, |json| {
+    let has_more = for_each_element(content, |json| {
         let before = to.len();
         let block = Block::read(json);
         if let Some(block) = &block {
@@ -159,6 +159,10 @@ fn push_blocks<'a>(event: &Event<'a>, ts: &'a str, to: &mut Vec<TranscriptEntry<
             unknown.push((before, json));
         }
     });
+    if has_more {
+        // No message has as many blocks: shown as it was printed.
+        to.clear();
+    }
     if !to.is_empty() {
         for (place, json) in unknown.into_iter().rev() {
             to.insert(place, TranscriptEntry::Stdout { ts, text: json.get() });
@@ -224,7 +228,7 @@ fn result_text(content: Option<&RawValue>) -> String {
         return text.into_owned();
     }
     let mut lines = Vec::new();
-    for_each_element(content, |part| {
+    let has_more = for_each_element(content, |part| {
         let [kind, part_text] = pick(part.get(), &["type", "text"]).unwrap_or_default();
         match (text(part_text), some_text(kind)) {
             (Some(text), _) => lines.push(text.into_owned()),
@@ -232,6 +236,9 @@ fn result_text(content: Option<&RawValue>) -> String {
             (None, None) => {}
         }
     });
+    if has_more {
+        lines.push("[more parts than are shown]".to_owned());
+    }
     lines.join("\n")
 }
 
@@ -241,7 +248,9 @@ fn result_entry<'a>(json: &'a str, ts: &'a str) -> ResultEntry<'a> {
     let usage_names = ["input_tokens", "output_tokens", "cache_read_input_tokens"];
     let [input, output, cached] = usage.and_then(|usage| pick(usage.get(), &usage_names)).unwrap_or_default();
     let mut errors = Vec::new();
-    for_each_element(error_list, |error| errors.extend(error_text(error).filter(|text| !text.is_empty())));
+    let _ = for_each_element(error_list, |error| {
+        errors.extend(error_text(error).filter(|text| !text.is_empty()))
+    });
     ResultEntry {
         ts,
         text: text(result).unwrap_or_default().into_owned(),
@@ -270,6 +279,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::stream::json::ELEMENTS;
 
     const TS: &str = "2026-11-22T06:28:11.156Z";
 
@@ -364,6 +374,19 @@ mod tests {
                 {"kind": "assistant", "ts": TS, "text": "x"},
                 {"kind": "stdout", "ts": TS, "text": "{\"type\":\"future\",\"n\":2}"},
             ])
+        );
+    }
+
+    #[test]
+    fn a_message_of_countless_blocks_is_shown_as_it_is() {
+        let block = r#"{"type":"text","text":"x"}"#;
+        let line = |blocks: usize| {
+            format!(r#"{{"type":"assistant","message":{{"content":[{}]}}}}"#, vec![block; blocks].join(","))
+        };
+        assert_eq!(shown(&line(ELEMENTS)).as_array().unwrap().len(), ELEMENTS);
+        assert_eq!(
+            shown(&line(ELEMENTS + 1)),
+            json!([{"kind": "stdout", "ts": TS, "text": line(ELEMENTS + 1)}])
         );
     }
 

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use crate::bindings::exports::paperclip::agent::{runs, tools, types};
 use crate::machine::{Agent, Machine};
 use crate::manifest;
+use crate::outcome::ErrorCode;
 use crate::refusal::{CONFIG_INVALID, Refusal};
 use crate::request::{self, Attempt, Request};
 use crate::{check, skills};
@@ -74,7 +75,7 @@ impl<A: AgentPlugin + 'static> runs::GuestRun for Run<A> {
         match serde_json::from_slice(&snapshot) {
             Ok(machine) => Ok(runs::Run::new(Run::<A>(RefCell::new(machine)))),
             Err(error) => Err(types::Refusal {
-                code: "snapshot_unreadable".to_owned(),
+                code: ErrorCode::SnapshotUnreadable.to_string(),
                 field: None,
                 message: format!("the snapshot is not one of this version of the plugin: {error}"),
             }),

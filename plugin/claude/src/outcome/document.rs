@@ -15,9 +15,7 @@ use crate::stream::Stream;
 pub fn classify_document(at_ms: i64, json: &str) -> Result<String, String> {
     let document = EvidenceDocument::parse(json)?;
     let mut stream = Stream::default();
-    for line in document.stdout.split_terminator('\n') {
-        stream.push_line(line);
-    }
+    stream.push_output(&document.stdout);
     for line in document.stderr().lines() {
         stream.push_stderr_line(line);
     }

@@ -158,12 +158,18 @@ impl<'a> Reader<'a> {
         let Some(name) = after.strip_prefix('(').and_then(|after| after.split(')').next()) else {
             return Some(TimeZone::UTC);
         };
-        let name = name.trim();
-        match name.eq_ignore_ascii_case("utc") || name.eq_ignore_ascii_case("gmt") {
-            true => Some(TimeZone::UTC),
-            false => TimeZone::get(name).ok(),
-        }
+        zone_named(name.trim())
     }
+}
+
+/// Of every zone of the IANA database its rule of today: see `build.rs`.
+const ZONES: &str = include_str!(concat!(env!("OUT_DIR"), "/zones.txt"));
+
+fn zone_named(name: &str) -> Option<TimeZone> {
+    let mut rules = ZONES.lines().filter_map(|line| line.split_once(' '));
+    let (rule, _) =
+        rules.find(|(_, names)| names.split(' ').any(|known| known.eq_ignore_ascii_case(name)))?;
+    TimeZone::posix(rule).ok()
 }
 
 #[cfg(test)]
@@ -211,6 +217,21 @@ mod tests {
     }
 
     #[test]
+    fn every_zone_has_a_rule() {
+        let names: Vec<&str> = ZONES.lines().flat_map(|line| line.split(' ').skip(1)).collect();
+        assert!(names.len() > 500, "{}", names.len());
+        for name in names {
+            assert!(zone_named(name).is_some(), "{name}");
+        }
+        let noon: Timestamp = "2026-01-15T12:00:00Z".parse().unwrap();
+        for (name, hour) in
+            [("UTC", 12), ("Asia/Kolkata", 17), ("America/St_Johns", 8), ("Australia/Sydney", 23)]
+        {
+            assert_eq!(noon.to_zoned(zone_named(name).unwrap()).hour(), hour, "{name}");
+        }
+    }
+
+    #[test]
     fn a_gap_of_summer_time_is_stepped_over() {
         assert_eq!(
             reset("resets 2:30am (Europe/Berlin)", "2026-03-28T12:00:00Z").unwrap(),
@@ -232,6 +253,7 @@ mod tests {
             "resets 25pm",
             "resets 3",
             "resets 3pm (Middle-earth/Shire)",
+            "resets 3pm ()",
             "preset 3pm",
             "resets",
             "resets 99:99",

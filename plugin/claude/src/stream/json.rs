@@ -73,18 +73,26 @@ pub(crate) fn is_null(member: Option<&RawValue>) -> bool {
     member.is_some_and(|json| json.get() == "null")
 }
 
-/// Calls `each` for every element, if the member is an array.
-pub(crate) fn for_each_element<'a>(member: Option<&'a RawValue>, each: impl FnMut(&'a RawValue)) {
-    if let Some(json) = member {
-        // The member was parsed as JSON before: all that can fail is its not being an array.
-        let _ = serde_json::Deserializer::from_str(json.get()).deserialize_seq(Elements { each });
-    }
+/// How many elements of a list, or members of an object, are looked at: far more than an event of the CLI has. Each costs
+/// a parser of its own, and a line of a few megabytes could hold millions.
+pub(crate) const ELEMENTS: usize = 10_000;
+
+/// Calls `each` for the first [`ELEMENTS`] elements, if the member is an array. True: there are more.
+pub(crate) fn for_each_element<'a>(member: Option<&'a RawValue>, each: impl FnMut(&'a RawValue)) -> bool {
+    // The member was parsed as JSON before: all that can fail is its not being an array, or its being left early.
+    member.is_some_and(|json| {
+        let mut has_more = false;
+        let elements = Elements { each, has_more: &mut has_more };
+        let _ = serde_json::Deserializer::from_str(json.get()).deserialize_seq(elements);
+        has_more
+    })
 }
 
-/// Calls `each` for every member, if the member is an object.
+/// Calls `each` for the values of the first [`ELEMENTS`] members, if the member is an object.
 pub(crate) fn for_each_member<'a>(member: Option<&'a RawValue>, each: impl FnMut(&'a RawValue)) {
     if let Some(json) = member {
-        let _ = serde_json::Deserializer::from_str(json.get()).deserialize_map(Elements { each });
+        let elements = Elements { each, has_more: &mut false };
+        let _ = serde_json::Deserializer::from_str(json.get()).deserialize_map(elements);
     }
 }
 
@@ -237,11 +245,12 @@ impl<'de> Visitor<'de> for SmallMembers<'_> {
     }
 }
 
-struct Elements<F> {
+struct Elements<'m, F> {
     each: F,
+    has_more: &'m mut bool,
 }
 
-impl<'de, F: FnMut(&'de RawValue)> Visitor<'de> for Elements<F> {
+impl<'de, F: FnMut(&'de RawValue)> Visitor<'de> for Elements<'_, F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -249,14 +258,22 @@ impl<'de, F: FnMut(&'de RawValue)> Visitor<'de> for Elements<F> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
+        let mut left = ELEMENTS;
         while let Some(element) = elements.next_element()? {
+            if left == 0 {
+                *self.has_more = true;
+                return Ok(());
+            }
+            left -= 1;
             (self.each)(element);
         }
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
-        while members.next_key::<IgnoredAny>()?.is_some() {
+        let mut left = ELEMENTS;
+        while left > 0 && members.next_key::<IgnoredAny>()?.is_some() {
+            left -= 1;
             (self.each)(members.next_value()?);
         }
         Ok(())
@@ -340,10 +357,24 @@ mod tests {
         let [list, map, none] =
             pick(r#"{"l":[1,"a",{}],"m":{"x":1,"y":2},"n":3}"#, &["l", "m", "n"]).unwrap();
         let mut seen = Vec::new();
-        for_each_element(list, |json| seen.push(json.get()));
+        assert!(!for_each_element(list, |json| seen.push(json.get())));
         for_each_member(map, |json| seen.push(json.get()));
-        for_each_element(none, |json| seen.push(json.get()));
+        assert!(!for_each_element(none, |json| seen.push(json.get())));
         for_each_member(none, |json| seen.push(json.get()));
         assert_eq!(seen, ["1", "\"a\"", "{}", "1", "2"]);
+    }
+
+    #[test]
+    fn no_more_elements_are_visited_than_an_event_has() {
+        for (count, visited, has_more) in
+            [(ELEMENTS, ELEMENTS, false), (ELEMENTS + 1, ELEMENTS, true), (3 * ELEMENTS, ELEMENTS, true)]
+        {
+            let list = RawValue::from_string(format!("[{}0]", "0,".repeat(count - 1))).unwrap();
+            let map = RawValue::from_string(format!("{{{}\"z\":0}}", "\"a\":0,".repeat(count - 1))).unwrap();
+            let (mut elements, mut members) = (0, 0);
+            assert_eq!(for_each_element(Some(&list), |_| elements += 1), has_more);
+            for_each_member(Some(&map), |_| members += 1);
+            assert_eq!((elements, members), (visited, visited));
+        }
     }
 }

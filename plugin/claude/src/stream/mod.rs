@@ -90,6 +90,17 @@ impl Stream {
         }
     }
 
+    /// Takes a whole output, as it was captured.
+    pub fn push_output(&mut self, output: &str) {
+        for line in output.split_terminator('\n') {
+            self.push_line(line);
+        }
+        if !output.is_empty() && !output.ends_with('\n') {
+            // The last line has no line feed.
+            self.stdout_bytes = self.stdout_bytes.saturating_sub(1);
+        }
+    }
+
     fn count_line(&mut self, line: &str, bytes: u64) {
         self.stdout_bytes = self.stdout_bytes.saturating_add(bytes + 1);
         if !bare(line).is_empty() {
@@ -131,7 +142,8 @@ impl Stream {
         let Some([id, model, content, stop_reason, usage, output_tokens]) = message else { return };
         let is_main_agent = event.parent_tool_use_id.is_none_or(|id| id.get() == "null");
         let mut has_block = false;
-        for_each_element(content, |block| {
+        // Of more blocks than an event has, the first ones stand for all.
+        let _ = for_each_element(content, |block| {
             let [kind, text] = pick(block.get(), &["type", "text"]).unwrap_or_default();
             let is_text = some_text(kind).is_some_and(|kind| kind == "text");
             let text = some_text(text).filter(|_| is_text);
@@ -396,6 +408,17 @@ mod tests {
         assert_eq!(stream.result().unwrap().subtype, "success");
         assert_eq!(stream.session_id(), Some("s"));
         assert_eq!(stream.tail(), "");
+    }
+
+    #[test]
+    fn an_output_is_counted_to_its_last_byte() {
+        for (output, bytes, lines) in
+            [("", 0, 0), ("\n", 1, 0), ("é", 2, 1), ("a\r\n\nb", 5, 2), ("a\nb\n", 4, 2)]
+        {
+            let mut stream = Stream::default();
+            stream.push_output(output);
+            assert_eq!((stream.stdout_bytes(), stream.nonempty_lines()), (bytes, lines), "{output:?}");
+        }
     }
 
     #[test]

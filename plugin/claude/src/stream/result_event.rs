@@ -94,7 +94,7 @@ impl ResultEvent {
     }
 
     fn read_errors(&mut self, errors: Option<&RawValue>) {
-        for_each_element(errors, |error| {
+        let _ = for_each_element(errors, |error| {
             if self.errors.len() == Self::ERRORS {
                 return;
             }

@@ -35,7 +35,7 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
-/// How a run is watched over. Times are in seconds.
+/// How a run is watched over and judged. Times are in seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Settings {
@@ -61,6 +61,7 @@ pub struct Settings {
     pub retry_fresh_session: bool,
     pub concurrency_scope: ConcurrencyScope,
     pub when_busy: WhenBusy,
+    pub inherit_env: InheritEnv,
     pub model: Option<String>,
     pub effort: Option<String>,
 }
@@ -109,7 +110,6 @@ pub struct Placement {
     pub extra_labels: Vec<(String, String)>,
     /// Keys of labels that a config may not set.
     pub skipped_labels: Vec<String>,
-    pub inherit_env: InheritEnv,
     pub working_dir: Option<String>,
 }
 
@@ -133,6 +133,7 @@ fn settings(fields: &mut Fields<'_>) -> Result<Settings, Refusal> {
         ("task", ConcurrencyScope::Task),
         ("none", ConcurrencyScope::None),
     ];
+    let inherit = [("filtered", InheritEnv::Filtered), ("all", InheritEnv::All), ("none", InheritEnv::None)];
     Ok(Settings {
         timeout_sec: fields.limit("timeoutSec", SECONDS_MAX)?,
         grace_sec: fields.whole("graceSec", 60, SECONDS_MAX)?,
@@ -152,6 +153,7 @@ fn settings(fields: &mut Fields<'_>) -> Result<Settings, Refusal> {
             &[("wait", WhenBusy::Wait), ("fail", WhenBusy::Fail)],
             WhenBusy::Wait,
         )?,
+        inherit_env: fields.choice("inheritEnv", &inherit, InheritEnv::Filtered)?,
         model: fields.text("model")?.map(str::to_owned),
         effort: fields.text("effort")?.map(str::to_owned),
     })
@@ -159,7 +161,6 @@ fn settings(fields: &mut Fields<'_>) -> Result<Settings, Refusal> {
 
 fn placement(fields: &mut Fields<'_>, clusters: &[String]) -> Result<Placement, Refusal> {
     let policies = [("Always", "Always"), ("IfNotPresent", "IfNotPresent"), ("Never", "Never")];
-    let inherit = [("filtered", InheritEnv::Filtered), ("all", InheritEnv::All), ("none", InheritEnv::None)];
     let (extra_labels, skipped_labels) = extra_labels(fields)?;
     Ok(Placement {
         cluster: cluster(fields, clusters)?,
@@ -172,7 +173,6 @@ fn placement(fields: &mut Fields<'_>, clusters: &[String]) -> Result<Placement, 
         tolerations: fields.value("tolerations").map_or(Ok(Vec::new()), tolerations::read)?,
         extra_labels,
         skipped_labels,
-        inherit_env: fields.choice("inheritEnv", &inherit, InheritEnv::Filtered)?,
         working_dir: fields.checked("cwd", path::absolute)?.map(str::to_owned),
     })
 }
@@ -253,7 +253,7 @@ mod tests {
         assert!(config.settings.reattach_orphaned_jobs && config.settings.retry_fresh_session);
         assert_eq!(config.settings.when_busy, WhenBusy::Wait);
         assert_eq!(config.placement.image_pull_policy, "IfNotPresent");
-        assert_eq!(config.placement.inherit_env, InheritEnv::Filtered);
+        assert_eq!(config.settings.inherit_env, InheritEnv::Filtered);
         assert_eq!(config.warnings, Vec::<String>::new());
     }
 

@@ -233,6 +233,7 @@ impl<A: Agent> Machine<A> {
         }
         let Some(plan) = self.plan() else { return };
         self.job.state.go(JobState::Creating);
+        self.outbox.info(format!("[paperclip] {}", plan.skills_line()));
         self.outbox.push(Action::ReportMeta(meta(&plan).to_string()));
         self.await_answer(Action::CreateJob(NewObject { manifest_json: plan.job.to_string() }));
     }
@@ -356,6 +357,7 @@ fn meta(plan: &Plan) -> Value {
         "image": container["image"],
         "cwd": container["workingDir"],
         "commandArgs": plan.args,
+        "commandNotes": [plan.skills_note()],
         "promptMetrics": plan.prompt_metrics,
         "specHash": plan.spec_hash,
     })

@@ -202,9 +202,7 @@ impl<A: Agent> Machine<A> {
 
     fn finish(&mut self, result: &AdapterResult, ending: Ending) {
         self.is_finished = true;
-        let result_json = serde_json::to_string(result).unwrap_or_else(|error| {
-            format!(r#"{{"errorCode":"result_unreadable","errorMessage":"{error}","exitCode":null}}"#)
-        });
+        let result_json = serde_json::to_string(result).expect("a result is plain data with text keys");
         let delete_jobs = self.jobs_to_delete();
         self.outbox.push(Action::Finish(Finish { result_json, ending, delete_jobs }));
     }

@@ -96,6 +96,24 @@ pub fn build(
     Ok(environment)
 }
 
+/// The value of a variable that the plugin may see, as the container will have it: that of `config.env`, else the inherited
+/// literal.
+pub fn shown_value(request: &Request, inherit: InheritEnv, name: &str) -> Option<String> {
+    if let Some(own) = request.config_env.iter().rev().find(|variable| variable.name == name) {
+        return own.value.clone();
+    }
+    let is_inherited = match inherit {
+        InheritEnv::None => false,
+        InheritEnv::All => true,
+        InheritEnv::Filtered => !is_denied(name, &request.host.denied_env),
+    };
+    let pod = OwnPod::read(request.self_pod.as_ref().filter(|_| is_inherited)?);
+    match &pod.variables.iter().rev().find(|variable| variable.name == name)?.value {
+        OwnValue::Shown(value) => Some(value.clone()),
+        OwnValue::Hidden | OwnValue::From(_) => None,
+    }
+}
+
 impl Environment {
     /// Sets a variable where it stands, or at the end.
     fn set(&mut self, name: &str, value: VariableValue) {

@@ -81,8 +81,16 @@ impl Plan {
 
     /// `Skills bundled (2): a, b` or `Skills bundled (0): none`, for the run's log.
     pub fn skills_line(&self) -> String {
-        let names = if self.skills.is_empty() { "none".to_owned() } else { self.skills.join(", ") };
-        format!("Skills bundled ({}): {names}", self.skills.len())
+        format!("Skills bundled ({}): {}", self.skills.len(), self.skill_names())
+    }
+
+    /// `Skills (2): a, b`, for Paperclip's record of how the agent was invoked.
+    pub fn skills_note(&self) -> String {
+        format!("Skills ({}): {}", self.skills.len(), self.skill_names())
+    }
+
+    fn skill_names(&self) -> String {
+        if self.skills.is_empty() { "none".to_owned() } else { self.skills.join(", ") }
     }
 
     /// The part of the prompt that a Secret's entry holds; none if it holds something else.
@@ -140,7 +148,7 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
     let bundle = bundle::plan(&job_name, &namespace, &files)?;
     let args = arguments(request, agent_type, session, bundle.as_ref(), &mut warnings)?;
 
-    let environment = environment::build(request, &own_pod, config.placement.inherit_env, agent_type)?;
+    let environment = environment::build(request, &own_pod, config.settings.inherit_env, agent_type)?;
     warnings.extend(environment.warnings.iter().cloned());
     let secrets = secrets::plan(&job_name, &namespace, &environment.variables, &prompt.text);
     let script = script(agent_type.program(), &args, secrets.prompt_files, &environment)?;

@@ -52,6 +52,16 @@ pub fn printable(line: &str, max_bytes: usize) -> String {
     head(text.trim(), max_bytes).into_owned()
 }
 
+/// [`printable`] text of at most `max_chars` characters, then the mark of a cut.
+pub fn quoted(line: &str, max_chars: usize) -> String {
+    // A character has at most four bytes, so that what is cut here is cut below.
+    let text = printable(line, 4 * (max_chars + 1) + ELLIPSIS.len());
+    match text.char_indices().nth(max_chars) {
+        Some((end, _)) => format!("{}{ELLIPSIS}", &text[..end]),
+        None => text,
+    }
+}
+
 /// Milliseconds since 1970 as JavaScript's `toISOString` writes them, or `None` past the year 9999.
 pub fn iso_time(unix_ms: i64) -> Option<String> {
     jiff::Timestamp::from_millisecond(unix_ms).ok().map(|time| format!("{time:.3}"))
@@ -226,6 +236,13 @@ mod tests {
         assert_eq!(printable("\u{1b}[31mError:\u{1b}[0m no\u{7} such\tfile\r", 100), "Error: no  such file");
         assert_eq!(printable("\u{1b}[31", 100), "");
         assert_eq!(printable(&"x".repeat(300), 10).len(), 10);
+    }
+
+    #[test]
+    fn a_quotation_is_cut_by_characters() {
+        assert_eq!(quoted(" é é\n", 3), "é é");
+        assert_eq!(quoted("é é é", 3), "é é…");
+        assert_eq!(quoted(&"😀".repeat(10_000), 200), format!("{}…", "😀".repeat(200)));
     }
 
     #[test]

@@ -19,7 +19,10 @@ pub enum ErrorCode {
     K8sJobCreateFailed,
     K8sPodScheduleFailed,
     K8sPodReattachFailed,
+    // What the host itself tells.
     HostRestarted,
+    PluginFailed,
+    SnapshotUnreadable,
     // The end of any run.
     Cancelled,
     Timeout,
@@ -44,7 +47,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the order of the catalogue.
-    pub const ALL: [ErrorCode; 28] = [
+    pub const ALL: [ErrorCode; 30] = [
         ErrorCode::K8sConfigInvalid,
         ErrorCode::K8sAgentIdInvalid,
         ErrorCode::K8sConcurrencyGuardUnreachable,
@@ -56,6 +59,8 @@ impl ErrorCode {
         ErrorCode::K8sPodScheduleFailed,
         ErrorCode::K8sPodReattachFailed,
         ErrorCode::HostRestarted,
+        ErrorCode::PluginFailed,
+        ErrorCode::SnapshotUnreadable,
         ErrorCode::Cancelled,
         ErrorCode::Timeout,
         ErrorCode::K8sJobDeletedExternally,
@@ -89,6 +94,8 @@ impl ErrorCode {
             ErrorCode::K8sPodScheduleFailed => "k8s_pod_schedule_failed",
             ErrorCode::K8sPodReattachFailed => "k8s_pod_reattach_failed",
             ErrorCode::HostRestarted => "host_restarted",
+            ErrorCode::PluginFailed => "plugin_failed",
+            ErrorCode::SnapshotUnreadable => "snapshot_unreadable",
             ErrorCode::Cancelled => "cancelled",
             ErrorCode::Timeout => "timeout",
             ErrorCode::K8sJobDeletedExternally => "k8s_job_deleted_externally",
@@ -128,6 +135,8 @@ impl ErrorCode {
             | ErrorCode::K8sPodScheduleFailed
             | ErrorCode::K8sPodReattachFailed
             | ErrorCode::HostRestarted
+            | ErrorCode::PluginFailed
+            | ErrorCode::SnapshotUnreadable
             | ErrorCode::Cancelled
             | ErrorCode::Timeout
             | ErrorCode::K8sJobDeletedExternally

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::bounds::printable;
+use super::bounds::quoted;
 use super::cause::InfraCause;
 use super::session::Workspace;
 
@@ -86,7 +86,7 @@ impl Evidence {
         if reason.and_then(InfraCause::from_reason) == Some(cause) {
             return None;
         }
-        let detail = self.pod.cause_message.as_deref().map(|text| printable(text, TOLD_MESSAGE_BYTES));
+        let detail = self.pod.cause_message.as_deref().map(|text| quoted(text, TOLD_MESSAGE_CHARS));
         Some(match detail.filter(|text| !text.is_empty()) {
             Some(detail) => format!("cause={} ({detail})", cause.as_str()),
             None => format!("cause={}", cause.as_str()),
@@ -119,8 +119,8 @@ pub struct Termination {
     pub signal: Option<i32>,
 }
 
-/// How much of a termination message a line of text quotes, in bytes.
-const TOLD_MESSAGE_BYTES: usize = 200;
+/// How much of a termination message a line of text quotes, in characters.
+const TOLD_MESSAGE_CHARS: usize = 200;
 /// The exit codes of a process that a signal ended.
 const EXIT_SIGKILL: i32 = 128 + 9;
 const EXIT_SIGTERM: i32 = 128 + 15;
@@ -132,7 +132,7 @@ impl Termination {
     }
 
     fn told_message(&self) -> Option<String> {
-        let text = printable(self.message.as_deref().unwrap_or_default(), TOLD_MESSAGE_BYTES);
+        let text = quoted(self.message.as_deref().unwrap_or_default(), TOLD_MESSAGE_CHARS);
         (!text.is_empty()).then(|| format!("message={text}"))
     }
 
