@@ -59,6 +59,7 @@ fn configs_are_refused_by_their_field_before_anything_is_created() {
         (json!({"nodeSelector": "disk=ssd\nzone=e u"}), "nodeSelector: line 2"),
         (json!({"resources.limits.cpu": "lots"}), "resources.limits.cpu"),
         (json!({"namespace": "No"}), "namespace"),
+        (json!({"kubeconfig": "/root/.kube/config"}), "kubeconfig"),
     ] {
         let place = Place::new("echo ran > \"$HOME/ran\"");
         let context = place.context(config);
@@ -74,6 +75,36 @@ fn configs_are_refused_by_their_field_before_anything_is_created() {
 }
 
 #[test]
+fn variables_that_no_container_starts_with() {
+    let place = Place::new("exit 0");
+    for (env, says) in [
+        (json!({"LONG": "x".repeat(128 << 10)}), "env.LONG: the variable is 131078 bytes"),
+        (json!({"NUL": "a\0b"}), "env.NUL: the value holds a NUL character"),
+        (json!({"A B": "c"}), "env.A B"),
+        (json!({"REF": {"type": "secret_ref", "secretId": "s"}}), "config.env.REF"),
+        (
+            (0..8).map(|n| (format!("V{n}"), json!("x".repeat(100_000)))).collect(),
+            "env: the variables are 800040 bytes together",
+        ),
+    ] {
+        let context = place.context(json!({ "env": env }));
+        refused(&place, &["manifest", "--context", context.to_str().unwrap()], &[says]);
+    }
+}
+
+#[test]
+fn own_pods() {
+    let place = Place::new("exit 0");
+    let context = place.context(json!({}));
+    for (text, says) in [("{", "not JSON"), ("{}", "spec.containers"), ("[]", "spec.containers")] {
+        let pod = place.path("pod.json");
+        fs::write(&pod, text).unwrap();
+        let args = ["manifest", "--context", context.to_str().unwrap(), "--self-pod", pod.to_str().unwrap()];
+        refused(&place, &args, &["pod.json", says]);
+    }
+}
+
+#[test]
 fn plugins() {
     let place = Place::new("exit 0");
     let file = |name: &str, bytes: &[u8]| {
@@ -85,6 +116,15 @@ fn plugins() {
     refused(&place, &["plugins", "verify", &garbage], &["garbage.wasm", "component"]);
     let module = file("module.wasm", b"\0asm\x01\0\0\0");
     refused(&place, &["plugins", "verify", &module], &["module.wasm", "component"]);
+    let wat = |name: &str, text: &str| file(name, &wat::parse_str(text).unwrap());
+    let importing =
+        wat("importing.wasm", r#"(component (import "wasi:clocks/wall-clock@0.2.0" (instance)))"#);
+    refused(&place, &["plugins", "verify", &importing], &["importing.wasm", "wasi:clocks/wall-clock@0.2.0"]);
+    let of_tomorrow = wat(
+        "tomorrow.wasm",
+        r#"(component (instance $i) (export "paperclip:agent/runs@9.0.0" (instance $i)))"#,
+    );
+    refused(&place, &["plugins", "verify", &of_tomorrow], &["tomorrow.wasm", "9.0.0", "0.1"]);
     refused(&place, &["plugins", "list", "--plugins", "nowhere"], &["nowhere"]);
 }
 

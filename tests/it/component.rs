@@ -27,6 +27,30 @@ fn it_imports_nothing() {
 }
 
 #[test]
+fn it_is_small_and_has_one_place_for_a_panics_note() {
+    let bytes = std::fs::read(plugin()).unwrap();
+    assert!(bytes.len() < 1_500_000, "{} bytes", bytes.len());
+    let mark = b"\x01paperclip panic";
+    assert_eq!(bytes.windows(mark.len()).filter(|part| part == mark).count(), 1);
+}
+
+#[test]
+fn a_line_of_countless_blocks_costs_a_fraction_of_what_a_step_may() {
+    let tools = Tools::new(load());
+    let line = |block: &str| {
+        let blocks = vec![block; (4 << 20) / (block.len() + 1)].join(",");
+        format!(r#"{{"type":"assistant","message":{{"id":"m","content":[{blocks}]}}}}"#)
+    };
+    // A transcript reads what a step reads, and more; it may burn more, too.
+    for block in ["{}", "1", r#"{"type":"text","text":""}"#] {
+        let entries = tools.transcript(&[line(block)], "t").unwrap();
+        assert_eq!(entries.len(), 1);
+    }
+    let evidence = json!({"stdout": line("{}"), "container": {"exitCode": 1}}).to_string();
+    assert!(tools.classify(0, &evidence).unwrap().is_ok());
+}
+
+#[test]
 fn it_describes_itself() {
     let plugin = load();
     let descriptor = plugin.descriptor();

@@ -101,6 +101,19 @@ impl Place {
         Finished::of(output)
     }
 
+    /// The same, with the files that the config names read from the test's home folder.
+    pub(crate) fn run_at_home(&self, config: Value) -> Finished {
+        let context = self.context(config);
+        let output = self
+            .host(&["run", "--cluster", "local", "--output", "ndjson", "--context"])
+            .arg(context)
+            .arg("--paperclip-home")
+            .arg(self.path("home"))
+            .output()
+            .unwrap();
+        Finished::of(output)
+    }
+
     /// A run on the local cluster that goes on while the test does.
     pub(crate) fn start(&self, config: Value) -> Running {
         let context = self.context(config);

@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod component;
+mod environment;
 mod host;
 mod recordings;
 mod stopping;

@@ -5,9 +5,10 @@ use clap::{Args, ValueEnum};
 
 use crate::component;
 use crate::figures::size;
+use crate::process;
 use crate::toolchain;
 use crate::wasm;
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 
 /// Measures something. Without a name, lists what can be measured.
 ///
@@ -26,11 +27,14 @@ pub(crate) struct Options {
 enum Bench {
     /// How large each plugin's component is, and what its bytes are for
     Size,
+    /// How fast a plugin reads an agent's output against the same parser natively, and in how much memory
+    Parse,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     match options.name {
         Some(Bench::Size) => measure_size(options.toolchain),
+        Some(Bench::Parse) => measure_parse(options.toolchain),
         None => {
             for bench in Bench::value_variants().iter().filter_map(Bench::to_possible_value) {
                 let help = bench.get_help().map(ToString::to_string).unwrap_or_default();
@@ -51,4 +55,13 @@ fn measure_size(toolchain: toolchain::Selection) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// In a program of its own, which holds both the host and the natively compiled parser.
+fn measure_parse(toolchain: toolchain::Selection) -> Result<()> {
+    let workspace = Workspace::find()?;
+    wasm::build(&workspace, toolchain)?;
+    let mut cargo = workspace::cargo();
+    cargo.current_dir(&workspace.root).args(["bench", "--workspace", "--bench", "parse"]);
+    process::run(&mut cargo)
 }

@@ -128,7 +128,7 @@ mod tests {
         let package = resolve.push_str("test.wit", wit).unwrap();
         let world = resolve.select_world(&[package], Some("w")).unwrap();
         let mut core = wat::parse_str(wat).unwrap();
-        embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8, false).unwrap();
+        embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8).unwrap();
         core
     }
 

@@ -58,7 +58,8 @@ pub(crate) enum Profile {
 /// Builds the host with the plugins in `dist/plugins/`, and tells where cargo put it.
 pub(crate) fn build_host(workspace: &Workspace, profile: Profile) -> Result<std::path::PathBuf> {
     let mut cargo = workspace::cargo();
-    cargo.current_dir(&workspace.root).args(["build", "--package", HOST, "--bin", HOST]);
+    // With the features of the whole workspace: what `cargo test` builds is then the same, and nothing is compiled twice.
+    cargo.current_dir(&workspace.root).args(["build", "--workspace", "--bin", HOST]);
     match profile {
         Profile::Dev => {}
         Profile::Release => {

@@ -1,8 +1,8 @@
 //! What wasmtime says when a call fails, in an operator's words.
 
-use crate::live::Overdrawn;
+use crate::live::{Meter, Overdrawn};
 use paperclip_engine::FaultCause;
-use wasmtime::{Error, PoolConcurrencyLimitError, Trap, WasmBacktrace};
+use wasmtime::{Error, PoolConcurrencyLimitError, Store, Trap, WasmBacktrace, WasmCoreDump};
 
 /// Frames that a message names.
 const NAMED_FRAMES: usize = 6;
@@ -32,8 +32,14 @@ pub(crate) struct Allowance {
     pub output_bytes: u64,
 }
 
+/// What a plugin puts before the note that its panic leaves in its memory; the text ends with a NUL. A convention of the
+/// contract that a plugin may do without.
+const PANIC_MARK: &[u8; 16] = b"\x01paperclip panic";
+/// What is read of a note.
+const NOTE_BYTES: usize = 1024;
+
 /// Why a call or an instantiation failed.
-pub(crate) fn cause(error: &Error, allowed: Allowance) -> FaultCause {
+pub(crate) fn cause(error: &Error, allowed: Allowance, store: &Store<Meter>) -> FaultCause {
     if let Some(full) = error.downcast_ref::<PoolConcurrencyLimitError>() {
         return FaultCause::NoRoom(full.to_string());
     }
@@ -47,9 +53,27 @@ pub(crate) fn cause(error: &Error, allowed: Allowance) -> FaultCause {
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => FaultCause::OutOfFuel { fuel: allowed.fuel },
-        Some(trap) => FaultCause::Trap(trap_text(*trap, error.downcast_ref::<WasmBacktrace>())),
+        Some(trap) => {
+            let text = trap_text(*trap, error.downcast_ref::<WasmBacktrace>());
+            let note = error.downcast_ref::<WasmCoreDump>().and_then(|dump| panic_note(dump, store));
+            FaultCause::Trap(note.map_or(text.clone(), |note| format!("panic at {note} ({text})")))
+        }
         None => not_a_trap(error, allowed),
     }
+}
+
+/// What the plugin's panic said, out of the memory of the dead instance. Only text of the plugin itself: no secret ever enters it.
+fn panic_note(dump: &WasmCoreDump, store: &Store<Meter>) -> Option<String> {
+    dump.memories().iter().find_map(|memory| note_in(memory.data(store)))
+}
+
+fn note_in(memory: &[u8]) -> Option<String> {
+    let mark = memory.windows(PANIC_MARK.len()).position(|bytes| bytes == PANIC_MARK)?;
+    let text = memory[mark + PANIC_MARK.len()..].iter().take(NOTE_BYTES);
+    let text: Vec<u8> = text.copied().take_while(|byte| *byte != 0).collect();
+    let text: String =
+        String::from_utf8_lossy(&text).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// The plugin's code went through; what it handed over could not be taken.
@@ -120,6 +144,19 @@ mod tests {
             describe("wasm trap: wasm `unreachable` instruction executed", &names),
             "panic (panic_bounds_check) in claude::stream::parse, called by kit::run::step"
         );
+    }
+
+    #[test]
+    fn a_note_is_found_wherever_it_stands() {
+        let memory = |note: &[u8]| [b"stack \x01paperclip", &PANIC_MARK[..], note].concat();
+        assert_eq!(
+            note_in(&memory(b"src/a.rs:1:2: no\n room\0heap")),
+            Some("src/a.rs:1:2: no  room".to_owned())
+        );
+        assert_eq!(note_in(&memory(&[b'x'; 5000])), Some("x".repeat(NOTE_BYTES)));
+        assert_eq!(note_in(&memory(b"\0heap")), None);
+        assert_eq!(note_in(&memory(b"")), None);
+        assert_eq!(note_in(b"nothing here"), None);
     }
 
     #[test]

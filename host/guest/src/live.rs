@@ -62,7 +62,7 @@ impl Live {
         let made = store.set_fuel(INSTANTIATE_FUEL).and_then(|()| pre.instantiate(&mut store));
         match made {
             Ok(exports) => Ok(Live { identity, store, exports, allowed, answered: 0, fault: None }),
-            Err(error) => Err(blame(&identity, "instantiate", 0, fault::cause(&error, allowed))),
+            Err(error) => Err(blame(&identity, "instantiate", 0, fault::cause(&error, allowed, &store))),
         }
     }
 
@@ -82,7 +82,10 @@ impl Live {
                 self.answered += 1;
                 Ok(answer)
             }
-            Err(error) => Err(self.fail(name, fault::cause(&error, self.allowed))),
+            Err(error) => {
+                let cause = fault::cause(&error, self.allowed, &self.store);
+                Err(self.fail(name, cause))
+            }
         }
     }
 

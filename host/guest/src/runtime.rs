@@ -89,6 +89,8 @@ fn restrict(config: &mut Config) {
         .consume_fuel(true)
         .max_wasm_stack(STACK_BYTES)
         .wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES))
+        // Access to a dead instance's memory: what a panic said stands there.
+        .coredump_on_trap(true)
         .wasm_component_model(true)
         // Calls are synchronous; support for others doubles their cost.
         .concurrency_support(false)

@@ -12,6 +12,7 @@ pub mod machine;
 pub mod manifest;
 pub mod orphan;
 pub mod outcome;
+mod panic_note;
 pub mod plugin;
 pub mod prompt;
 pub mod refusal;

@@ -17,7 +17,7 @@ use crate::manifest;
 use crate::outcome::ErrorCode;
 use crate::refusal::{CONFIG_INVALID, Refusal};
 use crate::request::{self, Attempt, Request};
-use crate::{check, skills};
+use crate::{check, panic_note, skills};
 
 /// An agent type with all that Paperclip asks an adapter for.
 pub trait AgentPlugin: Agent {
@@ -57,6 +57,7 @@ impl<A: AgentPlugin + 'static> runs::GuestRun for Run<A> {
         at_ms: u64,
         request: types::Request,
     ) -> Result<(runs::Run, Vec<types::Command>), types::Refusal> {
+        panic_note::install();
         let (machine, commands) = take_request(request)
             .and_then(|request| Machine::<A>::start(at_ms, request))
             .map_err(told_refusal)?;
@@ -72,6 +73,7 @@ impl<A: AgentPlugin + 'static> runs::GuestRun for Run<A> {
     }
 
     fn restore(snapshot: Vec<u8>) -> Result<runs::Run, types::Refusal> {
+        panic_note::install();
         match serde_json::from_slice(&snapshot) {
             Ok(machine) => Ok(runs::Run::new(Run::<A>(RefCell::new(machine)))),
             Err(error) => Err(types::Refusal {
@@ -89,10 +91,12 @@ impl<A: AgentPlugin + 'static> runs::GuestRun for Run<A> {
 
 impl<A: AgentPlugin + 'static> tools::Guest for Plugin<A> {
     fn describe() -> types::Descriptor {
+        panic_note::install();
         A::describe()
     }
 
     fn manifest(request: types::Request) -> Result<String, types::Refusal> {
+        panic_note::install();
         take_request(request)
             .and_then(|request| manifest::plan(&request, Attempt::FIRST, &A::default()))
             .map(|plan| plan.to_json().to_string())
@@ -100,30 +104,37 @@ impl<A: AgentPlugin + 'static> tools::Guest for Plugin<A> {
     }
 
     fn classify(at_ms: u64, evidence_json: String) -> Result<String, String> {
+        panic_note::install();
         A::classify(at_ms, &evidence_json)
     }
 
     fn transcript(lines: Vec<String>, at: String) -> Vec<String> {
+        panic_note::install();
         lines.iter().map(|line| A::transcript(line, &at)).collect()
     }
 
     fn decode_session(stored_json: String) -> Option<String> {
+        panic_note::install();
         A::decode_session(&stored_json)
     }
 
     fn encode_session(session_json: String) -> Option<String> {
+        panic_note::install();
         A::encode_session(&session_json)
     }
 
     fn skills(input_json: String) -> Result<String, String> {
+        panic_note::install();
         skills::snapshot(A::default().adapter_type(), &input_json)
     }
 
     fn plan_check(input_json: String) -> Result<String, String> {
+        panic_note::install();
         check::plan_document(&input_json)
     }
 
     fn judge_check(answers_json: String) -> Result<String, String> {
+        panic_note::install();
         check::report_document(&answers_json)
     }
 }

@@ -71,6 +71,21 @@ fn a_trap_on_start_names_plugin_version_step_and_place() {
 }
 
 #[test]
+fn a_panic_tells_its_text_and_place() {
+    let note = "(data (i32.const 65536) \"\\01paperclip panicsrc/run.rs:7:9: no room\\00\")";
+    let panics = |note: &str, body: &str| {
+        let forge = Forge::new("test_k8s").function(note).body("step", body);
+        begun(&forge).step(AT_MS, &[]).unwrap_err().cause
+    };
+    let trapped = "wasm `unreachable` instruction executed in plugin::step";
+    assert_eq!(
+        panics(note, "(unreachable)"),
+        FaultCause::Trap(format!("panic at src/run.rs:7:9: no room ({trapped})"))
+    );
+    assert_eq!(panics("", "(unreachable)"), FaultCause::Trap(trapped.into()));
+}
+
+#[test]
 fn a_division_by_zero_and_a_deep_recursion_are_traps() {
     let divided = failing_step("(drop (i32.div_u (i32.const 1) (i32.const 0))) (i32.const 544)");
     assert_eq!(divided.cause, FaultCause::Trap("integer divide by zero in plugin::step".into()));

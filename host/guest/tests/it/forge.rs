@@ -113,7 +113,7 @@ impl Forge {
     pub(crate) fn module(&self) -> Vec<u8> {
         let (resolve, world) = self.contract_text();
         let mut module = wat::parse_str(self.wat(&resolve, world)).unwrap();
-        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).unwrap();
+        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
         module
     }
 

@@ -53,7 +53,7 @@ pub fn printable(line: &str, max_bytes: usize) -> String {
 }
 
 /// [`printable`] text of at most `max_chars` characters, then the mark of a cut.
-pub fn quoted(line: &str, max_chars: usize) -> String {
+pub(super) fn quoted(line: &str, max_chars: usize) -> String {
     // A character has at most four bytes, so that what is cut here is cut below.
     let text = printable(line, 4 * (max_chars + 1) + ELLIPSIS.len());
     match text.char_indices().nth(max_chars) {

@@ -1,0 +1,98 @@
+//! What a panic said, left where the host finds it.
+//!
+//! A plugin imports nothing, so it cannot tell; and an instance that has trapped can't be asked. The host reads the note
+//! out of the dead instance's memory instead: it looks for [`MARK`] and takes the text up to the next NUL.
+
+use std::fmt::{self, Write};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// What stands before the note, and nowhere else in a plugin's memory. The host knows it too.
+const MARK: [u8; 16] = *b"\x01paperclip panic";
+/// What is kept of a panic: place and text.
+const TEXT_BYTES: usize = 1024;
+const NOTE_BYTES: usize = MARK.len() + TEXT_BYTES + "\0".len();
+
+type Note = [AtomicU8; NOTE_BYTES];
+
+static NOTE: Note = marked();
+
+const fn marked() -> Note {
+    let mut note = [const { AtomicU8::new(0) }; NOTE_BYTES];
+    let mut at = 0;
+    while at < MARK.len() {
+        note[at] = AtomicU8::new(MARK[at]);
+        at += 1;
+    }
+    note
+}
+
+/// From now on a panic leaves a note. Every export begins with this: a plugin has no other beginning.
+#[cfg(target_family = "wasm")]
+pub(crate) fn install() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        std::panic::set_hook(Box::new(|panic| {
+            // A note that does not fit is cut.
+            let _ = match (panic.location(), panic.payload_as_str()) {
+                (Some(place), Some(text)) => write!(Pen::on(&NOTE), "{place}: {text}"),
+                (Some(place), None) => write!(Pen::on(&NOTE), "{place}"),
+                (None, text) => Pen::on(&NOTE).write_str(text.unwrap_or("no text")),
+            };
+        }));
+    });
+}
+
+/// Natively, in tests, a panic is told by the test's own means.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn install() {
+    let _ = Pen::on(&NOTE);
+}
+
+/// Writes a note without asking for memory: there may be none left.
+struct Pen<'n> {
+    note: &'n Note,
+    at: usize,
+}
+
+impl<'n> Pen<'n> {
+    fn on(note: &'n Note) -> Pen<'n> {
+        Pen { note, at: MARK.len() }
+    }
+}
+
+impl Write for Pen<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes().filter(|byte| *byte != 0) {
+            // The last byte stays NUL.
+            let place = self.note[..NOTE_BYTES - 1].get(self.at).ok_or(fmt::Error)?;
+            place.store(byte, Ordering::Relaxed);
+            self.at += 1;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(note: &Note) -> Vec<u8> {
+        note.iter().map(|byte| byte.load(Ordering::Relaxed)).collect()
+    }
+
+    #[test]
+    fn a_note_is_the_mark_the_text_and_a_nul() {
+        let note = marked();
+        write!(Pen::on(&note), "src/a.rs:{}: no\0 {}", 7, "room").unwrap();
+        let expected = [&MARK[..], b"src/a.rs:7: no room\0"].concat();
+        assert_eq!(&read(&note)[..expected.len()], expected);
+    }
+
+    #[test]
+    fn a_long_note_is_cut_before_the_last_nul() {
+        let note = marked();
+        assert!(write!(Pen::on(&note), "{}", "x".repeat(2 * TEXT_BYTES)).is_err());
+        let bytes = read(&note);
+        assert_eq!((bytes[NOTE_BYTES - 2], bytes[NOTE_BYTES - 1]), (b'x', 0));
+    }
+}
