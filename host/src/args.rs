@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Show, inspect and verify plugins
     Plugins(PluginsArgs),
+    /// Take a plugin through a recorded run and show where it decides otherwise
+    Replay(ReplayArgs),
     /// Serve a local cluster with a kubeconfig that kubectl can use; its containers are local processes
     Cluster(ClusterArgs),
 }
@@ -208,6 +210,16 @@ pub(crate) enum PluginsCommand {
         #[arg(value_name = "FILE|TYPE")]
         plugin: PathBuf,
     },
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ReplayArgs {
+    /// A run's folder below <state>/runs, or one journal-NNNNNN.ndjson of it
+    #[arg(value_name = "JOURNAL")]
+    pub(crate) journal: PathBuf,
+    /// Plugin to hold against it; default: the one that the run began with
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plugin: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, clap::Args)]

@@ -43,6 +43,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Transcript(args) => commands::transcript::transcript(&args),
         Command::Check(args) => commands::check::check(args).await,
         Command::Plugins(args) => commands::plugins::plugins(&args),
+        Command::Replay(args) => commands::replay::replay(&args),
         Command::Cluster(args) => commands::cluster::cluster(args).await,
     }
 }

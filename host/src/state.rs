@@ -32,7 +32,8 @@ pub(crate) fn host_id(state: Option<&Path>) -> String {
         return known.trim().to_owned();
     }
     let id = fresh();
-    if let Err(error) = std::fs::write(&path, &id) {
+    let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    if let Err(error) = folder.and_then(|()| std::fs::write(&path, &id)) {
         tracing::warn!(path = %path.display(), %error, "the host's id is not kept");
     }
     id

@@ -121,6 +121,20 @@ impl Place {
         Running::of(command.arg(context))
     }
 
+    /// A local cluster in a process of its own: it and its agents outlive hosts.
+    pub(crate) fn cluster(&self) -> Cluster {
+        let kubeconfig = self.path("kubeconfig");
+        let mut command = self.host(&["cluster", "--listen", "127.0.0.1:0", "--kubeconfig-out"]);
+        let mut child = command.arg(&kubeconfig).stdout(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("Ctrl-C") {
+            line.clear();
+            assert!(out.read_line(&mut line).unwrap() > 0, "the cluster did not start");
+        }
+        Cluster { child, kubeconfig, _out: out }
+    }
+
     /// Whether any file below the folder, but the context that the test wrote, holds this text.
     pub(crate) fn holds(&self, text: &str) -> Option<PathBuf> {
         find(self.dir.path(), &self.path("context.json"), text.as_bytes())
@@ -142,6 +156,26 @@ fn find(dir: &Path, but: &Path, needle: &[u8]) -> Option<PathBuf> {
         }
     }
     None
+}
+
+/// Ends with the test.
+pub(crate) struct Cluster {
+    child: Child,
+    kubeconfig: PathBuf,
+    _out: BufReader<ChildStdout>,
+}
+
+impl Cluster {
+    pub(crate) fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// A run that came to its end.

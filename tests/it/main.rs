@@ -11,3 +11,4 @@ mod environment;
 mod host;
 mod recordings;
 mod stopping;
+mod survival;

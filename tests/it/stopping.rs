@@ -46,21 +46,11 @@ fn sigterm_leaves_the_run_to_the_cluster_and_the_next_host_goes_on() {
     let place = Place::new(
         "cat >/dev/null\necho started\nwhile ! [ -e \"$(dirname \"$0\")/go\" ]; do sleep 0.05; done\necho done",
     );
-    let kubeconfig = place.path("kubeconfig");
-    let mut cluster = place.host(&["cluster", "--listen", "127.0.0.1:0", "--kubeconfig-out"]);
-    let cluster = cluster.arg(&kubeconfig).stdout(std::process::Stdio::piped()).spawn().unwrap();
-    let mut cluster = Killed(cluster);
-    let mut line = String::new();
-    let mut out = std::io::BufReader::new(cluster.0.stdout.take().unwrap());
-    while !line.contains("Ctrl-C") {
-        line.clear();
-        assert!(std::io::BufRead::read_line(&mut out, &mut line).unwrap() > 0, "the cluster did not start");
-    }
-
+    let cluster = place.cluster();
     let context = place.context(json!({}));
     let host = || {
         let mut host = place.host(&["run", "--output", "ndjson", "--context"]);
-        host.arg(&context).arg("--kubeconfig").arg(&kubeconfig);
+        host.arg(&context).arg("--kubeconfig").arg(cluster.kubeconfig());
         Running::of(&mut host)
     };
     let mut first = host();
@@ -74,13 +64,4 @@ fn sigterm_leaves_the_run_to_the_cluster_and_the_next_host_goes_on() {
     let second = host().finish();
     assert_eq!(second.lines("stdout"), ["started", "done"], "{:#?}", second.records);
     assert_eq!(second.result()["exitCode"], 0);
-}
-
-struct Killed(std::process::Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -1,9 +1,9 @@
 //! The guard: at most one run a key, by a Lease that every host of the cluster respects.
 //!
-//! A lease is taken over only if it is this run's own, or if it has expired and its holder has no live Job any more; always at its
-//! resourceVersion, so that of two takers one loses. It is never broken because a node is lost: the holder's Job still stands then.
+//! A lease is taken over only if it is this run's own or has expired; always at its resourceVersion, so that of two takers one loses. It
+//! says who decides, not what runs: whoever takes it looks for Jobs of the key next, and adopts or waits for what a dead holder left.
 
-use paperclip_contract::types::{AcquireGuard, ApiError, GuardBusy, Label};
+use paperclip_contract::types::{AcquireGuard, ApiError, GuardBusy};
 
 use crate::api::{ApiCall, ApiReply, Lease};
 
@@ -13,8 +13,6 @@ pub const LEASE_S: u32 = 60;
 pub const RENEW_MS: u64 = 20_000;
 /// How often a busy guard is looked at, in ms.
 pub const BUSY_RETRY_MS: u64 = 5_000;
-/// The label of a run's Jobs that names the run.
-const RUN_LABEL: &str = "paperclip.io/run-id";
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -49,8 +47,6 @@ enum State {
 enum Asking {
     Create,
     Read,
-    /// The lease is expired: does its holder still have a live Job?
-    HolderJobs(Lease),
     /// Taking over.
     Replace,
 }
@@ -221,10 +217,6 @@ impl Guard {
                 self.ask(Asking::Create, create)
             }
             (Asking::Read, Ok(ApiReply::Lease(Some(lease)))) => self.on_read(now_ms, lease),
-            (Asking::HolderJobs(lease), Ok(ApiReply::Jobs(jobs))) => {
-                let is_alive = jobs.iter().any(|job| !job.is_deleting && !is_finished(job));
-                if is_alive { self.busy(now_ms, Some(lease.holder)) } else { self.replace(now_ms, lease) }
-            }
             // What is held stays held while the API is away.
             (_, Err(error)) if self.was_held && crate::calls::is_passing(&error) => {
                 self.state = State::Busy { again_at_ms: now_ms + BUSY_RETRY_MS };
@@ -248,15 +240,11 @@ impl Guard {
     }
 
     fn on_read(&mut self, now_ms: u64, lease: Lease) -> Vec<Outcome> {
-        if self.is_own(now_ms, &lease) {
-            return self.replace(now_ms, lease);
+        if self.is_own(now_ms, &lease) || is_expired(now_ms, &lease) {
+            self.replace(now_ms, lease)
+        } else {
+            self.busy(now_ms, Some(lease.holder))
         }
-        if !is_expired(now_ms, &lease) || lease.holder == self.identity.run_id {
-            return self.busy(now_ms, Some(lease.holder));
-        }
-        let labels = vec![Label { key: RUN_LABEL.to_owned(), value: lease.holder.clone() }];
-        let list = ApiCall::ListJobs { namespace: lease.namespace.clone(), labels };
-        self.ask(Asking::HolderJobs(lease), Some(list))
     }
 
     fn on_renewed(&mut self, now_ms: u64, lease: Lease, outcome: Result<ApiReply, ApiError>) -> Vec<Outcome> {
@@ -341,10 +329,6 @@ fn is_expired(now_ms: u64, lease: &Lease) -> bool {
     lease.renewed_at_ms.saturating_add(u64::from(lease.duration_s) * 1_000) <= now_ms
 }
 
-fn is_finished(job: &paperclip_contract::types::JobSnapshot) -> bool {
-    job.conditions.iter().any(|c| c.is_true && (c.kind == "Complete" || c.kind == "Failed"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -416,15 +400,39 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_lease_is_taken_only_once_its_holder_has_no_live_job() {
+    fn an_expired_lease_is_taken_at_its_version() {
         let mut guard = guard();
         guard.acquire(100_000, wanted(0));
-        let asked = read(&mut guard, 100_000, lease("run-0", "host-b", 0));
-        assert!(matches!(&asked[..], [Outcome::Call(ApiCall::ListJobs { .. })]));
-        let taken = guard.on_answer(100_001, Ok(ApiReply::Jobs(Vec::new())));
+        let taken = read(&mut guard, 100_000, lease("run-0", "host-b", 0));
         assert!(
             matches!(&taken[..], [Outcome::Call(ApiCall::UpdateLease(l))] if l.resource_version == "5" && l.holder == "run-1")
         );
+    }
+
+    #[test]
+    fn what_an_earlier_host_held_is_taken_up_silently_or_is_lost() {
+        let mut guard = guard();
+        assert!(matches!(&guard.retake(wanted(0))[..], [Outcome::Call(ApiCall::GetLease { .. })]));
+        let own = lease("run-1", "", 99_000);
+        let taken = guard.on_answer(100_000, Ok(ApiReply::Lease(Some(own.clone()))));
+        assert!(matches!(&taken[..], [Outcome::Call(ApiCall::UpdateLease(_))]));
+        assert_eq!(guard.on_answer(100_001, Ok(ApiReply::Lease(Some(own)))), vec![]);
+        assert_eq!(guard.deadline_ms(), Some(100_001 + RENEW_MS));
+
+        let mut guard = super::tests::guard();
+        guard.retake(wanted(0));
+        let foreign = lease("run-0", "host-b", 99_000);
+        assert_eq!(guard.on_answer(100_000, Ok(ApiReply::Lease(Some(foreign)))), vec![Outcome::Lost]);
+    }
+
+    #[test]
+    fn while_the_api_is_away_what_was_held_is_neither_lost_nor_given_up() {
+        let mut guard = guard();
+        guard.retake(wanted(0));
+        let away = ApiError { status: Some(503), reason: None, message: String::new(), retry_after_ms: None };
+        assert_eq!(guard.on_answer(1_000, Err(away)), vec![]);
+        assert_eq!(guard.deadline_ms(), Some(1_000 + BUSY_RETRY_MS));
+        assert!(matches!(&guard.on_deadline(6_000)[..], [Outcome::Call(ApiCall::GetLease { .. })]));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod backoff;
 pub mod calls;
+pub mod comparison;
 pub mod guard;
 pub mod guest;
 pub mod intake;

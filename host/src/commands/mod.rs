@@ -5,5 +5,6 @@ pub(crate) mod classify;
 pub(crate) mod cluster;
 pub(crate) mod manifest;
 pub(crate) mod plugins;
+pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod transcript;

@@ -13,6 +13,7 @@ use paperclip_contract::types::{
 };
 
 pub use replay::ReplayError;
+pub(crate) use resume::decode as decode_snapshot;
 
 use crate::calls::Calls;
 use crate::guard::{Guard as Lock, Identity};

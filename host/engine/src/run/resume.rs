@@ -87,6 +87,6 @@ pub(super) fn encode(guest: &[u8]) -> String {
     STANDARD.encode(guest)
 }
 
-pub(super) fn decode(guest: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn decode(guest: &str) -> Result<Vec<u8>, String> {
     STANDARD.decode(guest).map_err(|error| error.to_string())
 }

@@ -269,8 +269,8 @@ pub(super) fn try_hold(folder: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// The header in a folder, if it can be read.
-pub(super) fn header(folder: &Path) -> Option<Header> {
+/// What the run in a folder began with, if that can be read. Nobody needs to hold the folder for that.
+pub fn header(folder: &Path) -> Option<Header> {
     serde_json::from_slice(&std::fs::read(folder.join(HEADER_FILE)).ok()?).ok()
 }
 
