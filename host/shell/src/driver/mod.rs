@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paperclip_contract::types::CancelRequest;
+use paperclip_engine::api::ApiCall;
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::port::{Closing, Effect, Input};
 use paperclip_engine::record::{Level, Record, Told};
@@ -286,6 +287,9 @@ impl<G: Guest> Driver<G> {
                 Effect::Sync => self.journal.sync().await?,
                 Effect::Segment(line) => self.journal.begin_segment(&line).await?,
                 Effect::Call { call, request } => {
+                    if let ApiCall::ListJobs { namespace, .. } = &request {
+                        self.follower.watch(namespace);
+                    }
                     let (cluster, secrets) = (self.cluster.clone(), Arc::clone(&self.secrets));
                     let asking = async move {
                         let outcome = calls::call(&cluster, &secrets, request).await;

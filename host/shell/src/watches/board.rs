@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::Event;
-use paperclip_contract::types::{Gone, JobSnapshot, ObjectRef, PodSnapshot};
+use paperclip_contract::types::{Gone, JobSnapshot, Label, ObjectRef, PodSnapshot};
 
 use super::Change;
 use super::mailbox::Mailbox;
@@ -58,6 +58,11 @@ impl Board {
                 self.followers.remove(job_uid);
             }
         }
+    }
+
+    /// Whether a Job with all these labels is known.
+    pub(super) fn has_job(&self, labels: &[Label]) -> bool {
+        self.jobs.objects.values().any(|job| labels.iter().all(|label| job.labels.contains(label)))
     }
 
     pub(super) fn on_jobs(&mut self, news: News<Job>) {

@@ -9,12 +9,16 @@ mod supervise;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
-use paperclip_contract::types::{Gone, JobSnapshot, ObjectRef, PodSnapshot};
+use kube::runtime::watcher::Event;
+use paperclip_contract::types::{Gone, JobSnapshot, Label, ObjectRef, PodSnapshot};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use board::Board;
 use mailbox::Mailbox;
@@ -49,6 +53,8 @@ pub struct Follower {
     watches: Watches,
     mailbox: Arc<Mailbox>,
     followed: Vec<Followed>,
+    /// Namespaces that are watched although nothing in them is followed yet.
+    watched: Vec<Arc<Namespace>>,
 }
 
 #[derive(Debug)]
@@ -61,8 +67,20 @@ struct Followed {
 #[derive(Debug)]
 struct Namespace {
     board: Arc<Mutex<Board>>,
+    /// Whether the Jobs have been listed.
+    is_listed: Arc<watch::Sender<bool>>,
+    /// When the server last answered a request of the watch of Jobs.
+    heard_at: Heard,
     tasks: [AbortHandle; 2],
 }
+
+/// When a server was last heard.
+type Heard = Arc<Mutex<Instant>>;
+
+/// How long a server may be silent before its watch proves nothing. Watches are opened anew more often than that.
+const FRESH: Duration = Duration::from_secs(60);
+/// How long a first list is waited for.
+const LIST_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Watches {
     /// Watches through this client, which must allow answers to stay open.
@@ -72,7 +90,7 @@ impl Watches {
 
     /// An ear that hears nothing yet.
     pub fn follower(&self) -> Follower {
-        Follower { watches: self.clone(), mailbox: Arc::default(), followed: Vec::new() }
+        Follower { watches: self.clone(), mailbox: Arc::default(), followed: Vec::new(), watched: Vec::new() }
     }
 
     /// Namespaces that are being watched.
@@ -80,6 +98,16 @@ impl Watches {
         let namespaces = lock(&self.namespaces);
         let live = namespaces.iter().filter(|(_, namespace)| namespace.strong_count() > 0);
         live.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether the watch of a namespace proves that it has no Job with all these labels. False where it proves nothing: it is not
+    /// watched, was not heard for a while, or has such a Job, whose state may have changed meanwhile.
+    pub async fn has_no_job(&self, namespace: &str, labels: &[Label]) -> bool {
+        let watched = lock(&self.namespaces).get(namespace).and_then(Weak::upgrade);
+        match watched {
+            Some(namespace) => namespace.has_no_job(labels).await,
+            None => false,
+        }
     }
 
     fn namespace(&self, name: &str) -> Arc<Namespace> {
@@ -115,6 +143,14 @@ impl Follower {
         self.followed.push(Followed { namespace, job: job.clone() });
     }
 
+    /// Watches a namespace from now on, so that what it holds is known when it is asked for.
+    pub fn watch(&mut self, namespace: &str) {
+        let namespace = self.watches.namespace(namespace);
+        if !self.watched.iter().any(|watched| Arc::ptr_eq(watched, &namespace)) {
+            self.watched.push(namespace);
+        }
+    }
+
     /// The next change; waits for one. Cancel-safe.
     pub async fn changed(&mut self) -> Change {
         self.mailbox.take().await
@@ -138,13 +174,35 @@ impl Namespace {
     fn watch(client: &Client, name: &str) -> Namespace {
         let board = Arc::new(Mutex::new(Board::default()));
         let (jobs, pods) = (Arc::clone(&board), Arc::clone(&board));
-        let jobs = supervise::supervise::<Job>(client.clone(), name.to_owned(), move |news| {
-            lock(&jobs).on_jobs(news);
-        });
-        let pods = supervise::supervise::<Pod>(client.clone(), name.to_owned(), move |news| {
+        let (heard_at, is_listed) =
+            (Heard::new(Mutex::new(Instant::now())), Arc::new(watch::Sender::new(false)));
+        let listed = Arc::clone(&is_listed);
+        let jobs = supervise::supervise::<Job>(
+            client.clone(),
+            name.to_owned(),
+            Arc::clone(&heard_at),
+            move |news| {
+                let is_end_of_list = matches!(news, supervise::News::Event(Event::InitDone));
+                lock(&jobs).on_jobs(news);
+                if is_end_of_list {
+                    listed.send_replace(true);
+                }
+            },
+        );
+        let unheard = Heard::new(Mutex::new(Instant::now()));
+        let pods = supervise::supervise::<Pod>(client.clone(), name.to_owned(), unheard, move |news| {
             lock(&pods).on_pods(news);
         });
-        Namespace { board, tasks: [tokio::spawn(jobs).abort_handle(), tokio::spawn(pods).abort_handle()] }
+        let tasks = [tokio::spawn(jobs).abort_handle(), tokio::spawn(pods).abort_handle()];
+        Namespace { board, is_listed, heard_at, tasks }
+    }
+
+    async fn has_no_job(&self, labels: &[Label]) -> bool {
+        let mut is_listed = self.is_listed.subscribe();
+        let listed = tokio::time::timeout(LIST_PATIENCE, is_listed.wait_for(|is_listed| *is_listed)).await;
+        matches!(listed, Ok(Ok(_)))
+            && lock(&self.heard_at).elapsed() < FRESH
+            && !lock(&self.board).has_job(labels)
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tower::BoxError;
 
-use super::{MANAGED_BY, MANAGER};
+use super::{Heard, MANAGED_BY, MANAGER};
 use crate::transport;
 
 /// What the server closes a watch after; one that has died unnoticed is found 5 s later.
@@ -43,12 +43,16 @@ pub(super) enum News<K> {
 }
 
 /// Watches the objects of a kind with our label; never ends.
-pub(super) async fn supervise<K>(client: Client, namespace: String, mut tell: impl FnMut(News<K>))
-where
+pub(super) async fn supervise<K>(
+    client: Client,
+    namespace: String,
+    heard_at: Heard,
+    mut tell: impl FnMut(News<K>),
+) where
     K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     K: Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let api: Api<K> = Api::namespaced(paced(client), &namespace);
+    let api: Api<K> = Api::namespaced(paced(client, heard_at), &namespace);
     let config =
         watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}")).timeout(WATCH_TIMEOUT_S);
     let mut failures = Failures::default();
@@ -103,12 +107,12 @@ fn status(error: &watcher::Error) -> Option<u16> {
 }
 
 /// The same client, but for a pause before a watch that follows another too soon, and a deadline until an answer begins.
-fn paced(client: Client) -> Client {
+fn paced(client: Client, heard_at: Heard) -> Client {
     let namespace = client.default_namespace().to_owned();
     let next_at = Arc::new(Mutex::new(Instant::now()));
     let service = tower::service_fn(move |request: http::Request<Body>| {
         let client = client.clone();
-        let next_at = Arc::clone(&next_at);
+        let (next_at, heard_at) = (Arc::clone(&next_at), Arc::clone(&heard_at));
         async move {
             if is_watch(request.uri()) {
                 let mut next_at = next_at.lock().await;
@@ -116,7 +120,13 @@ fn paced(client: Client) -> Client {
                 *next_at = Instant::now() + MIN_RESTART;
             }
             match tokio::time::timeout(START_DEADLINE, client.send(request)).await {
-                Ok(outcome) => outcome.map_err(BoxError::from),
+                Ok(Ok(answer)) => {
+                    if answer.status().is_success() {
+                        *super::lock(&heard_at) = Instant::now();
+                    }
+                    Ok(answer)
+                }
+                Ok(Err(error)) => Err(BoxError::from(error)),
                 Err(_elapsed) => Err(format!("no answer within {} s", START_DEADLINE.as_secs()).into()),
             }
         }

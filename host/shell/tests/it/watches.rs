@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http::Response;
-use paperclip_contract::types::ObjectRef;
+use paperclip_contract::types::{Label, ObjectRef};
 use paperclip_shell::Cluster;
 use paperclip_shell::watches::{Change, Follower};
 use serde_json::{Value, json};
@@ -206,4 +206,32 @@ async fn a_refused_watch_is_told_to_who_follows() {
     let text = next(&mut follower).await;
     assert!(text.contains("jobs in namespace n") && text.contains("grant list and watch on jobs"), "{text}");
     assert!(timeout(Duration::from_secs(30), follower.changed()).await.is_err(), "told once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_watch_answers_for_the_list_only_where_it_proves_that_there_is_nothing() {
+    let labelled = |uid: &str| {
+        let mut job = job(uid, 1, 1);
+        job["metadata"]["labels"] = json!({"paperclip.io/agent-id": "busy"});
+        job
+    };
+    let is_away = Arc::new(AtomicUsize::new(0));
+    let away = Arc::clone(&is_away);
+    let cluster = Server::new(move |seen: Seen| match away.load(Ordering::Relaxed) {
+        0 if seen.is_watch() => open(""),
+        0 if seen.path.ends_with("/jobs") => list(&[labelled("a")]),
+        0 => list(&[]),
+        _ => failure(503, "ServiceUnavailable", "gone"),
+    })
+    .in_process();
+    let label = |value: &str| [Label { key: "paperclip.io/agent-id".into(), value: value.into() }];
+    let watches = cluster.watches();
+    assert!(!watches.has_no_job("n", &label("idle")).await, "nobody watches");
+    let mut follower = watches.follower();
+    follower.watch("n");
+    assert!(watches.has_no_job("n", &label("idle")).await);
+    assert!(!watches.has_no_job("n", &label("busy")).await);
+    is_away.store(1, Ordering::Relaxed);
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert!(!watches.has_no_job("n", &label("idle")).await, "not heard of for a minute");
 }
