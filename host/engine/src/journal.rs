@@ -17,9 +17,9 @@ use crate::record::Level;
 /// Version of the journal's format. Changelog: 1, the first.
 pub const FORMAT: u32 = 1;
 
-/// One entry. Nothing in it is secret.
+/// One entry, `{"<kind>":{…}}`. Nothing in it is secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "record", rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub enum Entry<'a> {
     /// The run began with this request.
     Start { format: u32, at_ms: u64, request: Cow<'a, Request> },
@@ -127,6 +127,13 @@ mod tests {
             },
             Entry::Commands { seq: 3, commands: Vec::new().into() },
             Entry::Note { level: Level::Warning, text: "t".into() },
+            Entry::Snapshot {
+                format: FORMAT,
+                seq: 3,
+                at_ms: 5,
+                guest: "".into(),
+                ledger: std::borrow::Cow::Owned(crate::ledger::testing::full()),
+            },
             Entry::Closed,
         ];
         for entry in entries {
@@ -139,8 +146,7 @@ mod tests {
     #[test]
     fn an_unknown_format_says_what_to_do() {
         let ledger = serde_json::to_string(&Ledger::default()).expect("plain data");
-        let line =
-            format!(r#"{{"record":"snapshot","format":9,"seq":0,"at_ms":0,"guest":"","ledger":{ledger}}}"#);
+        let line = format!(r#"{{"snapshot":{{"format":9,"seq":0,"at_ms":0,"guest":"","ledger":{ledger}}}}}"#);
         assert_eq!(Entry::parse(&line), Err(EntryError::Format(9)));
         assert!(matches!(Entry::parse("{}"), Err(EntryError::Unreadable(_))));
     }

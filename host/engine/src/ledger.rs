@@ -269,6 +269,37 @@ fn is_secret(entry: &SecretEntry) -> bool {
     }
 }
 
+/// Ledgers for tests.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use paperclip_contract::types::{ListJobs, NewObject};
+
+    /// With something open of each kind.
+    pub(crate) fn full() -> Ledger {
+        let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
+        let guard = AcquireGuard { key: "k".into(), namespace: "n".into(), wait_ms: 5 };
+        let target = FollowLog { pod: job.clone(), container: "c".into(), restart_count: 0 };
+        let list = ListJobs { namespace: "n".into(), labels: Vec::new() };
+        Ledger {
+            last_command: 9,
+            open: BTreeMap::from([
+                (8, Action::ListJobs(list)),
+                (9, Action::CreateJob(NewObject { manifest_json: "{}".into() })),
+            ]),
+            timers: BTreeMap::from([(1, 2)]),
+            polls: BTreeMap::from([(3, "/api/x".into())]),
+            followed: BTreeMap::from([("u".into(), job.clone())]),
+            jobs: BTreeMap::from([("u".into(), job)]),
+            deleted_jobs: BTreeMap::from([("u".into(), Deletion::Answered)]),
+            logs: BTreeMap::from([(4, OpenLog { target, position: Position::default() })]),
+            guard: Claim::Held { guard },
+            secrets: Vec::new(),
+            teller: Teller::default(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

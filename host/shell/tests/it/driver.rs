@@ -318,11 +318,8 @@ async fn a_run_goes_from_its_job_to_its_result_and_leaves_nothing() {
     assert_eq!(deletes[0].json()["preconditions"]["uid"], "ju");
 
     let journal = std::fs::read_to_string(segment(state.path())).unwrap();
-    let kinds: Vec<String> = journal
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(&line[9..]).unwrap()["record"].as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!((kinds.first().unwrap().as_str(), kinds.last().unwrap().as_str()), ("start", "closed"));
+    let (first, last) = (journal.lines().next().unwrap(), journal.lines().last().unwrap());
+    assert!(first[9..].starts_with("{\"start\":") && &last[9..] == "\"closed\"", "{first:.60} … {last:.60}");
     assert!(!journal.contains(TOKEN));
 }
 
