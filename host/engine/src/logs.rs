@@ -93,7 +93,18 @@ impl Logs {
     pub(crate) fn on_closed(&mut self, now_ms: u64, stream: LogId, end: LogEnd) {
         if let Some(log) = self.by_stream(stream) {
             log.stream = None;
+            let is_gone = is_pod_gone(&end, &log.target);
             log.reader.on_closed(now_ms, end);
+            if is_gone {
+                log.reader.on_container(now_ms, ContainerSeen::Gone);
+            }
+        }
+    }
+
+    /// Bytes of this stream wait in this process.
+    pub(crate) fn on_held(&mut self, now_ms: u64, stream: LogId) {
+        if let Some(log) = self.by_stream(stream) {
+            log.reader.on_held(now_ms);
         }
     }
 
@@ -228,6 +239,12 @@ impl Logs {
             }
         }
     }
+}
+
+/// Whether the API server itself says that there is no such Pod. The kubelet, which may not know it yet, says otherwise.
+fn is_pod_gone(end: &LogEnd, target: &FollowLog) -> bool {
+    let LogEnd::Refused { status: 404, message } = end else { return false };
+    message.contains(&format!("pods \"{}\" not found", target.pod.name))
 }
 
 /// What a pod says about the container incarnation that is read.

@@ -35,6 +35,8 @@ pub enum Input {
     LogOpened { log: LogId },
     /// Bytes of a log, as they came.
     LogBytes { log: LogId, bytes: Vec<u8> },
+    /// Bytes of this log wait to be handed over, because the sink does not keep up or something else comes first.
+    LogHeld { log: LogId },
     /// A log that was opened, or should have been, is closed by the other side.
     LogClosed { log: LogId, end: LogEnd },
     /// The answer to [`Effect::Poll`]: status and body, the latter cut to 64 KiB.

@@ -25,7 +25,7 @@ mod tests;
 pub use position::Position;
 pub use reader::{
     ANSWER_MS, CLEAN_END_MS, GONE_DRAIN_MS, LogReader, MAX_BROKEN_READS, MAX_SHORT_READS, RETRY_BASE_MS,
-    RETRY_CAP_MS, SILENT_MS, STAY_MS, WAITING_RETRY_MS,
+    RETRY_CAP_MS, SILENT_MS, STAY_MS, WAITING_RETRY_MS, WIND_MS,
 };
 pub use stamp::Stamp;
 

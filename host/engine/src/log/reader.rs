@@ -21,6 +21,9 @@ pub const STAY_MS: u64 = 2_000;
 pub const SILENT_MS: u64 = 5 * 60_000;
 /// The longest time for the server to answer, and between two pieces of a read that does not follow, in ms.
 pub const ANSWER_MS: u64 = 30_000;
+/// A stream that has brought nothing for so long, in ms, after its container terminated, has brought what it has: the last read may begin.
+/// Before that the read could be of a file that has been rotated under the stream.
+pub const WIND_MS: u64 = 60;
 /// How long an open stream may go on after its Pod is gone, in ms.
 pub const GONE_DRAIN_MS: u64 = 2_000;
 /// Last reads that break in a row before the rest is given up: about 25 s.
@@ -46,6 +49,8 @@ pub struct LogReader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Following,
+    /// The container terminated while its stream was still bringing lines.
+    Winding,
     /// The Pod is gone; the open stream may go on until then.
     Draining {
         until_ms: u64,
@@ -146,6 +151,7 @@ impl LogReader {
         let coverage = if was_open { self.end_stream(end == LogEnd::Clean) } else { Coverage::Short };
         match self.stage {
             Stage::Following => self.break_off(now_ms, end, coverage),
+            Stage::Winding => self.begin_last_read(now_ms, false),
             Stage::Draining { .. } => self.end(end == LogEnd::Clean && coverage == Coverage::Whole),
             Stage::Finishing { is_gone } => self.end_read(now_ms, end, coverage, is_gone),
             Stage::Ended => {}
@@ -157,6 +163,11 @@ impl LogReader {
         let before = self.container.replace(seen);
         match self.stage {
             Stage::Following => self.on_container_followed(now_ms, seen, before),
+            Stage::Winding => {
+                if seen == ContainerSeen::Gone {
+                    self.stage = Stage::Draining { until_ms: now_ms + GONE_DRAIN_MS };
+                }
+            }
             Stage::Draining { .. } => {
                 if seen == ContainerSeen::Terminated {
                     self.begin_last_read(now_ms, true);
@@ -174,10 +185,21 @@ impl LogReader {
         }
     }
 
+    /// Bytes of the stream wait in this process to be taken: its silence is not the server's.
+    pub fn on_held(&mut self, now_ms: u64) {
+        if let Link::Open { heard_ms, .. } = &mut self.link {
+            *heard_ms = now_ms;
+        }
+    }
+
     /// When [`LogReader::on_deadline`] is to be called next; 0 means at once.
     pub fn deadline_ms(&self) -> Option<u64> {
         match self.stage {
             Stage::Following => Some(self.follow_deadline_ms()),
+            Stage::Winding => Some(match self.link {
+                Link::Open { heard_ms, .. } => heard_ms + WIND_MS,
+                Link::Idle { .. } | Link::Opening { .. } => 0,
+            }),
             Stage::Draining { until_ms } => Some(until_ms.min(self.follow_deadline_ms())),
             Stage::Finishing { .. } => Some(match self.link {
                 Link::Idle { open_at_ms } => open_at_ms,
@@ -193,6 +215,9 @@ impl LogReader {
         if self.deadline_ms().is_none_or(|deadline_ms| now_ms < deadline_ms) {
             return;
         }
+        if self.stage == Stage::Winding {
+            return self.begin_last_read(now_ms, false);
+        }
         if matches!(self.stage, Stage::Draining { until_ms } if now_ms >= until_ms) {
             self.close();
             self.end(false);
@@ -204,7 +229,7 @@ impl LogReader {
             Link::Opening { since_ms: Some(_) } => self.give_up_stream(now_ms),
             Link::Open { heard_ms, .. } => match self.stage {
                 Stage::Finishing { .. } => self.give_up_stream(now_ms),
-                Stage::Following | Stage::Draining { .. } | Stage::Ended => {
+                Stage::Following | Stage::Winding | Stage::Draining { .. } | Stage::Ended => {
                     self.on_quiet(now_ms, now_ms - heard_ms);
                 }
             },
@@ -336,7 +361,12 @@ impl LogReader {
                     self.open(Some(now_ms));
                 }
             }
-            ContainerSeen::Terminated => self.begin_last_read(now_ms, false),
+            ContainerSeen::Terminated => match self.link {
+                Link::Open { heard_ms, .. } if now_ms < heard_ms + WIND_MS => self.stage = Stage::Winding,
+                Link::Open { .. } | Link::Opening { .. } | Link::Idle { .. } => {
+                    self.begin_last_read(now_ms, false)
+                }
+            },
             ContainerSeen::Gone if self.is_idle() => self.end(self.retry.was_whole),
             ContainerSeen::Gone => self.stage = Stage::Draining { until_ms: now_ms + GONE_DRAIN_MS },
         }
@@ -426,6 +456,14 @@ impl LogReader {
         }
         self.assembler.finish(is_complete);
         self.drain_assembler();
+        if !is_complete {
+            let why = if self.container == Some(ContainerSeen::Gone) {
+                "the pod was gone before its log was read to the end"
+            } else {
+                "the end of the log could not be read: it was rotated away, or the node does not answer"
+            };
+            self.tell(LogOutput::Gap { lost_lines: None, lost_bytes: None, reason: why.to_owned() });
+        }
         let (lines, bytes) = (self.assembler.position().lines(), self.assembler.position().bytes());
         let position = Some(self.assembler.position().clone());
         self.queue.push_back((LogOutput::Ended { lines, bytes, is_complete }, position));

@@ -151,6 +151,7 @@ impl<G: Guest> Run<G> {
                 | Input::PodGone(_)
                 | Input::LogOpened { .. }
                 | Input::LogBytes { .. }
+                | Input::LogHeld { .. }
                 | Input::LogClosed { .. }
                 | Input::Polled { .. }
                 | Input::Cancel(_)
@@ -264,6 +265,7 @@ impl<G: Guest> Run<G> {
             }
             Input::LogOpened { log } => self.logs.on_opened(self.now_ms, log),
             Input::LogBytes { log, bytes } => self.logs.on_bytes(self.now_ms, log, &bytes),
+            Input::LogHeld { log } => self.logs.on_held(self.now_ms, log),
             Input::LogClosed { log, end } => self.logs.on_closed(self.now_ms, log, end),
             Input::Polled { poll, outcome } => self.on_polled(poll, outcome),
             Input::Cancel(request) => self.events.push(Event::CancelRequested(request)),
@@ -290,6 +292,7 @@ impl<G: Guest> Run<G> {
             | Input::PodGone(_)
             | Input::LogOpened { .. }
             | Input::LogBytes { .. }
+            | Input::LogHeld { .. }
             | Input::LogClosed { .. }
             | Input::Polled { .. }
             | Input::Note { .. }

@@ -80,6 +80,8 @@ impl<G: Guest> Run<G> {
         }
         self.events.push(Event::HostResumed(away_ms));
         self.step_guest();
+        // What was replayed is not replayed again: a host that dies over and over does not take longer each time.
+        self.segment.since_ms = 0;
     }
 }
 

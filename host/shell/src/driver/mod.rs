@@ -234,6 +234,12 @@ impl<G: Guest> Driver<G> {
 
     fn take(&mut self, happened: Happened) {
         match happened {
+            Happened::Input(Input::Tick) => {
+                for log in self.streams.held() {
+                    self.handle(Input::LogHeld { log });
+                }
+                self.handle(Input::Tick);
+            }
             Happened::Input(input) => self.handle(input),
             Happened::Changed(Change::JobSeen(job)) => self.handle(Input::JobSeen(job)),
             Happened::Changed(Change::JobGone(gone)) => self.handle(Input::JobGone(gone)),

@@ -63,6 +63,11 @@ impl Streams {
         (log, self.taken(log, piece))
     }
 
+    /// The logs of which something waits to be taken.
+    pub(super) fn held(&self) -> Vec<LogId> {
+        self.open.iter().filter(|(_, stream)| !stream.pieces.is_empty()).map(|(log, _)| *log).collect()
+    }
+
     /// The next piece of any log, if there is one already.
     pub(super) fn try_next(&mut self) -> Option<(LogId, Piece)> {
         let (log, piece) = self.open.iter_mut().find_map(|(log, stream)| match stream.pieces.try_recv() {

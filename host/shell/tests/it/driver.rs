@@ -20,6 +20,7 @@ use paperclip_engine::{Closing, Guest, GuestFault, PluginIdentity, Run, RunSpec,
 use paperclip_shell::driver::DriveError;
 use paperclip_shell::journal::{History, RunFolder, run_folder};
 use paperclip_shell::{Control, Journal, Outcome, PaperclipApi, Ports, Sink, drive};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
@@ -30,7 +31,7 @@ const TOKEN: &str = "canary-91c3-token";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Creates a Job, follows it and its agent's log, and finishes with the number of lines once Paperclip has answered too.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Script {
     command: u64,
     job: Option<ObjectRef>,
@@ -121,10 +122,11 @@ impl Guest for Script {
     }
 
     fn snapshot(&mut self) -> Result<Vec<u8>, GuestFault> {
-        Ok(Vec::new())
+        Ok(serde_json::to_vec(self).unwrap())
     }
 
-    fn restore(&mut self, _snapshot: &[u8]) -> Result<Result<(), Refusal>, GuestFault> {
+    fn restore(&mut self, snapshot: &[u8]) -> Result<Result<(), Refusal>, GuestFault> {
+        *self = serde_json::from_slice(snapshot).unwrap();
         Ok(Ok(()))
     }
 

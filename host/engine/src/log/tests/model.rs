@@ -326,7 +326,8 @@ impl World {
                 continue;
             };
             // When the rest cannot be read any more, the last line is told as far as it came.
-            let is_rest = self.ended == Some(false) && place + 1 == self.items.len();
+            let is_last = self.items[place + 1..].iter().all(|item| *item == Item::Gap);
+            let is_rest = self.ended == Some(false) && is_last;
             let index = printed.iter().position(|line| line == text);
             let begun = || (next..printed.len()).find(|at| is_rest && printed[*at].starts_with(text));
             let index = index.or_else(begun);
@@ -335,8 +336,11 @@ impl World {
             assert!(index == next || is_gap || next == 0, "lines {next}..{index} are missing without a gap");
             (next, is_gap) = (index + 1, false);
         }
-        let may_miss_the_end = self.ended == Some(false) || next == 0;
-        assert!(next == printed.len() || may_miss_the_end, "lines {next}.. are missing at the end");
+        let may_miss_the_end = (self.ended == Some(false) && is_gap) || next == 0;
+        assert!(
+            next == printed.len() || may_miss_the_end,
+            "lines {next}.. are missing at the end without a gap"
+        );
     }
 }
 

@@ -4,7 +4,7 @@ use super::server::{Body, Chunk, Kubelet, Log, MIDNIGHT_S, at, prefix};
 use crate::log::chunks::CHUNK_BYTES;
 use crate::log::reader::{
     ANSWER_MS, CLEAN_END_MS, GONE_DRAIN_MS, MAX_BROKEN_READS, MAX_SHORT_READS, RETRY_CAP_MS, SILENT_MS,
-    STAY_MS, WAITING_RETRY_MS,
+    STAY_MS, WAITING_RETRY_MS, WIND_MS,
 };
 use crate::log::{
     BATCH_BYTES, BATCH_LINES, ContainerSeen, Line, LogEnd, LogLimits, LogOutput, LogReader, LogRequest,
@@ -50,6 +50,10 @@ impl Run {
     }
 
     fn see(&mut self, seen: ContainerSeen) {
+        if seen == ContainerSeen::Terminated {
+            // Its stream has been quiet for a while, as it mostly is by then.
+            self.now_ms += WIND_MS;
+        }
         self.reader.on_container(self.now_ms, seen);
         self.drain();
     }
@@ -456,6 +460,52 @@ fn rule_13_the_containers_end_ends_the_log_after_one_plain_read() {
     assert_eq!(run.lines(), ["one", "two", "three"]);
     assert_eq!(run.told.last(), Some(&LogOutput::Ended { lines: 3, bytes: 14, is_complete: true }));
     assert_eq!(run.reader.deadline_ms(), None);
+}
+
+/// The kubelet serves the rest of a rotated file to a stream that has it open, and to nobody else.
+#[test]
+fn rule_11_a_stream_that_still_brings_lines_is_heard_out_before_the_last_read() {
+    let mut log = three();
+    log.written = 1;
+    let mut run = Run::running();
+    run.serve(&log);
+    run.reader.on_container(run.now_ms, ContainerSeen::Terminated);
+    run.drain();
+    assert_eq!(run.request, None, "it goes on reading");
+    run.bytes(&stamped(at(1, 6), b"still\n"));
+    run.now_ms += WIND_MS - 1;
+    // Bytes wait in this process: the server is not silent.
+    run.reader.on_held(run.now_ms);
+    assert_eq!(run.wait(), WIND_MS);
+    assert_eq!(run.lines().last(), Some(&"still"));
+    assert_eq!(run.request.map(|request| request.follow), Some(false), "now the last read");
+
+    let mut ended = Run::running();
+    ended.serve(&log);
+    ended.reader.on_container(ended.now_ms, ContainerSeen::Terminated);
+    ended.close(LogEnd::Clean);
+    assert_eq!(ended.request.map(|request| request.follow), Some(false), "its end is not waited for longer");
+}
+
+#[test]
+fn rule_11_an_end_that_cannot_be_read_is_a_gap() {
+    let mut run = Run::running();
+    run.serve(&three());
+    run.see(ContainerSeen::Terminated);
+    for _ in 0..MAX_SHORT_READS {
+        // The file was rotated after the last line: the new one is empty.
+        run.open();
+        run.close(LogEnd::Clean);
+        if run.request.is_none() && run.is_complete().is_none() {
+            run.wait();
+        }
+    }
+    assert_eq!(run.is_complete(), Some(false));
+    assert!(
+        matches!(run.told.iter().rev().nth(1), Some(LogOutput::Gap { lost_lines: None, .. })),
+        "{:?}",
+        run.told
+    );
 }
 
 #[test]
