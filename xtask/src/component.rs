@@ -36,7 +36,7 @@ pub(crate) fn plugin(core: &[u8]) -> Result<Vec<u8>> {
     let component = ComponentEncoder::default()
         .validate(true)
         .module(core)
-        .and_then(ComponentEncoder::encode)
+        .and_then(|mut encoder| encoder.encode())
         .context("the module cannot be made a component")?;
     let interface = interface(&component)?;
     if !interface.imports.is_empty() {
@@ -79,7 +79,7 @@ pub(crate) fn sections(component: &[u8]) -> Result<Vec<Section>> {
         if let (Some(name), Some((_, range))) =
             (section_name(&payload, enclosing.last()), payload.as_section())
         {
-            *bytes_by_name.entry(name).or_default() += range.end - range.start;
+            *bytes_by_name.entry(name).or_default() += (range.end - range.start) as u64;
         }
     }
     let named: u64 = bytes_by_name.values().sum();

@@ -105,7 +105,7 @@ impl Forge {
         ComponentEncoder::default()
             .validate(true)
             .module(&self.module())
-            .and_then(ComponentEncoder::encode)
+            .and_then(|mut encoder| encoder.encode())
             .unwrap()
     }
 
