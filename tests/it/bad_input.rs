@@ -84,7 +84,7 @@ fn variables_that_no_container_starts_with() {
         (json!({"REF": {"type": "secret_ref", "secretId": "s"}}), "config.env.REF"),
         (
             (0..8).map(|n| (format!("V{n}"), json!("x".repeat(100_000)))).collect(),
-            "env: the variables are 800040 bytes together",
+            "env: the variables are 800032 bytes together",
         ),
     ] {
         let context = place.context(json!({ "env": env }));
@@ -117,8 +117,12 @@ fn plugins() {
     let module = file("module.wasm", b"\0asm\x01\0\0\0");
     refused(&place, &["plugins", "verify", &module], &["module.wasm", "component"]);
     let wat = |name: &str, text: &str| file(name, &wat::parse_str(text).unwrap());
-    let importing =
-        wat("importing.wasm", r#"(component (import "wasi:clocks/wall-clock@0.2.0" (instance)))"#);
+    let importing = wat(
+        "importing.wasm",
+        r#"(component (import "wasi:clocks/wall-clock@0.2.0" (instance)) (instance $i)
+            (export "paperclip:agent/types@0.1.0" (instance $i)) (export "paperclip:agent/runs@0.1.0" (instance $i))
+            (export "paperclip:agent/tools@0.1.0" (instance $i)))"#,
+    );
     refused(&place, &["plugins", "verify", &importing], &["importing.wasm", "wasi:clocks/wall-clock@0.2.0"]);
     let of_tomorrow = wat(
         "tomorrow.wasm",
