@@ -41,7 +41,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Manifest(args) => commands::manifest::manifest(&args).await,
         Command::Classify(args) => commands::classify::classify(&args),
         Command::Transcript(args) => commands::transcript::transcript(&args),
-        Command::Check(args) => commands::check::check(args).await,
+        Command::Check(args) => commands::check::check(&args).await,
         Command::Plugins(args) => commands::plugins::plugins(&args),
         Command::Replay(args) => commands::replay::replay(&args),
         Command::Cluster(args) => commands::cluster::cluster(args).await,

@@ -27,7 +27,7 @@ struct Check {
     hint: Option<String>,
 }
 
-pub(crate) async fn check(args: CheckArgs) -> anyhow::Result<Exit> {
+pub(crate) async fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
     let context = args.context.as_deref().map(documents::parse_context).transpose()?.unwrap_or_default();
     let self_pod = args.self_pod.as_deref().map(documents::read_self_pod).transpose()?;
     let runtime = plugins::runtime()?;
