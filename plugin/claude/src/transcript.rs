@@ -249,7 +249,7 @@ fn result_entry<'a>(json: &'a str, ts: &'a str) -> ResultEntry<'a> {
     let [input, output, cached] = usage.and_then(|usage| pick(usage.get(), &usage_names)).unwrap_or_default();
     let mut errors = Vec::new();
     let _ = for_each_element(error_list, |error| {
-        errors.extend(error_text(error).filter(|text| !text.is_empty()))
+        errors.extend(error_text(error).filter(|text| !text.is_empty()));
     });
     ResultEntry {
         ts,

@@ -83,7 +83,8 @@ mod tests {
     #[test]
     fn a_note_is_the_mark_the_text_and_a_nul() {
         let note = marked();
-        write!(Pen::on(&note), "src/a.rs:{}: no\0 {}", 7, "room").unwrap();
+        let text = "no\0 room";
+        write!(Pen::on(&note), "src/a.rs:{}: {text}", 7).unwrap();
         let expected = [&MARK[..], b"src/a.rs:7: no room\0"].concat();
         assert_eq!(&read(&note)[..expected.len()], expected);
     }
