@@ -55,8 +55,9 @@ await() { # SECONDS COMMAND...
 	done
 }
 
-# Identities: a token for each, a key that signs those of service accounts, and
-# the certificate by which the kubelet knows the API server.
+# Identities: a token for each, a key that signs those of service accounts, the
+# certificate by which the kubelet knows the API server, and that by which
+# everybody does, which also holds for a proxy on the loopback interface.
 if [ ! -s pki/tokens.csv ]; then
 	for identity in 'admin,admin,system:masters' 'system:node:node,node,system:nodes' \
 		'system:kube-controller-manager,controllers,' 'system:kube-scheduler,scheduler,'; do
@@ -65,6 +66,11 @@ if [ ! -s pki/tokens.csv ]; then
 	openssl genrsa -out pki/sa.key 2048 2>/dev/null
 	openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /O=system:masters/CN=kube-apiserver \
 		-keyout pki/apiserver-kubelet.key -out pki/apiserver-kubelet.crt 2>/dev/null
+	openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=kube-ca -keyout pki/ca.key -out pki/ca.crt 2>/dev/null
+	echo "subjectAltName=DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:localhost,IP:$server,IP:127.0.0.1" >pki/names
+	openssl req -newkey rsa:2048 -nodes -subj /CN=kube-apiserver -keyout pki/apiserver.key -out pki/apiserver.csr 2>/dev/null
+	openssl x509 -req -days 3650 -in pki/apiserver.csr -CA pki/ca.crt -CAkey pki/ca.key -CAcreateserial -extfile pki/names 2>/dev/null |
+		cat - pki/ca.crt >pki/apiserver.crt
 fi
 kubeconfig() { # USER FILE
 	cat >"$2" <<END

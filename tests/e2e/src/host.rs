@@ -1,0 +1,108 @@
+//! The program under test, driving one run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Map, Value, json};
+
+use crate::records::Records;
+use crate::scenario::SignalName;
+
+/// Stands for every secret of a run: none of its copies may be found anywhere.
+pub(crate) const CANARY: &str = "canary-token-5d41402abc4b2a76b9719d91";
+
+/// What a run is of.
+#[derive(Debug)]
+pub(crate) struct Order<'a> {
+    pub(crate) run_id: &'a str,
+    /// Unique in the cluster, so that scenarios don't stand in each other's way.
+    pub(crate) agent: &'a str,
+    pub(crate) config: &'a Map<String, Value>,
+    pub(crate) self_pod: Option<&'a Value>,
+}
+
+/// Where a host works.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) kubeconfig: &'a Path,
+    pub(crate) namespace: &'a str,
+    /// Holds context, own pod and stderr of the host.
+    pub(crate) folder: &'a Path,
+    pub(crate) state: &'a Path,
+}
+
+/// A host that was started. Killed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Host {
+    child: Child,
+    pub(crate) records: Records,
+    stderr: PathBuf,
+}
+
+impl Host {
+    pub(crate) fn start(name: &str, order: &Order<'_>, place: &Place<'_>) -> Result<Host> {
+        let context = place.folder.join(format!("{name}-context.json"));
+        let text = json!({
+            "runId": order.run_id,
+            "agent": {"id": order.agent, "companyId": "acme", "name": "Nova", "adapterType": "claude_k8s"},
+            "runtime": {}, "config": order.config, "context": {"taskId": "T-1"}, "authToken": CANARY,
+        });
+        fs::write(&context, text.to_string())?;
+        let stderr = place.folder.join(format!("{name}-stderr"));
+        let mut command = Command::new(place.program);
+        command
+            .args(["run", "--output", "ndjson", "--namespace", place.namespace])
+            .arg("--context")
+            .arg(&context)
+            .arg("--kubeconfig")
+            .arg(place.kubeconfig)
+            .arg("--state")
+            .arg(place.state)
+            .env("PAPERCLIP_LOG", "info")
+            .env("NO_COLOR", "1")
+            .env_remove("PAPERCLIP_API_URL")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(fs::File::options().create(true).append(true).open(&stderr)?);
+        if let Some(pod) = order.self_pod {
+            let file = place.folder.join(format!("{name}-pod.json"));
+            fs::write(&file, pod.to_string())?;
+            command.arg("--self-pod").arg(file);
+        }
+        let mut child =
+            command.spawn().with_context(|| format!("cannot start {}", place.program.display()))?;
+        let stdout = child.stdout.take().context("stdout is piped")?;
+        Ok(Host { child, records: Records::read(stdout), stderr })
+    }
+
+    pub(crate) fn signal(&self, signal: SignalName) -> Result<()> {
+        let signal = match signal {
+            SignalName::Int => Signal::INT,
+            SignalName::Term => Signal::TERM,
+            SignalName::Kill => Signal::KILL,
+        };
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
+    /// Waits for its end and gives the exit code; none if a signal ended it.
+    pub(crate) fn wait(&mut self, deadline: Instant) -> Result<Option<i32>> {
+        self.records.wait_for_end(deadline)?;
+        Ok(self.child.wait()?.code())
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        fs::read_to_string(&self.stderr).unwrap_or_default()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

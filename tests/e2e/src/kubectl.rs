@@ -1,0 +1,103 @@
+//! Kubernetes through kubectl, as an operator has it.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+/// How often something is asked for that kubectl cannot wait for.
+const POLL: Duration = Duration::from_millis(200);
+
+/// kubectl with a kubeconfig, in a namespace.
+#[derive(Debug, Clone)]
+pub(crate) struct Kubectl {
+    pub(crate) kubeconfig: PathBuf,
+    pub(crate) namespace: String,
+}
+
+impl Kubectl {
+    pub(crate) fn new(kubeconfig: &Path, namespace: &str) -> Kubectl {
+        Kubectl { kubeconfig: kubeconfig.to_owned(), namespace: namespace.to_owned() }
+    }
+
+    /// Runs it with the arguments of a line, and gives what it prints without the line's end.
+    pub(crate) fn run(&self, line: &str) -> Result<String> {
+        self.call(&words(line), "")
+    }
+
+    pub(crate) fn apply(&self, manifests: &str) -> Result<()> {
+        self.call(&["apply".to_owned(), "-f".to_owned(), "-".to_owned()], manifests).map(drop)
+    }
+
+    /// Creates an object where only the API itself knows how.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Result<()> {
+        let line = ["create", "--raw", path, "-f", "-"].map(str::to_owned);
+        self.call(&line, &body.to_string()).map(drop)
+    }
+
+    pub(crate) fn json(&self, line: &str) -> Result<Value> {
+        Ok(serde_json::from_str(&self.run(&format!("{line} -o json"))?)?)
+    }
+
+    /// Asks until the answer is the wanted one.
+    pub(crate) fn until(&self, line: &str, wanted: &str, deadline: Instant) -> Result<()> {
+        loop {
+            let found = self.run(line)?;
+            if found == wanted {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("`kubectl {line}` still prints {found:?} instead of {wanted:?}");
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn call(&self, arguments: &[String], input: &str) -> Result<String> {
+        let mut command = Command::new("kubectl");
+        command
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(["--namespace", &self.namespace])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().context("cannot start kubectl: is it on PATH?")?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.as_bytes())?;
+        }
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            bail!("`kubectl {}` failed: {}", arguments.join(" "), stderr.trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    }
+}
+
+/// The words of a line; single quotes keep one together.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (index, part) in line.split('\'').enumerate() {
+        if index % 2 == 1 {
+            words.push(part.to_owned());
+        } else {
+            words.extend(part.split_whitespace().map(str::to_owned));
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_keep_words_together() {
+        assert_eq!(words("patch job j -p '{\"a\": 1}' --now"), ["patch", "job", "j", "-p", "{\"a\": 1}", "--now"]);
+    }
+}

@@ -1,0 +1,138 @@
+//! The end-to-end suite: runs of the built host on a real Kubernetes. `cargo xtask e2e` calls it.
+//!
+//! A scenario is a file of `scenarios/`. Each is played in a namespace of its own, and after each the same is asked: is every line of the
+//! agent there once, is there one result, was the agent started once, is nothing left in the cluster, is the run's token nowhere.
+
+mod host;
+mod kubectl;
+mod own_cluster;
+mod proxy;
+mod records;
+mod scenario;
+mod stage;
+mod verdict;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use anstyle::{AnsiColor, Style};
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+
+use own_cluster::OwnCluster;
+use scenario::Scenario;
+use stage::World;
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const FAINT: Style = Style::new().dimmed();
+/// Scenarios that are played at the same time: most of the time a run waits for the cluster.
+const AT_ONCE: usize = 3;
+
+/// Plays end-to-end scenarios on a Kubernetes cluster.
+#[derive(Parser, Debug)]
+struct Options {
+    /// The program under test
+    #[arg(long, value_name = "FILE")]
+    host: PathBuf,
+    /// The cluster
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: PathBuf,
+    /// The image with the stand-in agent, as the cluster's nodes know it
+    #[arg(long, value_name = "NAME")]
+    image: String,
+    /// The folder of the cluster, if it is that of tests/kubernetes: scenarios may then kill its parts
+    #[arg(long, value_name = "DIR", requires = "image_files")]
+    own_cluster: Option<PathBuf>,
+    /// The files of the agent's image
+    #[arg(long, value_name = "DIR")]
+    image_files: Option<PathBuf>,
+    /// Where hosts write; kept
+    #[arg(long, value_name = "DIR")]
+    folder: PathBuf,
+    /// Only those that every change has to pass
+    #[arg(long)]
+    ci: bool,
+    /// Only scenarios whose name contains one of these
+    names: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match run(Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            anstream::eprintln!("{BAD}error:{BAD:#} {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> Result<bool> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let own_cluster = options.own_cluster.zip(options.image_files).map(|(folder, image_files)| OwnCluster {
+        script: here.join("../kubernetes/kube"),
+        folder,
+        image_files,
+    });
+    let all = scenario::read_all(&here.join("scenarios"))?;
+    let is_wanted = |scenario: &Scenario| {
+        let is_named = options.names.is_empty() || options.names.iter().any(|name| scenario.name.contains(name));
+        is_named && (scenario.ci || !options.ci)
+    };
+    let (can, cannot): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .filter(is_wanted)
+        .partition(|scenario| own_cluster.is_some() || !scenario.own_cluster);
+    if can.is_empty() {
+        bail!("no scenario is left: names are parts of the names of files in tests/e2e/scenarios");
+    }
+    for scenario in &cannot {
+        anstream::println!("{FAINT}left out{FAINT:#} {} (it needs the cluster of tests/kubernetes)", scenario.name);
+    }
+    std::fs::create_dir_all(&options.folder).context("cannot make the folder for the hosts' files")?;
+    let world = World {
+        program: options.host,
+        kubeconfig: options.kubeconfig,
+        image: options.image,
+        own_cluster,
+        folder: options.folder,
+    };
+    let (alone, beside): (Vec<_>, Vec<_>) = can.into_iter().partition(|scenario| scenario.alone);
+    let failed = play_all(&world, &beside, AT_ONCE) + play_all(&world, &alone, 1);
+    anstream::println!("e2e: {} passed, {failed} failed", beside.len() + alone.len() - failed);
+    Ok(failed == 0)
+}
+
+/// Plays scenarios, some at the same time, and tells of each as it ends. Gives the number of those that failed.
+fn play_all(world: &World, scenarios: &[Scenario], at_once: usize) -> usize {
+    let next = AtomicUsize::new(0);
+    let failed = AtomicUsize::new(0);
+    let terminal = Mutex::new(());
+    std::thread::scope(|scope| {
+        for _ in 0..at_once {
+            scope.spawn(|| {
+                while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let start = Instant::now();
+                    let outcome = stage::play(world, scenario);
+                    let took = start.elapsed().as_secs_f64();
+                    let _one_at_a_time = terminal.lock();
+                    match outcome {
+                        Ok(()) => anstream::println!("{GOOD}ok{GOOD:#}   {took:5.1} s  {}", scenario.name),
+                        Err(error) => {
+                            failed.fetch_add(1, Ordering::SeqCst);
+                            anstream::println!("{BAD}FAIL{BAD:#} {took:5.1} s  {}: {}", scenario.name, scenario.about);
+                            let reasons: Vec<String> = error.chain().map(ToString::to_string).collect();
+                            let reasons: Vec<&str> = reasons.iter().rev().map(String::as_str).collect();
+                            anstream::println!("{}", reasons.join("\n"));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    failed.into_inner()
+}

@@ -1,0 +1,165 @@
+//! Whether what a host printed is what a scenario expects. Pure.
+
+use serde_json::Value;
+
+use crate::records::text;
+use crate::scenario::Expect;
+
+/// Everything that is wrong with a host's records, in words; empty if nothing is.
+pub(crate) fn complaints(expect: &Expect, exit: Option<i32>, records: &[Value]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    if exit != expect.exit {
+        complaints.push(format!("exit code {exit:?} instead of {:?}", expect.exit));
+    }
+    if let Some(record) = records.iter().find(|record| !record.is_object()) {
+        complaints.push(format!("a line of the output is no record: {record}"));
+    }
+    complaints.extend(result_complaint(expect, records));
+    complaints.extend(index_complaint(expect, records));
+    complaints.extend(line_complaint(expect, records));
+    let has_gap = records.iter().any(|record| record["type"] == "gap");
+    if has_gap && !expect.may_have_gaps {
+        complaints.push("there is a gap in the output".to_owned());
+    }
+    let mut statuses = records.iter().map(|record| text(record, "status"));
+    for wanted in &expect.statuses {
+        if !statuses.any(|status| status.contains(wanted)) {
+            complaints.push(format!("no status, or not in this order, says {wanted:?}"));
+            break;
+        }
+    }
+    complaints
+}
+
+fn result_complaint(expect: &Expect, records: &[Value]) -> Option<String> {
+    let results = records.iter().filter(|record| record["type"] == "result").count();
+    match &expect.result {
+        None if results == 0 => None,
+        None => Some("there is a result, and none was expected".to_owned()),
+        Some(_) if results != 1 => Some(format!("there are {results} results instead of one")),
+        Some(_) if records.last().is_none_or(|last| last["type"] != "result") => {
+            Some("the result is not the last record".to_owned())
+        }
+        Some(wanted) => {
+            let result = records.last()?;
+            let difference = difference(wanted, result, "result")?;
+            Some(difference)
+        }
+    }
+}
+
+/// Where a document lacks what is wanted of it.
+fn difference(wanted: &Value, found: &Value, path: &str) -> Option<String> {
+    match (wanted, found) {
+        (Value::Object(wanted), Value::Object(found)) => wanted.iter().find_map(|(key, wanted)| {
+            difference(wanted, found.get(key).unwrap_or(&Value::Null), &format!("{path}.{key}"))
+        }),
+        (Value::String(part), Value::String(found)) if part.starts_with('~') => (!found
+            .contains(&part[1..]))
+        .then(|| format!("{path} does not contain {:?}: {found:?}", &part[1..])),
+        (wanted, found) => (wanted != found).then(|| format!("{path} is {found} instead of {wanted}")),
+    }
+}
+
+/// Indices of lines are in order and miss none, but where a gap stands between them.
+fn index_complaint(expect: &Expect, records: &[Value]) -> Option<String> {
+    let mut next = (!expect.goes_on).then_some(0);
+    for record in records {
+        match record["type"].as_str() {
+            Some("log") => {
+                let index = record["index"].as_u64()?;
+                if next.is_some_and(|next| next != index) {
+                    return Some(format!("line {index} came where {next:?} was next"));
+                }
+                next = Some(index + 1);
+            }
+            Some("gap") => next = None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The agent's own numbers tell what the host's indices can't: whether a line was lost or doubled on its way.
+fn line_complaint(expect: &Expect, records: &[Value]) -> Option<String> {
+    let wanted = expect.lines?;
+    let numbers: Vec<usize> = records.iter().filter_map(|record| number(text(record, "log"))).collect();
+    if expect.may_have_gaps && records.iter().any(|record| record["type"] == "gap") {
+        let is_rising = numbers.windows(2).all(|pair| pair[0] < pair[1]);
+        return (!is_rising).then(|| "a line came twice or out of order".to_owned());
+    }
+    if numbers.iter().copied().eq(0..wanted) {
+        return None;
+    }
+    let wrong = numbers.iter().enumerate().find(|(index, number)| index != *number);
+    Some(match wrong {
+        Some((index, number)) => format!("the agent's line {number} came where {index} was next"),
+        None => format!("{} numbered lines came instead of {wanted}", numbers.len()),
+    })
+}
+
+/// N of an event whose text is `line N`.
+pub(crate) fn number(line: &str) -> Option<usize> {
+    let (_, rest) = line.split_once(r#""text":"line "#)?;
+    rest.split_once('"')?.0.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn expect(json: Value) -> Expect {
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn line(index: usize, number: usize) -> Value {
+        json!({"type": "log", "stream": "stdout", "index": index, "text": format!(r#"{{"text":"line {number}"}}"#)})
+    }
+
+    #[test]
+    fn a_good_run_has_no_complaints() {
+        let wanted = expect(
+            json!({"exit": 0, "lines": 2, "result": {"errorCode": null, "summary": "~on"}, "statuses": ["b"]}),
+        );
+        let status = json!({"type": "status", "text": "abc"});
+        let result = json!({"type": "result", "errorCode": null, "summary": "done", "more": 1});
+        assert_eq!(
+            complaints(&wanted, Some(0), &[status, line(0, 0), line(1, 1), result]),
+            [] as [&str; 0]
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let none = expect(json!({"exit": 0, "lines": 2}));
+        for (records, complaint) in [
+            (vec![line(0, 0), line(1, 0)], "the agent's line 0 came where 1 was next"),
+            (vec![line(0, 0)], "1 numbered lines came instead of 2"),
+            (vec![line(0, 0), line(2, 1)], "line 2 came where Some(1) was next"),
+            (vec![line(0, 0), line(1, 1), json!({"type": "gap"})], "there is a gap in the output"),
+            (vec![line(0, 0), line(1, 1), json!({"type": "result"})], "there is a result, and none was expected"),
+            (vec![line(0, 0), line(1, 1), json!("x")], "a line of the output is no record: \"x\""),
+        ] {
+            assert_eq!(complaints(&none, Some(0), &records), [complaint]);
+        }
+        let result = expect(json!({"exit": 0, "result": {"errorMessage": "~OOM"}}));
+        let found = [json!({"type": "result", "errorMessage": "cut"})];
+        assert_eq!(
+            complaints(&result, Some(1), &found),
+            ["exit code Some(1) instead of Some(0)", "result.errorMessage does not contain \"OOM\": \"cut\""]
+        );
+    }
+
+    #[test]
+    fn after_a_gap_lines_may_be_missing_but_none_comes_twice() {
+        let wanted = expect(json!({"exit": 0, "lines": 9, "may-have-gaps": true}));
+        let gap = json!({"type": "gap"});
+        assert!(complaints(&wanted, Some(0), &[line(0, 0), gap.clone(), line(5, 5)]).is_empty());
+        assert_eq!(
+            complaints(&wanted, Some(0), &[line(0, 3), gap, line(5, 3)]),
+            ["a line came twice or out of order"]
+        );
+    }
+}
