@@ -226,6 +226,11 @@ impl<A: Agent> Machine<A> {
                 let text = "[paperclip] Warning: no right to create pods (dry run): Pod Security, quotas and service accounts are not checked beforehand";
                 self.outbox.warn(text);
             }
+            // Room comes when other pods end: the Job's controller tries again, and `quotaGraceSec` says for how long.
+            Err(error) if is_over_quota(&error) => {
+                let text = format!("[paperclip] Waiting: no room for the pod yet: {}", describe(&error));
+                self.outbox.warn(text);
+            }
             Err(error) => {
                 let text = format!("Failed to create Kubernetes Job: {}", describe(&error));
                 return self.fail_job(ErrorCode::K8sJobCreateFailed, text);
@@ -336,6 +341,11 @@ fn preflight_pod(job: &Value) -> Value {
 /// Whether the host itself may not create pods, as opposed to the pod being refused.
 fn is_missing_right(error: &ApiError) -> bool {
     error.status == Some(403) && error.message.contains("cannot create resource \"pods\"")
+}
+
+/// Whether a quota refuses the pod for as long as others use it up.
+fn is_over_quota(error: &ApiError) -> bool {
+    error.status == Some(403) && error.message.contains("exceeded quota: ")
 }
 
 /// What makes an orphan this run's: its run, and the session that it works in as far as it is known.

@@ -363,6 +363,16 @@ fn an_api_that_refuses_is_told_with_its_words() {
 }
 
 #[test]
+fn rule_24_a_quota_that_is_used_up_is_waited_for() {
+    let mut driver = Driver::with_image();
+    driver.step(vec![Event::GuardAcquired]);
+    driver.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
+    let text = "pods \"p\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=5, limited: pods=5";
+    driver.answer("TryPod", Err(refused(403, text)));
+    driver.id_of("CreateJob");
+}
+
+#[test]
 fn a_session_that_is_gone_is_tried_without_once() {
     let (mut driver, log) = Driver::with_image().running();
     driver.step(vec![lines(log, &["no session"]), log_ended(log)]);
