@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
+use http::header::USER_AGENT;
 use http::uri::Scheme;
 use hyper_util::client::legacy::connect::Connect;
 use kube::client::{Body, ConfigExt};
@@ -179,6 +181,8 @@ impl std::fmt::Debug for Cluster {
 
 /// How long the server may take to answer what no run waits for.
 const ASK_DEADLINE: Duration = Duration::from_secs(10);
+/// Who asks, as the API server's audit log records it.
+const AGENT: &str = concat!("paperclip-host/", env!("CARGO_PKG_VERSION"));
 
 fn place(access: &Access) -> String {
     match access {
@@ -280,7 +284,8 @@ where
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
-        .map_request(move |request: http::Request<Body>| {
+        .map_request(move |mut request: http::Request<Body>| {
+            request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
             requests.count(&request);
             request
         })

@@ -77,7 +77,8 @@ impl Host {
         let mut child =
             command.spawn().with_context(|| format!("cannot start {}", place.program.display()))?;
         let stdout = child.stdout.take().context("stdout is piped")?;
-        Ok(Host { child, records: Records::read(stdout), stderr })
+        let kept = fs::File::create(place.folder.join(format!("{name}-records")))?;
+        Ok(Host { child, records: Records::read(stdout, kept), stderr })
     }
 
     pub(crate) fn signal(&self, signal: SignalName) -> Result<()> {

@@ -56,6 +56,20 @@ impl Kubectl {
         }
     }
 
+    /// Asks until output or error contains this.
+    pub(crate) fn until_told(&self, line: &str, wanted: &str, deadline: Instant) -> Result<()> {
+        loop {
+            let told = self.run(line).unwrap_or_else(|error| error.to_string());
+            if told.contains(wanted) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("`kubectl {line}` still tells {told:?}, without {wanted:?}");
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
     fn call(&self, arguments: &[String], input: &str) -> Result<String> {
         let mut command = Command::new("kubectl");
         command

@@ -1,6 +1,7 @@
 //! What a host prints: a JSON record a line.
 
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Read, Write as _};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -16,23 +17,24 @@ pub(crate) struct Records {
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
     pub(crate) records: Vec<Value>,
-    /// When each was read.
-    pub(crate) at: Vec<Instant>,
     pub(crate) is_ended: bool,
 }
 
 impl Records {
-    /// Reads them in a thread of their own until the stream ends.
-    pub(crate) fn read(stdout: impl Read + Send + 'static) -> Records {
+    /// Reads them in a thread of their own until the stream ends, and keeps them in a file: seconds since the start, then the record.
+    pub(crate) fn read(stdout: impl Read + Send + 'static, kept: File) -> Records {
         let records = Records::default();
         let reader = records.clone();
+        let start = Instant::now();
         std::thread::spawn(move || {
+            let mut kept = BufWriter::new(kept);
             for line in BufReader::new(stdout).lines() {
                 let Ok(line) = line else { break };
+                // The file is for people: without it the suite still judges.
+                let _ = writeln!(kept, "{:9.3} {line}", start.elapsed().as_secs_f64());
                 let record = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 let mut heard = reader.lock();
                 heard.records.push(record);
-                heard.at.push(Instant::now());
                 reader.shared.1.notify_all();
             }
             reader.lock().is_ended = true;

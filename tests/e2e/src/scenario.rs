@@ -34,6 +34,8 @@ pub(crate) struct Scenario {
     /// Manifests that are applied before the first host starts.
     #[serde(default)]
     pub(crate) before: String,
+    /// When they have taken effect: admission policies take seconds.
+    pub(crate) before_works: Option<Works>,
     /// The run's config, over what every run has.
     #[serde(default)]
     pub(crate) config: Map<String, Value>,
@@ -81,6 +83,14 @@ pub(crate) enum Step {
     Outage { component: String, seconds: u64 },
     /// Cuts all connections of hosts that were started `through-proxy`, and refuses new ones for some seconds.
     Cut { seconds: u64 },
+}
+
+/// A kubectl command whose output or error contains the text by then.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Works {
+    pub(crate) kubectl: String,
+    pub(crate) tells: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
