@@ -12,11 +12,13 @@ use crate::toolchain;
 use crate::wasm;
 use crate::workspace::{self, Workspace};
 
-/// Checks everything that has to hold before a change lands, as .ci/run does: format, lints, dependencies, docs, tests.
+/// Checks everything that has to hold before a change lands, as .ci/run does: format, lints, dependencies, docs, tests, and a
+/// real Kubernetes.
 ///
 /// In order, and it stops at the first stage that fails: plugins (the host embeds them), `cargo fmt --check`, clippy with
-/// warnings as errors, cargo-deny on bans, licenses and sources, the docs with warnings as errors, `cargo xtask test`.
-/// cargo-deny has to be on PATH: .ci/run installs it. None of the stages needs a network once all crates are fetched.
+/// warnings as errors, cargo-deny on bans, licenses and sources, the docs with warnings as errors, `cargo xtask test`,
+/// `cargo xtask e2e --ci`. cargo-deny has to be on PATH: .ci/run installs it. None of the stages but the last needs a network once all
+/// crates are fetched; that one builds Kubernetes from Go modules and installs containerd if they are not there yet, and needs root.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -38,7 +40,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn checks() -> [(&'static str, Command); 5] {
+fn checks() -> [(&'static str, Command); 6] {
     let cargo = |line: &str| {
         let mut command = workspace::cargo();
         command.args(line.split(' '));
@@ -51,8 +53,8 @@ fn checks() -> [(&'static str, Command); 5] {
         ("lints", cargo("clippy --workspace --all-targets -- -D warnings")),
         ("dependencies", cargo("deny --offline check --hide-inclusion-graph bans licenses sources")),
         ("docs", docs),
-        // The command that README names, last: what it prints is what a reader looks for.
         ("test", cargo("xtask test")),
+        ("e2e", cargo("xtask e2e --ci")),
     ]
 }
 

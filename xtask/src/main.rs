@@ -1,6 +1,6 @@
 //! The project's own tasks: `cargo xtask --help`.
 //!
-//! A module a command (`wasm`, `dist`, `test`, `demo`, `bench`, `ci`); below them what they share: the `workspace` as cargo
+//! A module a command (`wasm`, `dist`, `test`, `demo`, `bench`, `kubernetes`, `e2e`, `ci`); below them what they share: the `workspace` as cargo
 //! sees it, the `toolchain` that compiles plugins, the `component` that a plugin becomes, and how a `process` is run.
 
 mod bench;
@@ -8,7 +8,9 @@ mod ci;
 mod component;
 mod demo;
 mod dist;
+mod e2e;
 mod figures;
+mod kubernetes;
 mod process;
 mod test;
 mod toolchain;
@@ -40,6 +42,8 @@ enum Task {
     Demo(demo::Options),
     Bench(bench::Options),
     Ci(ci::Options),
+    Kubernetes(kubernetes::Options),
+    E2e(e2e::Options),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +54,8 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Ci(options) => ci::run(&options),
+        Task::Kubernetes(options) => kubernetes::run(&options),
+        Task::E2e(options) => e2e::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -112,6 +112,9 @@ mod tests {
 
     #[test]
     fn quotes_keep_words_together() {
-        assert_eq!(words("patch job j -p '{\"a\": 1}' --now"), ["patch", "job", "j", "-p", "{\"a\": 1}", "--now"]);
+        assert_eq!(
+            words("patch job j -p '{\"a\": 1}' --now"),
+            ["patch", "job", "j", "-p", "{\"a\": 1}", "--now"]
+        );
     }
 }

@@ -80,7 +80,8 @@ fn run(options: Options) -> Result<bool> {
     });
     let all = scenario::read_all(&here.join("scenarios"))?;
     let is_wanted = |scenario: &Scenario| {
-        let is_named = options.names.is_empty() || options.names.iter().any(|name| scenario.name.contains(name));
+        let is_named =
+            options.names.is_empty() || options.names.iter().any(|name| scenario.name.contains(name));
         is_named && (scenario.ci || !options.ci)
     };
     let (can, cannot): (Vec<_>, Vec<_>) = all
@@ -91,7 +92,10 @@ fn run(options: Options) -> Result<bool> {
         bail!("no scenario is left: names are parts of the names of files in tests/e2e/scenarios");
     }
     for scenario in &cannot {
-        anstream::println!("{FAINT}left out{FAINT:#} {} (it needs the cluster of tests/kubernetes)", scenario.name);
+        anstream::println!(
+            "{FAINT}left out{FAINT:#} {} (it needs the cluster of tests/kubernetes)",
+            scenario.name
+        );
     }
     std::fs::create_dir_all(&options.folder).context("cannot make the folder for the hosts' files")?;
     let world = World {
@@ -124,7 +128,11 @@ fn play_all(world: &World, scenarios: &[Scenario], at_once: usize) -> usize {
                         Ok(()) => anstream::println!("{GOOD}ok{GOOD:#}   {took:5.1} s  {}", scenario.name),
                         Err(error) => {
                             failed.fetch_add(1, Ordering::SeqCst);
-                            anstream::println!("{BAD}FAIL{BAD:#} {took:5.1} s  {}: {}", scenario.name, scenario.about);
+                            anstream::println!(
+                                "{BAD}FAIL{BAD:#} {took:5.1} s  {}: {}",
+                                scenario.name,
+                                scenario.about
+                            );
                             let reasons: Vec<String> = error.chain().map(ToString::to_string).collect();
                             let reasons: Vec<&str> = reasons.iter().rev().map(String::as_str).collect();
                             anstream::println!("{}", reasons.join("\n"));

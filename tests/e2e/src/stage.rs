@@ -78,7 +78,11 @@ impl Stage<'_> {
         });
         self.kubectl.apply(&object.to_string())?;
         // Pods are refused until it is there.
-        self.kubectl.until("get serviceaccounts default -o name --ignore-not-found", "serviceaccount/default", self.deadline)?;
+        self.kubectl.until(
+            "get serviceaccounts default -o name --ignore-not-found",
+            "serviceaccount/default",
+            self.deadline,
+        )?;
         if !self.scenario.before.is_empty() {
             self.kubectl.apply(&self.fill(&self.scenario.before))?;
         }
@@ -141,7 +145,9 @@ impl Stage<'_> {
             Step::WaitExit(host) => self.host(host)?.records.wait_for_end(self.deadline)?,
             Step::Signal { host, signal } => self.host(host)?.signal(*signal)?,
             Step::Kubectl(line) => drop(self.kubectl.run(&self.fill(line))?),
-            Step::Until { kubectl, prints } => self.kubectl.until(&self.fill(kubectl), prints, self.deadline)?,
+            Step::Until { kubectl, prints } => {
+                self.kubectl.until(&self.fill(kubectl), prints, self.deadline)?
+            }
             Step::Apply(manifests) => self.kubectl.apply(&self.fill(manifests))?,
             Step::Evict => self.evict()?,
             Step::ImportImage(name) => self.own_cluster()?.import_image(&self.fill(name))?,
@@ -206,7 +212,10 @@ impl Stage<'_> {
     }
 
     fn own_cluster(&self) -> Result<&OwnCluster> {
-        self.world.own_cluster.as_ref().context("this needs the cluster of tests/kubernetes: own-cluster: true")
+        self.world
+            .own_cluster
+            .as_ref()
+            .context("this needs the cluster of tests/kubernetes: own-cluster: true")
     }
 
     fn wait(&self, host: &str, kind: &str, wanted: &str) -> Result<()> {
@@ -227,7 +236,8 @@ impl Stage<'_> {
     fn lay_proxy(&self) -> Result<(Proxy, PathBuf)> {
         let mut kubeconfig = self.kubectl.json("config view --raw --minify --flatten")?;
         let server = kubeconfig["clusters"][0]["cluster"]["server"].take();
-        let server = server.as_str().and_then(|url| url.strip_prefix("https://")).context("no https server")?;
+        let server =
+            server.as_str().and_then(|url| url.strip_prefix("https://")).context("no https server")?;
         let address = if server.contains(':') { server.to_owned() } else { format!("{server}:443") };
         let address = address.to_socket_addrs()?.next().context("the API server has no address")?;
         let proxy = Proxy::start(address)?;
@@ -256,8 +266,9 @@ impl Stage<'_> {
 
     fn pod(&self) -> Result<String> {
         let job = self.job()?;
-        self.kubectl
-            .run(&format!("get pods -l batch.kubernetes.io/job-name={job} -o jsonpath={{.items[0].metadata.name}}"))
+        self.kubectl.run(&format!(
+            "get pods -l batch.kubernetes.io/job-name={job} -o jsonpath={{.items[0].metadata.name}}"
+        ))
     }
 
     /// How often an agent was started, as the kubelet's events tell.

@@ -54,9 +54,8 @@ fn difference(wanted: &Value, found: &Value, path: &str) -> Option<String> {
         (Value::Object(wanted), Value::Object(found)) => wanted.iter().find_map(|(key, wanted)| {
             difference(wanted, found.get(key).unwrap_or(&Value::Null), &format!("{path}.{key}"))
         }),
-        (Value::String(part), Value::String(found)) if part.starts_with('~') => (!found
-            .contains(&part[1..]))
-        .then(|| format!("{path} does not contain {:?}: {found:?}", &part[1..])),
+        (Value::String(part), Value::String(found)) if part.starts_with('~') => (!found.contains(&part[1..]))
+            .then(|| format!("{path} does not contain {:?}: {found:?}", &part[1..])),
         (wanted, found) => (wanted != found).then(|| format!("{path} is {found} instead of {wanted}")),
     }
 }
@@ -125,10 +124,7 @@ mod tests {
         );
         let status = json!({"type": "status", "text": "abc"});
         let result = json!({"type": "result", "errorCode": null, "summary": "done", "more": 1});
-        assert_eq!(
-            complaints(&wanted, Some(0), &[status, line(0, 0), line(1, 1), result]),
-            [] as [&str; 0]
-        );
+        assert_eq!(complaints(&wanted, Some(0), &[status, line(0, 0), line(1, 1), result]), [] as [&str; 0]);
     }
 
     #[test]
@@ -139,7 +135,10 @@ mod tests {
             (vec![line(0, 0)], "1 numbered lines came instead of 2"),
             (vec![line(0, 0), line(2, 1)], "line 2 came where Some(1) was next"),
             (vec![line(0, 0), line(1, 1), json!({"type": "gap"})], "there is a gap in the output"),
-            (vec![line(0, 0), line(1, 1), json!({"type": "result"})], "there is a result, and none was expected"),
+            (
+                vec![line(0, 0), line(1, 1), json!({"type": "result"})],
+                "there is a result, and none was expected",
+            ),
             (vec![line(0, 0), line(1, 1), json!("x")], "a line of the output is no record: \"x\""),
         ] {
             assert_eq!(complaints(&none, Some(0), &records), [complaint]);

@@ -1,0 +1,17 @@
+#!/bin/sh
+# image.sh FOLDER: lays out the files of the agent's image: a static busybox with all its applets, the stand-in for the
+# agent's CLI, and the recordings that it plays. For other clusters: `tests/kubernetes/image.sh NAME FOLDER sh` makes an
+# archive of them that `kind load image-archive` or `k3s ctr images import` takes.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+rm -rf "$1"
+mkdir -p "$1/bin" "$1/tmp" "$1/etc" "$1/usr/local/bin" "$1/recordings"
+cp "$(command -v busybox)" "$1/bin/busybox"
+for applet in $(busybox --list); do
+	[ "$applet" = busybox ] || ln -sf busybox "$1/bin/$applet"
+done
+echo root:x:0:0:root:/:/bin/sh >"$1/etc/passwd"
+cp "$here/claude" "$1/usr/local/bin/"
+cp "$here"/../../fixtures/claude-cli-*/*.ndjson "$1/recordings/"
+chmod -R go=u-w "$1"
+chmod 1777 "$1/tmp"

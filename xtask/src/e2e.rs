@@ -1,0 +1,133 @@
+//! `cargo xtask e2e`: the end-to-end suite on a real Kubernetes.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::figures::duration;
+use crate::kubernetes::{AGENT_IMAGE, OwnCluster};
+use crate::process;
+use crate::toolchain;
+use crate::wasm;
+use crate::workspace::{self, Workspace};
+
+/// Plays the scenarios of tests/e2e on a real Kubernetes: that of `cargo xtask kubernetes`, or any other.
+///
+/// Without --kubeconfig a fresh cluster is started for it and taken away again. With one, scenarios that kill parts of the cluster
+/// are left out, kubectl has to be on PATH, and the nodes need the agent's image (tests/e2e/agent/image.sh makes it).
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    toolchain: toolchain::Selection,
+
+    /// Another cluster than that of this machine
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    /// The agent's image, as that cluster's nodes know it
+    #[arg(long, value_name = "NAME", default_value = AGENT_IMAGE)]
+    image: String,
+
+    /// Only the scenarios that every change has to pass
+    #[arg(long)]
+    ci: bool,
+
+    /// Leave the cluster and the hosts' files for a look
+    #[arg(long)]
+    keep: bool,
+
+    /// Only scenarios whose name contains one of these
+    names: Vec<String>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let workspace = Workspace::find()?;
+    process::stage("plugins", || wasm::build(&workspace, options.toolchain))?;
+    let (programs, _) = process::stage("host and suite", Programs::build)?;
+    play(&workspace, options, &programs)
+}
+
+fn play(workspace: &Workspace, options: &Options, programs: &Programs) -> Result<()> {
+    let start = Instant::now();
+    let played = match &options.kubeconfig {
+        Some(kubeconfig) => {
+            let folder = workspace.target.join("e2e");
+            clear(&folder)?;
+            let mut suite = Command::new(&programs.suite);
+            suite.arg("--kubeconfig").arg(kubeconfig).arg("--folder").arg(folder);
+            process::run(options.ask(&mut suite, programs))
+        }
+        None => play_on_own_cluster(workspace, options, programs),
+    };
+    played?;
+    process::summary(&format!("e2e: all passed in {}", duration(start.elapsed())));
+    Ok(())
+}
+
+fn play_on_own_cluster(workspace: &Workspace, options: &Options, programs: &Programs) -> Result<()> {
+    // Beside the one that `cargo xtask kubernetes up` leaves running: its state is nobody's but the suite's.
+    let default = OwnCluster::new(workspace, None)?;
+    let cluster = OwnCluster::new(workspace, Some(&default.folder.with_file_name("e2e")))?;
+    cluster.down()?;
+    cluster.purge()?;
+    process::stage("Kubernetes", || cluster.up())?;
+    let mut suite = cluster.inside(&programs.suite);
+    suite
+        .arg("--kubeconfig")
+        .arg(cluster.kubeconfig())
+        .arg("--own-cluster")
+        .arg(&cluster.folder)
+        .arg("--image-files")
+        .arg(cluster.image_files())
+        .arg("--folder")
+        .arg(cluster.folder.join("hosts"));
+    let played = process::run(options.ask(&mut suite, programs));
+    if options.keep {
+        process::note(&format!("The cluster stays up: {}", cluster.folder.display()));
+        return played;
+    }
+    let cleared = cluster.down().and_then(|()| cluster.purge());
+    played.and(cleared)
+}
+
+impl Options {
+    fn ask<'a>(&self, suite: &'a mut Command, programs: &Programs) -> &'a mut Command {
+        suite.arg("--host").arg(&programs.host).arg("--image").arg(&self.image);
+        if self.ci {
+            suite.arg("--ci");
+        }
+        suite.args(&self.names)
+    }
+}
+
+fn clear(folder: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// The programs that play.
+#[derive(Debug)]
+struct Programs {
+    host: PathBuf,
+    suite: PathBuf,
+}
+
+impl Programs {
+    fn build() -> Result<Programs> {
+        let mut cargo = workspace::cargo();
+        let built = process::build(cargo.args(["build", "-p", "paperclip-host", "-p", "paperclip-e2e"]))?;
+        let program = |name: &str| {
+            let mut programs = built.iter().filter_map(|artifact| artifact.executable.as_ref());
+            let found = programs.find(|path| path.file_name().is_some_and(|file| file == name));
+            found.cloned().with_context(|| format!("cargo built no program {name}"))
+        };
+        Ok(Programs { host: program("paperclip-host")?, suite: program("paperclip-e2e")? })
+    }
+}

@@ -1,0 +1,296 @@
+//! `cargo xtask kubernetes`: a real Kubernetes on this machine, from `tests/kubernetes`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use sha2::{Digest as _, Sha256};
+
+use crate::figures::duration;
+use crate::process;
+use crate::workspace::Workspace;
+
+/// The name under which the cluster's node knows the agent's image.
+pub(crate) const AGENT_IMAGE: &str = "localhost/agent:1";
+/// The newest language version that the cluster's sources ask for.
+const GO: (u32, u32) = (1, 26);
+/// What a node needs, and the Debian package that brings it.
+const PROGRAMS: [(&str, &str); 6] = [
+    ("containerd", "containerd"),
+    ("runc", "runc"),
+    ("/usr/lib/cni/bridge", "containernetworking-plugins"),
+    ("busybox", "busybox-static"),
+    ("ip", "iproute2"),
+    ("openssl", "openssl"),
+];
+/// What the cluster's binary is made of: another text, another binary.
+const SOURCES: [&str; 4] = ["go.mod", "go.sum", "main.go", "build.sh"];
+
+/// A real Kubernetes on this machine, in a network namespace of its own: for the end-to-end suite, and to try things by hand.
+///
+/// Builds Kubernetes from Go modules (ten minutes on two cores, once), installs containerd and what else is missing, starts it in
+/// ten seconds, and puts an image with a stand-in agent on its node. Wants root.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    command: Task,
+
+    /// Where the cluster lives: a short path; default: cluster/ in the cache folder
+    #[arg(long, value_name = "DIR", global = true)]
+    dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Task {
+    /// Start it, or take it up again where `down` left it
+    Up,
+    /// End it at once, as a power cut would
+    Down {
+        /// Forget its state, too
+        #[arg(long)]
+        purge: bool,
+    },
+    /// Show whether it is there, and its nodes and pods
+    Status,
+    /// Run a command where the cluster can be reached, with kubectl on PATH and KUBECONFIG set
+    Exec {
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let cluster = OwnCluster::new(&workspace, options.dir.as_deref())?;
+    match &options.command {
+        Task::Up => cluster.up().map(|()| cluster.greet()),
+        Task::Down { purge } => {
+            cluster.down()?;
+            if *purge { cluster.purge() } else { Ok(()) }
+        }
+        Task::Status => cluster.status(),
+        Task::Exec { command } => {
+            let mut inside = cluster.inside(&command[0]);
+            process::run(inside.args(&command[1..]))
+        }
+    }
+}
+
+/// A cluster of this machine, up or not.
+#[derive(Debug)]
+pub(crate) struct OwnCluster {
+    /// `tests/kubernetes/kube`.
+    script: PathBuf,
+    /// `tests/e2e/agent/image.sh`.
+    image_script: PathBuf,
+    /// Kubernetes itself.
+    binaries: PathBuf,
+    /// Where the cluster lives.
+    pub(crate) folder: PathBuf,
+}
+
+impl OwnCluster {
+    pub(crate) fn new(workspace: &Workspace, folder: Option<&Path>) -> Result<OwnCluster> {
+        let cache = cache_folder()?;
+        let kit = workspace.root.join("tests/kubernetes");
+        Ok(OwnCluster {
+            binaries: cache.join(format!("kubernetes-{}", digest(&kit)?)),
+            folder: folder.map_or_else(|| cache.join("cluster"), Path::to_owned),
+            script: kit.join("kube"),
+            image_script: workspace.root.join("tests/e2e/agent/image.sh"),
+        })
+    }
+
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("kubeconfig")
+    }
+
+    /// The files of the agent's image.
+    pub(crate) fn image_files(&self) -> PathBuf {
+        self.folder.join("agent")
+    }
+
+    /// Builds and installs what is missing, starts the cluster, and puts the agent's image on its node.
+    pub(crate) fn up(&self) -> Result<()> {
+        if self.is_up() {
+            process::note(&format!("The cluster in {} is up already", self.folder.display()));
+            return Ok(());
+        }
+        check_machine()?;
+        install_missing()?;
+        self.build()?;
+        std::fs::create_dir_all(&self.folder)?;
+        let start = Instant::now();
+        process::run(self.kube("up").arg(&self.binaries))?;
+        process::run(Command::new(&self.image_script).arg(self.image_files()))?;
+        process::run(self.kube("import").arg(AGENT_IMAGE).arg(self.image_files()).arg("sh"))?;
+        process::note(&format!("Kubernetes is up after {}", duration(start.elapsed())));
+        Ok(())
+    }
+
+    pub(crate) fn down(&self) -> Result<()> {
+        if !self.folder.exists() {
+            return Ok(());
+        }
+        process::run(&mut self.kube("down"))
+    }
+
+    /// Removes what the cluster left on the disk.
+    pub(crate) fn purge(&self) -> Result<()> {
+        if self.folder.exists() {
+            std::fs::remove_dir_all(&self.folder)
+                .with_context(|| format!("cannot remove {}", self.folder.display()))?;
+        }
+        Ok(())
+    }
+
+    /// A command that runs where the cluster can be reached.
+    pub(crate) fn inside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = self.kube("in");
+        command.arg(program);
+        command
+    }
+
+    fn build(&self) -> Result<()> {
+        if self.binaries.join("kubectl").exists() {
+            return Ok(());
+        }
+        check_go()?;
+        process::note(&format!(
+            "Building Kubernetes into {}: about ten minutes on two cores, once",
+            self.binaries.display()
+        ));
+        let start = Instant::now();
+        // Other builds of the machine go first.
+        let mut build = Command::new("nice");
+        process::run(build.arg(&self.script).arg("build").arg(&self.binaries))?;
+        process::note(&format!("Kubernetes is built, in {}", duration(start.elapsed())));
+        Ok(())
+    }
+
+    fn is_up(&self) -> bool {
+        let pid = std::fs::read_to_string(self.folder.join("run/node.pid"));
+        pid.is_ok_and(|pid| Path::new("/proc").join(pid.trim()).exists())
+    }
+
+    fn greet(&self) {
+        process::summary(&format!("kubernetes: up in {}", self.folder.display()));
+        process::note("Its addresses exist in its own network namespace only. Try:");
+        process::note("  cargo xtask kubernetes exec kubectl get nodes");
+        process::note("  cargo xtask kubernetes exec dist/paperclip-host run --context context.json");
+    }
+
+    fn status(&self) -> Result<()> {
+        if !self.is_up() {
+            process::note(&format!("There is no cluster in {}", self.folder.display()));
+            return Ok(());
+        }
+        process::note(&format!("The cluster in {} is up", self.folder.display()));
+        for what in ["nodes", "pods"] {
+            process::run(self.inside("kubectl").args(["get", what, "--all-namespaces", "-o", "wide"]))?;
+        }
+        Ok(())
+    }
+
+    /// The control script with its first two arguments.
+    fn kube(&self, verb: &str) -> Command {
+        let mut command = Command::new(&self.script);
+        command.arg(verb).arg(&self.folder);
+        command
+    }
+}
+
+/// `$XDG_CACHE_HOME/paperclip-k8s` or `~/.cache/paperclip-k8s`.
+fn cache_folder() -> Result<PathBuf> {
+    let base = match std::env::var_os("XDG_CACHE_HOME") {
+        Some(base) if !base.is_empty() => PathBuf::from(base),
+        Some(_) | None => {
+            std::env::home_dir().context("there is no home folder: set XDG_CACHE_HOME")?.join(".cache")
+        }
+    };
+    Ok(base.join("paperclip-k8s"))
+}
+
+fn digest(kit: &Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    for name in SOURCES {
+        let path = kit.join(name);
+        hash.update(std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
+    }
+    Ok(hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// What no package can bring.
+fn check_machine() -> Result<()> {
+    let is_root = process::output(Command::new("id").arg("-u"))? == "0";
+    if !is_root {
+        bail!("a Kubernetes node needs root: run this as root, or name another cluster with --kubeconfig");
+    }
+    if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+        && !Path::new("/sys/fs/cgroup/memory").exists()
+    {
+        bail!("a Kubernetes node needs cgroups, and /sys/fs/cgroup has none: mount them");
+    }
+    Ok(())
+}
+
+fn check_go() -> Result<()> {
+    let want = format!("building Kubernetes needs Go {}.{} or newer: install it", GO.0, GO.1);
+    let told = process::output(Command::new("go").args(["env", "GOVERSION"])).context(want.clone())?;
+    match go_version(&told) {
+        Some(version) if version >= GO => Ok(()),
+        Some(_) | None => bail!("{want}, this is {told}"),
+    }
+}
+
+/// `go1.26.8` → (1, 26).
+fn go_version(told: &str) -> Option<(u32, u32)> {
+    let mut parts = told.strip_prefix("go")?.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+fn install_missing() -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |program: &str| match program.starts_with('/') {
+        true => Path::new(program).exists(),
+        false => process::find_program(program, &path).is_some(),
+    };
+    let missing: Vec<&str> =
+        PROGRAMS.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if process::find_program("apt-get", &path).is_none() {
+        bail!("install {} (Debian's names), without which there is no node", missing.join(", "));
+    }
+    process::run(Command::new("apt-get").args(["--quiet", "update"]))?;
+    process::run(
+        Command::new("apt-get")
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .args(["--quiet", "install", "--yes", "--no-install-recommends"])
+            .args(missing),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gos_version_is_read() {
+        assert_eq!(go_version("go1.26.8"), Some((1, 26)));
+        assert_eq!(go_version("go1.27rc1"), None);
+        assert_eq!(go_version("devel"), None);
+        assert!((1, 26) >= GO && (1, 9) < GO);
+    }
+
+    #[test]
+    fn the_clusters_binary_is_named_by_its_sources() {
+        let kit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/kubernetes");
+        assert_eq!(digest(&kit).unwrap().len(), 12);
+        assert!(digest(Path::new("/nowhere")).is_err());
+    }
+}
