@@ -21,6 +21,20 @@ use crate::workspace::{self, Workspace};
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
+    stage: Stage,
+
+    /// Only the scenarios that every change has to pass
+    #[arg(long)]
+    ci: bool,
+
+    /// Only scenarios whose name contains one of these
+    names: Vec<String>,
+}
+
+/// Where the suite plays, and what.
+#[derive(Args, Debug)]
+pub(crate) struct Stage {
+    #[command(flatten)]
     toolchain: toolchain::Selection,
 
     /// Another cluster than that of this machine
@@ -31,43 +45,46 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME", default_value = AGENT_IMAGE)]
     image: String,
 
-    /// Only the scenarios that every change has to pass
-    #[arg(long)]
-    ci: bool,
-
     /// Leave the cluster and the hosts' files for a look
     #[arg(long)]
     keep: bool,
 
-    /// Only scenarios whose name contains one of these
-    names: Vec<String>,
+    /// Build the host as it is shipped
+    #[arg(long)]
+    release: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let workspace = Workspace::find()?;
-    process::stage("plugins", || wasm::build(&workspace, options.toolchain))?;
-    let (programs, _) = process::stage("host and suite", Programs::build)?;
-    play(&workspace, options, &programs)
+    let ci = options.ci.then(|| "--ci".to_owned());
+    perform(&options.stage, &ci.into_iter().chain(options.names.iter().cloned()).collect::<Vec<_>>())
 }
 
-fn play(workspace: &Workspace, options: &Options, programs: &Programs) -> Result<()> {
+/// Builds host and suite, and has the suite do what its arguments say.
+pub(crate) fn perform(stage: &Stage, arguments: &[String]) -> Result<()> {
+    let workspace = Workspace::find()?;
+    process::stage("plugins", || wasm::build(&workspace, stage.toolchain))?;
+    let (programs, _) = process::stage("host and suite", || Programs::build(stage.release))?;
     let start = Instant::now();
-    let played = match &options.kubeconfig {
+    match &stage.kubeconfig {
         Some(kubeconfig) => {
             let folder = workspace.target.join("e2e");
             clear(&folder)?;
             let mut suite = Command::new(&programs.suite);
             suite.arg("--kubeconfig").arg(kubeconfig).arg("--folder").arg(folder);
-            process::run(options.ask(&mut suite, programs))
+            process::run(stage.ask(&mut suite, &programs).args(arguments))
         }
-        None => play_on_own_cluster(workspace, options, programs),
-    };
-    played?;
+        None => play_on_own_cluster(&workspace, stage, &programs, arguments),
+    }?;
     process::summary(&format!("e2e: all passed in {}", duration(start.elapsed())));
     Ok(())
 }
 
-fn play_on_own_cluster(workspace: &Workspace, options: &Options, programs: &Programs) -> Result<()> {
+fn play_on_own_cluster(
+    workspace: &Workspace,
+    stage: &Stage,
+    programs: &Programs,
+    arguments: &[String],
+) -> Result<()> {
     // Beside the one that `cargo xtask kubernetes up` leaves running: its state is nobody's but the suite's.
     let default = OwnCluster::new(workspace, None)?;
     let cluster = OwnCluster::new(workspace, Some(&default.folder.with_file_name("e2e")))?;
@@ -84,8 +101,8 @@ fn play_on_own_cluster(workspace: &Workspace, options: &Options, programs: &Prog
         .arg(cluster.image_files())
         .arg("--folder")
         .arg(cluster.folder.join("hosts"));
-    let played = process::run(options.ask(&mut suite, programs));
-    if options.keep {
+    let played = process::run(stage.ask(&mut suite, programs).args(arguments));
+    if stage.keep {
         process::note(&format!("The cluster stays up: {}", cluster.folder.display()));
         return played;
     }
@@ -93,13 +110,9 @@ fn play_on_own_cluster(workspace: &Workspace, options: &Options, programs: &Prog
     played.and(cleared)
 }
 
-impl Options {
+impl Stage {
     fn ask<'a>(&self, suite: &'a mut Command, programs: &Programs) -> &'a mut Command {
-        suite.arg("--host").arg(&programs.host).arg("--image").arg(&self.image);
-        if self.ci {
-            suite.arg("--ci");
-        }
-        suite.args(&self.names)
+        suite.arg("--host").arg(&programs.host).arg("--image").arg(&self.image)
     }
 }
 
@@ -120,9 +133,13 @@ struct Programs {
 }
 
 impl Programs {
-    fn build() -> Result<Programs> {
+    fn build(release: bool) -> Result<Programs> {
         let mut cargo = workspace::cargo();
-        let built = process::build(cargo.args(["build", "-p", "paperclip-host", "-p", "paperclip-e2e"]))?;
+        cargo.args(["build", "-p", "paperclip-host", "-p", "paperclip-e2e"]);
+        if release {
+            cargo.arg("--release");
+        }
+        let built = process::build(&mut cargo)?;
         let program = |name: &str| {
             let mut programs = built.iter().filter_map(|artifact| artifact.executable.as_ref());
             let found = programs.find(|path| path.file_name().is_some_and(|file| file == name));

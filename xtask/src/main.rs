@@ -1,9 +1,10 @@
 //! The project's own tasks: `cargo xtask --help`.
 //!
-//! A module a command (`wasm`, `dist`, `test`, `demo`, `bench`, `kubernetes`, `e2e`, `ci`); below them what they share: the `workspace` as cargo
+//! A module a command (`wasm`, `dist`, `test`, `demo`, `bench`, `kubernetes`, `e2e`, `chaos`, `ci`); below them what they share: the `workspace` as cargo
 //! sees it, the `toolchain` that compiles plugins, the `component` that a plugin becomes, and how a `process` is run.
 
 mod bench;
+mod chaos;
 mod ci;
 mod component;
 mod demo;
@@ -44,6 +45,7 @@ enum Task {
     Ci(ci::Options),
     Kubernetes(kubernetes::Options),
     E2e(e2e::Options),
+    Chaos(chaos::Options),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Task::Ci(options) => ci::run(&options),
         Task::Kubernetes(options) => kubernetes::run(&options),
         Task::E2e(options) => e2e::run(&options),
+        Task::Chaos(options) => chaos::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,11 +3,13 @@
 //! A scenario is a file of `scenarios/`. Each is played in a namespace of its own, and after each the same is asked: is every line of the
 //! agent there once, is there one result, was the agent started once, is nothing left in the cluster, is the run's token nowhere.
 
+mod chaos;
 mod host;
 mod kubectl;
 mod own_cluster;
 mod proxy;
 mod records;
+mod rights;
 mod scenario;
 mod stage;
 mod verdict;
@@ -22,6 +24,7 @@ use anstyle::{AnsiColor, Style};
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 
+use chaos::Chaos;
 use own_cluster::OwnCluster;
 use scenario::Scenario;
 use stage::World;
@@ -58,6 +61,9 @@ struct Options {
     ci: bool,
     /// Only scenarios whose name contains one of these
     names: Vec<String>,
+    /// Instead of scenarios
+    #[command(subcommand)]
+    chaos: Option<Chaos>,
 }
 
 fn main() -> ExitCode {
@@ -78,6 +84,17 @@ fn run(options: Options) -> Result<bool> {
         folder,
         image_files,
     });
+    std::fs::create_dir_all(&options.folder).context("cannot make the folder for the hosts' files")?;
+    let world = World {
+        program: options.host,
+        kubeconfig: options.kubeconfig,
+        image: options.image,
+        own_cluster,
+        folder: options.folder,
+    };
+    if let Some(chaos) = &options.chaos {
+        return chaos::run(&world, chaos);
+    }
     let all = scenario::read_all(&here.join("scenarios"))?;
     let is_wanted = |scenario: &Scenario| {
         let is_named =
@@ -87,7 +104,7 @@ fn run(options: Options) -> Result<bool> {
     let (can, cannot): (Vec<_>, Vec<_>) = all
         .into_iter()
         .filter(is_wanted)
-        .partition(|scenario| own_cluster.is_some() || !scenario.own_cluster);
+        .partition(|scenario| world.own_cluster.is_some() || !scenario.own_cluster);
     if can.is_empty() {
         bail!("no scenario is left: names are parts of the names of files in tests/e2e/scenarios");
     }
@@ -97,14 +114,6 @@ fn run(options: Options) -> Result<bool> {
             scenario.name
         );
     }
-    std::fs::create_dir_all(&options.folder).context("cannot make the folder for the hosts' files")?;
-    let world = World {
-        program: options.host,
-        kubeconfig: options.kubeconfig,
-        image: options.image,
-        own_cluster,
-        folder: options.folder,
-    };
     let (alone, beside): (Vec<_>, Vec<_>) = can.into_iter().partition(|scenario| scenario.alone);
     let failed = play_all(&world, &beside, AT_ONCE) + play_all(&world, &alone, 1);
     anstream::println!("e2e: {} passed, {failed} failed", beside.len() + alone.len() - failed);

@@ -17,6 +17,8 @@ pub(crate) struct Records {
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
     pub(crate) records: Vec<Value>,
+    /// When each came.
+    pub(crate) at: Vec<Instant>,
     pub(crate) is_ended: bool,
 }
 
@@ -35,6 +37,7 @@ impl Records {
                 let record = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 let mut heard = reader.lock();
                 heard.records.push(record);
+                heard.at.push(Instant::now());
                 reader.shared.1.notify_all();
             }
             reader.lock().is_ended = true;

@@ -28,6 +28,9 @@ pub(crate) struct Scenario {
     /// Longest it may take, in seconds.
     #[serde(default = "default_limit_sec")]
     pub(crate) limit_sec: u64,
+    /// Whether hosts have the rights of the Role in `deploy/base` and no others, instead of an administrator's.
+    #[serde(default)]
+    pub(crate) service_account: bool,
     /// Labels of its namespace.
     #[serde(default)]
     pub(crate) namespace_labels: BTreeMap<String, String>,
@@ -73,6 +76,8 @@ pub(crate) enum Step {
     Until { kubectl: String, prints: String },
     /// Applies manifests to the scenario's namespace.
     Apply(String),
+    /// Takes the rights of the Role away one by one: `paperclip-host check` has to name each.
+    EachRightIsNeeded,
     /// Asks for the pod's eviction, as a node's drain does.
     Evict,
     /// Puts the agent's image on the node under this name.

@@ -14,6 +14,7 @@ use crate::kubectl::Kubectl;
 use crate::own_cluster::OwnCluster;
 use crate::proxy::Proxy;
 use crate::records::text;
+use crate::rights;
 use crate::scenario::{Scenario, Start, Step};
 use crate::verdict;
 
@@ -83,6 +84,9 @@ impl Stage<'_> {
             "serviceaccount/default",
             self.deadline,
         )?;
+        if self.scenario.service_account {
+            rights::grant(&self.kubectl, &rights::manifests(), &self.granted())?;
+        }
         if !self.scenario.before.is_empty() {
             self.kubectl.apply(&self.fill(&self.scenario.before))?;
         }
@@ -146,9 +150,17 @@ impl Stage<'_> {
             Step::Signal { host, signal } => self.host(host)?.signal(*signal)?,
             Step::Kubectl(line) => drop(self.kubectl.run(&self.fill(line))?),
             Step::Until { kubectl, prints } => {
-                self.kubectl.until(&self.fill(kubectl), prints, self.deadline)?
+                self.kubectl.until(&self.fill(kubectl), prints, self.deadline)?;
             }
             Step::Apply(manifests) => self.kubectl.apply(&self.fill(manifests))?,
+            Step::EachRightIsNeeded => {
+                rights::each_is_needed(
+                    &self.kubectl,
+                    &rights::manifests(),
+                    &self.world.program,
+                    &self.granted(),
+                )?;
+            }
             Step::Evict => self.evict()?,
             Step::ImportImage(name) => self.own_cluster()?.import_image(&self.fill(name))?,
             Step::Restart(component) => self.own_cluster()?.restart(component)?,
@@ -183,8 +195,10 @@ impl Stage<'_> {
         if start.through_proxy && self.proxy.is_none() {
             self.proxy = Some(self.lay_proxy()?);
         }
+        let granted = self.granted();
         let kubeconfig = match &self.proxy {
             Some((_, kubeconfig)) if start.through_proxy => kubeconfig,
+            Some(_) | None if self.scenario.service_account => &granted,
             Some(_) | None => &self.world.kubeconfig,
         };
         let run_id = format!("{}-{}", self.kubectl.namespace, start.run);
@@ -205,6 +219,11 @@ impl Stage<'_> {
         let host = Host::start(&start.host, &order, &place)?;
         self.hosts.insert(start.host.clone(), host);
         Ok(())
+    }
+
+    /// The kubeconfig with the rights of a service account.
+    fn granted(&self) -> PathBuf {
+        self.folder.join("granted-kubeconfig")
     }
 
     fn host(&self, name: &str) -> Result<&Host> {
@@ -310,7 +329,7 @@ impl Stage<'_> {
             }
             drop(heard);
             let stderr = host.stderr();
-            story.push_str(&format!("--- stderr of host {name}\n{:.4000}\n", stderr));
+            story.push_str(&format!("--- stderr of host {name}\n{stderr:.4000}\n"));
         }
         for line in ["get jobs,pods -o wide", "get events --sort-by=.lastTimestamp"] {
             let found = self.kubectl.run(line).unwrap_or_else(|error| format!("{error:#}"));

@@ -1,0 +1,264 @@
+//! Long proofs and measurements, by hand: `cargo xtask chaos`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Subcommand;
+use serde_json::{Map, Value, json};
+
+use crate::host::{Host, Order, Place};
+use crate::kubectl::Kubectl;
+use crate::scenario::SignalName;
+use crate::stage::World;
+use crate::verdict;
+
+/// Longest that one run may take beside what its agent does.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// How the host names itself to the API server.
+const AGENT: &str = "paperclip-host/";
+
+#[derive(Subcommand, Debug, Clone)]
+pub(crate) enum Chaos {
+    /// Kills the host (SIGKILL) at a random moment of a run of 500 lines, starts it again, and counts lines
+    Kills {
+        #[arg(long, default_value_t = 100)]
+        times: usize,
+    },
+    /// Times from start to first line and from last line to result, of runs one after another
+    Latency {
+        #[arg(long, default_value_t = 20)]
+        times: usize,
+    },
+    /// The same of runs at once
+    Load {
+        #[arg(long, default_value_t = 20)]
+        runs: usize,
+    },
+    /// The API requests of a run, from the audit log, by the seconds that its agent works
+    Requests {
+        #[arg(long, value_delimiter = ',', default_values_t = [5, 60, 300])]
+        seconds: Vec<u64>,
+    },
+}
+
+/// Runs are made in one namespace, which is taken away at the end.
+pub(crate) fn run(world: &World, chaos: &Chaos) -> Result<bool> {
+    let namespace = format!("chaos-{}", std::process::id());
+    let kubectl = Kubectl::new(&world.kubeconfig, &namespace);
+    kubectl.run(&format!("create namespace {namespace}"))?;
+    let deadline = Instant::now() + PATIENCE;
+    kubectl.until(
+        "get serviceaccounts default -o name --ignore-not-found",
+        "serviceaccount/default",
+        deadline,
+    )?;
+    let field = Field { world, namespace: &namespace };
+    let outcome = match chaos {
+        Chaos::Kills { times } => field.kills(*times),
+        Chaos::Latency { times } => field.latency(*times),
+        Chaos::Load { runs } => field.load(*runs),
+        Chaos::Requests { seconds } => field.requests(seconds),
+    };
+    let left = kubectl.until(
+        "get jobs,pods,secrets,leases.coordination.k8s.io -l app.kubernetes.io/managed-by=paperclip -o name",
+        "",
+        Instant::now() + Duration::from_secs(40),
+    );
+    kubectl.run(&format!("delete namespace {namespace} --wait=false"))?;
+    left.context("something is left behind")?;
+    outcome
+}
+
+struct Field<'a> {
+    world: &'a World,
+    namespace: &'a str,
+}
+
+/// What is measured of a run.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    to_first_line: Duration,
+    to_result: Duration,
+}
+
+impl Field<'_> {
+    fn start(&self, name: &str, host: &str, play: &str) -> Result<Host> {
+        let folder = self.world.folder.join(name);
+        fs::create_dir_all(&folder)?;
+        let config = json!({
+            "image": self.world.image, "env": {"PLAY": play},
+            "resources": {"requests": {"cpu": "20m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}},
+        });
+        let config: Map<String, Value> = serde_json::from_value(config)?;
+        let run_id = format!("{}-{name}", self.namespace);
+        let order = Order { run_id: &run_id, agent: &run_id, config: &config, self_pod: None };
+        let place = Place {
+            program: &self.world.program,
+            kubeconfig: &self.world.kubeconfig,
+            namespace: self.namespace,
+            folder: &folder,
+            state: &folder.join("state"),
+        };
+        Host::start(host, &order, &place)
+    }
+
+    fn kills(&self, times: usize) -> Result<bool> {
+        let expect = serde_json::from_value(
+            json!({"exit": 0, "lines": 500, "result": {"exitCode": 0, "errorCode": null}}),
+        )?;
+        let mut random = Random(u64::from(std::process::id()) | 1);
+        let (mut good, mut late) = (0, 0);
+        for round in 0..times {
+            let name = format!("kill-{round}");
+            let play = "init; lines 500 0.01; result";
+            let mut first = self.start(&name, "a", play)?;
+            // From before the Job is created to about when the agent ends: no event marks a random moment.
+            let after = Duration::from_millis(random.below(8_000));
+            std::thread::sleep(after);
+            first.signal(SignalName::Kill)?;
+            if first.wait(Instant::now() + PATIENCE)?.is_some() {
+                late += 1;
+            }
+            let mut second = self.start(&name, "b", play)?;
+            let exit = second.wait(Instant::now() + PATIENCE)?;
+            let complaints = verdict::complaints(&expect, exit, &second.records.lock().records);
+            if complaints.is_empty() {
+                good += 1;
+                fs::remove_dir_all(self.world.folder.join(&name))?;
+            } else {
+                println!("round {round}, killed after {after:?}: {}", complaints.join("; "));
+            }
+        }
+        println!("kills: {good} of {times} runs came whole ({late} had ended before they were killed)");
+        Ok(good == times)
+    }
+
+    fn latency(&self, times: usize) -> Result<bool> {
+        let measured: Result<Vec<Times>> = (0..times)
+            .map(|round| {
+                let start = Instant::now();
+                let host = self.start(&format!("latency-{round}"), "a", "init; lines 5 0.1; result")?;
+                times_of(host, start)
+            })
+            .collect();
+        show("latency", &measured?);
+        Ok(true)
+    }
+
+    fn load(&self, runs: usize) -> Result<bool> {
+        let start = Instant::now();
+        let hosts: Result<Vec<Host>> = (0..runs)
+            .map(|round| self.start(&format!("load-{round}"), "a", "init; lines 50 0.1; result"))
+            .collect();
+        let measured: Result<Vec<Times>> = hosts?.into_iter().map(|host| times_of(host, start)).collect();
+        show("load", &measured?);
+        Ok(true)
+    }
+
+    fn requests(&self, seconds: &[u64]) -> Result<bool> {
+        let cluster = self.world.own_cluster.as_ref().context("the audit log is that of the own cluster")?;
+        let log = cluster.folder.join("log/audit.log");
+        for seconds in seconds {
+            let before = fs::metadata(&log)?.len();
+            let host =
+                self.start(&format!("requests-{seconds}"), "a", &format!("init; lines {seconds} 1; result"))?;
+            times_of(host, Instant::now())?;
+            let counts = count(&log, before)?;
+            let sum: usize = counts.values().sum();
+            println!("requests of a run of {seconds} s: {sum}");
+            for (what, count) in counts {
+                println!("{count:5}  {what}");
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Waits for the run's end, which must be a good one.
+fn times_of(mut host: Host, start: Instant) -> Result<Times> {
+    let exit = host.wait(Instant::now() + PATIENCE + Duration::from_secs(300))?;
+    if exit != Some(0) {
+        bail!("a run ended with {exit:?}: {}", host.stderr());
+    }
+    let heard = host.records.lock();
+    let is_line = |record: &Value| record["type"] == "log";
+    let first = heard.records.iter().position(is_line).context("no line came")?;
+    let last = heard.records.iter().rposition(is_line).context("no line came")?;
+    let end = heard.at.last().context("no record came")?;
+    Ok(Times { to_first_line: heard.at[first] - start, to_result: *end - heard.at[last] })
+}
+
+fn show(name: &str, times: &[Times]) {
+    for (what, of) in [
+        ("start → first line", (|times: &Times| times.to_first_line) as fn(&Times) -> Duration),
+        ("last line → result", |times| times.to_result),
+    ] {
+        let mut sorted: Vec<Duration> = times.iter().map(of).collect();
+        sorted.sort();
+        let at = |percent: usize| sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)].as_millis();
+        println!(
+            "{name}, {} runs: {what}: p50 {} ms, p95 {} ms, max {} ms",
+            sorted.len(),
+            at(50),
+            at(95),
+            at(100)
+        );
+    }
+}
+
+/// The host's requests that the audit log tells of from this byte on, by verb and resource. Watches and logs are told of when they end.
+fn count(log: &Path, from: u64) -> Result<BTreeMap<String, usize>> {
+    let text = fs::read(log)?;
+    let new = text.get(usize::try_from(from)?..).context("the audit log was rotated meanwhile: try again")?;
+    let mut counts = BTreeMap::new();
+    for line in new.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let event: Value = serde_json::from_slice(line)?;
+        if event["userAgent"].as_str().is_some_and(|agent| agent.starts_with(AGENT)) {
+            let object = &event["objectRef"];
+            let part = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
+            let what = match part("subresource").as_str() {
+                "" => part("resource"),
+                subresource => format!("{}/{subresource}", part("resource")),
+            };
+            *counts.entry(format!("{} {what}", event["verb"].as_str().unwrap_or_default())).or_default() += 1;
+        }
+    }
+    Ok(counts)
+}
+
+/// Xorshift: moments, not secrets.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_what_they_are_about() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let event = |agent: &str, verb: &str, object: Value| {
+            json!({"userAgent": agent, "verb": verb, "objectRef": object}).to_string()
+        };
+        let old = event("paperclip-host/1", "get", json!({"resource": "jobs"})) + "\n";
+        let new = [
+            event("kubelet", "get", json!({"resource": "jobs"})),
+            event("paperclip-host/1", "get", json!({"resource": "pods", "subresource": "log"})),
+            event("paperclip-host/1", "get", json!({"resource": "pods", "subresource": "log"})),
+        ];
+        fs::write(file.path(), format!("{old}{}", new.join("\n"))).unwrap();
+        let counts = count(file.path(), old.len() as u64).unwrap();
+        assert_eq!(counts, BTreeMap::from([("get pods/log".to_owned(), 2)]));
+    }
+}

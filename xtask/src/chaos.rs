@@ -1,0 +1,24 @@
+//! `cargo xtask chaos`: long proofs and measurements on a real Kubernetes, by hand.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::e2e;
+
+/// Kills hosts, loads the cluster, counts and times requests. By hand: each takes minutes.
+///
+/// `kills --times 100`, `latency --times 20`, `load --runs 20`, `requests --seconds 5,60,300`; on the same cluster as
+/// `cargo xtask e2e`. Figures are worth something with --release only.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    stage: e2e::Stage,
+
+    /// What to do, with its options
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    what: Vec<String>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    e2e::perform(&options.stage, &options.what)
+}
