@@ -56,7 +56,8 @@ pub(crate) struct Scenario {
     pub(crate) agent_starts: usize,
 }
 
-/// Something that happens. `{namespace}`, `{job}` and `{pod}` in texts stand for those of host `a`'s run.
+/// Something that happens. `{namespace}`, `{job}` and `{pod}` in texts stand for those of host `a`'s run,
+/// `{deploy}` for the folder of the manifests.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) enum Step {

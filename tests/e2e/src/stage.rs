@@ -25,8 +25,8 @@ const KINDS: &str = "jobs,pods,secrets,configmaps,leases.coordination.k8s.io";
 /// What stands beside namespaces, with the label `e2e` of the scenario's.
 const CLUSTER_WIDE: &str = "validatingadmissionpolicies,validatingadmissionpolicybindings,\
     mutatingadmissionpolicies,mutatingadmissionpolicybindings,persistentvolumes";
-/// How long after the result the cluster may take to collect what the Job owned.
-const COLLECTION: Duration = Duration::from_secs(40);
+/// How long after the result the cluster may take to collect what the Job owned: its controllers need a minute after an outage of the API server.
+const COLLECTION: Duration = Duration::from_secs(100);
 
 /// What all scenarios share.
 #[derive(Debug)]
@@ -267,7 +267,9 @@ impl Stage<'_> {
     }
 
     fn fill(&self, template: &str) -> String {
-        let mut text = template.replace("{namespace}", &self.kubectl.namespace);
+        let mut text = template
+            .replace("{namespace}", &self.kubectl.namespace)
+            .replace("{deploy}", &rights::manifests().to_string_lossy());
         if text.contains("{job}") {
             text = text.replace("{job}", &self.job().unwrap_or_default());
         }
