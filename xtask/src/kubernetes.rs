@@ -18,13 +18,14 @@ pub(crate) const AGENT_IMAGE: &str = "localhost/agent:1";
 /// The newest language version that the cluster's sources ask for.
 const GO: (u32, u32) = (1, 26);
 /// What a node needs, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("containerd", "containerd"),
     ("runc", "runc"),
     ("/usr/lib/cni/bridge", "containernetworking-plugins"),
     ("busybox", "busybox-static"),
     ("ip", "iproute2"),
     ("openssl", "openssl"),
+    ("pgrep", "procps"),
 ];
 /// What the cluster's binary is made of: another text, another binary.
 const SOURCES: [&str; 4] = ["go.mod", "go.sum", "main.go", "build.sh"];

@@ -166,7 +166,7 @@ impl Field<'_> {
             let host =
                 self.start(&format!("requests-{seconds}"), "a", &format!("init; lines {seconds} 1; result"))?;
             times_of(host, Instant::now())?;
-            let counts = count(&log, before)?;
+            let counts = count(&log, before, self.namespace)?;
             let sum: usize = counts.values().sum();
             println!("requests of a run of {seconds} s: {sum}");
             for (what, count) in counts {
@@ -209,15 +209,16 @@ fn show(name: &str, times: &[Times]) {
     }
 }
 
-/// The host's requests that the audit log tells of from this byte on, by verb and resource. Watches and logs are told of when they end.
-fn count(log: &Path, from: u64) -> Result<BTreeMap<String, usize>> {
+/// The host's requests in a namespace that the audit log tells of from this byte on, by verb and resource. Watches and logs are told of when they end.
+fn count(log: &Path, from: u64, namespace: &str) -> Result<BTreeMap<String, usize>> {
     let text = fs::read(log)?;
     let new = text.get(usize::try_from(from)?..).context("the audit log was rotated meanwhile: try again")?;
     let mut counts = BTreeMap::new();
     for line in new.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let event: Value = serde_json::from_slice(line)?;
-        if event["userAgent"].as_str().is_some_and(|agent| agent.starts_with(AGENT)) {
-            let object = &event["objectRef"];
+        let object = &event["objectRef"];
+        let is_ours = event["userAgent"].as_str().is_some_and(|agent| agent.starts_with(AGENT));
+        if is_ours && object["namespace"] == namespace {
             let part = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
             let what = match part("subresource").as_str() {
                 "" => part("resource"),
@@ -248,17 +249,19 @@ mod tests {
     #[test]
     fn requests_are_counted_by_what_they_are_about() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let event = |agent: &str, verb: &str, object: Value| {
-            json!({"userAgent": agent, "verb": verb, "objectRef": object}).to_string()
+        let event = |agent: &str, namespace: &str, subresource: &str| {
+            let object = json!({"namespace": namespace, "resource": "pods", "subresource": subresource});
+            json!({"userAgent": agent, "verb": "get", "objectRef": object}).to_string()
         };
-        let old = event("paperclip-host/1", "get", json!({"resource": "jobs"})) + "\n";
+        let old = event("paperclip-host/1", "n", "") + "\n";
         let new = [
-            event("kubelet", "get", json!({"resource": "jobs"})),
-            event("paperclip-host/1", "get", json!({"resource": "pods", "subresource": "log"})),
-            event("paperclip-host/1", "get", json!({"resource": "pods", "subresource": "log"})),
+            event("kubelet", "n", ""),
+            event("paperclip-host/1", "other", "log"),
+            event("paperclip-host/1", "n", "log"),
+            event("paperclip-host/1", "n", "log"),
         ];
         fs::write(file.path(), format!("{old}{}", new.join("\n"))).unwrap();
-        let counts = count(file.path(), old.len() as u64).unwrap();
+        let counts = count(file.path(), old.len() as u64, "n").unwrap();
         assert_eq!(counts, BTreeMap::from([("get pods/log".to_owned(), 2)]));
     }
 }
