@@ -1,0 +1,130 @@
+//! A container's log files, as the runtime writes them and the kubelet serves them.
+
+use jiff::Timestamp;
+
+/// The runtime stores longer lines in chunks (rule 4).
+const CHUNK_BYTES: usize = 16 << 10;
+
+/// What a container printed, and what is left of it on the node.
+#[derive(Debug, Default)]
+pub(crate) struct ContainerLog {
+    /// Every line, in its order: the truth that the emitted log is held against.
+    pub(crate) lines: Vec<String>,
+    entries: Vec<Entry>,
+    /// First entry of the file that is served to new readers (rule 11).
+    current: usize,
+    /// First entry that still exists, in an older file: readers that follow get there.
+    oldest: usize,
+    /// Lines that nobody could read any more when they were rotated away, or whose chunks were.
+    pub(crate) rotations: u32,
+}
+
+#[derive(Debug)]
+struct Entry {
+    at_ns: u64,
+    text: String,
+    is_first_chunk: bool,
+    is_last_chunk: bool,
+}
+
+/// A place in a log: the next entry to be sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    next: usize,
+}
+
+impl ContainerLog {
+    /// Stores a line. Lines of one burst have one stamp (rule 3).
+    pub(crate) fn print(&mut self, at_ms: u64, line: String) {
+        let at_ns = at_ms * 1_000_000 + 123;
+        let mut rest = line.as_str();
+        let mut is_first_chunk = true;
+        loop {
+            let cut = rest.floor_char_boundary(CHUNK_BYTES);
+            let (chunk, after) = rest.split_at(cut);
+            let is_last_chunk = after.is_empty();
+            self.entries.push(Entry { at_ns, text: chunk.to_owned(), is_first_chunk, is_last_chunk });
+            if is_last_chunk {
+                break;
+            }
+            is_first_chunk = false;
+            rest = after;
+        }
+        self.lines.push(line);
+    }
+
+    /// Begins a new file. Readers that follow go on with the one before; what is older is gone.
+    pub(crate) fn rotate(&mut self) {
+        self.oldest = self.current;
+        self.current = self.entries.len();
+        self.rotations += 1;
+    }
+
+    /// A new reader begins in the current file (rule 11), at the first entry of this second (rule 1).
+    pub(crate) fn open(&self, since_s: Option<i64>) -> Reading {
+        let since_ns = since_s.map_or(0, |since_s| since_s.unsigned_abs() * 1_000_000_000);
+        let from = self.entries[self.current..].iter().position(|entry| entry.at_ns >= since_ns);
+        Reading { next: from.map_or(self.entries.len(), |at| self.current + at) }
+    }
+
+    pub(crate) fn has_more(&self, reading: Reading) -> bool {
+        reading.next < self.entries.len()
+    }
+
+    /// The bytes that a reader gets next.
+    pub(crate) fn read(&self, reading: &mut Reading, stamps_chunks: bool) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for entry in &self.entries[reading.next.max(self.oldest)..] {
+            if entry.is_first_chunk || stamps_chunks {
+                push_stamp(&mut bytes, entry.at_ns);
+            }
+            bytes.extend_from_slice(entry.text.as_bytes());
+            if entry.is_last_chunk {
+                bytes.push(b'\n');
+            }
+        }
+        reading.next = self.entries.len();
+        bytes
+    }
+}
+
+fn push_stamp(bytes: &mut Vec<u8>, at_ns: u64) {
+    let stamp = Timestamp::from_nanosecond(i128::from(at_ns)).expect("a time of this century");
+    bytes.extend_from_slice(format!("{stamp:.9} ").as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_800_000_000;
+
+    fn text(log: &ContainerLog, since_s: Option<i64>, stamps_chunks: bool) -> String {
+        let mut reading = log.open(since_s);
+        String::from_utf8(log.read(&mut reading, stamps_chunks)).unwrap()
+    }
+
+    #[test]
+    fn lines_are_stamped_and_served_from_a_whole_second_on() {
+        let mut log = ContainerLog::default();
+        log.print(S * 1_000, "a".to_owned());
+        log.print(S * 1_000 + 1_500, "b".to_owned());
+        assert_eq!(
+            text(&log, None, false),
+            "2027-01-15T08:00:00.000000123Z a\n2027-01-15T08:00:01.500000123Z b\n"
+        );
+        assert_eq!(text(&log, Some(S as i64 + 1), false), "2027-01-15T08:00:01.500000123Z b\n");
+        log.rotate();
+        log.print(S * 1_000 + 1_700, "c".to_owned());
+        assert_eq!(text(&log, Some(S as i64 + 1), false), "2027-01-15T08:00:01.700000123Z c\n");
+    }
+
+    #[test]
+    fn a_long_line_comes_in_chunks_of_which_newer_kubelets_stamp_the_first() {
+        let mut log = ContainerLog::default();
+        log.print(S * 1_000, "x".repeat(CHUNK_BYTES * 2 + 1));
+        assert_eq!(text(&log, None, false).matches('Z').count(), 1);
+        assert_eq!(text(&log, None, true).matches('Z').count(), 3);
+        assert_eq!(text(&log, None, true).lines().count(), 1);
+    }
+}

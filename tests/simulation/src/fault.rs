@@ -1,0 +1,218 @@
+//! What can go wrong in the world, how often in this case, and when it did.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::entropy::Entropy;
+
+macro_rules! named {
+    (
+        $(#[$doc:meta])*
+        $name:ident { $( $(#[$variant_doc:meta])* $variant:ident = $text:literal ),+ $(,)? }
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $( $(#[$variant_doc])* $variant ),+ }
+
+        impl $name {
+            pub const ALL: &'static [$name] = &[ $( $name::$variant ),+ ];
+
+            /// As it is shown and given on the command line.
+            pub fn name(self) -> &'static str {
+                match self { $( $name::$variant => $text ),+ }
+            }
+        }
+    };
+}
+
+pub(crate) use named;
+
+named! {
+    /// A kind of fault.
+    Fault {
+        /// The server does what is asked, and the answer is lost.
+        ApiTimedOut = "api-timed-out",
+        /// The request never arrives.
+        ApiDropped = "api-dropped",
+        /// 409, though nothing stands in the way any more.
+        ApiConflict = "api-conflict",
+        /// 429, sometimes with Retry-After.
+        ApiTooMany = "api-too-many",
+        /// 500, 502, 503 or 504, and nothing done.
+        ApiServerError = "api-server-error",
+        /// 403 in the middle of a run: somebody changed the rights.
+        ApiForbidden = "api-forbidden",
+        /// An answer that takes up to half a minute.
+        ApiSlow = "api-slow",
+
+        /// A watch breaks off and goes on from where it was.
+        WatchBroken = "watch-broken",
+        /// 410 in the stream: a new list.
+        WatchExpired = "watch-expired",
+        /// HTTP 410 at the start of a watch: a new list, later.
+        WatchRefused = "watch-refused",
+        /// A state is told twice.
+        WatchDoubled = "watch-doubled",
+        /// States in between are never told.
+        WatchSkipped = "watch-skipped",
+        /// A new list comes from a server that lags behind.
+        WatchStale = "watch-stale",
+        /// Open, and silent: the other kind's changes overtake.
+        WatchLate = "watch-late",
+
+        /// No node takes the pod, for a while.
+        PodUnschedulable = "pod-unschedulable",
+        /// A quota refuses the pod, for a while.
+        PodQuota = "pod-quota",
+        /// A scheduling gate holds the pod, for a while.
+        PodGated = "pod-gated",
+        /// The image does not come, for a while.
+        ImageFails = "image-fails",
+        /// The container cannot be created, for a while.
+        CreateFails = "create-fails",
+        PodEvicted = "pod-evicted",
+        PodPreempted = "pod-preempted",
+        OutOfMemory = "out-of-memory",
+        NodeLost = "node-lost",
+        /// The Job is deleted, and one of the same name is created by somebody.
+        JobReplaced = "job-replaced",
+        JobDeleted = "job-deleted",
+        PodDeleted = "pod-deleted",
+        /// Somebody suspends a Job that runs.
+        JobSuspended = "job-suspended",
+        /// A finalizer holds what is deleted, for a while.
+        FinalizerStuck = "finalizer-stuck",
+        /// Another container of the pod, which never ends.
+        SidecarInjected = "sidecar-injected",
+        /// The Job's condition comes minutes late.
+        ConditionLate = "condition-late",
+
+        /// A clean end, though the container runs.
+        LogEndsEarly = "log-ends-early",
+        /// The connection breaks, mostly within a line.
+        LogBroken = "log-broken",
+        LogRefused = "log-refused",
+        /// Bytes come in pieces, cut within lines and characters.
+        LogSplit = "log-split",
+        /// The file is rotated: what is older is not served any more.
+        LogRotated = "log-rotated",
+        /// The kubelet's error as the body of a 200.
+        LogKubeletText = "log-kubelet-text",
+        /// Half open: nothing comes any more, and no end.
+        LogSilent = "log-silent",
+
+        PaperclipSlow = "paperclip-slow",
+        PaperclipServerError = "paperclip-server-error",
+        PaperclipMalformed = "paperclip-malformed",
+        PaperclipOddStatus = "paperclip-odd-status",
+
+        TimerLate = "timer-late",
+        TimerEarly = "timer-early",
+
+        HostCrashAppend = "host-crash-append",
+        HostCrashSync = "host-crash-sync",
+        HostCrashEffect = "host-crash-effect",
+        HostCrashAnswer = "host-crash-answer",
+        /// Between any two inputs.
+        HostCrash = "host-crash",
+        HostStopped = "host-stopped",
+        SyncFails = "sync-fails",
+        DiskFull = "disk-full",
+        DiskSlow = "disk-slow",
+        /// The wall clock of a host that starts is off.
+        ClockJump = "clock-jump",
+
+        GuestTraps = "guest-traps",
+        GuestAbsurd = "guest-absurd",
+    }
+}
+
+named! {
+    /// Where a run stands, seen from the world.
+    Phase {
+        /// It has no Job yet.
+        Begin = "begin",
+        /// Its Job is suspended.
+        Create = "create",
+        /// Its Job may run, the agent has not started.
+        Wait = "wait",
+        /// The agent runs.
+        Run = "run",
+        /// The agent has ended, or its pod is gone; there is no result.
+        Settle = "settle",
+        /// The result is out.
+        Cleanup = "cleanup",
+    }
+}
+
+/// Chances, in 256ths at each opportunity, of those faults that this case has at all.
+#[derive(Debug, Clone, Default)]
+pub struct Swarm {
+    chances: BTreeMap<Fault, u16>,
+    /// Faults struck so far, with the phase in which they did.
+    struck: BTreeSet<(Fault, Phase)>,
+    count: u32,
+    is_healed: bool,
+}
+
+/// After so many faults a case heals: what counts is how a run gets over them, not whether it survives a storm without end.
+const MAX_FAULTS: u32 = 60;
+
+impl Swarm {
+    /// Chooses the faults of a case: none, one, a few, or many of them.
+    pub fn draw(entropy: &mut Entropy) -> Self {
+        let of_256 = *entropy.choose(&[0, 8, 24, 64, 128]);
+        let mut chances = BTreeMap::new();
+        for fault in Fault::ALL {
+            if entropy.chance(of_256) {
+                chances.insert(*fault, *entropy.choose(&[4, 12, 40, 100]));
+            }
+        }
+        Swarm { chances, ..Swarm::default() }
+    }
+
+    /// These faults, each at every opportunity with this chance.
+    pub fn of(faults: &[Fault], of_256: u16) -> Self {
+        let chances = faults.iter().map(|fault| (*fault, of_256)).collect();
+        Swarm { chances, ..Swarm::default() }
+    }
+
+    /// Whether a fault strikes now.
+    pub(crate) fn strikes(&mut self, fault: Fault, phase: Phase, entropy: &mut Entropy) -> bool {
+        if self.is_healed {
+            return false;
+        }
+        let Some(of_256) = self.chances.get(&fault) else { return false };
+        if !entropy.chance(*of_256) {
+            return false;
+        }
+        self.struck.insert((fault, phase));
+        self.count += 1;
+        self.is_healed = self.count >= MAX_FAULTS;
+        true
+    }
+
+    /// From now on nothing goes wrong any more.
+    pub(crate) fn heal(&mut self) {
+        self.is_healed = true;
+    }
+
+    pub fn is_healed(&self) -> bool {
+        self.is_healed
+    }
+
+    pub fn has(&self, fault: Fault) -> bool {
+        self.chances.contains_key(&fault)
+    }
+
+    pub fn has_struck(&self, fault: Fault) -> bool {
+        self.struck.iter().any(|(struck, _)| *struck == fault)
+    }
+
+    pub fn has_struck_any(&self, faults: &[Fault]) -> bool {
+        faults.iter().any(|fault| self.has_struck(*fault))
+    }
+
+    pub fn struck(&self) -> &BTreeSet<(Fault, Phase)> {
+        &self.struck
+    }
+}

@@ -1,0 +1,22 @@
+//! Guest and engine, unchanged, in a simulated world with faults: how the product proves that a run's result is right whatever the
+//! cluster does. `docs/simulation.md` says how to read a failure and how to add a fault or an invariant.
+
+mod agenda;
+pub mod case;
+mod cluster;
+mod disk;
+pub mod entropy;
+pub mod fault;
+mod guest;
+mod invariants;
+pub mod marks;
+pub mod mutant;
+pub mod plugin;
+pub mod scenario;
+pub mod script;
+mod trace;
+mod world;
+
+pub use case::{Case, Outcome};
+pub use invariants::Violation;
+pub use plugin::Plugin;

@@ -1,0 +1,41 @@
+//! The plugin under test, as the product builds it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use paperclip_guest::{Instance, Runtime, RuntimeOptions};
+
+/// Most instances at a time: a case has a few processes, and each check of a replay one more.
+const INSTANCES: u32 = 64;
+
+/// A loaded plugin. A clone is the same one.
+#[derive(Debug, Clone)]
+pub struct Plugin(Arc<paperclip_guest::Plugin>);
+
+impl Plugin {
+    /// Loads the component that `cargo xtask wasm` builds.
+    ///
+    /// # Errors
+    /// It is missing, or this host does not take it.
+    pub fn load() -> Result<Self> {
+        let path = built();
+        anyhow::ensure!(path.is_file(), "{} is missing: run `cargo xtask wasm`, which builds it", path.display());
+        let runtime = Runtime::new(&RuntimeOptions { max_instances: INSTANCES, ..RuntimeOptions::default() })?;
+        let plugin = paperclip_guest::Plugin::load_file(&runtime, &path)
+            .with_context(|| format!("cannot load {}", path.display()))?;
+        Ok(Plugin(plugin))
+    }
+
+    pub(crate) fn instantiate(&self) -> Instance {
+        self.0.instantiate().expect("the pool has room for every process of a case")
+    }
+
+    pub(crate) fn revealed_env(&self) -> &[String] {
+        &self.0.descriptor().revealed_env
+    }
+}
+
+fn built() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/plugins/claude_k8s.wasm")
+}

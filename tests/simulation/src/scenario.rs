@@ -1,0 +1,165 @@
+//! What is asked of the hosts in a case: runs, their configs, their agents, and what people do meanwhile.
+
+use serde_json::{Value, json};
+
+use crate::entropy::Entropy;
+use crate::script::{API_KEY, Script, TOKEN};
+
+pub(crate) const NAMESPACE: &str = "agents";
+/// The session that runs resume, if they resume one.
+const OLD_SESSION: &str = "sess_old";
+
+/// All that a case is about, but for its faults and delays.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    pub runs: Vec<RunPlan>,
+}
+
+/// One run.
+#[derive(Debug, Clone)]
+pub struct RunPlan {
+    pub run_id: String,
+    pub agent_id: String,
+    /// The host that it is given to.
+    pub host: usize,
+    pub starts_at_ms: u64,
+    pub config: Config,
+    pub resumes_session: bool,
+    /// By attempt.
+    pub scripts: [Script; 2],
+    pub cancels: Vec<Cancel>,
+    /// When its host is told to stop.
+    pub stop_at_ms: Option<u64>,
+}
+
+/// What a config says, in seconds where it is a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    pub timeout_s: Option<u64>,
+    pub cancel_grace_s: u64,
+    pub queue_timeout_s: u64,
+    pub retain_jobs: bool,
+    pub waits_when_busy: bool,
+    pub excludes_others: bool,
+    pub retries_fresh: bool,
+}
+
+/// Somebody cancels a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cancel {
+    pub at_ms: u64,
+    pub way: CancelWay,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelWay {
+    /// The host is asked directly.
+    Host,
+    /// The run's status changes in Paperclip.
+    Paperclip,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            timeout_s: None,
+            cancel_grace_s: 3,
+            queue_timeout_s: 600,
+            retain_jobs: false,
+            waits_when_busy: true,
+            excludes_others: true,
+            retries_fresh: true,
+        }
+    }
+}
+
+impl Scenario {
+    /// One healthy run, and nobody interferes.
+    pub fn calm() -> Self {
+        Scenario { runs: vec![RunPlan::new(0, Script::healthy())] }
+    }
+
+    pub fn draw(entropy: &mut Entropy) -> Self {
+        let count = *entropy.choose(&[1, 1, 1, 2, 1, 3, 1, 2]);
+        let shares_agent = entropy.chance(192);
+        let runs = (0..count).map(|index| RunPlan::draw(index, shares_agent, entropy)).collect();
+        Scenario { runs }
+    }
+}
+
+impl RunPlan {
+    fn new(index: usize, script: Script) -> Self {
+        RunPlan {
+            run_id: format!("0b7c2f6e-1111-4222-8333-44445555000{index}"),
+            agent_id: "nova".to_owned(),
+            host: 0,
+            starts_at_ms: 0,
+            config: Config::default(),
+            resumes_session: false,
+            scripts: [script.clone(), script],
+            cancels: Vec::new(),
+            stop_at_ms: None,
+        }
+    }
+
+    fn draw(index: usize, shares_agent: bool, entropy: &mut Entropy) -> Self {
+        let mut plan = RunPlan::new(index, Script::draw(entropy));
+        if !shares_agent {
+            plan.agent_id = format!("nova-{index}");
+        }
+        plan.host = entropy.below(2) as usize;
+        plan.starts_at_ms = if index == 0 { 0 } else { entropy.skewed(0, 20_000) };
+        plan.resumes_session = entropy.chance(64);
+        if plan.resumes_session && entropy.chance(160) {
+            plan.scripts[0] = Script::without_session();
+        }
+        plan.config = Config {
+            timeout_s: *entropy.choose(&[None, Some(30), Some(3), Some(600)]),
+            cancel_grace_s: *entropy.choose(&[3, 0, 20]),
+            queue_timeout_s: *entropy.choose(&[600, 20]),
+            retain_jobs: entropy.chance(32),
+            waits_when_busy: !entropy.chance(48),
+            excludes_others: !entropy.chance(32),
+            retries_fresh: !entropy.chance(24),
+        };
+        for _ in 0..*entropy.choose(&[0, 0, 0, 1, 0, 0, 1, 2]) {
+            let way = *entropy.choose(&[CancelWay::Host, CancelWay::Paperclip]);
+            plan.cancels.push(Cancel { at_ms: plan.starts_at_ms + entropy.skewed(0, 90_000), way });
+        }
+        if entropy.chance(24) {
+            plan.stop_at_ms = Some(plan.starts_at_ms + entropy.skewed(0, 20_000));
+        }
+        plan
+    }
+
+    /// Paperclip's execution context.
+    pub(crate) fn context(&self) -> Value {
+        let session = if self.resumes_session { Some(OLD_SESSION) } else { None };
+        let runtime = session.map_or_else(|| json!({}), |id| json!({"sessionId": id, "sessionParams": {"sessionId": id}}));
+        let config = &self.config;
+        json!({
+            "runId": self.run_id,
+            "agent": {"id": self.agent_id, "companyId": "acme", "name": "Nova", "adapterType": "claude_k8s"},
+            "runtime": runtime,
+            "config": {
+                "image": "registry.example/agent:1",
+                "promptTemplate": "work on {{taskId}}",
+                "timeoutSec": config.timeout_s.unwrap_or(0),
+                "cancelGraceSec": config.cancel_grace_s,
+                "queueTimeoutSec": config.queue_timeout_s,
+                "retainJobs": config.retain_jobs,
+                "whenBusy": if config.waits_when_busy { "wait" } else { "fail" },
+                "concurrencyScope": if config.excludes_others { "agent" } else { "none" },
+                "retryFreshSession": config.retries_fresh,
+                "env": {"VENDOR_KEY": API_KEY},
+            },
+            "context": {"taskId": "T-1"},
+            "authToken": TOKEN,
+        })
+    }
+
+    /// Runs with the same key exclude one another.
+    pub(crate) fn guard_key(&self) -> Option<&str> {
+        self.config.excludes_others.then_some(self.agent_id.as_str())
+    }
+}

@@ -1,0 +1,202 @@
+//! The scheduler and the kubelet: from a pod to a container, its agent, and its end.
+
+use paperclip_contract::types::ContainerTerminated;
+
+use super::{Happening, World};
+use crate::cluster::{Pod, Stage};
+use crate::fault::Fault;
+use crate::script::{End, OnTerm, Script};
+
+/// The line before the tail of stderr, as the Job's command writes it.
+const STDERR_MARKER: &str = "--- paperclip: end of stderr ---";
+/// For how long what keeps a pod from starting lasts, in ms: within any grace, or beyond it.
+const TROUBLES_MS: [u64; 4] = [3_000, 30_000, 100_000, 500_000];
+
+impl World {
+    fn pod(&mut self, uid: &str) -> Option<&mut Pod> {
+        self.cluster.pods.get_mut(uid).filter(|pod| pod.stage != Stage::Removed && !pod.is_lost)
+    }
+
+    fn run_of_pod(&self, uid: &str) -> usize {
+        self.cluster.pods.get(uid).and_then(|pod| self.run_of_job(&pod.job_uid)).unwrap_or(0)
+    }
+
+    pub(super) fn schedule_pod(&mut self, uid: &str) {
+        let run = self.run_of_pod(uid);
+        match self.pod(uid) {
+            Some(pod) if pod.stage == Stage::Unscheduled && pod.deleting_since_ms.is_none() => pod.is_gated = false,
+            _ => return,
+        }
+        if self.strikes(Fault::PodUnschedulable, run) {
+            let text = "0/3 nodes are available: 3 Insufficient memory.";
+            self.cluster.pods.get_mut(uid).expect("found above").set_condition("PodScheduled", false, "Unschedulable", text);
+            self.cluster.tell_pod(uid);
+            let delay_ms = *self.entropy.choose(&TROUBLES_MS);
+            self.after(delay_ms, Happening::Schedule(uid.to_owned()));
+            return;
+        }
+        let pod = self.cluster.pods.get_mut(uid).expect("found above");
+        pod.stage = Stage::Starting;
+        pod.set_condition("PodScheduled", true, "", "");
+        self.cluster.tell_pod(uid);
+        let delay_ms = self.entropy.skewed(300, 6_000);
+        self.after(delay_ms, Happening::StartContainer(uid.to_owned()));
+    }
+
+    pub(super) fn start_container(&mut self, uid: &str) {
+        let run = self.run_of_pod(uid);
+        match self.pod(uid) {
+            Some(pod) if pod.stage == Stage::Starting && pod.deleting_since_ms.is_none() && pod.reason.is_none() => {}
+            _ => return,
+        }
+        let waiting = if self.lacks_secret(uid) {
+            Some(("CreateContainerConfigError", "secret not found"))
+        } else if self.strikes(Fault::ImageFails, run) {
+            Some(*self.entropy.choose(&[("ErrImagePull", "connection refused"), ("ImagePullBackOff", "Back-off pulling image")]))
+        } else if self.strikes(Fault::CreateFails, run) {
+            Some(("CreateContainerError", "context deadline exceeded"))
+        } else {
+            None
+        };
+        let now_ms = self.now_ms;
+        let pod = self.cluster.pods.get_mut(uid).expect("found above");
+        if waiting.is_some() {
+            pod.waiting = waiting;
+            self.cluster.tell_pod(uid);
+            let delay_ms = *self.entropy.choose(&TROUBLES_MS);
+            self.after(delay_ms, Happening::StartContainer(uid.to_owned()));
+            return;
+        }
+        pod.stage = Stage::Running;
+        pod.waiting = None;
+        pod.started_ms = Some(now_ms);
+        let first_ms = delay_of_next(pod);
+        self.cluster.tell_pod(uid);
+        if let Some(delay_ms) = first_ms {
+            self.after(delay_ms, Happening::Agent(uid.to_owned()));
+        }
+    }
+
+    fn lacks_secret(&self, uid: &str) -> bool {
+        let pod = &self.cluster.pods[uid];
+        let Some(job) = self.cluster.jobs.get(&pod.job_uid) else { return false };
+        job.secrets.iter().any(|name| !self.cluster.owned.iter().any(|owned| owned.name == *name))
+    }
+
+    /// The agent prints its next lines, or ends.
+    pub(super) fn act_agent(&mut self, uid: &str) {
+        let now_ms = self.now_ms;
+        let run = self.run_of_pod(uid);
+        let Some(pod) = self.cluster.pods.get_mut(uid).filter(|pod| pod.stage == Stage::Running && !pod.is_termed) else {
+            return;
+        };
+        if let Some(burst) = pod.script.bursts.get(pod.next_burst) {
+            for line in burst.lines.clone() {
+                pod.log.print(now_ms, line);
+            }
+            pod.next_burst += 1;
+            let next_ms = delay_of_next(pod);
+            if self.strikes(Fault::LogRotated, run) {
+                self.cluster.pods.get_mut(uid).expect("found above").log.rotate();
+            }
+            if let Some(delay_ms) = next_ms {
+                self.after(delay_ms, Happening::Agent(uid.to_owned()));
+            }
+            self.wake_logs(uid);
+        } else if let End::Exits { code, .. } = pod.script.end {
+            self.end_container(uid, code, if code == 0 { "Completed" } else { "Error" });
+        }
+    }
+
+    /// Somebody wants the pod to go: SIGTERM, and SIGKILL after its grace.
+    pub(super) fn term_pod(&mut self, uid: &str) {
+        let now_ms = self.now_ms;
+        let job = self.cluster.pods.get(uid).map(|pod| pod.job_uid.clone()).unwrap_or_default();
+        let grace_ms = self.cluster.jobs.get(&job).map_or(30_000, |job| job.grace_s * 1_000);
+        let Some(pod) = self.cluster.pods.get_mut(uid) else { return };
+        if pod.stage == Stage::Removed || pod.deleting_since_ms.is_some() {
+            return;
+        }
+        pod.deleting_since_ms = Some(now_ms);
+        let (stage, on_term, is_lost) = (pod.stage, pod.script.on_term, pod.is_lost);
+        pod.is_termed = true;
+        self.cluster.tell_pod(uid);
+        if is_lost {
+            // Its kubelet is silent: the pod garbage collector takes it away some time.
+            let delay_ms = *self.entropy.choose(&[20_000, 300_000]);
+            return self.after(delay_ms, Happening::RemovePod(uid.to_owned()));
+        }
+        match (stage, on_term) {
+            (Stage::Running, OnTerm::Exits { after_ms } | OnTerm::Reports { after_ms }) if after_ms < grace_ms => {
+                self.after(after_ms, Happening::Kill(uid.to_owned()));
+            }
+            (Stage::Running, _) => self.after(grace_ms, Happening::Kill(uid.to_owned())),
+            (Stage::Unscheduled | Stage::Starting | Stage::Ended | Stage::Removed, _) => {
+                let delay_ms = self.entropy.skewed(10, 2_000);
+                self.after(delay_ms, Happening::RemovePod(uid.to_owned()));
+            }
+        }
+    }
+
+    /// The container ends after SIGTERM, by itself or by SIGKILL.
+    pub(super) fn kill_pod(&mut self, uid: &str) {
+        let now_ms = self.now_ms;
+        let Some(pod) = self.pod(uid).filter(|pod| pod.stage == Stage::Running) else { return };
+        let waited_ms = pod.deleting_since_ms.map_or(0, |since_ms| now_ms - since_ms);
+        let code = match pod.script.on_term {
+            OnTerm::Exits { after_ms } if after_ms <= waited_ms => 143,
+            OnTerm::Reports { after_ms } if after_ms <= waited_ms => {
+                pod.log.print(now_ms, Script::last_words());
+                143
+            }
+            OnTerm::Exits { .. } | OnTerm::Reports { .. } | OnTerm::Ignores => 137,
+        };
+        pod.was_killed = true;
+        self.wake_logs(uid);
+        self.end_container(uid, code, "Error");
+    }
+
+    pub(super) fn end_container(&mut self, uid: &str, code: i32, reason: &str) {
+        let now_ms = self.now_ms;
+        let Some(pod) = self.cluster.pods.get_mut(uid) else { return };
+        let stderr = &pod.script.stderr;
+        let message = (!stderr.is_empty()).then(|| format!("{STDERR_MARKER}\n{stderr}"));
+        pod.stage = Stage::Ended;
+        pod.ended = Some(ContainerTerminated {
+            exit_code: code,
+            signal: None,
+            reason: Some(reason.to_owned()),
+            message,
+            started_at_ms: pod.started_ms.map(|at| at / 1_000 * 1_000),
+            finished_at_ms: Some(now_ms / 1_000 * 1_000),
+        });
+        let is_deleting = pod.deleting_since_ms.is_some();
+        self.cluster.tell_pod(uid);
+        self.wake_logs(uid);
+        self.pod_is_over(uid);
+        if is_deleting {
+            let delay_ms = self.entropy.skewed(20, 2_000);
+            self.after(delay_ms, Happening::RemovePod(uid.to_owned()));
+        }
+    }
+
+    pub(super) fn remove_pod(&mut self, uid: &str) {
+        let Some(pod) = self.cluster.pods.get_mut(uid).filter(|pod| pod.stage != Stage::Removed) else { return };
+        if pod.stage == Stage::Running {
+            pod.was_killed = true;
+        }
+        pod.stage = Stage::Removed;
+        self.cluster.tell_pod(uid);
+        self.wake_logs(uid);
+        self.pod_is_over(uid);
+    }
+}
+
+/// When the agent acts again; never if it hangs.
+fn delay_of_next(pod: &Pod) -> Option<u64> {
+    match (pod.script.bursts.get(pod.next_burst), pod.script.end) {
+        (Some(burst), _) => Some(burst.after_ms),
+        (None, End::Exits { after_ms, .. }) => Some(after_ms),
+        (None, End::Hangs) => None,
+    }
+}

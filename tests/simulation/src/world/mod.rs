@@ -1,0 +1,351 @@
+//! The world: a cluster, Paperclip, hosts and their disks, and the order in which things happen there.
+
+mod controllers;
+mod kubelet;
+mod logs;
+mod people;
+mod process;
+mod requests;
+mod watches;
+
+use paperclip_contract::types::Request;
+use paperclip_engine::api::{ApiCall, ApiReply, CallId};
+use paperclip_engine::intake::{self, Secrets, Surroundings};
+use paperclip_engine::log::LogRequest;
+use paperclip_engine::port::{Input, LogId, PollId};
+use paperclip_contract::types::{ApiError, HostFacts};
+use serde_json::{Map, Value};
+
+use crate::agenda::Agenda;
+use crate::cluster::Cluster;
+use crate::disk::Disk;
+use crate::entropy::Entropy;
+use crate::fault::{Fault, Phase, Swarm};
+use crate::invariants::{self, Violation};
+use crate::marks::{Mark, Marks};
+use crate::mutant::Mutant;
+use crate::plugin::Plugin;
+use crate::scenario::{NAMESPACE, RunPlan, Scenario};
+use crate::trace::Trace;
+use process::Process;
+
+/// When the world begins, in ms since 1970.
+pub(crate) const EPOCH_MS: u64 = 1_800_000_000_000;
+/// From then on nothing goes wrong any more.
+pub(crate) const HEALING_MS: u64 = 15 * 60_000;
+/// Things that may happen in one case; more is a livelock (L5).
+const MAX_HAPPENINGS: u32 = 60_000;
+
+/// Something that happens at a time.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    StartRun(usize),
+    /// A host comes (back) and takes the run up.
+    TakeUp(usize),
+    Cancel { run: usize },
+    CancelInPaperclip { run: usize },
+    Stop { run: usize },
+    /// A request reaches the server.
+    Request { process: usize, call: CallId, request: Box<ApiCall>, is_answer_lost: bool },
+    Answer { process: usize, call: CallId, outcome: Box<Result<ApiReply, ApiError>> },
+    Tick { process: usize, at_ms: u64 },
+    /// A blocked process goes on.
+    Unblock { process: usize },
+    Watch { process: usize, follow: usize, is_of_jobs: bool },
+    WatchBack { process: usize, follow: usize, is_of_jobs: bool, is_new_list: bool },
+    LogOpen { process: usize, log: LogId },
+    LogPiece { process: usize, log: LogId },
+    LogClose { process: usize, log: LogId },
+    Poll { process: usize, poll: PollId },
+    ReconcileJob(String),
+    JobCondition(String),
+    JobDeadline(String),
+    JobTtl(String),
+    RemoveJob(String),
+    ResumeJob(String),
+    Schedule(String),
+    StartContainer(String),
+    Agent(String),
+    Term(String),
+    Kill(String),
+    RemovePod(String),
+    Trouble(String),
+}
+
+/// One run and what became of it.
+#[derive(Debug)]
+pub(crate) struct RunTruth {
+    pub(crate) plan: RunPlan,
+    pub(crate) request: Request,
+    pub(crate) secrets: Secrets,
+    pub(crate) disk: Disk,
+    /// The process that drives it now.
+    pub(crate) process: Option<usize>,
+    pub(crate) results: Vec<Map<String, Value>>,
+    pub(crate) result_at_ms: Option<u64>,
+    pub(crate) is_refused: bool,
+    pub(crate) is_closed: bool,
+    pub(crate) is_cancelled_in_paperclip: bool,
+    /// When a cancel first reached an engine.
+    pub(crate) cancelled_at_ms: Option<u64>,
+    pub(crate) next_host: u32,
+    /// Longest log that was shown for it by any process.
+    pub(crate) shown: usize,
+    pub(crate) has_gap: bool,
+    pub(crate) requests: u32,
+}
+
+/// Everything.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) now_ms: u64,
+    pub(crate) cluster: Cluster,
+    pub(crate) runs: Vec<RunTruth>,
+    pub(crate) processes: Vec<Process>,
+    pub(crate) swarm: Swarm,
+    pub(crate) trace: Trace,
+    pub(crate) marks: Marks,
+    pub(crate) violation: Option<Violation>,
+    pub(crate) healed_at_ms: Option<u64>,
+    /// When this world's faults last struck.
+    pub(crate) last_fault_ms: u64,
+    entropy: Entropy,
+    agenda: Agenda<Happening>,
+    plugin: Plugin,
+    mutant: Option<Mutant>,
+}
+
+impl World {
+    pub(crate) fn new(
+        mut entropy: Entropy,
+        scenario: Scenario,
+        swarm: Swarm,
+        plugin: &Plugin,
+        mutant: Option<Mutant>,
+        trace: Trace,
+    ) -> Self {
+        let stamps_chunks = entropy.chance(64);
+        let mut world = World {
+            now_ms: EPOCH_MS,
+            cluster: Cluster { now_ms: EPOCH_MS, stamps_chunks, ..Cluster::default() },
+            runs: scenario.runs.into_iter().map(|plan| RunTruth::new(plan, plugin)).collect(),
+            processes: Vec::new(),
+            swarm,
+            trace,
+            marks: Marks::default(),
+            violation: None,
+            healed_at_ms: None,
+            last_fault_ms: EPOCH_MS,
+            entropy,
+            agenda: Agenda::default(),
+            plugin: plugin.clone(),
+            mutant,
+        };
+        for index in 0..world.runs.len() {
+            let plan = world.runs[index].plan.clone();
+            world.at(EPOCH_MS + plan.starts_at_ms, Happening::StartRun(index));
+            for cancel in plan.cancels {
+                world.plan_cancel(index, cancel);
+            }
+            // An agent may hang for ever, and then a person is to end it.
+            world.at(EPOCH_MS + HEALING_MS, Happening::Cancel { run: index });
+            if let Some(at_ms) = plan.stop_at_ms {
+                world.at(EPOCH_MS + at_ms, Happening::Stop { run: index });
+            }
+        }
+        world
+    }
+
+    /// Lets things happen until nothing is left to happen, or a promise is broken.
+    pub(crate) fn run(&mut self) {
+        let mut happenings = 0;
+        while self.violation.is_none() {
+            let Some((at_ms, happening)) = self.agenda.pop() else { break };
+            self.now_ms = self.now_ms.max(at_ms);
+            self.cluster.now_ms = self.now_ms;
+            happenings += 1;
+            if happenings > MAX_HAPPENINGS {
+                self.violate("L5", format!("{happenings} things happened, and the case is not over: {happening:?}"));
+                break;
+            }
+            self.heal_in_time();
+            let told = self.cluster.log.len();
+            self.trace.note(self.now_ms, &self.entropy.used().to_le_bytes());
+            self.happen(happening);
+            self.plan_watches(told);
+            invariants::after_step(self);
+        }
+        if self.violation.is_none() {
+            invariants::at_the_end(self);
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::StartRun(run) => self.start_run(run),
+            Happening::TakeUp(run) => self.take_up(run),
+            Happening::Cancel { run } => self.cancel(run),
+            Happening::CancelInPaperclip { run } => self.runs[run].is_cancelled_in_paperclip = true,
+            Happening::Stop { run } => self.stop_host(run),
+            Happening::Request { process, call, request, is_answer_lost } => {
+                self.serve(process, call, &request, is_answer_lost);
+            }
+            Happening::Answer { process, call, outcome } => {
+                self.give(process, Input::Called { call, outcome: *outcome });
+            }
+            Happening::Tick { process, at_ms } => self.tick(process, at_ms),
+            Happening::Unblock { process } => self.unblock(process),
+            Happening::Watch { process, follow, is_of_jobs } => self.tell_watch(process, follow, is_of_jobs),
+            Happening::WatchBack { process, follow, is_of_jobs, is_new_list } => {
+                self.reopen_watch(process, follow, is_of_jobs, is_new_list);
+            }
+            Happening::LogOpen { process, log } => self.open_log(process, log),
+            Happening::LogPiece { process, log } => self.send_log(process, log),
+            Happening::LogClose { process, log } => self.close_log(process, log),
+            Happening::Poll { process, poll } => self.answer_poll(process, poll),
+            Happening::ReconcileJob(job) => self.reconcile_job(&job),
+            Happening::JobCondition(job) => self.conclude_job(&job),
+            Happening::JobDeadline(job) => self.end_job_by_deadline(&job),
+            Happening::JobTtl(job) => self.end_job_by_ttl(&job),
+            Happening::RemoveJob(job) => self.remove_job(&job),
+            Happening::ResumeJob(job) => self.resume_job(&job),
+            Happening::Schedule(pod) => self.schedule_pod(&pod),
+            Happening::StartContainer(pod) => self.start_container(&pod),
+            Happening::Agent(pod) => self.act_agent(&pod),
+            Happening::Term(pod) => self.term_pod(&pod),
+            Happening::Kill(pod) => self.kill_pod(&pod),
+            Happening::RemovePod(pod) => self.remove_pod(&pod),
+            Happening::Trouble(job) => self.make_trouble(&job),
+        }
+    }
+
+    /// Lets something happen after a delay in ms.
+    fn after(&mut self, delay_ms: u64, happening: Happening) {
+        self.at(self.now_ms + delay_ms, happening);
+    }
+
+    fn at(&mut self, at_ms: u64, happening: Happening) {
+        let tie = self.entropy.byte() & 7;
+        self.agenda.put(at_ms.max(self.now_ms), tie, happening);
+    }
+
+    /// Whether a fault strikes a run now.
+    fn strikes(&mut self, fault: Fault, run: usize) -> bool {
+        let phase = if self.swarm.has(fault) { self.phase(run) } else { Phase::Begin };
+        let strikes = self.swarm.strikes(fault, phase, &mut self.entropy);
+        if strikes {
+            self.last_fault_ms = self.now_ms;
+            self.trace.line(self.now_ms, "!fault", format_args!("{} (run {run}, {})", fault.name(), phase.name()));
+        }
+        strikes
+    }
+
+    /// Where a run stands, seen from outside.
+    pub(crate) fn phase(&self, run: usize) -> Phase {
+        let truth = &self.runs[run];
+        if !truth.results.is_empty() {
+            return Phase::Cleanup;
+        }
+        let own = self.cluster.jobs.values().rev().find(|job| job.run_id() == Some(&truth.plan.run_id));
+        let Some(job) = own else { return Phase::Begin };
+        let pod = self.cluster.pods.values().rev().find(|pod| pod.job_uid == job.object.uid);
+        match pod.map(|pod| pod.stage) {
+            _ if job.is_removed => Phase::Settle,
+            Some(crate::cluster::Stage::Running) => Phase::Run,
+            Some(crate::cluster::Stage::Ended | crate::cluster::Stage::Removed) => Phase::Settle,
+            Some(crate::cluster::Stage::Unscheduled | crate::cluster::Stage::Starting) => Phase::Wait,
+            None if job.started_ms.is_some() || !job.is_suspended => Phase::Wait,
+            None => Phase::Create,
+        }
+    }
+
+    fn heal_in_time(&mut self) {
+        if self.now_ms >= EPOCH_MS + HEALING_MS || self.entropy.is_exhausted() {
+            self.swarm.heal();
+        }
+        if self.swarm.is_healed() && self.healed_at_ms.is_none() {
+            self.healed_at_ms = Some(self.now_ms);
+        }
+    }
+
+    pub(crate) fn violate(&mut self, rule: &'static str, text: String) {
+        if self.violation.is_none() {
+            self.trace.line(self.now_ms, "!!", format_args!("{rule}: {text}"));
+            self.violation = Some(Violation { rule, text });
+        }
+    }
+
+    pub(crate) fn mark(&mut self, mark: Mark) {
+        self.marks.hit(mark);
+    }
+
+    /// Replays a run's guest calls on a fresh instance (S7).
+    pub(crate) fn plugin(&self) -> &Plugin {
+        &self.plugin
+    }
+
+    pub(crate) fn mutant(&self) -> Option<Mutant> {
+        self.mutant
+    }
+
+    pub(crate) fn entropy_used(&self) -> u32 {
+        self.entropy.used()
+    }
+
+    /// Which run a Job belongs to.
+    pub(crate) fn run_of_job(&self, job_uid: &str) -> Option<usize> {
+        let run_id = self.cluster.jobs.get(job_uid)?.run_id()?;
+        self.runs.iter().position(|run| run.plan.run_id == run_id)
+    }
+}
+
+impl RunTruth {
+    fn new(plan: RunPlan, plugin: &Plugin) -> Self {
+        let surroundings = Surroundings {
+            self_pod: None,
+            revealed_env: plugin.revealed_env(),
+            files: Vec::new(),
+            host: HostFacts {
+                default_namespace: Some(NAMESPACE.to_owned()),
+                paperclip_api_url: Some("http://paperclip.example:3100".to_owned()),
+                denied_env: Vec::new(),
+                clusters: Vec::new(),
+                limits: paperclip_engine::limits(),
+            },
+        };
+        let (request, secrets) =
+            intake::take(&plan.context(), "claude_k8s", surroundings).expect("the scenario's contexts are well formed");
+        RunTruth {
+            plan,
+            request,
+            secrets,
+            disk: Disk::default(),
+            process: None,
+            results: Vec::new(),
+            result_at_ms: None,
+            is_refused: false,
+            is_closed: false,
+            is_cancelled_in_paperclip: false,
+            cancelled_at_ms: None,
+            next_host: 0,
+            shown: 0,
+            has_gap: false,
+            requests: 0,
+        }
+    }
+}
+
+/// What a stream of a log is to bring.
+#[derive(Debug)]
+pub(crate) struct LogStream {
+    pub(crate) log: LogId,
+    pub(crate) pod_uid: String,
+    pub(crate) request: LogRequest,
+    pub(crate) reading: Option<crate::cluster::Reading>,
+    /// Read from the file, not sent yet.
+    pub(crate) bytes: Vec<u8>,
+    /// A piece, or the end, is on its way.
+    pub(crate) is_under_way: bool,
+    pub(crate) is_silent: bool,
+    pub(crate) end: Option<paperclip_engine::log::LogEnd>,
+}

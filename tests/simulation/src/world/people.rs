@@ -1,0 +1,134 @@
+//! What people and the cluster's administrators do to a run.
+
+use paperclip_contract::types::{CancelRequest, CancelSource, ObjectRef};
+use paperclip_engine::port::Input;
+
+use super::{EPOCH_MS, Happening, World};
+use crate::cluster::{Actor, Stage};
+use crate::fault::Fault;
+use crate::scenario::{Cancel, CancelWay};
+
+impl World {
+    pub(super) fn plan_cancel(&mut self, run: usize, cancel: Cancel) {
+        let happening = match cancel.way {
+            CancelWay::Host => Happening::Cancel { run },
+            CancelWay::Paperclip => Happening::CancelInPaperclip { run },
+        };
+        self.at(EPOCH_MS + cancel.at_ms, happening);
+    }
+
+    /// Somebody asks the run's host to cancel it. A host that is down answers nobody: they try again.
+    pub(super) fn cancel(&mut self, run: usize) {
+        if self.runs[run].is_closed {
+            return;
+        }
+        let Some(process) = self.runs[run].process else {
+            return self.after(2_000, Happening::Cancel { run });
+        };
+        let request = CancelRequest { reason: Some("no longer needed".to_owned()), source: CancelSource::Operator };
+        self.give(process, Input::Cancel(request));
+    }
+
+    pub(super) fn stop_host(&mut self, run: usize) {
+        if let Some(process) = self.runs[run].process {
+            self.give(process, Input::Stop);
+        }
+    }
+
+    /// Something befalls a Job and its pod.
+    pub(super) fn make_trouble(&mut self, job_uid: &str) {
+        let Some(run) = self.run_of_job(job_uid) else { return };
+        let Some(job) = self.cluster.jobs.get(job_uid).filter(|job| !job.is_removed) else { return };
+        let job_object = job.object.clone();
+        let pod = self.cluster.pods_of(job_uid).next().map(|pod| (pod.object.uid.clone(), pod.stage));
+        if self.strikes(Fault::JobDeleted, run) {
+            self.delete_by_somebody(&job_object);
+        } else if self.strikes(Fault::JobReplaced, run) {
+            self.replace_job(&job_object);
+        } else if self.strikes(Fault::JobSuspended, run) {
+            self.suspend_job(job_uid);
+        } else if let Some((pod_uid, stage)) = pod {
+            self.trouble_pod(run, &pod_uid, stage);
+        }
+        if self.cluster.jobs.get(job_uid).is_some_and(|job| !job.is_removed && !job.is_finished()) && !self.swarm.is_healed() {
+            let delay_ms = 1_000 + self.entropy.skewed(0, 60_000);
+            self.after(delay_ms, Happening::Trouble(job_uid.to_owned()));
+        }
+    }
+
+    fn trouble_pod(&mut self, run: usize, uid: &str, stage: Stage) {
+        if self.strikes(Fault::PodDeleted, run) {
+            return self.after(0, Happening::Term(uid.to_owned()));
+        }
+        if self.strikes(Fault::PodPreempted, run) {
+            let pod = self.cluster.pods.get_mut(uid).expect("the caller found it");
+            pod.set_condition("DisruptionTarget", true, "PreemptionByScheduler", "preempted");
+            self.cluster.tell_pod(uid);
+            return self.after(0, Happening::Term(uid.to_owned()));
+        }
+        if stage != Stage::Running {
+            return;
+        }
+        if self.strikes(Fault::OutOfMemory, run) {
+            self.cluster.pods.get_mut(uid).expect("the caller found it").was_killed = true;
+            self.end_container(uid, 137, "OOMKilled");
+        } else if self.strikes(Fault::PodEvicted, run) {
+            let pod = self.cluster.pods.get_mut(uid).expect("the caller found it");
+            pod.was_killed = true;
+            pod.reason = Some("Evicted".to_owned());
+            pod.message = Some("The node was low on resource: memory.".to_owned());
+            pod.set_condition("DisruptionTarget", true, "TerminationByKubelet", "low on memory");
+            self.end_container(uid, 137, "Error");
+        } else if self.strikes(Fault::NodeLost, run) {
+            let pod = self.cluster.pods.get_mut(uid).expect("the caller found it");
+            pod.is_lost = true;
+            pod.was_killed = true;
+            pod.set_condition("DisruptionTarget", true, "DeletionByTaintManager", "node is unreachable");
+            self.cluster.tell_pod(uid);
+            self.after(5_000, Happening::Term(uid.to_owned()));
+        }
+    }
+
+    fn delete_by_somebody(&mut self, job: &ObjectRef) {
+        if self.cluster.delete_job(Actor::Somebody, job).is_ok() {
+            self.job_is_to_go(&job.uid);
+        }
+    }
+
+    /// kubectl replace --force: another Job of the same name. It is nobody's run.
+    fn replace_job(&mut self, job: &ObjectRef) {
+        if self.cluster.delete_job(Actor::Somebody, job).is_err() {
+            return;
+        }
+        self.remove_job(&job.uid);
+        let manifest_json = serde_json::json!({
+            "metadata": {"name": job.name, "namespace": job.namespace, "labels": {"made-by": "somebody"}},
+            "spec": {"suspend": true, "ttlSecondsAfterFinished": 300,
+                "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "x"}]}}},
+        })
+        .to_string();
+        let created = self.cluster.apply(Actor::Somebody, &paperclip_engine::api::ApiCall::CreateJob { manifest_json });
+        if let Ok(paperclip_engine::api::ApiReply::Created(other)) = created {
+            self.after(120_000, Happening::RemoveJob(other.uid));
+        }
+    }
+
+    /// A suspended Job loses its pods, and gets none before it is resumed.
+    fn suspend_job(&mut self, uid: &str) {
+        let job = self.cluster.jobs.get_mut(uid).expect("the caller found it");
+        if job.is_finished() || job.has_had_pod {
+            return;
+        }
+        job.is_suspended = true;
+        self.cluster.tell_job(uid);
+        let delay_ms = *self.entropy.choose(&[20_000, 100_000, 900_000]);
+        self.after(delay_ms, Happening::ResumeJob(uid.to_owned()));
+    }
+
+    pub(super) fn resume_job(&mut self, uid: &str) {
+        let Some(job) = self.cluster.jobs.get_mut(uid).filter(|job| !job.is_removed) else { return };
+        job.is_suspended = false;
+        self.cluster.tell_job(uid);
+        self.reconcile_job(uid);
+    }
+}

@@ -1,0 +1,280 @@
+//! A process of a host that drives one run: the engine with its guest, and the effects that it carries out.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use paperclip_contract::types::ObjectRef;
+use paperclip_engine::port::{Closing, Effect, Input};
+use paperclip_engine::record::{Record, Stream};
+use paperclip_engine::redact::Redactor;
+use paperclip_engine::{PluginIdentity, Run, RunSpec};
+use paperclip_guest::Instance;
+
+use super::{Happening, LogStream, World};
+use crate::fault::Fault;
+use crate::guest::{Notes, Observed, Sabotage};
+use crate::invariants::Shown;
+use crate::marks::Mark;
+use crate::mutant::EffectSaboteur;
+
+/// How often a run asks Paperclip whether it is cancelled, in ms.
+const POLL_INTERVAL_MS: u64 = 15_000;
+
+/// One process for one run. It is never used again after its end.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) run: usize,
+    pub(crate) engine: Run<Observed<Instance>>,
+    pub(crate) notes: Rc<RefCell<Notes>>,
+    pub(crate) is_alive: bool,
+    /// It waits for the disk or the sink until it is unblocked.
+    is_blocked: bool,
+    inputs: VecDeque<Input>,
+    pub(super) saboteur: EffectSaboteur,
+    pub(super) follows: Vec<Follow>,
+    pub(crate) streams: Vec<LogStream>,
+    pub(crate) shown: Shown,
+    tick_at_ms: Option<u64>,
+    /// Calls that were sent, by id: the same one is sent again when it is retried.
+    pub(super) last_call: u64,
+}
+
+/// A Job that is watched, with a watch for each kind.
+#[derive(Debug)]
+pub(crate) struct Follow {
+    pub(crate) job: ObjectRef,
+    pub(crate) jobs: Cursor,
+    pub(crate) pods: Cursor,
+}
+
+/// Where a watch stands in the server's log of versions.
+#[derive(Debug, Default)]
+pub(crate) struct Cursor {
+    pub(crate) next: usize,
+    pub(crate) is_down: bool,
+    pub(crate) is_under_way: bool,
+    /// It was told of the object before.
+    pub(crate) has_seen: bool,
+}
+
+impl World {
+    pub(super) fn start_run(&mut self, run: usize) {
+        let process = self.spawn(run);
+        self.give(process, Input::Start);
+    }
+
+    fn spawn(&mut self, run: usize) -> usize {
+        let truth = &mut self.runs[run];
+        truth.next_host += 1;
+        let spec = RunSpec {
+            request: truth.request.clone(),
+            host_id: format!("host-{}-{}", truth.plan.host, truth.next_host),
+            redactor: Redactor::new(truth.secrets.named()).expect("two short values"),
+            seed: u64::from(truth.next_host) + run as u64 * 1_000,
+            plugin: PluginIdentity::default(),
+            poll_interval_ms: POLL_INTERVAL_MS,
+        };
+        let instance = self.plugin.instantiate();
+        let (guest, notes) = Observed::new(instance, self.mutant);
+        let index = self.processes.len();
+        self.runs[run].process = Some(index);
+        self.processes.push(Process {
+            run,
+            engine: Run::new(spec, guest),
+            notes,
+            is_alive: true,
+            is_blocked: false,
+            inputs: VecDeque::new(),
+            saboteur: EffectSaboteur::new(self.mutant),
+            follows: Vec::new(),
+            streams: Vec::new(),
+            shown: Shown::default(),
+            tick_at_ms: None,
+            last_call: 0,
+        });
+        index
+    }
+
+    /// The next host of a run that was let go: it is started once more.
+    pub(super) fn take_up(&mut self, run: usize) {
+        if self.runs[run].process.is_none() && !self.runs[run].is_closed {
+            self.start_run(run);
+        }
+    }
+
+    /// Hands an input to a process, which takes it when it has done what it has to do.
+    pub(super) fn give(&mut self, process: usize, input: Input) {
+        if !self.processes[process].is_alive {
+            return;
+        }
+        self.processes[process].inputs.push_back(input);
+        self.pump(process);
+    }
+
+    pub(super) fn unblock(&mut self, process: usize) {
+        self.processes[process].is_blocked = false;
+        self.pump(process);
+    }
+
+    pub(super) fn tick(&mut self, process: usize, at_ms: u64) {
+        let this = &mut self.processes[process];
+        if this.tick_at_ms == Some(at_ms) {
+            this.tick_at_ms = None;
+            self.give(process, Input::Tick);
+        }
+    }
+
+    /// Inputs in, effects out, until nothing is left or the process has to wait.
+    fn pump(&mut self, process: usize) {
+        loop {
+            let now_ms = self.now_ms;
+            let this = &mut self.processes[process];
+            if !this.is_alive || this.is_blocked {
+                return;
+            }
+            if let Some(effect) = this.engine.poll_effect() {
+                if let Some(effect) = this.saboteur.on_effect(effect) {
+                    self.carry_out(process, effect);
+                }
+                continue;
+            }
+            let Some(input) = this.inputs.pop_front() else { break };
+            if let Input::Cancel(_) = input {
+                self.runs[this.run].cancelled_at_ms.get_or_insert(now_ms);
+            }
+            if self.trace.is_kept() {
+                let text = crate::trace::input(&input);
+                if !text.is_empty() {
+                    self.trace.line(now_ms, "in", format_args!("{text}"));
+                }
+            }
+            let run = self.processes[process].run;
+            if self.strikes(Fault::GuestTraps, run) {
+                self.processes[process].notes.borrow_mut().sabotage = Some(Sabotage::Trap);
+            } else if self.strikes(Fault::GuestAbsurd, run) {
+                self.processes[process].notes.borrow_mut().sabotage = Some(Sabotage::Absurd);
+            }
+            if let Some(input) = self.processes[process].saboteur.on_input(input) {
+                self.processes[process].engine.handle(now_ms, input);
+            }
+        }
+        self.plan_tick(process);
+    }
+
+    fn plan_tick(&mut self, process: usize) {
+        let run = self.processes[process].run;
+        let Some(due_ms) = self.processes[process].engine.deadline_ms() else {
+            self.processes[process].tick_at_ms = None;
+            return;
+        };
+        let due_ms = due_ms.max(self.now_ms);
+        if self.processes[process].tick_at_ms.is_some_and(|at_ms| at_ms == due_ms) {
+            return;
+        }
+        let mut at_ms = due_ms;
+        if self.strikes(Fault::TimerLate, run) {
+            at_ms += self.entropy.skewed(10, 8_000);
+        } else if self.strikes(Fault::TimerEarly, run) {
+            at_ms = self.now_ms + (due_ms - self.now_ms) / 2;
+        }
+        self.processes[process].tick_at_ms = Some(at_ms);
+        self.at(at_ms, Happening::Tick { process, at_ms });
+    }
+
+    fn carry_out(&mut self, process: usize, effect: Effect) {
+        let run = self.processes[process].run;
+        match effect {
+            Effect::Append(line) => self.append(process, line),
+            Effect::Sync => self.sync(process),
+            Effect::Call { call, request } => self.send(process, call, request),
+            Effect::Follow(job) => self.follow(process, job),
+            Effect::OpenLog { log, pod, container: _, request } => self.ask_for_log(process, log, &pod, request),
+            Effect::CloseLog(log) => self.processes[process].streams.retain(|stream| stream.log != log),
+            Effect::Poll { poll, path: _ } => self.send_poll(process, poll),
+            Effect::Emit(record) => self.show(process, record),
+            Effect::Close(closing) => self.close(process, run, closing),
+        }
+    }
+
+    fn append(&mut self, process: usize, line: String) {
+        let run = self.processes[process].run;
+        if self.strikes(Fault::DiskFull, run) {
+            return self.let_go(process);
+        }
+        crate::invariants::no_secret(self, "the journal", &line);
+        self.runs[run].disk.append(line);
+    }
+
+    fn sync(&mut self, process: usize) {
+        let run = self.processes[process].run;
+        if self.strikes(Fault::SyncFails, run) {
+            self.runs[run].disk.fail_sync();
+            return self.let_go(process);
+        }
+        self.runs[run].disk.sync();
+        if self.strikes(Fault::DiskSlow, run) {
+            self.processes[process].is_blocked = true;
+            let delay_ms = self.entropy.skewed(5, 5_000);
+            self.after(delay_ms, Happening::Unblock { process });
+        }
+    }
+
+    /// Without its journal a process must not drive a run: the run is left to the next host.
+    fn let_go(&mut self, process: usize) {
+        let run = self.processes[process].run;
+        self.mark(Mark::LetGoForTheDisk);
+        self.end_process(process);
+        let delay_ms = 1_000 + self.entropy.skewed(0, 60_000);
+        self.after(delay_ms, Happening::TakeUp(run));
+    }
+
+    fn end_process(&mut self, process: usize) {
+        let run = self.processes[process].run;
+        self.processes[process].is_alive = false;
+        self.processes[process].streams.clear();
+        self.processes[process].follows.clear();
+        self.runs[run].process = None;
+    }
+
+    fn show(&mut self, process: usize, record: Record) {
+        let run = self.processes[process].run;
+        if self.trace.is_kept() {
+            let text = crate::trace::record(&record);
+            self.trace.line(self.now_ms, "out", format_args!("{text}"));
+        }
+        match record {
+            Record::Log { stream: Stream::Stdout, index, text } => {
+                crate::invariants::emitted_line(self, process, index, &text);
+            }
+            Record::Log { stream: Stream::Stderr, index, text } => {
+                crate::invariants::emitted_stderr(self, process, index, &text);
+            }
+            Record::Gap { index, .. } => crate::invariants::emitted_gap(self, process, index),
+            Record::Status { text, .. } => crate::invariants::no_secret(self, "a status line", &text),
+            Record::Meta(meta) => {
+                let text = serde_json::Value::Object(meta).to_string();
+                crate::invariants::no_secret(self, "the meta record", &text);
+            }
+            Record::Result(result) => crate::invariants::result(self, process, run, result),
+        }
+    }
+
+    fn close(&mut self, process: usize, run: usize, closing: Closing) {
+        self.trace.line(self.now_ms, "host", format_args!("closed: {closing:?}"));
+        self.end_process(process);
+        match closing {
+            Closing::Ended(_) => self.runs[run].is_closed = true,
+            Closing::Refused => {
+                self.runs[run].is_closed = true;
+                self.runs[run].is_refused = true;
+            }
+            Closing::Detached if !self.runs[run].results.is_empty() => self.runs[run].is_closed = true,
+            Closing::Detached => {
+                self.mark(Mark::Detached);
+                let delay_ms = self.entropy.skewed(500, 90_000);
+                self.after(delay_ms, Happening::TakeUp(run));
+            }
+        }
+    }
+}

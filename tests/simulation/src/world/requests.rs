@@ -1,0 +1,135 @@
+//! The network between hosts, the API server and Paperclip.
+
+use paperclip_contract::types::ApiError;
+use paperclip_engine::api::{ApiCall, ApiReply, CallId};
+use paperclip_engine::port::{Input, PollId};
+
+use super::{Happening, World};
+use crate::cluster::{Actor, error};
+use crate::fault::Fault;
+use crate::marks::Mark;
+
+/// Longest that a client waits for an answer, in ms.
+const NO_ANSWER_MS: u64 = 30_000;
+
+impl World {
+    pub(super) fn send(&mut self, process: usize, call: CallId, request: ApiCall) {
+        let run = self.processes[process].run;
+        self.runs[run].requests += 1;
+        crate::invariants::effect_has_durable_cause(self, run, &request);
+        if self.processes[process].last_call >= call {
+            self.mark(Mark::CallRetried);
+        }
+        self.processes[process].last_call = self.processes[process].last_call.max(call);
+        if self.trace.is_kept() {
+            self.trace.line(self.now_ms, "call", format_args!("{call} {}", request.describe()));
+        }
+        let delay_ms = self.entropy.skewed(1, 200);
+        if self.strikes(Fault::ApiDropped, run) {
+            return self.fail(process, call, NO_ANSWER_MS, no_answer());
+        }
+        if let Some(refusal) = self.draw_refusal(run, &request) {
+            return self.fail(process, call, delay_ms, refusal);
+        }
+        let is_answer_lost = self.strikes(Fault::ApiTimedOut, run);
+        let request = Box::new(request);
+        self.after(delay_ms, Happening::Request { process, call, request, is_answer_lost });
+    }
+
+    fn draw_refusal(&mut self, run: usize, request: &ApiCall) -> Option<ApiError> {
+        if self.strikes(Fault::ApiServerError, run) {
+            let status = *self.entropy.choose(&[500, 502, 503, 504]);
+            return Some(error(status, "InternalError", "etcdserver: leader changed"));
+        }
+        if self.strikes(Fault::ApiTooMany, run) {
+            let retry_after_ms = *self.entropy.choose(&[None, Some(1_000), Some(7_000)]);
+            return Some(ApiError { retry_after_ms, ..error(429, "TooManyRequests", "too many requests") });
+        }
+        if self.strikes(Fault::ApiForbidden, run) {
+            return Some(error(403, "Forbidden", format!("{} is forbidden", request.describe())));
+        }
+        let may_conflict = matches!(request, ApiCall::PatchJob { .. } | ApiCall::UpdateLease(_) | ApiCall::DeleteLease(_));
+        (may_conflict && self.strikes(Fault::ApiConflict, run))
+            .then(|| error(409, "Conflict", "the object has been modified; please apply your changes to the latest version"))
+    }
+
+    fn fail(&mut self, process: usize, call: CallId, delay_ms: u64, error: ApiError) {
+        self.after(delay_ms, Happening::Answer { process, call, outcome: Box::new(Err(error)) });
+    }
+
+    /// A request has arrived. The server does not care whether who sent it still lives.
+    pub(super) fn serve(&mut self, process: usize, call: CallId, request: &ApiCall, is_answer_lost: bool) {
+        let run = self.processes[process].run;
+        let outcome = self.cluster.apply(Actor::Run(run), request);
+        self.follow_up(request, &outcome);
+        if is_answer_lost {
+            return self.fail(process, call, NO_ANSWER_MS, no_answer());
+        }
+        let delay_ms = if self.strikes(Fault::ApiSlow, run) {
+            self.entropy.skewed(1_000, 29_000)
+        } else {
+            self.entropy.skewed(1, 200)
+        };
+        self.after(delay_ms, Happening::Answer { process, call, outcome: Box::new(outcome) });
+    }
+
+    /// What the controllers make of a request that was carried out.
+    fn follow_up(&mut self, request: &ApiCall, outcome: &Result<ApiReply, ApiError>) {
+        match (request, outcome) {
+            (ApiCall::CreateJob { manifest_json }, Ok(ApiReply::Created(_))) => {
+                crate::invariants::no_secret(self, "a Job", manifest_json);
+            }
+            (ApiCall::PatchJob { job, .. }, Ok(_)) => {
+                let delay_ms = self.entropy.skewed(1, 300);
+                self.after(delay_ms, Happening::ReconcileJob(job.uid.clone()));
+            }
+            (ApiCall::DeleteJob { job }, Ok(_)) => {
+                crate::invariants::deletion_is_justified(self, job);
+                self.job_is_to_go(&job.uid.clone());
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn send_poll(&mut self, process: usize, poll: PollId) {
+        let run = self.processes[process].run;
+        let delay_ms = if self.strikes(Fault::PaperclipSlow, run) {
+            self.entropy.skewed(1_000, 29_000)
+        } else {
+            self.entropy.skewed(1, 500)
+        };
+        self.after(delay_ms, Happening::Poll { process, poll });
+    }
+
+    pub(super) fn answer_poll(&mut self, process: usize, poll: PollId) {
+        if !self.processes[process].is_alive {
+            return;
+        }
+        let run = self.processes[process].run;
+        let outcome = if self.strikes(Fault::PaperclipServerError, run) {
+            Ok((503, "upstream connect error".to_owned()))
+        } else if self.strikes(Fault::PaperclipMalformed, run) {
+            Ok((200, "<html>cancelled</html>".to_owned()))
+        } else if self.strikes(Fault::PaperclipOddStatus, run) {
+            let odd = ["queued", "succeeded", "failed", "interrupted", "", "a status of tomorrow"];
+            let status = *self.entropy.choose(&odd);
+            Ok((200, format!(r#"{{"status":"{status}"}}"#)))
+        } else if self.runs[run].is_cancelled_in_paperclip {
+            self.runs[run].cancelled_at_ms.get_or_insert(self.now_ms);
+            let status = *self.entropy.choose(&["cancelled", "cancelling"]);
+            Ok((200, format!(r#"{{"status":"{status}"}}"#)))
+        } else {
+            Ok((200, r#"{"status":"running"}"#.to_owned()))
+        };
+        self.give(process, Input::Polled { poll, outcome });
+    }
+}
+
+fn no_answer() -> ApiError {
+    ApiError {
+        status: None,
+        reason: None,
+        message: "no answer within 30 s".to_owned(),
+        retry_after_ms: None,
+    }
+}
