@@ -2,6 +2,7 @@
 //! cluster does. `docs/simulation.md` says how to read a failure and how to add a fault or an invariant.
 
 mod agenda;
+pub mod campaign;
 pub mod case;
 mod cluster;
 mod disk;

@@ -63,6 +63,10 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
+    pub(crate) fn new(now_ms: u64, stamps_chunks: bool) -> Self {
+        Cluster { now_ms, stamps_chunks, ..Cluster::default() }
+    }
+
     fn uid(&mut self, kind: &str) -> String {
         self.next_uid += 1;
         format!("{kind}-{}", self.next_uid)

@@ -27,7 +27,6 @@ impl World {
             bytes: Vec::new(),
             is_under_way: false,
             is_silent: false,
-            end: None,
         });
         let delay_ms = self.entropy.skewed(1, 300);
         self.after(delay_ms, Happening::LogOpen { process, log });

@@ -127,7 +127,7 @@ impl World {
         let stamps_chunks = entropy.chance(64);
         let mut world = World {
             now_ms: EPOCH_MS,
-            cluster: Cluster { now_ms: EPOCH_MS, stamps_chunks, ..Cluster::default() },
+            cluster: Cluster::new(EPOCH_MS, stamps_chunks),
             runs: scenario.runs.into_iter().map(|plan| RunTruth::new(plan, plugin)).collect(),
             processes: Vec::new(),
             swarm,
@@ -347,5 +347,4 @@ pub(crate) struct LogStream {
     /// A piece, or the end, is on its way.
     pub(crate) is_under_way: bool,
     pub(crate) is_silent: bool,
-    pub(crate) end: Option<paperclip_engine::log::LogEnd>,
 }
