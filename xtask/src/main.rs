@@ -1,6 +1,6 @@
 //! The project's own tasks: `cargo xtask --help`.
 //!
-//! A module a command (`wasm`, `dist`, `test`, `demo`, `bench`, `kubernetes`, `e2e`, `chaos`, `ci`); below them what they share: the `workspace` as cargo
+//! A module a command (`wasm`, `dist`, `test`, `demo`, `bench`, `sim`, `kubernetes`, `e2e`, `chaos`, `ci`); below them what they share: the `workspace` as cargo
 //! sees it, the `toolchain` that compiles plugins, the `component` that a plugin becomes, and how a `process` is run.
 
 mod bench;
@@ -13,6 +13,7 @@ mod e2e;
 mod figures;
 mod kubernetes;
 mod process;
+mod sim;
 mod test;
 mod toolchain;
 mod wasm;
@@ -42,6 +43,7 @@ enum Task {
     Test(test::Options),
     Demo(demo::Options),
     Bench(bench::Options),
+    Sim(sim::Options),
     Ci(ci::Options),
     Kubernetes(kubernetes::Options),
     E2e(e2e::Options),
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Sim(options) => sim::run(&options),
         Task::Ci(options) => ci::run(&options),
         Task::Kubernetes(options) => kubernetes::run(&options),
         Task::E2e(options) => e2e::run(&options),

@@ -6,8 +6,6 @@ pub(crate) struct Disk {
     lines: Vec<String>,
     /// Lines that survive a crash.
     durable: usize,
-    /// First line of the newest segment.
-    segment: usize,
     bytes: u64,
     /// A sync failed: what was not durable then is in doubt for ever, whatever a later sync says.
     is_doubtful: bool,
@@ -17,12 +15,6 @@ impl Disk {
     pub(crate) fn append(&mut self, line: String) {
         self.bytes += line.len() as u64;
         self.lines.push(line);
-    }
-
-    /// Begins a segment: what stands before it is not read again once its first line is durable.
-    pub(crate) fn begin_segment(&mut self, line: String) {
-        self.segment = self.lines.len();
-        self.append(line);
     }
 
     pub(crate) fn sync(&mut self) {
@@ -42,7 +34,6 @@ impl Disk {
         self.lines.truncate(kept);
         self.durable = kept;
         self.is_doubtful = false;
-        self.segment = self.segment.min(kept);
     }
 
     pub(crate) fn unsynced(&self) -> usize {
@@ -52,12 +43,6 @@ impl Disk {
     /// Lines that a crash at this moment leaves for certain.
     pub(crate) fn durable(&self) -> &[String] {
         &self.lines[..self.durable]
-    }
-
-    /// What a new process has to read: the newest segment whose beginning survived.
-    pub(crate) fn to_replay(&self) -> &[String] {
-        let from = if self.segment < self.lines.len() { self.segment } else { 0 };
-        &self.lines[from..]
     }
 
     pub(crate) fn lines(&self) -> &[String] {

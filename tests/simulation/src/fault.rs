@@ -118,8 +118,6 @@ named! {
         SyncFails = "sync-fails",
         DiskFull = "disk-full",
         DiskSlow = "disk-slow",
-        /// The wall clock of a host that starts is off.
-        ClockJump = "clock-jump",
 
         GuestTraps = "guest-traps",
         GuestAbsurd = "guest-absurd",

@@ -46,9 +46,9 @@ pub(crate) struct Observed<G> {
 }
 
 impl<G: Guest> Observed<G> {
-    pub(crate) fn new(inner: G, mutant: Option<Mutant>) -> (Self, Rc<RefCell<Notes>>) {
+    pub(crate) fn new(inner: G, mutant: Option<Mutant>, instance: u64) -> (Self, Rc<RefCell<Notes>>) {
         let notes = Rc::<RefCell<Notes>>::default();
-        (Observed { inner, notes: Rc::clone(&notes), saboteur: Saboteur::new(mutant) }, notes)
+        (Observed { inner, notes: Rc::clone(&notes), saboteur: Saboteur::new(mutant, instance) }, notes)
     }
 }
 
@@ -56,7 +56,7 @@ impl<G: Guest> Guest for Observed<G> {
     fn start(&mut self, at_ms: u64, request: &Request) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
         let answer = self.inner.start(at_ms, request)?;
         Ok(answer.map(|commands| {
-            let commands = self.saboteur.on_commands(at_ms, &[], commands);
+            let commands = self.saboteur.on_commands(&[], commands);
             self.notes.borrow_mut().take(at_ms, &[], &commands);
             commands
         }))
@@ -74,9 +74,9 @@ impl<G: Guest> Guest for Observed<G> {
                 cause: paperclip_engine::FaultCause::Trap("sabotaged".to_owned()),
             });
         }
-        let given = self.saboteur.on_events(at_ms, events);
+        let given = self.saboteur.on_events(events);
         let commands = self.inner.step(at_ms, &given)?;
-        let mut commands = self.saboteur.on_commands(at_ms, events, commands);
+        let mut commands = self.saboteur.on_commands(events, commands);
         if sabotage == Some(Sabotage::Absurd) {
             let id = commands.last().map_or(u64::MAX / 2, |command| command.id + 1);
             commands.push(Command { id, action: absurd() });

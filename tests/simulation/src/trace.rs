@@ -73,6 +73,8 @@ fn shortened(line: &str) -> String {
 pub(crate) fn input(input: &Input) -> String {
     match input {
         Input::Start => "Start".to_owned(),
+        Input::Resume => "Resume".to_owned(),
+        Input::Note { text, .. } => format!("note {text}"),
         Input::Called { call, outcome: Ok(_) } => format!("answer {call} ok"),
         Input::Called { call, outcome: Err(error) } => {
             format!("answer {call} {} {}", error.status.map_or("none".to_owned(), |status| status.to_string()), error.message)

@@ -1,52 +1,48 @@
-//! Defects, put in on purpose: each is one that a run of an agent has suffered from, and each has to be caught.
+//! Defects, put in on purpose: each is one that runs have suffered from, and each has to be caught.
+//!
+//! They are put in where engine, guest and world meet, so that the product's own code has no switches. A mutant does there what the
+//! defect did, as it was observed; which line of code would do so is not its concern.
 
-use paperclip_contract::types::{Command, Event};
-use paperclip_engine::port::{Effect, Input};
+mod contract;
+mod effects;
+
+pub(crate) use contract::Saboteur;
+pub(crate) use effects::EffectSaboteur;
 
 use crate::fault::named;
 
 named! {
     /// A defect.
     Mutant {
+        /// Effects are carried out before their cause is on disk.
         CallsBeforeSync = "calls-before-sync",
-    }
-}
-
-/// Breaks what passes between engine and guest.
-#[derive(Debug)]
-pub(crate) struct Saboteur(Option<Mutant>);
-
-impl Saboteur {
-    pub(crate) fn new(mutant: Option<Mutant>) -> Self {
-        Saboteur(mutant)
-    }
-
-    pub(crate) fn on_events(&mut self, _at_ms: u64, events: &[Event]) -> Vec<Event> {
-        events.to_vec()
-    }
-
-    pub(crate) fn on_commands(&mut self, _at_ms: u64, _events: &[Event], commands: Vec<Command>) -> Vec<Command> {
-        commands
-    }
-}
-
-/// Breaks what passes between engine and world.
-#[derive(Debug)]
-pub(crate) struct EffectSaboteur(Option<Mutant>);
-
-impl EffectSaboteur {
-    pub(crate) fn new(mutant: Option<Mutant>) -> Self {
-        EffectSaboteur(mutant)
-    }
-
-    pub(crate) fn on_input(&mut self, input: Input) -> Option<Input> {
-        Some(input)
-    }
-
-    pub(crate) fn on_effect(&mut self, effect: Effect) -> Option<Effect> {
-        match (self.0, effect) {
-            (Some(Mutant::CallsBeforeSync), Effect::Sync) => None,
-            (_, effect) => Some(effect),
-        }
+        /// D2: a line that was shown before is taken for a repetition.
+        EqualLinesDropped = "equal-lines-dropped",
+        /// The replayed second is shown again.
+        LinesDoubled = "lines-doubled",
+        /// A result for each look at the end.
+        ResultTwice = "result-twice",
+        /// D1: streams are left open.
+        StreamsLeftOpen = "streams-left-open",
+        /// D22: the lock is the process's own.
+        LockPerRun = "lock-per-run",
+        /// Rule 25: a create without an answer is made again, under another name.
+        CreatedAgain = "created-again",
+        /// Seed row 3: SIGTERM deletes the Job.
+        SigtermDeletes = "sigterm-deletes",
+        /// Seed rows 2 and 16: any status but `running` cancels.
+        AnyStatusCancels = "any-status-cancels",
+        /// D15: exit code 0 is a success, whatever the result event says.
+        ExitCodeDecides = "exit-code-decides",
+        /// Seed row 4: what is missing was deleted by somebody.
+        DeletionClaimed = "deletion-claimed",
+        /// Seed row 1: a broken stream is the end.
+        BrokenStreamEnds = "broken-stream-ends",
+        /// Jobs are left behind.
+        NotCleanedUp = "not-cleaned-up",
+        /// D21: cancels are not heard.
+        CancelIgnored = "cancel-ignored",
+        /// Temporal's classic: commands depend on something that is not in the journal.
+        NotDeterministic = "not-deterministic",
     }
 }

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use paperclip_contract::types::ObjectRef;
+use paperclip_contract::types::{Action, ObjectRef};
+use paperclip_engine::journal::Entry;
 use paperclip_engine::port::{Closing, Effect, Input};
 use paperclip_engine::record::{Record, Stream};
 use paperclip_engine::redact::Redactor;
@@ -64,6 +65,47 @@ impl World {
         self.give(process, Input::Start);
     }
 
+    /// The next host of a run that was let go: through its journal, and on.
+    pub(super) fn take_up(&mut self, run: usize) {
+        if self.runs[run].process.is_some() || self.runs[run].is_closed {
+            return;
+        }
+        self.mark(Mark::TakenUp);
+        let process = self.spawn(run);
+        self.trace.line(self.now_ms, "host", format_args!("takes up {} lines", self.runs[run].disk.lines().len()));
+        if let Err(error) = self.replay(process) {
+            return self.violate("S7", format!("the journal is not taken: {error:#}"));
+        }
+        self.give(process, Input::Resume);
+    }
+
+    fn replay(&mut self, process: usize) -> anyhow::Result<()> {
+        let run = self.processes[process].run;
+        let lines = self.runs[run].disk.lines();
+        let entries = lines.iter().map(|line| Entry::parse(line)).collect::<Result<Vec<_>, _>>()?;
+        let snapshot = entries.iter().rposition(|entry| matches!(entry, Entry::Snapshot { .. })).unwrap_or(0);
+        for (at, entry) in entries.into_iter().enumerate() {
+            let followed = followed_pods(&entry);
+            let engine = &mut self.processes[process].engine;
+            if at < snapshot {
+                engine.retell(entry);
+            } else {
+                engine.replay(entry)?;
+            }
+            while let Some(effect) = self.processes[process].engine.poll_effect() {
+                match effect {
+                    Effect::Emit(record) => self.show(process, record),
+                    other => self.violate("S6", format!("a replay wants something done: {other:?}")),
+                }
+            }
+            for pod in followed {
+                self.processes[process].shown.reads(&pod);
+            }
+            self.mark(Mark::Resumed);
+        }
+        Ok(())
+    }
+
     fn spawn(&mut self, run: usize) -> usize {
         let truth = &mut self.runs[run];
         truth.next_host += 1;
@@ -75,8 +117,9 @@ impl World {
             plugin: PluginIdentity::default(),
             poll_interval_ms: POLL_INTERVAL_MS,
         };
+        let next_host = truth.next_host;
         let instance = self.plugin.instantiate();
-        let (guest, notes) = Observed::new(instance, self.mutant);
+        let (guest, notes) = Observed::new(instance, self.mutant, u64::from(next_host));
         let index = self.processes.len();
         self.runs[run].process = Some(index);
         self.processes.push(Process {
@@ -94,13 +137,6 @@ impl World {
             last_call: 0,
         });
         index
-    }
-
-    /// The next host of a run that was let go: it is started once more.
-    pub(super) fn take_up(&mut self, run: usize) {
-        if self.runs[run].process.is_none() && !self.runs[run].is_closed {
-            self.start_run(run);
-        }
     }
 
     /// Hands an input to a process, which takes it when it has done what it has to do.
@@ -134,12 +170,25 @@ impl World {
                 return;
             }
             if let Some(effect) = this.engine.poll_effect() {
-                if let Some(effect) = this.saboteur.on_effect(effect) {
-                    self.carry_out(process, effect);
+                for effect in this.saboteur.on_effect(effect) {
+                    if self.processes[process].is_alive {
+                        self.carry_out(process, effect);
+                    }
                 }
                 continue;
             }
             let Some(input) = this.inputs.pop_front() else { break };
+            let run = this.run;
+            let fault = if let Input::Called { .. } = input { Fault::HostCrashAnswer } else { Fault::HostCrash };
+            if self.strikes(fault, run) {
+                return self.crash(process);
+            }
+            if self.strikes(Fault::HostStopped, run) {
+                self.processes[process].inputs.push_front(input);
+                self.processes[process].inputs.push_front(Input::Stop);
+                continue;
+            }
+            let this = &mut self.processes[process];
             if let Input::Cancel(_) = input {
                 self.runs[this.run].cancelled_at_ms.get_or_insert(now_ms);
             }
@@ -155,9 +204,7 @@ impl World {
             } else if self.strikes(Fault::GuestAbsurd, run) {
                 self.processes[process].notes.borrow_mut().sabotage = Some(Sabotage::Absurd);
             }
-            if let Some(input) = self.processes[process].saboteur.on_input(input) {
-                self.processes[process].engine.handle(now_ms, input);
-            }
+            self.processes[process].engine.handle(now_ms, input);
         }
         self.plan_tick(process);
     }
@@ -187,6 +234,11 @@ impl World {
         match effect {
             Effect::Append(line) => self.append(process, line),
             Effect::Sync => self.sync(process),
+            Effect::Segment(line) => {
+                self.sync(process);
+                self.runs[run].disk.append(line);
+            }
+            Effect::Call { .. } if self.strikes(Fault::HostCrashEffect, run) => self.crash(process),
             Effect::Call { call, request } => self.send(process, call, request),
             Effect::Follow(job) => self.follow(process, job),
             Effect::OpenLog { log, pod, container: _, request } => self.ask_for_log(process, log, &pod, request),
@@ -199,6 +251,9 @@ impl World {
 
     fn append(&mut self, process: usize, line: String) {
         let run = self.processes[process].run;
+        if self.strikes(Fault::HostCrashAppend, run) {
+            return self.crash(process);
+        }
         if self.strikes(Fault::DiskFull, run) {
             return self.let_go(process);
         }
@@ -208,6 +263,9 @@ impl World {
 
     fn sync(&mut self, process: usize) {
         let run = self.processes[process].run;
+        if self.strikes(Fault::HostCrashSync, run) {
+            return self.crash(process);
+        }
         if self.strikes(Fault::SyncFails, run) {
             self.runs[run].disk.fail_sync();
             return self.let_go(process);
@@ -226,6 +284,18 @@ impl World {
         self.mark(Mark::LetGoForTheDisk);
         self.end_process(process);
         let delay_ms = 1_000 + self.entropy.skewed(0, 60_000);
+        self.after(delay_ms, Happening::TakeUp(run));
+    }
+
+    /// Power is lost: of what was not synced some lines survive.
+    fn crash(&mut self, process: usize) {
+        let run = self.processes[process].run;
+        self.mark(Mark::Crashed);
+        self.end_process(process);
+        let unsynced = self.runs[run].disk.unsynced() as u64;
+        let surviving = self.entropy.below((unsynced + 1).min(256)) as usize;
+        self.runs[run].disk.crash(surviving);
+        let delay_ms = 500 + self.entropy.skewed(0, 120_000);
         self.after(delay_ms, Happening::TakeUp(run));
     }
 
@@ -277,4 +347,14 @@ impl World {
             }
         }
     }
+}
+
+/// Pods whose logs the commands of an entry begin to read.
+fn followed_pods(entry: &Entry<'_>) -> Vec<String> {
+    let Entry::Commands { commands, .. } = entry else { return Vec::new() };
+    let followed = commands.iter().filter_map(|command| match &command.action {
+        Action::FollowLog(follow) => Some(follow.pod.uid.clone()),
+        _ => None,
+    });
+    followed.collect()
 }

@@ -1,0 +1,106 @@
+//! Defects of the guest: what passes the contract is changed.
+
+use paperclip_contract::types::{
+    Action, AnswerOk, Command, DeleteCause, DeleteJob, Ending, Event, Finish, ObjectRef,
+};
+use serde_json::{Map, Value, json};
+
+use super::Mutant;
+
+/// Breaks what passes between engine and guest.
+#[derive(Debug)]
+pub(crate) struct Saboteur {
+    mutant: Option<Mutant>,
+    /// The Job that the run created last.
+    job: Option<ObjectRef>,
+    is_over: bool,
+    instances: u64,
+}
+
+impl Saboteur {
+    /// `instance` tells the instances of a run apart.
+    pub(crate) fn new(mutant: Option<Mutant>, instance: u64) -> Self {
+        Saboteur { mutant, job: None, is_over: false, instances: instance }
+    }
+
+    pub(crate) fn on_events(&mut self, events: &[Event]) -> Vec<Event> {
+        let mut events = events.to_vec();
+        match self.mutant {
+            Some(Mutant::AnyStatusCancels) => {
+                for event in &mut events {
+                    if let Event::HttpAnswered(answer) = event
+                        && answer.status == 200
+                        && !answer.body.contains("running")
+                    {
+                        answer.body = r#"{"status":"cancelled"}"#.to_owned();
+                    }
+                }
+            }
+            Some(Mutant::CancelIgnored) => {
+                events.retain(|event| !matches!(event, Event::CancelRequested(_) | Event::HttpAnswered(_)));
+            }
+            _ => {}
+        }
+        events
+    }
+
+    pub(crate) fn on_commands(&mut self, events: &[Event], mut commands: Vec<Command>) -> Vec<Command> {
+        for event in events {
+            if let Event::Answered(answer) = event
+                && let Ok(AnswerOk::Created(object)) = &answer.outcome
+                && object.uid.starts_with("job-")
+            {
+                self.job = Some(object.clone());
+            }
+        }
+        let Some(mutant) = self.mutant.filter(|_| !self.is_over) else { return commands };
+        match mutant {
+            Mutant::SigtermDeletes if events.contains(&Event::HostStopping) => {
+                if let Some(job) = self.job.clone() {
+                    let delete = Action::DeleteJob(DeleteJob { job, cause: DeleteCause::AttemptEnded });
+                    commands.push(Command { id: next_id(&commands), action: delete });
+                }
+            }
+            Mutant::BrokenStreamEnds if events.iter().any(|event| matches!(event, Event::LogInterrupted(_))) => {
+                self.is_over = true;
+                let result = json!({"exitCode": null, "errorCode": "claude_truncated", "errorMessage": "truncated"});
+                let delete_jobs = self.job.clone().into_iter().collect();
+                let finish = Finish { result_json: result.to_string(), ending: Ending::Failed, delete_jobs };
+                return vec![Command { id: next_id(&commands), action: Action::Finish(finish) }];
+            }
+            Mutant::NotDeterministic if self.instances > 1 => {
+                commands.retain(|command| !matches!(command.action, Action::EmitStatus(_)));
+            }
+            Mutant::ExitCodeDecides => for_result(&mut commands, |result, _| {
+                if result.get("exitCode") == Some(&json!(0)) {
+                    result.remove("errorCode");
+                    result.remove("errorMessage");
+                }
+            }),
+            Mutant::DeletionClaimed => for_result(&mut commands, |result, _| {
+                if result.get("errorCode") == Some(&json!("claude_truncated")) {
+                    result.insert("errorCode".to_owned(), json!("k8s_job_deleted_externally"));
+                }
+            }),
+            Mutant::NotCleanedUp => for_result(&mut commands, |_, delete_jobs| delete_jobs.clear()),
+            _ => {}
+        }
+        commands
+    }
+}
+
+/// An id that no command has had: the guest's own are far below.
+fn next_id(commands: &[Command]) -> u64 {
+    commands.last().map_or(1 << 40, |command| command.id + 1)
+}
+
+fn for_result(commands: &mut [Command], mut change: impl FnMut(&mut Map<String, Value>, &mut Vec<ObjectRef>)) {
+    for command in commands {
+        if let Action::Finish(finish) = &mut command.action
+            && let Ok(Value::Object(mut result)) = serde_json::from_str(&finish.result_json)
+        {
+            change(&mut result, &mut finish.delete_jobs);
+            finish.result_json = Value::Object(result).to_string();
+        }
+    }
+}

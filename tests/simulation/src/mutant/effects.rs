@@ -1,0 +1,66 @@
+//! Defects of engine and shell: effects are changed on their way to the world.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use paperclip_engine::api::{ApiCall, CallId, Lease};
+use paperclip_engine::port::Effect;
+use paperclip_engine::record::Record;
+
+use super::Mutant;
+
+/// Breaks what passes between engine and world.
+#[derive(Debug)]
+pub(crate) struct EffectSaboteur {
+    mutant: Option<Mutant>,
+    shown: BTreeSet<String>,
+    sent: BTreeMap<CallId, u32>,
+}
+
+impl EffectSaboteur {
+    pub(crate) fn new(mutant: Option<Mutant>) -> Self {
+        EffectSaboteur { mutant, shown: BTreeSet::new(), sent: BTreeMap::new() }
+    }
+
+    /// What is done instead, in order.
+    pub(crate) fn on_effect(&mut self, effect: Effect) -> Vec<Effect> {
+        let Some(mutant) = self.mutant else { return vec![effect] };
+        match (mutant, effect) {
+            (Mutant::CallsBeforeSync, Effect::Sync) | (Mutant::StreamsLeftOpen, Effect::CloseLog(_)) => Vec::new(),
+            (Mutant::EqualLinesDropped, Effect::Emit(Record::Log { stream, index, text })) => {
+                let is_new = self.shown.insert(text.clone());
+                is_new.then_some(Effect::Emit(Record::Log { stream, index, text })).into_iter().collect()
+            }
+            (Mutant::LinesDoubled, Effect::Emit(record @ Record::Log { .. })) => {
+                vec![Effect::Emit(record.clone()), Effect::Emit(record)]
+            }
+            (Mutant::ResultTwice, Effect::Emit(record @ Record::Result(_))) => {
+                vec![Effect::Emit(record.clone()), Effect::Emit(record)]
+            }
+            (Mutant::LockPerRun, Effect::Call { call, request }) => {
+                vec![Effect::Call { call, request: with_own_lease(request) }]
+            }
+            (Mutant::CreatedAgain, Effect::Call { call, request: ApiCall::CreateJob { manifest_json } }) => {
+                let tries = self.sent.entry(call).or_default();
+                *tries += 1;
+                let manifest_json = if *tries > 1 { renamed(&manifest_json, *tries) } else { manifest_json };
+                vec![Effect::Call { call, request: ApiCall::CreateJob { manifest_json } }]
+            }
+            (_, effect) => vec![effect],
+        }
+    }
+}
+
+/// Each run has a lease of its own, so that it excludes nobody.
+fn with_own_lease(request: ApiCall) -> ApiCall {
+    match request {
+        ApiCall::CreateLease(lease) => ApiCall::CreateLease(Lease { name: format!("{}-{}", lease.name, lease.holder), ..lease }),
+        other => other,
+    }
+}
+
+fn renamed(manifest_json: &str, tries: u32) -> String {
+    let Ok(mut manifest) = serde_json::from_str::<serde_json::Value>(manifest_json) else { return String::new() };
+    let name = manifest["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    manifest["metadata"]["name"] = format!("{name}-{tries}").into();
+    manifest.to_string()
+}

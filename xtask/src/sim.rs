@@ -1,0 +1,32 @@
+//! `cargo xtask sim`: the simulation, built with optimisation, on the plugins as they are now.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::process;
+use crate::toolchain;
+use crate::wasm;
+use crate::workspace::{self, Workspace};
+
+/// Runs seeded cases of guest and engine in a simulated world with faults: builds the plugins, then the simulation.
+///
+/// Its own arguments, of which `cargo xtask sim -- --help` tells: `--seeds N`, `--seed S --bytes B`, `--mutant NAME`,
+/// `--mutants`, `--time MINUTES`.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    toolchain: toolchain::Selection,
+
+    /// For the simulation, as they are.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let workspace = Workspace::find()?;
+    wasm::build(&workspace, options.toolchain)?;
+    let mut cargo = workspace::cargo();
+    cargo.current_dir(&workspace.root);
+    cargo.args(["run", "--quiet", "--profile", "sim", "--package", "paperclip-simulation", "--"]);
+    process::run(cargo.args(&options.arguments))
+}
