@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Listen, LogFormat, LogLevel};
 
 /// Runs Paperclip's AI agents on Kubernetes: a Job a run, its output streamed live, one result that says what happened.
 #[derive(Debug, Parser)]
@@ -20,6 +23,8 @@ Diagnostics on stderr: PAPERCLIP_LOG=info, debug or trace.";
 pub(crate) enum Command {
     /// Run one agent and stream its output until its result
     Run(RunArgs),
+    /// Serve runs over HTTP: start, follow and cancel them, and take new plugins without a restart
+    Serve(Box<ServeArgs>),
     /// Print the Job that a run would create, and create nothing
     Manifest(ManifestArgs),
     /// Judge finished evidence: one JSON document a line in, one result a line out
@@ -89,6 +94,54 @@ pub(crate) struct RunArgs {
     pub(crate) from: u64,
 }
 
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ServeArgs {
+    /// Configuration, a TOML file; flags and environment go before it
+    #[arg(long, value_name = "FILE", env = "PAPERCLIP_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Check the configuration and exit: 0 good, 2 not
+    #[arg(long)]
+    pub(crate) check_config: bool,
+    /// Print the configuration as it holds and exit; it has no secrets
+    #[arg(long, conflicts_with = "check_config")]
+    pub(crate) print_config: bool,
+    /// Address to listen on, or unix:PATH; port 0 takes a free one; default: 127.0.0.1:7400
+    #[arg(long, value_name = "ADDR", env = "PAPERCLIP_LISTEN")]
+    pub(crate) listen: Option<Listen>,
+    /// File with the bearer token; needed unless the address is loopback or a Unix socket
+    #[arg(long, value_name = "FILE", env = "PAPERCLIP_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+    /// Folder for journals and the local cluster's volumes; default: the platform's state folder
+    #[arg(long, value_name = "DIR", env = "PAPERCLIP_STATE")]
+    pub(crate) state: Option<PathBuf>,
+    /// Folder with plugins (*.wasm) that add to the built-in ones or override them by agent type; watched
+    #[arg(long, value_name = "DIR", env = "PAPERCLIP_PLUGINS")]
+    pub(crate) plugins: Option<PathBuf>,
+    /// Whether a run ends when its journal can't be written
+    #[arg(long, value_enum)]
+    pub(crate) journal: Option<JournalMode>,
+    /// The Pod that Paperclip runs in (core/v1, JSON), from which agents inherit image, volumes and environment
+    #[arg(long, value_name = "FILE")]
+    pub(crate) self_pod: Option<PathBuf>,
+    /// Paperclip's home folder, from which files that a context names are read
+    #[arg(long, value_name = "DIR", env = "PAPERCLIP_HOME")]
+    pub(crate) paperclip_home: Option<PathBuf>,
+    /// URL of Paperclip's API, for agents and for the cancel poll; default: that of the own pod
+    #[arg(long, value_name = "URL", env = "PAPERCLIP_API_URL")]
+    pub(crate) paperclip_api_url: Option<String>,
+    /// Namespace for runs whose config names none; default: that of the own pod, then that of the kubeconfig
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// How this process logs, on stderr; default: text
+    #[arg(long, value_enum, env = "PAPERCLIP_LOG_FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+    /// How much it logs; default: info
+    #[arg(long, value_enum, env = "PAPERCLIP_LOG")]
+    pub(crate) log_level: Option<LogLevel>,
+}
+
 /// Which cluster runs the agents.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct AccessArgs {
@@ -103,7 +156,8 @@ pub(crate) struct AccessArgs {
     pub(crate) context_name: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum ClusterKind {
     /// In this process, containers are local processes; nothing else is needed
     Local,
@@ -121,11 +175,13 @@ pub(crate) enum Output {
     Ndjson,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum JournalMode {
     /// Let go of the run: what it does must be on disk first
     Required,
     /// Warn and go on
+    #[default]
     BestEffort,
 }
 

@@ -2,6 +2,8 @@
 
 use paperclip_contract::types::{Command, Event, Refusal, Request};
 
+use crate::policy::Refused;
+
 /// One run inside one plugin instance.
 ///
 /// After a [`GuestFault`] the instance is dead: the engine calls nothing but `drop` any more.
@@ -57,6 +59,9 @@ pub enum FaultCause {
     /// What it returned makes no sense, such as a command id used twice.
     #[error("it broke the contract: {0}")]
     Contract(String),
+    /// It asked for what its grant does not allow.
+    #[error("it asked for what it may not have: {0}")]
+    Refused(Refused),
     /// No place is left for another instance.
     #[error("no room for another instance: {0}")]
     NoRoom(String),

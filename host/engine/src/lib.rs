@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod log;
 mod logs;
 mod manifest;
+pub mod policy;
 mod polls;
 pub mod port;
 pub mod record;

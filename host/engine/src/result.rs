@@ -3,12 +3,21 @@
 use paperclip_contract::types::Refusal;
 use serde_json::{Map, Value, json};
 
-use crate::guest::GuestFault;
+use crate::guest::{FaultCause, GuestFault};
 use crate::redact::Redactor;
 
 /// The result of a run whose plugin broke.
 pub(crate) fn of_fault(fault: &GuestFault) -> Map<String, Value> {
-    failed("plugin_failed", &fault.to_string())
+    let code = match &fault.cause {
+        FaultCause::Refused(_) => "plugin_refused",
+        FaultCause::Trap(_)
+        | FaultCause::OutOfFuel { .. }
+        | FaultCause::OutOfMemory { .. }
+        | FaultCause::OverLimit { .. }
+        | FaultCause::Contract(_)
+        | FaultCause::NoRoom(_) => "plugin_failed",
+    };
+    failed(code, &fault.to_string())
 }
 
 /// The result of a request that the plugin refused.

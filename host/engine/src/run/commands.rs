@@ -64,7 +64,7 @@ impl<G: Guest> Run<G> {
         if commands.is_empty() {
             return;
         }
-        if let Err(fault) = self.check_count(&commands) {
+        if let Err(fault) = self.check_count(&commands).and_then(|()| self.check_policy(&commands)) {
             return self.break_off(&fault);
         }
         self.append(Entry::Commands { seq: self.step, commands: commands.as_slice().into() }.to_line());
@@ -91,6 +91,11 @@ impl<G: Guest> Run<G> {
             return Ok(());
         }
         Err(self.fault(FaultCause::OverLimit { what: "commands in one call", found, limit }))
+    }
+
+    /// Refuses all commands of a call if one is not granted. What is in a journal was: a replay does not ask again.
+    fn check_policy(&self, commands: &[Command]) -> Result<(), GuestFault> {
+        self.spec.policy.check(commands).map_err(|refused| self.fault(FaultCause::Refused(refused)))
     }
 
     /// Notes a command and shows what it says, if it may be carried out.

@@ -21,6 +21,7 @@ use crate::guest::Guest;
 use crate::journal::{Entry, FORMAT};
 use crate::ledger::Ledger;
 use crate::logs::Logs;
+use crate::policy::Policy;
 use crate::polls::Polls;
 use crate::port::{Closing, Effect, Input};
 use crate::record::{Level, Record, Told};
@@ -42,6 +43,8 @@ pub struct RunSpec {
     /// Seed of all jitter of this run.
     pub seed: u64,
     pub plugin: PluginIdentity,
+    /// What the plugin may ask for.
+    pub policy: Policy,
     /// Interval of polls of Paperclip's API, in ms.
     pub poll_interval_ms: u64,
     pub segments: SegmentLimits,

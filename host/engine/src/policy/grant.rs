@@ -1,0 +1,139 @@
+//! A plugin's grant, as the operator's configuration has it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::quantity;
+
+/// What a plugin may ask for. The default fits the built-in plugins: a run's own namespaces, and the Secrets and claims that its agent
+/// inherits from Paperclip's pod.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grant {
+    /// Namespaces, of those that a run speaks of: its config's, the own pod's, the host's default. Empty: all of them.
+    pub namespaces: Vec<Pattern>,
+    /// Images, such as `ghcr.io/acme/*`. An image without a registry is one of `docker.io/`.
+    pub images: Vec<Pattern>,
+    /// Service accounts that a Job may run as.
+    pub service_accounts: Vec<Pattern>,
+    /// Secrets that a Job may refer to, besides the run's own and those of the own pod.
+    pub secrets: Vec<Pattern>,
+    /// PersistentVolumeClaims that a Job may mount, besides those of the own pod.
+    pub volume_claims: Vec<Pattern>,
+    /// Linux capabilities that a container may add.
+    pub capabilities: Vec<Pattern>,
+    /// Paths of Paperclip's API that may be polled.
+    pub http_paths: Vec<Pattern>,
+    /// Environment variables whose values the plugin may see, of those that it asks for.
+    pub revealed_env: Vec<Pattern>,
+    /// Most CPU of a Job's Pod, such as `4` or `500m`; a container must then have a limit.
+    pub max_cpu: Option<Amount>,
+    /// Most memory of a Job's Pod, such as `8Gi`; a container must then have a limit.
+    pub max_memory: Option<Amount>,
+}
+
+impl Default for Grant {
+    fn default() -> Self {
+        let patterns = |texts: &[&str]| texts.iter().map(|text| Pattern((*text).to_owned())).collect();
+        Grant {
+            namespaces: Vec::new(),
+            images: patterns(&["*"]),
+            service_accounts: patterns(&["*"]),
+            secrets: Vec::new(),
+            volume_claims: Vec::new(),
+            capabilities: Vec::new(),
+            http_paths: patterns(&["/api/*"]),
+            revealed_env: patterns(&[
+                "CLAUDE_CODE_USE_BEDROCK",
+                "ANTHROPIC_BEDROCK_BASE_URL",
+                "PAPERCLIP_API_URL",
+                "HOME",
+                "PATH",
+            ]),
+            max_cpu: None,
+            max_memory: None,
+        }
+    }
+}
+
+impl Grant {
+    /// The names that a plugin asks to see and may see.
+    pub fn reveal(&self, asked: &[String]) -> Vec<String> {
+        asked.iter().filter(|name| super::matches(&self.revealed_env, name)).cloned().collect()
+    }
+}
+
+/// A name, or the beginning of one and `*`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pattern(String);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the pattern {0:?} is empty or has a `*` before its end; give a name, or its beginning and `*`")]
+pub struct PatternError(String);
+
+impl Pattern {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn matches(&self, text: &str) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(beginning) => text.starts_with(beginning),
+            None => self.0 == text,
+        }
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = PatternError;
+
+    fn try_from(text: String) -> Result<Self, PatternError> {
+        let beginning = text.strip_suffix('*').unwrap_or(&text);
+        if text.is_empty() || beginning.contains('*') { Err(PatternError(text)) } else { Ok(Pattern(text)) }
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> String {
+        pattern.0
+    }
+}
+
+/// An amount of a resource, as Kubernetes writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Amount {
+    text: String,
+    milli: u128,
+}
+
+impl Amount {
+    pub(super) fn milli(&self) -> u128 {
+        self.milli
+    }
+}
+
+impl TryFrom<String> for Amount {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match quantity::milli(&text) {
+            Some(milli) => Ok(Amount { text, milli }),
+            None => Err(format!("{text:?} is no amount of a resource; give one such as \"2\", \"500m\" or \"8Gi\"")),
+        }
+    }
+}
+
+impl From<Amount> for String {
+    fn from(amount: Amount) -> String {
+        amount.text
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}

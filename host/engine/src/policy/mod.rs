@@ -1,0 +1,313 @@
+//! What a plugin may ask for. A plugin asks, the host decides: a command outside the grant of its plugin, or a Job that breaks the
+//! operator's rules, is refused by the [`Rule`] that it breaks, and ends its run.
+//!
+//! Whether an object is this run's own is for [`crate::run`] to know; here is what can be told from the command and the request alone.
+
+mod grant;
+mod pod;
+mod quantity;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use paperclip_contract::types::{Action, Command, ListJobs, NewConfigMap, NewSecret, ObjectRef, Request};
+use serde_json::Value;
+
+pub use grant::{Amount, Grant, Pattern, PatternError};
+
+/// The label of an agent's Jobs that names the agent.
+const AGENT_LABEL: &str = "paperclip.io/agent-id";
+
+/// What was asked for and is refused. The names are part of the product's interface: `docs/plugins.md` has them all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// An object in a namespace that is not the run's, or that the grant does not name.
+    Namespace,
+    /// A list of Jobs that are not the agent's.
+    OtherAgent,
+    /// A manifest that cannot be read as what it should be.
+    Manifest,
+    /// A Job that would start before the objects that it owns exist, or more than one Pod.
+    JobShape,
+    Privileged,
+    HostNamespaces,
+    HostPath,
+    HostPort,
+    NodeName,
+    Capabilities,
+    RootUser,
+    Seccomp,
+    Sysctls,
+    ServiceAccount,
+    VolumeKind,
+    VolumeClaim,
+    /// A Secret that is neither the run's own, nor inherited from the own pod, nor granted.
+    Secret,
+    Image,
+    Resources,
+    /// A path of Paperclip's API that the grant does not name.
+    HttpPath,
+}
+
+impl Rule {
+    pub const ALL: [Rule; 20] = [
+        Rule::Namespace,
+        Rule::OtherAgent,
+        Rule::Manifest,
+        Rule::JobShape,
+        Rule::Privileged,
+        Rule::HostNamespaces,
+        Rule::HostPath,
+        Rule::HostPort,
+        Rule::NodeName,
+        Rule::Capabilities,
+        Rule::RootUser,
+        Rule::Seccomp,
+        Rule::Sysctls,
+        Rule::ServiceAccount,
+        Rule::VolumeKind,
+        Rule::VolumeClaim,
+        Rule::Secret,
+        Rule::Image,
+        Rule::Resources,
+        Rule::HttpPath,
+    ];
+
+    /// The rule's name in messages and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Rule::Namespace => "namespace",
+            Rule::OtherAgent => "other-agent",
+            Rule::Manifest => "manifest",
+            Rule::JobShape => "job-shape",
+            Rule::Privileged => "privileged",
+            Rule::HostNamespaces => "host-namespaces",
+            Rule::HostPath => "host-path",
+            Rule::HostPort => "host-port",
+            Rule::NodeName => "node-name",
+            Rule::Capabilities => "capabilities",
+            Rule::RootUser => "root-user",
+            Rule::Seccomp => "seccomp",
+            Rule::Sysctls => "sysctls",
+            Rule::ServiceAccount => "service-account",
+            Rule::VolumeKind => "volume-kind",
+            Rule::VolumeClaim => "volume-claim",
+            Rule::Secret => "secret",
+            Rule::Image => "image",
+            Rule::Resources => "resources",
+            Rule::HttpPath => "http-path",
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a command is refused: the rule, what breaks it, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("rule {rule}: {what}; {mend}")]
+pub struct Refused {
+    pub rule: Rule,
+    /// The object or field, and what it has.
+    pub what: String,
+    pub mend: String,
+}
+
+impl Refused {
+    fn new(rule: Rule, what: impl Into<String>, mend: impl Into<String>) -> Refused {
+        Refused { rule, what: what.into(), mend: mend.into() }
+    }
+}
+
+/// The grant of one plugin as it holds for one run.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    grant: Grant,
+    /// Namespaces that the request itself speaks of.
+    namespaces: BTreeSet<String>,
+    /// Names of Secrets and claims that the own pod uses: an agent inherits them.
+    inherited_secrets: BTreeSet<String>,
+    inherited_claims: BTreeSet<String>,
+    agent_id: String,
+}
+
+impl Policy {
+    pub fn new(grant: Grant, request: &Request) -> Policy {
+        let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+        let config = parse(&request.config_json);
+        let own_pod = request.self_pod_json.as_deref().map(parse).unwrap_or_default();
+        let named = [
+            config["namespace"].as_str(),
+            own_pod["metadata"]["namespace"].as_str(),
+            request.host.default_namespace.as_deref(),
+        ];
+        let namespaces = named.into_iter().flatten().map(|name| name.trim().to_owned());
+        Policy {
+            namespaces: namespaces.filter(|name| !name.is_empty()).collect(),
+            inherited_secrets: pod::secrets(&own_pod["spec"]).into_iter().collect(),
+            inherited_claims: pod::claims(&own_pod["spec"]).into_iter().collect(),
+            agent_id: request.agent.id.clone(),
+            grant,
+        }
+    }
+
+    /// Checks all commands of a call before the first is carried out.
+    pub fn check(&self, commands: &[Command]) -> Result<(), Refused> {
+        commands.iter().try_for_each(|command| self.check_action(&command.action))
+    }
+
+    fn check_action(&self, action: &Action) -> Result<(), Refused> {
+        match action {
+            Action::AcquireGuard(guard) => self.namespace("the guard", &guard.namespace),
+            Action::ListJobs(list) => self.list(list),
+            Action::TryPod(pod) => {
+                let pod = self.manifest("Pod", &pod.manifest_json)?;
+                self.pod("", &pod["metadata"], &pod["spec"])
+            }
+            Action::CreateJob(job) => self.job(&job.manifest_json),
+            Action::CreateSecret(NewSecret { namespace, name, owner, .. }) => {
+                self.owned("Secret", namespace, name, owner)
+            }
+            Action::CreateConfigMap(NewConfigMap { namespace, name, owner, .. }) => {
+                self.owned("ConfigMap", namespace, name, owner)
+            }
+            Action::AdoptJob(label) | Action::LabelJob(label) => self.object("Job", &label.job),
+            Action::DeleteJob(delete) => self.object("Job", &delete.job),
+            Action::UnsuspendJob(job)
+            | Action::FollowJob(job)
+            | Action::LookUpJob(job)
+            | Action::LookUpPods(job)
+            | Action::ListEvents(job) => self.object("Job", job),
+            Action::FollowLog(follow) => self.object("Pod", &follow.pod),
+            Action::ReadLog(read) => self.object("Pod", &read.pod),
+            Action::PollHttp(poll) => self.http(&poll.path),
+            Action::Finish(finish) => finish.delete_jobs.iter().try_for_each(|job| self.object("Job", job)),
+            Action::ReleaseGuard
+            | Action::StopLog(_)
+            | Action::EmitLog(_)
+            | Action::SetTimer(_)
+            | Action::CancelTimer(_)
+            | Action::StopPoll(_)
+            | Action::EmitStatus(_)
+            | Action::ReportMeta(_)
+            | Action::Other(_) => Ok(()),
+        }
+    }
+
+    fn object(&self, kind: &str, object: &ObjectRef) -> Result<(), Refused> {
+        self.namespace(&format!("{kind} {}", object.name), &object.namespace)
+    }
+
+    fn owned(&self, kind: &str, namespace: &str, name: &str, owner: &ObjectRef) -> Result<(), Refused> {
+        let what = format!("{kind} {name}");
+        if owner.namespace != namespace {
+            let what = format!("{what} in {namespace} is owned by a Job in {}", owner.namespace);
+            return Err(Refused::new(Rule::Namespace, what, "an owner is in the same namespace"));
+        }
+        self.namespace(&what, namespace)
+    }
+
+    fn namespace(&self, what: &str, namespace: &str) -> Result<(), Refused> {
+        if !self.namespaces.contains(namespace) {
+            let own: Vec<&str> = self.namespaces.iter().map(String::as_str).collect();
+            let mend = format!("this run's are {}: set `namespace` in the agent's config", listed(&own));
+            return Err(Refused::new(Rule::Namespace, format!("{what} is in {namespace:?}"), mend));
+        }
+        if self.grant.namespaces.is_empty() || matches(&self.grant.namespaces, namespace) {
+            return Ok(());
+        }
+        Err(Refused::new(
+            Rule::Namespace,
+            format!("{what} is in {namespace:?}"),
+            format!("the plugin is granted {}: add it to `namespaces`", shown(&self.grant.namespaces)),
+        ))
+    }
+
+    fn list(&self, list: &ListJobs) -> Result<(), Refused> {
+        self.namespace("a list of Jobs", &list.namespace)?;
+        let agent = list.labels.iter().find(|label| label.key == AGENT_LABEL);
+        match agent {
+            Some(label) if is_label_of(&label.value, &self.agent_id) => Ok(()),
+            Some(_) | None => Err(Refused::new(
+                Rule::OtherAgent,
+                format!("a list of Jobs without {AGENT_LABEL}={}", self.agent_id),
+                "a plugin lists its own agent's Jobs",
+            )),
+        }
+    }
+
+    fn manifest(&self, kind: &str, manifest_json: &str) -> Result<Value, Refused> {
+        let bad = |what: String| Refused::new(Rule::Manifest, what, format!("give a {kind} as JSON"));
+        let object: Value = serde_json::from_str(manifest_json)
+            .map_err(|error| bad(format!("the manifest of a {kind} is not JSON: {error}")))?;
+        if object["kind"] != kind {
+            return Err(bad(format!("the manifest of a {kind} has kind {}", object["kind"])));
+        }
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
+        self.namespace(&format!("{kind} {name}"), namespace)?;
+        Ok(object)
+    }
+
+    fn job(&self, manifest_json: &str) -> Result<(), Refused> {
+        let job = self.manifest("Job", manifest_json)?;
+        let name = job["metadata"]["name"].as_str().unwrap_or_default();
+        let spec = &job["spec"];
+        if spec["suspend"] != true {
+            let what = format!("Job {name} is not suspended");
+            return Err(Refused::new(
+                Rule::JobShape,
+                what,
+                "create it with suspend: true, then unsuspend it",
+            ));
+        }
+        for field in ["parallelism", "completions"] {
+            if spec[field].as_u64().is_some_and(|count| count > 1) {
+                let what = format!("Job {name} has {field} {}", spec[field]);
+                return Err(Refused::new(Rule::JobShape, what, "a run has one Pod at a time"));
+            }
+        }
+        self.pod(name, &spec["template"]["metadata"], &spec["template"]["spec"])
+    }
+
+    fn http(&self, path: &str) -> Result<(), Refused> {
+        let is_plain = !path.contains("..") && !path.contains("//");
+        if is_plain && matches(&self.grant.http_paths, path) {
+            return Ok(());
+        }
+        Err(Refused::new(
+            Rule::HttpPath,
+            format!("a poll of {path:?}"),
+            format!("the plugin is granted {}: add it to `http_paths`", shown(&self.grant.http_paths)),
+        ))
+    }
+}
+
+/// Whether a label's value stands for an id: what a label may not hold is replaced or left out, and long ids are cut.
+fn is_label_of(value: &str, id: &str) -> bool {
+    let plain = |text: &str| -> Vec<char> { text.chars().filter(char::is_ascii_alphanumeric).collect() };
+    let (value, id) = (plain(value), plain(id));
+    !value.is_empty() && (value == id || (value.len() >= MIN_CUT_CHARS && id.starts_with(&value)))
+}
+
+/// A label's value holds 63 characters; one that has less than this was not cut.
+const MIN_CUT_CHARS: usize = 32;
+
+fn matches(patterns: &[Pattern], text: &str) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(text))
+}
+
+fn shown(patterns: &[Pattern]) -> String {
+    let patterns: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();
+    listed(&patterns)
+}
+
+fn listed(names: &[&str]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests;

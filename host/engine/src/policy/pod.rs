@@ -1,0 +1,275 @@
+//! The rules for a Pod, whether it stands alone or in a Job's template.
+
+use serde_json::Value;
+
+use super::{Amount, Policy, Refused, Rule, matches, quantity, shown};
+
+/// Kinds of volumes that reach nothing but what the run may read anyway.
+const VOLUME_KINDS: [&str; 6] =
+    ["secret", "configMap", "emptyDir", "persistentVolumeClaim", "projected", "downwardAPI"];
+const NO_MEND: &str = "no grant allows it";
+
+impl Policy {
+    /// Checks the Pod of a Job of this name, whose own Secrets begin with that name. A Pod that is only tried out has no such Job: its
+    /// references are not checked, since it is never created.
+    pub(super) fn pod(&self, job: &str, metadata: &Value, spec: &Value) -> Result<(), Refused> {
+        let what = if job.is_empty() { "the Pod".to_owned() } else { format!("Job {job}") };
+        if !spec["containers"].is_array() {
+            return Err(Refused::new(
+                Rule::Manifest,
+                format!("{what} has no containers"),
+                "give it a Pod template",
+            ));
+        }
+        for field in ["hostNetwork", "hostPID", "hostIPC"] {
+            if spec[field] == true {
+                return Err(Refused::new(Rule::HostNamespaces, format!("{what} has {field}"), NO_MEND));
+            }
+        }
+        if !spec["nodeName"].is_null() {
+            let found = format!("{what} has nodeName {}", spec["nodeName"]);
+            return Err(Refused::new(Rule::NodeName, found, "use a nodeSelector: the scheduler places it"));
+        }
+        self.account(&what, spec)?;
+        pod_security(&what, metadata, &spec["securityContext"])?;
+        for volume in items(&spec["volumes"]) {
+            self.volume(&what, volume)?;
+        }
+        for container in containers(spec) {
+            let name = container["name"].as_str().unwrap_or_default();
+            self.container(&format!("{what}, container {name}"), container)?;
+        }
+        if !job.is_empty() {
+            self.references(job, spec)?;
+        }
+        let caps =
+            [("cpu", &self.grant.max_cpu, "max_cpu"), ("memory", &self.grant.max_memory, "max_memory")];
+        for (resource, cap, field) in caps {
+            if let Some(cap) = cap {
+                within(&what, spec, resource, cap, field)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn account(&self, what: &str, spec: &Value) -> Result<(), Refused> {
+        let named = spec["serviceAccountName"].as_str().or(spec["serviceAccount"].as_str());
+        match named.filter(|name| !name.is_empty()) {
+            Some(account) if !matches(&self.grant.service_accounts, account) => Err(Refused::new(
+                Rule::ServiceAccount,
+                format!("{what} runs as service account {account:?}"),
+                format!(
+                    "the plugin is granted {}: add it to `service_accounts`",
+                    shown(&self.grant.service_accounts)
+                ),
+            )),
+            Some(_) => Ok(()),
+            None if spec["automountServiceAccountToken"] != false => Err(Refused::new(
+                Rule::ServiceAccount,
+                format!("{what} mounts the token of the default service account"),
+                "set automountServiceAccountToken: false, or a serviceAccountName",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn volume(&self, what: &str, volume: &Value) -> Result<(), Refused> {
+        let name = volume["name"].as_str().unwrap_or_default();
+        for kind in volume.as_object().into_iter().flatten().map(|(key, _)| key.as_str()) {
+            if kind == "hostPath" {
+                let found = format!("{what}, volume {name}: hostPath {}", volume["hostPath"]["path"]);
+                return Err(Refused::new(Rule::HostPath, found, NO_MEND));
+            }
+            if kind != "name" && !VOLUME_KINDS.contains(&kind) {
+                let mend = format!("use one of {}", VOLUME_KINDS.join(", "));
+                return Err(Refused::new(
+                    Rule::VolumeKind,
+                    format!("{what}, volume {name} is a {kind}"),
+                    mend,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn container(&self, what: &str, container: &Value) -> Result<(), Refused> {
+        let image = container["image"].as_str().unwrap_or_default();
+        let images = &self.grant.images;
+        if !matches(images, image) && !matches(images, &with_registry(image)) {
+            return Err(Refused::new(
+                Rule::Image,
+                format!("{what} has image {image:?}"),
+                format!("the plugin is granted {}: add it to `images`", shown(images)),
+            ));
+        }
+        for port in items(&container["ports"]) {
+            if port["hostPort"].as_u64().is_some_and(|port| port != 0) {
+                let found = format!("{what} has hostPort {}", port["hostPort"]);
+                return Err(Refused::new(Rule::HostPort, found, NO_MEND));
+            }
+        }
+        let security = &container["securityContext"];
+        if security["privileged"] == true || security["windowsOptions"]["hostProcess"] == true {
+            return Err(Refused::new(Rule::Privileged, format!("{what} is privileged"), NO_MEND));
+        }
+        if security["allowPrivilegeEscalation"] != false {
+            let found = format!("{what} may gain privileges");
+            return Err(Refused::new(Rule::Privileged, found, "set allowPrivilegeEscalation: false"));
+        }
+        if security["procMount"].as_str().is_some_and(|mount| mount != "Default") {
+            let found = format!("{what} has procMount {}", security["procMount"]);
+            return Err(Refused::new(Rule::Privileged, found, NO_MEND));
+        }
+        for capability in items(&security["capabilities"]["add"]).filter_map(Value::as_str) {
+            if !matches(&self.grant.capabilities, capability) {
+                return Err(Refused::new(
+                    Rule::Capabilities,
+                    format!("{what} adds capability {capability}"),
+                    format!(
+                        "the plugin is granted {}: add it to `capabilities`",
+                        shown(&self.grant.capabilities)
+                    ),
+                ));
+            }
+        }
+        user_and_profiles(what, security)
+    }
+
+    /// Every Secret and claim that a Job names must be one that it may have.
+    fn references(&self, job: &str, spec: &Value) -> Result<(), Refused> {
+        let is_own = |name: &str| name.strip_prefix(job).is_some_and(|rest| rest.starts_with('-'));
+        for name in secrets(spec) {
+            if !is_own(&name)
+                && !self.inherited_secrets.contains(&name)
+                && !matches(&self.grant.secrets, &name)
+            {
+                return Err(Refused::new(
+                    Rule::Secret,
+                    format!("Job {job} refers to Secret {name:?}"),
+                    "it is neither this run's nor Paperclip's own pod's: add it to `secrets` of the grant",
+                ));
+            }
+        }
+        for name in claims(spec) {
+            if !self.inherited_claims.contains(&name) && !matches(&self.grant.volume_claims, &name) {
+                return Err(Refused::new(
+                    Rule::VolumeClaim,
+                    format!("Job {job} mounts PersistentVolumeClaim {name:?}"),
+                    "it is not Paperclip's own pod's: add it to `volume_claims` of the grant",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn pod_security(what: &str, metadata: &Value, security: &Value) -> Result<(), Refused> {
+    if items(&security["sysctls"]).next().is_some() {
+        return Err(Refused::new(Rule::Sysctls, format!("{what} sets sysctls"), NO_MEND));
+    }
+    if security["windowsOptions"]["hostProcess"] == true {
+        return Err(Refused::new(Rule::Privileged, format!("{what} is a host process"), NO_MEND));
+    }
+    // The form of before Kubernetes 1.30 still works.
+    for (key, value) in metadata["annotations"].as_object().into_iter().flatten() {
+        if key.starts_with("container.apparmor.security.beta.kubernetes.io/") && value == "unconfined" {
+            return Err(Refused::new(Rule::Seccomp, format!("{what} is unconfined by AppArmor"), NO_MEND));
+        }
+    }
+    user_and_profiles(what, security)
+}
+
+/// What a Pod's security context and a container's have in common.
+fn user_and_profiles(what: &str, security: &Value) -> Result<(), Refused> {
+    if security["runAsUser"] == 0 || security["runAsNonRoot"] == false {
+        return Err(Refused::new(Rule::RootUser, format!("{what} runs as root"), "set runAsNonRoot: true"));
+    }
+    for profile in ["seccompProfile", "appArmorProfile"] {
+        if security[profile]["type"] == "Unconfined" {
+            let found = format!("{what} has {profile} Unconfined");
+            return Err(Refused::new(Rule::Seccomp, found, "set RuntimeDefault"));
+        }
+    }
+    Ok(())
+}
+
+/// Holds the sum of the containers' limits under the cap. Init containers run before, each alone.
+fn within(what: &str, spec: &Value, resource: &str, cap: &Amount, field: &str) -> Result<(), Refused> {
+    let over = |found: String| {
+        Refused::new(Rule::Resources, found, format!("the plugin is granted {field} = {cap}: lower the limit"))
+    };
+    let limit_milli = |container: &Value| -> Result<u128, Refused> {
+        let name = container["name"].as_str().unwrap_or_default();
+        let milli = match &container["resources"]["limits"][resource] {
+            Value::String(text) => quantity::milli(text),
+            Value::Number(number) => quantity::milli(&number.to_string()),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        };
+        milli.ok_or_else(|| over(format!("{what}, container {name} has no {resource} limit")))
+    };
+    let mut sum_milli: u128 = 0;
+    for container in items(&spec["containers"]) {
+        sum_milli = sum_milli.saturating_add(limit_milli(container)?);
+    }
+    for container in items(&spec["initContainers"]) {
+        sum_milli = sum_milli.max(limit_milli(container)?);
+    }
+    if sum_milli > cap.milli() {
+        let thousandths = sum_milli % 1_000;
+        let found = if thousandths == 0 {
+            (sum_milli / 1_000).to_string()
+        } else {
+            format!("{}.{thousandths:03}", sum_milli / 1_000)
+        };
+        return Err(over(format!("{what} has a {resource} limit of {found}")));
+    }
+    Ok(())
+}
+
+/// `img:1` → `docker.io/library/img:1`, as container runtimes read it.
+fn with_registry(image: &str) -> String {
+    match image.split_once('/') {
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => image.to_owned(),
+        Some(_) => format!("docker.io/{image}"),
+        None => format!("docker.io/library/{image}"),
+    }
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
+    ["containers", "initContainers", "ephemeralContainers"].into_iter().flat_map(|kind| items(&spec[kind]))
+}
+
+/// Names of all Secrets that a Pod refers to, in any of the ways there are.
+pub(super) fn secrets(spec: &Value) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut add = |name: &Value| names.extend(name.as_str().map(str::to_owned));
+    for pull in items(&spec["imagePullSecrets"]) {
+        add(&pull["name"]);
+    }
+    for volume in items(&spec["volumes"]) {
+        add(&volume["secret"]["secretName"]);
+        for source in items(&volume["projected"]["sources"]) {
+            add(&source["secret"]["name"]);
+        }
+    }
+    for container in containers(spec) {
+        for entry in items(&container["env"]) {
+            add(&entry["valueFrom"]["secretKeyRef"]["name"]);
+        }
+        for source in items(&container["envFrom"]) {
+            add(&source["secretRef"]["name"]);
+        }
+    }
+    names
+}
+
+/// Names of all PersistentVolumeClaims that a Pod mounts.
+pub(super) fn claims(spec: &Value) -> Vec<String> {
+    items(&spec["volumes"])
+        .filter_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str().map(str::to_owned))
+        .collect()
+}

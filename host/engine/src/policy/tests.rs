@@ -1,0 +1,233 @@
+use super::*;
+use paperclip_contract::types::{AgentIdentity, DeleteCause, DeleteJob, HostFacts, Label, NewObject, PollHttp};
+use serde_json::json;
+
+fn request() -> Request {
+    let own_pod = json!({"metadata": {"namespace": "paperclip"}, "spec": {
+        "containers": [{"name": "paperclip", "envFrom": [{"secretRef": {"name": "paperclip-secrets"}}]}],
+        "imagePullSecrets": [{"name": "regcred"}],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+    }});
+    Request {
+        run_id: "run-1".into(),
+        agent: AgentIdentity {
+            id: "nova".into(),
+            company_id: "acme".into(),
+            name: "Nova".into(),
+            adapter_type: "test_k8s".into(),
+        },
+        runtime_json: "{}".into(),
+        config_json: json!({"namespace": "agents"}).to_string(),
+        config_env: Vec::new(),
+        context_json: "{}".into(),
+        has_auth_token: true,
+        self_pod_json: Some(own_pod.to_string()),
+        files: Vec::new(),
+        host: HostFacts {
+            default_namespace: Some("default".into()),
+            paperclip_api_url: None,
+            denied_env: Vec::new(),
+            clusters: Vec::new(),
+            limits: crate::limits(),
+        },
+    }
+}
+
+/// A Job that breaks no rule.
+fn job() -> Value {
+    json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "namespace": "agents"}, "spec": {
+        "suspend": true,
+        "template": {"metadata": {}, "spec": {
+            "automountServiceAccountToken": false,
+            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+            "imagePullSecrets": [{"name": "regcred"}],
+            "containers": [{
+                "name": "agent", "image": "ghcr.io/acme/agent:1",
+                "env": [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "j-run", "key": "authToken"}}}],
+                "envFrom": [{"secretRef": {"name": "paperclip-secrets"}}],
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+                "resources": {"limits": {"cpu": "2", "memory": "4Gi"}},
+            }],
+            "volumes": [
+                {"name": "prompt", "secret": {"secretName": "j-prompt"}},
+                {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+                {"name": "run", "emptyDir": {}},
+            ],
+        }},
+    }})
+}
+
+fn create(job: &Value) -> Action {
+    Action::CreateJob(NewObject { manifest_json: job.to_string() })
+}
+
+fn check(grant: Grant, action: Action) -> Result<(), Refused> {
+    Policy::new(grant, &request()).check(&[Command { id: 1, action }])
+}
+
+fn grant(toml_like: Value) -> Grant {
+    serde_json::from_value(toml_like).expect("a grant")
+}
+
+/// Sets a value in a Job and tells the rule that refuses it.
+fn refused_with(grant: Grant, pointer: &str, value: Value) -> Option<Refused> {
+    let mut job = job();
+    let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
+    match job.pointer_mut(parent).expect("a parent") {
+        Value::Array(items) if key == "-" => items.push(value),
+        Value::Array(items) => items[key.parse::<usize>().expect("an index")] = value,
+        Value::Object(map) => {
+            map.insert(key.to_owned(), value);
+        }
+        other => panic!("{parent} is {other}"),
+    }
+    check(grant, create(&job)).err()
+}
+
+#[test]
+fn a_job_that_breaks_no_rule_is_taken() {
+    assert_eq!(check(Grant::default(), create(&job())), Ok(()));
+}
+
+/// Each row is a Job that differs from a good one in one place.
+#[test]
+fn each_broken_rule_is_named() {
+    const SPEC: &str = "/spec/template/spec";
+    let rows = [
+        ("/metadata/namespace", json!("kube-system"), Rule::Namespace),
+        ("/kind", json!("CronJob"), Rule::Manifest),
+        ("/spec/suspend", json!(false), Rule::JobShape),
+        ("/spec/parallelism", json!(2), Rule::JobShape),
+        ("/spec/template/spec", json!({}), Rule::Manifest),
+        ("{}/containers/0/securityContext/privileged", json!(true), Rule::Privileged),
+        ("{}/containers/0/securityContext/allowPrivilegeEscalation", json!(true), Rule::Privileged),
+        ("{}/containers/0/securityContext", json!({}), Rule::Privileged),
+        ("{}/initContainers", json!([{"name": "i", "image": "x"}]), Rule::Privileged),
+        ("{}/hostNetwork", json!(true), Rule::HostNamespaces),
+        ("{}/hostPID", json!(true), Rule::HostNamespaces),
+        ("{}/hostIPC", json!(true), Rule::HostNamespaces),
+        ("{}/nodeName", json!("node-1"), Rule::NodeName),
+        ("{}/volumes/-", json!({"name": "h", "hostPath": {"path": "/"}}), Rule::HostPath),
+        ("{}/volumes/-", json!({"name": "n", "nfs": {"server": "x"}}), Rule::VolumeKind),
+        (
+            "{}/volumes/-",
+            json!({"name": "c", "persistentVolumeClaim": {"claimName": "other"}}),
+            Rule::VolumeClaim,
+        ),
+        ("{}/volumes/-", json!({"name": "s", "secret": {"secretName": "other"}}), Rule::Secret),
+        (
+            "{}/volumes/-",
+            json!({"name": "s", "projected": {"sources": [{"secret": {"name": "other"}}]}}),
+            Rule::Secret,
+        ),
+        (
+            "{}/containers/0/env/-",
+            json!({"name": "S", "valueFrom": {"secretKeyRef": {"name": "jj"}}}),
+            Rule::Secret,
+        ),
+        ("{}/containers/0/envFrom/-", json!({"secretRef": {"name": "other"}}), Rule::Secret),
+        ("{}/imagePullSecrets/-", json!({"name": "other"}), Rule::Secret),
+        ("{}/containers/0/ports", json!([{"containerPort": 1, "hostPort": 1}]), Rule::HostPort),
+        ("{}/containers/0/securityContext/capabilities/add", json!(["SYS_ADMIN"]), Rule::Capabilities),
+        ("{}/containers/0/securityContext/runAsUser", json!(0), Rule::RootUser),
+        ("{}/securityContext/runAsNonRoot", json!(false), Rule::RootUser),
+        ("{}/securityContext/seccompProfile/type", json!("Unconfined"), Rule::Seccomp),
+        ("{}/securityContext/sysctls", json!([{"name": "a", "value": "b"}]), Rule::Sysctls),
+        ("{}/automountServiceAccountToken", json!(true), Rule::ServiceAccount),
+    ];
+    for (pointer, value, rule) in rows {
+        let pointer = pointer.replace("{}", SPEC);
+        let refused = refused_with(Grant::default(), &pointer, value);
+        assert_eq!(refused.as_ref().map(|refused| refused.rule), Some(rule), "{pointer}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_grant_narrows_and_widens() {
+    const SPEC: &str = "/spec/template/spec";
+    let narrow = [
+        (json!({"images": ["docker.io/acme/*"]}), Rule::Image),
+        (json!({"namespaces": ["other-*"]}), Rule::Namespace),
+        (json!({"max_cpu": "1500m"}), Rule::Resources),
+        (json!({"max_memory": "4095Mi"}), Rule::Resources),
+    ];
+    for (document, rule) in narrow {
+        let refused = check(grant(document), create(&job())).expect_err("refused");
+        assert_eq!(refused.rule, rule, "{refused}");
+    }
+    let cap = grant(json!({"max_cpu": "2", "max_memory": "4Gi", "images": ["ghcr.io/acme/*"]}));
+    assert_eq!(check(cap.clone(), create(&job())), Ok(()));
+    let unlimited = refused_with(cap, &format!("{SPEC}/containers/0/resources"), json!({}));
+    assert_eq!(unlimited.map(|refused| refused.rule), Some(Rule::Resources));
+    let account = format!("{SPEC}/serviceAccountName");
+    let accounts = grant(json!({"service_accounts": ["agent-*"]}));
+    assert_eq!(refused_with(accounts.clone(), &account, json!("agent-sa")), None);
+    assert_eq!(
+        refused_with(accounts, &account, json!("admin")).map(|refused| refused.rule),
+        Some(Rule::ServiceAccount)
+    );
+    let volume = json!({"name": "s", "secret": {"secretName": "team-key"}});
+    assert_eq!(
+        refused_with(grant(json!({"secrets": ["team-*"]})), &format!("{SPEC}/volumes/-"), volume),
+        None
+    );
+    let hub = grant(json!({"images": ["docker.io/library/busybox:*"]}));
+    assert_eq!(refused_with(hub, &format!("{SPEC}/containers/0/image"), json!("busybox:1")), None);
+}
+
+#[test]
+fn objects_lists_and_polls_outside_the_run_are_refused() {
+    let elsewhere = ObjectRef { namespace: "kube-system".into(), name: "j".into(), uid: "u".into() };
+    let label = |value: &str| vec![Label { key: AGENT_LABEL.into(), value: value.into() }];
+    let list =
+        |labels| Action::ListJobs(paperclip_contract::types::ListJobs { namespace: "agents".into(), labels });
+    let poll = |path: &str| Action::PollHttp(PollHttp { path: path.into() });
+    let delete = DeleteJob { job: elsewhere.clone(), cause: DeleteCause::Cancelled };
+    let rows = [
+        (Action::FollowJob(elsewhere), Some(Rule::Namespace)),
+        (Action::DeleteJob(delete), Some(Rule::Namespace)),
+        (list(label("nova")), None),
+        (list(label("other")), Some(Rule::OtherAgent)),
+        (list(Vec::new()), Some(Rule::OtherAgent)),
+        (poll("/api/heartbeat-runs/run-1"), None),
+        (poll("/metrics"), Some(Rule::HttpPath)),
+        (poll("/api/../metrics"), Some(Rule::HttpPath)),
+    ];
+    for (action, rule) in rows {
+        let text = format!("{action:?}");
+        let refused = check(Grant::default(), action).err();
+        assert_eq!(refused.as_ref().map(|refused| refused.rule), rule, "{text}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_refusal_names_rule_object_and_mend() {
+    let refused =
+        refused_with(Grant::default(), "/spec/template/spec/hostNetwork", json!(true)).expect("refused");
+    assert_eq!(refused.to_string(), "rule host-namespaces: Job j has hostNetwork; no grant allows it");
+    let names: BTreeSet<&str> = Rule::ALL.iter().map(|rule| rule.name()).collect();
+    assert_eq!(names.len(), Rule::ALL.len());
+}
+
+#[test]
+fn an_agents_label_is_known_in_the_form_that_a_label_may_have() {
+    for (value, id, wanted) in [
+        ("nova", "nova", true),
+        ("a-b", "a/b", true),
+        ("nov", "nova", false),
+        ("", "", false),
+        (&"x".repeat(63), &"x".repeat(80), true),
+        ("other", "nova", false),
+    ] {
+        assert_eq!(is_label_of(value, id), wanted, "{value:?} for {id:?}");
+    }
+}
+
+#[test]
+fn a_pattern_is_a_name_or_its_beginning() {
+    assert!(serde_json::from_value::<Grant>(json!({"images": ["a*b"]})).is_err());
+    assert!(serde_json::from_value::<Grant>(json!({"images": [""]})).is_err());
+    assert!(serde_json::from_value::<Grant>(json!({"max_cpu": "lots"})).is_err());
+    let unknown = serde_json::from_value::<Grant>(json!({"image": ["x"]})).expect_err("a typo");
+    assert!(unknown.to_string().contains("unknown field `image`"), "{unknown}");
+}
