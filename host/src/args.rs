@@ -179,9 +179,9 @@ pub(crate) enum Output {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum JournalMode {
     /// Let go of the run: what it does must be on disk first
+    #[default]
     Required,
     /// Warn and go on
-    #[default]
     BestEffort,
 }
 

@@ -3,6 +3,7 @@
 //!
 //! - [`Runtime`]: the compiler and the pool of instances, one a process.
 //! - [`Registry`]: the plugins of this process by agent type, from the built-in ones and a folder.
+//! - [`Catalogue`]: the same while they change: reloaded, reverted, put under quarantine.
 //! - [`Plugin`]: one plugin, verified, compiled and tried out.
 //! - [`Instance`]: one run in one instance; what the engine drives as its [`Guest`](paperclip_engine::Guest).
 //! - [`Tools`]: the pure functions of a plugin beside runs.
@@ -19,9 +20,11 @@
 mod anatomy;
 mod budget;
 mod cache;
+mod catalogue;
 mod contract;
 mod digest;
 mod fault;
+mod golden;
 mod inspect;
 mod instance;
 mod live;
@@ -35,6 +38,7 @@ mod tools;
 pub use budget::{
     MAX_PLUGIN_BYTES, MAX_TABLE_ELEMENTS, MEMORY_BYTES, RUN_FUEL, STACK_BYTES, STEP_FUEL, TOOL_FUEL,
 };
+pub use catalogue::{Catalogue, CatalogueOptions, Changed, Fallback, NoPrevious, Quarantined, Shown, TRAP_WINDOW_MS};
 pub use digest::sha256_hex;
 pub use inspect::{Inspection, inspect, verify};
 pub use instance::Instance;

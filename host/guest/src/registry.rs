@@ -1,6 +1,8 @@
 //! The plugins of a process by agent type.
 
-use crate::plugin::Plugin;
+use crate::digest::sha256_hex;
+use crate::load_error::LoadError;
+use crate::plugin::{self, Plugin};
 use crate::runtime::Runtime;
 use crate::source::Source;
 use serde::Serialize;
@@ -35,6 +37,18 @@ pub struct Listed {
     pub source: Source,
 }
 
+impl Listed {
+    pub(crate) fn of(plugin: &Plugin) -> Listed {
+        Listed {
+            adapter_type: plugin.adapter_type().to_owned(),
+            version: plugin.version().to_owned(),
+            digest: plugin.digest().to_owned(),
+            contract: plugin.contract().to_owned(),
+            source: plugin.source().clone(),
+        }
+    }
+}
+
 /// A plugin that is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -61,6 +75,8 @@ pub enum NoPlugin {
     Unknown { wanted: String, known: String, into: String },
     #[error("the plugin for agent type {wanted:?} is not usable: {error}")]
     Rejected { wanted: String, error: String },
+    #[error("the plugin for agent type {wanted:?} is under quarantine: {reason}; put a mended version into the plugins folder")]
+    Quarantined { wanted: String, reason: String },
 }
 
 impl Registry {
@@ -70,19 +86,30 @@ impl Registry {
         builtins: &[(&str, &[u8])],
         folder: Option<&Path>,
     ) -> Result<Registry, FolderError> {
+        Registry::reload(runtime, builtins, folder, &[])
+    }
+
+    /// [`Registry::load`] that takes what has not changed from these plugins instead of compiling it again.
+    pub(crate) fn reload(
+        runtime: &Runtime,
+        builtins: &[(&str, &[u8])],
+        folder: Option<&Path>,
+        loaded: &[Arc<Plugin>],
+    ) -> Result<Registry, FolderError> {
         let mut registry =
             Registry { plugins: BTreeMap::new(), rejected: Vec::new(), folder: folder.map(Path::to_owned) };
+        let load = Load { runtime, loaded };
         if let Some(folder) = folder {
             let files =
                 wasm_files(folder).map_err(|error| FolderError { folder: folder.to_owned(), error })?;
-            registry.add_files(runtime, &files);
+            registry.add_files(&load, &files);
         }
         for (name, bytes) in builtins {
             if registry.plugins.contains_key(*name) || registry.rejected_claim(name).is_some() {
                 continue;
             }
             let source = Source::Builtin((*name).to_owned());
-            match Plugin::load(runtime, source.clone(), bytes) {
+            match load.bytes(source.clone(), bytes) {
                 Ok(plugin) => {
                     registry.plugins.entry(plugin.adapter_type().to_owned()).or_insert(plugin);
                 }
@@ -118,13 +145,7 @@ impl Registry {
     pub fn list(&self) -> Vec<Listed> {
         self.plugins
             .values()
-            .map(|plugin| Listed {
-                adapter_type: plugin.adapter_type().to_owned(),
-                version: plugin.version().to_owned(),
-                digest: plugin.digest().to_owned(),
-                contract: plugin.contract().to_owned(),
-                source: plugin.source().clone(),
-            })
+            .map(|plugin| Listed::of(plugin))
             .collect()
     }
 
@@ -137,10 +158,14 @@ impl Registry {
         self.rejected.iter().find(|rejected| rejected.adapter_type.as_deref() == Some(adapter_type))
     }
 
-    fn add_files(&mut self, runtime: &Runtime, files: &[PathBuf]) {
+    pub(crate) fn plugins(&self) -> &BTreeMap<String, Arc<Plugin>> {
+        &self.plugins
+    }
+
+    fn add_files(&mut self, load: &Load<'_>, files: &[PathBuf]) {
         let mut by_type: BTreeMap<String, Vec<Arc<Plugin>>> = BTreeMap::new();
         for path in files {
-            match Plugin::load_file(runtime, path) {
+            match load.file(path) {
                 Ok(plugin) => {
                     by_type.entry(plugin.adapter_type().to_owned()).or_default().push(plugin);
                 }
@@ -174,6 +199,31 @@ impl Registry {
 
     fn reject(&mut self, adapter_type: Option<String>, source: Source, error: String) {
         self.rejected.push(Rejected { adapter_type, source, error });
+    }
+}
+
+/// Where plugins come from: what is loaded already, else the compiler.
+struct Load<'a> {
+    runtime: &'a Runtime,
+    loaded: &'a [Arc<Plugin>],
+}
+
+impl Load<'_> {
+    fn file(&self, path: &Path) -> Result<Arc<Plugin>, LoadError> {
+        let source = Source::File(path.to_owned());
+        let bytes = plugin::read(&source, path)?;
+        self.bytes(source, &bytes)
+    }
+
+    fn bytes(&self, source: Source, bytes: &[u8]) -> Result<Arc<Plugin>, LoadError> {
+        if !self.loaded.is_empty() {
+            let digest = sha256_hex(bytes);
+            let is_same = |plugin: &&Arc<Plugin>| plugin.digest() == digest && *plugin.source() == source;
+            if let Some(same) = self.loaded.iter().find(is_same) {
+                return Ok(Arc::clone(same));
+            }
+        }
+        Plugin::load(self.runtime, source, bytes)
     }
 }
 

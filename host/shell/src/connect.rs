@@ -6,8 +6,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use http::HeaderValue;
 use http::header::USER_AGENT;
 use http::uri::Scheme;
@@ -16,7 +18,7 @@ use kube::client::{Body, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use paperclip_contract::types::ApiError;
-use tower::{BoxError, ServiceBuilder};
+use tower::{BoxError, Service, ServiceBuilder};
 
 use crate::exchange;
 use crate::requests::RequestCounts;
@@ -284,12 +286,44 @@ where
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
-        .map_request(move |mut request: http::Request<Body>| {
+        .map_request(|mut request: http::Request<Body>| {
             request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
-            requests.count(&request);
             request
         })
+        .layer_fn(|service| Counted { service, requests: Arc::clone(&requests) })
         .map_err(BoxError::from)
         .service(transport::http().build::<_, Body>(connector));
     Ok(Client::new(service, config.default_namespace.clone()))
+}
+
+/// Counts requests by their answers.
+#[derive(Clone)]
+struct Counted<S> {
+    service: S,
+    requests: Arc<RequestCounts>,
+}
+
+impl<S, A> Service<http::Request<Body>> for Counted<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<A>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let asked = RequestCounts::asked(&request);
+        let requests = Arc::clone(&self.requests);
+        let answer = self.service.call(request);
+        Box::pin(async move {
+            let answer = answer.await;
+            requests.count(asked, answer.as_ref().ok().map(http::Response::status));
+            answer
+        })
+    }
 }

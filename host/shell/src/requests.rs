@@ -1,4 +1,4 @@
-//! How many requests this process has sent to the Kubernetes API, by verb and resource.
+//! How many requests this process has sent to the Kubernetes API, by verb, resource and answer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,10 +19,13 @@ pub const RESOURCES: [&str; 9] = [
     "other",
 ];
 
+/// Answers that are told apart; `none`: no answer came.
+pub const CODES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
+
 /// Counters of requests; reading and counting need no lock.
 #[derive(Debug, Default)]
 pub struct RequestCounts {
-    counts: [[AtomicU64; RESOURCES.len()]; VERBS.len()],
+    counts: [[[AtomicU64; CODES.len()]; RESOURCES.len()]; VERBS.len()],
 }
 
 /// One counter.
@@ -30,6 +33,8 @@ pub struct RequestCounts {
 pub struct RequestCount {
     pub verb: &'static str,
     pub resource: &'static str,
+    /// Class of the answer's status, such as `2xx`.
+    pub code: &'static str,
     pub count: u64,
 }
 
@@ -38,10 +43,12 @@ impl RequestCounts {
     pub fn read(&self) -> Vec<RequestCount> {
         let mut counts = Vec::new();
         for (verb, row) in VERBS.iter().zip(&self.counts) {
-            for (resource, cell) in RESOURCES.iter().zip(row) {
-                let count = cell.load(Ordering::Relaxed);
-                if count > 0 {
-                    counts.push(RequestCount { verb, resource, count });
+            for (resource, cells) in RESOURCES.iter().zip(row) {
+                for (code, cell) in CODES.iter().zip(cells) {
+                    let count = cell.load(Ordering::Relaxed);
+                    if count > 0 {
+                        counts.push(RequestCount { verb, resource, code, count });
+                    }
                 }
             }
         }
@@ -50,17 +57,32 @@ impl RequestCounts {
 
     /// The sum of all counters.
     pub fn total(&self) -> u64 {
-        self.counts.iter().flatten().map(|cell| cell.load(Ordering::Relaxed)).sum()
+        self.counts.iter().flatten().flatten().map(|cell| cell.load(Ordering::Relaxed)).sum()
     }
 
-    pub(crate) fn count<B>(&self, request: &http::Request<B>) {
+    /// Notes what is asked; [`RequestCounts::count`] takes it with the answer.
+    pub(crate) fn asked<B>(request: &http::Request<B>) -> Asked {
         let (verb, resource) = classify(request.method(), request.uri());
-        let row = VERBS.iter().position(|known| *known == verb);
-        let column = RESOURCES.iter().position(|known| *known == resource).unwrap_or(RESOURCES.len() - 1);
-        if let Some(row) = row {
-            self.counts[row][column].fetch_add(1, Ordering::Relaxed);
+        let last = RESOURCES.len() - 1;
+        Asked {
+            row: VERBS.iter().position(|known| *known == verb).unwrap_or_default(),
+            column: RESOURCES.iter().position(|known| *known == resource).unwrap_or(last),
         }
     }
+
+    /// Counts an answer by its status; none: there was none.
+    pub(crate) fn count(&self, asked: Asked, status: Option<http::StatusCode>) {
+        let none = CODES.len() - 1;
+        let code = status.map_or(none, |status| usize::from(status.as_u16() / 100).saturating_sub(1).min(none));
+        self.counts[asked.row][asked.column][code].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The counters of one kind of request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    row: usize,
+    column: usize,
 }
 
 /// Verb and resource of a request, by the paths that the API has for namespaced resources:
@@ -122,14 +144,18 @@ mod tests {
     fn counts_add_up_and_unknown_resources_are_other() {
         let counts = RequestCounts::default();
         for uri in ["/api/v1/namespaces/n/pods", "/api/v1/namespaces/n/pods", "/api/v1/namespaces/n/things"] {
-            counts.count(&http::Request::get(uri).body(()).expect("a request"));
+            let asked = RequestCounts::asked(&http::Request::get(uri).body(()).expect("a request"));
+            counts.count(asked, Some(http::StatusCode::OK));
         }
-        assert_eq!(counts.total(), 3);
+        let asked = RequestCounts::asked(&http::Request::get("/version").body(()).expect("a request"));
+        counts.count(asked, None);
+        assert_eq!(counts.total(), 4);
         assert_eq!(
             counts.read(),
             [
-                RequestCount { verb: "list", resource: "pods", count: 2 },
-                RequestCount { verb: "list", resource: "other", count: 1 },
+                RequestCount { verb: "list", resource: "pods", code: "2xx", count: 2 },
+                RequestCount { verb: "get", resource: "other", code: "none", count: 1 },
+                RequestCount { verb: "list", resource: "other", code: "2xx", count: 1 },
             ]
         );
     }

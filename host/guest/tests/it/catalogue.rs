@@ -1,0 +1,139 @@
+//! Plugins that change under a running process.
+
+use crate::forge::Forge;
+use crate::runtime;
+use paperclip_engine::Guest;
+use paperclip_guest::{Catalogue, CatalogueOptions, NoPlugin, TRAP_WINDOW_MS, sha256_hex};
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+
+fn version(version: &str) -> Vec<u8> {
+    Forge::new("alpha").version(version).component()
+}
+
+fn place(dir: &Path, bytes: &[u8]) {
+    fs::write(dir.join("alpha.wasm"), bytes).unwrap();
+}
+
+fn catalogue(dir: &TempDir) -> Catalogue {
+    let options =
+        CatalogueOptions { builtins: &[], folder: Some(dir.path().to_owned()), max_traps: 3 };
+    Catalogue::open(runtime(), options).unwrap()
+}
+
+#[test]
+fn a_new_version_is_taken_by_new_runs_and_leaves_running_ones_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    place(dir.path(), &version("1.0.0"));
+    let catalogue = catalogue(&dir);
+    let held = catalogue.get("alpha").unwrap();
+    let mut run = held.instantiate().unwrap();
+    run.start(0, &crate::request()).unwrap().unwrap();
+
+    place(dir.path(), &version("2.0.0"));
+    let changed = catalogue.reload().unwrap();
+    assert_eq!(changed.len(), 1);
+    assert_eq!(changed[0].from.as_deref(), Some(held.digest()));
+    assert_eq!(catalogue.get("alpha").unwrap().version(), "2.0.0");
+    assert_eq!(run.plugin().version(), "1.0.0");
+    assert_eq!(run.step(1, &[]), Ok(vec![]));
+    assert_eq!(catalogue.show().previous[0].version, "1.0.0");
+    assert_eq!(catalogue.by_digest(held.digest()).unwrap().version(), "1.0.0");
+    assert_eq!(catalogue.reload().unwrap(), [], "nothing is new");
+}
+
+#[test]
+fn a_bad_file_changes_nothing_and_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    place(dir.path(), &version("1.0.0"));
+    let catalogue = catalogue(&dir);
+    for bad in [b"garbage".to_vec(), Forge::new("alpha").body("describe", "(unreachable)").component()] {
+        place(dir.path(), &bad);
+        assert_eq!(catalogue.reload().unwrap(), []);
+        assert_eq!(catalogue.get("alpha").unwrap().version(), "1.0.0");
+        let shown = catalogue.show();
+        assert_eq!((shown.plugins.len(), shown.rejected.len()), (1, 1));
+    }
+    fs::remove_file(dir.path().join("alpha.wasm")).unwrap();
+    assert_eq!(catalogue.reload().unwrap()[0].to, None);
+    assert!(matches!(catalogue.get("alpha"), Err(NoPlugin::Unknown { .. })));
+}
+
+#[test]
+fn a_reverted_version_is_not_taken_again_until_it_is_reverted_to() {
+    let dir = tempfile::tempdir().unwrap();
+    place(dir.path(), &version("1.0.0"));
+    let catalogue = catalogue(&dir);
+    assert!(catalogue.revert("alpha").unwrap_err().to_string().contains("alpha"));
+    place(dir.path(), &version("2.0.0"));
+    catalogue.reload().unwrap();
+
+    let changed = catalogue.revert("alpha").unwrap();
+    assert_eq!(changed.to.as_deref(), Some(sha256_hex(&version("1.0.0")).as_str()));
+    assert_eq!(catalogue.reload().unwrap(), []);
+    assert_eq!(catalogue.get("alpha").unwrap().version(), "1.0.0");
+    assert!(catalogue.show().rejected[0].error.contains("was reverted"));
+
+    catalogue.revert("alpha").unwrap();
+    assert_eq!(catalogue.get("alpha").unwrap().version(), "2.0.0");
+    assert_eq!(catalogue.reload().unwrap(), []);
+}
+
+#[test]
+fn repeated_traps_put_a_version_under_quarantine() {
+    let dir = tempfile::tempdir().unwrap();
+    place(dir.path(), &version("1.0.0"));
+    let catalogue = catalogue(&dir);
+    place(dir.path(), &version("2.0.0"));
+    catalogue.reload().unwrap();
+    let (old, new) = (sha256_hex(&version("1.0.0")), sha256_hex(&version("2.0.0")));
+
+    assert_eq!(catalogue.note_trap(&new, 0), None);
+    assert_eq!(catalogue.note_trap(&new, 1), None);
+    // The first two are too long ago by now.
+    let late_ms = 2 * TRAP_WINDOW_MS;
+    assert_eq!(catalogue.note_trap(&new, late_ms), None);
+    assert_eq!(catalogue.note_trap(&new, late_ms + 1), None);
+    let fallback = catalogue.note_trap(&new, late_ms + 2).unwrap();
+    assert_eq!(fallback.to, Some(old.clone()));
+    assert_eq!(catalogue.get("alpha").unwrap().version(), "1.0.0");
+    assert_eq!(catalogue.reload().unwrap(), [], "the file is there still");
+    assert_eq!(catalogue.show().quarantined[0].digest, new);
+
+    for at_ms in 0..3 {
+        catalogue.note_trap(&old, late_ms + at_ms);
+    }
+    let error = catalogue.get("alpha").unwrap_err();
+    assert!(matches!(error, NoPlugin::Quarantined { .. }), "{error}");
+    place(dir.path(), &version("3.0.0"));
+    catalogue.reload().unwrap();
+    assert_eq!(catalogue.get("alpha").unwrap().version(), "3.0.0");
+}
+
+#[test]
+fn a_version_that_judges_a_golden_recording_otherwise_is_not_taken() {
+    // classify answers ok("{}") or ok(""): the memory at 700 has the text.
+    let answering = |text: u32, bytes: u32| {
+        let body = format!(
+            "(i32.store (i32.const 700) (i32.const {text})) (i32.store (i32.const 604) (i32.const 700))
+             (i32.store (i32.const 608) (i32.const {bytes})) (i32.store8 (i32.const 600) (i32.const 0)) (i32.const 600)"
+        );
+        Forge::new("alpha").body("classify", &body).component()
+    };
+    let braces = u32::from_le_bytes(*b"{}  ");
+    let dir = tempfile::tempdir().unwrap();
+    let golden = dir.path().join("golden/alpha");
+    fs::create_dir_all(&golden).unwrap();
+    let recording = r#"{"name":"ok","evidence":{},"expected":{"errorCode":null}}"#;
+    fs::write(golden.join("runs.ndjson"), format!("{recording}\n\n")).unwrap();
+    place(dir.path(), &answering(braces, 2));
+    let catalogue = catalogue(&dir);
+    let good = catalogue.get("alpha").unwrap().digest().to_owned();
+
+    place(dir.path(), &answering(0, 0));
+    assert_eq!(catalogue.reload().unwrap(), []);
+    assert_eq!(catalogue.get("alpha").unwrap().digest(), good);
+    let error = &catalogue.show().rejected[0].error;
+    assert!(error.contains("runs.ndjson:1 (ok)"), "{error}");
+}

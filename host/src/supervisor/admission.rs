@@ -1,0 +1,215 @@
+//! Who may run now, and who waits: pure, so that fairness can be tested.
+//!
+//! Companies take turns, so that one which starts a thousand runs at once does not keep the others waiting; within a company the first
+//! comes first. A run whose namespace or company has as many as it may is passed over, not waited for.
+
+use std::collections::{BTreeMap, VecDeque};
+
+/// How many runs may be driven at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) runs: usize,
+    pub(crate) runs_per_namespace: usize,
+    pub(crate) runs_per_company: usize,
+    pub(crate) queued_runs: usize,
+}
+
+/// What a run counts against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) namespace: String,
+    pub(crate) company: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Admitted,
+    /// Place in the queue, 1 is next.
+    Queued(usize),
+    /// As many wait as may.
+    Full,
+}
+
+#[derive(Debug)]
+pub(crate) struct Admission {
+    limits: Limits,
+    running: BTreeMap<String, Place>,
+    /// Companies in the order of their turns, none of them empty.
+    waiting: VecDeque<(String, VecDeque<Ticket>)>,
+}
+
+#[derive(Debug)]
+struct Ticket {
+    run_id: String,
+    namespace: String,
+}
+
+impl Admission {
+    pub(crate) fn new(limits: Limits) -> Admission {
+        Admission { limits, running: BTreeMap::new(), waiting: VecDeque::new() }
+    }
+
+    /// A run wants to begin.
+    pub(crate) fn ask(&mut self, run_id: &str, place: Place) -> Verdict {
+        if self.waiting.is_empty() && self.has_room(&place.company, &place.namespace) {
+            self.running.insert(run_id.to_owned(), place);
+            return Verdict::Admitted;
+        }
+        // Whoever waits may only be held up by limits of its own.
+        let is_passed_over = self.next().is_none();
+        if is_passed_over && self.has_room(&place.company, &place.namespace) {
+            self.running.insert(run_id.to_owned(), place);
+            return Verdict::Admitted;
+        }
+        if self.queued() >= self.limits.queued_runs {
+            return Verdict::Full;
+        }
+        let ticket = Ticket { run_id: run_id.to_owned(), namespace: place.namespace };
+        match self.waiting.iter_mut().find(|(company, _)| *company == place.company) {
+            Some((_, tickets)) => tickets.push_back(ticket),
+            None => self.waiting.push_back((place.company, VecDeque::from([ticket]))),
+        }
+        Verdict::Queued(self.position(run_id).unwrap_or_default())
+    }
+
+    /// A run that is under way already, such as one that is taken up after a restart: it counts, whatever the limits.
+    pub(crate) fn enter(&mut self, run_id: &str, place: Place) {
+        self.running.insert(run_id.to_owned(), place);
+    }
+
+    /// A run has ended, or does not want to begin any more. Tells which ones begin now.
+    pub(crate) fn leave(&mut self, run_id: &str) -> Vec<String> {
+        self.running.remove(run_id);
+        for (_, tickets) in &mut self.waiting {
+            tickets.retain(|ticket| ticket.run_id != run_id);
+        }
+        self.waiting.retain(|(_, tickets)| !tickets.is_empty());
+        let mut begin = Vec::new();
+        while let Some((turn, at)) = self.next() {
+            begin.extend(self.admit(turn, at));
+        }
+        begin
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.waiting.iter().map(|(_, tickets)| tickets.len()).sum()
+    }
+
+    /// Place in the queue of a run that waits, 1 is next.
+    pub(crate) fn position(&self, run_id: &str) -> Option<usize> {
+        let (turn, at) = self.waiting.iter().enumerate().find_map(|(turn, (_, tickets))| {
+            Some((turn, tickets.iter().position(|ticket| ticket.run_id == run_id)?))
+        })?;
+        // In each round before its own every company has a turn, in its own round those before it.
+        let before = self.waiting.iter().enumerate().map(|(other, (_, tickets))| {
+            let rounds = if other < turn { at + 1 } else { at };
+            tickets.len().min(rounds)
+        });
+        Some(before.sum::<usize>() + 1)
+    }
+
+    /// Turn and place of the ticket that may begin now.
+    fn next(&self) -> Option<(usize, usize)> {
+        self.waiting.iter().enumerate().find_map(|(turn, (company, tickets))| {
+            let at = tickets.iter().position(|ticket| self.has_room(company, &ticket.namespace))?;
+            Some((turn, at))
+        })
+    }
+
+    fn admit(&mut self, turn: usize, at: usize) -> Option<String> {
+        let (company, mut tickets) = self.waiting.remove(turn)?;
+        let ticket = tickets.remove(at)?;
+        self.running.insert(
+            ticket.run_id.clone(),
+            Place { namespace: ticket.namespace, company: company.clone() },
+        );
+        if !tickets.is_empty() {
+            self.waiting.push_back((company, tickets));
+        }
+        Some(ticket.run_id)
+    }
+
+    fn has_room(&self, company: &str, namespace: &str) -> bool {
+        let count = |is_same: &dyn Fn(&Place) -> bool| {
+            self.running.values().filter(|place| is_same(place)).count()
+        };
+        self.running.len() < self.limits.runs
+            && count(&|place| place.namespace == namespace) < self.limits.runs_per_namespace
+            && count(&|place| place.company == company) < self.limits.runs_per_company
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admission(runs: usize, per_namespace: usize, per_company: usize) -> Admission {
+        Admission::new(Limits {
+            runs,
+            runs_per_namespace: per_namespace,
+            runs_per_company: per_company,
+            queued_runs: 5,
+        })
+    }
+
+    fn place(company: &str, namespace: &str) -> Place {
+        Place { company: company.to_owned(), namespace: namespace.to_owned() }
+    }
+
+    #[test]
+    fn companies_take_turns() {
+        let mut admission = admission(1, 9, 9);
+        assert_eq!(admission.ask("a0", place("a", "n")), Verdict::Admitted);
+        assert_eq!(admission.ask("a1", place("a", "n")), Verdict::Queued(1));
+        assert_eq!(admission.ask("a2", place("a", "n")), Verdict::Queued(2));
+        assert_eq!(admission.ask("a3", place("a", "n")), Verdict::Queued(3));
+        assert_eq!(admission.ask("b1", place("b", "n")), Verdict::Queued(2));
+        assert_eq!(admission.position("a2"), Some(3));
+        assert_eq!(admission.leave("a0"), ["a1"]);
+        assert_eq!((admission.position("b1"), admission.position("a2")), (Some(1), Some(2)));
+        assert_eq!(admission.leave("a1"), ["b1"]);
+        assert_eq!(admission.leave("b1"), ["a2"]);
+        assert_eq!((admission.running(), admission.queued()), (1, 1));
+    }
+
+    #[test]
+    fn a_full_namespace_or_company_holds_up_nobody_else() {
+        let mut admission = admission(9, 1, 2);
+        assert_eq!(admission.ask("a", place("a", "n")), Verdict::Admitted);
+        assert_eq!(admission.ask("b", place("b", "n")), Verdict::Queued(1));
+        assert_eq!(admission.ask("c", place("b", "m")), Verdict::Admitted);
+        assert_eq!(admission.ask("d", place("b", "o")), Verdict::Admitted);
+        assert_eq!(admission.ask("e", place("b", "p")), Verdict::Queued(2));
+        assert_eq!(admission.leave("a"), [""; 0], "company b has its two");
+        assert_eq!(admission.leave("c"), ["b"]);
+        assert_eq!(admission.leave("d"), ["e"]);
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_may_be_left() {
+        let mut admission = admission(1, 9, 9);
+        admission.ask("0", place("a", "n"));
+        for run in ["1", "2", "3", "4", "5"] {
+            assert!(matches!(admission.ask(run, place("a", "n")), Verdict::Queued(_)));
+        }
+        assert_eq!(admission.ask("6", place("b", "n")), Verdict::Full);
+        assert_eq!(admission.leave("1"), [""; 0]);
+        assert_eq!(admission.ask("6", place("b", "n")), Verdict::Queued(2));
+        assert_eq!(admission.position("1"), None);
+    }
+
+    #[test]
+    fn a_run_that_is_under_way_counts_whatever_the_limits() {
+        let mut admission = admission(1, 1, 1);
+        admission.enter("a", place("a", "n"));
+        admission.enter("b", place("a", "n"));
+        assert_eq!(admission.running(), 2);
+        assert_eq!(admission.ask("c", place("c", "m")), Verdict::Queued(1));
+        assert_eq!(admission.leave("a"), [""; 0]);
+        assert_eq!(admission.leave("b"), ["c"]);
+    }
+}

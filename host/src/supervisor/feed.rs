@@ -1,0 +1,319 @@
+//! What a run shows to any number of followers: the newest records from memory, older ones from the run's journal.
+//!
+//! A follower has a cursor of its own and asks for what comes next. Nothing waits for it: one that is slow falls behind what is in
+//! memory and then reads the journal, which has everything.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use futures::stream::{self, Stream};
+use paperclip_engine::record::{Record, Teller, Told};
+use paperclip_shell::Sink;
+use paperclip_shell::journal::History;
+use tokio::sync::{mpsc, watch};
+
+/// Records that a run keeps in memory, in bytes of their lines.
+const KEPT_BYTES: usize = 32 << 10;
+/// Most bytes that a follower is given at a time.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Chunks of a journal that are read ahead of a follower.
+const READ_AHEAD: usize = 2;
+
+/// The records of one run.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    kept: Mutex<Kept>,
+    grew: watch::Sender<()>,
+    /// The folder of the run's journal, once it has one.
+    journal: OnceLock<PathBuf>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Whole lines with their numbers, oldest first.
+    lines: VecDeque<(u64, Bytes)>,
+    bytes: usize,
+    /// The number after the last record.
+    next_seq: u64,
+    /// Nothing follows.
+    is_over: bool,
+}
+
+/// What there is for a follower.
+enum Found {
+    Lines { bytes: Bytes, next_seq: u64 },
+    /// It wants what is not in memory any more; that begins at this number.
+    Older(u64),
+    /// There will be more.
+    Nothing,
+    Over,
+}
+
+impl Feed {
+    pub(crate) fn new() -> Feed {
+        Feed { kept: Mutex::default(), grew: watch::Sender::new(()), journal: OnceLock::new() }
+    }
+
+    /// Of a run that ended before this process began.
+    pub(crate) fn of_journal(folder: PathBuf, next_seq: u64) -> Feed {
+        let feed = Feed::new();
+        feed.set_journal(folder);
+        *feed.kept() = Kept { next_seq, is_over: true, ..Kept::default() };
+        feed
+    }
+
+    pub(crate) fn set_journal(&self, folder: PathBuf) {
+        // A run has one journal; it is told once.
+        let _ = self.journal.set(folder);
+    }
+
+    pub(crate) fn push(&self, told: &Told) -> io::Result<()> {
+        let mut line = serde_json::to_vec(told)?;
+        line.push(b'\n');
+        let mut kept = self.kept();
+        kept.bytes += line.len();
+        kept.lines.push_back((told.seq, line.into()));
+        kept.next_seq = told.seq + 1;
+        while kept.bytes > KEPT_BYTES && kept.lines.len() > 1 && self.journal.get().is_some() {
+            if let Some((_, line)) = kept.lines.pop_front() {
+                kept.bytes -= line.len();
+            }
+        }
+        Ok(())
+    }
+
+    /// Wakes who waits for more.
+    pub(crate) fn flush(&self) {
+        self.grew.send_replace(());
+    }
+
+    /// Nothing follows. Followers end when they have read all.
+    pub(crate) fn close(&self) {
+        self.kept().is_over = true;
+        self.flush();
+    }
+
+    /// Frees memory: whoever still wants to read goes to the journal, if there is one.
+    pub(crate) fn forget(&self) {
+        if self.journal.get().is_some() {
+            let mut kept = self.kept();
+            kept.lines = VecDeque::new();
+            kept.bytes = 0;
+        }
+    }
+
+    /// The number of the next record.
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.kept().next_seq
+    }
+
+    /// The records from a number on as lines, until the run's last.
+    pub(crate) fn follow(self: &Arc<Self>, from: u64) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
+        let follower = Follower {
+            feed: Arc::clone(self),
+            grew: self.grew.subscribe(),
+            cursor: from,
+            older: None,
+            looked_at: None,
+        };
+        stream::try_unfold(follower, |mut follower| async move {
+            Ok(follower.next().await?.map(|chunk| (chunk, follower)))
+        })
+    }
+
+    fn find(&self, cursor: u64) -> Found {
+        let kept = self.kept();
+        if cursor >= kept.next_seq {
+            return if kept.is_over { Found::Over } else { Found::Nothing };
+        }
+        match kept.lines.front() {
+            None => return Found::Older(kept.next_seq),
+            Some((first, _)) if cursor < *first => return Found::Older(*first),
+            Some(_) => {}
+        }
+        let from = kept.lines.partition_point(|(seq, _)| *seq < cursor);
+        let mut bytes = BytesMut::new();
+        let mut next_seq = cursor;
+        for (seq, line) in kept.lines.range(from..) {
+            if !bytes.is_empty() && bytes.len() + line.len() > CHUNK_BYTES {
+                break;
+            }
+            bytes.extend_from_slice(line);
+            next_seq = seq + 1;
+        }
+        Found::Lines { bytes: bytes.freeze(), next_seq }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Follower {
+    feed: Arc<Feed>,
+    grew: watch::Receiver<()>,
+    cursor: u64,
+    /// Chunks of the journal, each with the number after it.
+    older: Option<mpsc::Receiver<io::Result<(Bytes, u64)>>>,
+    /// Where the cursor was when the journal was last opened.
+    looked_at: Option<u64>,
+}
+
+impl Follower {
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            if let Some(older) = &mut self.older {
+                match older.recv().await {
+                    Some(chunk) => {
+                        let (bytes, next_seq) = chunk?;
+                        self.cursor = next_seq;
+                        return Ok(Some(bytes));
+                    }
+                    None => self.older = None,
+                }
+            }
+            // Marked before the look, so that nothing comes between.
+            self.grew.borrow_and_update();
+            match self.feed.find(self.cursor) {
+                Found::Lines { bytes, next_seq } => {
+                    self.cursor = next_seq;
+                    return Ok(Some(bytes));
+                }
+                Found::Older(first) => {
+                    let journal = self.feed.journal.get();
+                    match journal.filter(|_| self.looked_at != Some(self.cursor)) {
+                        Some(folder) => {
+                            self.looked_at = Some(self.cursor);
+                            self.older = Some(read_journal(folder.clone(), self.cursor));
+                        }
+                        // Not in the journal either: the number jumps.
+                        None => self.cursor = first,
+                    }
+                }
+                Found::Over => return Ok(None),
+                Found::Nothing => {
+                    if self.grew.changed().await.is_err() {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Tells a journal again from a number on, as far as it reaches now, on a thread of its own.
+fn read_journal(folder: PathBuf, from: u64) -> mpsc::Receiver<io::Result<(Bytes, u64)>> {
+    let (sender, receiver) = mpsc::channel(READ_AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let send = |chunk: io::Result<(Bytes, u64)>| sender.blocking_send(chunk).is_ok();
+        let mut teller = Teller::default();
+        let mut chunk = BytesMut::new();
+        let mut next_seq = from;
+        let entries = match History::open(&folder) {
+            Ok(history) => history.entries(),
+            Err(error) => return drop(send(Err(io::Error::other(error)))),
+        };
+        for entry in entries {
+            let told = match entry {
+                Ok((_, entry)) => teller.entry(entry),
+                Err(error) => return drop(send(Err(io::Error::other(error)))),
+            };
+            for told in told.into_iter().filter(|told| told.seq >= from) {
+                match serde_json::to_vec(&told) {
+                    Ok(line) => chunk.extend_from_slice(&line),
+                    Err(error) => return drop(send(Err(error.into()))),
+                }
+                chunk.extend_from_slice(b"\n");
+                next_seq = told.seq + 1;
+                if chunk.len() >= CHUNK_BYTES && !send(Ok((chunk.split().freeze(), next_seq))) {
+                    return;
+                }
+            }
+        }
+        if !chunk.is_empty() {
+            send(Ok((chunk.freeze(), next_seq)));
+        }
+    });
+    receiver
+}
+
+/// The end of a run's drive that fills its feed.
+#[derive(Debug)]
+pub(crate) struct FeedSink<F> {
+    pub(crate) feed: Arc<Feed>,
+    /// Looks at each record.
+    pub(crate) observe: F,
+}
+
+impl<F: FnMut(&Record) + Send + 'static> Sink for FeedSink<F> {
+    async fn take(&mut self, told: Told) -> io::Result<()> {
+        (self.observe)(&told.record);
+        self.feed.push(&told)
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.feed.flush();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::{StreamExt as _, TryStreamExt as _};
+    use paperclip_engine::record::{Level, Stream as Source};
+    use serde_json::Value;
+
+    fn log(seq: u64, text: &str) -> Told {
+        Told { seq, record: Record::Log { stream: Source::Stdout, index: seq, text: text.to_owned() } }
+    }
+
+    fn numbers(bytes: &[u8]) -> Vec<u64> {
+        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines
+            .map(|line| {
+                let record: Value = serde_json::from_slice(line).expect("a record");
+                record["seq"].as_u64().expect("a number")
+            })
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_follower_reads_what_is_there_and_then_what_comes() {
+        let feed = Arc::new(Feed::new());
+        for seq in 0..3 {
+            feed.push(&log(seq, "x")).expect("pushed");
+        }
+        let mut follower = Box::pin(feed.follow(1));
+        assert_eq!(numbers(&follower.next().await.expect("a chunk").expect("good")), [1, 2]);
+        let ahead = feed.follow(4);
+        let status = Record::Status { level: Level::Info, text: "s".into() };
+        let (next, ()) = tokio::join!(follower.next(), async {
+            feed.push(&Told { seq: 3, record: status }).expect("pushed");
+            feed.flush();
+        });
+        assert_eq!(numbers(&next.expect("a chunk").expect("good")), [3]);
+        feed.push(&log(4, "end")).expect("pushed");
+        feed.close();
+        assert_eq!(numbers(&follower.next().await.expect("a chunk").expect("good")), [4]);
+        assert!(follower.next().await.is_none());
+        let rest: Vec<Bytes> = ahead.try_collect().await.expect("good");
+        assert_eq!(numbers(&rest.concat()), [4]);
+    }
+
+    #[tokio::test]
+    async fn without_a_journal_everything_is_kept() {
+        let feed = Arc::new(Feed::new());
+        for seq in 0..40 {
+            feed.push(&log(seq, &"x".repeat(2_000))).expect("pushed");
+        }
+        feed.close();
+        feed.forget();
+        let all: Vec<Bytes> = feed.follow(0).try_collect().await.expect("good");
+        assert!(all.len() > 1, "in chunks");
+        assert_eq!(numbers(&all.concat()), (0..40).collect::<Vec<u64>>());
+    }
+}

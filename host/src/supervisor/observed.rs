@@ -1,0 +1,169 @@
+//! A plugin's instance, watched: how long its calls take, and what passes through them that an operator wants counted.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use paperclip_contract::types::{Action, AnswerOk, Command, ContainerState, Event, PodSnapshot, Refusal, Request};
+use paperclip_engine::{Guest, GuestFault};
+use paperclip_guest::Instance;
+
+use super::metrics::{CauseLabel, Metrics};
+
+/// The instance of one run.
+#[derive(Debug)]
+pub(crate) struct Observed {
+    instance: Instance,
+    metrics: Arc<Metrics>,
+    /// The command whose answer names the run's Job.
+    creating: Option<u64>,
+    holds_guard: bool,
+    /// Causes for which this run's Pod did not start so far.
+    stalls: BTreeSet<String>,
+}
+
+impl Observed {
+    pub(crate) fn new(instance: Instance, metrics: Arc<Metrics>) -> Observed {
+        metrics.instances.inc();
+        Observed { instance, metrics, creating: None, holds_guard: false, stalls: BTreeSet::new() }
+    }
+
+    fn call<T>(&mut self, name: &'static str, call: impl FnOnce(&mut Instance) -> T) -> T {
+        let begun = Instant::now();
+        let answer = call(&mut self.instance);
+        self.metrics.step(name, begun.elapsed(), self.instance.usage().fuel);
+        answer
+    }
+
+    fn see_event(&mut self, event: &Event) {
+        match event {
+            Event::GuardAcquired => self.hold_guard(true),
+            Event::GuardLost => self.hold_guard(false),
+            Event::LogInterrupted(_) => drop(self.metrics.reconnects.inc()),
+            Event::LogGap(_) => drop(self.metrics.gaps.inc()),
+            Event::PodObserved(pod) => self.see_pod(pod),
+            Event::Answered(answer) if self.creating == Some(answer.command) => {
+                if let Ok(AnswerOk::Created(job)) = &answer.outcome {
+                    tracing::Span::current().record("job", job.name.as_str());
+                }
+            }
+            Event::Answered(_)
+            | Event::GuardBusy(_)
+            | Event::GuardUnreachable(_)
+            | Event::JobObserved(_)
+            | Event::JobGone(_)
+            | Event::PodGone(_)
+            | Event::LogLines(_)
+            | Event::LogResumed(_)
+            | Event::LogEnded(_)
+            | Event::TimerFired(_)
+            | Event::HttpAnswered(_)
+            | Event::HttpFailed(_)
+            | Event::CancelRequested(_)
+            | Event::HostStopping
+            | Event::HostResumed(_)
+            | Event::Other(_) => {}
+        }
+    }
+
+    fn see_pod(&mut self, pod: &PodSnapshot) {
+        for cause in stalls(pod) {
+            if self.stalls.insert(cause.clone()) {
+                self.metrics.stalls.get_or_create(&CauseLabel { cause }).inc();
+            }
+        }
+    }
+
+    fn see_commands(&mut self, commands: &[Command]) {
+        for command in commands {
+            match &command.action {
+                Action::CreateJob(_) => self.creating = Some(command.id),
+                Action::AdoptJob(label) => drop(tracing::Span::current().record("job", label.job.name.as_str())),
+                Action::ReleaseGuard | Action::Finish(_) => self.hold_guard(false),
+                Action::AcquireGuard(_)
+                | Action::ListJobs(_)
+                | Action::TryPod(_)
+                | Action::CreateSecret(_)
+                | Action::CreateConfigMap(_)
+                | Action::UnsuspendJob(_)
+                | Action::LabelJob(_)
+                | Action::DeleteJob(_)
+                | Action::FollowJob(_)
+                | Action::LookUpJob(_)
+                | Action::LookUpPods(_)
+                | Action::ListEvents(_)
+                | Action::FollowLog(_)
+                | Action::StopLog(_)
+                | Action::ReadLog(_)
+                | Action::EmitLog(_)
+                | Action::SetTimer(_)
+                | Action::CancelTimer(_)
+                | Action::PollHttp(_)
+                | Action::StopPoll(_)
+                | Action::EmitStatus(_)
+                | Action::ReportMeta(_)
+                | Action::Other(_) => {}
+            }
+        }
+    }
+
+    fn hold_guard(&mut self, holds: bool) {
+        match (self.holds_guard, holds) {
+            (false, true) => drop(self.metrics.leases.inc()),
+            (true, false) => drop(self.metrics.leases.dec()),
+            (false, false) | (true, true) => {}
+        }
+        self.holds_guard = holds;
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        self.hold_guard(false);
+        self.metrics.instances.dec();
+    }
+}
+
+impl Guest for Observed {
+    fn start(&mut self, at_ms: u64, request: &Request) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
+        let started = self.call("start", |instance| instance.start(at_ms, request))?;
+        if let Ok(commands) = &started {
+            self.see_commands(commands);
+        }
+        Ok(started)
+    }
+
+    fn step(&mut self, at_ms: u64, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
+        for event in events {
+            self.see_event(event);
+        }
+        let commands = self.call("step", |instance| instance.step(at_ms, events))?;
+        self.see_commands(&commands);
+        Ok(commands)
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, GuestFault> {
+        self.call("snapshot", Guest::snapshot)
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<Result<(), Refusal>, GuestFault> {
+        self.call("restore", |instance| instance.restore(snapshot))
+    }
+
+    fn phase(&mut self) -> Result<String, GuestFault> {
+        self.instance.phase()
+    }
+}
+
+/// Why a Pod does not start, in Kubernetes' words.
+fn stalls(pod: &PodSnapshot) -> impl Iterator<Item = String> {
+    // What every Pod goes through is no stall.
+    const USUAL: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+    let waiting = pod.containers.iter().filter_map(|container| match &container.state {
+        ContainerState::Waiting(waiting) => waiting.reason.clone(),
+        ContainerState::Unknown | ContainerState::Running(_) | ContainerState::Terminated(_) => None,
+    });
+    let waiting = waiting.filter(|reason| !USUAL.contains(&reason.as_str()));
+    let unscheduled = pod.conditions.iter().filter(|condition| condition.kind == "PodScheduled" && !condition.is_true);
+    waiting.chain(unscheduled.filter_map(|condition| condition.reason.clone()))
+}
