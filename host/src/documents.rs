@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use paperclip_contract::types::{ContextFile, HostFacts, Request};
 use paperclip_engine::intake::{self, Secrets, Surroundings};
+use paperclip_engine::policy::Grant;
 use paperclip_guest::{Plugin, Tools};
 use serde_json::{Value, json};
 
@@ -78,7 +79,7 @@ pub(crate) fn take(
     let mut warnings = self_pod.as_mut().map(environment::expand_own_literals).unwrap_or_default();
     let surroundings = Surroundings {
         self_pod: self_pod.as_ref(),
-        revealed_env: &plugin.descriptor().revealed_env,
+        revealed_env: &Grant::default().reveal(&plugin.descriptor().revealed_env),
         files: read_files(&context["config"], args.paperclip_home.as_deref(), plugin, &mut warnings)?,
         host: HostFacts {
             default_namespace: args.namespace.clone().or(cluster_namespace.map(str::to_owned)),
@@ -97,15 +98,18 @@ pub(crate) fn take(
 
 /// Where Paperclip's API is: as configured, else as the own pod has it. Never as a run's config says: the token would follow it.
 pub(crate) fn api_url(args: &ContextArgs, self_pod: Option<&Value>) -> Option<String> {
-    args.paperclip_api_url.clone().or_else(|| {
-        let mut pod = self_pod?.clone();
-        environment::expand_own_literals(&mut pod);
-        environment::own_literal(&pod, "PAPERCLIP_API_URL").map(str::to_owned)
-    })
+    args.paperclip_api_url.clone().or_else(|| own_api_url(self_pod?))
+}
+
+/// The URL that the own pod has in its environment.
+pub(crate) fn own_api_url(self_pod: &Value) -> Option<String> {
+    let mut pod = self_pod.clone();
+    environment::expand_own_literals(&mut pod);
+    environment::own_literal(&pod, "PAPERCLIP_API_URL").map(str::to_owned)
 }
 
 /// The files that a context names, as far as they can be read: a missing one is a warning.
-fn read_files(
+pub(crate) fn read_files(
     config: &Value,
     home: Option<&Path>,
     plugin: &Arc<Plugin>,

@@ -15,6 +15,20 @@ pub struct Secrets {
 }
 
 impl Secrets {
+    /// Values that were kept elsewhere, such as in the Secret of a run that is taken up again. Prompts are no secrets.
+    pub fn of(values: impl IntoIterator<Item = (SecretSource, String)>) -> Secrets {
+        let mut secrets = Secrets::default();
+        for (source, value) in values {
+            match source {
+                SecretSource::Prompt(_) => {}
+                SecretSource::AuthToken => secrets.auth_token = Some(value),
+                SecretSource::ConfigEnv(name) => drop(secrets.config_env.insert(name, value)),
+                SecretSource::SelfPodEnv(name) => drop(secrets.self_pod_env.insert(name, value)),
+            }
+        }
+        secrets
+    }
+
     /// The value that a Secret's entry is to have.
     pub fn resolve<'a>(&'a self, source: &'a SecretSource) -> Option<&'a str> {
         match source {

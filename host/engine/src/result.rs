@@ -6,16 +6,21 @@ use serde_json::{Map, Value, json};
 use crate::guest::{FaultCause, GuestFault};
 use crate::redact::Redactor;
 
-/// The result of a run whose plugin broke.
+/// The errorCode of a run whose plugin broke.
+pub const PLUGIN_FAILED: &str = "plugin_failed";
+/// The errorCode of a run whose plugin asked for what it may not have.
+pub const PLUGIN_REFUSED: &str = "plugin_refused";
+
+/// The result of a run whose plugin broke, or asked for what it may not have.
 pub(crate) fn of_fault(fault: &GuestFault) -> Map<String, Value> {
     let code = match &fault.cause {
-        FaultCause::Refused(_) => "plugin_refused",
+        FaultCause::Refused(_) => PLUGIN_REFUSED,
         FaultCause::Trap(_)
         | FaultCause::OutOfFuel { .. }
         | FaultCause::OutOfMemory { .. }
         | FaultCause::OverLimit { .. }
         | FaultCause::Contract(_)
-        | FaultCause::NoRoom(_) => "plugin_failed",
+        | FaultCause::NoRoom(_) => PLUGIN_FAILED,
     };
     failed(code, &fault.to_string())
 }
@@ -30,7 +35,7 @@ pub(crate) fn of_refusal(refusal: &Refusal) -> Map<String, Value> {
 }
 
 /// A failure with nothing but its code and message.
-pub(crate) fn failed(code: &str, message: &str) -> Map<String, Value> {
+pub fn failed(code: &str, message: &str) -> Map<String, Value> {
     let result = json!({
         "exitCode": null, "signal": null, "timedOut": false, "errorCode": code, "errorMessage": message,
     });

@@ -1,0 +1,363 @@
+//! Taking a run on and driving it to its end.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use paperclip_contract::types::Request;
+use paperclip_engine::intake::Secrets;
+use paperclip_engine::journal::FORMAT;
+use paperclip_engine::policy::Policy;
+use paperclip_engine::record::{Level, Record, Told};
+use paperclip_engine::redact::Redactor;
+use paperclip_engine::{Closing, PluginIdentity, Run, RunSpec, SegmentLimits, result};
+use paperclip_guest::Plugin;
+use paperclip_shell::journal::{self, Header, History, RunFolder};
+use paperclip_shell::{Cluster, Control, Journal, JournalError, Outcome, Ports, drive};
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
+use tracing::Instrument as _;
+
+use super::admission::{Place, Verdict};
+use super::entry::{About, Entry, State};
+use super::feed::{Feed, FeedSink};
+use super::metrics::{OutcomeLabels, PluginLabels};
+use super::observed::Observed;
+use super::refusal::{Kind, Refusal};
+use super::{Supervisor, intake, memory};
+use crate::args::JournalMode;
+
+/// Interval of the cancel poll, in ms.
+const POLL_INTERVAL_MS: u64 = 15_000;
+/// Wishes that a run has not heard yet.
+const CONTROLS: usize = 8;
+
+/// All that a run begins, or goes on, with.
+pub(super) struct Beginning {
+    pub(super) entry: Arc<Entry>,
+    pub(super) controls: mpsc::Receiver<Control>,
+    pub(super) plugin: Arc<Plugin>,
+    pub(super) cluster: Cluster,
+    pub(super) request: Request,
+    pub(super) secrets: Secrets,
+    pub(super) redactor: Redactor,
+    pub(super) notes: Vec<(Level, String)>,
+    /// The run's folder, where it was opened already.
+    pub(super) folder: Option<RunFolder>,
+}
+
+impl Supervisor {
+    /// Takes a run on; the same run again is the same run.
+    pub(crate) fn start(&self, adapter: Option<&str>, context: &Value) -> Result<Arc<Entry>, Refusal> {
+        let around = self.around();
+        let adapter_type = adapter
+            .or_else(|| paperclip_engine::intake::adapter_type(context))
+            .ok_or_else(|| intake::bad_context("agent.adapterType is missing".to_owned()))?;
+        if let Some(entry) = context["runId"].as_str().and_then(|run_id| self.get(run_id).ok()) {
+            return Ok(entry);
+        }
+        self.not_stopping()?;
+        let plugin =
+            self.catalogue().get(adapter_type).map_err(|error| Refusal::of_error(Kind::NoPlugin, &error))?;
+        let taken = intake::take(context, &plugin, around)?;
+        let cluster = intake::cluster(around, &context["config"])?.clone();
+        self.has_memory()?;
+        let about = about(&taken.request, intake::namespace(around, &taken.request), &plugin);
+        let mut notes = vec![
+            (Level::Info, format!("Agents run on the {}", around.place)),
+            (
+                Level::Info,
+                format!("Plugin {} {} (sha256:{:.12})", about.adapter_type, about.plugin_version, about.plugin_digest),
+            ),
+        ];
+        notes.extend(taken.warnings.into_iter().map(|text| (Level::Warning, text)));
+        let (sender, controls) = mpsc::channel(CONTROLS);
+        let entry = Arc::new(Entry::new(about, Feed::new(), State::Queued, sender, SystemTime::now()));
+        if let Some(same) = self.enter(&entry, &context["config"])? {
+            return Ok(same);
+        }
+        let beginning = Beginning {
+            entry: Arc::clone(&entry),
+            controls,
+            plugin,
+            cluster,
+            request: taken.request,
+            secrets: taken.secrets,
+            redactor: taken.redactor,
+            notes,
+            folder: None,
+        };
+        self.spawn(self.clone().host(beginning));
+        Ok(entry)
+    }
+
+    /// Puts a run among the others: under way, or in the queue. Tells the run that is there already, if it is the same one.
+    fn enter(&self, entry: &Arc<Entry>, config: &Value) -> Result<Option<Arc<Entry>>, Refusal> {
+        let run_id = &entry.about.run_id;
+        let mut runs = self.shared.runs();
+        if let Some(same) = runs.get(run_id) {
+            return Ok(Some(Arc::clone(same)));
+        }
+        let may_not_wait = config["whenBusy"] == "fail"
+            && !matches!(config["concurrencyScope"].as_str(), Some("task" | "none"));
+        let holder = runs.values().find(|other| {
+            may_not_wait
+                && !other.state().is_over()
+                && other.about.agent_id == entry.about.agent_id
+                && other.about.adapter_type == entry.about.adapter_type
+        });
+        if let Some(holder) = holder {
+            return Err(Refusal::new(
+                Kind::AgentBusy,
+                format!("agent {} is held by run {}", entry.about.agent_id, holder.about.run_id),
+                "start it again when that run has ended, or set whenBusy to wait",
+            ));
+        }
+        let place =
+            Place { namespace: entry.about.namespace.clone(), company: entry.about.company_id.clone() };
+        match self.shared.admission().ask(run_id, place) {
+            Verdict::Admitted => entry.admit(),
+            Verdict::Queued(position) => tracing::info!(run_id, position, "run waits"),
+            Verdict::Full => {
+                return Err(Refusal::new(
+                    Kind::QueueFull,
+                    format!("{} runs wait already", self.around().config.limits.queued_runs),
+                    "start it again later, or raise limits.queued_runs",
+                ));
+            }
+        }
+        runs.insert(run_id.clone(), Arc::clone(entry));
+        Ok(None)
+    }
+
+    fn has_memory(&self) -> Result<(), Refusal> {
+        let used = self.shared.memory_limit_bytes.zip(memory::resident_bytes());
+        match used {
+            Some((limit, used)) if used > limit => Err(Refusal::new(
+                Kind::MemoryPressure,
+                format!("this host uses {} MiB, new runs begin below {} MiB", used >> 20, limit >> 20),
+                "start it again when others have ended, or give the host more memory",
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// A run from its place in the queue to its end.
+    pub(super) async fn host(self, mut beginning: Beginning) {
+        let entry = Arc::clone(&beginning.entry);
+        let about = &entry.about;
+        let span = tracing::info_span!(
+            "host",
+            run_id = about.run_id,
+            agent_id = about.agent_id,
+            adapter = about.adapter_type,
+            job = tracing::field::Empty
+        );
+        let driven = async {
+            if let Some(left) = wait(&entry, &mut beginning.controls).await {
+                return left;
+            }
+            tracing::info!(plugin = about.plugin_digest, "run begins");
+            self.drive(beginning).await
+        };
+        let (state, result) = driven.instrument(span.clone()).await;
+        entry.end(state, result.clone(), SystemTime::now());
+        entry.feed.close();
+        self.shared.leave(&about.run_id);
+        let code = result.as_ref().and_then(|result| result["errorCode"].as_str()).unwrap_or_default();
+        let _entered = span.enter();
+        tracing::info!(state = state.name(), code, "run ends");
+        self.count(about, state, code);
+    }
+
+    /// Drives a run until it leaves this process.
+    async fn drive(&self, beginning: Beginning) -> (State, Option<Map<String, Value>>) {
+        let Beginning { entry, controls, plugin, cluster, request, secrets, redactor, notes, folder } = beginning;
+        let (journal, history) = match self.open_journal(folder, &entry, &plugin) {
+            Ok(journal) => journal,
+            Err(error) => return never_began(&entry, "journal_unavailable", &error.to_string()),
+        };
+        let instance = match plugin.instantiate() {
+            Ok(instance) => instance,
+            Err(fault) => return never_began(&entry, result::PLUGIN_FAILED, &fault.to_string()),
+        };
+        let around = self.around();
+        let spec = RunSpec {
+            policy: Policy::new(around.config.grant(&entry.about.adapter_type), &request),
+            redactor,
+            host_id: around.host_id.clone(),
+            // Runs that fail together should not come back together.
+            seed: RandomState::new().hash_one(&entry.about.run_id),
+            plugin: PluginIdentity {
+                adapter_type: plugin.adapter_type().to_owned(),
+                version: plugin.version().to_owned(),
+                digest: plugin.digest().to_owned(),
+            },
+            poll_interval_ms: POLL_INTERVAL_MS,
+            segments: SegmentLimits::default(),
+            request,
+        };
+        let run = Run::new(spec, Observed::new(instance, Arc::clone(self.metrics())));
+        let (metrics, shown) = (Arc::clone(self.metrics()), Arc::clone(&entry));
+        let observe = move |record: &Record| match record {
+            Record::Log { text, .. } => {
+                metrics.log_lines.inc();
+                metrics.log_bytes.inc_by(text.len() as u64);
+            }
+            Record::Status { text, .. } => shown.set_status(text),
+            Record::Gap { .. } | Record::Meta(_) | Record::Result(_) => {}
+        };
+        let sink = FeedSink { feed: Arc::clone(&entry.feed), observe };
+        let notes = if history.is_empty() { notes } else { Vec::new() };
+        let paperclip = around.paperclip.clone();
+        let run_id = entry.about.run_id.clone();
+        let ports = Ports { run_id, cluster, secrets, paperclip, journal, history, notes, sink };
+        let Outcome { closing, result, failure } = drive(run, ports, controls).await;
+        if let Some(failure) = failure {
+            tracing::error!(%failure, "run let go");
+        }
+        let state = match closing {
+            Closing::Ended(ending) => ending.into(),
+            Closing::Refused => State::Refused,
+            Closing::Detached => State::Detached,
+        };
+        (state, result)
+    }
+
+    fn open_journal(
+        &self,
+        folder: Option<RunFolder>,
+        entry: &Entry,
+        plugin: &Plugin,
+    ) -> Result<(Journal, History), JournalError> {
+        let around = self.around();
+        let is_required = around.config.journal == JournalMode::Required;
+        let about = &entry.about;
+        let open = || -> Result<RunFolder, JournalError> {
+            let mut folder = match folder {
+                Some(folder) => folder,
+                None => RunFolder::open(&around.state, &about.run_id)?,
+            };
+            if folder.header().is_none() {
+                journal::keep_plugin(&around.state, plugin.digest(), plugin.file()).map_err(|cause| {
+                    JournalError::Io { path: journal::kept_plugin(&around.state, plugin.digest()), cause }
+                })?;
+                folder.begin(&Header {
+                    format: FORMAT,
+                    run_id: about.run_id.clone(),
+                    adapter_type: about.adapter_type.clone(),
+                    plugin_version: about.plugin_version.clone(),
+                    plugin_digest: about.plugin_digest.clone(),
+                    contract: plugin.contract().to_owned(),
+                })?;
+            }
+            Ok(folder)
+        };
+        match open() {
+            Ok(folder) => {
+                entry.feed.set_journal(folder.path().to_owned());
+                let history = folder.history();
+                Ok((Journal::new(folder, is_required), history))
+            }
+            Err(JournalError::Io { path, cause }) if !is_required => {
+                journal::warn(&path, &cause);
+                Ok((Journal::none(), History::default()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn count(&self, about: &About, state: State, code: &str) {
+        let metrics = self.metrics();
+        let adapter = about.adapter_type.clone();
+        let labels = OutcomeLabels { adapter: adapter.clone(), outcome: state.name(), code: code.to_owned() };
+        metrics.ended.get_or_create(&labels).inc();
+        if code != result::PLUGIN_FAILED {
+            return;
+        }
+        let labels = PluginLabels {
+            adapter,
+            version: about.plugin_version.clone(),
+            digest: about.plugin_digest.clone(),
+        };
+        metrics.traps.get_or_create(&labels).inc();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        if let Some(fallback) = self.catalogue().note_trap(&about.plugin_digest, now_ms) {
+            let quarantined = fallback.quarantined;
+            tracing::error!(
+                adapter = quarantined.adapter_type,
+                reason = quarantined.reason,
+                to = fallback.to,
+                "plugin put under quarantine"
+            );
+            self.note_plugins();
+        }
+    }
+
+    /// Marks a run of an earlier process as under way.
+    pub(super) fn enter_resumed(&self, entry: &Arc<Entry>) {
+        let place =
+            Place { namespace: entry.about.namespace.clone(), company: entry.about.company_id.clone() };
+        self.shared.admission().enter(&entry.about.run_id, place);
+        entry.admit();
+    }
+
+    pub(super) fn resumed_one(&self) {
+        self.shared.resuming.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+pub(super) fn controls() -> (mpsc::Sender<Control>, mpsc::Receiver<Control>) {
+    mpsc::channel(CONTROLS)
+}
+
+pub(super) fn about(request: &Request, namespace: String, plugin: &Plugin) -> About {
+    About {
+        run_id: request.run_id.clone(),
+        adapter_type: plugin.adapter_type().to_owned(),
+        agent_id: request.agent.id.clone(),
+        company_id: request.agent.company_id.clone(),
+        namespace,
+        plugin_version: plugin.version().to_owned(),
+        plugin_digest: plugin.digest().to_owned(),
+    }
+}
+
+/// Waits for a place. A run that is not wanted any more leaves the queue, with nothing begun.
+async fn wait(
+    entry: &Entry,
+    controls: &mut mpsc::Receiver<Control>,
+) -> Option<(State, Option<Map<String, Value>>)> {
+    let control = tokio::select! {
+        biased;
+        () = entry.admitted() => return None,
+        control = controls.recv() => control,
+    };
+    match control {
+        Some(Control::Cancel(_)) => {
+            let (_, result) = never_began(entry, "cancelled", "Run cancelled");
+            Some((State::Cancelled, result))
+        }
+        Some(Control::Stop) | None => Some(never_began(
+            entry,
+            "host_stopping",
+            "This host stopped before the run began; start it again",
+        )),
+    }
+}
+
+/// The end of a run of which nothing was begun: the server may start it again by itself.
+fn never_began(entry: &Entry, code: &str, message: &str) -> (State, Option<Map<String, Value>>) {
+    let mut result = result::failed(code, message);
+    result.insert(
+        "executionRecovery".to_owned(),
+        json!({"kind": "bootstrap", "providerWorkStarted": false}),
+    );
+    let told = Told { seq: entry.feed.next_seq(), record: Record::Result(result.clone()) };
+    if let Err(error) = entry.feed.push(&told) {
+        tracing::error!(%error, "the result cannot be shown");
+    }
+    (State::Failed, Some(result))
+}

@@ -1,0 +1,209 @@
+//! Runs of an earlier process: those that have not ended go on, of the others the events are kept.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use paperclip_contract::types::{Action, Ending, NewSecret, Request, SecretSource};
+use paperclip_engine::intake::Secrets;
+use paperclip_engine::journal::Entry as Line;
+use paperclip_engine::record::Teller;
+use paperclip_engine::redact::Redactor;
+use paperclip_guest::{Plugin, Source};
+use paperclip_shell::journal::{self, Header, History, RunFolder};
+use paperclip_shell::{Cluster, JournalError};
+use serde_json::{Map, Value};
+
+use super::begin::{Beginning, about, controls};
+use super::entry::{Entry, State};
+use super::feed::Feed;
+use super::{Supervisor, intake};
+
+/// What a run is, in its folder.
+const HEADER_FILE: &str = "header.json";
+
+/// What a journal tells of a run.
+struct Past {
+    header: Header,
+    request: Request,
+    /// Secrets that it asked to create.
+    secrets: Vec<NewSecret>,
+    began_at: SystemTime,
+    end: Option<(SystemTime, Ending, Map<String, Value>)>,
+    /// Nothing is left to be done.
+    is_closed: bool,
+    next_seq: u64,
+}
+
+impl Supervisor {
+    /// Takes up all runs of the state folder, each in a task of its own.
+    pub(crate) fn resume(&self) {
+        let folders = folders(&self.around().state);
+        self.shared.resuming.store(folders.len(), Ordering::Relaxed);
+        for folder in folders {
+            let supervisor = self.clone();
+            self.spawn(async move {
+                let taken_up = supervisor.take_up(&folder).await;
+                supervisor.resumed_one();
+                match taken_up {
+                    Ok(Some(beginning)) => supervisor.host(beginning).await,
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::error!(folder = %folder.display(), %error, "run is not taken up");
+                    }
+                }
+            });
+        }
+    }
+
+    async fn take_up(&self, folder: &Path) -> anyhow::Result<Option<Beginning>> {
+        let path = folder.to_owned();
+        let past = tokio::task::spawn_blocking(move || Past::read(&path)).await??;
+        let Some(past) = past else { return Ok(None) };
+        let run_id = past.header.run_id.clone();
+        if past.is_closed {
+            self.remember(folder, past);
+            return Ok(None);
+        }
+        let held = match RunFolder::open(&self.around().state, &run_id) {
+            Ok(held) => held,
+            Err(JournalError::Locked { holder, .. }) => {
+                tracing::info!(run_id, holder, "run is driven by another process");
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let plugin = self.pinned(&past.header).await?;
+        let config: Value = serde_json::from_str(&past.request.config_json).unwrap_or_default();
+        let cluster = intake::cluster(self.around(), &config).unwrap_or(&self.around().cluster).clone();
+        let secrets = read_back(&cluster, &past.secrets).await;
+        let redactor = Redactor::new(secrets.named())?;
+        let (sender, controls) = controls();
+        let about = about(&past.request, intake::namespace(self.around(), &past.request), &plugin);
+        let feed = Feed::new();
+        feed.set_journal(folder.to_owned());
+        let entry = Arc::new(Entry::new(about, feed, State::Queued, sender, past.began_at));
+        self.enter_resumed(&entry);
+        self.shared.runs().insert(run_id.clone(), Arc::clone(&entry));
+        tracing::info!(run_id, "run is taken up");
+        Ok(Some(Beginning {
+            entry,
+            controls,
+            plugin,
+            cluster,
+            request: past.request,
+            secrets,
+            redactor,
+            notes: Vec::new(),
+            folder: Some(held),
+        }))
+    }
+
+    /// Keeps an ended run to be asked for.
+    fn remember(&self, folder: &Path, past: Past) {
+        let about = super::entry::About {
+            run_id: past.header.run_id.clone(),
+            adapter_type: past.header.adapter_type,
+            agent_id: past.request.agent.id.clone(),
+            company_id: past.request.agent.company_id.clone(),
+            namespace: intake::namespace(self.around(), &past.request),
+            plugin_version: past.header.plugin_version,
+            plugin_digest: past.header.plugin_digest,
+        };
+        let (sender, _) = controls();
+        let feed = Feed::of_journal(folder.to_owned(), past.next_seq);
+        let entry = Entry::new(about, feed, State::Queued, sender, past.began_at);
+        if let Some((at, ending, result)) = past.end {
+            entry.end(ending.into(), Some(result), at);
+        }
+        self.shared.runs().insert(past.header.run_id, Arc::new(entry));
+    }
+
+    /// The plugin that a run began with: it stays with it.
+    async fn pinned(&self, header: &Header) -> anyhow::Result<Arc<Plugin>> {
+        if let Some(plugin) = self.catalogue().by_digest(&header.plugin_digest) {
+            return Ok(plugin);
+        }
+        let path = journal::kept_plugin(&self.around().state, &header.plugin_digest);
+        let runtime = self.catalogue().runtime().clone();
+        let loaded = tokio::task::spawn_blocking(move || {
+            let bytes = std::fs::read(&path).unwrap_or_default();
+            Plugin::load(&runtime, Source::File(path), &bytes)
+        });
+        Ok(loaded.await??)
+    }
+}
+
+impl Past {
+    /// Reads a folder of the state folder; none if no run has begun in it.
+    fn read(folder: &Path) -> anyhow::Result<Option<Past>> {
+        let Ok(header) = std::fs::read(folder.join(HEADER_FILE)) else { return Ok(None) };
+        let header: Header = serde_json::from_slice(&header)?;
+        let mut teller = Teller::default();
+        let (mut request, mut began_ms, mut end, mut is_closed, mut next_seq) = (None, 0, None, false, 0);
+        let mut secrets = Vec::new();
+        for entry in History::open(folder)?.entries() {
+            let (_, entry) = entry?;
+            match &entry {
+                Line::Start { at_ms, request: begun, .. } => {
+                    (began_ms, request) = (*at_ms, Some(Request::clone(begun)));
+                }
+                Line::Commands { commands, .. } => {
+                    secrets.extend(commands.iter().filter_map(|command| match &command.action {
+                        Action::CreateSecret(secret) => Some(secret.clone()),
+                        _ => None,
+                    }));
+                }
+                Line::End { at_ms, ending, result, .. } => {
+                    end = Some((at(*at_ms), *ending, Map::clone(result)));
+                }
+                Line::Closed => is_closed = true,
+                Line::Snapshot { .. } | Line::Step { .. } | Line::Note { .. } | Line::Resumed { .. } => {}
+            }
+            if let Some(last) = teller.entry(entry).last() {
+                next_seq = last.seq + 1;
+            }
+        }
+        let Some(request) = request else { return Ok(None) };
+        Ok(Some(Past { header, request, secrets, began_at: at(began_ms), end, is_closed, next_seq }))
+    }
+}
+
+fn at(at_ms: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(at_ms)
+}
+
+fn folders(state: &Path) -> Vec<PathBuf> {
+    match std::fs::read_dir(state.join("runs")) {
+        Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
+        Err(_none_yet) => Vec::new(),
+    }
+}
+
+/// The secrets of a run stand in no journal: they are read back from the Secrets that its Job owns.
+async fn read_back(cluster: &Cluster, asked: &[NewSecret]) -> Secrets {
+    let mut values = Vec::new();
+    for secret in asked {
+        let is_prompt = |source: &SecretSource| matches!(source, SecretSource::Prompt(_));
+        if secret.entries.iter().all(|entry| is_prompt(&entry.source)) {
+            continue;
+        }
+        let api: Api<Secret> = Api::namespaced(cluster.client().clone(), &secret.namespace);
+        let data = match api.get_opt(&secret.name).await {
+            Ok(found) => found.and_then(|found| found.data).unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(secret = secret.name, %error, "the run's secrets cannot be read back");
+                BTreeMap::new()
+            }
+        };
+        for entry in &secret.entries {
+            let value = data.get(&entry.key).and_then(|value| String::from_utf8(value.0.clone()).ok());
+            values.extend(value.map(|value| (entry.source.clone(), value)));
+        }
+    }
+    Secrets::of(values)
+}
