@@ -4,24 +4,32 @@ mod access;
 mod args;
 mod bundle;
 mod commands;
+mod config;
 mod documents;
 mod environment;
 mod exit;
 mod plugins;
 mod pretty;
 mod probe;
+mod serve;
 mod state;
+mod supervisor;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 use args::{Args, Command};
+use config::LogFormat;
 use exit::{Exit, UsageError};
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    start_logging();
+    // The daemon logs as its configuration says, which is read first.
+    if !matches!(args.command, Command::Serve(_)) {
+        let level = std::env::var("PAPERCLIP_LOG").unwrap_or_default();
+        start_logging(level.parse().unwrap_or(tracing::Level::ERROR), LogFormat::Text);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&anyhow::Error::new(error).context("cannot start")),
@@ -38,6 +46,7 @@ fn main() -> ExitCode {
 async fn dispatch(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Run(args) => commands::run::run(args).await,
+        Command::Serve(args) => commands::serve::serve(*args).await,
         Command::Manifest(args) => commands::manifest::manifest(&args).await,
         Command::Classify(args) => commands::classify::classify(&args),
         Command::Transcript(args) => commands::transcript::transcript(&args),
@@ -48,11 +57,14 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
     }
 }
 
-/// Diagnostics go to stderr, and only where they are asked for: `PAPERCLIP_LOG=debug`.
-fn start_logging() {
-    let level = std::env::var("PAPERCLIP_LOG").unwrap_or_default();
-    let level = level.parse().unwrap_or(tracing::Level::ERROR);
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
+/// Diagnostics go to stderr.
+fn start_logging(level: tracing::Level, format: LogFormat) {
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).with_current_span(false).init(),
+    }
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {

@@ -14,10 +14,15 @@ pub(crate) const BUILTIN: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "
 /// Instances that a command which serves one run or none needs at a time.
 const INSTANCES: u32 = 8;
 
-/// A runtime that keeps what it compiled for the next process.
+/// A runtime for a command that serves one run or none.
 pub(crate) fn runtime() -> anyhow::Result<Runtime> {
+    runtime_for(INSTANCES)
+}
+
+/// A runtime that keeps what it compiled for the next process.
+pub(crate) fn runtime_for(max_instances: u32) -> anyhow::Result<Runtime> {
     let cache_dir = state::cache_folder().map(|folder| folder.join("plugins"));
-    let options = RuntimeOptions { max_instances: INSTANCES, cache_dir, ..RuntimeOptions::default() };
+    let options = RuntimeOptions { max_instances, cache_dir, ..RuntimeOptions::default() };
     match Runtime::new(&options) {
         Ok(runtime) => Ok(runtime),
         // A cache that can't be used costs a tenth of a second, no run.

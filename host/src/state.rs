@@ -3,6 +3,8 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 
+use crate::exit::usage;
+
 /// The folder that was asked for, else the platform's: `$XDG_STATE_HOME/paperclip-host` or `~/.local/state/paperclip-host`.
 /// None where there is no home folder either.
 pub(crate) fn folder(asked: Option<PathBuf>) -> Option<PathBuf> {
@@ -12,6 +14,14 @@ pub(crate) fn folder(asked: Option<PathBuf>) -> Option<PathBuf> {
 /// The folder for what can be made again: `$XDG_CACHE_HOME/paperclip-host` or `~/.cache/paperclip-host`.
 pub(crate) fn cache_folder() -> Option<PathBuf> {
     platform_folder("XDG_CACHE_HOME", ".cache")
+}
+
+/// Makes the folder for the state if it is missing; only this user may read it.
+pub(crate) fn make_folder(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
+        usage(format!("state {}: {error}; name a folder that this user may write with state (--state)", path.display()))
+    })
 }
 
 fn platform_folder(variable: &str, below_home: &str) -> Option<PathBuf> {

@@ -7,4 +7,5 @@ pub(crate) mod manifest;
 pub(crate) mod plugins;
 pub(crate) mod replay;
 pub(crate) mod run;
+pub(crate) mod serve;
 pub(crate) mod transcript;

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use paperclip_contract::types::{CancelRequest, CancelSource};
 use paperclip_engine::journal::{Entry, FORMAT};
+use paperclip_engine::policy::{Grant, Policy};
 use paperclip_engine::record::{Level, Teller, Told};
 use paperclip_engine::redact::Redactor;
 use paperclip_engine::{Closing, PluginIdentity, Run, RunSpec, SegmentLimits};
@@ -81,6 +82,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
             version: plugin.version().to_owned(),
             digest: plugin.digest().to_owned(),
         },
+        policy: Policy::new(Grant::default(), &intake.request),
         poll_interval_ms: POLL_INTERVAL_MS,
         segments: SegmentLimits::default(),
         request: intake.request,

@@ -150,7 +150,9 @@ fn run() -> (Run<Script>, Secrets) {
         },
     };
     let (request, secrets) = intake::take(&context, "scripted", surroundings).unwrap();
+    let policy = Policy::new(Grant::default(), &request());
     let spec = RunSpec {
+        policy,
         request,
         host_id: "host".into(),
         redactor: Redactor::new(secrets.named()).unwrap(),

@@ -1,0 +1,91 @@
+//! Who may ask: whoever has the token, or whoever reaches a private address where there is none.
+
+use std::fmt;
+use std::path::Path;
+
+use axum::http::{HeaderMap, header};
+use subtle::ConstantTimeEq as _;
+
+use crate::exit::usage;
+use crate::supervisor::{Kind, Refusal};
+
+/// Shortest token that is no accident, in bytes.
+const MIN_TOKEN_BYTES: usize = 16;
+
+/// The bearer token, if one is wanted.
+pub(crate) struct Authority(Option<String>);
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Authority").field(&self.0.as_ref().map(|_| "a token")).finish()
+    }
+}
+
+impl Authority {
+    /// Reads the token's file, if there is one.
+    pub(crate) fn read(file: Option<&Path>) -> anyhow::Result<Authority> {
+        let Some(path) = file else { return Ok(Authority(None)) };
+        let bad = |cause: String| usage(format!("token file {}: {cause}", path.display()));
+        let token = std::fs::read_to_string(path)
+            .map_err(|error| bad(format!("{error}; name a readable file with the bearer token")))?;
+        let token = token.trim();
+        if token.len() < MIN_TOKEN_BYTES || token.contains(char::is_whitespace) {
+            return Err(bad(format!(
+                "it holds no token: give one line of {MIN_TOKEN_BYTES} characters or more without spaces, such as `openssl rand -hex 32` prints"
+            )));
+        }
+        Ok(Authority(Some(token.to_owned())))
+    }
+
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(token) = &self.0 else { return Ok(()) };
+        let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+        let given = given.and_then(|value| value.strip_prefix(b"Bearer "));
+        let is_right = given.is_some_and(|given| given.ct_eq(token.as_bytes()).into());
+        if is_right {
+            return Ok(());
+        }
+        let what = if given.is_none() { "there is no bearer token" } else { "the bearer token is another one" };
+        Err(Refusal::new(Kind::Unauthorized, what, "send the one of this host's token file as Authorization: Bearer"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_token_opens() {
+        let authority = Authority(Some("0123456789abcdef".to_owned()));
+        for (given, is_let_in) in [
+            (Some("Bearer 0123456789abcdef"), true),
+            (Some("Bearer 0123456789abcde"), false),
+            (Some("Bearer 0123456789abcdef0"), false),
+            (Some("Basic 0123456789abcdef"), false),
+            (Some(""), false),
+            (None, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(given) = given {
+                headers.insert(header::AUTHORIZATION, given.parse().expect("a header"));
+            }
+            assert_eq!(authority.check(&headers).is_ok(), is_let_in, "{given:?}");
+        }
+        assert!(Authority(None).check(&HeaderMap::new()).is_ok());
+        assert!(!format!("{authority:?}").contains("0123"));
+    }
+
+    #[test]
+    fn a_file_without_a_token_is_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("token");
+        for text in ["", "short", "two words of some length"] {
+            std::fs::write(&path, text).expect("written");
+            let error = Authority::read(Some(&path)).expect_err("refused").to_string();
+            assert!(error.contains("it holds no token") && !error.contains("words"), "{error}");
+        }
+        std::fs::write(&path, "0123456789abcdef\n").expect("written");
+        Authority::read(Some(&path)).expect("a token");
+        assert!(Authority::read(Some(&dir.path().join("none"))).is_err());
+    }
+}

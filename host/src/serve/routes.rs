@@ -1,0 +1,95 @@
+//! The routes, and what holds for all of them.
+
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, Method};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use super::{App, Authority, plugins, runs};
+use crate::supervisor::{AnswerLabels, CONTENT_TYPE as METRICS_TYPE, Kind, Refusal};
+
+/// The API's description: OpenAPI 3.1.
+pub(super) const OPENAPI: &str = include_str!("openapi.json");
+
+pub(super) fn router(app: App, authority: Arc<Authority>, body_bytes: usize) -> Router {
+    let guarded = Router::new()
+        .route("/v1/runs", get(runs::list).post(runs::start))
+        .route("/v1/runs/{id}", get(runs::get))
+        .route("/v1/runs/{id}/events", get(runs::events))
+        .route("/v1/runs/{id}/cancel", post(runs::cancel))
+        .route("/v1/plugins", get(plugins::list))
+        .route("/v1/plugins/reload", post(plugins::reload))
+        .route("/v1/plugins/{type}/revert", post(plugins::revert))
+        .route("/v1/adapters/{type}", get(plugins::adapter))
+        .route("/metrics", get(metrics))
+        .route_layer(middleware::from_fn_with_state(authority, authorize));
+    Router::new()
+        .merge(guarded)
+        .route("/v1/openapi.json", get(openapi))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .fallback(unknown)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(DefaultBodyLimit::max(body_bytes))
+        .layer(middleware::from_fn_with_state(app.clone(), observe))
+        .with_state(app)
+}
+
+async fn authorize(
+    State(authority): State<Arc<Authority>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    authority.check(request.headers())?;
+    Ok(next.run(request).await)
+}
+
+/// Counts answers, and holds requests that change something to their rate.
+async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
+    let route = match request.extensions().get::<MatchedPath>() {
+        Some(path) => path.as_str().to_owned(),
+        None => "none".to_owned(),
+    };
+    let changes = *request.method() != Method::GET && *request.method() != Method::HEAD;
+    let response = match if changes { app.rate.take() } else { Ok(()) } {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    };
+    let labels = AnswerLabels { route, status: response.status().as_u16() };
+    app.supervisor.metrics().answers.get_or_create(&labels).inc();
+    response
+}
+
+async fn metrics(State(app): State<App>) -> Response {
+    let text = app.supervisor.encode_metrics();
+    ([(CONTENT_TYPE, HeaderValue::from_static(METRICS_TYPE))], text).into_response()
+}
+
+async fn openapi() -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], OPENAPI).into_response()
+}
+
+async fn healthz() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+async fn readyz(State(app): State<App>) -> Result<Json<Value>, Refusal> {
+    app.supervisor.readiness().await?;
+    Ok(Json(json!({ "status": "ready" })))
+}
+
+async fn unknown(request: Request) -> Refusal {
+    let path = request.uri().path().to_owned();
+    Refusal::new(Kind::NotFound, format!("there is no {path}"), "see /v1/openapi.json for what there is")
+}
+
+async fn not_allowed(request: Request) -> Refusal {
+    let what = format!("{} of {} is not possible", request.method(), request.uri().path());
+    Refusal::new(Kind::MethodNotAllowed, what, "see /v1/openapi.json for what is")
+}
