@@ -58,7 +58,7 @@ pub(crate) async fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
 }
 
 /// Values of `config.env` are nobody's business here.
-fn without_env(config: &Value) -> Value {
+pub(crate) fn without_env(config: &Value) -> Value {
     let mut config = config.as_object().cloned().unwrap_or_default();
     config.remove("env");
     Value::Object(config)

@@ -1,12 +1,19 @@
 //! `/v1/plugins` and `/v1/adapters`.
 
+use std::sync::Arc;
+
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use paperclip_guest::{Changed, Shown};
+use paperclip_engine::GuestFault;
+use paperclip_guest::{Changed, Plugin, Shown, Tools};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::App;
+use crate::commands::check::without_env;
+use crate::probe;
 use crate::supervisor::{Kind, Refusal};
 
 pub(super) async fn list(State(app): State<App>) -> Json<Shown> {
@@ -35,11 +42,7 @@ pub(super) async fn adapter(
     State(app): State<App>,
     adapter_type: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Refusal> {
-    let plugin = app
-        .supervisor
-        .catalogue()
-        .get(&adapter_type?)
-        .map_err(|error| Refusal { kind: Kind::NotFound, ..Refusal::of_error(Kind::NoPlugin, &error) })?;
+    let plugin = plugin(&app, &adapter_type?)?;
     let descriptor = plugin.descriptor();
     let parse = |text: &str| serde_json::from_str::<Value>(text).map_err(internal);
     Ok(Json(json!({
@@ -54,6 +57,56 @@ pub(super) async fn adapter(
         "capabilities": parse(&descriptor.capabilities_json)?,
         "doc": descriptor.doc,
     })))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckWish {
+    /// The agent's config, without secrets of its environment.
+    #[serde(default)]
+    config: Value,
+}
+
+/// Paperclip's environment test, with this host's cluster and own pod.
+pub(super) async fn check(
+    State(app): State<App>,
+    adapter_type: Result<Path<String>, PathRejection>,
+    body: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let wish: CheckWish = if body.is_empty() {
+        CheckWish::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|error| {
+            Refusal::new(Kind::BadRequest, format!("the body is {error}"), "send {\"config\": {...}} or nothing")
+        })?
+    };
+    let tools = Tools::new(plugin(&app, &adapter_type?)?);
+    let around = app.supervisor.around();
+    let input = json!({
+        "config": without_env(&wish.config),
+        "selfPod": around.own_pod,
+        "namespace": around.config.namespace.as_deref().unwrap_or(around.cluster.default_namespace()),
+        "clusters": around.clusters.keys().collect::<Vec<_>>(),
+    });
+    let broken = |fault: GuestFault| Refusal::new(Kind::Internal, fault.to_string(), "take another version of the plugin");
+    let probes = tools
+        .plan_check(&input.to_string())
+        .map_err(broken)?
+        .map_err(|error| Refusal::new(Kind::BadRequest, error, "mend the config"))?;
+    let probes = serde_json::from_str(&probes).map_err(internal)?;
+    let answers = probe::answer_all(&around.cluster, probes).await;
+    let report = tools
+        .judge_check(&json!(answers).to_string())
+        .map_err(broken)?
+        .map_err(|error| Refusal::new(Kind::Internal, error, "report it"))?;
+    serde_json::from_str(&report).map(Json).map_err(internal)
+}
+
+fn plugin(app: &App, adapter_type: &str) -> Result<Arc<Plugin>, Refusal> {
+    app.supervisor
+        .catalogue()
+        .get(adapter_type)
+        .map_err(|error| Refusal { kind: Kind::NotFound, ..Refusal::of_error(Kind::NoPlugin, &error) })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "what map_err gives")]

@@ -27,6 +27,7 @@ pub(super) fn router(app: App, authority: Arc<Authority>, body_bytes: usize) -> 
         .route("/v1/plugins/reload", post(plugins::reload))
         .route("/v1/plugins/{type}/revert", post(plugins::revert))
         .route("/v1/adapters/{type}", get(plugins::adapter))
+        .route("/v1/adapters/{type}/check", post(plugins::check))
         .route("/metrics", get(metrics))
         .route_layer(middleware::from_fn_with_state(authority, authorize));
     Router::new()

@@ -14,6 +14,7 @@ use paperclip_contract::types::{
     SecretSource,
 };
 use paperclip_engine::intake::{self, Secrets, Surroundings};
+use paperclip_engine::policy::{Grant, Policy};
 use paperclip_engine::record::{Record, Told};
 use paperclip_engine::redact::Redactor;
 use paperclip_engine::{Closing, Guest, GuestFault, PluginIdentity, Run, RunSpec, SegmentLimits};
@@ -111,7 +112,14 @@ impl Guest for Script {
         _at_ms: u64,
         _request: &Request,
     ) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
-        let manifest = json!({"metadata": {"namespace": "n", "name": "j"}, "spec": {"suspend": true}});
+        let pod = json!({
+            "automountServiceAccountToken": false,
+            "containers": [{"name": "c", "image": "i", "securityContext": {"allowPrivilegeEscalation": false}}],
+        });
+        let manifest = json!({
+            "kind": "Job", "metadata": {"namespace": "n", "name": "j"},
+            "spec": {"suspend": true, "template": {"spec": pod}},
+        });
         let create = self.command(Action::CreateJob(NewObject { manifest_json: manifest.to_string() }));
         let poll = self.command(Action::PollHttp(PollHttp { path: "/api/heartbeat-runs/r".into() }));
         Ok(Ok(vec![create, poll]))
@@ -142,7 +150,7 @@ fn run() -> (Run<Script>, Secrets) {
         revealed_env: &[],
         files: Vec::new(),
         host: HostFacts {
-            default_namespace: None,
+            default_namespace: Some("n".into()),
             paperclip_api_url: None,
             denied_env: Vec::new(),
             clusters: Vec::new(),
@@ -150,7 +158,7 @@ fn run() -> (Run<Script>, Secrets) {
         },
     };
     let (request, secrets) = intake::take(&context, "scripted", surroundings).unwrap();
-    let policy = Policy::new(Grant::default(), &request());
+    let policy = Policy::new(Grant::default(), &request);
     let spec = RunSpec {
         policy,
         request,
