@@ -260,6 +260,18 @@ pub(crate) enum PluginsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Let a running daemon go back to the version of a plugin before; running runs stay on theirs
+    Revert {
+        /// Agent type, such as claude_k8s
+        #[arg(value_name = "TYPE")]
+        adapter_type: String,
+        /// The daemon's address, or unix:PATH; default: 127.0.0.1:7400
+        #[arg(long, value_name = "ADDR", env = "PAPERCLIP_LISTEN")]
+        listen: Option<Listen>,
+        /// File with the daemon's bearer token
+        #[arg(long, value_name = "FILE", env = "PAPERCLIP_TOKEN_FILE")]
+        token_file: Option<PathBuf>,
+    },
     /// Check that this host takes a plugin; exit code 2 and the reason if not
     Verify {
         /// A file, or the agent type of a built-in plugin

@@ -51,7 +51,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Classify(args) => commands::classify::classify(&args),
         Command::Transcript(args) => commands::transcript::transcript(&args),
         Command::Check(args) => commands::check::check(&args).await,
-        Command::Plugins(args) => commands::plugins::plugins(&args),
+        Command::Plugins(args) => commands::plugins::plugins(&args).await,
         Command::Replay(args) => commands::replay::replay(&args),
         Command::Cluster(args) => commands::cluster::cluster(args).await,
     }

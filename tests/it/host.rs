@@ -49,6 +49,12 @@ impl Place {
         place
     }
 
+    /// Replaces the agent's script.
+    pub(crate) fn with_agent(self, agent: &str) -> Place {
+        fs::write(self.path("bin/claude"), format!("#!/bin/sh\n{agent}\n")).unwrap();
+        self
+    }
+
     /// With an agent that plays a recording and then ends with this shell command.
     pub(crate) fn playing(output: &str, end: &str) -> Place {
         let place = Place::new(&format!("cat >/dev/null\ncat \"$(dirname \"$0\")/output\"\n{end}"));

@@ -10,5 +10,6 @@ mod component;
 mod environment;
 mod host;
 mod recordings;
+mod serving;
 mod stopping;
 mod survival;

@@ -4,16 +4,16 @@ use std::path::Path;
 
 use paperclip_guest::{Inspection, LoadError, Registry, Runtime, Source, inspect, verify};
 
+use super::revert::revert;
 use crate::args::{PluginsArgs, PluginsCommand};
 use crate::exit::{Exit, usage};
 use crate::plugins::{BUILTIN, runtime};
 
-pub(crate) fn plugins(args: &PluginsArgs) -> anyhow::Result<Exit> {
-    let runtime = runtime()?;
+pub(crate) async fn plugins(args: &PluginsArgs) -> anyhow::Result<Exit> {
     match &args.command {
-        PluginsCommand::List { plugins, json } => list(&runtime, plugins.as_deref(), *json),
+        PluginsCommand::List { plugins, json } => list(&runtime()?, plugins.as_deref(), *json),
         PluginsCommand::Inspect { plugin, json } => {
-            let inspection = look(&runtime, plugin, inspect)?;
+            let inspection = look(&runtime()?, plugin, inspect)?;
             if *json {
                 println!("{}", serde_json::to_string_pretty(&inspection)?);
             } else {
@@ -21,8 +21,11 @@ pub(crate) fn plugins(args: &PluginsArgs) -> anyhow::Result<Exit> {
             }
             Ok(Exit::Succeeded)
         }
+        PluginsCommand::Revert { adapter_type, listen, token_file } => {
+            revert(adapter_type, listen.clone(), token_file.as_deref()).await
+        }
         PluginsCommand::Verify { plugin } => {
-            let inspection = look(&runtime, plugin, verify)?;
+            let inspection = look(&runtime()?, plugin, verify)?;
             println!(
                 "{}: {} {} (contract {}, sha256:{}) is taken",
                 inspection.source,

@@ -1,0 +1,289 @@
+//! Every route, and every way to use one wrongly.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::daemon::{Answer, Daemon, text};
+use crate::host::{Place, TOKEN, recording};
+
+/// An agent that waits until the test lets it go on.
+fn waiting(place: &Place) -> String {
+    let gate = text(&place.path("gate"));
+    format!("cat >/dev/null\necho one\nwhile [ ! -e {gate} ]; do sleep 0.05; done\necho two\ncat \"$(dirname \"$0\")/output\"")
+}
+
+fn gated() -> Place {
+    let place = Place::new("true");
+    let place = { let script = waiting(&place); place.with_agent(&script) };
+    fs::write(place.path("bin/output"), recording("ok")).unwrap();
+    place
+}
+
+fn open_gate(place: &Place) {
+    fs::write(place.path("gate"), "").unwrap();
+}
+
+/// Holds an answer against the API's own description.
+fn described(openapi: &Value, method: &str, route: &str, answer: &Answer) {
+    let operation = &openapi["paths"][route][method];
+    let mut response = &operation["responses"][answer.status.to_string()];
+    assert!(!response.is_null(), "{method} {route} is not described to answer {}", answer.status);
+    if let Some(reference) = response["$ref"].as_str() {
+        response = openapi.pointer(reference.trim_start_matches('#')).unwrap();
+    }
+    let Some(schema) = response["content"]["application/json"].get("schema") else { return };
+    let mut schema = schema.clone();
+    schema["components"] = openapi["components"].clone();
+    let value = answer.json();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let errors: Vec<String> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{method} {route}: {errors:?} in {value}");
+}
+
+#[test]
+fn every_route_answers_as_it_is_described() {
+    let place = gated();
+    let daemon = Daemon::start(&place, &[]);
+    let openapi = daemon.get("/v1/openapi.json").json();
+    let check = |method: &str, route: &str, answer: Answer| {
+        described(&openapi, method, route, &answer);
+        answer
+    };
+    assert_eq!(check("get", "/healthz", daemon.get("/healthz")).status, 200);
+    assert_eq!(check("get", "/readyz", daemon.get("/readyz")).status, 200);
+
+    let begun = check("post", "/v1/runs", daemon.run("r1", json!({})));
+    assert_eq!((begun.status, begun.json()), (202, json!({"runId": "r1"})));
+    assert_eq!(daemon.run("r1", json!({})).json(), begun.json(), "the same run");
+    let mut live = daemon.follow("r1", 0);
+    live.by_ref().find(|event| event["text"] == "one").unwrap();
+    let state = check("get", "/v1/runs/{id}", daemon.get("/v1/runs/r1")).json();
+    assert_eq!(state["state"], "running");
+    open_gate(&place);
+    let last = live.last().unwrap();
+    assert_eq!((&last["type"], &last["errorCode"]), (&json!("result"), &Value::Null), "{last}");
+
+    let events = daemon.events("r1", 0);
+    for (number, event) in (0_u64..).zip(&events) {
+        assert_eq!(event["seq"], number);
+    }
+    assert_eq!(events.last().unwrap(), &last);
+    assert_eq!(daemon.events("r1", 2), events[2..]);
+    assert_eq!(daemon.events("r1", 1_000), [] as [Value; 0]);
+
+    let plugins = check("get", "/v1/plugins", daemon.get("/v1/plugins")).json();
+    let state = check("get", "/v1/runs/{id}", daemon.get("/v1/runs/r1")).json();
+    assert_eq!(state["state"], "succeeded");
+    assert_eq!(state["pluginDigest"], plugins["plugins"][0]["digest"]);
+    assert_eq!(state["nextSeq"], events.len());
+    assert_eq!(check("get", "/v1/runs", daemon.get("/v1/runs")).json()["runs"], json!([state]));
+    check("get", "/v1/adapters/{type}", daemon.get("/v1/adapters/claude_k8s"));
+    let tested = daemon.post("/v1/adapters/claude_k8s/check", &json!({"config": {}}));
+    check("post", "/v1/adapters/{type}/check", tested);
+    check("post", "/v1/plugins/reload", daemon.post("/v1/plugins/reload", &Value::Null));
+    let cancelled = daemon.post("/v1/runs/r1/cancel", &json!({"reason": "late"}));
+    assert_eq!(check("post", "/v1/runs/{id}/cancel", cancelled).json()["state"], "succeeded");
+
+    let metrics = daemon.get("/metrics").text;
+    for line in [
+        "paperclip_runs{state=\"succeeded\"} 1",
+        "paperclip_runs_ended_total{adapter=\"claude_k8s\",outcome=\"succeeded\",code=\"\"} 1",
+        "verb=\"create\",resource=\"jobs\",code=\"2xx\"} 1",
+        "paperclip_plugin_instances 0",
+        "paperclip_guards_held 0",
+    ] {
+        assert!(metrics.contains(line), "{line} is missing in {metrics}");
+    }
+    for (method, path, body, status, code) in [
+        ("GET", "/v1/runs/none", "", 404, "not_found"),
+        ("GET", "/v1/runs/none/events", "", 404, "not_found"),
+        ("GET", "/v1/runs/r1/events?from=x", "", 400, "bad_request"),
+        ("POST", "/v1/runs/none/cancel", "", 404, "not_found"),
+        ("POST", "/v1/runs/r1/cancel", "{", 400, "bad_request"),
+        ("POST", "/v1/runs", "{", 400, "bad_request"),
+        ("POST", "/v1/runs", "{\"context\":{},\"more\":1}", 400, "bad_request"),
+        ("POST", "/v1/runs", "{\"context\":{}}", 400, "bad_request"),
+        ("POST", "/v1/runs", "{\"context\":{\"agent\":{\"adapterType\":\"claude_k8s\"}}}", 400, "bad_request"),
+        ("POST", "/v1/runs", "{\"adapter\":\"none\",\"context\":{\"runId\":\"x\"}}", 422, "no_plugin"),
+        ("GET", "/v1/adapters/none", "", 404, "not_found"),
+        ("POST", "/v1/plugins/claude_k8s/revert", "", 404, "not_found"),
+        ("GET", "/nowhere", "", 404, "not_found"),
+        ("DELETE", "/v1/runs", "", 405, "method_not_allowed"),
+    ] {
+        let answer = daemon.send(method, path, body);
+        let error = answer.json();
+        assert_eq!((answer.status, &error["error"]["code"]), (status, &json!(code)), "{method} {path}: {error}");
+        assert!(!error["error"]["mend"].as_str().unwrap().is_empty(), "{error}");
+    }
+    let log = daemon.stop();
+    assert!(!log.contains(TOKEN), "{log}");
+}
+
+#[test]
+fn a_token_guards_all_but_the_probes_and_large_bodies_are_refused() {
+    let place = Place::new("true");
+    let token = "0123456789abcdef0123";
+    fs::write(place.path("token"), token).unwrap();
+    fs::write(place.path("serve.toml"), "[limits]\nrequest_mib = 1\nrequests_per_second = 3\n").unwrap();
+    let args = ["--config", &text(&place.path("serve.toml")), "--token-file", &text(&place.path("token"))];
+    let daemon = Daemon::start(&place, &args);
+    for path in ["/v1/runs", "/v1/plugins", "/metrics", "/v1/runs/x/events"] {
+        assert_eq!(daemon.get(path).status, 401, "{path}");
+    }
+    assert_eq!(daemon.get("/healthz").status, 200);
+    let daemon = daemon.with_token("0123456789abcdef0124");
+    assert_eq!(daemon.get("/v1/runs").status, 401);
+    let daemon = daemon.with_token(token);
+    assert_eq!(daemon.get("/v1/runs").status, 200);
+    let huge = json!({"context": {"runId": "r", "padding": "x".repeat(2 << 20)}});
+    let answer = daemon.post("/v1/runs", &huge);
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (413, &json!("body_too_large")));
+    let codes: Vec<u16> = (0..20).map(|_| daemon.post("/v1/plugins/none/revert", &Value::Null).status).collect();
+    assert!(codes.contains(&429), "{codes:?}");
+}
+
+#[test]
+fn runs_are_cancelled_queued_and_refused_for_a_busy_agent() {
+    let place = gated();
+    fs::write(place.path("serve.toml"), "[limits]\nruns = 1\nqueued_runs = 1\n").unwrap();
+    let daemon = Daemon::start(&place, &["--config", &text(&place.path("serve.toml"))]);
+    daemon.run("r1", json!({}));
+    daemon.follow("r1", 0).find(|event| event["text"] == "one").unwrap();
+
+    let mut same_agent = super::daemon::context("r2", "claude_k8s", json!({"whenBusy": "fail"}));
+    same_agent["agent"]["id"] = json!("agent-r1");
+    let answer = daemon.post("/v1/runs", &json!({"context": same_agent}));
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (409, &json!("agent_busy")));
+    assert!(answer.text.contains("r1"), "{answer:?}");
+
+    assert_eq!(daemon.run("r3", json!({})).status, 202);
+    assert_eq!(daemon.state("r3")["queuePosition"], 1);
+    let full = daemon.run("r4", json!({}));
+    assert_eq!((full.status, &full.json()["error"]["code"]), (503, &json!("queue_full")));
+    daemon.post("/v1/runs/r3/cancel", &Value::Null);
+    assert_eq!(daemon.events("r3", 0).last().unwrap()["errorCode"], "cancelled");
+
+    assert_eq!(daemon.run("r5", json!({})).status, 202);
+    daemon.post("/v1/runs/r1/cancel", &json!({"reason": "enough"}));
+    assert_eq!(daemon.events("r1", 0).last().unwrap()["errorCode"], "cancelled");
+    assert_eq!(daemon.state("r1")["state"], "cancelled");
+    open_gate(&place);
+    assert_eq!(daemon.events("r5", 0).last().unwrap()["errorCode"], Value::Null);
+}
+
+#[test]
+fn a_restarted_daemon_goes_on_where_it_stopped() {
+    let place = gated();
+    let kubeconfig = text(&place.path("kubeconfig"));
+    let mut cluster = place
+        .host(&["cluster", "--listen", "127.0.0.1:0", "--kubeconfig-out", &kubeconfig])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = std::io::BufReader::new(cluster.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut ready, &mut String::new()).unwrap();
+    let on = ["--kubeconfig", kubeconfig.as_str()];
+
+    let daemon = Daemon::start_on(&place, &on, &[]);
+    daemon.run("r1", json!({}));
+    let mut live = daemon.follow("r1", 0);
+    live.by_ref().find(|event| event["text"] == "one").unwrap();
+    let stopping = Instant::now();
+    daemon.stop();
+    assert!(stopping.elapsed().as_secs() < 10);
+
+    let daemon = Daemon::start_on(&place, &on, &[]);
+    open_gate(&place);
+    let last = daemon.follow("r1", 0).last().unwrap();
+    assert_eq!((&last["type"], &last["errorCode"]), (&json!("result"), &Value::Null), "{last}");
+    let events = daemon.events("r1", 0);
+    let lines: Vec<&str> =
+        events.iter().filter(|event| event["type"] == "log").map(|event| event["text"].as_str().unwrap()).collect();
+    assert_eq!(lines[..2], ["one", "two"]);
+    assert_eq!(lines.len(), 2 + recording("ok").lines().count());
+    for (number, event) in (0_u64..).zip(&events) {
+        assert_eq!(event["seq"], number);
+    }
+    daemon.stop();
+    let daemon = Daemon::start_on(&place, &on, &[]);
+    assert_eq!(daemon.events("r1", 0), events, "an ended run is kept");
+    assert_eq!(daemon.state("r1")["state"], "succeeded");
+    drop(daemon);
+    assert_eq!(place.holds(TOKEN).filter(|path| path != &place.path("kubeconfig")), None);
+    cluster.kill().unwrap();
+    cluster.wait().unwrap();
+}
+
+#[test]
+fn five_hundred_idle_followers_cost_a_run_nothing() {
+    let place = gated();
+    let daemon = Daemon::start(&place, &[]);
+    daemon.run("r1", json!({}));
+    daemon.follow("r1", 0).find(|event| event["text"] == "one").unwrap();
+    let mut followers: Vec<TcpStream> = (0..500)
+        .map(|_| {
+            let mut stream = TcpStream::connect(daemon.address()).unwrap();
+            stream.write_all(b"GET /v1/runs/r1/events HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+            stream
+        })
+        .collect();
+    // Half of them go away without a word.
+    followers.truncate(250);
+    open_gate(&place);
+    assert_eq!(daemon.events("r1", 0).last().unwrap()["errorCode"], Value::Null);
+    for follower in &mut followers {
+        let mut text = String::new();
+        follower.read_to_string(&mut text).unwrap();
+        assert!(text.contains("\"type\":\"result\""), "{text}");
+    }
+}
+
+#[test]
+fn a_unix_socket_serves_without_a_token_and_goes_with_its_daemon() {
+    let place = Place::new("true");
+    let socket = place.path("socket");
+    let listen = format!("unix:{}", socket.display());
+    let mut child = place
+        .host(&["serve", "--cluster", "local", "--log-format", "json", "--listen", &listen])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = std::io::BufReader::new(child.stderr.take().unwrap());
+    let serves = std::io::BufRead::lines(log).map(Result::unwrap).any(|line| line.contains("serves"));
+    assert!(serves);
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(!socket.exists());
+}
+
+#[test]
+fn a_configuration_is_checked_and_printed_without_a_start() {
+    let place = Place::new("true");
+    let file = place.path("serve.toml");
+    fs::write(&file, "namespace = \"agents\"\n[limits]\nrun = 3\n").unwrap();
+    let output = place.host(&["serve", "--check-config", "--config", &text(&file)]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("serve.toml:3:1") && stderr.contains("unknown field `run`"), "{stderr}");
+    fs::write(&file, "namespace = \"agents\"\n").unwrap();
+    let output = place
+        .host(&["serve", "--print-config", "--config", &text(&file)])
+        .env("PAPERCLIP_LISTEN", "127.0.0.1:1")
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(stdout.contains("listen = \"127.0.0.1:1\"") && stdout.contains("namespace = \"agents\""), "{stdout}");
+    let output = place.host(&["serve", "--listen", "0.0.0.0:0"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}

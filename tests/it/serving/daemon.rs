@@ -1,0 +1,147 @@
+//! A daemon under test and its client.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Stdio};
+
+use serde_json::{Value, json};
+use ureq::http::{Request, Response};
+
+use crate::host::{Place, TOKEN};
+
+/// A daemon on a port of its own. Killed when the test ends early.
+pub(crate) struct Daemon {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    url: String,
+    agent: ureq::Agent,
+    token: Option<String>,
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+impl Daemon {
+    /// Starts on the local cluster of its own process.
+    pub(crate) fn start(place: &Place, args: &[&str]) -> Daemon {
+        Daemon::start_on(place, &["--cluster", "local"], args)
+    }
+
+    pub(crate) fn start_on(place: &Place, cluster: &[&str], args: &[&str]) -> Daemon {
+        let mut command = place.host(&["serve", "--listen", "127.0.0.1:0", "--log-format", "json"]);
+        command.args(cluster).args(args).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut seen = String::new();
+        let url = loop {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).unwrap() > 0, "it ended before it served: {seen}");
+            seen.push_str(&line);
+            let record: Value = serde_json::from_str(&line).unwrap_or_default();
+            if record["message"] == "serves" {
+                break record["address"].as_str().unwrap().to_owned();
+            }
+        };
+        let config = ureq::Agent::config_builder().http_status_as_error(false).build();
+        Daemon { child, log, url, agent: config.into(), token: None }
+    }
+
+    pub(crate) fn with_token(mut self, token: &str) -> Daemon {
+        self.token = Some(token.to_owned());
+        self
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        self.url.strip_prefix("http://").unwrap()
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, "")
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.send("POST", path, &body)
+    }
+
+    pub(crate) fn send(&self, method: &str, path: &str, body: &str) -> Answer {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url))
+            .header("Content-Type", "application/json");
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let mut response: Response<ureq::Body> = if body.is_empty() {
+            self.agent.run(request.body(()).unwrap()).unwrap()
+        } else {
+            self.agent.run(request.body(body.to_owned()).unwrap()).unwrap()
+        };
+        let text = response.body_mut().with_config().limit(64 << 20).read_to_string().unwrap();
+        Answer { status: response.status().as_u16(), text }
+    }
+
+    /// Starts a run of the stand-in agent.
+    pub(crate) fn run(&self, run_id: &str, config: Value) -> Answer {
+        self.post("/v1/runs", &json!({ "context": context(run_id, "claude_k8s", config) }))
+    }
+
+    /// All events from a number on; waits for the run's end.
+    pub(crate) fn events(&self, run_id: &str, from: u64) -> Vec<Value> {
+        let answer = self.get(&format!("/v1/runs/{run_id}/events?from={from}"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The lines of a live event stream.
+    pub(crate) fn follow(&self, run_id: &str, from: u64) -> impl Iterator<Item = Value> + use<> {
+        let response = self.agent.get(format!("{}/v1/runs/{run_id}/events?from={from}", self.url)).call().unwrap();
+        let lines = BufReader::new(response.into_body().into_reader()).lines();
+        lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+    }
+
+    pub(crate) fn state(&self, run_id: &str) -> Value {
+        self.get(&format!("/v1/runs/{run_id}")).json()
+    }
+
+    /// SIGTERM, and the rest of its log.
+    pub(crate) fn stop(mut self) -> String {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let mut log = String::new();
+        self.log.read_to_string(&mut log).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{log}");
+        log
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn context(run_id: &str, adapter_type: &str, config: Value) -> Value {
+    let mut config = config;
+    config["image"] = json!("local/agent:1");
+    json!({
+        "runId": run_id,
+        "agent": {"id": format!("agent-{run_id}"), "companyId": "acme", "name": "Nova", "adapterType": adapter_type},
+        "runtime": {}, "config": config, "context": {"taskId": "T-1"}, "authToken": TOKEN,
+    })
+}
+
+pub(crate) fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}

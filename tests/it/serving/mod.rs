@@ -1,0 +1,6 @@
+//! The daemon as a client meets it.
+
+mod api;
+mod daemon;
+mod hostile;
+mod swap;
