@@ -20,7 +20,10 @@ pub(crate) fn cache_folder() -> Option<PathBuf> {
 pub(crate) fn make_folder(path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
-        usage(format!("state {}: {error}; name a folder that this user may write with state (--state)", path.display()))
+        usage(format!(
+            "state {}: {error}; name a folder that this user may write with state (--state)",
+            path.display()
+        ))
     })
 }
 

@@ -81,7 +81,9 @@ pub struct Fallback {
 
 /// There is no version to go back to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no previous version of {adapter_type} is known to this process; put the file of the wanted version into the plugins folder")]
+#[error(
+    "no previous version of {adapter_type} is known to this process; put the file of the wanted version into the plugins folder"
+)]
 pub struct NoPrevious {
     pub adapter_type: String,
 }
@@ -98,8 +100,7 @@ pub struct Shown {
 impl Catalogue {
     /// Loads all plugins. A file that is not taken still stands for its agent type: there is no version before it.
     pub fn open(runtime: Runtime, options: CatalogueOptions) -> Result<Catalogue, FolderError> {
-        let catalogue =
-            Catalogue { runtime, options, shelf: ArcSwap::default(), traps: Mutex::default() };
+        let catalogue = Catalogue { runtime, options, shelf: ArcSwap::default(), traps: Mutex::default() };
         catalogue.reload()?;
         Ok(catalogue)
     }
@@ -190,9 +191,7 @@ impl Catalogue {
         let gone: Vec<String> = old
             .active
             .keys()
-            .filter(|adapter_type| {
-                !found.plugins().contains_key(*adapter_type) && !is_claimed(adapter_type)
-            })
+            .filter(|adapter_type| !found.plugins().contains_key(*adapter_type) && !is_claimed(adapter_type))
             .cloned()
             .collect();
         for adapter_type in gone {
@@ -263,12 +262,15 @@ impl Catalogue {
         if let Some(before) = &before {
             new.active.insert(adapter_type.clone(), Arc::clone(before));
         }
-        let ban =
-            Ban { adapter_type: adapter_type.clone(), reason: reason.clone(), is_quarantine: true };
+        let ban = Ban { adapter_type: adapter_type.clone(), reason: reason.clone(), is_quarantine: true };
         new.banned.insert(digest.to_owned(), ban);
         self.swap(&old, new);
         Some(Fallback {
-            quarantined: Quarantined { adapter_type: adapter_type.clone(), digest: digest.to_owned(), reason },
+            quarantined: Quarantined {
+                adapter_type: adapter_type.clone(),
+                digest: digest.to_owned(),
+                reason,
+            },
             to: before.map(|plugin| plugin.digest().to_owned()),
         })
     }

@@ -75,7 +75,9 @@ pub enum NoPlugin {
     Unknown { wanted: String, known: String, into: String },
     #[error("the plugin for agent type {wanted:?} is not usable: {error}")]
     Rejected { wanted: String, error: String },
-    #[error("the plugin for agent type {wanted:?} is under quarantine: {reason}; put a mended version into the plugins folder")]
+    #[error(
+        "the plugin for agent type {wanted:?} is under quarantine: {reason}; put a mended version into the plugins folder"
+    )]
     Quarantined { wanted: String, reason: String },
 }
 
@@ -143,10 +145,7 @@ impl Registry {
 
     /// The plugins in use, one an agent type, ordered by it.
     pub fn list(&self) -> Vec<Listed> {
-        self.plugins
-            .values()
-            .map(|plugin| Listed::of(plugin))
-            .collect()
+        self.plugins.values().map(|plugin| Listed::of(plugin)).collect()
     }
 
     /// The plugins that are not taken: those of the folder, then the built-in ones.

@@ -73,7 +73,8 @@ impl RequestCounts {
     /// Counts an answer by its status; none: there was none.
     pub(crate) fn count(&self, asked: Asked, status: Option<http::StatusCode>) {
         let none = CODES.len() - 1;
-        let code = status.map_or(none, |status| usize::from(status.as_u16() / 100).saturating_sub(1).min(none));
+        let code =
+            status.map_or(none, |status| usize::from(status.as_u16() / 100).saturating_sub(1).min(none));
         self.counts[asked.row][asked.column][code].fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -19,9 +19,10 @@ pub(crate) async fn revert(
     token_file: Option<&Path>,
 ) -> anyhow::Result<Exit> {
     let listen = listen.unwrap_or_default();
-    let token = token_file.map(std::fs::read_to_string).transpose().map_err(|error| {
-        usage(format!("token file: {error}; name the one that the daemon has"))
-    })?;
+    let token = token_file
+        .map(std::fs::read_to_string)
+        .transpose()
+        .map_err(|error| usage(format!("token file: {error}; name the one that the daemon has")))?;
     let unreachable = |error: io::Error| {
         usage(format!("no daemon answers at {listen}: {error}; name its address with --listen"))
     };
@@ -44,13 +45,18 @@ pub(crate) async fn revert(
     Err(usage(format!("{}; {}", told("message"), told("mend"))))
 }
 
-async fn post<S>(stream: S, adapter_type: &str, token: Option<&str>) -> anyhow::Result<(http::StatusCode, Value)>
+async fn post<S>(
+    stream: S,
+    adapter_type: &str,
+    token: Option<&str>,
+) -> anyhow::Result<(http::StatusCode, Value)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let mut request = http::Request::post(format!("/v1/plugins/{adapter_type}/revert")).header(HOST, "daemon");
+    let mut request =
+        http::Request::post(format!("/v1/plugins/{adapter_type}/revert")).header(HOST, "daemon");
     if let Some(token) = token {
         request = request.header(AUTHORIZATION, format!("Bearer {}", token.trim()));
     }

@@ -95,7 +95,10 @@ async fn run(supervisor: &Supervisor, authority: Authority, door: &Door) -> anyh
         // New runs are refused from here on; the last events of the others still reach who follows them.
         let left = supervisor.stop().await;
         if left > 0 {
-            tracing::warn!(left, "runs were not let go in time: they are free when their leases have expired");
+            tracing::warn!(
+                left,
+                "runs were not let go in time: they are free when their leases have expired"
+            );
         }
         close.send_replace(true);
     };

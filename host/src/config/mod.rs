@@ -241,7 +241,9 @@ impl Config {
             ("plugin_traps", limits.plugin_traps),
         ] {
             if value == 0 {
-                return Err(usage(format!("limits.{field}: 0 would stop all runs; give 1 or more, or leave it out")));
+                return Err(usage(format!(
+                    "limits.{field}: 0 would stop all runs; give 1 or more, or leave it out"
+                )));
             }
         }
         Ok(())
@@ -304,7 +306,11 @@ mod tests {
     fn a_mistake_is_told_with_its_place() {
         for (text, place, what) in [
             ("a = 1", "serve.toml:1:1", "unknown field `a`"),
-            ("\n[limits]\n  runs = \"many\"\n", "serve.toml:3:10", "invalid type: string \"many\", expected u32"),
+            (
+                "\n[limits]\n  runs = \"many\"\n",
+                "serve.toml:3:10",
+                "invalid type: string \"many\", expected u32",
+            ),
             ("listen = \"nowhere\"", "serve.toml:1:10", "\"nowhere\" is no address"),
             ("[grants.x]\nimages = [\"a*b\"]\n", "serve.toml:2:", "has a `*` before its end"),
             ("x = ", "serve.toml:1:", "docs/operating-serve.md"),

@@ -45,8 +45,13 @@ impl Authority {
         if is_right {
             return Ok(());
         }
-        let what = if given.is_none() { "there is no bearer token" } else { "the bearer token is another one" };
-        Err(Refusal::new(Kind::Unauthorized, what, "send the one of this host's token file as Authorization: Bearer"))
+        let what =
+            if given.is_none() { "there is no bearer token" } else { "the bearer token is another one" };
+        Err(Refusal::new(
+            Kind::Unauthorized,
+            what,
+            "send the one of this host's token file as Authorization: Bearer",
+        ))
     }
 }
 

@@ -42,7 +42,8 @@ impl Door {
             Listen::Unix(path) => {
                 remove_stale(path).await.map_err(failed)?;
                 let listener = UnixListener::bind(path).map_err(failed)?;
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE)).map_err(failed)?;
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))
+                    .map_err(failed)?;
                 Ok(Door::Unix(listener, path.clone()))
             }
         }

@@ -36,7 +36,11 @@ struct App {
 }
 
 /// All routes, behind what holds for each of them.
-pub(crate) fn router(supervisor: Supervisor, authority: Authority, closing: signal::Receiver<bool>) -> Router {
+pub(crate) fn router(
+    supervisor: Supervisor,
+    authority: Authority,
+    closing: signal::Receiver<bool>,
+) -> Router {
     let limits = &supervisor.around().config.limits;
     let body_bytes = (limits.request_mib as usize) << 20;
     let app = App { rate: Arc::new(Rate::new(limits.requests_per_second)), supervisor, closing };

@@ -77,7 +77,11 @@ pub(super) async fn check(
         CheckWish::default()
     } else {
         serde_json::from_slice(&body).map_err(|error| {
-            Refusal::new(Kind::BadRequest, format!("the body is {error}"), "send {\"config\": {...}} or nothing")
+            Refusal::new(
+                Kind::BadRequest,
+                format!("the body is {error}"),
+                "send {\"config\": {...}} or nothing",
+            )
         })?
     };
     let tools = Tools::new(plugin(&app, &adapter_type?)?);
@@ -88,7 +92,9 @@ pub(super) async fn check(
         "namespace": around.config.namespace.as_deref().unwrap_or(around.cluster.default_namespace()),
         "clusters": around.clusters.keys().collect::<Vec<_>>(),
     });
-    let broken = |fault: GuestFault| Refusal::new(Kind::Internal, fault.to_string(), "take another version of the plugin");
+    let broken = |fault: GuestFault| {
+        Refusal::new(Kind::Internal, fault.to_string(), "take another version of the plugin")
+    };
     let probes = tools
         .plan_check(&input.to_string())
         .map_err(broken)?

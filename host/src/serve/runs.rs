@@ -92,7 +92,11 @@ pub(super) async fn cancel(
         Cancel::default()
     } else {
         serde_json::from_slice(&body).map_err(|error| {
-            Refusal::new(Kind::BadRequest, format!("the body is {error}"), "send {\"reason\": \"...\"} or nothing")
+            Refusal::new(
+                Kind::BadRequest,
+                format!("the body is {error}"),
+                "send {\"reason\": \"...\"} or nothing",
+            )
         })?
     };
     let entry = app.supervisor.cancel(&id?, cancel.reason).await?;

@@ -91,11 +91,7 @@ impl Admission {
         begin
     }
 
-    pub(crate) fn running(&self) -> usize {
-        self.running.len()
-    }
-
-    pub(crate) fn queued(&self) -> usize {
+    fn queued(&self) -> usize {
         self.waiting.iter().map(|(_, tickets)| tickets.len()).sum()
     }
 
@@ -123,10 +119,8 @@ impl Admission {
     fn admit(&mut self, turn: usize, at: usize) -> Option<String> {
         let (company, mut tickets) = self.waiting.remove(turn)?;
         let ticket = tickets.remove(at)?;
-        self.running.insert(
-            ticket.run_id.clone(),
-            Place { namespace: ticket.namespace, company: company.clone() },
-        );
+        self.running
+            .insert(ticket.run_id.clone(), Place { namespace: ticket.namespace, company: company.clone() });
         if !tickets.is_empty() {
             self.waiting.push_back((company, tickets));
         }
@@ -134,9 +128,8 @@ impl Admission {
     }
 
     fn has_room(&self, company: &str, namespace: &str) -> bool {
-        let count = |is_same: &dyn Fn(&Place) -> bool| {
-            self.running.values().filter(|place| is_same(place)).count()
-        };
+        let count =
+            |is_same: &dyn Fn(&Place) -> bool| self.running.values().filter(|place| is_same(place)).count();
         self.running.len() < self.limits.runs
             && count(&|place| place.namespace == namespace) < self.limits.runs_per_namespace
             && count(&|place| place.company == company) < self.limits.runs_per_company
@@ -173,7 +166,7 @@ mod tests {
         assert_eq!((admission.position("b1"), admission.position("a2")), (Some(1), Some(2)));
         assert_eq!(admission.leave("a1"), ["b1"]);
         assert_eq!(admission.leave("b1"), ["a2"]);
-        assert_eq!((admission.running(), admission.queued()), (1, 1));
+        assert_eq!((admission.running.len(), admission.queued()), (1, 1));
     }
 
     #[test]
@@ -207,7 +200,7 @@ mod tests {
         let mut admission = admission(1, 1, 1);
         admission.enter("a", place("a", "n"));
         admission.enter("b", place("a", "n"));
-        assert_eq!(admission.running(), 2);
+        assert_eq!(admission.running.len(), 2);
         assert_eq!(admission.ask("c", place("c", "m")), Verdict::Queued(1));
         assert_eq!(admission.leave("a"), [""; 0]);
         assert_eq!(admission.leave("b"), ["c"]);

@@ -68,7 +68,10 @@ impl Supervisor {
             (Level::Info, format!("Agents run on the {}", around.place)),
             (
                 Level::Info,
-                format!("Plugin {} {} (sha256:{:.12})", about.adapter_type, about.plugin_version, about.plugin_digest),
+                format!(
+                    "Plugin {} {} (sha256:{:.12})",
+                    about.adapter_type, about.plugin_version, about.plugin_digest
+                ),
             ),
         ];
         notes.extend(taken.warnings.into_iter().map(|text| (Level::Warning, text)));
@@ -173,7 +176,8 @@ impl Supervisor {
 
     /// Drives a run until it leaves this process.
     async fn drive(&self, beginning: Beginning) -> (State, Option<Map<String, Value>>) {
-        let Beginning { entry, controls, plugin, cluster, request, secrets, redactor, notes, folder } = beginning;
+        let Beginning { entry, controls, plugin, cluster, request, secrets, redactor, notes, folder } =
+            beginning;
         let (journal, history) = match self.open_journal(folder, &entry, &plugin) {
             Ok(journal) => journal,
             Err(error) => return never_began(&entry, "journal_unavailable", &error.to_string()),
@@ -351,10 +355,7 @@ async fn wait(
 /// The end of a run of which nothing was begun: the server may start it again by itself.
 fn never_began(entry: &Entry, code: &str, message: &str) -> (State, Option<Map<String, Value>>) {
     let mut result = result::failed(code, message);
-    result.insert(
-        "executionRecovery".to_owned(),
-        json!({"kind": "bootstrap", "providerWorkStarted": false}),
-    );
+    result.insert("executionRecovery".to_owned(), json!({"kind": "bootstrap", "providerWorkStarted": false}));
     let told = Told { seq: entry.feed.next_seq(), record: Record::Result(result.clone()) };
     if let Err(error) = entry.feed.push(&told) {
         tracing::error!(%error, "the result cannot be shown");

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -44,7 +44,10 @@ struct Kept {
 
 /// What there is for a follower.
 enum Found {
-    Lines { bytes: Bytes, next_seq: u64 },
+    Lines {
+        bytes: Bytes,
+        next_seq: u64,
+    },
     /// It wants what is not in memory any more; that begins at this number.
     Older(u64),
     /// There will be more.
@@ -111,7 +114,10 @@ impl Feed {
     }
 
     /// The records from a number on as lines, until the run's last.
-    pub(crate) fn follow(self: &Arc<Self>, from: u64) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
+    pub(crate) fn follow(
+        self: &Arc<Self>,
+        from: u64,
+    ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
         let follower = Follower {
             feed: Arc::clone(self),
             grew: self.grew.subscribe(),
@@ -157,7 +163,7 @@ struct Follower {
     grew: watch::Receiver<()>,
     cursor: u64,
     /// Chunks of the journal, each with the number after it.
-    older: Option<mpsc::Receiver<io::Result<(Bytes, u64)>>>,
+    older: Option<mpsc::Receiver<Chunk>>,
     /// Where the cursor was when the journal was last opened.
     looked_at: Option<u64>,
 }
@@ -204,40 +210,42 @@ impl Follower {
     }
 }
 
+/// A piece of a journal's records and the number after it.
+type Chunk = io::Result<(Bytes, u64)>;
+
 /// Tells a journal again from a number on, as far as it reaches now, on a thread of its own.
-fn read_journal(folder: PathBuf, from: u64) -> mpsc::Receiver<io::Result<(Bytes, u64)>> {
+fn read_journal(folder: PathBuf, from: u64) -> mpsc::Receiver<Chunk> {
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
     tokio::task::spawn_blocking(move || {
-        let send = |chunk: io::Result<(Bytes, u64)>| sender.blocking_send(chunk).is_ok();
-        let mut teller = Teller::default();
-        let mut chunk = BytesMut::new();
-        let mut next_seq = from;
-        let entries = match History::open(&folder) {
-            Ok(history) => history.entries(),
-            Err(error) => return drop(send(Err(io::Error::other(error)))),
-        };
-        for entry in entries {
-            let told = match entry {
-                Ok((_, entry)) => teller.entry(entry),
-                Err(error) => return drop(send(Err(io::Error::other(error)))),
-            };
-            for told in told.into_iter().filter(|told| told.seq >= from) {
-                match serde_json::to_vec(&told) {
-                    Ok(line) => chunk.extend_from_slice(&line),
-                    Err(error) => return drop(send(Err(error.into()))),
-                }
-                chunk.extend_from_slice(b"\n");
-                next_seq = told.seq + 1;
-                if chunk.len() >= CHUNK_BYTES && !send(Ok((chunk.split().freeze(), next_seq))) {
-                    return;
-                }
-            }
-        }
-        if !chunk.is_empty() {
-            send(Ok((chunk.freeze(), next_seq)));
+        if let Err(error) = retell(&folder, from, &sender) {
+            // Whoever does not read any more does not mind.
+            let _ = sender.blocking_send(Err(error));
         }
     });
     receiver
+}
+
+fn retell(folder: &Path, from: u64, sender: &mpsc::Sender<Chunk>) -> io::Result<()> {
+    let mut teller = Teller::default();
+    let mut chunk = BytesMut::new();
+    let mut next_seq = from;
+    for entry in History::open(folder).map_err(io::Error::other)?.entries() {
+        let (_, entry) = entry.map_err(io::Error::other)?;
+        for told in teller.entry(entry).into_iter().filter(|told| told.seq >= from) {
+            chunk.extend_from_slice(&serde_json::to_vec(&told)?);
+            chunk.extend_from_slice(b"\n");
+            next_seq = told.seq + 1;
+            let is_unread = chunk.len() >= CHUNK_BYTES
+                && sender.blocking_send(Ok((chunk.split().freeze(), next_seq))).is_err();
+            if is_unread {
+                return Ok(());
+            }
+        }
+    }
+    if !chunk.is_empty() {
+        let _ = sender.blocking_send(Ok((chunk.freeze(), next_seq)));
+    }
+    Ok(())
 }
 
 /// The end of a run's drive that fills its feed.

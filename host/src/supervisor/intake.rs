@@ -46,7 +46,8 @@ pub(super) fn take(context: &Value, plugin: &Arc<Plugin>, around: &Surroundings)
     };
     let (request, secrets) = intake::take(context, plugin.adapter_type(), surroundings)
         .map_err(|error| bad_context(error.to_string()))?;
-    let shown = |name: &str| request.config_env.iter().any(|entry| entry.name == name && entry.value.is_some());
+    let shown =
+        |name: &str| request.config_env.iter().any(|entry| entry.name == name && entry.value.is_some());
     let redactor = Redactor::new(secrets.named().filter(|(name, _)| !shown(name)))
         .map_err(|error| bad_context(error.to_string()))?;
     Ok(Intake { request, secrets, redactor, warnings })
@@ -73,9 +74,7 @@ pub(super) fn cluster<'a>(around: &'a Surroundings, config: &Value) -> Result<&'
 
 fn default_namespace<'a>(around: &'a Surroundings, context: &Value) -> &'a str {
     let own = around.config.namespace.as_deref();
-    own.unwrap_or_else(|| {
-        cluster(around, &context["config"]).unwrap_or(&around.cluster).default_namespace()
-    })
+    own.unwrap_or_else(|| cluster(around, &context["config"]).unwrap_or(&around.cluster).default_namespace())
 }
 
 /// The namespace that a run counts against: the one that its config names, else the own pod's, else the default one.

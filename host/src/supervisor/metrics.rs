@@ -113,7 +113,11 @@ impl Metrics {
         registry.register("plugin_call_seconds", "Time of calls of plugins", metrics.step_time.clone());
         registry.register("plugin_fuel", "Fuel that plugins used", metrics.step_fuel.clone());
         registry.register("plugin_instances", "Plugin instances that live", metrics.instances.clone());
-        registry.register("guards_held", "Guards (leases) that runs of this process hold", metrics.leases.clone());
+        registry.register(
+            "guards_held",
+            "Guards (leases) that runs of this process hold",
+            metrics.leases.clone(),
+        );
         registry.register("plugin_faults", "Runs that a plugin broke", metrics.traps.clone());
         registry.register("plugin_info", "Plugins in use", metrics.plugins.clone());
         registry.register("plugins_rejected", "Plugins that are not taken", metrics.rejected_plugins.clone());

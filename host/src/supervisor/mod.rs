@@ -21,7 +21,7 @@ use paperclip_contract::types::{CancelRequest, CancelSource};
 use paperclip_guest::Catalogue;
 use paperclip_shell::{Cluster, Control, PaperclipApi};
 use serde_json::Value;
-use tokio_util::task::TaskTracker;
+use tokio::sync::watch;
 
 use crate::config::Config;
 use admission::{Admission, Limits};
@@ -66,7 +66,8 @@ struct Shared {
     runs: Mutex<BTreeMap<String, Arc<Entry>>>,
     admission: Mutex<Admission>,
     memory_limit_bytes: Option<u64>,
-    tasks: TaskTracker,
+    /// How many runs have a task.
+    tasks: watch::Sender<usize>,
     is_stopping: AtomicBool,
     /// Runs of an earlier process that are still being taken up.
     resuming: AtomicUsize,
@@ -86,7 +87,7 @@ impl Supervisor {
             metrics: Arc::new(Metrics::new()),
             runs: Mutex::default(),
             admission: Mutex::new(admission),
-            tasks: TaskTracker::new(),
+            tasks: watch::Sender::new(0),
             is_stopping: AtomicBool::new(false),
             resuming: AtomicUsize::new(0),
             around,
@@ -154,7 +155,11 @@ impl Supervisor {
 
     fn not_stopping(&self) -> Result<(), Refusal> {
         if self.shared.is_stopping.load(Ordering::Relaxed) {
-            return Err(Refusal::new(Kind::Stopping, "this host is about to exit", "ask again in some seconds"));
+            return Err(Refusal::new(
+                Kind::Stopping,
+                "this host is about to exit",
+                "ask again in some seconds",
+            ));
         }
         Ok(())
     }
@@ -169,14 +174,18 @@ impl Supervisor {
                 tracing::debug!(run_id = entry.about.run_id, "does not listen");
             }
         }
-        self.shared.tasks.close();
-        let _ = tokio::time::timeout(STOP_DEADLINE, self.shared.tasks.wait()).await;
+        let mut tasks = self.shared.tasks.subscribe();
+        let _ = tokio::time::timeout(STOP_DEADLINE, tasks.wait_for(|count| *count == 0)).await;
         runs.iter().filter(|entry| !entry.state().is_over()).count()
     }
 
     /// Runs a task that [`Supervisor::stop`] waits for.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.shared.tasks.spawn(task);
+        let counted = Counted::new(&self.shared);
+        tokio::spawn(async move {
+            task.await;
+            drop(counted);
+        });
     }
 
     /// Frees what ended runs hold, until the future is dropped.
@@ -223,7 +232,11 @@ impl Supervisor {
             Ok(Ok(changed)) => changed,
             Ok(Err(error)) => return Err(Refusal::of_error(Kind::Internal, &error)),
             Err(error) => {
-                return Err(Refusal::new(Kind::Internal, format!("the reload broke off: {error}"), "try again"));
+                return Err(Refusal::new(
+                    Kind::Internal,
+                    format!("the reload broke off: {error}"),
+                    "try again",
+                ));
             }
         };
         for change in &changed {
@@ -300,5 +313,21 @@ impl Shared {
                 entry.admit();
             }
         }
+    }
+}
+
+/// A task of a run, for as long as it is held.
+struct Counted(Arc<Shared>);
+
+impl Counted {
+    fn new(shared: &Arc<Shared>) -> Counted {
+        shared.tasks.send_modify(|count| *count += 1);
+        Counted(Arc::clone(shared))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.tasks.send_modify(|count| *count -= 1);
     }
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use paperclip_contract::types::{Action, AnswerOk, Command, ContainerState, Event, PodSnapshot, Refusal, Request};
+use paperclip_contract::types::{
+    Action, AnswerOk, Command, ContainerState, Event, PodSnapshot, Refusal, Request,
+};
 use paperclip_engine::{Guest, GuestFault};
 use paperclip_guest::Instance;
 
@@ -78,7 +80,9 @@ impl Observed {
         for command in commands {
             match &command.action {
                 Action::CreateJob(_) => self.creating = Some(command.id),
-                Action::AdoptJob(label) => drop(tracing::Span::current().record("job", label.job.name.as_str())),
+                Action::AdoptJob(label) => {
+                    drop(tracing::Span::current().record("job", label.job.name.as_str()))
+                }
                 Action::ReleaseGuard | Action::Finish(_) => self.hold_guard(false),
                 Action::AcquireGuard(_)
                 | Action::ListJobs(_)
@@ -164,6 +168,7 @@ fn stalls(pod: &PodSnapshot) -> impl Iterator<Item = String> {
         ContainerState::Unknown | ContainerState::Running(_) | ContainerState::Terminated(_) => None,
     });
     let waiting = waiting.filter(|reason| !USUAL.contains(&reason.as_str()));
-    let unscheduled = pod.conditions.iter().filter(|condition| condition.kind == "PodScheduled" && !condition.is_true);
+    let unscheduled =
+        pod.conditions.iter().filter(|condition| condition.kind == "PodScheduled" && !condition.is_true);
     waiting.chain(unscheduled.filter_map(|condition| condition.reason.clone()))
 }

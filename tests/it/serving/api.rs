@@ -14,12 +14,17 @@ use crate::host::{Place, TOKEN, recording};
 /// An agent that waits until the test lets it go on.
 fn waiting(place: &Place) -> String {
     let gate = text(&place.path("gate"));
-    format!("cat >/dev/null\necho one\nwhile [ ! -e {gate} ]; do sleep 0.05; done\necho two\ncat \"$(dirname \"$0\")/output\"")
+    format!(
+        "cat >/dev/null\necho one\nwhile [ ! -e {gate} ]; do sleep 0.05; done\necho two\ncat \"$(dirname \"$0\")/output\""
+    )
 }
 
 fn gated() -> Place {
     let place = Place::new("true");
-    let place = { let script = waiting(&place); place.with_agent(&script) };
+    let place = {
+        let script = waiting(&place);
+        place.with_agent(&script)
+    };
     fs::write(place.path("bin/output"), recording("ok")).unwrap();
     place
 }
@@ -108,7 +113,13 @@ fn every_route_answers_as_it_is_described() {
         ("POST", "/v1/runs", "{", 400, "bad_request"),
         ("POST", "/v1/runs", "{\"context\":{},\"more\":1}", 400, "bad_request"),
         ("POST", "/v1/runs", "{\"context\":{}}", 400, "bad_request"),
-        ("POST", "/v1/runs", "{\"context\":{\"agent\":{\"adapterType\":\"claude_k8s\"}}}", 400, "bad_request"),
+        (
+            "POST",
+            "/v1/runs",
+            "{\"context\":{\"agent\":{\"adapterType\":\"claude_k8s\"}}}",
+            400,
+            "bad_request",
+        ),
         ("POST", "/v1/runs", "{\"adapter\":\"none\",\"context\":{\"runId\":\"x\"}}", 422, "no_plugin"),
         ("GET", "/v1/adapters/none", "", 404, "not_found"),
         ("POST", "/v1/plugins/claude_k8s/revert", "", 404, "not_found"),
@@ -117,7 +128,11 @@ fn every_route_answers_as_it_is_described() {
     ] {
         let answer = daemon.send(method, path, body);
         let error = answer.json();
-        assert_eq!((answer.status, &error["error"]["code"]), (status, &json!(code)), "{method} {path}: {error}");
+        assert_eq!(
+            (answer.status, &error["error"]["code"]),
+            (status, &json!(code)),
+            "{method} {path}: {error}"
+        );
         assert!(!error["error"]["mend"].as_str().unwrap().is_empty(), "{error}");
     }
     let log = daemon.stop();
@@ -143,7 +158,8 @@ fn a_token_guards_all_but_the_probes_and_large_bodies_are_refused() {
     let huge = json!({"context": {"runId": "r", "padding": "x".repeat(2 << 20)}});
     let answer = daemon.post("/v1/runs", &huge);
     assert_eq!((answer.status, &answer.json()["error"]["code"]), (413, &json!("body_too_large")));
-    let codes: Vec<u16> = (0..20).map(|_| daemon.post("/v1/plugins/none/revert", &Value::Null).status).collect();
+    let codes: Vec<u16> =
+        (0..20).map(|_| daemon.post("/v1/plugins/none/revert", &Value::Null).status).collect();
     assert!(codes.contains(&429), "{codes:?}");
 }
 
@@ -202,8 +218,11 @@ fn a_restarted_daemon_goes_on_where_it_stopped() {
     let last = daemon.follow("r1", 0).last().unwrap();
     assert_eq!((&last["type"], &last["errorCode"]), (&json!("result"), &Value::Null), "{last}");
     let events = daemon.events("r1", 0);
-    let lines: Vec<&str> =
-        events.iter().filter(|event| event["type"] == "log").map(|event| event["text"].as_str().unwrap()).collect();
+    let lines: Vec<&str> = events
+        .iter()
+        .filter(|event| event["type"] == "log")
+        .map(|event| event["text"].as_str().unwrap())
+        .collect();
     assert_eq!(lines[..2], ["one", "two"]);
     assert_eq!(lines.len(), 2 + recording("ok").lines().count());
     for (number, event) in (0_u64..).zip(&events) {
@@ -228,7 +247,9 @@ fn five_hundred_idle_followers_cost_a_run_nothing() {
     let mut followers: Vec<TcpStream> = (0..500)
         .map(|_| {
             let mut stream = TcpStream::connect(daemon.address()).unwrap();
-            stream.write_all(b"GET /v1/runs/r1/events HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+            stream
+                .write_all(b"GET /v1/runs/r1/events HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+                .unwrap();
             stream
         })
         .collect();
@@ -283,7 +304,10 @@ fn a_configuration_is_checked_and_printed_without_a_start() {
         .output()
         .unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
-    assert!(stdout.contains("listen = \"127.0.0.1:1\"") && stdout.contains("namespace = \"agents\""), "{stdout}");
+    assert!(
+        stdout.contains("listen = \"127.0.0.1:1\"") && stdout.contains("namespace = \"agents\""),
+        "{stdout}"
+    );
     let output = place.host(&["serve", "--listen", "0.0.0.0:0"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
 }

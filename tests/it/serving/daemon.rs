@@ -105,7 +105,8 @@ impl Daemon {
 
     /// The lines of a live event stream.
     pub(crate) fn follow(&self, run_id: &str, from: u64) -> impl Iterator<Item = Value> + use<> {
-        let response = self.agent.get(format!("{}/v1/runs/{run_id}/events?from={from}", self.url)).call().unwrap();
+        let response =
+            self.agent.get(format!("{}/v1/runs/{run_id}/events?from={from}", self.url)).call().unwrap();
         let lines = BufReader::new(response.into_body().into_reader()).lines();
         lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap())
     }

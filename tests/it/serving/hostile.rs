@@ -148,7 +148,8 @@ fn a_hostile_plugin_ends_its_own_run_only() {
         assert_eq!(daemon.post("/v1/runs", &body).status, 202);
         daemon.events(run, 0);
     }
-    let refused = daemon.post("/v1/runs", &json!({ "context": context("once-more", "evil_trap", json!({})) }));
+    let refused =
+        daemon.post("/v1/runs", &json!({ "context": context("once-more", "evil_trap", json!({})) }));
     assert_eq!(refused.status, 422, "{refused:?}");
     assert!(refused.text.contains("quarantine"), "{refused:?}");
     assert_eq!(daemon.get("/v1/plugins").json()["quarantined"][0]["adapterType"], "evil_trap");

@@ -50,10 +50,8 @@ fn a_run_stays_on_its_version_and_new_runs_take_the_new_one() {
     assert_eq!(reloaded["plugins"], listed["plugins"], "a bad file changes nothing");
     assert!(reloaded["rejected"][0]["error"].as_str().unwrap().contains("is text"), "{reloaded}");
 
-    let output = place
-        .host(&["plugins", "revert", "claude_k8s", "--listen", daemon.address()])
-        .output()
-        .unwrap();
+    let output =
+        place.host(&["plugins", "revert", "claude_k8s", "--listen", daemon.address()]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(daemon.get("/v1/plugins").json()["plugins"][0]["digest"], old);
     daemon.run("reverted", json!({}));

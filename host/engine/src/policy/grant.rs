@@ -121,7 +121,9 @@ impl TryFrom<String> for Amount {
     fn try_from(text: String) -> Result<Self, String> {
         match quantity::milli(&text) {
             Some(milli) => Ok(Amount { text, milli }),
-            None => Err(format!("{text:?} is no amount of a resource; give one such as \"2\", \"500m\" or \"8Gi\"")),
+            None => Err(format!(
+                "{text:?} is no amount of a resource; give one such as \"2\", \"500m\" or \"8Gi\""
+            )),
         }
     }
 }

@@ -196,7 +196,11 @@ fn user_and_profiles(what: &str, security: &Value) -> Result<(), Refused> {
 /// Holds the sum of the containers' limits under the cap. Init containers run before, each alone.
 fn within(what: &str, spec: &Value, resource: &str, cap: &Amount, field: &str) -> Result<(), Refused> {
     let over = |found: String| {
-        Refused::new(Rule::Resources, found, format!("the plugin is granted {field} = {cap}: lower the limit"))
+        Refused::new(
+            Rule::Resources,
+            found,
+            format!("the plugin is granted {field} = {cap}: lower the limit"),
+        )
     };
     let limit_milli = |container: &Value| -> Result<u128, Refused> {
         let name = container["name"].as_str().unwrap_or_default();

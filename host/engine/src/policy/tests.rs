@@ -1,5 +1,7 @@
 use super::*;
-use paperclip_contract::types::{AgentIdentity, DeleteCause, DeleteJob, HostFacts, Label, NewObject, PollHttp};
+use paperclip_contract::types::{
+    AgentIdentity, DeleteCause, DeleteJob, HostFacts, Label, NewObject, PollHttp,
+};
 use serde_json::json;
 
 fn request() -> Request {

@@ -17,8 +17,7 @@ fn place(dir: &Path, bytes: &[u8]) {
 }
 
 fn catalogue(dir: &TempDir) -> Catalogue {
-    let options =
-        CatalogueOptions { builtins: &[], folder: Some(dir.path().to_owned()), max_traps: 3 };
+    let options = CatalogueOptions { builtins: &[], folder: Some(dir.path().to_owned()), max_traps: 3 };
     Catalogue::open(runtime(), options).unwrap()
 }
 

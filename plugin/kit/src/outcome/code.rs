@@ -22,6 +22,9 @@ pub enum ErrorCode {
     // What the host itself tells.
     HostRestarted,
     PluginFailed,
+    PluginRefused,
+    JournalUnavailable,
+    HostStopping,
     SnapshotUnreadable,
     // The end of any run.
     Cancelled,
@@ -47,7 +50,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the order of the catalogue.
-    pub const ALL: [ErrorCode; 30] = [
+    pub const ALL: [ErrorCode; 33] = [
         ErrorCode::K8sConfigInvalid,
         ErrorCode::K8sAgentIdInvalid,
         ErrorCode::K8sConcurrencyGuardUnreachable,
@@ -60,6 +63,9 @@ impl ErrorCode {
         ErrorCode::K8sPodReattachFailed,
         ErrorCode::HostRestarted,
         ErrorCode::PluginFailed,
+        ErrorCode::PluginRefused,
+        ErrorCode::JournalUnavailable,
+        ErrorCode::HostStopping,
         ErrorCode::SnapshotUnreadable,
         ErrorCode::Cancelled,
         ErrorCode::Timeout,
@@ -95,6 +101,9 @@ impl ErrorCode {
             ErrorCode::K8sPodReattachFailed => "k8s_pod_reattach_failed",
             ErrorCode::HostRestarted => "host_restarted",
             ErrorCode::PluginFailed => "plugin_failed",
+            ErrorCode::PluginRefused => "plugin_refused",
+            ErrorCode::JournalUnavailable => "journal_unavailable",
+            ErrorCode::HostStopping => "host_stopping",
             ErrorCode::SnapshotUnreadable => "snapshot_unreadable",
             ErrorCode::Cancelled => "cancelled",
             ErrorCode::Timeout => "timeout",
@@ -136,6 +145,9 @@ impl ErrorCode {
             | ErrorCode::K8sPodReattachFailed
             | ErrorCode::HostRestarted
             | ErrorCode::PluginFailed
+            | ErrorCode::PluginRefused
+            | ErrorCode::JournalUnavailable
+            | ErrorCode::HostStopping
             | ErrorCode::SnapshotUnreadable
             | ErrorCode::Cancelled
             | ErrorCode::Timeout
