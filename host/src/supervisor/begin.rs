@@ -54,7 +54,8 @@ impl Supervisor {
         let adapter_type = adapter
             .or_else(|| paperclip_engine::intake::adapter_type(context))
             .ok_or_else(|| intake::bad_context("agent.adapterType is missing".to_owned()))?;
-        if let Some(entry) = context["runId"].as_str().and_then(|run_id| self.get(run_id).ok()) {
+        let known = context["runId"].as_str().and_then(|run_id| self.get(run_id).ok());
+        if let Some(entry) = known.filter(|entry| entry.state() != State::Detached) {
             return Ok(entry);
         }
         self.not_stopping()?;
@@ -99,7 +100,8 @@ impl Supervisor {
     fn enter(&self, entry: &Arc<Entry>, config: &Value) -> Result<Option<Arc<Entry>>, Refusal> {
         let run_id = &entry.about.run_id;
         let mut runs = self.shared.runs();
-        if let Some(same) = runs.get(run_id) {
+        // One that was let go is taken up again.
+        if let Some(same) = runs.get(run_id).filter(|same| same.state() != State::Detached) {
             return Ok(Some(Arc::clone(same)));
         }
         let may_not_wait = config["whenBusy"] == "fail"

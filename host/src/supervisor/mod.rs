@@ -34,6 +34,8 @@ pub(crate) use refusal::{Kind, Refusal};
 const STOP_DEADLINE: Duration = Duration::from_secs(9);
 /// For how long the newest records of an ended run stay in memory.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
+/// For how long a run is known that ended with nothing on disk.
+const KEEP_WITHOUT_JOURNAL: Duration = Duration::from_secs(3_600);
 /// How often what is too old is removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -219,8 +221,8 @@ impl Supervisor {
                 return true;
             }
             entry.feed.forget();
-            // What is not on disk any more is not known any more.
-            paperclip_shell::journal::run_folder(state, run_id).exists()
+            // What retention has removed from the disk is not known any more.
+            over_for < KEEP_WITHOUT_JOURNAL || paperclip_shell::journal::run_folder(state, run_id).exists()
         });
     }
 

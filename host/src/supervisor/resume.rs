@@ -1,6 +1,7 @@
 //! Runs of an earlier process: those that have not ended go on, of the others the events are kept.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +13,6 @@ use paperclip_contract::types::{Action, Ending, NewSecret, Request, SecretSource
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::journal::Entry as Line;
 use paperclip_engine::record::Teller;
-use paperclip_engine::redact::Redactor;
 use paperclip_guest::{Plugin, Source};
 use paperclip_shell::journal::{self, Header, History, RunFolder};
 use paperclip_shell::{Cluster, JournalError};
@@ -81,7 +81,7 @@ impl Supervisor {
         let config: Value = serde_json::from_str(&past.request.config_json).unwrap_or_default();
         let cluster = intake::cluster(self.around(), &config).unwrap_or(&self.around().cluster).clone();
         let secrets = read_back(&cluster, &past.secrets).await;
-        let redactor = Redactor::new(secrets.named())?;
+        let redactor = intake::redactor(&past.request, &secrets)?;
         let (sender, controls) = controls();
         let about = about(&past.request, intake::namespace(self.around(), &past.request), &plugin);
         let feed = Feed::new();
@@ -146,7 +146,15 @@ impl Past {
         let mut teller = Teller::default();
         let (mut request, mut began_ms, mut end, mut is_closed, mut next_seq) = (None, 0, None, false, 0);
         let mut secrets = Vec::new();
-        for entry in History::open(folder)?.entries() {
+        let history = match History::open(folder) {
+            Ok(history) => history,
+            // The host died before the first line.
+            Err(JournalError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        for entry in history.entries() {
             let (_, entry) = entry?;
             match &entry {
                 Line::Start { at_ms, request: begun, .. } => {

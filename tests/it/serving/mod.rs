@@ -3,4 +3,5 @@
 mod api;
 mod daemon;
 mod hostile;
+mod policy;
 mod swap;

@@ -1,0 +1,40 @@
+//! The built-in plugin under the default grant.
+
+use std::fs;
+
+use paperclip_contract::types::{Action, Command, HostFacts, NewObject};
+use paperclip_engine::intake::{self, Surroundings};
+use paperclip_engine::policy::{Grant, Policy};
+use paperclip_guest::{Plugin, Runtime, RuntimeOptions, Tools};
+use serde_json::Value;
+
+use crate::host::{fixture, plugin};
+
+#[test]
+fn every_job_of_the_built_in_plugin_is_within_the_default_grant() {
+    let runtime = Runtime::new(&RuntimeOptions { max_instances: 4, ..RuntimeOptions::default() }).unwrap();
+    let plugin = Plugin::load_file(&runtime, &plugin()).unwrap();
+    let revealed = Grant::default().reveal(&plugin.descriptor().revealed_env);
+    assert_eq!(revealed, plugin.descriptor().revealed_env);
+    let tools = Tools::new(plugin);
+    let cases = fs::read_to_string(fixture("cases/manifest.ndjson")).unwrap();
+    for case in cases.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+        let surroundings = Surroundings {
+            self_pod: Some(&case["pod"]),
+            revealed_env: &revealed,
+            files: Vec::new(),
+            host: HostFacts {
+                default_namespace: Some("default".into()),
+                paperclip_api_url: None,
+                denied_env: Vec::new(),
+                clusters: Vec::new(),
+                limits: paperclip_engine::limits(),
+            },
+        };
+        let (request, _) = intake::take(&case["context"], "claude_k8s", surroundings).unwrap();
+        let plan: Value = serde_json::from_str(&tools.manifest(&request).unwrap().unwrap()).unwrap();
+        let create = Action::CreateJob(NewObject { manifest_json: plan["job"].to_string() });
+        let outcome = Policy::new(Grant::default(), &request).check(&[Command { id: 1, action: create }]);
+        assert_eq!(outcome, Ok(()), "{}", case["name"]);
+    }
+}
