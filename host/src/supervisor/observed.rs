@@ -81,7 +81,7 @@ impl Observed {
             match &command.action {
                 Action::CreateJob(_) => self.creating = Some(command.id),
                 Action::AdoptJob(label) => {
-                    drop(tracing::Span::current().record("job", label.job.name.as_str()))
+                    tracing::Span::current().record("job", label.job.name.as_str());
                 }
                 Action::ReleaseGuard | Action::Finish(_) => self.hold_guard(false),
                 Action::AcquireGuard(_)
