@@ -5,11 +5,8 @@ pub(crate) mod classify;
 pub(crate) mod cluster;
 pub(crate) mod manifest;
 pub(crate) mod plugins;
-<<<<<<< HEAD
 pub(crate) mod replay;
-=======
 pub(crate) mod revert;
->>>>>>> 45bc138 (Revert a plugin of a running daemon; test the daemon end to end)
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod transcript;

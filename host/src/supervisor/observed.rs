@@ -17,6 +17,8 @@ use super::metrics::{CauseLabel, Metrics};
 pub(crate) struct Observed {
     instance: Instance,
     metrics: Arc<Metrics>,
+    /// Of the run; learns the Job's name.
+    span: tracing::Span,
     /// The command whose answer names the run's Job.
     creating: Option<u64>,
     holds_guard: bool,
@@ -27,7 +29,14 @@ pub(crate) struct Observed {
 impl Observed {
     pub(crate) fn new(instance: Instance, metrics: Arc<Metrics>) -> Observed {
         metrics.instances.inc();
-        Observed { instance, metrics, creating: None, holds_guard: false, stalls: BTreeSet::new() }
+        Observed {
+            instance,
+            span: tracing::Span::current(),
+            metrics,
+            creating: None,
+            holds_guard: false,
+            stalls: BTreeSet::new(),
+        }
     }
 
     fn call<T>(&mut self, name: &'static str, call: impl FnOnce(&mut Instance) -> T) -> T {
@@ -46,7 +55,7 @@ impl Observed {
             Event::PodObserved(pod) => self.see_pod(pod),
             Event::Answered(answer) if self.creating == Some(answer.command) => {
                 if let Ok(AnswerOk::Created(job)) = &answer.outcome {
-                    tracing::Span::current().record("job", job.name.as_str());
+                    self.span.record("job", job.name.as_str());
                 }
             }
             Event::Answered(_)
@@ -81,7 +90,7 @@ impl Observed {
             match &command.action {
                 Action::CreateJob(_) => self.creating = Some(command.id),
                 Action::AdoptJob(label) => {
-                    tracing::Span::current().record("job", label.job.name.as_str());
+                    self.span.record("job", label.job.name.as_str());
                 }
                 Action::ReleaseGuard | Action::Finish(_) => self.hold_guard(false),
                 Action::AcquireGuard(_)
