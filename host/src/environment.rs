@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn expanded(env: Value, env_from: Value) -> (Value, Vec<String>) {
+    fn expanded(env: &Value, env_from: &Value) -> (Value, Vec<String>) {
         let mut pod = json!({"spec": {"containers": [
             {"name": "side", "env": [{"name": "A", "value": "$(B)"}]},
             {"name": "paperclip", "env": env, "envFrom": env_from},
@@ -154,7 +154,7 @@ mod tests {
             {"name": "NOTHING"},
             {"name": "AFTER", "value": "[$(EMPTY)$(NOTHING)]"},
         ]);
-        let (env, warnings) = expanded(env, json!([]));
+        let (env, warnings) = expanded(&env, &json!([]));
         let values: Vec<_> = env.as_array().unwrap().iter().map(|entry| &entry["value"]).collect();
         let url = "postgres://db/$(LATER)?a=$(HOST)$";
         let both = format!("{url} x $(unclosed");
@@ -174,7 +174,7 @@ mod tests {
             {"name": "NEXT", "value": "$(SELF)/x"},
             {"name": "KEPT", "value": "$$(POD_IP)"},
         ]);
-        let (env, warnings) = expanded(env, json!([]));
+        let (env, warnings) = expanded(&env, &json!([]));
         assert_eq!(
             env,
             json!([{"name": "POD_IP", "valueFrom": reference}, {"name": "KEPT", "value": "$(POD_IP)"}])
@@ -186,7 +186,7 @@ mod tests {
         );
         assert!(warnings[1].contains("refers to SELF"), "{warnings:?}");
         let whole = json!([{"secretRef": {"name": "s"}}]);
-        assert_eq!(expanded(json!([{"name": "A", "value": "$(OUT_OF_S)"}]), whole).0, json!([]));
+        assert_eq!(expanded(&json!([{"name": "A", "value": "$(OUT_OF_S)"}]), &whole).0, json!([]));
     }
 
     #[test]
