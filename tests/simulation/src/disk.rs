@@ -7,8 +7,6 @@ pub(crate) struct Disk {
     /// Lines that survive a crash.
     durable: usize,
     bytes: u64,
-    /// A sync failed: what was not durable then is in doubt for ever, whatever a later sync says.
-    is_doubtful: bool,
 }
 
 impl Disk {
@@ -18,14 +16,7 @@ impl Disk {
     }
 
     pub(crate) fn sync(&mut self) {
-        if !self.is_doubtful {
-            self.durable = self.lines.len();
-        }
-    }
-
-    /// The device failed a sync. The kernel drops the dirty pages and reports it once: asking again is no help.
-    pub(crate) fn fail_sync(&mut self) {
-        self.is_doubtful = true;
+        self.durable = self.lines.len();
     }
 
     /// Power is lost: of what was not synced, some whole lines survive, and of the next one perhaps a piece.
@@ -33,7 +24,6 @@ impl Disk {
         let kept = (self.durable + surviving).min(self.lines.len());
         self.lines.truncate(kept);
         self.durable = kept;
-        self.is_doubtful = false;
     }
 
     pub(crate) fn unsynced(&self) -> usize {

@@ -112,7 +112,7 @@ pub(crate) fn emitted_line(world: &mut World, process: usize, index: u64, text: 
     if next.is_empty() {
         let at = shown.places.first().copied().unwrap_or_default();
         let wanted = lines.get(at).map_or("(nothing)", String::as_str);
-        let text = format!("line {index} is {:.80?}, and the agent printed {wanted:.80?}", text);
+        let text = format!("line {index} is {text:.80}, and the agent printed {wanted:.80}");
         return world.violate("S4", text);
     }
     shown.places = next;
@@ -415,7 +415,7 @@ pub(crate) fn at_the_end(world: &mut World) {
 
 /// L3.
 fn invariant_nothing_is_left(world: &mut World) {
-    let is_forbidden = world.swarm.has_struck_any(&[Fault::ApiForbidden, Fault::ApiConflict]);
+    let is_forbidden = world.swarm.has_struck_any(&[Fault::ApiForbidden, Fault::ApiConflict, Fault::GuestTraps, Fault::GuestAbsurd]);
     let left = world.cluster.left_behind();
     if !left.is_empty() && !is_forbidden {
         world.violate("L3", format!("left behind: {}", left.join(", ")));

@@ -22,7 +22,7 @@ pub(crate) struct ContainerLog {
 #[derive(Debug)]
 struct Entry {
     at_ns: u64,
-    text: String,
+    text: Vec<u8>,
     is_first_chunk: bool,
     is_last_chunk: bool,
 }
@@ -37,13 +37,13 @@ impl ContainerLog {
     /// Stores a line. Lines of one burst have one stamp (rule 3).
     pub(crate) fn print(&mut self, at_ms: u64, line: String) {
         let at_ns = at_ms * 1_000_000 + 123;
-        let mut rest = line.as_str();
+        let mut rest = line.as_bytes();
         let mut is_first_chunk = true;
         loop {
-            let cut = rest.floor_char_boundary(CHUNK_BYTES);
-            let (chunk, after) = rest.split_at(cut);
+            // The runtime knows no characters.
+            let (chunk, after) = rest.split_at(rest.len().min(CHUNK_BYTES));
             let is_last_chunk = after.is_empty();
-            self.entries.push(Entry { at_ns, text: chunk.to_owned(), is_first_chunk, is_last_chunk });
+            self.entries.push(Entry { at_ns, text: chunk.to_vec(), is_first_chunk, is_last_chunk });
             if is_last_chunk {
                 break;
             }
@@ -78,7 +78,7 @@ impl ContainerLog {
             if entry.is_first_chunk || stamps_chunks {
                 push_stamp(&mut bytes, entry.at_ns);
             }
-            bytes.extend_from_slice(entry.text.as_bytes());
+            bytes.extend_from_slice(&entry.text);
             if entry.is_last_chunk {
                 bytes.push(b'\n');
             }

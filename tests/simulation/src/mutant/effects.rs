@@ -26,15 +26,13 @@ impl EffectSaboteur {
         let Some(mutant) = self.mutant else { return vec![effect] };
         match (mutant, effect) {
             (Mutant::CallsBeforeSync, Effect::Sync) | (Mutant::StreamsLeftOpen, Effect::CloseLog(_)) => Vec::new(),
-            (Mutant::EqualLinesDropped, Effect::Emit(Record::Log { stream, index, text })) => {
-                let is_new = self.shown.insert(text.clone());
-                is_new.then_some(Effect::Emit(Record::Log { stream, index, text })).into_iter().collect()
-            }
-            (Mutant::LinesDoubled, Effect::Emit(record @ Record::Log { .. })) => {
-                vec![Effect::Emit(record.clone()), Effect::Emit(record)]
-            }
-            (Mutant::ResultTwice, Effect::Emit(record @ Record::Result(_))) => {
-                vec![Effect::Emit(record.clone()), Effect::Emit(record)]
+            (_, Effect::Emit(told)) => {
+                let times = match (mutant, &told.record) {
+                    (Mutant::EqualLinesDropped, Record::Log { text, .. }) => usize::from(self.shown.insert(text.clone())),
+                    (Mutant::LinesDoubled, Record::Log { .. }) | (Mutant::ResultTwice, Record::Result(_)) => 2,
+                    _ => 1,
+                };
+                (0..times).map(|_| Effect::Emit(told.clone())).collect()
             }
             (Mutant::LockPerRun, Effect::Call { call, request }) => {
                 vec![Effect::Call { call, request: with_own_lease(request) }]

@@ -9,7 +9,7 @@ use paperclip_engine::journal::Entry;
 use paperclip_engine::port::{Closing, Effect, Input};
 use paperclip_engine::record::{Record, Stream};
 use paperclip_engine::redact::Redactor;
-use paperclip_engine::{PluginIdentity, Run, RunSpec};
+use paperclip_engine::{PluginIdentity, Run, RunSpec, SegmentLimits};
 use paperclip_guest::Instance;
 
 use super::{Happening, LogStream, World};
@@ -74,6 +74,12 @@ impl World {
         let process = self.spawn(run);
         self.trace.line(self.now_ms, "host", format_args!("takes up {} lines", self.runs[run].disk.lines().len()));
         if let Err(error) = self.replay(process) {
+            // A plugin that was broken on purpose breaks in no replay: its run cannot be taken up.
+            if self.swarm.has_struck_any(&[Fault::GuestTraps, Fault::GuestAbsurd]) {
+                self.end_process(process);
+                self.runs[run].is_closed = true;
+                return;
+            }
             return self.violate("S7", format!("the journal is not taken: {error:#}"));
         }
         self.give(process, Input::Resume);
@@ -94,7 +100,7 @@ impl World {
             }
             while let Some(effect) = self.processes[process].engine.poll_effect() {
                 match effect {
-                    Effect::Emit(record) => self.show(process, record),
+                    Effect::Emit(told) => self.show(process, told.record),
                     other => self.violate("S6", format!("a replay wants something done: {other:?}")),
                 }
             }
@@ -116,6 +122,7 @@ impl World {
             seed: u64::from(truth.next_host) + run as u64 * 1_000,
             plugin: PluginIdentity::default(),
             poll_interval_ms: POLL_INTERVAL_MS,
+            segments: SegmentLimits::default(),
         };
         let next_host = truth.next_host;
         let instance = self.plugin.instantiate();
@@ -244,7 +251,7 @@ impl World {
             Effect::OpenLog { log, pod, container: _, request } => self.ask_for_log(process, log, &pod, request),
             Effect::CloseLog(log) => self.processes[process].streams.retain(|stream| stream.log != log),
             Effect::Poll { poll, path: _ } => self.send_poll(process, poll),
-            Effect::Emit(record) => self.show(process, record),
+            Effect::Emit(told) => self.show(process, told.record),
             Effect::Close(closing) => self.close(process, run, closing),
         }
     }
@@ -267,7 +274,7 @@ impl World {
             return self.crash(process);
         }
         if self.strikes(Fault::SyncFails, run) {
-            self.runs[run].disk.fail_sync();
+            self.lose_unsynced(run);
             return self.let_go(process);
         }
         self.runs[run].disk.sync();
@@ -287,16 +294,21 @@ impl World {
         self.after(delay_ms, Happening::TakeUp(run));
     }
 
-    /// Power is lost: of what was not synced some lines survive.
+    /// Power is lost.
     fn crash(&mut self, process: usize) {
         let run = self.processes[process].run;
         self.mark(Mark::Crashed);
         self.end_process(process);
+        self.lose_unsynced(run);
+        let delay_ms = 500 + self.entropy.skewed(0, 120_000);
+        self.after(delay_ms, Happening::TakeUp(run));
+    }
+
+    /// Of what was not synced some lines survive: after a crash, and after a sync that failed, which the kernel reports once.
+    fn lose_unsynced(&mut self, run: usize) {
         let unsynced = self.runs[run].disk.unsynced() as u64;
         let surviving = self.entropy.below((unsynced + 1).min(256)) as usize;
         self.runs[run].disk.crash(surviving);
-        let delay_ms = 500 + self.entropy.skewed(0, 120_000);
-        self.after(delay_ms, Happening::TakeUp(run));
     }
 
     fn end_process(&mut self, process: usize) {
