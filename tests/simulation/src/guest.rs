@@ -100,7 +100,8 @@ impl<G: Guest> Guest for Observed<G> {
 
 fn absurd() -> Action {
     use paperclip_contract::types::{DeleteCause, DeleteJob, ObjectRef};
-    let job = ObjectRef { namespace: "kube-system".to_owned(), name: "dns".to_owned(), uid: "none".to_owned() };
+    let job =
+        ObjectRef { namespace: "kube-system".to_owned(), name: "dns".to_owned(), uid: "none".to_owned() };
     Action::DeleteJob(DeleteJob { job, cause: DeleteCause::Cancelled })
 }
 
@@ -124,7 +125,8 @@ impl Notes {
         }
         let limits = paperclip_engine::limits();
         if self.timers.len() > limits.max_timers as usize || commands.len() > limits.max_commands as usize {
-            let text = format!("S10: {} timers set, {} commands in one step", self.timers.len(), commands.len());
+            let text =
+                format!("S10: {} timers set, {} commands in one step", self.timers.len(), commands.len());
             self.broken.get_or_insert(text);
         }
         self.calls.push(Step { at_ms, events: events.to_vec(), commands: commands.to_vec() });

@@ -2,8 +2,8 @@
 
 use memchr::memmem;
 use paperclip_contract::types::ObjectRef;
-use paperclip_engine::api::ApiCall;
 use paperclip_engine::Guest as _;
+use paperclip_engine::api::ApiCall;
 use serde_json::{Map, Value};
 
 use crate::cluster::{Actor, Job, Pod, Stage};
@@ -133,7 +133,8 @@ pub(crate) fn emitted_stderr(world: &mut World, process: usize, index: u64, text
     let shown = &mut world.processes[process].shown;
     let is_next = index == shown.next_index;
     shown.next_index += 1;
-    let is_known = world.cluster.pods.values().any(|pod| pod.script.stderr.lines().any(|line| masked(line) == text));
+    let is_known =
+        world.cluster.pods.values().any(|pod| pod.script.stderr.lines().any(|line| masked(line) == text));
     if !is_next || !is_known {
         world.violate("S4", format!("stderr line {index} {text:?} is out of place"));
     }
@@ -214,7 +215,9 @@ fn has_timed_out(world: &World, run: usize, pod: &Pod) -> bool {
     let timeout_s = world.runs[run].plan.config.timeout_s;
     // The status has whole seconds.
     let since = |started_ms: u64| world.now_ms.saturating_sub(started_ms) + 1_000;
-    timeout_s.zip(pod.started_ms).is_some_and(|(timeout_s, started_ms)| since(started_ms) >= timeout_s * 1_000)
+    timeout_s
+        .zip(pod.started_ms)
+        .is_some_and(|(timeout_s, started_ms)| since(started_ms) >= timeout_s * 1_000)
 }
 
 // ---------------------------------------------------------------------- the result
@@ -227,12 +230,15 @@ pub(crate) fn result(world: &mut World, process: usize, run: usize, result: Map<
     if world.runs[run].results.iter().any(|known| *known != result) {
         return world.violate("S2", "a second, other result".to_owned());
     }
-    let is_same_process_again = world.runs[run].result_at_ms.is_some() && world.processes[process].shown.has_result();
+    let is_same_process_again =
+        world.runs[run].result_at_ms.is_some() && world.processes[process].shown.has_result();
     if is_same_process_again {
         return world.violate("S2", "a second result".to_owned());
     }
     world.processes[process].shown.note_result();
-    if world.runs[run].disk.durable().iter().all(|line| !line.starts_with("{\"end\":")) && !is_refusal(&result) {
+    if world.runs[run].disk.durable().iter().all(|line| !line.starts_with("{\"end\":"))
+        && !is_refusal(&result)
+    {
         world.violate("S6", "a result was shown that is not on disk".to_owned());
     }
     let is_first = world.runs[run].results.is_empty();
@@ -318,8 +324,12 @@ fn invariant_success_is_true(world: &mut World, process: usize, run: usize) {
     };
     let shown = &world.processes[process].shown;
     let is_complete = shown.places.contains(&pod.log.lines.len());
-    let may_lack_lines = shown.has_gap || pod.log.rotations > 0 || pod.stage == Stage::Removed || pod.is_lost
-        || pod.deleting_since_ms.is_some() || pod.stage == Stage::Running;
+    let may_lack_lines = shown.has_gap
+        || pod.log.rotations > 0
+        || pod.stage == Stage::Removed
+        || pod.is_lost
+        || pod.deleting_since_ms.is_some()
+        || pod.stage == Stage::Running;
     let lines = pod.log.lines.len();
     if !text.is_empty() {
         world.violate("S3", text);
@@ -341,12 +351,21 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
         "cancelled" if truth.cancelled_at_ms.is_none() => Some("cancelled, and nobody had asked for it"),
         "timeout" => {
             let is_due = pod.is_some_and(|pod| has_timed_out(world, run, pod));
-            let by_deadline = jobs().any(|job| job.conditions.iter().any(|c| c.reason.as_deref() == Some("DeadlineExceeded")));
+            let by_deadline = jobs()
+                .any(|job| job.conditions.iter().any(|c| c.reason.as_deref() == Some("DeadlineExceeded")));
             (!is_due && !by_deadline).then_some("timed out, and its time had not passed")
         }
         "claude_truncated" => {
-            let is_over = pod.is_some_and(|pod| pod.stage >= Stage::Ended || pod.is_lost || pod.deleting_since_ms.is_some());
-            let may_be_unread = has_gap || pod.is_none_or(|pod| pod.log.rotations > 0 || pod.stage == Stage::Removed || pod.is_lost || pod.deleting_since_ms.is_some());
+            let is_over = pod.is_some_and(|pod| {
+                pod.stage >= Stage::Ended || pod.is_lost || pod.deleting_since_ms.is_some()
+            });
+            let may_be_unread = has_gap
+                || pod.is_none_or(|pod| {
+                    pod.log.rotations > 0
+                        || pod.stage == Stage::Removed
+                        || pod.is_lost
+                        || pod.deleting_since_ms.is_some()
+                });
             let is_known_over = is_over || jobs().any(|job| job.is_removed || job.is_finished());
             if !is_known_over {
                 Some("truncated, and the container runs")
@@ -364,7 +383,10 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
         _ => None,
     };
     if let Some(complaint) = complaint {
-        return world.violate(if code == "cancelled" || code == "timeout" { "S3" } else { "S11" }, complaint.to_owned());
+        return world.violate(
+            if code == "cancelled" || code == "timeout" { "S3" } else { "S11" },
+            complaint.to_owned(),
+        );
     }
     if let Some(complaint) = unfair(world, process, run, code) {
         world.violate("S3", format!("{complaint}: {text:.300}"));
@@ -379,9 +401,17 @@ fn unfair(world: &World, process: usize, run: usize, code: &str) -> Option<&'sta
     let ended_well = exit == Some(0) && last_verdict(pod) == Some(Verdict::Good) && !pod.was_killed;
     let is_taken = pod.is_lost || pod.stage == Stage::Removed || pod.deleting_since_ms.is_some();
     let shown = &world.processes[process].shown;
-    let is_excused = matches!(code, "cancelled" | "timeout" | "plugin_failed") || is_taken || shown.has_gap
+    let is_excused = matches!(code, "cancelled" | "timeout" | "plugin_failed")
+        || is_taken
+        || shown.has_gap
         || pod.log.rotations > 0
-        || world.swarm.has_struck_any(&[Fault::ApiForbidden, Fault::LogRefused, Fault::LogBroken, Fault::JobReplaced, Fault::JobDeleted]);
+        || world.swarm.has_struck_any(&[
+            Fault::ApiForbidden,
+            Fault::LogRefused,
+            Fault::LogBroken,
+            Fault::JobReplaced,
+            Fault::JobDeleted,
+        ]);
     (ended_well && !is_excused).then_some("the agent ended well, and the run failed")
 }
 
@@ -407,7 +437,8 @@ pub(crate) fn at_the_end(world: &mut World) {
     invariant_nothing_is_left(world);
     invariant_replay_is_identical(world);
     let journal_bytes: u64 = world.runs.iter().map(|run| run.disk.bytes()).sum();
-    let printed: usize = world.cluster.pods.values().flat_map(|pod| pod.log.lines.iter().map(String::len)).sum();
+    let printed: usize =
+        world.cluster.pods.values().flat_map(|pod| pod.log.lines.iter().map(String::len)).sum();
     if journal_bytes > 4_000_000 + 8 * printed as u64 {
         world.violate("S10", format!("{journal_bytes} bytes of journal for {printed} bytes of output"));
     }
@@ -415,7 +446,12 @@ pub(crate) fn at_the_end(world: &mut World) {
 
 /// L3.
 fn invariant_nothing_is_left(world: &mut World) {
-    let is_forbidden = world.swarm.has_struck_any(&[Fault::ApiForbidden, Fault::ApiConflict, Fault::GuestTraps, Fault::GuestAbsurd]);
+    let is_forbidden = world.swarm.has_struck_any(&[
+        Fault::ApiForbidden,
+        Fault::ApiConflict,
+        Fault::GuestTraps,
+        Fault::GuestAbsurd,
+    ]);
     let left = world.cluster.left_behind();
     if !left.is_empty() && !is_forbidden {
         world.violate("L3", format!("left behind: {}", left.join(", ")));
@@ -425,7 +461,10 @@ fn invariant_nothing_is_left(world: &mut World) {
 /// S7: the same calls on a fresh instance, and from a snapshot in the middle on, have the same answers.
 fn invariant_replay_is_identical(world: &mut World) {
     let sampled = world.entropy_used() % 8 == 0;
-    if !sampled || world.mutant().is_some() || world.swarm.has_struck_any(&[Fault::GuestTraps, Fault::GuestAbsurd]) {
+    if !sampled
+        || world.mutant().is_some()
+        || world.swarm.has_struck_any(&[Fault::GuestTraps, Fault::GuestAbsurd])
+    {
         return;
     }
     for process in 0..world.processes.len() {
@@ -440,7 +479,10 @@ fn invariant_replay_is_identical(world: &mut World) {
                 fresh.step(step.at_ms, &step.events).ok()
             };
             if commands.as_ref() != Some(&step.commands) {
-                return world.violate("S7", format!("step {at} of process {process} is answered otherwise in a replay"));
+                return world.violate(
+                    "S7",
+                    format!("step {at} of process {process} is answered otherwise in a replay"),
+                );
             }
             if at == middle {
                 let snapshot = fresh.snapshot().unwrap_or_default();

@@ -111,7 +111,9 @@ fn catch_all(options: &Options, plugin: &Plugin) -> bool {
             }
             Err(failed) => {
                 let (case, outcome, tally) = *failed;
-                let violation = outcome.violation.map_or(String::new(), |violation| format!("{}: {:.70}", violation.rule, violation.text));
+                let violation = outcome
+                    .violation
+                    .map_or(String::new(), |violation| format!("{}: {:.70}", violation.rule, violation.text));
                 format!("caught by case {:>4} (seed {:#x}): {violation}", tally.cases, case.seed)
             }
         };
@@ -132,7 +134,12 @@ fn rate(tally: &Tally, start: Instant) -> f64 {
 
 fn tell(tally: &Tally, start: Instant) {
     let seconds = start.elapsed().as_secs_f64();
-    anstream::println!("{} cases, {} runs in {seconds:.1} s: {:.0} runs/s", tally.cases, tally.runs, rate(tally, start));
+    anstream::println!(
+        "{} cases, {} runs in {seconds:.1} s: {:.0} runs/s",
+        tally.cases,
+        tally.runs,
+        rate(tally, start)
+    );
     let missing: Vec<&str> = tally.marks.missing().iter().map(|mark| mark.name()).collect();
     if !missing.is_empty() {
         anstream::println!("never seen: {}", missing.join("; "));

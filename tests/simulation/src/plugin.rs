@@ -20,8 +20,13 @@ impl Plugin {
     /// It is missing, or this host does not take it.
     pub fn load() -> Result<Self> {
         let path = built();
-        anyhow::ensure!(path.is_file(), "{} is missing: run `cargo xtask wasm`, which builds it", path.display());
-        let runtime = Runtime::new(&RuntimeOptions { max_instances: INSTANCES, ..RuntimeOptions::default() })?;
+        anyhow::ensure!(
+            path.is_file(),
+            "{} is missing: run `cargo xtask wasm`, which builds it",
+            path.display()
+        );
+        let runtime =
+            Runtime::new(&RuntimeOptions { max_instances: INSTANCES, ..RuntimeOptions::default() })?;
         let plugin = paperclip_guest::Plugin::load_file(&runtime, &path)
             .with_context(|| format!("cannot load {}", path.display()))?;
         Ok(Plugin(plugin))

@@ -135,7 +135,8 @@ impl RunPlan {
     /// Paperclip's execution context.
     pub(crate) fn context(&self) -> Value {
         let session = if self.resumes_session { Some(OLD_SESSION) } else { None };
-        let runtime = session.map_or_else(|| json!({}), |id| json!({"sessionId": id, "sessionParams": {"sessionId": id}}));
+        let runtime = session
+            .map_or_else(|| json!({}), |id| json!({"sessionId": id, "sessionParams": {"sessionId": id}}));
         let config = &self.config;
         json!({
             "runId": self.run_id,

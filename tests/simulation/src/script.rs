@@ -28,7 +28,10 @@ pub struct Burst {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    Exits { after_ms: u64, code: i32 },
+    Exits {
+        after_ms: u64,
+        code: i32,
+    },
     /// It neither prints nor ends any more.
     Hangs,
 }
@@ -36,9 +39,13 @@ pub enum End {
 /// What it does when it gets SIGTERM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnTerm {
-    Exits { after_ms: u64 },
+    Exits {
+        after_ms: u64,
+    },
     /// It says goodbye first, with a last result event.
-    Reports { after_ms: u64 },
+    Reports {
+        after_ms: u64,
+    },
     Ignores,
 }
 
@@ -51,17 +58,21 @@ pub(crate) enum Verdict {
 
 /// The verdict of a line, if it is a result event.
 pub(crate) fn verdict(line: &str) -> Option<Verdict> {
-    let event: serde_json::Value = line.starts_with(r#"{"type":"result""#).then(|| serde_json::from_str(line).ok())??;
-    let is_failed =
-        event["is_error"] == true || event["subtype"].as_str().is_some_and(|subtype| subtype.starts_with("error"));
+    let event: serde_json::Value =
+        line.starts_with(r#"{"type":"result""#).then(|| serde_json::from_str(line).ok())??;
+    let is_failed = event["is_error"] == true
+        || event["subtype"].as_str().is_some_and(|subtype| subtype.starts_with("error"));
     Some(if is_failed { Verdict::Failed } else { Verdict::Good })
 }
 
 /// A text as it may be shown: with its secrets masked.
 pub(crate) fn masked(text: &str) -> String {
-    MASKS.iter().fold(text.to_owned(), |text, (secret, mask)| {
-        if text.contains(secret) { text.replace(secret, mask) } else { text }
-    })
+    MASKS.iter().fold(
+        text.to_owned(),
+        |text, (secret, mask)| {
+            if text.contains(secret) { text.replace(secret, mask) } else { text }
+        },
+    )
 }
 
 const INIT: &str = r#"{"type":"system","subtype":"init","session_id":"sess_new","model":"claude-sonnet-5","tools":["Bash"]}"#;

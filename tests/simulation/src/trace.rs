@@ -77,7 +77,11 @@ pub(crate) fn input(input: &Input) -> String {
         Input::Note { text, .. } => format!("note {text}"),
         Input::Called { call, outcome: Ok(_) } => format!("answer {call} ok"),
         Input::Called { call, outcome: Err(error) } => {
-            format!("answer {call} {} {}", error.status.map_or("none".to_owned(), |status| status.to_string()), error.message)
+            format!(
+                "answer {call} {} {}",
+                error.status.map_or("none".to_owned(), |status| status.to_string()),
+                error.message
+            )
         }
         Input::JobSeen(job) => format!(
             "Job seen{}{} {:?}",

@@ -18,12 +18,16 @@ impl Cluster {
             }
             ApiCall::TryPod { .. } => Ok(ApiReply::Warnings(Vec::new())),
             ApiCall::CreateJob { manifest_json } => self.create_job(manifest_json),
-            ApiCall::CreateSecret(secret) => self.create_owned(&secret.namespace, &secret.name, &secret.owner),
+            ApiCall::CreateSecret(secret) => {
+                self.create_owned(&secret.namespace, &secret.name, &secret.owner)
+            }
             ApiCall::CreateConfigMap(map) => self.create_owned(&map.namespace, &map.name, &map.owner),
             ApiCall::PatchJob { job, patch_json } => self.patch_job(job, patch_json),
             ApiCall::DeleteJob { job } => self.delete_job(actor, job).map(|()| ApiReply::Done),
             ApiCall::GetJob { name, .. } => Ok(ApiReply::Job(self.job_named(name).map(Job::snapshot))),
-            ApiCall::ListPods { job } => Ok(ApiReply::Pods(self.pods_of(&job.uid).map(super::Pod::snapshot).collect())),
+            ApiCall::ListPods { job } => {
+                Ok(ApiReply::Pods(self.pods_of(&job.uid).map(super::Pod::snapshot).collect()))
+            }
             ApiCall::ListEvents { job } => {
                 let about = self.events.iter().filter(|(uid, _)| *uid == job.uid);
                 Ok(ApiReply::Events(about.map(|(_, event)| event.clone()).collect()))
@@ -53,9 +57,11 @@ impl Cluster {
     }
 
     fn create_job(&mut self, manifest_json: &str) -> Result<ApiReply, ApiError> {
-        let manifest: Value = serde_json::from_str(manifest_json).map_err(|e| error(400, "BadRequest", e.to_string()))?;
+        let manifest: Value =
+            serde_json::from_str(manifest_json).map_err(|e| error(400, "BadRequest", e.to_string()))?;
         let uid = self.uid("job");
-        let job = Job::read(&manifest, uid.clone(), self.now_ms).map_err(|text| error(422, "Invalid", text))?;
+        let job =
+            Job::read(&manifest, uid.clone(), self.now_ms).map_err(|text| error(422, "Invalid", text))?;
         if self.job_named(&job.object.name).is_some() {
             return Err(exists("jobs.batch", &job.object.name));
         }
@@ -75,7 +81,8 @@ impl Cluster {
     }
 
     fn patch_job(&mut self, wanted: &ObjectRef, patch_json: &str) -> Result<ApiReply, ApiError> {
-        let patch: Value = serde_json::from_str(patch_json).map_err(|e| error(400, "BadRequest", e.to_string()))?;
+        let patch: Value =
+            serde_json::from_str(patch_json).map_err(|e| error(400, "BadRequest", e.to_string()))?;
         let uid = self.pinned(wanted)?;
         let job = self.jobs.get_mut(&uid).expect("it was just found");
         for label in pairs(&patch["metadata"]["labels"]) {
@@ -106,7 +113,10 @@ impl Cluster {
         if found.object.uid == wanted.uid {
             return Ok(wanted.uid.clone());
         }
-        let text = format!("Precondition failed: UID in precondition: {}, UID in object meta: {}", wanted.uid, found.object.uid);
+        let text = format!(
+            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+            wanted.uid, found.object.uid
+        );
         Err(error(409, "Conflict", text))
     }
 

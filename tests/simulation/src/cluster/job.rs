@@ -137,12 +137,14 @@ pub(crate) fn pairs(map: &Value) -> Vec<Label> {
 
 /// Secrets that a pod mounts or takes environment variables from.
 fn secrets(pod: &Value) -> Vec<String> {
-    let mounted = pod["volumes"].as_array().into_iter().flatten().map(|volume| &volume["secret"]["secretName"]);
+    let mounted =
+        pod["volumes"].as_array().into_iter().flatten().map(|volume| &volume["secret"]["secretName"]);
     let containers = pod["containers"].as_array().into_iter().flatten();
     let read = containers
         .flat_map(|container| container["env"].as_array().into_iter().flatten())
         .map(|entry| &entry["valueFrom"]["secretKeyRef"]["name"]);
-    let mut names: Vec<String> = mounted.chain(read).filter_map(|name| name.as_str().map(str::to_owned)).collect();
+    let mut names: Vec<String> =
+        mounted.chain(read).filter_map(|name| name.as_str().map(str::to_owned)).collect();
     names.sort();
     names.dedup();
     names

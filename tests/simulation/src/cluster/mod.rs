@@ -75,15 +75,19 @@ impl Cluster {
     /// Tells the watches how a Job looks now.
     pub(crate) fn tell_job(&mut self, uid: &str) {
         let Some(job) = self.jobs.get(uid) else { return };
-        let change = if job.is_removed { Change::JobGone(job.object.clone()) } else { Change::Job(job.snapshot()) };
+        let change =
+            if job.is_removed { Change::JobGone(job.object.clone()) } else { Change::Job(job.snapshot()) };
         self.log.push(Logged { job_uid: uid.to_owned(), change });
     }
 
     /// Tells the watches how a pod looks now.
     pub(crate) fn tell_pod(&mut self, uid: &str) {
         let Some(pod) = self.pods.get(uid) else { return };
-        let change =
-            if pod.stage == Stage::Removed { Change::PodGone(pod.object.clone()) } else { Change::Pod(pod.snapshot()) };
+        let change = if pod.stage == Stage::Removed {
+            Change::PodGone(pod.object.clone())
+        } else {
+            Change::Pod(pod.snapshot())
+        };
         self.log.push(Logged { job_uid: pod.job_uid.clone(), change });
     }
 
@@ -114,7 +118,8 @@ impl Cluster {
 
     /// What is left of a run's objects: names, for a message.
     pub(crate) fn left_behind(&self) -> Vec<String> {
-        let jobs = self.jobs.values().filter(|job| !job.is_removed).map(|job| format!("Job {}", job.object.name));
+        let jobs =
+            self.jobs.values().filter(|job| !job.is_removed).map(|job| format!("Job {}", job.object.name));
         let pods = self.pods.values().filter(|pod| pod.stage != Stage::Removed);
         let pods = pods.map(|pod| format!("Pod {}", pod.object.name));
         let owned = self.owned.iter().map(|owned| format!("Secret {}", owned.name));

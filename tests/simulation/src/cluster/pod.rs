@@ -1,8 +1,8 @@
 //! A Pod as the server stores it, and the agent in it.
 
 use paperclip_contract::types::{
-    Condition, ContainerRole, ContainerState, ContainerStatus, ContainerTerminated, ContainerWaiting, ObjectRef,
-    PodPhase, PodSnapshot,
+    Condition, ContainerRole, ContainerState, ContainerStatus, ContainerTerminated, ContainerWaiting,
+    ObjectRef, PodPhase, PodSnapshot,
 };
 
 use super::container_log::ContainerLog;
@@ -81,7 +81,9 @@ impl Pod {
                 let code = self.ended.as_ref().map(|ended| ended.exit_code);
                 match code {
                     // The pod runs for as long as any of its containers does.
-                    Some(_) if self.has_sidecar && self.deleting_since_ms.is_none() && self.reason.is_none() => {
+                    Some(_)
+                        if self.has_sidecar && self.deleting_since_ms.is_none() && self.reason.is_none() =>
+                    {
                         PodPhase::Running
                     }
                     Some(0) if self.reason.is_none() => PodPhase::Succeeded,

@@ -61,9 +61,12 @@ impl Saboteur {
                     commands.push(Command { id: next_id(&commands), action: delete });
                 }
             }
-            Mutant::BrokenStreamEnds if events.iter().any(|event| matches!(event, Event::LogInterrupted(_))) => {
+            Mutant::BrokenStreamEnds
+                if events.iter().any(|event| matches!(event, Event::LogInterrupted(_))) =>
+            {
                 self.is_over = true;
-                let result = json!({"exitCode": null, "errorCode": "claude_truncated", "errorMessage": "truncated"});
+                let result =
+                    json!({"exitCode": null, "errorCode": "claude_truncated", "errorMessage": "truncated"});
                 let delete_jobs = self.job.clone().into_iter().collect();
                 let finish = Finish { result_json: result.to_string(), ending: Ending::Failed, delete_jobs };
                 return vec![Command { id: next_id(&commands), action: Action::Finish(finish) }];
@@ -94,7 +97,10 @@ fn next_id(commands: &[Command]) -> u64 {
     commands.last().map_or(1 << 40, |command| command.id + 1)
 }
 
-fn for_result(commands: &mut [Command], mut change: impl FnMut(&mut Map<String, Value>, &mut Vec<ObjectRef>)) {
+fn for_result(
+    commands: &mut [Command],
+    mut change: impl FnMut(&mut Map<String, Value>, &mut Vec<ObjectRef>),
+) {
     for command in commands {
         if let Action::Finish(finish) = &mut command.action
             && let Ok(Value::Object(mut result)) = serde_json::from_str(&finish.result_json)

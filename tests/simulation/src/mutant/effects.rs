@@ -25,11 +25,17 @@ impl EffectSaboteur {
     pub(crate) fn on_effect(&mut self, effect: Effect) -> Vec<Effect> {
         let Some(mutant) = self.mutant else { return vec![effect] };
         match (mutant, effect) {
-            (Mutant::CallsBeforeSync, Effect::Sync) | (Mutant::StreamsLeftOpen, Effect::CloseLog(_)) => Vec::new(),
+            (Mutant::CallsBeforeSync, Effect::Sync) | (Mutant::StreamsLeftOpen, Effect::CloseLog(_)) => {
+                Vec::new()
+            }
             (_, Effect::Emit(told)) => {
                 let times = match (mutant, &told.record) {
-                    (Mutant::EqualLinesDropped, Record::Log { text, .. }) => usize::from(self.shown.insert(text.clone())),
-                    (Mutant::LinesDoubled, Record::Log { .. }) | (Mutant::ResultTwice, Record::Result(_)) => 2,
+                    (Mutant::EqualLinesDropped, Record::Log { text, .. }) => {
+                        usize::from(self.shown.insert(text.clone()))
+                    }
+                    (Mutant::LinesDoubled, Record::Log { .. }) | (Mutant::ResultTwice, Record::Result(_)) => {
+                        2
+                    }
                     _ => 1,
                 };
                 (0..times).map(|_| Effect::Emit(told.clone())).collect()
@@ -51,13 +57,17 @@ impl EffectSaboteur {
 /// Each run has a lease of its own, so that it excludes nobody.
 fn with_own_lease(request: ApiCall) -> ApiCall {
     match request {
-        ApiCall::CreateLease(lease) => ApiCall::CreateLease(Lease { name: format!("{}-{}", lease.name, lease.holder), ..lease }),
+        ApiCall::CreateLease(lease) => {
+            ApiCall::CreateLease(Lease { name: format!("{}-{}", lease.name, lease.holder), ..lease })
+        }
         other => other,
     }
 }
 
 fn renamed(manifest_json: &str, tries: u32) -> String {
-    let Ok(mut manifest) = serde_json::from_str::<serde_json::Value>(manifest_json) else { return String::new() };
+    let Ok(mut manifest) = serde_json::from_str::<serde_json::Value>(manifest_json) else {
+        return String::new();
+    };
     let name = manifest["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     manifest["metadata"]["name"] = format!("{name}-{tries}").into();
     manifest.to_string()

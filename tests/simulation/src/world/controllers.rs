@@ -24,7 +24,8 @@ impl World {
         }
         if self.strikes(Fault::PodQuota, run) {
             let name = self.cluster.jobs[uid].object.name.clone();
-            let text = "Error creating: pods is forbidden: exceeded quota: pods, requested: 1, used: 9, limited: 9";
+            let text =
+                "Error creating: pods is forbidden: exceeded quota: pods, requested: 1, used: 9, limited: 9";
             self.cluster.note_event(uid, format!("Job/{name}"), "FailedCreate", text);
             let delay_ms = *self.entropy.choose(&[10_000, 40_000, 120_000, 400_000]);
             self.after(delay_ms, Happening::ReconcileJob(uid.to_owned()));
@@ -46,8 +47,11 @@ impl World {
         let mut pod = Pod::new(object, job_uid.to_owned(), script, now_ms);
         pod.has_sidecar = self.strikes(Fault::SidecarInjected, run);
         pod.is_gated = self.strikes(Fault::PodGated, run);
-        let delay_ms =
-            if pod.is_gated { *self.entropy.choose(&[5_000, 60_000, 700_000]) } else { self.entropy.skewed(5, 300) };
+        let delay_ms = if pod.is_gated {
+            *self.entropy.choose(&[5_000, 60_000, 700_000])
+        } else {
+            self.entropy.skewed(5, 300)
+        };
         self.cluster.pods.insert(uid.clone(), pod);
         self.cluster.tell_pod(&uid);
         self.cluster.tell_job(job_uid);
@@ -61,7 +65,11 @@ impl World {
         let pod = &self.cluster.pods[pod_uid];
         let job_uid = pod.job_uid.clone();
         // Rule 15: with a container that never ends the Job does not end either.
-        if pod.has_sidecar && pod.deleting_since_ms.is_none() && pod.reason.is_none() && pod.stage == Stage::Ended {
+        if pod.has_sidecar
+            && pod.deleting_since_ms.is_none()
+            && pod.reason.is_none()
+            && pod.stage == Stage::Ended
+        {
             return;
         }
         let run = self.run_of_job(&job_uid).unwrap_or(0);
@@ -76,9 +84,11 @@ impl World {
     pub(super) fn conclude_job(&mut self, uid: &str) {
         let now_ms = self.now_ms;
         let ended = self.cluster.pods.values().rev().find(|pod| pod.job_uid == uid);
-        let has_succeeded = ended.is_some_and(|pod| pod.phase() == paperclip_contract::types::PodPhase::Succeeded);
+        let has_succeeded =
+            ended.is_some_and(|pod| pod.phase() == paperclip_contract::types::PodPhase::Succeeded);
         let is_terminal = ended.is_none_or(|pod| pod.stage >= Stage::Ended);
-        let Some(job) = self.cluster.jobs.get_mut(uid).filter(|job| !job.is_removed && !job.is_finished()) else {
+        let Some(job) = self.cluster.jobs.get_mut(uid).filter(|job| !job.is_removed && !job.is_finished())
+        else {
             return;
         };
         let (early, last, reason) = if has_succeeded {
@@ -111,7 +121,8 @@ impl World {
     /// Rule 20.
     pub(super) fn end_job_by_deadline(&mut self, uid: &str) {
         let now_ms = self.now_ms;
-        let Some(job) = self.cluster.jobs.get_mut(uid).filter(|job| !job.is_removed && !job.is_finished()) else {
+        let Some(job) = self.cluster.jobs.get_mut(uid).filter(|job| !job.is_removed && !job.is_finished())
+        else {
             return;
         };
         job.add_condition("FailureTarget", Some("DeadlineExceeded"), now_ms);

@@ -24,12 +24,19 @@ impl World {
     pub(super) fn schedule_pod(&mut self, uid: &str) {
         let run = self.run_of_pod(uid);
         match self.pod(uid) {
-            Some(pod) if pod.stage == Stage::Unscheduled && pod.deleting_since_ms.is_none() => pod.is_gated = false,
+            Some(pod) if pod.stage == Stage::Unscheduled && pod.deleting_since_ms.is_none() => {
+                pod.is_gated = false
+            }
             _ => return,
         }
         if self.strikes(Fault::PodUnschedulable, run) {
             let text = "0/3 nodes are available: 3 Insufficient memory.";
-            self.cluster.pods.get_mut(uid).expect("found above").set_condition("PodScheduled", false, "Unschedulable", text);
+            self.cluster.pods.get_mut(uid).expect("found above").set_condition(
+                "PodScheduled",
+                false,
+                "Unschedulable",
+                text,
+            );
             self.cluster.tell_pod(uid);
             let delay_ms = *self.entropy.choose(&TROUBLES_MS);
             self.after(delay_ms, Happening::Schedule(uid.to_owned()));
@@ -46,13 +53,19 @@ impl World {
     pub(super) fn start_container(&mut self, uid: &str) {
         let run = self.run_of_pod(uid);
         match self.pod(uid) {
-            Some(pod) if pod.stage == Stage::Starting && pod.deleting_since_ms.is_none() && pod.reason.is_none() => {}
+            Some(pod)
+                if pod.stage == Stage::Starting
+                    && pod.deleting_since_ms.is_none()
+                    && pod.reason.is_none() => {}
             _ => return,
         }
         let waiting = if self.lacks_secret(uid) {
             Some(("CreateContainerConfigError", "secret not found"))
         } else if self.strikes(Fault::ImageFails, run) {
-            Some(*self.entropy.choose(&[("ErrImagePull", "connection refused"), ("ImagePullBackOff", "Back-off pulling image")]))
+            Some(*self.entropy.choose(&[
+                ("ErrImagePull", "connection refused"),
+                ("ImagePullBackOff", "Back-off pulling image"),
+            ]))
         } else if self.strikes(Fault::CreateFails, run) {
             Some(("CreateContainerError", "context deadline exceeded"))
         } else {
@@ -87,7 +100,9 @@ impl World {
     pub(super) fn act_agent(&mut self, uid: &str) {
         let now_ms = self.now_ms;
         let run = self.run_of_pod(uid);
-        let Some(pod) = self.cluster.pods.get_mut(uid).filter(|pod| pod.stage == Stage::Running && !pod.is_termed) else {
+        let Some(pod) =
+            self.cluster.pods.get_mut(uid).filter(|pod| pod.stage == Stage::Running && !pod.is_termed)
+        else {
             return;
         };
         if let Some(burst) = pod.script.bursts.get(pod.next_burst) {
@@ -127,7 +142,9 @@ impl World {
             return self.after(delay_ms, Happening::RemovePod(uid.to_owned()));
         }
         match (stage, on_term) {
-            (Stage::Running, OnTerm::Exits { after_ms } | OnTerm::Reports { after_ms }) if after_ms < grace_ms => {
+            (Stage::Running, OnTerm::Exits { after_ms } | OnTerm::Reports { after_ms })
+                if after_ms < grace_ms =>
+            {
                 self.after(after_ms, Happening::Kill(uid.to_owned()));
             }
             (Stage::Running, _) => self.after(grace_ms, Happening::Kill(uid.to_owned())),
@@ -181,7 +198,9 @@ impl World {
     }
 
     pub(super) fn remove_pod(&mut self, uid: &str) {
-        let Some(pod) = self.cluster.pods.get_mut(uid).filter(|pod| pod.stage != Stage::Removed) else { return };
+        let Some(pod) = self.cluster.pods.get_mut(uid).filter(|pod| pod.stage != Stage::Removed) else {
+            return;
+        };
         if pod.stage == Stage::Running {
             pod.was_killed = true;
         }

@@ -42,7 +42,11 @@ impl World {
         let (uid, since_s) = (stream.pod_uid.clone(), stream.request.since_s);
         if self.strikes(Fault::LogRefused, run) {
             let status = *self.entropy.choose(&[500, 503, 400, 429]);
-            return self.end_log(process, log, refused(status, "the server is currently unable to handle the request"));
+            return self.end_log(
+                process,
+                log,
+                refused(status, "the server is currently unable to handle the request"),
+            );
         }
         let reading = match self.cluster.pods.get(&uid) {
             None => return self.end_log(process, log, refused(404, "pods not found")),
@@ -55,7 +59,11 @@ impl World {
             }
             // Rule 10.
             Some(pod) if pod.stage < Stage::Running => {
-                return self.end_log(process, log, refused(400, "container is waiting to start: ContainerCreating"));
+                return self.end_log(
+                    process,
+                    log,
+                    refused(400, "container is waiting to start: ContainerCreating"),
+                );
             }
             Some(pod) => pod.log.open(since_s),
         };
@@ -89,7 +97,9 @@ impl World {
     pub(super) fn send_log(&mut self, process: usize, log: LogId) {
         let run = self.processes[process].run;
         let stamps_chunks = self.cluster.stamps_chunks;
-        let Some(stream) = self.processes[process].streams.iter_mut().find(|stream| stream.log == log) else { return };
+        let Some(stream) = self.processes[process].streams.iter_mut().find(|stream| stream.log == log) else {
+            return;
+        };
         stream.is_under_way = false;
         let Some(pod) = self.cluster.pods.get(&stream.pod_uid) else { return };
         let (is_gone, is_lost) = (pod.stage == Stage::Removed, pod.is_lost);
@@ -110,9 +120,14 @@ impl World {
         let has_kubelet_text = self.strikes(Fault::LogKubeletText, run);
         let end = if has_kubelet_text { Some(LogEnd::Clean) } else { self.draw_log_end(run) };
         let is_cut = matches!(end, Some(LogEnd::Broken(_))) || self.strikes(Fault::LogSplit, run);
-        let stream = self.processes[process].streams.iter_mut().find(|stream| stream.log == log).expect("found above");
+        let stream =
+            self.processes[process].streams.iter_mut().find(|stream| stream.log == log).expect("found above");
         let length = stream.bytes.len();
-        let sent = if is_cut && length > 1 { 1 + self.entropy.below((length as u64 - 1).min(65_536)) as usize } else { length };
+        let sent = if is_cut && length > 1 {
+            1 + self.entropy.below((length as u64 - 1).min(65_536)) as usize
+        } else {
+            length
+        };
         let rest = stream.bytes.split_off(sent.min(length));
         let mut bytes = std::mem::replace(&mut stream.bytes, rest);
         if has_kubelet_text {

@@ -9,11 +9,11 @@ mod requests;
 mod watches;
 
 use paperclip_contract::types::Request;
+use paperclip_contract::types::{ApiError, HostFacts};
 use paperclip_engine::api::{ApiCall, ApiReply, CallId};
 use paperclip_engine::intake::{self, Secrets, Surroundings};
 use paperclip_engine::log::LogRequest;
 use paperclip_engine::port::{Input, LogId, PollId};
-use paperclip_contract::types::{ApiError, HostFacts};
 use serde_json::{Map, Value};
 
 use crate::agenda::Agenda;
@@ -42,21 +42,62 @@ pub(crate) enum Happening {
     StartRun(usize),
     /// A host comes (back) and takes the run up.
     TakeUp(usize),
-    Cancel { run: usize },
-    CancelInPaperclip { run: usize },
-    Stop { run: usize },
+    Cancel {
+        run: usize,
+    },
+    CancelInPaperclip {
+        run: usize,
+    },
+    Stop {
+        run: usize,
+    },
     /// A request reaches the server.
-    Request { process: usize, call: CallId, request: Box<ApiCall>, is_answer_lost: bool },
-    Answer { process: usize, call: CallId, outcome: Box<Result<ApiReply, ApiError>> },
-    Tick { process: usize, at_ms: u64 },
+    Request {
+        process: usize,
+        call: CallId,
+        request: Box<ApiCall>,
+        is_answer_lost: bool,
+    },
+    Answer {
+        process: usize,
+        call: CallId,
+        outcome: Box<Result<ApiReply, ApiError>>,
+    },
+    Tick {
+        process: usize,
+        at_ms: u64,
+    },
     /// A blocked process goes on.
-    Unblock { process: usize },
-    Watch { process: usize, follow: usize, is_of_jobs: bool },
-    WatchBack { process: usize, follow: usize, is_of_jobs: bool, is_new_list: bool },
-    LogOpen { process: usize, log: LogId },
-    LogPiece { process: usize, log: LogId },
-    LogClose { process: usize, log: LogId },
-    Poll { process: usize, poll: PollId },
+    Unblock {
+        process: usize,
+    },
+    Watch {
+        process: usize,
+        follow: usize,
+        is_of_jobs: bool,
+    },
+    WatchBack {
+        process: usize,
+        follow: usize,
+        is_of_jobs: bool,
+        is_new_list: bool,
+    },
+    LogOpen {
+        process: usize,
+        log: LogId,
+    },
+    LogPiece {
+        process: usize,
+        log: LogId,
+    },
+    LogClose {
+        process: usize,
+        log: LogId,
+    },
+    Poll {
+        process: usize,
+        poll: PollId,
+    },
     ReconcileJob(String),
     JobCondition(String),
     JobDeadline(String),
@@ -165,7 +206,10 @@ impl World {
             self.cluster.now_ms = self.now_ms;
             happenings += 1;
             if happenings > MAX_HAPPENINGS {
-                self.violate("L5", format!("{happenings} things happened, and the case is not over: {happening:?}"));
+                self.violate(
+                    "L5",
+                    format!("{happenings} things happened, and the case is not over: {happening:?}"),
+                );
                 break;
             }
             self.heal_in_time();
@@ -235,7 +279,11 @@ impl World {
         let strikes = self.swarm.strikes(fault, phase, &mut self.entropy);
         if strikes {
             self.last_fault_ms = self.now_ms;
-            self.trace.line(self.now_ms, "!fault", format_args!("{} (run {run}, {})", fault.name(), phase.name()));
+            self.trace.line(
+                self.now_ms,
+                "!fault",
+                format_args!("{} (run {run}, {})", fault.name(), phase.name()),
+            );
         }
         strikes
     }
@@ -313,8 +361,8 @@ impl RunTruth {
                 limits: paperclip_engine::limits(),
             },
         };
-        let (request, secrets) =
-            intake::take(&plan.context(), "claude_k8s", surroundings).expect("the scenario's contexts are well formed");
+        let (request, secrets) = intake::take(&plan.context(), "claude_k8s", surroundings)
+            .expect("the scenario's contexts are well formed");
         RunTruth {
             plan,
             request,

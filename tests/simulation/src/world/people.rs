@@ -25,7 +25,8 @@ impl World {
         let Some(process) = self.runs[run].process else {
             return self.after(2_000, Happening::Cancel { run });
         };
-        let request = CancelRequest { reason: Some("no longer needed".to_owned()), source: CancelSource::Operator };
+        let request =
+            CancelRequest { reason: Some("no longer needed".to_owned()), source: CancelSource::Operator };
         self.give(process, Input::Cancel(request));
     }
 
@@ -50,7 +51,9 @@ impl World {
         } else if let Some((pod_uid, stage)) = pod {
             self.trouble_pod(run, &pod_uid, stage);
         }
-        if self.cluster.jobs.get(job_uid).is_some_and(|job| !job.is_removed && !job.is_finished()) && !self.swarm.is_healed() {
+        if self.cluster.jobs.get(job_uid).is_some_and(|job| !job.is_removed && !job.is_finished())
+            && !self.swarm.is_healed()
+        {
             let delay_ms = 1_000 + self.entropy.skewed(0, 60_000);
             self.after(delay_ms, Happening::Trouble(job_uid.to_owned()));
         }
@@ -107,7 +110,8 @@ impl World {
                 "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "x"}]}}},
         })
         .to_string();
-        let created = self.cluster.apply(Actor::Somebody, &paperclip_engine::api::ApiCall::CreateJob { manifest_json });
+        let created =
+            self.cluster.apply(Actor::Somebody, &paperclip_engine::api::ApiCall::CreateJob { manifest_json });
         if let Ok(paperclip_engine::api::ApiReply::Created(other)) = created {
             self.after(120_000, Happening::RemoveJob(other.uid));
         }

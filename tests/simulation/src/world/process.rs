@@ -72,7 +72,11 @@ impl World {
         }
         self.mark(Mark::TakenUp);
         let process = self.spawn(run);
-        self.trace.line(self.now_ms, "host", format_args!("takes up {} lines", self.runs[run].disk.lines().len()));
+        self.trace.line(
+            self.now_ms,
+            "host",
+            format_args!("takes up {} lines", self.runs[run].disk.lines().len()),
+        );
         if let Err(error) = self.replay(process) {
             // A plugin that was broken on purpose breaks in no replay: its run cannot be taken up.
             if self.swarm.has_struck_any(&[Fault::GuestTraps, Fault::GuestAbsurd]) {
@@ -117,7 +121,7 @@ impl World {
         truth.next_host += 1;
         let spec = RunSpec {
             request: truth.request.clone(),
-            host_id: format!("host-{}-{}", truth.plan.host, truth.next_host),
+            host_id: format!("host-{}", truth.plan.host),
             redactor: Redactor::new(truth.secrets.named()).expect("two short values"),
             seed: u64::from(truth.next_host) + run as u64 * 1_000,
             plugin: PluginIdentity::default(),
@@ -186,7 +190,8 @@ impl World {
             }
             let Some(input) = this.inputs.pop_front() else { break };
             let run = this.run;
-            let fault = if let Input::Called { .. } = input { Fault::HostCrashAnswer } else { Fault::HostCrash };
+            let fault =
+                if let Input::Called { .. } = input { Fault::HostCrashAnswer } else { Fault::HostCrash };
             if self.strikes(fault, run) {
                 return self.crash(process);
             }
@@ -248,7 +253,9 @@ impl World {
             Effect::Call { .. } if self.strikes(Fault::HostCrashEffect, run) => self.crash(process),
             Effect::Call { call, request } => self.send(process, call, request),
             Effect::Follow(job) => self.follow(process, job),
-            Effect::OpenLog { log, pod, container: _, request } => self.ask_for_log(process, log, &pod, request),
+            Effect::OpenLog { log, pod, container: _, request } => {
+                self.ask_for_log(process, log, &pod, request)
+            }
             Effect::CloseLog(log) => self.processes[process].streams.retain(|stream| stream.log != log),
             Effect::Poll { poll, path: _ } => self.send_poll(process, poll),
             Effect::Emit(told) => self.show(process, told.record),

@@ -48,9 +48,15 @@ impl World {
         if self.strikes(Fault::ApiForbidden, run) {
             return Some(error(403, "Forbidden", format!("{} is forbidden", request.describe())));
         }
-        let may_conflict = matches!(request, ApiCall::PatchJob { .. } | ApiCall::UpdateLease(_) | ApiCall::DeleteLease(_));
-        (may_conflict && self.strikes(Fault::ApiConflict, run))
-            .then(|| error(409, "Conflict", "the object has been modified; please apply your changes to the latest version"))
+        let may_conflict =
+            matches!(request, ApiCall::PatchJob { .. } | ApiCall::UpdateLease(_) | ApiCall::DeleteLease(_));
+        (may_conflict && self.strikes(Fault::ApiConflict, run)).then(|| {
+            error(
+                409,
+                "Conflict",
+                "the object has been modified; please apply your changes to the latest version",
+            )
+        })
     }
 
     fn fail(&mut self, process: usize, call: CallId, delay_ms: u64, error: ApiError) {
@@ -126,10 +132,5 @@ impl World {
 }
 
 fn no_answer() -> ApiError {
-    ApiError {
-        status: None,
-        reason: None,
-        message: "no answer within 30 s".to_owned(),
-        retry_after_ms: None,
-    }
+    ApiError { status: None, reason: None, message: "no answer within 30 s".to_owned(), retry_after_ms: None }
 }

@@ -85,7 +85,8 @@ impl World {
             if self.strikes(fault, run) {
                 self.cursor(process, follow, is_of_jobs).expect("it was there").is_down = true;
                 let delay_ms = self.entropy.skewed(500, longest_ms);
-                return self.after(delay_ms, Happening::WatchBack { process, follow, is_of_jobs, is_new_list });
+                return self
+                    .after(delay_ms, Happening::WatchBack { process, follow, is_of_jobs, is_new_list });
             }
         }
         let Some(mut at) = self.next_change(process, follow, is_of_jobs) else { return };
@@ -112,7 +113,13 @@ impl World {
     }
 
     /// A watch is back: where it was, or with a new list.
-    pub(super) fn reopen_watch(&mut self, process: usize, follow: usize, is_of_jobs: bool, is_new_list: bool) {
+    pub(super) fn reopen_watch(
+        &mut self,
+        process: usize,
+        follow: usize,
+        is_of_jobs: bool,
+        is_new_list: bool,
+    ) {
         let run = self.processes[process].run;
         let Some(cursor) = self.cursor(process, follow, is_of_jobs) else { return };
         cursor.is_down = false;
