@@ -38,9 +38,18 @@ enum State {
     /// Held, and the renewal is under way.
     Renewing(Lease),
     Releasing,
-    /// Nobody wants it any more, but a call is under way that may still bring it.
-    Abandoned,
+    /// Nobody wants it here any more, but a call is under way that may still bring it.
+    Abandoned(Afterwards),
     Lost,
+}
+
+/// What becomes of a lease that comes too late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Afterwards {
+    /// It goes.
+    Release,
+    /// It is left to the next host of the run.
+    HandOver,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -106,7 +115,7 @@ impl Guard {
     pub(crate) fn release_left(&mut self, wanted: AcquireGuard) -> Vec<Outcome> {
         self.wanted = Some(wanted);
         let call = self.read();
-        self.state = State::Abandoned;
+        self.state = State::Abandoned(Afterwards::Release);
         call.map(Outcome::Call).into_iter().collect()
     }
 
@@ -117,8 +126,8 @@ impl Guard {
                 self.state = State::Releasing;
                 vec![Outcome::Call(ApiCall::DeleteLease(lease))]
             }
-            State::Asking(_) | State::Renewing(_) | State::Abandoned => {
-                self.state = State::Abandoned;
+            State::Asking(_) | State::Renewing(_) | State::Abandoned(_) => {
+                self.state = State::Abandoned(Afterwards::Release);
                 Vec::new()
             }
             State::Releasing => {
@@ -132,19 +141,21 @@ impl Guard {
     /// Leaves it to the next host of the same run, which need not wait until it expires. It still keeps other runs out.
     pub(crate) fn hand_over(&mut self, now_ms: u64) -> Vec<Outcome> {
         match std::mem::replace(&mut self.state, State::Idle) {
-            State::Held { lease, .. } => {
-                self.state = State::Releasing;
-                let ownerless = Lease { host: String::new(), renewed_at_ms: now_ms, ..lease };
-                vec![Outcome::Call(ApiCall::UpdateLease(ownerless))]
+            State::Held { lease, .. } => self.leave(now_ms, lease),
+            State::Asking(_) | State::Renewing(_) => {
+                self.state = State::Abandoned(Afterwards::HandOver);
+                Vec::new()
             }
-            State::Idle
-            | State::Asking(_)
-            | State::Busy { .. }
-            | State::Renewing(_)
-            | State::Releasing
-            | State::Abandoned
-            | State::Lost => vec![Outcome::Released],
+            State::Idle | State::Busy { .. } | State::Releasing | State::Abandoned(_) | State::Lost => {
+                vec![Outcome::Released]
+            }
         }
+    }
+
+    fn leave(&mut self, now_ms: u64, lease: Lease) -> Vec<Outcome> {
+        self.state = State::Releasing;
+        let ownerless = Lease { host: String::new(), renewed_at_ms: now_ms, ..lease };
+        vec![Outcome::Call(ApiCall::UpdateLease(ownerless))]
     }
 
     pub(crate) fn deadline_ms(&self) -> Option<u64> {
@@ -155,7 +166,7 @@ impl Guard {
             | State::Asking(_)
             | State::Renewing(_)
             | State::Releasing
-            | State::Abandoned
+            | State::Abandoned(_)
             | State::Lost => None,
         }
     }
@@ -184,17 +195,35 @@ impl Guard {
             State::Asking(asking) => self.on_asked(now_ms, asking, outcome),
             State::Renewing(lease) => self.on_renewed(now_ms, lease, outcome),
             State::Releasing => vec![Outcome::Released],
-            State::Abandoned => match outcome {
-                Ok(ApiReply::Lease(Some(lease))) if self.is_own(now_ms, &lease) => {
-                    self.state = State::Releasing;
-                    vec![Outcome::Call(ApiCall::DeleteLease(lease))]
-                }
-                Ok(_) | Err(_) => vec![Outcome::Released],
-            },
+            State::Abandoned(afterwards) => self.on_late(now_ms, afterwards, outcome),
             other @ (State::Idle | State::Busy { .. } | State::Held { .. } | State::Lost) => {
                 self.state = other;
                 Vec::new()
             }
+        }
+    }
+
+    /// Takes the answer to a call that nobody waits for any more.
+    fn on_late(
+        &mut self,
+        now_ms: u64,
+        afterwards: Afterwards,
+        outcome: Result<ApiReply, ApiError>,
+    ) -> Vec<Outcome> {
+        match outcome {
+            Ok(ApiReply::Lease(Some(lease))) if self.is_own(now_ms, &lease) => match afterwards {
+                Afterwards::Release => {
+                    self.state = State::Releasing;
+                    vec![Outcome::Call(ApiCall::DeleteLease(lease))]
+                }
+                Afterwards::HandOver => self.leave(now_ms, lease),
+            },
+            // It was created or changed already, maybe by this very call, whose first answer was lost.
+            Err(error) if error.status == Some(409) => {
+                self.state = State::Abandoned(afterwards);
+                self.read().map(Outcome::Call).into_iter().collect()
+            }
+            Ok(_) | Err(_) => vec![Outcome::Released],
         }
     }
 
@@ -256,6 +285,11 @@ impl Guard {
             Err(error) if crate::calls::is_passing(&error) => {
                 self.state = State::Held { lease, renew_at_ms: now_ms + BUSY_RETRY_MS };
                 Vec::new()
+            }
+            // It was changed: by this renewal, whose answer was lost, or by somebody else.
+            Err(error) if error.status == Some(409) => {
+                self.was_held = true;
+                self.ask(Asking::Read, self.read())
             }
             Ok(_) | Err(_) => {
                 self.state = State::Lost;
@@ -380,7 +414,13 @@ mod tests {
             &guard.on_deadline(5 + RENEW_MS)[..],
             [Outcome::Call(ApiCall::UpdateLease(renewed))] if renewed.renewed_at_ms == 5 + RENEW_MS
         ));
-        assert_eq!(guard.on_answer(9, Err(conflict())), vec![Outcome::Lost]);
+        // Its own renewal may have been applied without an answer: only a look tells.
+        assert!(matches!(
+            &guard.on_answer(9, Err(conflict()))[..],
+            [Outcome::Call(ApiCall::GetLease { .. })]
+        ));
+        let foreign = lease("run-0", "host-b", 9);
+        assert_eq!(guard.on_answer(10, Ok(ApiReply::Lease(Some(foreign)))), vec![Outcome::Lost]);
     }
 
     #[test]

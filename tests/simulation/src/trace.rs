@@ -99,6 +99,7 @@ pub(crate) fn input(input: &Input) -> String {
         Input::PodGone(gone) => format!("Pod gone ({})", gone.detected_via),
         Input::LogOpened { log } => format!("log {log} opened"),
         Input::LogBytes { log, bytes } => format!("log {log}: {} bytes", bytes.len()),
+        Input::LogHeld { .. } => String::new(),
         Input::LogClosed { log, end } => format!("log {log} closed: {end:?}"),
         Input::Polled { outcome: Ok((status, body)), .. } => format!("polled {status} {body}"),
         Input::Polled { outcome: Err(error), .. } => format!("poll failed: {}", error.message),

@@ -11,8 +11,8 @@ use crate::bindings::exports::paperclip::agent::types::{
     AcquireGuard, Action, AnswerOk, ApiError, JobSnapshot, Label, LabelJob, ListJobs, NewConfigMap,
     NewObject, NewSecret, ObjectRef, SecretEntry, SecretSource,
 };
-use crate::config::WhenBusy;
-use crate::manifest::labels::{RUN_ID, SESSION_ID};
+use crate::config::{ConcurrencyScope, WhenBusy};
+use crate::manifest::labels::{RUN_ID, SESSION_ID, TASK_ID};
 use crate::manifest::{self, Plan, Source};
 use crate::orphan::{self, Orphan};
 use crate::outcome::ErrorCode;
@@ -97,6 +97,9 @@ impl<A: Agent> Machine<A> {
             live.into_iter().partition(|job| label(job, RUN_ID) == plan.labels.run_id.as_deref());
         let mut target = own.into_iter().next();
         for orphan in orphans {
+            if !self.is_in_scope(&plan, &orphan) {
+                continue;
+            }
             match self.judge_orphan(&plan, &orphan) {
                 Ok(()) => target = target.or(Some(orphan)),
                 Err((code, text)) => self.block(now_ms, orphan.job, code, text),
@@ -106,6 +109,18 @@ impl<A: Agent> Machine<A> {
             (false, _) => self.on_blocked(now_ms),
             (true, Some(job)) => self.adopt(&plan, job),
             (true, None) => self.try_pod(&plan),
+        }
+    }
+
+    /// Whether a Job of another run concerns this one. Runs that exclude nobody are in nobody's way, and nobody tells whether one of them is
+    /// still being driven; runs of a task exclude those of the same task only.
+    fn is_in_scope(&self, plan: &Plan, job: &JobSnapshot) -> bool {
+        match self.facts.settings.concurrency_scope {
+            ConcurrencyScope::Agent => true,
+            ConcurrencyScope::Task => {
+                label(job, TASK_ID).is_none_or(|task| plan.labels.task_id.as_deref() == Some(task))
+            }
+            ConcurrencyScope::None => false,
         }
     }
 

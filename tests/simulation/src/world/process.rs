@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use paperclip_contract::types::{Action, ObjectRef};
 use paperclip_engine::journal::Entry;
+use paperclip_engine::policy::{Grant, Policy};
 use paperclip_engine::port::{Closing, Effect, Input};
 use paperclip_engine::record::{Record, Stream};
 use paperclip_engine::redact::Redactor;
@@ -127,6 +128,7 @@ impl World {
             plugin: PluginIdentity::default(),
             poll_interval_ms: POLL_INTERVAL_MS,
             segments: SegmentLimits::default(),
+            policy: Policy::new(Grant::default(), &truth.request),
         };
         let next_host = truth.next_host;
         let instance = self.plugin.instantiate();
