@@ -59,8 +59,12 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
 
 /// Diagnostics go to stderr.
 fn start_logging(level: tracing::Level, format: LogFormat) {
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        // Nobody may read stderr any more; telling that on stderr would panic.
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().flatten_event(true).with_current_span(false).init(),

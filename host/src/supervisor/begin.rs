@@ -59,6 +59,10 @@ impl Supervisor {
             return Ok(entry);
         }
         self.not_stopping()?;
+        if context["runId"].as_str().is_some_and(|run_id| journal::run_folder(&around.state, run_id).exists())
+        {
+            self.not_resuming()?;
+        }
         let plugin =
             self.catalogue().get(adapter_type).map_err(|error| Refusal::of_error(Kind::NoPlugin, &error))?;
         let taken = intake::take(context, &plugin, around)?;

@@ -118,13 +118,27 @@ impl Supervisor {
     }
 
     pub(crate) fn get(&self, run_id: &str) -> Result<Arc<Entry>, Refusal> {
-        self.shared.runs().get(run_id).cloned().ok_or_else(|| {
-            Refusal::new(
-                Kind::NotFound,
-                format!("run {run_id} is not known to this host"),
-                "check the id; with several replicas ask the one that holds its lease, or start it here again to take it over",
-            )
-        })
+        if let Some(entry) = self.shared.runs().get(run_id) {
+            return Ok(Arc::clone(entry));
+        }
+        // It may be one of those.
+        self.not_resuming()?;
+        Err(Refusal::new(
+            Kind::NotFound,
+            format!("run {run_id} is not known to this host"),
+            "check the id; with several replicas ask the one that holds its lease, or start it here again to take it over",
+        ))
+    }
+
+    fn not_resuming(&self) -> Result<(), Refusal> {
+        match self.shared.resuming.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            resuming => Err(Refusal::new(
+                Kind::NotReady,
+                format!("{resuming} runs are being taken up"),
+                "ask again in some seconds",
+            )),
+        }
     }
 
     pub(crate) fn show(&self, entry: &Entry) -> Shown {
@@ -146,11 +160,7 @@ impl Supervisor {
     /// Why no run can be taken on now, if so: still resuming, stopping, or the API is away.
     pub(crate) async fn readiness(&self) -> Result<(), Refusal> {
         self.not_stopping()?;
-        let resuming = self.shared.resuming.load(Ordering::Relaxed);
-        if resuming > 0 {
-            let message = format!("{resuming} runs are being taken up");
-            return Err(Refusal::new(Kind::NotReady, message, "wait"));
-        }
+        self.not_resuming()?;
         self.around().cluster.version().await.map_err(|error| Refusal::of_error(Kind::NotReady, &error))?;
         Ok(())
     }

@@ -155,9 +155,16 @@ fn a_token_guards_all_but_the_probes_and_large_bodies_are_refused() {
     assert_eq!(daemon.get("/v1/runs").status, 401);
     let daemon = daemon.with_token(token);
     assert_eq!(daemon.get("/v1/runs").status, 200);
-    let huge = json!({"context": {"runId": "r", "padding": "x".repeat(2 << 20)}});
-    let answer = daemon.post("/v1/runs", &huge);
-    assert_eq!((answer.status, &answer.json()["error"]["code"]), (413, &json!("body_too_large")));
+    let mut huge = TcpStream::connect(daemon.address()).unwrap();
+    let head = format!(
+        "POST /v1/runs HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        2 << 20
+    );
+    huge.write_all(head.as_bytes()).unwrap();
+    let mut answer = [0; 4_096];
+    let read = huge.read(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer[..read]);
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     let codes: Vec<u16> =
         (0..20).map(|_| daemon.post("/v1/plugins/none/revert", &Value::Null).status).collect();
     assert!(codes.contains(&429), "{codes:?}");
@@ -213,7 +220,7 @@ fn a_restarted_daemon_goes_on_where_it_stopped() {
     daemon.stop();
     assert!(stopping.elapsed().as_secs() < 10);
 
-    let daemon = Daemon::start_on(&place, &on, &[]);
+    let daemon = Daemon::start_on(&place, &on, &[]).when_ready();
     open_gate(&place);
     let last = daemon.follow("r1", 0).last().unwrap();
     assert_eq!((&last["type"], &last["errorCode"]), (&json!("result"), &Value::Null), "{last}");
@@ -229,7 +236,7 @@ fn a_restarted_daemon_goes_on_where_it_stopped() {
         assert_eq!(event["seq"], number);
     }
     daemon.stop();
-    let daemon = Daemon::start_on(&place, &on, &[]);
+    let daemon = Daemon::start_on(&place, &on, &[]).when_ready();
     assert_eq!(daemon.events("r1", 0), events, "an ended run is kept");
     assert_eq!(daemon.state("r1")["state"], "succeeded");
     drop(daemon);

@@ -61,6 +61,12 @@ impl Daemon {
         self
     }
 
+    /// Asks until all runs of an earlier daemon are taken up.
+    pub(crate) fn when_ready(self) -> Daemon {
+        while self.get("/readyz").status != 200 {}
+        self
+    }
+
     pub(crate) fn address(&self) -> &str {
         self.url.strip_prefix("http://").unwrap()
     }
