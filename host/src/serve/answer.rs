@@ -70,14 +70,18 @@ impl IntoResponse for Refusal {
     }
 }
 
+pub(super) fn too_large() -> Refusal {
+    Refusal::new(
+        Kind::BodyTooLarge,
+        "the body is larger than this host takes",
+        "make it smaller, or raise limits.request_mib",
+    )
+}
+
 impl From<JsonRejection> for Refusal {
     fn from(rejection: JsonRejection) -> Refusal {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            return Refusal::new(
-                Kind::BodyTooLarge,
-                "the body is larger than this host takes",
-                "make it smaller, or raise limits.request_mib",
-            );
+            return too_large();
         }
         Refusal::new(
             Kind::BadRequest,

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, Method};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use super::answer::too_large;
 use super::{App, Authority, plugins, runs};
 use crate::supervisor::{AnswerLabels, CONTENT_TYPE as METRICS_TYPE, Kind, Refusal};
 
@@ -58,13 +59,22 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
         None => "none".to_owned(),
     };
     let changes = *request.method() != Method::GET && *request.method() != Method::HEAD;
-    let response = match if changes { app.rate.take() } else { Ok(()) } {
+    let limit_bytes = u64::from(app.supervisor.around().config.limits.request_mib) << 20;
+    let taken =
+        if changes { app.rate.take().and_then(|()| fits(request.headers(), limit_bytes)) } else { Ok(()) };
+    let response = match taken {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     };
     let labels = AnswerLabels { route, status: response.status().as_u16() };
     app.supervisor.metrics().answers.get_or_create(&labels).inc();
     response
+}
+
+/// Refuses a body by the size that its head tells, before any of it is read.
+fn fits(headers: &HeaderMap, limit_bytes: u64) -> Result<(), Refusal> {
+    let told = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if told.is_none_or(|bytes| bytes <= limit_bytes) { Ok(()) } else { Err(too_large()) }
 }
 
 async fn metrics(State(app): State<App>) -> Response {
