@@ -52,7 +52,9 @@ impl Daemon {
                 break record["address"].as_str().unwrap().to_owned();
             }
         };
-        let config = ureq::Agent::config_builder().http_status_as_error(false).build();
+        // A connection whose request was refused before its body was read is not used again.
+        let config =
+            ureq::Agent::config_builder().http_status_as_error(false).max_idle_connections(0).build();
         Daemon { child, log, url, agent: config.into(), token: None }
     }
 
