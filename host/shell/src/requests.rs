@@ -154,8 +154,8 @@ mod tests {
         assert_eq!(
             counts.read(),
             [
-                RequestCount { verb: "list", resource: "pods", code: "2xx", count: 2 },
                 RequestCount { verb: "get", resource: "other", code: "none", count: 1 },
+                RequestCount { verb: "list", resource: "pods", code: "2xx", count: 2 },
                 RequestCount { verb: "list", resource: "other", code: "2xx", count: 1 },
             ]
         );
