@@ -34,7 +34,7 @@ async fn a_cluster_tells_its_version_and_its_requests_are_counted() {
     assert_eq!(
         cluster.requests().read(),
         [
-            RequestCount { verb: "get", resource: "jobs", code: "2xx", count: 1 },
+            RequestCount { verb: "get", resource: "jobs", code: "4xx", count: 1 },
             RequestCount { verb: "get", resource: "other", code: "2xx", count: 1 },
         ]
     );
