@@ -12,7 +12,7 @@ use paperclip_simulation::{Case, Outcome, Plugin, case};
 static PLUGIN: LazyLock<Plugin> = LazyLock::new(|| Plugin::load().unwrap());
 
 /// Cases of the normal tests.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 20;
 
 fn assert_kept(case: &Case, outcome: &Outcome) {
     if let Some(violation) = &outcome.violation {
