@@ -364,7 +364,7 @@ impl LogReader {
             ContainerSeen::Terminated => match self.link {
                 Link::Open { heard_ms, .. } if now_ms < heard_ms + WIND_MS => self.stage = Stage::Winding,
                 Link::Open { .. } | Link::Opening { .. } | Link::Idle { .. } => {
-                    self.begin_last_read(now_ms, false)
+                    self.begin_last_read(now_ms, false);
                 }
             },
             ContainerSeen::Gone if self.is_idle() => self.end(self.retry.was_whole),
