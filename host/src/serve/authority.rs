@@ -39,7 +39,7 @@ impl Authority {
 
     pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let Some(token) = &self.0 else { return Ok(()) };
-        let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+        let given = headers.get(header::AUTHORIZATION).map(axum::http::HeaderValue::as_bytes);
         let given = given.and_then(|value| value.strip_prefix(b"Bearer "));
         let is_right = given.is_some_and(|given| given.ct_eq(token.as_bytes()).into());
         if is_right {

@@ -53,7 +53,7 @@ impl Supervisor {
         let around = self.around();
         let adapter_type = adapter
             .or_else(|| paperclip_engine::intake::adapter_type(context))
-            .ok_or_else(|| intake::bad_context("agent.adapterType is missing".to_owned()))?;
+            .ok_or_else(|| intake::bad_context("agent.adapterType is missing"))?;
         let known = context["runId"].as_str().and_then(|run_id| self.get(run_id).ok());
         if let Some(entry) = known.filter(|entry| entry.state() != State::Detached) {
             return Ok(entry);

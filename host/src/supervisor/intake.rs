@@ -31,7 +31,7 @@ pub(super) fn take(context: &Value, plugin: &Arc<Plugin>, around: &Surroundings)
     let mut warnings = self_pod.as_mut().map(environment::expand_own_literals).unwrap_or_default();
     let home = config.paperclip_home.as_deref();
     let files = documents::read_files(&context["config"], home, plugin, &mut warnings)
-        .map_err(|error| bad_context(error.to_string()))?;
+        .map_err(|error| bad_context(&error.to_string()))?;
     let surroundings = intake::Surroundings {
         self_pod: self_pod.as_ref(),
         revealed_env: &revealed,
@@ -45,8 +45,8 @@ pub(super) fn take(context: &Value, plugin: &Arc<Plugin>, around: &Surroundings)
         },
     };
     let (request, secrets) = intake::take(context, plugin.adapter_type(), surroundings)
-        .map_err(|error| bad_context(error.to_string()))?;
-    let redactor = redactor(&request, &secrets).map_err(|error| bad_context(error.to_string()))?;
+        .map_err(|error| bad_context(&error.to_string()))?;
+    let redactor = redactor(&request, &secrets).map_err(|error| bad_context(&error.to_string()))?;
     Ok(Intake { request, secrets, redactor, warnings })
 }
 
@@ -57,7 +57,7 @@ pub(super) fn redactor(request: &Request, secrets: &Secrets) -> anyhow::Result<R
     Ok(Redactor::new(secrets.named().filter(|(name, _)| !shown(name)))?)
 }
 
-pub(super) fn bad_context(message: String) -> Refusal {
+pub(super) fn bad_context(message: &str) -> Refusal {
     Refusal::new(Kind::BadRequest, format!("context: {message}"), "mend that field and send it again")
 }
 

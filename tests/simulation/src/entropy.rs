@@ -71,8 +71,8 @@ impl Entropy {
         debug_assert!((1..=1 << 16).contains(&limit), "{limit}");
         match limit {
             0 | 1 => 0,
-            2..=256 => u64::from(self.byte()) * limit >> 8,
-            _ => (u64::from(self.byte()) << 8 | u64::from(self.byte())) * limit >> 16,
+            2..=256 => (u64::from(self.byte()) * limit) >> 8,
+            _ => (((u64::from(self.byte()) << 8) | u64::from(self.byte())) * limit) >> 16,
         }
     }
 

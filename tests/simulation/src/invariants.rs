@@ -222,6 +222,7 @@ fn has_timed_out(world: &World, run: usize, pod: &Pod) -> bool {
 
 // ---------------------------------------------------------------------- the result
 
+#[allow(clippy::needless_pass_by_value)] // It is kept beside the others once it is judged.
 /// S2, S3, S6, S9 and S11, and what a truthful result would be.
 pub(crate) fn result(world: &mut World, process: usize, run: usize, result: Map<String, Value>) {
     let text = Value::Object(result.clone()).to_string();
@@ -460,7 +461,7 @@ fn invariant_nothing_is_left(world: &mut World) {
 
 /// S7: the same calls on a fresh instance, and from a snapshot in the middle on, have the same answers.
 fn invariant_replay_is_identical(world: &mut World) {
-    let sampled = world.entropy_used() % 8 == 0;
+    let sampled = world.entropy_used().is_multiple_of(8);
     if !sampled
         || world.mutant().is_some()
         || world.swarm.has_struck_any(&[Fault::GuestTraps, Fault::GuestAbsurd])

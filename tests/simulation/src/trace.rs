@@ -117,7 +117,7 @@ pub(crate) fn record(record: &Record) -> String {
         Record::Status { text, .. } => text.clone(),
         Record::Meta(_) => "meta".to_owned(),
         Record::Result(result) => {
-            let text = |key: &str| result.get(key).map_or("-".to_owned(), |value| value.to_string());
+            let text = |key: &str| result.get(key).map_or("-".to_owned(), ToString::to_string);
             format!("RESULT exit {} code {} {}", text("exitCode"), text("errorCode"), text("errorMessage"))
         }
     }

@@ -25,7 +25,7 @@ impl World {
         let run = self.run_of_pod(uid);
         match self.pod(uid) {
             Some(pod) if pod.stage == Stage::Unscheduled && pod.deleting_since_ms.is_none() => {
-                pod.is_gated = false
+                pod.is_gated = false;
             }
             _ => return,
         }

@@ -256,7 +256,7 @@ impl World {
             Effect::Call { call, request } => self.send(process, call, request),
             Effect::Follow(job) => self.follow(process, job),
             Effect::OpenLog { log, pod, container: _, request } => {
-                self.ask_for_log(process, log, &pod, request)
+                self.ask_for_log(process, log, &pod, request);
             }
             Effect::CloseLog(log) => self.processes[process].streams.retain(|stream| stream.log != log),
             Effect::Poll { poll, path: _ } => self.send_poll(process, poll),
