@@ -9,7 +9,7 @@ use paperclip_simulation::marks::Mark;
 use paperclip_simulation::scenario::Scenario;
 use paperclip_simulation::{Case, Outcome, Plugin, case};
 
-static PLUGIN: LazyLock<Plugin> = LazyLock::new(|| Plugin::load().unwrap());
+static PLUGIN: LazyLock<Plugin> = LazyLock::new(|| Plugin::load().expect("the built plugin"));
 
 /// Cases of the normal tests.
 const SEEDS: u64 = 20;
