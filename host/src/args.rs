@@ -282,7 +282,7 @@ pub(crate) enum PluginsCommand {
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ReplayArgs {
-    /// A run's folder below <state>/runs, or one journal-NNNNNN.ndjson of it
+    /// A run's folder below `<state>/runs`, or one journal-NNNNNN.ndjson of it
     #[arg(value_name = "JOURNAL")]
     pub(crate) journal: PathBuf,
     /// Plugin to hold against it; default: the one that the run began with

@@ -2,6 +2,7 @@
 
 mod access;
 mod args;
+mod beginning;
 mod bundle;
 mod commands;
 mod config;

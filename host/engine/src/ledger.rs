@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use paperclip_contract::types::{
-    AcquireGuard, Action, Answer, AnswerOk, Command, Event, FollowLog, ObjectRef, SecretEntry, SecretSource,
+    AcquireGuard, Action, Answer, AnswerOk, Command, Event, FollowLog, ObjectRef,
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,8 +37,6 @@ pub struct Ledger {
     /// Logs that are read, by the id of the command.
     pub(crate) logs: BTreeMap<u64, OpenLog>,
     pub(crate) guard: Claim,
-    /// Secrets that were asked for, their prompt left out: where the run's values can be read back.
-    pub(crate) secrets: Vec<OwnSecret>,
     pub(crate) teller: Teller,
 }
 
@@ -73,14 +71,6 @@ pub(crate) enum Claim {
     },
 }
 
-/// Where values of a Secret came from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct OwnSecret {
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-    pub(crate) entries: Vec<SecretEntry>,
-}
-
 impl Ledger {
     /// Takes note of a command that the plugin gave at this time.
     ///
@@ -109,11 +99,6 @@ impl Ledger {
             | Action::ReadLog(_) => self.open(command),
             Action::CreateSecret(secret) => {
                 self.own(&secret.owner)?;
-                self.secrets.push(OwnSecret {
-                    namespace: secret.namespace.clone(),
-                    name: secret.name.clone(),
-                    entries: secret.entries.iter().filter(|entry| is_secret(entry)).cloned().collect(),
-                });
                 self.open(command);
             }
             Action::CreateConfigMap(map) => {
@@ -262,13 +247,6 @@ impl Ledger {
     }
 }
 
-fn is_secret(entry: &SecretEntry) -> bool {
-    match entry.source {
-        SecretSource::Prompt(_) => false,
-        SecretSource::AuthToken | SecretSource::ConfigEnv(_) | SecretSource::SelfPodEnv(_) => true,
-    }
-}
-
 /// Ledgers for tests.
 #[cfg(test)]
 pub(crate) mod testing {
@@ -294,7 +272,6 @@ pub(crate) mod testing {
             deleted_jobs: BTreeMap::from([("u".into(), Deletion::Answered)]),
             logs: BTreeMap::from([(4, OpenLog { target, position: Position::default() })]),
             guard: Claim::Held { guard },
-            secrets: Vec::new(),
             teller: Teller::default(),
         }
     }

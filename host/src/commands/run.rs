@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use paperclip_contract::types::{CancelRequest, CancelSource};
-use paperclip_engine::journal::{Entry, FORMAT};
+use paperclip_engine::journal::Entry;
 use paperclip_engine::policy::{Grant, Policy};
 use paperclip_engine::record::{Level, Teller, Told};
-use paperclip_engine::redact::Redactor;
-use paperclip_engine::{Closing, PluginIdentity, Run, RunSpec, SegmentLimits};
+use paperclip_engine::{Closing, Run, RunSpec, SegmentLimits};
 use paperclip_guest::{Plugin, Runtime, Tools};
 use paperclip_shell::journal::{self, Header, History, JournalError, Retention, RunFolder};
 use paperclip_shell::{Cluster, Control, Journal, NdjsonSink, Outcome, PaperclipApi, Ports, Sink, drive};
@@ -19,14 +18,12 @@ use tokio::sync::mpsc;
 
 use crate::access;
 use crate::args::{JournalMode, Output, RunArgs};
+use crate::beginning::{self, POLL_INTERVAL_MS};
 use crate::documents::{self, Intake};
 use crate::exit::{Exit, usage};
 use crate::plugins;
 use crate::pretty::PrettySink;
 use crate::state;
-
-/// Interval of the cancel poll, in ms.
-const POLL_INTERVAL_MS: u64 = 15_000;
 
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
     let context = documents::read_context(&args.context)?;
@@ -74,14 +71,10 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
         from: args.from,
     };
     let spec = RunSpec {
-        redactor: redactor(&intake)?,
+        redactor: beginning::redactor(&intake.request, &intake.secrets)?,
         host_id: state::host_id(state.as_deref()),
-        seed: seed(&run_id),
-        plugin: PluginIdentity {
-            adapter_type: plugin.adapter_type().to_owned(),
-            version: plugin.version().to_owned(),
-            digest: plugin.digest().to_owned(),
-        },
+        seed: beginning::seed(&run_id),
+        plugin: beginning::identity(&plugin),
         policy: Policy::new(Grant::default(), &intake.request),
         poll_interval_ms: POLL_INTERVAL_MS,
         segments: SegmentLimits::default(),
@@ -184,20 +177,7 @@ fn begin_journal(
     if let Err(cause) = journal::prune(state, Retention::default(), SystemTime::now()) {
         tracing::warn!(state = %state.display(), %cause, "old journals are not removed");
     }
-    if folder.header().is_some() {
-        return Ok(Journal::new(folder, is_required));
-    }
-    let header = Header {
-        format: FORMAT,
-        run_id: run_id.to_owned(),
-        adapter_type: plugin.adapter_type().to_owned(),
-        plugin_version: plugin.version().to_owned(),
-        plugin_digest: plugin.digest().to_owned(),
-        contract: plugin.contract().to_owned(),
-    };
-    let kept = journal::keep_plugin(state, plugin.digest(), plugin.file())
-        .map_err(|cause| JournalError::Io { path: journal::kept_plugin(state, plugin.digest()), cause });
-    match kept.and_then(|()| folder.begin(&header)) {
+    match beginning::begin_folder(state, &mut folder, plugin, run_id) {
         Ok(()) => Ok(Journal::new(folder, is_required)),
         Err(error) if is_required => Err(usage(error)),
         Err(error) => {
@@ -270,18 +250,4 @@ fn control() -> anyhow::Result<mpsc::Receiver<Control>> {
         }
     });
     Ok(receiver)
-}
-
-/// Masks all secrets but those that the plugin was shown: they are no secrets.
-fn redactor(intake: &Intake) -> anyhow::Result<Redactor> {
-    let shown = |name: &str| {
-        intake.request.config_env.iter().any(|entry| entry.name == name && entry.value.is_some())
-    };
-    Ok(Redactor::new(intake.secrets.named().filter(|(name, _)| !shown(name)))?)
-}
-
-/// The seed of a run's jitter: runs that fail together should not come back together.
-fn seed(run_id: &str) -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    RandomState::new().hash_one(run_id)
 }

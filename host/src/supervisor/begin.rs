@@ -1,19 +1,17 @@
 //! Taking a run on and driving it to its end.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use paperclip_contract::types::Request;
 use paperclip_engine::intake::Secrets;
-use paperclip_engine::journal::FORMAT;
 use paperclip_engine::policy::Policy;
 use paperclip_engine::record::{Level, Record, Told};
 use paperclip_engine::redact::Redactor;
-use paperclip_engine::{Closing, PluginIdentity, Run, RunSpec, SegmentLimits, result};
+use paperclip_engine::{Closing, Run, RunSpec, SegmentLimits, result};
 use paperclip_guest::Plugin;
-use paperclip_shell::journal::{self, Header, History, RunFolder};
+use paperclip_shell::journal::{self, History, RunFolder};
 use paperclip_shell::{Cluster, Control, Journal, JournalError, Outcome, Ports, drive};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
@@ -27,9 +25,8 @@ use super::observed::Observed;
 use super::refusal::{Kind, Refusal};
 use super::{Supervisor, intake, memory};
 use crate::args::JournalMode;
+use crate::beginning::{self, POLL_INTERVAL_MS};
 
-/// Interval of the cancel poll, in ms.
-const POLL_INTERVAL_MS: u64 = 15_000;
 /// Wishes that a run has not heard yet.
 const CONTROLS: usize = 8;
 
@@ -197,13 +194,8 @@ impl Supervisor {
             policy: Policy::new(around.config.grant(&entry.about.adapter_type), &request),
             redactor,
             host_id: around.host_id.clone(),
-            // Runs that fail together should not come back together.
-            seed: RandomState::new().hash_one(&entry.about.run_id),
-            plugin: PluginIdentity {
-                adapter_type: plugin.adapter_type().to_owned(),
-                version: plugin.version().to_owned(),
-                digest: plugin.digest().to_owned(),
-            },
+            seed: beginning::seed(&entry.about.run_id),
+            plugin: beginning::identity(&plugin),
             poll_interval_ms: POLL_INTERVAL_MS,
             segments: SegmentLimits::default(),
             request,
@@ -249,19 +241,7 @@ impl Supervisor {
                 Some(folder) => folder,
                 None => RunFolder::open(&around.state, &about.run_id)?,
             };
-            if folder.header().is_none() {
-                journal::keep_plugin(&around.state, plugin.digest(), plugin.file()).map_err(|cause| {
-                    JournalError::Io { path: journal::kept_plugin(&around.state, plugin.digest()), cause }
-                })?;
-                folder.begin(&Header {
-                    format: FORMAT,
-                    run_id: about.run_id.clone(),
-                    adapter_type: about.adapter_type.clone(),
-                    plugin_version: about.plugin_version.clone(),
-                    plugin_digest: about.plugin_digest.clone(),
-                    contract: plugin.contract().to_owned(),
-                })?;
-            }
+            beginning::begin_folder(&around.state, &mut folder, plugin, &about.run_id)?;
             Ok(folder)
         };
         match open() {

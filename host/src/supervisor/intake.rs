@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Surroundings;
 use super::refusal::{Kind, Refusal};
-use crate::{documents, environment};
+use crate::{beginning, documents, environment};
 
 /// What a run is asked to do, its secrets set aside.
 pub(super) struct Intake {
@@ -46,15 +46,9 @@ pub(super) fn take(context: &Value, plugin: &Arc<Plugin>, around: &Surroundings)
     };
     let (request, secrets) = intake::take(context, plugin.adapter_type(), surroundings)
         .map_err(|error| bad_context(&error.to_string()))?;
-    let redactor = redactor(&request, &secrets).map_err(|error| bad_context(&error.to_string()))?;
+    let redactor =
+        beginning::redactor(&request, &secrets).map_err(|error| bad_context(&error.to_string()))?;
     Ok(Intake { request, secrets, redactor, warnings })
-}
-
-/// Masks all secrets but those that the plugin was shown: they are no secrets.
-pub(super) fn redactor(request: &Request, secrets: &Secrets) -> anyhow::Result<Redactor> {
-    let shown =
-        |name: &str| request.config_env.iter().any(|entry| entry.name == name && entry.value.is_some());
-    Ok(Redactor::new(secrets.named().filter(|(name, _)| !shown(name)))?)
 }
 
 pub(super) fn bad_context(message: &str) -> Refusal {

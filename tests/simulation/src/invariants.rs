@@ -222,13 +222,12 @@ fn has_timed_out(world: &World, run: usize, pod: &Pod) -> bool {
 
 // ---------------------------------------------------------------------- the result
 
-#[allow(clippy::needless_pass_by_value)] // It is kept beside the others once it is judged.
 /// S2, S3, S6, S9 and S11, and what a truthful result would be.
-pub(crate) fn result(world: &mut World, process: usize, run: usize, result: Map<String, Value>) {
+pub(crate) fn result(world: &mut World, process: usize, run: usize, result: &Map<String, Value>) {
     let text = Value::Object(result.clone()).to_string();
     no_secret(world, "the result", &text);
     world.trace.note(world.now_ms, text.as_bytes());
-    if world.runs[run].results.iter().any(|known| *known != result) {
+    if world.runs[run].results.iter().any(|known| known != result) {
         return world.violate("S2", "a second, other result".to_owned());
     }
     let is_same_process_again =
@@ -237,8 +236,7 @@ pub(crate) fn result(world: &mut World, process: usize, run: usize, result: Map<
         return world.violate("S2", "a second result".to_owned());
     }
     world.processes[process].shown.note_result();
-    if world.runs[run].disk.durable().iter().all(|line| !line.starts_with("{\"end\":"))
-        && !is_refusal(&result)
+    if world.runs[run].disk.durable().iter().all(|line| !line.starts_with("{\"end\":")) && !is_refusal(result)
     {
         world.violate("S6", "a result was shown that is not on disk".to_owned());
     }

@@ -347,7 +347,7 @@ impl World {
                 let text = serde_json::Value::Object(meta).to_string();
                 crate::invariants::no_secret(self, "the meta record", &text);
             }
-            Record::Result(result) => crate::invariants::result(self, process, run, result),
+            Record::Result(result) => crate::invariants::result(self, process, run, &result),
         }
     }
 

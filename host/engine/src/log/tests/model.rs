@@ -61,6 +61,8 @@ struct World {
     has_ended_cleanly: bool,
     /// Lines were told while interrupted: the rest of a log that is given up.
     has_stray_lines: bool,
+    /// The gap that stands for the rest was told.
+    is_given_up: bool,
     ended: Option<bool>,
     was_rotated: bool,
 }
@@ -83,6 +85,7 @@ impl World {
             is_interrupted: false,
             has_ended_cleanly: false,
             has_stray_lines: false,
+            is_given_up: false,
             ended: None,
             was_rotated: false,
         };
@@ -196,8 +199,14 @@ impl World {
     fn drain(&mut self) {
         while let Some(output) = self.reader.poll() {
             assert_eq!(self.ended, None, "{output:?} after the end");
-            let is_given_up = matches!(output, LogOutput::Ended { is_complete: false, .. });
-            assert!(is_given_up || !self.has_stray_lines, "lines before the resumption was told");
+            let is_end = matches!(output, LogOutput::Ended { is_complete: false, .. });
+            assert!(is_end || !self.is_given_up, "{output:?} after the rest was given up");
+            // Where the rest is given up, a gap stands for it, and the end follows.
+            self.is_given_up = self.has_stray_lines && matches!(output, LogOutput::Gap { .. });
+            assert!(
+                is_end || self.is_given_up || !self.has_stray_lines,
+                "lines before the resumption was told"
+            );
             match output {
                 LogOutput::Open(request) => {
                     assert!(self.request.is_none() && self.body.is_none(), "D1: a second stream");

@@ -1,0 +1,146 @@
+//! The guard against what a server answers.
+
+use super::*;
+
+fn guard() -> Guard {
+    Guard::new(Identity { run_id: "run-1".to_owned(), host: "host-a".to_owned() })
+}
+
+fn wanted(wait_ms: u64) -> AcquireGuard {
+    AcquireGuard { key: "agent".to_owned(), namespace: "ns".to_owned(), wait_ms }
+}
+
+fn lease(holder: &str, host: &str, renewed_at_ms: u64) -> Lease {
+    Lease {
+        namespace: "ns".to_owned(),
+        name: lease_name("agent"),
+        uid: "u".to_owned(),
+        resource_version: "5".to_owned(),
+        key: "agent".to_owned(),
+        holder: holder.to_owned(),
+        host: host.to_owned(),
+        duration_s: LEASE_S,
+        renewed_at_ms,
+    }
+}
+
+fn conflict() -> ApiError {
+    ApiError {
+        status: Some(409),
+        reason: Some("AlreadyExists".to_owned()),
+        message: String::new(),
+        retry_after_ms: None,
+    }
+}
+
+fn read(guard: &mut Guard, now_ms: u64, lease: Lease) -> Vec<Outcome> {
+    guard.on_answer(now_ms, Err(conflict()));
+    guard.on_answer(now_ms, Ok(ApiReply::Lease(Some(lease))))
+}
+
+#[test]
+fn a_free_key_is_taken_with_one_request_and_renewed() {
+    let mut guard = guard();
+    assert!(matches!(&guard.acquire(0, wanted(0))[..], [Outcome::Call(ApiCall::CreateLease(_))]));
+    let held = lease("run-1", "host-a", 0);
+    assert_eq!(guard.on_answer(5, Ok(ApiReply::Lease(Some(held)))), vec![Outcome::Acquired]);
+    assert_eq!(guard.deadline_ms(), Some(5 + RENEW_MS));
+    assert!(matches!(
+        &guard.on_deadline(5 + RENEW_MS)[..],
+        [Outcome::Call(ApiCall::UpdateLease(renewed))] if renewed.renewed_at_ms == 5 + RENEW_MS
+    ));
+    // Its own renewal may have been applied without an answer: only a look tells.
+    assert!(matches!(&guard.on_answer(9, Err(conflict()))[..], [Outcome::Call(ApiCall::GetLease { .. })]));
+    let foreign = lease("run-0", "host-b", 9);
+    assert_eq!(guard.on_answer(10, Ok(ApiReply::Lease(Some(foreign)))), vec![Outcome::Lost]);
+}
+
+#[test]
+fn a_live_foreign_lease_is_busy_and_told_once() {
+    let mut guard = guard();
+    guard.acquire(0, wanted(12_000));
+    let busy = read(&mut guard, 10, lease("run-0", "host-b", 0));
+    assert!(matches!(&busy[..], [Outcome::Busy(b)] if !b.is_final && b.holder.as_deref() == Some("run-0")));
+    assert_eq!(guard.deadline_ms(), Some(10 + BUSY_RETRY_MS));
+    guard.on_deadline(5_010);
+    assert_eq!(guard.on_answer(5_011, Ok(ApiReply::Lease(Some(lease("run-0", "host-b", 0))))), vec![]);
+    guard.on_deadline(12_000);
+    let busy = guard.on_answer(12_001, Ok(ApiReply::Lease(Some(lease("run-0", "host-b", 0)))));
+    assert!(matches!(&busy[..], [Outcome::Busy(b)] if b.is_final));
+}
+
+#[test]
+fn an_expired_lease_is_taken_at_its_version() {
+    let mut guard = guard();
+    guard.acquire(100_000, wanted(0));
+    let taken = read(&mut guard, 100_000, lease("run-0", "host-b", 0));
+    assert!(
+        matches!(&taken[..], [Outcome::Call(ApiCall::UpdateLease(l))] if l.resource_version == "5" && l.holder == "run-1")
+    );
+}
+
+#[test]
+fn what_an_earlier_host_held_is_taken_up_silently_or_is_lost() {
+    let mut guard = guard();
+    assert!(matches!(&guard.retake(wanted(0))[..], [Outcome::Call(ApiCall::GetLease { .. })]));
+    let own = lease("run-1", "", 99_000);
+    let taken = guard.on_answer(100_000, Ok(ApiReply::Lease(Some(own.clone()))));
+    assert!(matches!(&taken[..], [Outcome::Call(ApiCall::UpdateLease(_))]));
+    assert_eq!(guard.on_answer(100_001, Ok(ApiReply::Lease(Some(own)))), vec![]);
+    assert_eq!(guard.deadline_ms(), Some(100_001 + RENEW_MS));
+
+    let mut guard = super::tests::guard();
+    guard.retake(wanted(0));
+    let foreign = lease("run-0", "host-b", 99_000);
+    assert_eq!(guard.on_answer(100_000, Ok(ApiReply::Lease(Some(foreign)))), vec![Outcome::Lost]);
+}
+
+#[test]
+fn while_the_api_is_away_what_was_held_is_neither_lost_nor_given_up() {
+    let mut guard = guard();
+    guard.retake(wanted(0));
+    let away = ApiError { status: Some(503), reason: None, message: String::new(), retry_after_ms: None };
+    assert_eq!(guard.on_answer(1_000, Err(away)), vec![]);
+    assert_eq!(guard.deadline_ms(), Some(1_000 + BUSY_RETRY_MS));
+    assert!(matches!(&guard.on_deadline(6_000)[..], [Outcome::Call(ApiCall::GetLease { .. })]));
+}
+
+#[test]
+fn the_same_run_on_another_live_host_is_busy() {
+    let mut guard = guard();
+    guard.acquire(0, wanted(0));
+    assert!(matches!(&read(&mut guard, 1, lease("run-1", "host-b", 0))[..], [Outcome::Busy(_)]));
+}
+
+#[test]
+fn a_lease_that_comes_after_nobody_wants_it_is_given_back() {
+    let mut guard = guard();
+    guard.acquire(0, wanted(0));
+    assert_eq!(guard.release(), vec![]);
+    let late = guard.on_answer(5, Ok(ApiReply::Lease(Some(lease("run-1", "host-a", 0)))));
+    assert!(matches!(&late[..], [Outcome::Call(ApiCall::DeleteLease(_))]));
+    assert_eq!(guard.on_answer(6, Ok(ApiReply::Done)), vec![Outcome::Released]);
+}
+
+#[test]
+fn a_host_that_stops_hands_the_lease_to_the_next_one_of_the_same_run_only() {
+    let mut first = guard();
+    first.acquire(0, wanted(0));
+    first.on_answer(5, Ok(ApiReply::Lease(Some(lease("run-1", "host-a", 0)))));
+    let handed = first.hand_over(9);
+    let [Outcome::Call(ApiCall::UpdateLease(left))] = &handed[..] else { panic!("{handed:?}") };
+    for (run, is_taken) in [("run-1", true), ("run-2", false)] {
+        let mut next = Guard::new(Identity { run_id: run.to_owned(), host: "host-b".to_owned() });
+        next.acquire(10, wanted(0));
+        let answer = read(&mut next, 10, left.clone());
+        assert_eq!(matches!(&answer[..], [Outcome::Call(ApiCall::UpdateLease(_))]), is_taken, "{answer:?}");
+    }
+}
+
+#[test]
+fn an_api_that_does_not_answer_closes_the_guard() {
+    let mut guard = guard();
+    guard.acquire(0, wanted(0));
+    let error = ApiError { status: None, reason: None, message: "refused".to_owned(), retry_after_ms: None };
+    assert_eq!(guard.on_answer(1, Err(error.clone())), vec![Outcome::Unreachable(error)]);
+}
