@@ -15,9 +15,9 @@ use crate::workspace::{self, Workspace};
 /// Checks everything that has to hold before a change lands, as .ci/run does: format, lints, dependencies, docs, tests.
 ///
 /// In order, and it stops at the first stage that fails: plugins (the host embeds them), `cargo fmt --check`, clippy with
-/// warnings as errors, cargo-deny on bans, licenses and sources, the docs with warnings as errors, `cargo xtask test`.
-/// cargo-deny has to be on PATH: .ci/run installs it. No stage needs a network once all crates are fetched.
-/// The suite on a real Kubernetes is `cargo xtask e2e --ci`.
+/// warnings as errors, cargo-deny on bans, licenses and sources, the docs with warnings as errors, `cargo xtask test`, and
+/// `cargo xtask e2e --ci` on a real Kubernetes. cargo-deny has to be on PATH: .ci/run installs it. Only the last stage needs a
+/// network once all crates are fetched: it builds and installs a Kubernetes where there is none yet.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn checks() -> [(&'static str, Command); 5] {
+fn checks() -> [(&'static str, Command); 6] {
     let cargo = |line: &str| {
         let mut command = workspace::cargo();
         command.args(line.split(' '));
@@ -53,6 +53,7 @@ fn checks() -> [(&'static str, Command); 5] {
         ("dependencies", cargo("deny --offline check --hide-inclusion-graph bans licenses sources")),
         ("docs", docs),
         ("test", cargo("xtask test")),
+        ("e2e", cargo("xtask e2e --ci")),
     ]
 }
 

@@ -153,6 +153,8 @@ struct Pod {
     stall: Option<(Stall, u64)>,
     /// The query for Kubernetes' own words about the stall; made once a stall.
     events_query: Option<u64>,
+    /// The first warning that the query found.
+    event_words: Option<String>,
     /// The run clock is set.
     is_clock_set: bool,
 }
@@ -202,6 +204,7 @@ impl Default for Pod {
             is_missing: false,
             stall: None,
             events_query: None,
+            event_words: None,
             is_clock_set: false,
         }
     }

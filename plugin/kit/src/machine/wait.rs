@@ -42,6 +42,7 @@ impl<A: Agent> Machine<A> {
         let is_silent = matches!(stall.kind, StallKind::Starting | StallKind::NoPod);
         if is_new {
             self.pod.events_query = None;
+            self.pod.event_words = None;
             let first_ms = if is_silent { EVENTS_AFTER_MS.min(grace_ms) } else { grace_ms };
             self.outbox.set_timer(TimerName::Stall, first_ms);
         } else if is_silent && age_ms >= EVENTS_AFTER_MS && self.pod.events_query.is_none() {
@@ -71,17 +72,16 @@ impl<A: Agent> Machine<A> {
         let warnings = events.iter().filter(|event| event.is_warning);
         for event in warnings.take(EVENTS_SHOWN) {
             let text = format!("[paperclip] Waiting: {}: {} ({})", event.about, event.message, event.reason);
-            if let Some((stall, _)) = &mut self.pod.stall
-                && !stall.detail.contains(&event.message)
-            {
-                stall.detail = format!("{}: {}", stall.detail, event.message);
-            }
             self.outbox.warn(text);
+            self.pod.event_words.get_or_insert_with(|| event.message.clone());
         }
     }
 
     fn finish_unscheduled(&mut self, now_ms: u64, stall: &Stall, age_ms: u64) {
         let mut text = format!("Pod scheduling failed: {}", stall.detail);
+        if let Some(words) = self.pod.event_words.as_deref().filter(|words| !stall.detail.contains(words)) {
+            text.push_str(&format!(": {words}"));
+        }
         if age_ms > 0 {
             text.push_str(&format!(" (waited {} s)", age_ms / 1_000));
         }

@@ -1,5 +1,7 @@
 //! A run driven by hand, with a small agent type of its own.
 
+mod rules;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -157,10 +159,14 @@ impl Driver {
     }
 
     fn running(self) -> (Driver, u64) {
-        let mut driver = self.live();
+        self.live().into_running()
+    }
+
+    fn into_running(mut self) -> (Driver, u64) {
+        let driver = &mut self;
         driver.see(PodPhase::Running, ContainerState::Running(Some(driver.now_ms)));
         let log = driver.id_of("FollowLog");
-        (driver, log)
+        (self, log)
     }
 
     fn see(&mut self, phase: PodPhase, state: ContainerState) {
@@ -196,6 +202,23 @@ fn lines(command: u64, texts: &[&str]) -> Event {
 
 fn log_ended(command: u64) -> Event {
     Event::LogEnded(LogEnded { command, line_count: 0, bytes: 0, is_complete: true })
+}
+
+/// A Job with a pod that works.
+fn job(name: &str) -> JobSnapshot {
+    JobSnapshot {
+        job: object(name),
+        labels: Vec::new(),
+        annotations: Vec::new(),
+        is_suspended: false,
+        is_deleting: false,
+        created_at_ms: None,
+        started_at_ms: None,
+        active_pods: 1,
+        succeeded_pods: 0,
+        failed_pods: 0,
+        conditions: Vec::new(),
+    }
 }
 
 fn gone(name: &str, is_ours: bool) -> Gone {
@@ -392,20 +415,11 @@ fn a_session_that_is_gone_is_tried_without_once() {
 #[test]
 fn an_orphan_of_the_same_task_is_adopted_and_one_of_another_waited_for() {
     let orphan = |task: &str| JobSnapshot {
-        job: object("orphan"),
         labels: vec![
             Label { key: "paperclip.io/run-id".to_owned(), value: "run-0".to_owned() },
             Label { key: "paperclip.io/task-id".to_owned(), value: task.to_owned() },
         ],
-        annotations: Vec::new(),
-        is_suspended: false,
-        is_deleting: false,
-        created_at_ms: None,
-        started_at_ms: None,
-        active_pods: 1,
-        succeeded_pods: 0,
-        failed_pods: 0,
-        conditions: Vec::new(),
+        ..job("orphan")
     };
     let mut driver = Driver::with_image();
     driver.step(vec![Event::GuardAcquired]);
@@ -427,19 +441,7 @@ fn an_orphan_of_the_same_task_is_adopted_and_one_of_another_waited_for() {
 fn seed_13_a_job_that_is_being_deleted_is_invisible() {
     let mut driver = Driver::with_image();
     driver.step(vec![Event::GuardAcquired]);
-    let leaving = JobSnapshot {
-        job: object("old"),
-        labels: Vec::new(),
-        annotations: Vec::new(),
-        is_suspended: false,
-        is_deleting: true,
-        created_at_ms: None,
-        started_at_ms: None,
-        active_pods: 1,
-        succeeded_pods: 0,
-        failed_pods: 0,
-        conditions: Vec::new(),
-    };
+    let leaving = JobSnapshot { is_deleting: true, ..job("old") };
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(vec![leaving])));
     assert_eq!(driver.names(), ["TryPod"]);
 }

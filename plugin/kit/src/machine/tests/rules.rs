@@ -1,0 +1,232 @@
+//! What Kubernetes does to Jobs and pods, and what a run makes of it.
+
+use super::*;
+use crate::machine::testing::condition;
+use crate::outcome::InfraCause;
+
+/// The agent's container among others.
+fn pod_of(
+    phase: PodPhase,
+    agent: ContainerState,
+    others: &[(&str, ContainerRole, ContainerState)],
+) -> PodSnapshot {
+    let mut pod = agent_pod(phase, agent);
+    for (name, role, state) in others {
+        pod.containers.push(testing::container(name, *role, state.clone()));
+    }
+    pod
+}
+
+fn job_with(kind: &str, reason: Option<&str>) -> Event {
+    Event::JobObserved(JobSnapshot { conditions: vec![condition(kind, true, reason, None)], ..job("job") })
+}
+
+#[test]
+fn rule_14_the_containers_end_ends_the_run_and_the_jobs_condition_is_not_waited_for() {
+    for early in ["SuccessCriteriaMet", "FailureTarget"] {
+        let (mut driver, log) = Driver::with_image().running();
+        driver.step(vec![job_with(early, None)]);
+        assert_eq!(driver.names(), Vec::<String>::new(), "{early} comes while the agent may still print");
+        driver.see(PodPhase::Running, ended(0, None));
+        driver.step(vec![log_ended(log)]);
+        assert_eq!(driver.result().1.ending, Ending::Succeeded);
+    }
+}
+
+#[test]
+fn rule_15_a_sidecar_that_goes_on_holds_no_run() {
+    let (mut driver, log) = Driver::with_image().running();
+    let mesh = ("mesh", ContainerRole::Main, ContainerState::Running(Some(1)));
+    driver.step(vec![Event::PodObserved(pod_of(PodPhase::Running, ended(0, None), &[mesh]))]);
+    driver.step(vec![log_ended(log)]);
+    let (_, finish) = driver.result();
+    assert_eq!(finish.ending, Ending::Succeeded);
+    assert_eq!(finish.delete_jobs, [object("job")], "which ends the sidecar");
+}
+
+#[test]
+fn rule_15_the_end_of_a_sidecar_is_not_the_agents() {
+    let (mut driver, _) = Driver::with_image().running();
+    let mesh = ("mesh", ContainerRole::Main, ended(1, None));
+    let working = ContainerState::Running(Some(1));
+    driver.step(vec![Event::PodObserved(pod_of(PodPhase::Running, working, &[mesh]))]);
+    assert_eq!(driver.names(), Vec::<String>::new());
+}
+
+#[test]
+fn rule_16_a_native_sidecar_that_fails_is_no_failed_init_container() {
+    let waiting = || ContainerState::Waiting(ContainerWaiting { reason: None, message: None });
+    let mut driver = Driver::with_image().live();
+    let sidecar = ("proxy", ContainerRole::Sidecar, ended(1, None));
+    driver.step(vec![Event::PodObserved(pod_of(PodPhase::Pending, waiting(), &[sidecar]))]);
+    assert!(!driver.names().contains(&"Finish".to_owned()), "{:?}", driver.names());
+
+    let init = ("clone", ContainerRole::Init, ended(128, Some("no such branch")));
+    driver.step(vec![Event::PodObserved(pod_of(PodPhase::Pending, waiting(), &[init]))]);
+    let (result, _) = driver.result();
+    assert_eq!(
+        result["errorMessage"],
+        "Pod scheduling failed: Init container \"clone\" failed with exit code 128: Error: no such branch"
+    );
+}
+
+#[test]
+fn rule_17_a_pod_of_another_job_of_the_name_is_not_the_runs() {
+    let mut driver = Driver::with_image().live();
+    let mut stranger = agent_pod(PodPhase::Failed, ended(9, None));
+    stranger.job_uid = "uid-of-an-earlier-job".to_owned();
+    driver.step(vec![Event::PodObserved(stranger)]);
+    assert_eq!(driver.names(), Vec::<String>::new());
+}
+
+#[test]
+fn rule_18_a_job_under_deletion_is_not_gone() {
+    let (mut driver, log) = Driver::with_image().running();
+    driver.step(vec![Event::JobObserved(JobSnapshot { is_deleting: true, ..job("job") })]);
+    assert_eq!(driver.names(), Vec::<String>::new(), "its pod may have its grace");
+    driver.step(vec![lines(log, &["last words"])]);
+    let mut taken = agent_pod(PodPhase::Failed, ended(143, None));
+    taken.is_deleting = true;
+    driver.step(vec![Event::PodObserved(taken), log_ended(log)]);
+    let look = driver.id_of("LookUpJob");
+    let pods = driver.id_of("LookUpPods");
+    let missing = |command, answer| Event::Answered(Answer { command, outcome: Ok(answer) });
+    driver.step(vec![missing(look, AnswerOk::Job(None)), missing(pods, AnswerOk::Pods(Vec::new()))]);
+    let (result, _) = driver.result();
+    assert_eq!(result["exitCode"], 143, "the last that was seen of it counts");
+    assert_eq!(result["summary"], "last words");
+}
+
+#[test]
+fn rule_19_an_agent_is_never_started_twice_behind_the_runs_back() {
+    let mut driver = Driver::with_image();
+    driver.step(vec![Event::GuardAcquired]);
+    driver.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
+    driver.answer("TryPod", Ok(AnswerOk::Warnings(Vec::new())));
+    let Some(Action::CreateJob(new)) = driver.commands.last().map(|command| command.action.clone()) else {
+        panic!("{:?}", driver.names())
+    };
+    let manifest: Value = serde_json::from_str(&new.manifest_json).unwrap();
+    assert_eq!(manifest["spec"]["backoffLimit"], 0);
+    assert_eq!(manifest["spec"].get("podFailurePolicy"), None);
+    assert_eq!(manifest["spec"]["template"]["spec"]["restartPolicy"], "Never");
+
+    let (mut driver, _) = driver.create().into_running();
+    let mut second = agent_pod(PodPhase::Running, ContainerState::Running(Some(9)));
+    second.pod = object("pod-2");
+    driver.step(vec![Event::PodObserved(second)]);
+    assert_eq!(driver.names(), Vec::<String>::new(), "its output is not taken for the first one's");
+}
+
+#[test]
+fn rule_20_the_jobs_deadline_is_told_as_the_cause() {
+    let (mut driver, log) = Driver::with_image().running();
+    let mut taken = agent_pod(PodPhase::Failed, ended(143, None));
+    taken.is_deleting = true;
+    driver.step(vec![
+        job_with("FailureTarget", Some("DeadlineExceeded")),
+        Event::PodObserved(taken),
+        log_ended(log),
+    ]);
+    driver.step(vec![job_with("Failed", Some("DeadlineExceeded"))]);
+    let evidence = driver.machine.evidence(driver.now_ms);
+    assert_eq!(evidence.cause(), Some(InfraCause::Deadline));
+}
+
+#[test]
+fn rule_20_a_job_that_is_suspended_or_gated_is_queued_and_not_stuck() {
+    let mut driver = Driver::start(&json!({"image": "echo:1", "queueTimeoutSec": 7200})).live();
+    driver.now_ms += 6_000;
+    driver.step(vec![Event::JobObserved(JobSnapshot { is_suspended: true, active_pods: 0, ..job("job") })]);
+    assert!(driver.names().contains(&"EmitStatus".to_owned()), "{:?}", driver.names());
+    let mut gated = agent_pod(PodPhase::Pending, ContainerState::Unknown);
+    gated.is_gated = true;
+    driver.now_ms += 3_000_000;
+    driver.step(vec![Event::PodObserved(gated.clone())]);
+    assert!(!driver.names().contains(&"Finish".to_owned()), "longer than any other grace");
+    driver.now_ms += 4_300_000;
+    driver.step(vec![Event::PodObserved(gated)]);
+    let (result, _) = driver.result();
+    assert_eq!(
+        result["errorMessage"],
+        "Pod scheduling failed: Pod pod is held back by a scheduling gate (waited 7300 s)"
+    );
+}
+
+#[test]
+fn rule_21_a_disruption_is_the_clusters_doing() {
+    for (own, disruption, wanted) in [
+        (None, Some("PreemptionByScheduler"), InfraCause::Preempted),
+        (None, Some("EvictionByEvictionAPI"), InfraCause::Evicted),
+        (None, Some("DeletionByTaintManager"), InfraCause::NodeLost),
+        (None, Some("TerminationByKubelet"), InfraCause::Evicted),
+        (Some("NodeShutdown"), Some("TerminationByKubelet"), InfraCause::NodeShutdown),
+        (Some("Evicted"), None, InfraCause::Evicted),
+    ] {
+        let (mut driver, log) = Driver::with_image().running();
+        let mut taken = agent_pod(PodPhase::Failed, ended(137, None));
+        taken.is_deleting = true;
+        taken.reason = own.map(str::to_owned);
+        taken.conditions = disruption
+            .map(|reason| condition("DisruptionTarget", true, Some(reason), None))
+            .into_iter()
+            .collect();
+        driver.step(vec![Event::PodObserved(taken), log_ended(log)]);
+        let cause = driver.machine.evidence(driver.now_ms).cause();
+        assert_eq!(cause, Some(wanted), "{own:?} {disruption:?}");
+        assert!(wanted.may_be_retried());
+    }
+}
+
+#[test]
+fn rule_22_only_the_reason_tells_that_memory_ran_out() {
+    let (mut driver, _) = Driver::with_image().running();
+    driver.see(PodPhase::Failed, ended(137, None));
+    assert_eq!(driver.machine.evidence(driver.now_ms).cause(), None, "somebody killed it");
+
+    let (mut driver, _) = Driver::with_image().running();
+    let ContainerState::Terminated(mut killed) = ended(137, None) else { unreachable!() };
+    killed.reason = Some("OOMKilled".to_owned());
+    driver.see(PodPhase::Failed, ContainerState::Terminated(killed));
+    assert_eq!(driver.machine.evidence(driver.now_ms).cause(), Some(InfraCause::OomKilled));
+}
+
+#[test]
+fn rule_22_a_pod_on_a_lost_node_is_neither_ended_nor_replaced() {
+    let (mut driver, _) = Driver::with_image().running();
+    driver.see(PodPhase::Unknown, ContainerState::Unknown);
+    assert_eq!(driver.names(), Vec::<String>::new());
+    driver.now_ms += 30_000;
+    driver.see(PodPhase::Running, ContainerState::Running(Some(1)));
+    assert_eq!(driver.names(), Vec::<String>::new(), "the node is back, and the agent has worked on");
+}
+
+#[test]
+fn rule_24_the_events_tell_why_a_job_gets_no_pod() {
+    let mut driver = Driver::with_image().live();
+    driver.step(vec![Event::JobObserved(JobSnapshot { active_pods: 0, ..job("job") })]);
+    driver.now_ms += 20_000;
+    driver.step(vec![Event::TimerFired(TimerName::Stall as u64)]);
+    let query = driver.id_of("ListEvents");
+    let event = crate::bindings::exports::paperclip::agent::types::ClusterEvent {
+        is_warning: true,
+        reason: "FailedCreate".to_owned(),
+        message: "exceeded quota: q, requested: pods=1".to_owned(),
+        about: "job/job".to_owned(),
+        count: 1,
+        last_seen_at_ms: None,
+    };
+    driver.step(vec![Event::Answered(Answer { command: query, outcome: Ok(AnswerOk::Events(vec![event])) })]);
+    let Some(Action::EmitStatus(status)) = driver.commands.first().map(|command| command.action.clone())
+    else {
+        panic!("{:?}", driver.names())
+    };
+    assert_eq!(
+        status.text,
+        "[paperclip] Waiting: job/job: exceeded quota: q, requested: pods=1 (FailedCreate)"
+    );
+    driver.now_ms += 3_600_000;
+    driver.step(vec![Event::TimerFired(TimerName::Stall as u64)]);
+    let (result, _) = driver.result();
+    assert!(result["errorMessage"].as_str().unwrap().contains("exceeded quota: q"), "{result}");
+}
