@@ -21,6 +21,8 @@ pub enum ApiCall {
     CreateSecret(NewSecret),
     /// Create a ConfigMap → [`ApiReply::Created`].
     CreateConfigMap(NewConfigMap),
+    /// Read which objects own a Secret or ConfigMap → [`ApiReply::Owners`]. Its content is not read.
+    GetOwners { kind: OwnedKind, namespace: String, name: String },
     /// Merge-patch a Job, only if it still has the UID → [`ApiReply::Job`].
     PatchJob { job: ObjectRef, patch_json: String },
     /// Delete a Job with background propagation, only if it still has the UID → [`ApiReply::Done`].
@@ -52,6 +54,7 @@ impl ApiCall {
             ApiCall::CreateJob { .. } => "create Job".to_owned(),
             ApiCall::CreateSecret(secret) => format!("create Secret {}", secret.name),
             ApiCall::CreateConfigMap(map) => format!("create ConfigMap {}", map.name),
+            ApiCall::GetOwners { kind, name, .. } => format!("get {} {name}", kind.as_str()),
             ApiCall::PatchJob { job, .. } => format!("patch Job {}", job.name),
             ApiCall::DeleteJob { job } => format!("delete Job {}", job.name),
             ApiCall::GetJob { name, .. } => format!("get Job {name}"),
@@ -66,6 +69,23 @@ impl ApiCall {
     }
 }
 
+/// What a Job's pod needs beside the Job, and goes with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OwnedKind {
+    Secret,
+    ConfigMap,
+}
+
+impl OwnedKind {
+    /// The kind as Kubernetes names it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            OwnedKind::Secret => "Secret",
+            OwnedKind::ConfigMap => "ConfigMap",
+        }
+    }
+}
+
 /// The good answer to an [`ApiCall`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ApiReply {
@@ -73,6 +93,8 @@ pub enum ApiReply {
     Created(ObjectRef),
     Jobs(Vec<JobSnapshot>),
     Job(Option<JobSnapshot>),
+    /// The UIDs of the owners; none when the object does not exist.
+    Owners(Option<Vec<String>>),
     Pods(Vec<PodSnapshot>),
     Events(Vec<ClusterEvent>),
     LogText(String),

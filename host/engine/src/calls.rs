@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use paperclip_contract::types::ApiError;
+use paperclip_contract::types::{ApiError, ObjectRef};
 
-use crate::api::{ApiCall, ApiReply, CallId};
+use crate::api::{ApiCall, ApiReply, CallId, OwnedKind};
 use crate::backoff;
 
 /// For how long a call that a plugin asked for is repeated before its error is told, in ms. Longer than a restart of the API server takes.
@@ -17,16 +17,32 @@ const RETRY_BASE_MS: u64 = 200;
 const RETRY_CAP_MS: u64 = 5_000;
 
 /// Whose call it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Purpose {
     /// The plugin's, by the id of its command.
     Command(u64),
     /// The look at a Job whose creation was answered with AlreadyExists, for this command.
     ExistingJob { command: u64, manifest_json: String },
+    /// The look at a Secret or ConfigMap whose creation was answered with AlreadyExists.
+    ExistingOwned(ExistingOwned),
     /// The guard's.
     Guard,
     /// The cleanup's.
     Cleanup,
+}
+
+/// An object of the name stands already: whose is it?
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ExistingOwned {
+    pub(crate) command: u64,
+    pub(crate) kind: OwnedKind,
+    /// By its name, and owned by the run's Job once it is the run's.
+    pub(crate) wanted: ObjectRef,
+    pub(crate) owner: ObjectRef,
+    /// The request to repeat once the name is free.
+    pub(crate) create: ApiCall,
+    /// An object of an earlier Job is waited for until then.
+    pub(crate) until_ms: u64,
 }
 
 #[derive(Debug)]
@@ -69,6 +85,14 @@ impl Calls {
         let request = request.clone();
         self.pending.insert(call, Pending { purpose, request, tries: 1, until_ms, retry_at_ms: None });
         call
+    }
+
+    /// Registers a call that is sent at this time: [`Calls::due`] tells it then.
+    pub(crate) fn begin_at(&mut self, at_ms: u64, purpose: Purpose, request: &ApiCall, until_ms: u64) {
+        let call = self.begin(purpose, request, until_ms);
+        if let Some(pending) = self.pending.get_mut(&call) {
+            pending.retry_at_ms = Some(at_ms);
+        }
     }
 
     /// Takes an answer: the end of the call, or none if it will be tried again or is not awaited.
@@ -119,7 +143,7 @@ impl Calls {
     /// What the plugin asked for is of no interest any more: no answer to it is awaited, and nothing is tried again.
     pub(crate) fn forget_commands(&mut self) {
         self.pending.retain(|_, pending| match pending.purpose {
-            Purpose::Command(_) | Purpose::ExistingJob { .. } => false,
+            Purpose::Command(_) | Purpose::ExistingJob { .. } | Purpose::ExistingOwned(_) => false,
             Purpose::Guard | Purpose::Cleanup => true,
         });
     }

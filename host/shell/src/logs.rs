@@ -107,6 +107,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn rule_7_no_stream_is_asked_for() {
+        let pod = ObjectRef { namespace: "n".into(), name: "p".into(), uid: "u".into() };
+        for follow in [true, false] {
+            let request =
+                log_request(&pod, "agent", LogRequest { follow, since_s: Some(1) }).expect("a request");
+            assert!(!request.uri().query().unwrap_or_default().contains("stream="), "{}", request.uri());
+        }
+    }
+
+    #[test]
     fn rule_2_a_log_is_asked_for_from_a_whole_second_on() {
         let pod = ObjectRef { namespace: "n".into(), name: "p".into(), uid: "u".into() };
         let uri = |request| log_request(&pod, "agent", request).expect("a request").uri().to_string();

@@ -3,12 +3,15 @@
 use paperclip_contract::types::{Answer, AnswerOk, ApiError, Event, ObjectRef};
 
 use super::Run;
-use crate::api::{ApiCall, ApiReply, CallId};
-use crate::calls::{self, Purpose};
+use crate::api::{ApiCall, ApiReply, CallId, OwnedKind};
+use crate::calls::{self, ExistingOwned, Purpose};
 use crate::guest::Guest;
 use crate::manifest;
 use crate::port::Effect;
 use crate::record::Level;
+
+/// Time between two looks at what Kubernetes is about to collect, in ms.
+const COLLECTION_LOOK_MS: u64 = 1_000;
 
 impl<G: Guest> Run<G> {
     pub(super) fn on_called(&mut self, call: CallId, outcome: Result<ApiReply, ApiError>) {
@@ -32,6 +35,7 @@ impl<G: Guest> Run<G> {
             Purpose::ExistingJob { command, manifest_json } => {
                 self.on_existing_job(command, manifest_json, finished.outcome);
             }
+            Purpose::ExistingOwned(existing) => self.on_existing_owned(existing, finished.outcome),
         }
     }
 
@@ -48,12 +52,13 @@ impl<G: Guest> Run<G> {
                     None => self.answer(command, Err(error)),
                 }
             }
-            // A Secret's name holds the run's: it was this run that created it, before an answer was lost.
             (ApiCall::CreateSecret(secret), Err(error)) if is_existing(&error) => {
-                self.answer(command, Ok(created(&secret.namespace, &secret.name)));
+                let wanted = named(&secret.namespace, &secret.name);
+                self.look_up_owner(command, OwnedKind::Secret, wanted, secret.owner.clone(), request);
             }
             (ApiCall::CreateConfigMap(map), Err(error)) if is_existing(&error) => {
-                self.answer(command, Ok(created(&map.namespace, &map.name)));
+                let wanted = named(&map.namespace, &map.name);
+                self.look_up_owner(command, OwnedKind::ConfigMap, wanted, map.owner.clone(), request);
             }
             // Gone already is what a deletion wants.
             (ApiCall::DeleteJob { .. }, Err(error)) if error.status == Some(404) => {
@@ -66,7 +71,7 @@ impl<G: Guest> Run<G> {
 
     fn on_command_done(&mut self, command: u64, reply: ApiReply) {
         let ok = match reply {
-            ApiReply::Done | ApiReply::Lease(_) => AnswerOk::Done,
+            ApiReply::Done | ApiReply::Lease(_) | ApiReply::Owners(_) => AnswerOk::Done,
             ApiReply::Created(object) => AnswerOk::Created(object),
             ApiReply::Jobs(jobs) => AnswerOk::Jobs(jobs),
             ApiReply::Job(job) => AnswerOk::Job(job),
@@ -113,6 +118,53 @@ impl<G: Guest> Run<G> {
         self.answer(command, outcome);
     }
 
+    /// Whose is what stands in the way? The run's own, where its answer was lost or the host died before it.
+    fn look_up_owner(
+        &mut self,
+        command: u64,
+        kind: OwnedKind,
+        wanted: ObjectRef,
+        owner: ObjectRef,
+        create: &ApiCall,
+    ) {
+        let until_ms = self.now_ms.saturating_add(calls::COMMAND_RETRY_MS);
+        let look = look_up(kind, &wanted);
+        let existing = ExistingOwned { command, kind, wanted, owner, create: create.clone(), until_ms };
+        self.call_until(Purpose::ExistingOwned(existing), look, calls::COMMAND_RETRY_MS);
+    }
+
+    /// What another Job of the name left goes with it: Kubernetes collects it soon, and would collect it also from under this run.
+    fn on_existing_owned(&mut self, existing: ExistingOwned, outcome: Result<ApiReply, ApiError>) {
+        let ExistingOwned { command, kind, ref wanted, ref owner, .. } = existing;
+        let look_at_ms = self.now_ms + COLLECTION_LOOK_MS;
+        match outcome {
+            Ok(ApiReply::Owners(Some(owners))) if owners.contains(&owner.uid) => {
+                self.answer(command, Ok(AnswerOk::Created(existing.wanted)));
+            }
+            Ok(ApiReply::Owners(Some(_))) if look_at_ms <= existing.until_ms => {
+                let (look, until_ms) = (look_up(kind, wanted), existing.until_ms);
+                self.calls.begin_at(look_at_ms, Purpose::ExistingOwned(existing), &look, until_ms);
+            }
+            Ok(ApiReply::Owners(Some(_))) => {
+                let error = ApiError {
+                    status: Some(409),
+                    reason: Some("AlreadyExists".to_owned()),
+                    message: format!(
+                        "a {} named {} exists in {} and is not owned by Job {} of this run: delete it",
+                        kind.as_str(),
+                        wanted.name,
+                        wanted.namespace,
+                        owner.name
+                    ),
+                    retry_after_ms: None,
+                };
+                self.answer(command, Err(error));
+            }
+            Ok(_) => self.call_until(Purpose::Command(command), existing.create, calls::COMMAND_RETRY_MS),
+            Err(error) => self.answer(command, Err(error)),
+        }
+    }
+
     fn answer(&mut self, command: u64, outcome: Result<AnswerOk, ApiError>) {
         self.events.push(Event::Answered(Answer { command, outcome }));
     }
@@ -123,13 +175,13 @@ impl<G: Guest> Run<G> {
     }
 }
 
-/// An object that was created earlier; its UID is of no use to anybody.
-fn created(namespace: &str, name: &str) -> AnswerOk {
-    AnswerOk::Created(ObjectRef {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        uid: String::new(),
-    })
+/// An object by its name; its UID is of no use to anybody.
+fn named(namespace: &str, name: &str) -> ObjectRef {
+    ObjectRef { namespace: namespace.to_owned(), name: name.to_owned(), uid: String::new() }
+}
+
+fn look_up(kind: OwnedKind, wanted: &ObjectRef) -> ApiCall {
+    ApiCall::GetOwners { kind, namespace: wanted.namespace.clone(), name: wanted.name.clone() }
 }
 
 fn is_existing(error: &ApiError) -> bool {

@@ -5,6 +5,8 @@ mod commands;
 mod ending;
 mod replay;
 mod resume;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 

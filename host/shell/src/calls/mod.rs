@@ -30,6 +30,9 @@ pub async fn call(cluster: &Cluster, secrets: &Secrets, call: ApiCall) -> Result
         ApiCall::CreateJob { manifest_json } => workloads::create_job(cluster, manifest_json).await,
         ApiCall::CreateSecret(secret) => owned::create_secret(cluster, secrets, &secret).await,
         ApiCall::CreateConfigMap(map) => owned::create_config_map(cluster, &map).await,
+        ApiCall::GetOwners { kind, namespace, name } => {
+            owned::get_owners(cluster, kind, &namespace, &name).await
+        }
         ApiCall::PatchJob { job, patch_json } => workloads::patch_job(cluster, &job, &patch_json).await,
         ApiCall::DeleteJob { job } => workloads::delete_job(cluster, job).await,
         ApiCall::GetJob { namespace, name } => workloads::get_job(cluster, &namespace, &name).await,

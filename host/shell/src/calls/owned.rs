@@ -6,12 +6,13 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::PartialObjectMeta;
+use kube::core::params::GetParams;
 use paperclip_contract::types::{ApiError, Label, NewConfigMap, NewSecret, ObjectRef, SecretSource};
-use paperclip_engine::api::ApiReply;
+use paperclip_engine::api::{ApiReply, OwnedKind};
 use paperclip_engine::intake::Secrets;
 use serde::Serialize;
 
-use super::{post_params, resource, send};
+use super::{named, post_params, resource, send, unless_missing};
 use crate::connect::Cluster;
 use crate::{exchange, snapshot};
 
@@ -62,6 +63,29 @@ where
     let request = resource::<K>(namespace)?.create(&post_params(), body);
     let created: PartialObjectMeta<K> = send(cluster, request).await?.json()?;
     Ok(ApiReply::Created(snapshot::object_ref(&created.metadata)))
+}
+
+/// Who owns an object. Only its metadata is asked for: a Secret's values stay where they are.
+pub(super) async fn get_owners(
+    cluster: &Cluster,
+    kind: OwnedKind,
+    namespace: &str,
+    name: &str,
+) -> Result<ApiReply, ApiError> {
+    let found = match kind {
+        OwnedKind::Secret => owners_of::<Secret>(cluster, namespace, name).await,
+        OwnedKind::ConfigMap => owners_of::<ConfigMap>(cluster, namespace, name).await,
+    };
+    unless_missing(found).map(ApiReply::Owners)
+}
+
+async fn owners_of<K>(cluster: &Cluster, namespace: &str, name: &str) -> Result<Vec<String>, ApiError>
+where
+    K: kube::Resource<DynamicType = ()>,
+{
+    let request = resource::<K>(namespace)?.get_metadata(named(name)?, &GetParams::default());
+    let found: PartialObjectMeta<K> = send(cluster, request).await?.json()?;
+    Ok(found.metadata.owner_references.unwrap_or_default().into_iter().map(|owner| owner.uid).collect())
 }
 
 fn metadata(namespace: &str, name: &str, labels: &[Label], owner: &ObjectRef) -> ObjectMeta {

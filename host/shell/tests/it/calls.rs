@@ -4,7 +4,7 @@ use http::Method;
 use paperclip_contract::types::{
     ApiError, Label, NewConfigMap, NewSecret, ObjectRef, ReadLog, SecretEntry, SecretSource,
 };
-use paperclip_engine::api::{ApiCall, ApiReply, Lease};
+use paperclip_engine::api::{ApiCall, ApiReply, Lease, OwnedKind};
 use paperclip_engine::intake::{self, Secrets, Surroundings};
 use paperclip_shell::calls::call;
 use serde_json::json;
@@ -168,6 +168,29 @@ async fn a_secret_gets_its_values_here_and_belongs_to_the_job() {
     assert!(error.message.contains("config.env.GONE") && error.message.contains("Secret s"), "{error:?}");
     assert!(!format!("{error:?}").contains(CANARY));
     assert_eq!(server.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn who_owns_an_object_is_asked_for_without_its_content() {
+    let server = Server::new(|seen| {
+        if seen.path.ends_with("/gone") {
+            return not_found();
+        }
+        json(
+            200,
+            &json!({"metadata": {"name": "s", "ownerReferences": [
+            {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "ju"}]}}),
+        )
+    });
+    let get = |kind, name: &str| ApiCall::GetOwners { kind, namespace: "n".into(), name: name.into() };
+    let owners = ask(&server, get(OwnedKind::Secret, "s")).await;
+    assert_eq!(owners, Ok(ApiReply::Owners(Some(vec!["ju".to_owned()]))));
+    assert_eq!(ask(&server, get(OwnedKind::ConfigMap, "gone")).await, Ok(ApiReply::Owners(None)));
+    let seen = server.seen();
+    assert!(seen[0].is(&Method::GET, "/api/v1/namespaces/n/secrets/s"));
+    let accept = seen[0].headers["accept"].to_str().unwrap();
+    assert!(accept.contains("as=PartialObjectMetadata;"), "{accept}");
+    assert!(seen[1].is(&Method::GET, "/api/v1/namespaces/n/configmaps/gone"));
 }
 
 #[tokio::test]

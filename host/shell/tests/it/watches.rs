@@ -112,6 +112,23 @@ async fn runs_share_two_watches_and_each_hears_of_its_own_job() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rules_29_and_30_a_list_goes_before_a_watch_that_is_renewed_within_a_minute() {
+    let server = jobs_only(|seen| if seen.is_watch() { open("") } else { list(&[job("a", 10, 1)]) });
+    let cluster = server.in_process();
+    let mut follower = follow(&cluster, "a");
+    assert_eq!(next(&mut follower).await, "job a active 1");
+    let seen: Vec<Seen> = server.seen().into_iter().filter(is_jobs).collect();
+    assert!(!seen[0].is_watch());
+    assert!(seen[0].query.split('&').all(|pair| !pair.starts_with("sendInitialEvents")), "{seen:?}");
+    // Nothing is heard of the second any more, as of one whose connection died without a word.
+    assert!(timeout(Duration::from_secs(180), follower.changed()).await.is_err());
+    let watches: Vec<Seen> =
+        server.seen().into_iter().filter(|seen| is_jobs(seen) && seen.is_watch()).collect();
+    assert!(watches.iter().all(|watch| watch.asks("timeoutSeconds=45")), "{watches:?}");
+    assert!((3..=5).contains(&watches.len()), "{} watches in 3 minutes", watches.len());
+}
+
+#[tokio::test(start_paused = true)]
 async fn rule_27_an_http_410_at_the_start_of_a_watch_makes_a_new_list() {
     let lists = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&lists);

@@ -22,6 +22,10 @@ impl Cluster {
                 self.create_owned(&secret.namespace, &secret.name, &secret.owner)
             }
             ApiCall::CreateConfigMap(map) => self.create_owned(&map.namespace, &map.name, &map.owner),
+            ApiCall::GetOwners { name, .. } => {
+                let found = self.owned.iter().find(|owned| owned.name == *name);
+                Ok(ApiReply::Owners(found.map(|owned| vec![owned.owner_uid.clone()])))
+            }
             ApiCall::PatchJob { job, patch_json } => self.patch_job(job, patch_json),
             ApiCall::DeleteJob { job } => self.delete_job(actor, job).map(|()| ApiReply::Done),
             ApiCall::GetJob { name, .. } => Ok(ApiReply::Job(self.job_named(name).map(Job::snapshot))),
