@@ -13,6 +13,8 @@ mod e2e;
 mod figures;
 mod kubernetes;
 mod process;
+#[cfg(test)]
+mod proofs;
 mod sim;
 mod test;
 mod toolchain;

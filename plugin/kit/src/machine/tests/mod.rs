@@ -1,5 +1,6 @@
 //! A run driven by hand, with a small agent type of its own.
 
+mod defects;
 mod rules;
 
 use serde::{Deserialize, Serialize};
@@ -221,6 +222,17 @@ fn job(name: &str) -> JobSnapshot {
     }
 }
 
+/// A Job that another run of the agent left.
+fn orphan(task: &str) -> JobSnapshot {
+    JobSnapshot {
+        labels: vec![
+            Label { key: "paperclip.io/run-id".to_owned(), value: "run-0".to_owned() },
+            Label { key: "paperclip.io/task-id".to_owned(), value: task.to_owned() },
+        ],
+        ..job("orphan")
+    }
+}
+
 fn gone(name: &str, is_ours: bool) -> Gone {
     Gone { object: object(name), detected_via: "watch-deleted".to_owned(), is_ours }
 }
@@ -414,13 +426,6 @@ fn a_session_that_is_gone_is_tried_without_once() {
 
 #[test]
 fn an_orphan_of_the_same_task_is_adopted_and_one_of_another_waited_for() {
-    let orphan = |task: &str| JobSnapshot {
-        labels: vec![
-            Label { key: "paperclip.io/run-id".to_owned(), value: "run-0".to_owned() },
-            Label { key: "paperclip.io/task-id".to_owned(), value: task.to_owned() },
-        ],
-        ..job("orphan")
-    };
     let mut driver = Driver::with_image();
     driver.step(vec![Event::GuardAcquired]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(vec![orphan("T-1")])));
