@@ -1,6 +1,6 @@
 //! Which cluster a command uses.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use paperclip_cluster::{LocalCluster, Options};
@@ -8,6 +8,7 @@ use paperclip_shell::{Access, Cluster};
 use serde_json::Value;
 
 use crate::args::{AccessArgs, ClusterKind};
+use crate::environment;
 use crate::exit::usage;
 
 /// A cluster to run agents on, and what keeps it alive.
@@ -77,16 +78,18 @@ fn has_kubeconfig() -> bool {
         || std::env::home_dir().is_some_and(|home| home.join(".kube/config").is_file())
 }
 
-/// The pod that this process runs in, where it runs in one.
-pub(crate) async fn own_pod(cluster: &Cluster) -> anyhow::Result<Option<Value>> {
+/// The pod that this process runs in, where it runs in one, as far as agents may inherit from it: without what the host's
+/// own files, which are no agent's business, come from.
+pub(crate) async fn own_pod(cluster: &Cluster, own_files: &[PathBuf]) -> anyhow::Result<Option<Value>> {
     let Some(name) = std::env::var("HOSTNAME").ok().filter(|_| is_inside_cluster()) else { return Ok(None) };
     let path = format!("/api/v1/namespaces/{}/pods/{name}", cluster.default_namespace());
     let request = http::Request::get(&path).body(Vec::new())?;
-    let pod = cluster
+    let mut pod = cluster
         .client()
         .request::<Value>(request)
         .await
         .with_context(|| format!("own pod {name}: cannot be read; give it with --self-pod"))?;
+    environment::withhold(&mut pod, own_files);
     Ok(Some(pod))
 }
 

@@ -1,6 +1,7 @@
 //! Variables whose values the host alone knows: `config.env`, and the literals of Paperclip's own pod.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use paperclip_contract::types::{Request, SecretSource};
 use paperclip_engine::intake::Secrets;
@@ -40,6 +41,23 @@ pub(crate) fn check(request: &Request, secrets: &Secrets) -> Result<(), String> 
         ));
     }
     Ok(())
+}
+
+/// Takes the volumes out of a pod that hold files of the host's own, such as the token that opens it: agents inherit what
+/// the pod mounts of Secrets.
+pub(crate) fn withhold(pod: &mut Value, files: &[PathBuf]) {
+    let holds = |mount: &Value| {
+        let folder = mount["mountPath"].as_str().map(Path::new);
+        folder.is_some_and(|folder| files.iter().any(|file| file.starts_with(folder)))
+    };
+    let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+    let mounts = containers.flat_map(|container| container["volumeMounts"].as_array().into_iter().flatten());
+    let withheld: Vec<Value> =
+        mounts.filter(|mount| holds(mount)).map(|mount| mount["name"].clone()).collect();
+    if let Some(volumes) = pod["spec"]["volumes"].as_array_mut() {
+        // Others, such as the claim that Paperclip's data are on, are shared on purpose.
+        volumes.retain(|volume| volume["secret"].is_null() || !withheld.contains(&volume["name"]));
+    }
 }
 
 /// Which container Paperclip itself runs in: the one named `paperclip`, else the first.
@@ -141,6 +159,25 @@ mod tests {
         let warnings = expand_own_literals(&mut pod);
         assert_eq!(pod["spec"]["containers"][0]["env"][0]["value"], "$(B)");
         (pod["spec"]["containers"][1]["env"].clone(), warnings)
+    }
+
+    #[test]
+    fn what_opens_the_host_is_not_inherited() {
+        let mut pod = json!({"spec": {
+            "containers": [{"volumeMounts": [
+                {"name": "token", "mountPath": "/etc/paperclip-host"},
+                {"name": "cloud", "mountPath": "/etc/cloud"},
+                {"name": "data", "mountPath": "/paperclip"},
+            ]}],
+            "volumes": [
+                {"name": "token", "secret": {"secretName": "t"}},
+                {"name": "cloud", "secret": {"secretName": "c"}},
+                {"name": "data", "persistentVolumeClaim": {"claimName": "d"}},
+            ],
+        }});
+        withhold(&mut pod, &["/etc/paperclip-host/token".into(), "/paperclip/host.toml".into()]);
+        let left: Vec<_> = pod["spec"]["volumes"].as_array().unwrap().iter().map(|v| &v["name"]).collect();
+        assert_eq!(left, ["cloud", "data"]);
     }
 
     #[test]

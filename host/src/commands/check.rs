@@ -41,7 +41,7 @@ pub(crate) async fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
     let cluster = connected.cluster;
     let self_pod = match self_pod {
         Some(pod) => Some(pod),
-        None => access::own_pod(&cluster).await?,
+        None => access::own_pod(&cluster, args.access.kubeconfig.as_slice()).await?,
     };
     let input = json!({
         "config": without_env(&context["config"]),

@@ -54,7 +54,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
     let connected = access::connect(&args.access, volumes.as_deref()).await?;
     let self_pod = match self_pod {
         Some(pod) => Some(pod),
-        None => access::own_pod(&connected.cluster).await?,
+        None => access::own_pod(&connected.cluster, args.access.kubeconfig.as_slice()).await?,
     };
     let namespace = connected.cluster.default_namespace().to_owned();
     let intake = documents::take(&context, &args.context, &plugin, self_pod.as_ref(), Some(&namespace))?;

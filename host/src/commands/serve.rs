@@ -49,7 +49,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<Exit> {
     let connected = access::connect(&access, Some(&volumes)).await?;
     let own_pod = match &config.self_pod {
         Some(path) => Some(documents::read_self_pod(path)?),
-        None => access::own_pod(&connected.cluster).await?,
+        None => access::own_pod(&connected.cluster, &config.own_files()).await?,
     };
     let api_url = config.paperclip_api_url.clone().or_else(|| documents::own_api_url(own_pod.as_ref()?));
     let paperclip = api_url.map(|url| PaperclipApi::new(&url)).transpose().map_err(usage)?;

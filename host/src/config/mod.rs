@@ -222,6 +222,12 @@ impl Config {
         over(&mut self.cluster.context, &args.access.context_name);
     }
 
+    /// Files that open the host or its clusters to whoever reads them.
+    pub(crate) fn own_files(&self) -> Vec<PathBuf> {
+        let named = self.clusters.values().map(|named| &named.kubeconfig);
+        named.chain(&self.token_file).chain(&self.cluster.kubeconfig).cloned().collect()
+    }
+
     /// What no field alone shows.
     fn check(&self) -> anyhow::Result<()> {
         if self.token_file.is_none() && !self.listen.is_private() {

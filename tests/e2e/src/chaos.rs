@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
+use crate::daemon::Client;
 use crate::host::{Host, Order, Place};
 use crate::kubectl::Kubectl;
 use crate::scenario::SignalName;
@@ -37,6 +39,16 @@ pub(crate) enum Chaos {
         #[arg(long, default_value_t = 20)]
         runs: usize,
     },
+    /// Runs one after another on one daemon, whose memory is looked at
+    Sequence {
+        #[arg(long, default_value_t = 200)]
+        runs: usize,
+    },
+    /// One run with much output: the host's memory, its speed, and what rotation took
+    Output {
+        #[arg(long, default_value_t = 200)]
+        mb: usize,
+    },
     /// The API requests of a run, from the audit log, by the seconds that its agent works
     Requests {
         #[arg(long, value_delimiter = ',', default_values_t = [5, 60, 300])]
@@ -55,11 +67,13 @@ pub(crate) fn run(world: &World, chaos: &Chaos) -> Result<bool> {
         "serviceaccount/default",
         deadline,
     )?;
-    let field = Field { world, namespace: &namespace };
+    let field = Field { world, namespace: &namespace, kubectl: &kubectl };
     let outcome = match chaos {
         Chaos::Kills { times } => field.kills(*times),
         Chaos::Latency { times } => field.latency(*times),
         Chaos::Load { runs } => field.load(*runs),
+        Chaos::Sequence { runs } => field.sequence(*runs),
+        Chaos::Output { mb } => field.output(*mb),
         Chaos::Requests { seconds } => field.requests(seconds),
     };
     let left = kubectl.until(
@@ -75,6 +89,7 @@ pub(crate) fn run(world: &World, chaos: &Chaos) -> Result<bool> {
 struct Field<'a> {
     world: &'a World,
     namespace: &'a str,
+    kubectl: &'a Kubectl,
 }
 
 /// What is measured of a run.
@@ -86,6 +101,11 @@ struct Times {
 
 impl Field<'_> {
     fn start(&self, name: &str, host: &str, play: &str) -> Result<Host> {
+        self.start_at(name, host, play, None)
+    }
+
+    /// Starts a run in a host of its own, or at a daemon.
+    fn start_at(&self, name: &str, host: &str, play: &str, daemon: Option<&Client>) -> Result<Host> {
         let folder = self.world.folder.join(name);
         fs::create_dir_all(&folder)?;
         let config = json!({
@@ -102,7 +122,10 @@ impl Field<'_> {
             folder: &folder,
             state: &folder.join("state"),
         };
-        Host::start(host, &order, &place)
+        match daemon {
+            Some(daemon) => Host::at(daemon, host, &order, &folder),
+            None => Host::start(host, &order, &place),
+        }
     }
 
     fn kills(&self, times: usize) -> Result<bool> {
@@ -132,8 +155,70 @@ impl Field<'_> {
                 println!("round {round}, killed after {after:?}: {}", complaints.join("; "));
             }
         }
-        println!("kills: {good} of {times} runs came whole ({late} had ended before they were killed)");
-        Ok(good == times)
+        let starts = self.agent_starts()?;
+        println!(
+            "kills: {good} of {times} runs came whole ({late} had ended before they were killed), agents were started {starts} times"
+        );
+        Ok(good == times && starts == times)
+    }
+
+    /// How often an agent was started, as the kubelet's events tell.
+    fn agent_starts(&self) -> Result<usize> {
+        let events = self.kubectl.json("get events --field-selector reason=Started")?;
+        let items = events["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let is_agent = |event: &&Value| event["involvedObject"]["fieldPath"] == "spec.containers{claude}";
+        Ok(items.iter().filter(is_agent).count())
+    }
+
+    fn sequence(&self, runs: usize) -> Result<bool> {
+        let folder = self.world.folder.join("sequence");
+        fs::create_dir_all(&folder)?;
+        let daemon = Daemon::start(self.world, self.namespace, &folder)?;
+        let mut memory = Vec::new();
+        let start = Instant::now();
+        for round in 0..runs {
+            let name = format!("sequence-{round}");
+            let host = self.start_at(&name, "a", "init; lines 200; result", Some(&daemon.client))?;
+            times_of(host, Instant::now())?;
+            fs::remove_dir_all(self.world.folder.join(&name))?;
+            if (round + 1) % 20 == 0 {
+                memory.push(daemon.memory_kib("VmRSS")?);
+                println!("after {} runs: {} KiB", round + 1, memory.last().copied().unwrap_or_default());
+            }
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        println!(
+            "sequence: {runs} runs in {seconds:.0} s, the host had {} KiB at most",
+            daemon.memory_kib("VmHWM")?
+        );
+        Ok(true)
+    }
+
+    fn output(&self, mb: usize) -> Result<bool> {
+        const LINE_BYTES: usize = 236;
+        let lines = mb * 1_000_000 / LINE_BYTES;
+        let start = Instant::now();
+        let mut host = self.start("output", "a", &format!("init; lines {lines}; result"))?;
+        let mut peak = 0;
+        while !host.records.lock().is_ended {
+            peak = memory_kib(host.id(), "VmHWM").unwrap_or(peak);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let exit = host.wait(Instant::now() + PATIENCE)?;
+        let expect = serde_json::from_value(
+            json!({"exit": 0, "lines": lines, "may-have-gaps": true, "result": {"errorCode": null}}),
+        )?;
+        let heard = host.records.lock();
+        let complaints = verdict::complaints(&expect, exit, &heard.records);
+        let came = heard.records.iter().filter(|record| record["type"] == "log").count();
+        let gaps = heard.records.iter().filter(|record| record["type"] == "gap").count();
+        let seconds = start.elapsed().as_secs_f64();
+        println!(
+            "output: {came} of {} lines, {gaps} gaps told, {seconds:.1} s, the host had {peak} KiB at most",
+            lines + 2
+        );
+        complaints.iter().for_each(|complaint| println!("{complaint}"));
+        Ok(complaints.is_empty())
     }
 
     fn latency(&self, times: usize) -> Result<bool> {
@@ -175,6 +260,59 @@ impl Field<'_> {
         }
         Ok(true)
     }
+}
+
+/// `paperclip-host serve`, killed when it is dropped.
+struct Daemon {
+    child: Child,
+    client: Client,
+}
+
+impl Daemon {
+    const ADDRESS: &str = "127.0.0.1:17411";
+
+    fn start(world: &World, namespace: &str, folder: &Path) -> Result<Daemon> {
+        let child = Command::new(&world.program)
+            .args(["serve", "--listen", Self::ADDRESS, "--namespace", namespace])
+            .arg("--kubeconfig")
+            .arg(&world.kubeconfig)
+            .arg("--state")
+            .arg(folder.join("state"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(folder.join("stderr"))?)
+            .spawn()
+            .context("cannot start the host")?;
+        let client = Client::new(format!("http://{}", Self::ADDRESS), "", folder)?;
+        let daemon = Daemon { child, client };
+        let deadline = Instant::now() + PATIENCE;
+        while !daemon.client.is_ready() {
+            if Instant::now() > deadline {
+                bail!("the daemon is not ready: see {}", folder.join("stderr").display());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(daemon)
+    }
+
+    fn memory_kib(&self, field: &str) -> Result<u64> {
+        memory_kib(self.child.id(), field)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A field of a process's status, in KiB: `VmRSS` what it has, `VmHWM` what it had at most.
+fn memory_kib(process: u32, field: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let number = line.and_then(|rest| rest.split_whitespace().next());
+    Ok(number.with_context(|| format!("process {process} has no {field}"))?.parse()?)
 }
 
 /// Waits for the run's end, which must be a good one.

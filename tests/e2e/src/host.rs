@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Map, Value, json};
 
+use crate::daemon::Client;
 use crate::records::Records;
 use crate::scenario::SignalName;
 
@@ -23,6 +24,20 @@ pub(crate) struct Order<'a> {
     pub(crate) agent: &'a str,
     pub(crate) config: &'a Map<String, Value>,
     pub(crate) self_pod: Option<&'a Value>,
+}
+
+impl Order<'_> {
+    /// The execution context as a file.
+    fn write(&self, name: &str, folder: &Path) -> Result<PathBuf> {
+        let path = folder.join(format!("{name}-context.json"));
+        let text = json!({
+            "runId": self.run_id,
+            "agent": {"id": self.agent, "companyId": "acme", "name": "Nova", "adapterType": "claude_k8s"},
+            "runtime": {}, "config": self.config, "context": {"taskId": "T-1"}, "authToken": CANARY,
+        });
+        fs::write(&path, text.to_string())?;
+        Ok(path)
+    }
 }
 
 /// Where a host works.
@@ -46,13 +61,7 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn start(name: &str, order: &Order<'_>, place: &Place<'_>) -> Result<Host> {
-        let context = place.folder.join(format!("{name}-context.json"));
-        let text = json!({
-            "runId": order.run_id,
-            "agent": {"id": order.agent, "companyId": "acme", "name": "Nova", "adapterType": "claude_k8s"},
-            "runtime": {}, "config": order.config, "context": {"taskId": "T-1"}, "authToken": CANARY,
-        });
-        fs::write(&context, text.to_string())?;
+        let context = order.write(name, place.folder)?;
         let stderr = place.folder.join(format!("{name}-stderr"));
         let mut command = Command::new(place.program);
         command
@@ -81,6 +90,19 @@ impl Host {
         Ok(Host { child, records: Records::read(stdout, kept), stderr })
     }
 
+    /// The same for a run that a daemon drives: who follows its events stands for the host.
+    pub(crate) fn at(daemon: &Client, name: &str, order: &Order<'_>, folder: &Path) -> Result<Host> {
+        let context = order.write(name, folder)?;
+        let mut child = daemon.start(order.run_id, &context)?;
+        let stdout = child.stdout.take().context("stdout is piped")?;
+        let kept = fs::File::create(folder.join(format!("{name}-records")))?;
+        Ok(Host {
+            child,
+            records: Records::read(stdout, kept),
+            stderr: folder.join(format!("{name}-stderr")),
+        })
+    }
+
     pub(crate) fn signal(&self, signal: SignalName) -> Result<()> {
         let signal = match signal {
             SignalName::Int => Signal::INT,
@@ -94,6 +116,10 @@ impl Host {
     pub(crate) fn wait(&mut self, deadline: Instant) -> Result<Option<i32>> {
         self.records.wait_for_end(deadline)?;
         Ok(self.child.wait()?.code())
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn stderr(&self) -> String {

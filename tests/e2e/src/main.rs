@@ -4,6 +4,8 @@
 //! agent there once, is there one result, was the agent started once, is nothing left in the cluster, is the run's token nowhere.
 
 mod chaos;
+mod daemon;
+mod deployment;
 mod host;
 mod kubectl;
 mod own_cluster;

@@ -1,6 +1,6 @@
 //! The cluster of `tests/kubernetes`, whose parts can be killed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -29,8 +29,13 @@ impl OwnCluster {
 
     /// Puts the agent's image onto the node under another name.
     pub(crate) fn import_image(&self, name: &str) -> Result<()> {
-        let files = self.image_files.to_str().context("the folder of the image's files is not UTF-8")?;
-        self.run(&["import"], &[name, files, "sh"])
+        self.import(name, &self.image_files, "sh")
+    }
+
+    /// Puts an image of these files and this command onto the node.
+    pub(crate) fn import(&self, name: &str, files: &Path, command: &str) -> Result<()> {
+        let files = files.to_str().context("the folder of the image's files is not UTF-8")?;
+        self.run(&["import"], &[name, files, command])
     }
 
     fn run(&self, before: &[&str], after: &[&str]) -> Result<()> {

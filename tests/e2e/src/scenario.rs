@@ -81,6 +81,8 @@ pub(crate) enum Step {
     EachRightIsNeeded,
     /// Asks for the pod's eviction, as a node's drain does.
     Evict,
+    /// Installs the host as a Deployment with so many replicas, and waits until they are ready.
+    Deploy { replicas: usize },
     /// Puts the agent's image on the node under this name.
     ImportImage(String),
     /// Kills a component of the own cluster; it comes back by itself.
@@ -115,6 +117,8 @@ pub(crate) struct Start {
     pub(crate) play: Option<String>,
     #[serde(default)]
     pub(crate) through_proxy: bool,
+    /// The replica of the Deployment that drives it, from 1 on, in place of a host of its own.
+    pub(crate) replica: Option<usize>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

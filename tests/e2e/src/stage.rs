@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::{Map, Value, json};
 
+use crate::deployment::Deployment;
 use crate::host::{CANARY, Host, Order, Place};
 use crate::kubectl::Kubectl;
 use crate::own_cluster::OwnCluster;
@@ -47,6 +48,7 @@ struct Stage<'a> {
     deadline: Instant,
     hosts: BTreeMap<String, Host>,
     proxy: Option<(Proxy, PathBuf)>,
+    deployment: Option<Deployment>,
 }
 
 /// Plays a scenario in a namespace of its own. Fails with everything that was wrong, and what a person would look at next.
@@ -63,6 +65,7 @@ pub(crate) fn play(world: &World, scenario: &Scenario) -> Result<()> {
         deadline: Instant::now() + Duration::from_secs(scenario.limit_sec),
         hosts: BTreeMap::new(),
         proxy: None,
+        deployment: None,
     };
     stage.set()?;
     let outcome = stage.perform().map_err(|error| error.context(stage.story()));
@@ -118,6 +121,7 @@ impl Stage<'_> {
                 config: Map::new(),
                 play: None,
                 through_proxy: false,
+                replica: None,
             })?;
         }
         for step in &self.scenario.steps {
@@ -136,9 +140,11 @@ impl Stage<'_> {
         if complaints.is_empty() { Ok(()) } else { bail!(complaints.join("\n")) }
     }
 
-    /// Whether the first step starts host `a` in a way of its own.
+    /// Whether a step starts host `a` in a way of its own, before anything else happens or where it is to be deployed first.
     fn starts_by_itself(&self) -> bool {
-        matches!(self.scenario.steps.first(), Some(Step::Start(start)) if start.host == "a")
+        let is_deployed = |step: &Step| matches!(step, Step::Deploy { .. });
+        let first = self.scenario.steps.iter().find(|step| !is_deployed(step));
+        matches!(first, Some(Step::Start(start)) if start.host == "a")
     }
 
     fn take(&mut self, step: &Step) -> Result<()> {
@@ -162,6 +168,18 @@ impl Stage<'_> {
                 )?;
             }
             Step::Evict => self.evict()?,
+            Step::Deploy { replicas } => {
+                let cluster = self.own_cluster()?;
+                let (world, kubectl) = (self.world, &self.kubectl);
+                self.deployment = Some(Deployment::install(
+                    &world.program,
+                    cluster,
+                    kubectl,
+                    &self.folder,
+                    *replicas,
+                    self.deadline,
+                )?);
+            }
             Step::ImportImage(name) => self.own_cluster()?.import_image(&self.fill(name))?,
             Step::Restart(component) => self.own_cluster()?.restart(component)?,
             Step::Outage { component, seconds } => {
@@ -216,7 +234,13 @@ impl Stage<'_> {
             folder: &self.folder,
             state: &state,
         };
-        let host = Host::start(&start.host, &order, &place)?;
+        let host = match start.replica {
+            None => Host::start(&start.host, &order, &place)?,
+            Some(replica) => {
+                let deployment = self.deployment.as_ref().context("no step deploys the host")?;
+                Host::at(deployment.replica(replica)?, &start.host, &order, &self.folder)?
+            }
+        };
         self.hosts.insert(start.host.clone(), host);
         Ok(())
     }

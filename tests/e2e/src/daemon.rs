@@ -1,0 +1,56 @@
+//! The API of a host that serves, through curl, as a client has it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Speaks to one host.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    /// Such as `http://127.0.0.1:7411`.
+    url: String,
+    /// curl's options, in a file so that no list of processes shows the token.
+    options: PathBuf,
+}
+
+impl Client {
+    /// For the host at this URL, which this token opens.
+    pub(crate) fn new(url: String, token: &str, folder: &Path) -> Result<Client> {
+        let options = folder.join("curl-options");
+        let text = format!("silent\nshow-error\nno-buffer\nheader = \"Authorization: Bearer {token}\"\n");
+        fs::write(&options, text)?;
+        Ok(Client { url, options })
+    }
+
+    /// Starts a run, and follows its events on the child's stdout.
+    pub(crate) fn start(&self, run_id: &str, context: &Path) -> Result<Child> {
+        let url = format!("{}/v1/runs", self.url);
+        let body = format!("@{}", context.display());
+        let output = self
+            .curl()
+            .args(["--fail-with-body", "--header", "content-type: application/json", "--data-binary"])
+            .args([&body, &url])
+            .output()
+            .context("cannot start curl: install it")?;
+        if !output.status.success() {
+            let told = String::from_utf8_lossy(&output.stdout);
+            bail!("{url} refuses the run: {told}{}", String::from_utf8_lossy(&output.stderr));
+        }
+        let follow = format!("{url}/{run_id}/events");
+        self.curl().arg(follow).stdout(Stdio::piped()).spawn().context("cannot start curl")
+    }
+
+    /// Whether it takes runs.
+    pub(crate) fn is_ready(&self) -> bool {
+        let output = self.curl().arg("--fail").arg(format!("{}/readyz", self.url)).output();
+        output.is_ok_and(|output| output.status.success())
+    }
+
+    fn curl(&self) -> Command {
+        let mut curl = Command::new("curl");
+        curl.arg("--config").arg(&self.options).stdin(Stdio::null());
+        curl
+    }
+}
