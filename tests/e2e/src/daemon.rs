@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
 
 /// Speaks to one host.
 #[derive(Debug, Clone)]
@@ -13,6 +14,7 @@ pub(crate) struct Client {
     url: String,
     /// curl's options, in a file so that no list of processes shows the token.
     options: PathBuf,
+    folder: PathBuf,
 }
 
 impl Client {
@@ -21,23 +23,28 @@ impl Client {
         let options = folder.join("curl-options");
         let text = format!("silent\nshow-error\nno-buffer\nheader = \"Authorization: Bearer {token}\"\n");
         fs::write(&options, text)?;
-        Ok(Client { url, options })
+        Ok(Client { url, options, folder: folder.to_owned() })
     }
 
     /// Starts a run, and follows its events on the child's stdout.
     pub(crate) fn start(&self, run_id: &str, context: &Path) -> Result<Child> {
         let url = format!("{}/v1/runs", self.url);
-        let body = format!("@{}", context.display());
+        let context: Value = serde_json::from_slice(&fs::read(context)?)?;
+        let adapter = &context["agent"]["adapterType"];
+        let body = self.folder.join(format!("{run_id}-body.json"));
+        fs::write(&body, json!({"adapter": adapter, "context": context}).to_string())?;
         let output = self
             .curl()
             .args(["--fail-with-body", "--header", "content-type: application/json", "--data-binary"])
-            .args([&body, &url])
+            .arg(format!("@{}", body.display()))
+            .arg(&url)
             .output()
             .context("cannot start curl: install it")?;
         if !output.status.success() {
             let told = String::from_utf8_lossy(&output.stdout);
             bail!("{url} refuses the run: {told}{}", String::from_utf8_lossy(&output.stderr));
         }
+        fs::remove_file(body)?;
         let follow = format!("{url}/{run_id}/events");
         self.curl().arg(follow).stdout(Stdio::piped()).spawn().context("cannot start curl")
     }

@@ -92,9 +92,19 @@ fn line_complaint(expect: &Expect, records: &[Value]) -> Option<String> {
     }
     let wrong = numbers.iter().enumerate().find(|(index, number)| index != *number);
     Some(match wrong {
-        Some((index, number)) => format!("the agent's line {number} came where {index} was next"),
+        Some((index, number)) => {
+            let before = before_number(*number, records);
+            format!("the agent's line {number} came where {index} was next, after {before:.500}")
+        }
         None => format!("{} numbered lines came instead of {wanted}", numbers.len()),
     })
+}
+
+/// What came right before the agent's line of this number.
+fn before_number(wanted: usize, records: &[Value]) -> String {
+    let at = records.iter().position(|record| number(text(record, "log")) == Some(wanted));
+    let before = at.and_then(|at| at.checked_sub(1)).map(|at| &records[at]);
+    before.map_or("nothing".to_owned(), ToString::to_string)
 }
 
 /// N of an event whose text is `line N`.
@@ -131,7 +141,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         let none = expect(json!({"exit": 0, "lines": 2}));
         for (records, complaint) in [
-            (vec![line(0, 0), line(1, 0)], "the agent's line 0 came where 1 was next"),
+            (vec![line(0, 1)], "the agent's line 1 came where 0 was next, after nothing"),
             (vec![line(0, 0)], "1 numbered lines came instead of 2"),
             (vec![line(0, 0), line(2, 1)], "line 2 came where Some(1) was next"),
             (vec![line(0, 0), line(1, 1), json!({"type": "gap"})], "there is a gap in the output"),
