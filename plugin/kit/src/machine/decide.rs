@@ -160,6 +160,8 @@ impl<A: Agent> Machine<A> {
         self.pod = Pod::default();
         self.log = Log::default();
         self.stream = A::Stream::default();
+        // Whatever becomes of this attempt, there is no third one.
+        self.retry_result = None;
         self.decide_begin(now_ms);
     }
 }

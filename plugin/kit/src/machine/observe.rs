@@ -196,7 +196,7 @@ impl<A: Agent> Machine<A> {
 
     fn on_timer(&mut self, now_ms: u64, timer: u64) {
         match TimerName::from_number(timer) {
-            Some(TimerName::Run) if self.stop.state == StopState::Unasked && self.is_run_over(now_ms) => {
+            Some(TimerName::Run) if self.is_agent_running() && self.is_run_over(now_ms) => {
                 self.stop.state.go(StopState::TimedOut);
                 self.stop.since_ms = now_ms;
             }
@@ -206,6 +206,12 @@ impl<A: Agent> Machine<A> {
             )
             | None => {}
         }
+    }
+
+    /// An agent that has ended was in time, whatever is still awaited of it.
+    fn is_agent_running(&self) -> bool {
+        let is_wanted = self.stop.state == StopState::Unasked && self.job.state == JobState::Live;
+        is_wanted && self.pod.state == PodState::Started
     }
 
     /// Paperclip's answer about its run: only `cancelled` and `cancelling` cancel it.

@@ -164,9 +164,8 @@ impl Driver {
     }
 
     fn into_running(mut self) -> (Driver, u64) {
-        let driver = &mut self;
-        driver.see(PodPhase::Running, ContainerState::Running(Some(driver.now_ms)));
-        let log = driver.id_of("FollowLog");
+        self.see(PodPhase::Running, ContainerState::Running(Some(self.now_ms)));
+        let log = self.id_of("FollowLog");
         (self, log)
     }
 
@@ -422,6 +421,41 @@ fn a_session_that_is_gone_is_tried_without_once() {
         panic!("{:?}", driver.names())
     };
     assert!(job.manifest_json.contains("-2\""));
+}
+
+/// Up to the second attempt's agent at work; its log is followed by this command.
+fn retried() -> (Driver, u64) {
+    let (mut driver, log) = Driver::with_image().running();
+    driver.step(vec![lines(log, &["no session"]), log_ended(log)]);
+    driver.see(PodPhase::Failed, ended(1, None));
+    driver.step(vec![Event::PodGone(gone("pod", true)), Event::JobGone(gone("job", true))]);
+    driver.answer("TryPod", Ok(AnswerOk::Warnings(Vec::new())));
+    driver.create().into_running()
+}
+
+#[test]
+fn there_is_no_third_attempt_whatever_becomes_of_the_second() {
+    let (mut driver, log) = retried();
+    driver.step(vec![lines(log, &["working"]), log_ended(log)]);
+    driver.step(vec![Event::PodGone(gone("pod", false)), Event::JobGone(gone("job", false))]);
+    driver.step(vec![
+        Event::Answered(Answer { command: driver.id_of("LookUpJob"), outcome: Ok(AnswerOk::Job(None)) }),
+        Event::Answered(Answer {
+            command: driver.id_of("LookUpPods"),
+            outcome: Ok(AnswerOk::Pods(Vec::new())),
+        }),
+    ]);
+    assert_eq!(driver.result().0["errorCode"], "claude_exited");
+}
+
+#[test]
+fn an_agent_that_has_ended_does_not_time_out() {
+    let (mut driver, log) = Driver::with_image().running();
+    driver.see(PodPhase::Succeeded, ended(0, None));
+    driver.now_ms += 59_975;
+    driver.step(vec![Event::TimerFired(TimerName::Run as u64)]);
+    driver.step(vec![lines(log, &["done"]), log_ended(log)]);
+    assert_eq!(driver.result().0["exitCode"], 0);
 }
 
 #[test]
