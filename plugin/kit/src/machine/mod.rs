@@ -36,6 +36,16 @@ use outbox::Outbox;
 use regions::{GuardState, JobState, LogState, PodState, StopState};
 use stall::Stall;
 
+/// A region's states, each with those that may follow it.
+pub type Table = Vec<(String, Vec<String>)>;
+
+/// Which moves a run may make: a table a region, by the name under which [`Machine`]'s serialised form has the region.
+///
+/// A region's state stands there as `{"<region>": {"state": "<state>"}}`; to stay is always legal. A second attempt begins anew.
+pub fn regions() -> [(&'static str, Table); 5] {
+    regions::tables()
+}
+
 /// What the machine needs of an agent type, beyond its manifest: its stream and its judgement.
 pub trait Agent: AgentType + Default + std::fmt::Debug {
     /// What is kept of the agent's output: bounded, whatever it prints.

@@ -50,6 +50,12 @@ pub(crate) trait Region: Copy + PartialEq + std::fmt::Debug + 'static {
     }
 }
 
+/// A region's table, as text.
+pub(super) fn table<R: Region>() -> super::Table {
+    let name = |state: &R| format!("{state:?}");
+    R::TABLE.iter().map(|(state, next)| (name(state), next.iter().map(name).collect())).collect()
+}
+
 /// The table as text: a line a state.
 #[cfg(test)]
 pub(crate) fn print<R: Region>() -> String {

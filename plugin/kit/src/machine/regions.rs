@@ -1,6 +1,7 @@
 //! The regions of a run. A second attempt begins with regions of its own.
 
-use super::region::region;
+use super::Table;
+use super::region::{region, table};
 
 region! {
     /// The guard: nobody else runs under the same key.
@@ -86,6 +87,17 @@ region! {
         /// Its own clock ran out.
         TimedOut => [Cancelled],
     }
+}
+
+/// The tables of all regions, by the name under which a run's snapshot has their state.
+pub(super) fn tables() -> [(&'static str, Table); 5] {
+    [
+        ("guard", table::<GuardState>()),
+        ("job", table::<JobState>()),
+        ("pod", table::<PodState>()),
+        ("log", table::<LogState>()),
+        ("stop", table::<StopState>()),
+    ]
 }
 
 #[cfg(test)]
