@@ -1,10 +1,12 @@
 //! Many cases, one after another, and what they showed together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::case::{Case, Outcome};
+use crate::coverage::Moves;
 use crate::fault::{Fault, Phase};
+use crate::invariants::Violation;
 use crate::marks::Marks;
 use crate::mutant::Mutant;
 use crate::plugin::Plugin;
@@ -16,15 +18,28 @@ pub struct Tally {
     /// Runs of agents in them.
     pub runs: u64,
     pub marks: Marks,
-    pub struck: BTreeSet<(Fault, Phase)>,
+    /// How many cases had the fault in the phase.
+    pub struck: BTreeMap<(Fault, Phase), u64>,
+    pub moves: Moves,
+    /// Cases that broke a promise, in the order of their seeds.
+    pub failures: Vec<(Case, Violation)>,
 }
 
 impl Tally {
-    pub fn add(&mut self, outcome: &Outcome) {
+    fn add(&mut self, case: Case, outcome: Outcome) {
         self.cases += 1;
         self.runs += outcome.runs as u64;
         self.marks.add(&outcome.marks);
-        self.struck.extend(&outcome.struck);
+        for pair in outcome.struck {
+            *self.struck.entry(pair).or_default() += 1;
+        }
+        self.moves.add(&outcome.moves);
+        self.failures.extend(outcome.violation.map(|violation| (case, violation)));
+    }
+
+    /// The pairs of fault and phase that were seen.
+    pub fn pairs(&self) -> BTreeSet<(Fault, Phase)> {
+        self.struck.keys().copied().collect()
     }
 }
 
@@ -34,31 +49,37 @@ pub struct Extent {
     pub first_seed: u64,
     pub seeds: u64,
     pub time: Option<Duration>,
+    /// Stop once so many cases have broken a promise.
+    pub failures: usize,
+    /// Run each case twice: it has to be the same both times.
+    pub twice: bool,
 }
 
-/// Runs cases until one breaks a promise, all are run, or the time is up. `progress` is called after each.
-///
-/// # Errors
-/// The first case that breaks a promise.
+impl Extent {
+    /// The first seeds, each once, until a promise is broken.
+    pub fn first(seeds: u64) -> Self {
+        Extent { first_seed: 0, seeds, time: None, failures: 1, twice: false }
+    }
+}
+
+/// Runs cases until enough of them have broken a promise, all are run, or the time is up. `progress` is called after each.
 pub fn run(
     plugin: &Plugin,
     mutant: Option<Mutant>,
     extent: Extent,
     mut progress: impl FnMut(&Tally),
-) -> Result<Tally, Box<(Case, Outcome, Tally)>> {
+) -> Tally {
     let start = Instant::now();
     let mut tally = Tally::default();
     for seed in extent.first_seed..extent.first_seed.saturating_add(extent.seeds) {
-        if extent.time.is_some_and(|time| start.elapsed() >= time) {
+        if extent.time.is_some_and(|time| start.elapsed() >= time) || tally.failures.len() >= extent.failures
+        {
             break;
         }
         let case = Case { mutant, ..Case::of_seed(seed) };
-        let outcome = case.run(plugin);
-        tally.add(&outcome);
-        if outcome.violation.is_some() {
-            return Err(Box::new((case, outcome, tally)));
-        }
+        let outcome = if extent.twice { case.run_twice(plugin) } else { case.run(plugin) };
+        tally.add(case, outcome);
         progress(&tally);
     }
-    Ok(tally)
+    tally
 }

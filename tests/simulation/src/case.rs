@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::coverage::Moves;
 use crate::entropy::{CASE_BYTES, Entropy};
 use crate::fault::{Fault, Phase, Swarm};
 use crate::invariants::Violation;
@@ -28,11 +29,25 @@ pub struct Outcome {
     pub hash: u64,
     pub marks: Marks,
     pub struck: BTreeSet<(Fault, Phase)>,
+    /// Moves of the plugin's regions, where the case looked at them.
+    pub moves: Moves,
     /// Runs of agents that the case had.
     pub runs: usize,
     pub bytes_used: u32,
+    /// The runs' journals; only of [`Case::run_shown`].
+    pub journals: Vec<Journal>,
     /// What happened, line by line; only of [`Case::run_shown`].
     pub lines: Vec<String>,
+}
+
+/// A run's journal, as the product has it on disk.
+#[derive(Debug)]
+pub struct Journal {
+    pub run_id: String,
+    /// Content of `header.json`.
+    pub header: String,
+    /// Contents of the segments, oldest first.
+    pub files: Vec<String>,
 }
 
 impl Case {
@@ -42,6 +57,17 @@ impl Case {
 
     pub fn run(&self, plugin: &Plugin) -> Outcome {
         self.run_with(plugin, Trace::hashed())
+    }
+
+    /// Runs it a second time, too: whatever differs comes from something that is not in the case, such as a clock or a hash map's order.
+    pub fn run_twice(&self, plugin: &Plugin) -> Outcome {
+        let outcome = self.run(plugin);
+        let again = self.run(plugin);
+        if outcome.hash == again.hash || outcome.violation.is_some() {
+            return outcome;
+        }
+        let text = format!("two runs of one case differ: {:016x} and {:016x}", outcome.hash, again.hash);
+        Outcome { violation: Some(Violation { rule: "S7", text }), ..outcome }
     }
 
     /// Keeps what happened, for people.
@@ -106,8 +132,10 @@ fn run(
         hash: world.trace.hash(),
         marks: world.marks.clone(),
         struck: world.swarm.struck().clone(),
+        moves: world.moves(),
         runs,
         bytes_used: world.entropy_used(),
+        journals: if world.trace.is_kept() { world.journals() } else { Vec::new() },
         lines: world.trace.into_lines(),
     }
 }

@@ -1,17 +1,24 @@
 //! The disk under one run's journal: what was appended is lost in a crash until it was synced.
 
-/// One run's journal, as lines. It outlives the processes that write it.
+/// One run's journal, as lines that end in a line feed. It outlives the processes that write it.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Disk {
     lines: Vec<String>,
     /// Lines that survive a crash.
     durable: usize,
     bytes: u64,
+    /// A piece of a line, which was being written in a crash.
+    torn: Option<String>,
 }
 
 impl Disk {
+    /// Behind a piece that nobody has cut off, a line is none any more.
     pub(crate) fn append(&mut self, line: String) {
         self.bytes += line.len() as u64;
+        let line = match self.torn.take() {
+            Some(piece) => piece + &line,
+            None => line,
+        };
         self.lines.push(line);
     }
 
@@ -19,11 +26,24 @@ impl Disk {
         self.durable = self.lines.len();
     }
 
-    /// Power is lost: of what was not synced, some whole lines survive, and of the next one perhaps a piece.
-    pub(crate) fn crash(&mut self, surviving: usize) {
+    /// Power is lost: of what was not synced, some whole lines survive, and of the next one a piece of so many bytes.
+    pub(crate) fn crash(&mut self, surviving: usize, piece_bytes: usize) {
         let kept = (self.durable + surviving).min(self.lines.len());
+        let next = self.lines.get(kept).filter(|_| piece_bytes > 0);
+        let torn =
+            next.map(|next| next[..next.floor_char_boundary(piece_bytes.min(next.len() - 1))].to_owned());
+        self.torn = torn.filter(|piece| !piece.is_empty());
         self.lines.truncate(kept);
         self.durable = kept;
+    }
+
+    pub(crate) fn is_torn(&self) -> bool {
+        self.torn.is_some()
+    }
+
+    /// What a host does first that takes a run up: only what was being written in a crash is not whole.
+    pub(crate) fn cut_torn_tail(&mut self) {
+        self.torn = None;
     }
 
     pub(crate) fn unsynced(&self) -> usize {
@@ -41,5 +61,62 @@ impl Disk {
 
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The journal's files, as the product writes them: a file a segment, each line behind its checksum, and a torn tail as it is.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let mut files = vec![String::new()];
+        for line in &self.lines {
+            let file = files.last_mut().expect("there is always one");
+            if line.starts_with(r#"{"snapshot":"#) && !file.is_empty() {
+                files.push(framed(line));
+            } else {
+                file.push_str(&framed(line));
+            }
+        }
+        if let Some(piece) = &self.torn {
+            files.last_mut().expect("there is always one").push_str(piece);
+        }
+        files
+    }
+}
+
+fn framed(line: &str) -> String {
+    let json = line.trim_end_matches('\n');
+    format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(lines: &[&str]) -> Disk {
+        let mut disk = Disk::default();
+        for line in lines {
+            disk.append(format!("{line}\n"));
+        }
+        disk
+    }
+
+    #[test]
+    fn what_was_synced_survives_and_of_the_rest_a_beginning() {
+        let mut disk = disk(&["a", "b"]);
+        disk.sync();
+        disk.append("c\n".to_owned());
+        disk.append("déf\n".to_owned());
+        disk.crash(1, 2);
+        assert_eq!((disk.lines().len(), disk.unsynced(), disk.is_torn()), (3, 0, true));
+        disk.append("g\n".to_owned());
+        assert_eq!(disk.lines()[3], "dg\n", "a tail that was not cut off spoils the next line");
+        disk.crash(0, 0);
+        assert_eq!((disk.lines().len(), disk.is_torn()), (3, false));
+    }
+
+    #[test]
+    fn a_snapshot_begins_a_file() {
+        let disk = disk(&[r#"{"start":1}"#, r#"{"snapshot":2}"#, r#"{"step":3}"#]);
+        let lines: Vec<usize> = disk.files().iter().map(|file| file.lines().count()).collect();
+        assert_eq!(lines, [1, 2]);
+        assert!(disk.files()[0].ends_with(" {\"start\":1}\n"));
     }
 }

@@ -77,6 +77,8 @@ named! {
         JobReplaced = "job-replaced",
         JobDeleted = "job-deleted",
         PodDeleted = "pod-deleted",
+        /// The agent's container is started anew in its pod, by somebody's restart policy.
+        ContainerRestarted = "container-restarted",
         /// Somebody suspends a Job that runs.
         JobSuspended = "job-suspended",
         /// A finalizer holds what is deleted, for a while.
@@ -118,8 +120,16 @@ named! {
         SyncFails = "sync-fails",
         DiskFull = "disk-full",
         DiskSlow = "disk-slow",
+        /// A crash leaves a piece of the line that was being written.
+        JournalTorn = "journal-torn",
+        /// The clock of the next host is minutes off, either way.
+        ClockOff = "clock-off",
+        /// The host's clock is set forward under it.
+        ClockJumps = "clock-jumps",
 
         GuestTraps = "guest-traps",
+        GuestOutOfFuel = "guest-out-of-fuel",
+        GuestOutOfMemory = "guest-out-of-memory",
         GuestAbsurd = "guest-absurd",
     }
 }
@@ -208,6 +218,16 @@ impl Swarm {
 
     pub fn has_struck_any(&self, faults: &[Fault]) -> bool {
         faults.iter().any(|fault| self.has_struck(*fault))
+    }
+
+    /// Whether the plugin was broken on purpose.
+    pub fn has_broken_plugin(&self) -> bool {
+        self.has_struck_any(&[
+            Fault::GuestTraps,
+            Fault::GuestOutOfFuel,
+            Fault::GuestOutOfMemory,
+            Fault::GuestAbsurd,
+        ])
     }
 
     pub fn struck(&self) -> &BTreeSet<(Fault, Phase)> {

@@ -5,17 +5,21 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use paperclip_contract::types::{Action, Command, Event, Refusal, Request};
-use paperclip_engine::{Guest, GuestFault};
+use paperclip_engine::{FaultCause, Guest, GuestFault};
 
+use crate::coverage::Watched;
 use crate::mutant::{Mutant, Saboteur};
 
 /// What one instance was asked and answered.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
-    pub(crate) calls: Vec<Step>,
+    /// Every call, where they are to be made again at the end.
+    pub(crate) calls: Option<Vec<Step>>,
+    /// The regions' moves, where they are looked at.
+    pub(crate) watched: Option<Watched>,
     /// Due times of the timers that are set, in ms.
     timers: BTreeMap<u64, u64>,
-    /// The first promise about timers or limits that was broken.
+    /// The first promise that was broken at the contract, behind its rule.
     pub(crate) broken: Option<String>,
     /// The next call breaks the instance.
     pub(crate) sabotage: Option<Sabotage>,
@@ -33,6 +37,8 @@ pub(crate) struct Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sabotage {
     Trap,
+    OutOfFuel,
+    OutOfMemory,
     /// It asks for the deletion of a Job that is not its own.
     Absurd,
 }
@@ -46,15 +52,32 @@ pub(crate) struct Observed<G> {
 }
 
 impl<G: Guest> Observed<G> {
-    pub(crate) fn new(inner: G, mutant: Option<Mutant>, instance: u64) -> (Self, Rc<RefCell<Notes>>) {
-        let notes = Rc::<RefCell<Notes>>::default();
+    pub(crate) fn new(
+        inner: G,
+        notes: Notes,
+        mutant: Option<Mutant>,
+        instance: u64,
+    ) -> (Self, Rc<RefCell<Notes>>) {
+        let notes = Rc::new(RefCell::new(notes));
         (Observed { inner, notes: Rc::clone(&notes), saboteur: Saboteur::new(mutant, instance) }, notes)
+    }
+
+    fn watch(&mut self) -> Result<(), GuestFault> {
+        if self.notes.borrow().watched.is_none() {
+            return Ok(());
+        }
+        let snapshot = self.inner.snapshot()?;
+        self.notes.borrow_mut().watch(&snapshot);
+        Ok(())
     }
 }
 
 impl<G: Guest> Guest for Observed<G> {
     fn start(&mut self, at_ms: u64, request: &Request) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
         let answer = self.inner.start(at_ms, request)?;
+        if answer.is_ok() {
+            self.watch()?;
+        }
         Ok(answer.map(|commands| {
             let commands = self.saboteur.on_commands(&[], commands);
             self.notes.borrow_mut().take(at_ms, &[], &commands);
@@ -64,24 +87,18 @@ impl<G: Guest> Guest for Observed<G> {
 
     fn step(&mut self, at_ms: u64, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
         let sabotage = self.notes.borrow_mut().sabotage.take();
-        if sabotage == Some(Sabotage::Trap) {
-            return Err(GuestFault {
-                plugin: "claude_k8s".to_owned(),
-                version: "0".to_owned(),
-                digest: "0".repeat(64),
-                call: "step",
-                step: 0,
-                cause: paperclip_engine::FaultCause::Trap("sabotaged".to_owned()),
-            });
+        if let Some(cause) = sabotage.and_then(Sabotage::fault) {
+            return Err(broken(cause));
         }
-        let given = self.saboteur.on_events(events);
+        let given = self.saboteur.on_events(events).map_err(broken)?;
         let commands = self.inner.step(at_ms, &given)?;
-        let mut commands = self.saboteur.on_commands(events, commands);
+        self.watch()?;
+        let mut commands = self.saboteur.on_commands(&given, commands);
         if sabotage == Some(Sabotage::Absurd) {
             let id = commands.last().map_or(u64::MAX / 2, |command| command.id + 1);
             commands.push(Command { id, action: absurd() });
         }
-        self.notes.borrow_mut().take(at_ms, events, &commands);
+        self.notes.borrow_mut().take(at_ms, &given, &commands);
         Ok(commands)
     }
 
@@ -90,11 +107,36 @@ impl<G: Guest> Guest for Observed<G> {
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<Result<(), Refusal>, GuestFault> {
+        if let Some(watched) = &mut self.notes.borrow_mut().watched {
+            watched.restored(snapshot);
+        }
         self.inner.restore(snapshot)
     }
 
     fn phase(&mut self) -> Result<String, GuestFault> {
         self.inner.phase()
+    }
+}
+
+impl Sabotage {
+    fn fault(self) -> Option<FaultCause> {
+        match self {
+            Sabotage::Trap => Some(FaultCause::Trap("sabotaged".to_owned())),
+            Sabotage::OutOfFuel => Some(FaultCause::OutOfFuel { fuel: 1 }),
+            Sabotage::OutOfMemory => Some(FaultCause::OutOfMemory { limit_bytes: 1 }),
+            Sabotage::Absurd => None,
+        }
+    }
+}
+
+fn broken(cause: FaultCause) -> GuestFault {
+    GuestFault {
+        plugin: "claude_k8s".to_owned(),
+        version: "0".to_owned(),
+        digest: "0".repeat(64),
+        call: "step",
+        step: 0,
+        cause,
     }
 }
 
@@ -106,6 +148,15 @@ fn absurd() -> Action {
 }
 
 impl Notes {
+    /// `is_sampled` keeps what takes time: the calls, and the regions' moves.
+    pub(crate) fn new(is_sampled: bool) -> Self {
+        Notes {
+            calls: is_sampled.then(Vec::new),
+            watched: is_sampled.then(Watched::default),
+            ..Notes::default()
+        }
+    }
+
     fn take(&mut self, at_ms: u64, events: &[Event], commands: &[Command]) {
         for event in events {
             if let Event::TimerFired(timer) = event {
@@ -129,7 +180,17 @@ impl Notes {
                 format!("S10: {} timers set, {} commands in one step", self.timers.len(), commands.len());
             self.broken.get_or_insert(text);
         }
-        self.calls.push(Step { at_ms, events: events.to_vec(), commands: commands.to_vec() });
+        if let Some(calls) = &mut self.calls {
+            calls.push(Step { at_ms, events: events.to_vec(), commands: commands.to_vec() });
+        }
+    }
+
+    fn watch(&mut self, snapshot: &[u8]) {
+        if let Some(watched) = &mut self.watched
+            && let Err(text) = watched.see(snapshot)
+        {
+            self.broken.get_or_insert(format!("T1: {text}"));
+        }
     }
 
     fn check_timer(&mut self, at_ms: u64, timer: u64) {

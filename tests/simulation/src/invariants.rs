@@ -51,6 +51,7 @@ impl Shown {
 pub(crate) fn after_step(world: &mut World) {
     invariant_one_live_job_a_guard_key(world);
     invariant_timers_and_limits_are_kept(world);
+    invariant_a_cancelled_run_ends_soon(world);
     invariant_the_case_ends(world);
 }
 
@@ -68,11 +69,12 @@ fn invariant_one_live_job_a_guard_key(world: &mut World) {
     }
 }
 
-/// S5 and S10, as far as they show at the contract.
+/// S5, S10 and T1, as far as they show at the contract.
 fn invariant_timers_and_limits_are_kept(world: &mut World) {
     let broken = world.processes.iter().find_map(|process| process.notes.borrow_mut().broken.take());
     if let Some(text) = broken {
-        world.violate(if text.starts_with("S5") { "S5" } else { "S10" }, text);
+        let rule = ["S5", "S10", "T1"].into_iter().find(|rule| text.starts_with(rule)).unwrap_or("S10");
+        world.violate(rule, text);
     }
 }
 
@@ -190,7 +192,7 @@ pub(crate) fn effect_has_durable_cause(world: &mut World, run: usize, request: &
     if !is_needed || disk.durable().iter().rev().any(|line| line.contains(cause)) {
         return;
     }
-    let is_plugin_broken = world.swarm.has_struck_any(&[Fault::GuestTraps, Fault::GuestAbsurd]);
+    let is_plugin_broken = world.swarm.has_broken_plugin();
     if !is_plugin_broken {
         world.violate("S6", format!("{} was sent, and its cause {cause} is not on disk", request.describe()));
     }
@@ -205,7 +207,7 @@ pub(crate) fn deletion_is_justified(world: &mut World, job: &ObjectRef) {
     let Some(pod) = world.cluster.pods_of(&job.uid).next() else { return };
     let is_running = pod.stage == Stage::Running && !pod.is_lost && pod.deleting_since_ms.is_none();
     let is_cancelled = truth.cancelled_at_ms.is_some();
-    let has_broken = world.swarm.has_struck_any(&[Fault::GuestTraps, Fault::GuestAbsurd]);
+    let has_broken = world.swarm.has_broken_plugin();
     if is_running && !is_cancelled && !has_timed_out(world, run, pod) && !has_broken {
         world.violate("S8", format!("{} was deleted while its agent was running", job.name));
     }
@@ -213,11 +215,18 @@ pub(crate) fn deletion_is_justified(world: &mut World, job: &ObjectRef) {
 
 fn has_timed_out(world: &World, run: usize, pod: &Pod) -> bool {
     let timeout_s = world.runs[run].plan.config.timeout_s;
-    // The status has whole seconds.
-    let since = |started_ms: u64| world.now_ms.saturating_sub(started_ms) + 1_000;
+    // The status has whole seconds, and the clocks of hosts and nodes differ.
+    let ahead_ms = 1_000 + clock_ahead_ms(world, run);
+    let since = |started_ms: u64| world.now_ms.saturating_sub(started_ms) + ahead_ms;
     timeout_s
         .zip(pod.started_ms)
         .is_some_and(|(timeout_s, started_ms)| since(started_ms) >= timeout_s * 1_000)
+}
+
+/// By how much the clock of any host of a run was ahead of the world's, in ms.
+fn clock_ahead_ms(world: &World, run: usize) -> u64 {
+    let processes = world.processes.iter().filter(|process| process.run == run);
+    processes.map(|process| process.clock_ahead_ms.max(0).unsigned_abs()).max().unwrap_or(0)
 }
 
 // ---------------------------------------------------------------------- the result
@@ -254,7 +263,6 @@ pub(crate) fn result(world: &mut World, process: usize, run: usize, result: &Map
     } else {
         invariant_failure_is_true(world, process, run, code.as_deref().unwrap_or_default(), &text);
     }
-    invariant_a_cancelled_run_ends_soon(world, run);
 }
 
 impl Shown {
@@ -414,16 +422,23 @@ fn unfair(world: &World, process: usize, run: usize, code: &str) -> Option<&'sta
     (ended_well && !is_excused).then_some("the agent ended well, and the run failed")
 }
 
-/// L2.
-fn invariant_a_cancelled_run_ends_soon(world: &mut World, run: usize) {
-    let truth = &world.runs[run];
-    let Some(cancelled_at_ms) = truth.cancelled_at_ms else { return };
-    let grace_ms = truth.plan.config.cancel_grace_s * 1_000;
-    let from_ms = cancelled_at_ms.max(world.last_fault_ms + FAULT_TAIL_MS);
-    let bound_ms = from_ms + grace_ms + CANCEL_SLACK_MS;
-    if world.now_ms > bound_ms && world.swarm.struck().is_empty() {
-        let text = format!("{} ms from the cancel to the result", world.now_ms - cancelled_at_ms);
-        world.violate("L2", text);
+/// L2: counted from the cancel, from the last fault, or since a host has the run again.
+fn invariant_a_cancelled_run_ends_soon(world: &mut World) {
+    for run in 0..world.runs.len() {
+        let truth = &world.runs[run];
+        let Some(cancelled_at_ms) = truth.cancelled_at_ms.filter(|_| truth.results.is_empty()) else { continue };
+        let Some(process) = truth.process.filter(|_| !truth.is_closed) else { continue };
+        let grace_ms = truth.plan.config.cancel_grace_s * 1_000;
+        let since_ms = cancelled_at_ms.max(world.processes[process].since_ms);
+        let from_ms = if world.swarm.struck().is_empty() {
+            since_ms
+        } else {
+            since_ms.max(world.last_fault_ms) + FAULT_TAIL_MS
+        };
+        if world.now_ms > from_ms + grace_ms + CANCEL_SLACK_MS {
+            let text = format!("no result {} ms after the cancel of run {run}", world.now_ms - cancelled_at_ms);
+            world.violate("L2", text);
+        }
     }
 }
 
@@ -445,12 +460,8 @@ pub(crate) fn at_the_end(world: &mut World) {
 
 /// L3.
 fn invariant_nothing_is_left(world: &mut World) {
-    let is_forbidden = world.swarm.has_struck_any(&[
-        Fault::ApiForbidden,
-        Fault::ApiConflict,
-        Fault::GuestTraps,
-        Fault::GuestAbsurd,
-    ]);
+    let is_forbidden = world.swarm.has_struck_any(&[Fault::ApiForbidden, Fault::ApiConflict])
+        || world.swarm.has_broken_plugin();
     let left = world.cluster.left_behind();
     if !left.is_empty() && !is_forbidden {
         world.violate("L3", format!("left behind: {}", left.join(", ")));
@@ -459,15 +470,11 @@ fn invariant_nothing_is_left(world: &mut World) {
 
 /// S7: the same calls on a fresh instance, and from a snapshot in the middle on, have the same answers.
 fn invariant_replay_is_identical(world: &mut World) {
-    let sampled = world.entropy_used().is_multiple_of(8);
-    if !sampled
-        || world.mutant().is_some()
-        || world.swarm.has_struck_any(&[Fault::GuestTraps, Fault::GuestAbsurd])
-    {
+    if world.mutant().is_some() || world.swarm.has_broken_plugin() {
         return;
     }
     for process in 0..world.processes.len() {
-        let steps = std::mem::take(&mut world.processes[process].notes.borrow_mut().calls);
+        let Some(steps) = world.processes[process].notes.borrow_mut().calls.take() else { continue };
         let request = world.runs[world.processes[process].run].request.clone();
         let middle = steps.len() / 2;
         let mut fresh = world.plugin().instantiate();

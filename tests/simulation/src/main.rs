@@ -1,24 +1,32 @@
 //! The command behind `cargo xtask sim`.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use paperclip_simulation::campaign::{self, Extent, Tally};
 use paperclip_simulation::mutant::Mutant;
-use paperclip_simulation::{Case, Plugin};
+use paperclip_simulation::{Case, HEADING, Outcome, Plugin, expected};
 
 /// Lines of a failure that are shown, unless all are wanted.
 const SHOWN_LINES: usize = 120;
+/// Cases of a campaign, unless told otherwise.
+const DEFAULT_CASES: u64 = 10_000;
+/// A campaign of so many cases has to have seen all that can be seen.
+const COMPLETE_CASES: u64 = 10_000;
 
 /// Runs seeded cases of guest and engine in a simulated world with faults.
+///
+/// Exits with 1 if a promise is broken, if a defect that was put in is not caught, or if a campaign of 10,000 cases or more did not see
+/// all that it has to.
 #[derive(Parser, Debug)]
 #[command(name = "cargo xtask sim", max_term_width = 110)]
 struct Options {
-    /// How many cases to run.
-    #[arg(long, default_value_t = 10_000)]
-    seeds: u64,
+    /// How many cases to run; 10,000, or as many as fit into --time.
+    #[arg(long)]
+    seeds: Option<u64>,
     /// The first seed.
     #[arg(long, default_value_t = 0, value_parser = number)]
     from: u64,
@@ -34,12 +42,21 @@ struct Options {
     /// Show for each defect how many seeds it takes until it is caught.
     #[arg(long, conflicts_with_all = ["seed", "mutant"])]
     mutants: bool,
-    /// Stop after so many minutes.
-    #[arg(long, value_name = "MINUTES")]
-    time: Option<u64>,
+    /// Stop after so long, such as 10m, 8h or 90s.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    time: Option<Duration>,
+    /// Run each case twice, and compare.
+    #[arg(long)]
+    twice: bool,
+    /// Stop once so many cases have broken a promise.
+    #[arg(long, default_value_t = 1)]
+    failures: usize,
     /// Show failures as they are found, without making them simpler first.
     #[arg(long)]
     no_shrink: bool,
+    /// Where the journals of a failure go, for `paperclip-host replay`.
+    #[arg(long, value_name = "FOLDER", default_value = "target/sim-failures")]
+    save: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -59,62 +76,85 @@ fn run(options: &Options) -> Result<bool> {
     if let Some(seed) = options.seed {
         let mut case = Case { mutant: options.mutant, ..Case::of_seed(seed) };
         case.bytes = options.bytes.unwrap_or(case.bytes);
-        return Ok(show(case, &plugin, usize::MAX));
+        return show(case, &plugin, usize::MAX, &options.save);
     }
     if options.mutants {
         return Ok(catch_all(options, &plugin));
     }
     let start = Instant::now();
-    let extent = extent(options);
-    match campaign::run(&plugin, options.mutant, extent, |tally| tell_progress(tally, start)) {
-        Ok(tally) => {
-            tell(&tally, start);
-            Ok(true)
-        }
-        Err(failed) => {
-            let (case, outcome, tally) = *failed;
-            tell(&tally, start);
-            let rule = outcome.violation.map_or("", |violation| violation.rule);
-            let case = if options.no_shrink { case } else { case.shrink(&plugin, rule) };
-            show(case, &plugin, SHOWN_LINES);
-            Ok(false)
-        }
+    let tally = campaign::run(&plugin, options.mutant, extent(options), |tally| tell_progress(tally, start));
+    tell(&tally, start);
+    for (case, violation) in &tally.failures {
+        anstream::println!("seed {:#x}: {}: {:.150}", case.seed, violation.rule, violation.text);
     }
+    if let Some((case, violation)) = tally.failures.first() {
+        let case = if options.no_shrink { *case } else { case.shrink(&plugin, violation.rule) };
+        show(case, &plugin, SHOWN_LINES, &options.save)?;
+        return Ok(false);
+    }
+    let missing = expected::missing(&tally);
+    for text in &missing {
+        anstream::println!("never seen: {text}");
+    }
+    Ok(missing.is_empty() || tally.cases < COMPLETE_CASES)
 }
 
 fn extent(options: &Options) -> Extent {
-    let time = options.time.map(|minutes| Duration::from_secs(minutes * 60));
-    Extent { first_seed: options.from, seeds: options.seeds, time }
+    let &Options { from, time, failures, twice, .. } = options;
+    let seeds = options.seeds.unwrap_or(if time.is_some() { u64::MAX } else { DEFAULT_CASES });
+    Extent { first_seed: from, seeds, time, failures, twice }
 }
 
-fn show(case: Case, plugin: &Plugin, last: usize) -> bool {
+fn show(case: Case, plugin: &Plugin, last: usize, save: &Path) -> Result<bool> {
     let outcome = case.run_shown(plugin);
     anstream::println!("SEED={:#x} BYTES={}   rerun: {}", case.seed, case.bytes, case.command());
+    anstream::println!("{HEADING}");
     let skipped = outcome.lines.len().saturating_sub(last);
     for line in &outcome.lines[skipped..] {
         anstream::println!("{line}");
     }
-    match &outcome.violation {
-        Some(violation) => anstream::println!("VIOLATION {}: {}", violation.rule, violation.text),
-        None => anstream::println!("no promise was broken; trace {:016x}", outcome.hash),
+    let Some(violation) = &outcome.violation else {
+        anstream::println!("no promise was broken; trace {:016x}", outcome.hash);
+        return Ok(true);
+    };
+    anstream::println!("VIOLATION {}: {}", violation.rule, violation.text);
+    for folder in save_journals(&outcome, &save.join(format!("{:#x}", case.seed)))? {
+        anstream::println!("journal: paperclip-host replay {}", folder.display());
     }
-    outcome.violation.is_none()
+    Ok(false)
+}
+
+/// Writes the journal of each run as the product does.
+fn save_journals(outcome: &Outcome, to: &Path) -> Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    for journal in &outcome.journals {
+        let folder = to.join("runs").join(&journal.run_id);
+        let write = |name: &str, text: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).with_context(|| path.display().to_string())
+        };
+        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        write("header.json", &journal.header)?;
+        for (at, file) in journal.files.iter().enumerate() {
+            write(&format!("journal-{:06}.ndjson", at + 1), file)?;
+        }
+        folders.push(folder);
+    }
+    Ok(folders)
 }
 
 fn catch_all(options: &Options, plugin: &Plugin) -> bool {
     let mut is_all_caught = true;
     for mutant in Mutant::ALL {
-        let text = match campaign::run(plugin, Some(*mutant), extent(options), |_| ()) {
-            Ok(tally) => {
+        let tally = campaign::run(plugin, Some(*mutant), Extent { failures: 1, ..extent(options) }, |_| ());
+        let text = match tally.failures.first() {
+            None => {
                 is_all_caught = false;
                 format!("NOT CAUGHT in {} cases", tally.cases)
             }
-            Err(failed) => {
-                let (case, outcome, tally) = *failed;
-                let violation = outcome
-                    .violation
-                    .map_or(String::new(), |violation| format!("{}: {:.70}", violation.rule, violation.text));
-                format!("caught by case {:>4} (seed {:#x}): {violation}", tally.cases, case.seed)
+            Some((case, violation)) => {
+                let (rule, text) = (violation.rule, &violation.text);
+                format!("caught by case {:>4} (seed {:#x}): {rule}: {text:.70}", tally.cases, case.seed)
             }
         };
         anstream::println!("{:<28} {text}", mutant.name());
@@ -124,7 +164,12 @@ fn catch_all(options: &Options, plugin: &Plugin) -> bool {
 
 fn tell_progress(tally: &Tally, start: Instant) {
     if tally.cases.is_multiple_of(1_000) {
-        anstream::eprintln!("{:>8} cases, {:.0} runs/s", tally.cases, rate(tally, start));
+        let failures = tally.failures.len();
+        anstream::eprintln!(
+            "{:>8} cases, {failures} failures, {:.0} runs/s",
+            tally.cases,
+            rate(tally, start)
+        );
     }
 }
 
@@ -134,17 +179,11 @@ fn rate(tally: &Tally, start: Instant) -> f64 {
 
 fn tell(tally: &Tally, start: Instant) {
     let seconds = start.elapsed().as_secs_f64();
-    anstream::println!(
-        "{} cases, {} runs in {seconds:.1} s: {:.0} runs/s",
-        tally.cases,
-        tally.runs,
-        rate(tally, start)
-    );
-    let missing: Vec<&str> = tally.marks.missing().iter().map(|mark| mark.name()).collect();
-    if !missing.is_empty() {
-        anstream::println!("never seen: {}", missing.join("; "));
+    let Tally { cases, runs, .. } = tally;
+    anstream::println!("{cases} cases, {runs} runs in {seconds:.1} s: {:.0} runs/s", rate(tally, start));
+    for line in expected::figures(tally) {
+        anstream::println!("{line}");
     }
-    anstream::println!("{} pairs of fault and phase", tally.struck.len());
 }
 
 fn number(text: &str) -> Result<u64> {
@@ -153,6 +192,16 @@ fn number(text: &str) -> Result<u64> {
         None => text.parse(),
     };
     Ok(parsed?)
+}
+
+fn duration(text: &str) -> Result<Duration> {
+    let (number, unit_s) = match text.as_bytes().last() {
+        Some(b's') => (&text[..text.len() - 1], 1),
+        Some(b'm') => (&text[..text.len() - 1], 60),
+        Some(b'h') => (&text[..text.len() - 1], 3_600),
+        _ => bail!("a number and s, m or h"),
+    };
+    Ok(Duration::from_secs(number.parse::<u64>()? * unit_s))
 }
 
 fn mutant(text: &str) -> Result<Mutant> {

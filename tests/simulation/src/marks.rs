@@ -23,6 +23,7 @@ named! {
         CallRetried = "a call was made again",
         Relisted = "a watch began with a new list",
         LogReadAgain = "a log was read again from its last second",
+        Restarted = "a container was started anew",
         Gap = "output was lost, and it was told",
         Masked = "a secret was masked in output",
         StderrShown = "the tail of stderr was shown",
@@ -32,6 +33,7 @@ named! {
         LetGoForTheDisk = "a host let go of a run because of its disk",
         GuardLost = "a guard was lost",
         Crashed = "a host crashed",
+        TailCut = "a journal's torn tail was cut off",
         Resumed = "a run was resumed from its journal",
     }
 }

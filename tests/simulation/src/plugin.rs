@@ -36,6 +36,19 @@ impl Plugin {
         self.0.instantiate().expect("the pool has room for every process of a case")
     }
 
+    /// Content of the `header.json` beside the journal of a run of this plugin.
+    pub(crate) fn journal_header(&self, run_id: &str) -> String {
+        let header = serde_json::json!({
+            "format": paperclip_engine::journal::FORMAT,
+            "runId": run_id,
+            "adapterType": self.0.adapter_type(),
+            "pluginVersion": self.0.version(),
+            "pluginDigest": self.0.digest(),
+            "contract": self.0.contract(),
+        });
+        header.to_string()
+    }
+
     pub(crate) fn revealed_env(&self) -> &[String] {
         &self.0.descriptor().revealed_env
     }

@@ -9,8 +9,10 @@ use twox_hash::XxHash3_64;
 
 use crate::world::EPOCH_MS;
 
-/// Width of the text of a line.
-const SHOWN_CHARS: usize = 150;
+/// Width of a line.
+const SHOWN_CHARS: usize = 170;
+/// What stands above the lines.
+pub const HEADING: &str = "     t_ms  src    run job  pod  log stop   out | what";
 
 /// The lines of a case.
 pub(crate) struct Trace {
@@ -38,12 +40,11 @@ impl Trace {
         self.kept.is_some()
     }
 
-    pub(crate) fn line(&mut self, now_ms: u64, source: &str, text: Arguments<'_>) {
+    pub(crate) fn line(&mut self, now_ms: u64, source: &str, state: &str, text: Arguments<'_>) {
+        let Some(kept) = &mut self.kept else { return };
         self.buffer.clear();
-        let _ = write!(self.buffer, "{:>9}  {source:<6} {text}", now_ms - EPOCH_MS);
-        if let Some(kept) = &mut self.kept {
-            kept.push(shortened(&self.buffer));
-        }
+        let _ = write!(self.buffer, "{:>9}  {source:<6} {state} | {text}", now_ms - EPOCH_MS);
+        kept.push(shortened(&self.buffer));
     }
 
     /// Takes something into the hash that decides whether two runs of a case were the same.

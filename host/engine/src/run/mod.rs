@@ -106,6 +106,8 @@ pub struct Run<G> {
     spec: RunSpec,
     phase: Phase,
     now_ms: u64,
+    /// By how much the run's time is ahead of this host's clock: an earlier host's was ahead of it.
+    ahead_ms: u64,
     effects: VecDeque<Effect>,
     events: Vec<Event>,
     /// Step of the guest, for the journal and for messages.
@@ -127,6 +129,7 @@ impl<G: Guest> Run<G> {
             guest,
             phase: Phase::New,
             now_ms: 0,
+            ahead_ms: 0,
             effects: VecDeque::new(),
             events: Vec::new(),
             step: 0,
@@ -142,8 +145,13 @@ impl<G: Guest> Run<G> {
     }
 
     /// Takes an input at a time, in ms since 1970. A time before that of the last input counts as the last input's.
+    ///
+    /// A run's time does not go back either when it is taken up by a host whose clock is behind: it goes on from there.
     pub fn handle(&mut self, now_ms: u64, input: Input) {
-        self.now_ms = self.now_ms.max(now_ms);
+        if let (Phase::New, Input::Resume) = (&self.phase, &input) {
+            self.ahead_ms = self.now_ms.saturating_sub(now_ms);
+        }
+        self.now_ms = self.now_ms.max(now_ms.saturating_add(self.ahead_ms));
         match self.phase {
             Phase::New => match input {
                 Input::Start => self.start(),
@@ -188,6 +196,11 @@ impl<G: Guest> Run<G> {
         if self.phase == Phase::Closed {
             return None;
         }
+        let due_ms = self.due_ms()?;
+        Some(due_ms.saturating_sub(self.ahead_ms))
+    }
+
+    fn due_ms(&self) -> Option<u64> {
         let timer = self.ledger.timers.values().min().copied();
         let detached = match self.phase {
             Phase::Detaching { until_ms } => Some(until_ms),

@@ -31,6 +31,8 @@ struct Entry {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading {
     next: usize,
+    /// The end of what the container printed, if another one has taken its place.
+    until: Option<usize>,
 }
 
 impl ContainerLog {
@@ -60,21 +62,38 @@ impl ContainerLog {
         self.rotations += 1;
     }
 
+    /// Another container takes the place of this one, with a log of its own. Who reads this one's may read it to its end.
+    pub(crate) fn restart(&mut self) {
+        self.oldest = self.current;
+        self.current = self.entries.len();
+        self.rotations += 1;
+    }
+
+    /// What a reader reads ends here.
+    pub(crate) fn end_reading(&self, reading: &mut Reading) {
+        reading.until.get_or_insert(self.entries.len());
+    }
+
+    pub(crate) fn is_at_end(&self, reading: Reading) -> bool {
+        reading.until.is_some_and(|until| reading.next >= until)
+    }
+
     /// A new reader begins in the current file (rule 11), at the first entry of this second (rule 1).
     pub(crate) fn open(&self, since_s: Option<i64>) -> Reading {
         let since_ns = since_s.map_or(0, |since_s| since_s.unsigned_abs() * 1_000_000_000);
         let from = self.entries[self.current..].iter().position(|entry| entry.at_ns >= since_ns);
-        Reading { next: from.map_or(self.entries.len(), |at| self.current + at) }
+        Reading { next: from.map_or(self.entries.len(), |at| self.current + at), until: None }
     }
 
     pub(crate) fn has_more(&self, reading: Reading) -> bool {
-        reading.next < self.entries.len()
+        reading.next < reading.until.unwrap_or(self.entries.len())
     }
 
     /// The bytes that a reader gets next.
     pub(crate) fn read(&self, reading: &mut Reading, stamps_chunks: bool) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for entry in &self.entries[reading.next.max(self.oldest)..] {
+        let until = reading.until.unwrap_or(self.entries.len());
+        for entry in &self.entries[reading.next.max(self.oldest).min(until)..until] {
             if entry.is_first_chunk || stamps_chunks {
                 push_stamp(&mut bytes, entry.at_ns);
             }
@@ -83,7 +102,7 @@ impl ContainerLog {
                 bytes.push(b'\n');
             }
         }
-        reading.next = self.entries.len();
+        reading.next = until;
         bytes
     }
 }

@@ -43,6 +43,9 @@ pub(crate) struct Pod {
     pub(crate) log: ContainerLog,
     pub(crate) script: Script,
     pub(crate) next_burst: usize,
+    /// How often its container was started anew, and when it was last.
+    pub(crate) restarts: u32,
+    pub(crate) restarted_ms: Option<u64>,
     /// SIGTERM was sent.
     pub(crate) is_termed: bool,
 }
@@ -68,6 +71,8 @@ impl Pod {
             log: ContainerLog::default(),
             script,
             next_burst: 0,
+            restarts: 0,
+            restarted_ms: None,
             is_termed: false,
         }
     }
@@ -116,7 +121,7 @@ impl Pod {
             name: "claude".to_owned(),
             role: ContainerRole::Main,
             state: self.agent_state(),
-            restart_count: 0,
+            restart_count: self.restarts,
         };
         let sidecar = self.has_sidecar.then(|| ContainerStatus {
             name: "proxy".to_owned(),
@@ -133,7 +138,10 @@ impl Pod {
     fn agent_state(&self) -> ContainerState {
         match (&self.ended, self.stage) {
             (Some(ended), _) => ContainerState::Terminated(ended.clone()),
-            (None, Stage::Running) => ContainerState::Running(self.started_ms.map(|at| at / 1_000 * 1_000)),
+            (None, Stage::Running) => {
+                let started_ms = self.restarted_ms.or(self.started_ms);
+                ContainerState::Running(started_ms.map(|at| at / 1_000 * 1_000))
+            }
             (None, Stage::Starting) => ContainerState::Waiting(match self.waiting {
                 Some((reason, message)) => {
                     ContainerWaiting { reason: Some(reason.to_owned()), message: Some(message.to_owned()) }

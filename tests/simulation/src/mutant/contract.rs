@@ -1,8 +1,11 @@
 //! Defects of the guest: what passes the contract is changed.
 
+use std::borrow::Cow;
+
 use paperclip_contract::types::{
     Action, AnswerOk, Command, DeleteCause, DeleteJob, Ending, Event, Finish, ObjectRef,
 };
+use paperclip_engine::FaultCause;
 use serde_json::{Map, Value, json};
 
 use super::Mutant;
@@ -23,10 +26,11 @@ impl Saboteur {
         Saboteur { mutant, job: None, is_over: false, instances: instance }
     }
 
-    pub(crate) fn on_events(&mut self, events: &[Event]) -> Vec<Event> {
+    pub(crate) fn on_events<'a>(&mut self, events: &'a [Event]) -> Result<Cow<'a, [Event]>, FaultCause> {
+        let Some(mutant) = self.mutant else { return Ok(events.into()) };
         let mut events = events.to_vec();
-        match self.mutant {
-            Some(Mutant::AnyStatusCancels) => {
+        match mutant {
+            Mutant::AnyStatusCancels => {
                 for event in &mut events {
                     if let Event::HttpAnswered(answer) = event
                         && answer.status == 200
@@ -36,12 +40,12 @@ impl Saboteur {
                     }
                 }
             }
-            Some(Mutant::CancelIgnored) => {
+            Mutant::CancelIgnored => {
                 events.retain(|event| !matches!(event, Event::CancelRequested(_) | Event::HttpAnswered(_)));
             }
             _ => {}
         }
-        events
+        Ok(events.into())
     }
 
     pub(crate) fn on_commands(&mut self, events: &[Event], mut commands: Vec<Command>) -> Vec<Command> {

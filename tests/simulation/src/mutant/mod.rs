@@ -42,6 +42,8 @@ named! {
         NotCleanedUp = "not-cleaned-up",
         /// D21: cancels are not heard.
         CancelIgnored = "cancel-ignored",
+        /// A torn tail is not cut off before the journal goes on.
+        TornTailKept = "torn-tail-kept",
         /// Temporal's classic: commands depend on something that is not in the journal.
         NotDeterministic = "not-deterministic",
     }

@@ -157,8 +157,18 @@ impl World {
         let Some(job) = self.cluster.jobs.get_mut(uid).filter(|job| !job.is_removed) else { return };
         job.is_removed = true;
         self.cluster.tell_job(uid);
-        self.cluster.owned.retain(|owned| owned.owner_uid != uid);
+        self.collect_later(uid);
         self.delete_pods_of(uid);
+    }
+
+    /// The garbage collector will notice that an owner is gone, or was when something of its was created.
+    pub(super) fn collect_later(&mut self, owner_uid: &str) {
+        let delay_ms = self.entropy.skewed(10, 5_000);
+        self.after(delay_ms, Happening::CollectGarbage(owner_uid.to_owned()));
+    }
+
+    pub(super) fn collect_garbage(&mut self, owner_uid: &str) {
+        self.cluster.owned.retain(|owned| owned.owner_uid != owner_uid);
     }
 
     pub(super) fn delete_pods_of(&mut self, job_uid: &str) {

@@ -173,6 +173,23 @@ impl World {
         self.end_container(uid, code, "Error");
     }
 
+    /// The agent begins anew, in a container with a log of its own.
+    pub(super) fn restart_container(&mut self, uid: &str) {
+        let now_ms = self.now_ms;
+        let Some(pod) = self.pod(uid).filter(|pod| pod.stage == Stage::Running && !pod.is_termed) else {
+            return;
+        };
+        pod.restarts += 1;
+        self.marks.hit(crate::marks::Mark::Restarted);
+        let pod = self.cluster.pods.get_mut(uid).expect("found above");
+        pod.restarted_ms = Some(now_ms);
+        pod.next_burst = 0;
+        self.end_readings(uid);
+        self.cluster.pods.get_mut(uid).expect("found above").log.restart();
+        self.cluster.tell_pod(uid);
+        self.wake_logs(uid);
+    }
+
     pub(super) fn end_container(&mut self, uid: &str, code: i32, reason: &str) {
         let now_ms = self.now_ms;
         let Some(pod) = self.cluster.pods.get_mut(uid) else { return };
@@ -184,7 +201,7 @@ impl World {
             signal: None,
             reason: Some(reason.to_owned()),
             message,
-            started_at_ms: pod.started_ms.map(|at| at / 1_000 * 1_000),
+            started_at_ms: pod.restarted_ms.or(pod.started_ms).map(|at| at / 1_000 * 1_000),
             finished_at_ms: Some(now_ms / 1_000 * 1_000),
         });
         let is_deleting = pod.deleting_since_ms.is_some();

@@ -72,6 +72,15 @@ impl World {
         self.plan_piece(process, log);
     }
 
+    /// A container ended, and another one takes its place in the pod.
+    pub(super) fn end_readings(&mut self, pod_uid: &str) {
+        let Some(pod) = self.cluster.pods.get(pod_uid) else { return };
+        let streams = self.processes.iter_mut().flat_map(|process| &mut process.streams);
+        for reading in streams.filter(|s| s.pod_uid == pod_uid).filter_map(|s| s.reading.as_mut()) {
+            pod.log.end_reading(reading);
+        }
+    }
+
     /// A container printed something, or ended: those who follow it will hear of it.
     pub(super) fn wake_logs(&mut self, pod_uid: &str) {
         for process in 0..self.processes.len() {
@@ -112,7 +121,8 @@ impl World {
             stream.bytes.extend(bytes);
         }
         let follows = stream.request.follow;
-        let is_over = pod.stage >= Stage::Ended;
+        let is_over =
+            pod.stage >= Stage::Ended || stream.reading.is_some_and(|reading| pod.log.is_at_end(reading));
         if is_lost || self.strikes(Fault::LogSilent, run) {
             self.stream(process, log).expect("found above").is_silent = true;
             return;

@@ -17,7 +17,9 @@ use paperclip_engine::port::{Input, LogId, PollId};
 use serde_json::{Map, Value};
 
 use crate::agenda::Agenda;
-use crate::cluster::Cluster;
+use crate::case::Journal;
+use crate::cluster::{Cluster, Stage};
+use crate::coverage::Moves;
 use crate::disk::Disk;
 use crate::entropy::Entropy;
 use crate::fault::{Fault, Phase, Swarm};
@@ -34,7 +36,7 @@ pub(crate) const EPOCH_MS: u64 = 1_800_000_000_000;
 /// From then on nothing goes wrong any more.
 pub(crate) const HEALING_MS: u64 = 15 * 60_000;
 /// Things that may happen in one case; more is a livelock (L5).
-const MAX_HAPPENINGS: u32 = 60_000;
+const MAX_HAPPENINGS: u32 = 8_000;
 
 /// Something that happens at a time.
 #[derive(Debug)]
@@ -103,6 +105,7 @@ pub(crate) enum Happening {
     JobDeadline(String),
     JobTtl(String),
     RemoveJob(String),
+    CollectGarbage(String),
     ResumeJob(String),
     Schedule(String),
     StartContainer(String),
@@ -154,7 +157,12 @@ pub(crate) struct World {
     agenda: Agenda<Happening>,
     plugin: Plugin,
     mutant: Option<Mutant>,
+    /// The plugin's calls are made again at the end (S7), and its regions are looked at: that takes longer than the case itself.
+    is_sampled: bool,
 }
+
+/// One case of so many is looked at more closely.
+const SAMPLED: u8 = 8;
 
 impl World {
     pub(crate) fn new(
@@ -166,6 +174,7 @@ impl World {
         trace: Trace,
     ) -> Self {
         let stamps_chunks = entropy.chance(64);
+        let is_sampled = entropy.below(u64::from(SAMPLED)) == 0;
         let mut world = World {
             now_ms: EPOCH_MS,
             cluster: Cluster::new(EPOCH_MS, stamps_chunks),
@@ -181,6 +190,7 @@ impl World {
             agenda: Agenda::default(),
             plugin: plugin.clone(),
             mutant,
+            is_sampled,
         };
         for index in 0..world.runs.len() {
             let plan = world.runs[index].plan.clone();
@@ -252,6 +262,7 @@ impl World {
             Happening::JobDeadline(job) => self.end_job_by_deadline(&job),
             Happening::JobTtl(job) => self.end_job_by_ttl(&job),
             Happening::RemoveJob(job) => self.remove_job(&job),
+            Happening::CollectGarbage(owner) => self.collect_garbage(&owner),
             Happening::ResumeJob(job) => self.resume_job(&job),
             Happening::Schedule(pod) => self.schedule_pod(&pod),
             Happening::StartContainer(pod) => self.start_container(&pod),
@@ -279,11 +290,7 @@ impl World {
         let strikes = self.swarm.strikes(fault, phase, &mut self.entropy);
         if strikes {
             self.last_fault_ms = self.now_ms;
-            self.trace.line(
-                self.now_ms,
-                "!fault",
-                format_args!("{} (run {run}, {})", fault.name(), phase.name()),
-            );
+            self.tell(run, "!fault", format_args!("{} ({})", fault.name(), phase.name()));
         }
         strikes
     }
@@ -299,12 +306,47 @@ impl World {
         let pod = self.cluster.pods.values().rev().find(|pod| pod.job_uid == job.object.uid);
         match pod.map(|pod| pod.stage) {
             _ if job.is_removed => Phase::Settle,
-            Some(crate::cluster::Stage::Running) => Phase::Run,
-            Some(crate::cluster::Stage::Ended | crate::cluster::Stage::Removed) => Phase::Settle,
-            Some(crate::cluster::Stage::Unscheduled | crate::cluster::Stage::Starting) => Phase::Wait,
+            Some(Stage::Running) => Phase::Run,
+            Some(Stage::Ended | Stage::Removed) => Phase::Settle,
+            Some(Stage::Unscheduled | Stage::Starting) => Phase::Wait,
             None if job.started_ms.is_some() || !job.is_suspended => Phase::Wait,
             None => Phase::Create,
         }
+    }
+
+    /// Writes down what happened to a run, for people.
+    fn tell(&mut self, run: usize, source: &str, text: std::fmt::Arguments<'_>) {
+        if self.trace.is_kept() {
+            let state = self.columns(run);
+            self.trace.line(self.now_ms, source, &state, text);
+        }
+    }
+
+    /// Where a run stands, in columns: itself, its Job, its pod, open streams of its log, whether it was cancelled, lines shown.
+    fn columns(&self, run: usize) -> String {
+        let truth = &self.runs[run];
+        let own = self.cluster.jobs.values().rev().find(|job| job.run_id() == Some(&truth.plan.run_id));
+        let job = own.map_or(".", |job| match job {
+            job if job.is_removed => "gone",
+            job if job.deleting_since_ms.is_some() => "del",
+            job if job.is_finished() => "done",
+            job if job.is_suspended => "susp",
+            _ => "live",
+        });
+        let pod = own.and_then(|job| self.cluster.pods.values().find(|pod| pod.job_uid == job.object.uid));
+        let pod = pod.map_or(".", |pod| match pod.stage {
+            _ if pod.is_lost => "lost",
+            Stage::Unscheduled => "pend",
+            Stage::Starting => "init",
+            Stage::Running if pod.deleting_since_ms.is_some() => "term",
+            Stage::Running => "run",
+            Stage::Ended => "end",
+            Stage::Removed => "gone",
+        });
+        let process = truth.process.map(|process| &self.processes[process]);
+        let streams = process.map_or(0, |process| process.streams.len());
+        let stop = if truth.cancelled_at_ms.is_some() { "cancel" } else { "." };
+        format!("{run:>3} {job:<4} {pod:<4} {streams:>3} {stop:<6} {:>3}", truth.shown)
     }
 
     fn heal_in_time(&mut self) {
@@ -318,7 +360,7 @@ impl World {
 
     pub(crate) fn violate(&mut self, rule: &'static str, text: String) {
         if self.violation.is_none() {
-            self.trace.line(self.now_ms, "!!", format_args!("{rule}: {text}"));
+            self.trace.line(self.now_ms, "!!", "", format_args!("{rule}: {text}"));
             self.violation = Some(Violation { rule, text });
         }
     }
@@ -334,6 +376,27 @@ impl World {
 
     pub(crate) fn mutant(&self) -> Option<Mutant> {
         self.mutant
+    }
+
+    /// Moves of the plugin's regions that were seen.
+    pub(crate) fn moves(&self) -> Moves {
+        let mut moves = Moves::default();
+        for process in &self.processes {
+            if let Some(watched) = &process.notes.borrow().watched {
+                moves.add(&watched.moves);
+            }
+        }
+        moves
+    }
+
+    /// The runs' journals, as they are on disk.
+    pub(crate) fn journals(&self) -> Vec<Journal> {
+        let journal = |run: &RunTruth| Journal {
+            run_id: run.plan.run_id.clone(),
+            header: self.plugin.journal_header(&run.plan.run_id),
+            files: run.disk.files(),
+        };
+        self.runs.iter().map(journal).collect()
     }
 
     pub(crate) fn entropy_used(&self) -> u32 {

@@ -72,7 +72,9 @@ impl World {
         if stage != Stage::Running {
             return;
         }
-        if self.strikes(Fault::OutOfMemory, run) {
+        if self.strikes(Fault::ContainerRestarted, run) {
+            self.restart_container(uid);
+        } else if self.strikes(Fault::OutOfMemory, run) {
             self.cluster.pods.get_mut(uid).expect("the caller found it").was_killed = true;
             self.end_container(uid, 137, "OOMKilled");
         } else if self.strikes(Fault::PodEvicted, run) {

@@ -18,10 +18,16 @@ use crate::fault::Fault;
 use crate::guest::{Notes, Observed, Sabotage};
 use crate::invariants::Shown;
 use crate::marks::Mark;
-use crate::mutant::EffectSaboteur;
+use crate::mutant::{EffectSaboteur, Mutant};
 
 /// How often a run asks Paperclip whether it is cancelled, in ms.
 const POLL_INTERVAL_MS: u64 = 15_000;
+
+/// By how much hosts' clocks differ at most, in ms: less than a lease outlasts its renewal by.
+const CLOCKS_OFF_MS: [i64; 4] = [1_500, 30_000, -1_500, -30_000];
+
+/// By how much a host's clock is set forward, in ms.
+const CLOCK_JUMP_MS: i64 = 20_000;
 
 /// One process for one run. It is never used again after its end.
 #[derive(Debug)]
@@ -30,6 +36,8 @@ pub(crate) struct Process {
     pub(crate) engine: Run<Observed<Instance>>,
     pub(crate) notes: Rc<RefCell<Notes>>,
     pub(crate) is_alive: bool,
+    /// When it began, in the world's time.
+    pub(crate) since_ms: u64,
     /// It waits for the disk or the sink until it is unblocked.
     is_blocked: bool,
     inputs: VecDeque<Input>,
@@ -38,6 +46,8 @@ pub(crate) struct Process {
     pub(crate) streams: Vec<LogStream>,
     pub(crate) shown: Shown,
     tick_at_ms: Option<u64>,
+    /// By how much its clock is ahead of the world's, in ms.
+    pub(crate) clock_ahead_ms: i64,
     /// Calls that were sent, by id: the same one is sent again when it is retried.
     pub(super) last_call: u64,
 }
@@ -72,15 +82,18 @@ impl World {
             return;
         }
         self.mark(Mark::TakenUp);
+        if self.runs[run].disk.is_torn() {
+            self.mark(Mark::TailCut);
+            if self.mutant != Some(Mutant::TornTailKept) {
+                self.runs[run].disk.cut_torn_tail();
+            }
+        }
         let process = self.spawn(run);
-        self.trace.line(
-            self.now_ms,
-            "host",
-            format_args!("takes up {} lines", self.runs[run].disk.lines().len()),
-        );
+        let lines = self.runs[run].disk.lines().len();
+        self.tell(run, "host", format_args!("takes up {lines} lines"));
         if let Err(error) = self.replay(process) {
             // A plugin that was broken on purpose breaks in no replay: its run cannot be taken up.
-            if self.swarm.has_struck_any(&[Fault::GuestTraps, Fault::GuestAbsurd]) {
+            if self.swarm.has_broken_plugin() {
                 self.end_process(process);
                 self.runs[run].is_closed = true;
                 return;
@@ -118,6 +131,8 @@ impl World {
     }
 
     fn spawn(&mut self, run: usize) -> usize {
+        let is_clock_off = self.strikes(Fault::ClockOff, run);
+        let clock_ahead_ms = if is_clock_off { *self.entropy.choose(&CLOCKS_OFF_MS) } else { 0 };
         let truth = &mut self.runs[run];
         truth.next_host += 1;
         let spec = RunSpec {
@@ -132,7 +147,8 @@ impl World {
         };
         let next_host = truth.next_host;
         let instance = self.plugin.instantiate();
-        let (guest, notes) = Observed::new(instance, self.mutant, u64::from(next_host));
+        let notes = Notes::new(self.is_sampled);
+        let (guest, notes) = Observed::new(instance, notes, self.mutant, u64::from(next_host));
         let index = self.processes.len();
         self.runs[run].process = Some(index);
         self.processes.push(Process {
@@ -140,6 +156,7 @@ impl World {
             engine: Run::new(spec, guest),
             notes,
             is_alive: true,
+            since_ms: self.now_ms,
             is_blocked: false,
             inputs: VecDeque::new(),
             saboteur: EffectSaboteur::new(self.mutant),
@@ -147,6 +164,7 @@ impl World {
             streams: Vec::new(),
             shown: Shown::default(),
             tick_at_ms: None,
+            clock_ahead_ms,
             last_call: 0,
         });
         index
@@ -209,18 +227,33 @@ impl World {
             if self.trace.is_kept() {
                 let text = crate::trace::input(&input);
                 if !text.is_empty() {
-                    self.trace.line(now_ms, "in", format_args!("{text}"));
+                    self.tell(run, "in", format_args!("{text}"));
                 }
             }
             let run = self.processes[process].run;
-            if self.strikes(Fault::GuestTraps, run) {
-                self.processes[process].notes.borrow_mut().sabotage = Some(Sabotage::Trap);
-            } else if self.strikes(Fault::GuestAbsurd, run) {
-                self.processes[process].notes.borrow_mut().sabotage = Some(Sabotage::Absurd);
+            for (fault, sabotage) in [
+                (Fault::GuestTraps, Sabotage::Trap),
+                (Fault::GuestOutOfFuel, Sabotage::OutOfFuel),
+                (Fault::GuestOutOfMemory, Sabotage::OutOfMemory),
+                (Fault::GuestAbsurd, Sabotage::Absurd),
+            ] {
+                if self.strikes(fault, run) {
+                    self.processes[process].notes.borrow_mut().sabotage = Some(sabotage);
+                }
             }
-            self.processes[process].engine.handle(now_ms, input);
+            if self.processes[process].clock_ahead_ms < CLOCK_JUMP_MS && self.strikes(Fault::ClockJumps, run)
+            {
+                self.processes[process].clock_ahead_ms += CLOCK_JUMP_MS;
+            }
+            let host_ms = self.host_ms(process, now_ms);
+            self.processes[process].engine.handle(host_ms, input);
         }
         self.plan_tick(process);
+    }
+
+    /// A time as this process's clock shows it.
+    pub(crate) fn host_ms(&self, process: usize, at_ms: u64) -> u64 {
+        at_ms.saturating_add_signed(self.processes[process].clock_ahead_ms)
     }
 
     fn plan_tick(&mut self, process: usize) {
@@ -229,7 +262,7 @@ impl World {
             self.processes[process].tick_at_ms = None;
             return;
         };
-        let due_ms = due_ms.max(self.now_ms);
+        let due_ms = due_ms.saturating_add_signed(-self.processes[process].clock_ahead_ms).max(self.now_ms);
         if self.processes[process].tick_at_ms.is_some_and(|at_ms| at_ms == due_ms) {
             return;
         }
@@ -317,7 +350,9 @@ impl World {
     fn lose_unsynced(&mut self, run: usize) {
         let unsynced = self.runs[run].disk.unsynced() as u64;
         let surviving = self.entropy.below((unsynced + 1).min(256)) as usize;
-        self.runs[run].disk.crash(surviving);
+        let is_torn = (surviving as u64) < unsynced && self.strikes(Fault::JournalTorn, run);
+        let piece_bytes = if is_torn { 1 + self.entropy.below(256) as usize } else { 0 };
+        self.runs[run].disk.crash(surviving, piece_bytes);
     }
 
     fn end_process(&mut self, process: usize) {
@@ -332,7 +367,7 @@ impl World {
         let run = self.processes[process].run;
         if self.trace.is_kept() {
             let text = crate::trace::record(&record);
-            self.trace.line(self.now_ms, "out", format_args!("{text}"));
+            self.tell(run, "out", format_args!("{text}"));
         }
         match record {
             Record::Log { stream: Stream::Stdout, index, text } => {
@@ -352,7 +387,7 @@ impl World {
     }
 
     fn close(&mut self, process: usize, run: usize, closing: Closing) {
-        self.trace.line(self.now_ms, "host", format_args!("closed: {closing:?}"));
+        self.tell(run, "host", format_args!("closed: {closing:?}"));
         self.end_process(process);
         match closing {
             Closing::Ended(_) => self.runs[run].is_closed = true,

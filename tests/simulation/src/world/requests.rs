@@ -1,6 +1,6 @@
 //! The network between hosts, the API server and Paperclip.
 
-use paperclip_contract::types::ApiError;
+use paperclip_contract::types::{ApiError, NewConfigMap, NewSecret};
 use paperclip_engine::api::{ApiCall, ApiReply, CallId};
 use paperclip_engine::port::{Input, PollId};
 
@@ -22,7 +22,7 @@ impl World {
         }
         self.processes[process].last_call = self.processes[process].last_call.max(call);
         if self.trace.is_kept() {
-            self.trace.line(self.now_ms, "call", format_args!("{call} {}", request.describe()));
+            self.tell(run, "call", format_args!("{call} {}", request.describe()));
         }
         let delay_ms = self.entropy.skewed(1, 200);
         if self.strikes(Fault::ApiDropped, run) {
@@ -84,6 +84,11 @@ impl World {
         match (request, outcome) {
             (ApiCall::CreateJob { manifest_json }, Ok(ApiReply::Created(_))) => {
                 crate::invariants::no_secret(self, "a Job", manifest_json);
+            }
+            (ApiCall::CreateSecret(NewSecret { owner, .. }) | ApiCall::CreateConfigMap(NewConfigMap { owner, .. }), Ok(_))
+                if self.cluster.jobs.get(&owner.uid).is_none_or(|job| job.is_removed) =>
+            {
+                self.collect_later(&owner.uid.clone());
             }
             (ApiCall::PatchJob { job, .. }, Ok(_)) => {
                 let delay_ms = self.entropy.skewed(1, 300);

@@ -99,7 +99,7 @@ impl World {
         self.cursor(process, follow, is_of_jobs).expect("it was there").next = at + 1;
         for _ in 0..times {
             let change = self.cluster.log[at].change.clone();
-            self.tell(process, follow, change, "watch-deleted");
+            self.tell_change(process, follow, change, "watch-deleted");
         }
         self.plan_watch(process, follow, is_of_jobs);
     }
@@ -147,11 +147,11 @@ impl World {
             self.mark(Mark::Relisted);
         }
         if let Some(change) = change {
-            self.tell(process, follow, change, "relist-missing");
+            self.tell_change(process, follow, change, "relist-missing");
         }
     }
 
-    fn tell(&mut self, process: usize, follow: usize, change: Change, via: &str) {
+    fn tell_change(&mut self, process: usize, follow: usize, change: Change, via: &str) {
         let is_of_jobs = change.is_of_job();
         let Some(cursor) = self.cursor(process, follow, is_of_jobs) else { return };
         let had_seen = std::mem::replace(&mut cursor.has_seen, true);
