@@ -6,7 +6,7 @@ use paperclip_contract::types::{
 };
 use serde_json::{Value, json};
 
-use super::{PluginIdentity, Run, RunSpec};
+use super::super::{PluginIdentity, Run, RunSpec};
 use crate::api::{ApiCall, ApiReply, CallId};
 use crate::guest::{Guest, GuestFault};
 use crate::intake::{self, Surroundings};

@@ -1,0 +1,3 @@
+//! Runs whose plugin says what it is told to.
+
+mod answers;
