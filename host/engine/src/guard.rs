@@ -39,7 +39,11 @@ enum State {
     Renewing(Lease),
     Releasing,
     /// Nobody wants it here any more, but a call is under way that may still bring it.
-    Abandoned(Afterwards),
+    Abandoned {
+        afterwards: Afterwards,
+        /// It is a look at the lease; else one follows if the call has no answer.
+        is_look: bool,
+    },
     Lost,
 }
 
@@ -115,8 +119,29 @@ impl Guard {
     pub(crate) fn release_left(&mut self, wanted: AcquireGuard) -> Vec<Outcome> {
         self.wanted = Some(wanted);
         let call = self.read();
-        self.state = State::Abandoned(Afterwards::Release);
+        self.state = State::Abandoned { afterwards: Afterwards::Release, is_look: true };
         call.map(Outcome::Call).into_iter().collect()
+    }
+
+    /// Whether it is certainly held, or nobody wanted it: what it guards may be done.
+    pub(crate) fn is_sure(&self, now_ms: u64) -> bool {
+        match &self.state {
+            State::Held { lease, .. } | State::Renewing(lease) => !is_expired(now_ms, lease),
+            State::Idle => self.wanted.is_none(),
+            State::Asking(_)
+            | State::Busy { .. }
+            | State::Releasing
+            | State::Abandoned { .. }
+            | State::Lost => false,
+        }
+    }
+
+    /// Whether it is still being found out who holds it.
+    pub(crate) fn is_open(&self) -> bool {
+        match &self.state {
+            State::Held { .. } | State::Renewing(_) | State::Asking(_) | State::Busy { .. } => true,
+            State::Idle | State::Releasing | State::Abandoned { .. } | State::Lost => false,
+        }
     }
 
     /// Gives it back, or stops wanting it.
@@ -126,8 +151,8 @@ impl Guard {
                 self.state = State::Releasing;
                 vec![Outcome::Call(ApiCall::DeleteLease(lease))]
             }
-            State::Asking(_) | State::Renewing(_) | State::Abandoned(_) => {
-                self.state = State::Abandoned(Afterwards::Release);
+            State::Asking(_) | State::Renewing(_) | State::Abandoned { .. } => {
+                self.state = State::Abandoned { afterwards: Afterwards::Release, is_look: false };
                 Vec::new()
             }
             State::Releasing => {
@@ -143,10 +168,10 @@ impl Guard {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Held { lease, .. } => self.leave(now_ms, lease),
             State::Asking(_) | State::Renewing(_) => {
-                self.state = State::Abandoned(Afterwards::HandOver);
+                self.state = State::Abandoned { afterwards: Afterwards::HandOver, is_look: false };
                 Vec::new()
             }
-            State::Idle | State::Busy { .. } | State::Releasing | State::Abandoned(_) | State::Lost => {
+            State::Idle | State::Busy { .. } | State::Releasing | State::Abandoned { .. } | State::Lost => {
                 vec![Outcome::Released]
             }
         }
@@ -166,7 +191,7 @@ impl Guard {
             | State::Asking(_)
             | State::Renewing(_)
             | State::Releasing
-            | State::Abandoned(_)
+            | State::Abandoned { .. }
             | State::Lost => None,
         }
     }
@@ -195,7 +220,7 @@ impl Guard {
             State::Asking(asking) => self.on_asked(now_ms, asking, outcome),
             State::Renewing(lease) => self.on_renewed(now_ms, lease, outcome),
             State::Releasing => vec![Outcome::Released],
-            State::Abandoned(afterwards) => self.on_late(now_ms, afterwards, outcome),
+            State::Abandoned { afterwards, is_look } => self.on_late(now_ms, afterwards, is_look, outcome),
             other @ (State::Idle | State::Busy { .. } | State::Held { .. } | State::Lost) => {
                 self.state = other;
                 Vec::new()
@@ -208,6 +233,7 @@ impl Guard {
         &mut self,
         now_ms: u64,
         afterwards: Afterwards,
+        is_look: bool,
         outcome: Result<ApiReply, ApiError>,
     ) -> Vec<Outcome> {
         match outcome {
@@ -219,8 +245,8 @@ impl Guard {
                 Afterwards::HandOver => self.leave(now_ms, lease),
             },
             // It was created or changed already, maybe by this very call, whose first answer was lost.
-            Err(error) if error.status == Some(409) => {
-                self.state = State::Abandoned(afterwards);
+            Err(error) if error.status == Some(409) || (!is_look && crate::calls::is_passing(&error)) => {
+                self.state = State::Abandoned { afterwards, is_look: true };
                 self.read().map(Outcome::Call).into_iter().collect()
             }
             Ok(_) | Err(_) => vec![Outcome::Released],
@@ -250,6 +276,10 @@ impl Guard {
             (_, Err(error)) if self.was_held && crate::calls::is_passing(&error) => {
                 self.state = State::Busy { again_at_ms: now_ms + BUSY_RETRY_MS };
                 Vec::new()
+            }
+            (_, Err(_)) if std::mem::take(&mut self.was_held) => {
+                self.state = State::Lost;
+                vec![Outcome::Lost]
             }
             (_, Err(error)) => vec![Outcome::Unreachable(error)],
             (_, Ok(reply)) => vec![Outcome::Unreachable(ApiError {

@@ -144,3 +144,33 @@ fn an_api_that_does_not_answer_closes_the_guard() {
     let error = ApiError { status: None, reason: None, message: "refused".to_owned(), retry_after_ms: None };
     assert_eq!(guard.on_answer(1, Err(error.clone())), vec![Outcome::Unreachable(error)]);
 }
+
+#[test]
+fn what_was_held_is_lost_where_the_api_refuses_to_tell() {
+    let mut guard = guard();
+    assert!(matches!(&guard.retake(wanted(0))[..], [Outcome::Call(ApiCall::GetLease { .. })]));
+    let forbidden = ApiError { status: Some(403), ..conflict() };
+    assert_eq!(guard.on_answer(5, Err(forbidden)), vec![Outcome::Lost]);
+}
+
+#[test]
+fn a_lease_whose_renewal_has_no_answer_is_looked_for_before_it_is_left() {
+    let mut guard = guard();
+    guard.acquire(0, wanted(0));
+    guard.on_answer(5, Ok(ApiReply::Lease(Some(lease("run-1", "host-a", 0)))));
+    guard.on_deadline(5 + RENEW_MS);
+    assert_eq!(guard.release(), Vec::new());
+    let silent = || ApiError { status: None, ..conflict() };
+    assert!(matches!(&guard.on_answer(9, Err(silent()))[..], [Outcome::Call(ApiCall::GetLease { .. })]));
+    assert_eq!(guard.on_answer(10, Err(silent())), vec![Outcome::Released]);
+}
+
+#[test]
+fn a_lease_that_has_expired_is_no_certainty() {
+    let mut guard = guard();
+    assert!(guard.is_sure(0), "nobody wanted it");
+    guard.acquire(0, wanted(0));
+    assert!(!guard.is_sure(1));
+    guard.on_answer(5, Ok(ApiReply::Lease(Some(lease("run-1", "host-a", 0)))));
+    assert!(guard.is_sure(59_999) && !guard.is_sure(60_000) && guard.is_open());
+}

@@ -165,7 +165,7 @@ impl<G: Guest> Run<G> {
         }
     }
 
-    fn answer(&mut self, command: u64, outcome: Result<AnswerOk, ApiError>) {
+    pub(super) fn answer(&mut self, command: u64, outcome: Result<AnswerOk, ApiError>) {
         self.events.push(Event::Answered(Answer { command, outcome }));
     }
 

@@ -1,6 +1,6 @@
 //! Commands of the plugin: noted in the journal and the ledger, then turned into effects.
 
-use paperclip_contract::types::{Action, Command, Event, FollowLog, Label, LabelJob};
+use paperclip_contract::types::{Action, ApiError, Command, Event, FollowLog, Label, LabelJob};
 
 use super::{Phase, Run};
 use crate::api::ApiCall;
@@ -155,8 +155,29 @@ impl<G: Guest> Run<G> {
 
     /// Asks the API for what a command wants, if it is one that does.
     pub(super) fn call(&mut self, id: u64, action: Action) {
+        if needs_guard(&action) && !self.lock.is_sure(self.now_ms) {
+            return match self.lock.is_open() {
+                true => self.unguarded.push((id, action)),
+                false => self.answer(id, Err(guard_lost())),
+            };
+        }
         if let Some(request) = request(action) {
             self.call_until(Purpose::Command(id), request, COMMAND_RETRY_MS);
+        }
+    }
+
+    /// Does what waited for the guard, or says that it is lost.
+    pub(super) fn call_guarded(&mut self) {
+        let is_sure = self.lock.is_sure(self.now_ms);
+        if self.unguarded.is_empty() || (!is_sure && self.lock.is_open()) {
+            return;
+        }
+        for (id, action) in std::mem::take(&mut self.unguarded) {
+            if is_sure {
+                self.call(id, action);
+            } else {
+                self.answer(id, Err(guard_lost()));
+            }
         }
     }
 
@@ -203,6 +224,27 @@ impl<G: Guest> Run<G> {
             step: self.step,
             cause,
         }
+    }
+}
+
+/// Whether a command begins something that the guard is for. What stops or removes something needs none.
+fn needs_guard(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::CreateJob(_)
+            | Action::CreateSecret(_)
+            | Action::CreateConfigMap(_)
+            | Action::UnsuspendJob(_)
+            | Action::AdoptJob(_)
+    )
+}
+
+fn guard_lost() -> ApiError {
+    ApiError {
+        status: None,
+        reason: Some("GuardLost".to_owned()),
+        message: "another host took the lease of this agent".to_owned(),
+        retry_after_ms: None,
     }
 }
 

@@ -55,6 +55,7 @@ impl<G: Guest> Run<G> {
     /// Nothing is asked for any more but that these Jobs go, unless the API has said already that they will.
     pub(super) fn clean_up(&mut self, jobs: Vec<ObjectRef>) {
         self.ledger.close();
+        self.unguarded.clear();
         self.calls.forget_commands();
         for job in jobs {
             if self.ledger.deleted_jobs.get(&job.uid) != Some(&Deletion::Answered) {

@@ -11,7 +11,8 @@ mod tests;
 use std::collections::VecDeque;
 
 use paperclip_contract::types::{
-    ApiError, Command, ContainerState, Ending, Event, HttpAnswer, HttpFailure, PodSnapshot, Refusal, Request,
+    Action, ApiError, Command, ContainerState, Ending, Event, HttpAnswer, HttpFailure, PodSnapshot, Refusal,
+    Request,
 };
 
 pub use replay::ReplayError;
@@ -115,6 +116,8 @@ pub struct Run<G> {
     ledger: Ledger,
     calls: Calls,
     lock: Lock,
+    /// Commands that wait until it is certain that the guard is held.
+    unguarded: Vec<(u64, Action)>,
     logs: Logs,
     polls: Polls,
     segment: Segment,
@@ -136,6 +139,7 @@ impl<G: Guest> Run<G> {
             ledger: Ledger::default(),
             calls: Calls::new(spec.seed),
             lock: Lock::new(identity),
+            unguarded: Vec::new(),
             logs: Logs::new(spec.seed),
             polls: Polls::new(spec.poll_interval_ms),
             segment: Segment::default(),
@@ -365,6 +369,7 @@ impl<G: Guest> Run<G> {
         if self.phase != Phase::Live {
             return;
         }
+        self.call_guarded();
         for (poll, path) in self.polls.due(self.now_ms) {
             self.effects.push_back(Effect::Poll { poll, path });
         }

@@ -1,6 +1,6 @@
 //! Taking a fresh engine and a fresh plugin through a journal: the same events have to bring the same commands.
 
-use paperclip_contract::types::{Command, Ending, ObjectRef, Refusal};
+use paperclip_contract::types::{Action, Command, Ending, Finish, ObjectRef, Refusal};
 
 use super::Run;
 use crate::guest::{Guest, GuestFault};
@@ -14,6 +14,8 @@ pub(super) struct Replay {
     /// Time of the last entry that has one.
     pub(super) at_ms: u64,
     pub(super) end: Option<(Ending, Vec<ObjectRef>)>,
+    /// The plugin wanted the run to end, and the end is not in the journal.
+    pub(super) finish: Option<Finish>,
     pub(super) is_closed: bool,
 }
 
@@ -109,6 +111,7 @@ impl<G: Guest> Run<G> {
             Entry::End { at_ms, ending, result, delete_jobs, .. } => {
                 self.at(at_ms);
                 self.replay.expected = Expected::Nothing;
+                self.replay.finish = None;
                 self.emit(crate::record::Record::Result(result.into_owned()));
                 self.replay.end = Some((ending, delete_jobs.into_owned()));
                 Ok(())
@@ -154,6 +157,9 @@ impl<G: Guest> Run<G> {
             if let Err(fault) = self.note_command(command) {
                 self.replay.expected = Expected::Fault(fault);
                 return Ok(());
+            }
+            if let Action::Finish(finish) = &command.action {
+                self.replay.finish = Some(finish.clone());
             }
         }
         Ok(())

@@ -14,6 +14,9 @@ use crate::journal::Entry;
 use crate::ledger::Claim;
 use crate::port::{Closing, Effect};
 
+/// How long the cluster has to tell how things stand before a timer fires that became due meanwhile, in ms.
+const LOOK_MS: u64 = 5_000;
+
 impl<G: Guest> Run<G> {
     pub(super) fn resume(&mut self) {
         if !self.replay.is_begun {
@@ -77,6 +80,18 @@ impl<G: Guest> Run<G> {
             Expected::Nothing => {}
             Expected::Commands(commands) => self.take_commands(commands),
             Expected::Fault(fault) => return self.break_off(&fault),
+        }
+        // So may the end that the plugin had decided on: it is asked for nothing any more.
+        if let Some(finish) = self.replay.finish.take() {
+            if let Err(cause) = self.finish(finish) {
+                let fault = self.fault(cause);
+                self.break_off(&fault);
+            }
+            return;
+        }
+        // What became due while nobody looked waits until there was time to look.
+        for due_ms in self.ledger.timers.values_mut() {
+            *due_ms = (*due_ms).max(self.now_ms + LOOK_MS);
         }
         self.events.push(Event::HostResumed(away_ms));
         self.step_guest();

@@ -1,0 +1,198 @@
+//! Taking a run up, with a plugin that answers from a list.
+
+mod answers;
+
+use std::collections::VecDeque;
+
+use paperclip_contract::types::{AcquireGuard, HostFacts, Label, LabelJob, ListJobs, Timer};
+use serde_json::json;
+
+use super::*;
+use crate::GuestFault;
+use crate::api::{ApiCall, ApiReply, Lease};
+use crate::intake::{self, Surroundings};
+use crate::policy::Grant;
+use paperclip_contract::types::{Action, Finish, ObjectRef};
+
+/// Answers its calls one after another with these actions.
+#[derive(Debug, Default)]
+struct Script {
+    answers: VecDeque<Vec<Action>>,
+    last_id: u64,
+    seen: Vec<Event>,
+}
+
+impl Script {
+    fn next(&mut self) -> Vec<Command> {
+        let actions = self.answers.pop_front().unwrap_or_default();
+        let ids = self.last_id + 1..;
+        self.last_id += actions.len() as u64;
+        ids.zip(actions).map(|(id, action)| Command { id, action }).collect()
+    }
+}
+
+impl Guest for Script {
+    fn start(
+        &mut self,
+        _at_ms: u64,
+        _request: &Request,
+    ) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
+        Ok(Ok(self.next()))
+    }
+
+    fn step(&mut self, _at_ms: u64, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
+        self.seen.extend(events.iter().cloned());
+        Ok(self.next())
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, GuestFault> {
+        Ok(Vec::new())
+    }
+
+    fn restore(&mut self, _snapshot: &[u8]) -> Result<Result<(), Refusal>, GuestFault> {
+        Ok(Ok(()))
+    }
+
+    fn phase(&mut self) -> Result<String, GuestFault> {
+        Ok(String::new())
+    }
+}
+
+fn run(answers: &[&[Action]]) -> Run<Script> {
+    let host = HostFacts {
+        default_namespace: Some("n".into()),
+        paperclip_api_url: None,
+        denied_env: Vec::new(),
+        clusters: Vec::new(),
+        limits: crate::limits(),
+    };
+    let surroundings = Surroundings { self_pod: None, revealed_env: &[], files: Vec::new(), host };
+    let context = json!({"runId": "r", "agent": {"id": "a"}});
+    let (request, secrets) = intake::take(&context, "x", surroundings).expect("a good context");
+    let spec = RunSpec {
+        policy: Policy::new(Grant::default(), &request),
+        request,
+        host_id: "host".into(),
+        redactor: Redactor::new(secrets.named()).expect("no secrets"),
+        seed: 1,
+        plugin: PluginIdentity::default(),
+        poll_interval_ms: 1,
+        segments: SegmentLimits::default(),
+    };
+    let answers = answers.iter().map(|actions| actions.to_vec()).collect();
+    Run::new(spec, Script { answers, ..Script::default() })
+}
+
+/// What is to be done, and the journal's lines apart.
+fn effects(run: &mut Run<Script>, journal: &mut Vec<String>) -> Vec<Effect> {
+    let mut others = Vec::new();
+    while let Some(effect) = run.poll_effect() {
+        match effect {
+            Effect::Append(line) | Effect::Segment(line) => journal.push(line),
+            other => others.push(other),
+        }
+    }
+    others
+}
+
+fn resumed(answers: &[&[Action]], journal: &[String], now_ms: u64) -> Run<Script> {
+    let mut run = run(answers);
+    for line in journal {
+        run.replay(Entry::parse(line).expect("an entry")).expect("the same plugin");
+        while run.poll_effect().is_some() {}
+    }
+    run.handle(now_ms, Input::Resume);
+    run
+}
+
+fn guard() -> Action {
+    Action::AcquireGuard(AcquireGuard { key: "k".into(), namespace: "n".into(), wait_ms: 0 })
+}
+
+fn finish() -> Action {
+    Action::Finish(Finish { result_json: "{}".into(), ending: Ending::Failed, delete_jobs: Vec::new() })
+}
+
+fn lease(calls: &[Effect]) -> (u64, Lease) {
+    let found = calls.iter().find_map(|effect| match effect {
+        Effect::Call { call, request: ApiCall::CreateLease(lease) | ApiCall::UpdateLease(lease) } => {
+            Some((*call, lease.clone()))
+        }
+        _ => None,
+    });
+    found.expect("a lease is asked for")
+}
+
+fn names(effects: &[Effect]) -> Vec<String> {
+    let calls = effects.iter().filter_map(|effect| match effect {
+        Effect::Call { request, .. } => Some(request.describe()),
+        Effect::Close(closing) => Some(format!("{closing:?}")),
+        _ => None,
+    });
+    calls.collect()
+}
+
+#[test]
+fn a_run_whose_host_died_before_its_end_was_noted_ends_when_it_is_taken_up() {
+    let answers: &[&[Action]] = &[&[finish()]];
+    let (mut first, mut journal) = (run(answers), Vec::new());
+    first.handle(1_000, Input::Start);
+    effects(&mut first, &mut journal);
+    assert!(journal.iter().any(|line| line.starts_with("{\"end\"")), "{journal:?}");
+    journal.retain(|line| line.starts_with("{\"start\"") || line.starts_with("{\"commands\""));
+    let mut second = resumed(answers, &journal, 5_000);
+    let done = effects(&mut second, &mut journal);
+    assert_eq!(names(&done), ["Ended(Ending::Failed)"]);
+}
+
+#[test]
+fn a_run_that_is_taken_up_begins_nothing_before_its_guard_is_certain() {
+    let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
+    let adopt = Action::AdoptJob(LabelJob { job, labels: Vec::new() });
+    let own = Label { key: "paperclip.io/agent-id".into(), value: "a".into() };
+    let list = Action::ListJobs(ListJobs { namespace: "n".into(), labels: vec![own] });
+    let answers: &[&[Action]] = &[&[guard()], &[list, adopt]];
+    let (mut first, mut journal) = (run(answers), Vec::new());
+    first.handle(1_000, Input::Start);
+    let (call, wanted) = lease(&effects(&mut first, &mut journal));
+    first.handle(1_001, Input::Called { call, outcome: Ok(ApiReply::Lease(Some(wanted.clone()))) });
+    assert_eq!(names(&effects(&mut first, &mut journal)).len(), 2);
+
+    let mut second = resumed(answers, &journal, 90_000);
+    let calls = names(&effects(&mut second, &mut journal));
+    assert!(calls.iter().any(|call| call.starts_with("list Jobs")), "{calls:?}");
+    assert!(!calls.iter().any(|call| call.starts_with("patch Job")), "{calls:?}");
+    let other = Lease { holder: "another".into(), host: "there".into(), renewed_at_ms: 89_000, ..wanted };
+    second.handle(90_001, Input::Called { call: 1, outcome: Ok(ApiReply::Lease(Some(other))) });
+    let calls = names(&effects(&mut second, &mut journal));
+    assert_eq!(calls, Vec::<String>::new());
+    let refused = |event: &Event| matches!(event, Event::Answered(answer) if answer.outcome.is_err());
+    assert!(second.guest.seen.contains(&Event::GuardLost) && second.guest.seen.iter().any(refused));
+}
+
+#[test]
+fn time_goes_on_where_the_next_host_has_a_clock_that_is_behind() {
+    let timer = Action::SetTimer(Timer { timer: 7, after_ms: 20_000 });
+    let answers: &[&[Action]] = &[&[timer]];
+    let (mut first, mut journal) = (run(answers), Vec::new());
+    first.handle(100_000, Input::Start);
+    effects(&mut first, &mut journal);
+    let mut second = resumed(answers, &journal, 40_000);
+    assert_eq!(second.deadline_ms(), Some(60_000));
+    second.handle(60_000, Input::Tick);
+    assert!(second.guest.seen.contains(&Event::TimerFired(7)));
+}
+
+#[test]
+fn what_became_due_while_nobody_looked_waits_for_a_look() {
+    let timer = Action::SetTimer(Timer { timer: 7, after_ms: 20_000 });
+    let answers: &[&[Action]] = &[&[timer]];
+    let (mut first, mut journal) = (run(answers), Vec::new());
+    first.handle(0, Input::Start);
+    effects(&mut first, &mut journal);
+    let mut second = resumed(answers, &journal, 500_000);
+    second.handle(500_010, Input::Tick);
+    assert!(!second.guest.seen.contains(&Event::TimerFired(7)));
+    second.handle(505_000, Input::Tick);
+    assert!(second.guest.seen.contains(&Event::TimerFired(7)));
+}

@@ -1,3 +1,0 @@
-//! Runs whose plugin says what it is told to.
-
-mod answers;
