@@ -35,7 +35,21 @@ impl<A: Agent> Machine<A> {
             Event::HttpAnswered(answer) => self.on_http(now_ms, &answer),
             Event::CancelRequested(cancel) => self.cancel(now_ms, cancel.reason),
             // What these say is told by the state of the cluster, too; nothing is to be done for them.
-            Event::HttpFailed(_) | Event::HostStopping | Event::HostResumed(_) | Event::Other(_) => {}
+            Event::HttpFailed(_) | Event::HostStopping | Event::Other(_) => {}
+            Event::HostResumed(away_ms) => self.on_resumed(now_ms, away_ms),
+        }
+    }
+
+    /// While nobody looked nothing could be seen: the time away is no part of any grace.
+    fn on_resumed(&mut self, now_ms: u64, away_ms: u64) {
+        self.log.heard_at_ms = now_ms;
+        if let Some((_, since_ms)) = &mut self.pod.stall {
+            *since_ms = (*since_ms + away_ms).min(now_ms);
+        }
+        if self.job.state == JobState::Blocked
+            && let Some(since_ms) = &mut self.job.live_since_ms
+        {
+            *since_ms = (*since_ms + away_ms).min(now_ms);
         }
     }
 

@@ -459,6 +459,24 @@ fn an_agent_that_has_ended_does_not_time_out() {
 }
 
 #[test]
+fn the_time_without_a_host_is_no_part_of_a_grace() {
+    let (mut driver, log) = Driver::with_image().running();
+    driver.see(PodPhase::Succeeded, ended(0, None));
+    driver.now_ms += 600_000;
+    driver.step(vec![Event::HostResumed(600_000)]);
+    assert!(!driver.names().contains(&"Finish".to_owned()), "the output can still be had");
+    driver.step(vec![lines(log, &["done"]), log_ended(log)]);
+    assert_eq!(driver.result().0["summary"], "done");
+
+    let mut driver = Driver::with_image().live();
+    let waiting = ContainerWaiting { reason: Some("ImagePullBackOff".to_owned()), message: None };
+    driver.see(PodPhase::Pending, ContainerState::Waiting(waiting));
+    driver.now_ms += 600_000;
+    driver.step(vec![Event::HostResumed(600_000)]);
+    assert_eq!(driver.names(), Vec::<String>::new(), "the image may be there by now");
+}
+
+#[test]
 fn an_orphan_of_the_same_task_is_adopted_and_one_of_another_waited_for() {
     let mut driver = Driver::with_image();
     driver.step(vec![Event::GuardAcquired]);
