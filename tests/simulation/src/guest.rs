@@ -15,6 +15,8 @@ use crate::mutant::{Mutant, Saboteur};
 pub(crate) struct Notes {
     /// Every call, where they are to be made again at the end.
     pub(crate) calls: Option<Vec<Step>>,
+    /// The snapshot that it began with, if it did not begin the run.
+    pub(crate) restored: Option<Vec<u8>>,
     /// The regions' moves, where they are looked at.
     pub(crate) watched: Option<Watched>,
     /// Due times of the timers that are set, in ms.
@@ -107,9 +109,7 @@ impl<G: Guest> Guest for Observed<G> {
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<Result<(), Refusal>, GuestFault> {
-        if let Some(watched) = &mut self.notes.borrow_mut().watched {
-            watched.restored(snapshot);
-        }
+        self.notes.borrow_mut().restored(snapshot);
         self.inner.restore(snapshot)
     }
 
@@ -182,6 +182,13 @@ impl Notes {
         }
         if let Some(calls) = &mut self.calls {
             calls.push(Step { at_ms, events: events.to_vec(), commands: commands.to_vec() });
+        }
+    }
+
+    fn restored(&mut self, snapshot: &[u8]) {
+        if let Some(watched) = &mut self.watched {
+            watched.restored(snapshot);
+            self.restored = Some(snapshot.to_vec());
         }
     }
 

@@ -30,8 +30,9 @@ pub(crate) struct Shown {
     has_gap: bool,
 }
 
-/// How long the end of a cancelled run may take beyond the agent's grace, in ms (L2).
-const CANCEL_SLACK_MS: u64 = 30_000;
+/// How long the end of a cancelled run may take beyond the agent's grace, in ms (L2): until it is asked again where the host was lost that
+/// was told, and until the pod is given up.
+const CANCEL_SLACK_MS: u64 = 50_000;
 /// How long what a fault began may go on, in ms: an answer that never comes, and the longest wait before the next try.
 const FAULT_TAIL_MS: u64 = 60_000;
 /// How long a case may go on after its healing and the last cancel, in ms (L1).
@@ -426,7 +427,9 @@ fn unfair(world: &World, process: usize, run: usize, code: &str) -> Option<&'sta
 fn invariant_a_cancelled_run_ends_soon(world: &mut World) {
     for run in 0..world.runs.len() {
         let truth = &world.runs[run];
-        let Some(cancelled_at_ms) = truth.cancelled_at_ms.filter(|_| truth.results.is_empty()) else { continue };
+        let Some(cancelled_at_ms) = truth.cancelled_at_ms.filter(|_| truth.results.is_empty()) else {
+            continue;
+        };
         let Some(process) = truth.process.filter(|_| !truth.is_closed) else { continue };
         let grace_ms = truth.plan.config.cancel_grace_s * 1_000;
         let since_ms = cancelled_at_ms.max(world.processes[process].since_ms);
@@ -436,7 +439,8 @@ fn invariant_a_cancelled_run_ends_soon(world: &mut World) {
             since_ms.max(world.last_fault_ms) + FAULT_TAIL_MS
         };
         if world.now_ms > from_ms + grace_ms + CANCEL_SLACK_MS {
-            let text = format!("no result {} ms after the cancel of run {run}", world.now_ms - cancelled_at_ms);
+            let text =
+                format!("no result {} ms after the cancel of run {run}", world.now_ms - cancelled_at_ms);
             world.violate("L2", text);
         }
     }
@@ -478,8 +482,14 @@ fn invariant_replay_is_identical(world: &mut World) {
         let request = world.runs[world.processes[process].run].request.clone();
         let middle = steps.len() / 2;
         let mut fresh = world.plugin().instantiate();
+        let restored = world.processes[process].notes.borrow_mut().restored.take();
+        if let Some(snapshot) = &restored
+            && !matches!(fresh.restore(snapshot), Ok(Ok(())))
+        {
+            return world.violate("S7", format!("the snapshot of process {process} is not taken again"));
+        }
         for (at, step) in steps.iter().enumerate() {
-            let commands = if at == 0 {
+            let commands = if at == 0 && restored.is_none() {
                 fresh.start(step.at_ms, &request).ok().and_then(Result::ok)
             } else {
                 fresh.step(step.at_ms, &step.events).ok()

@@ -47,6 +47,10 @@ pub(crate) enum Happening {
     Cancel {
         run: usize,
     },
+    CancelAgain {
+        run: usize,
+        process: usize,
+    },
     CancelInPaperclip {
         run: usize,
     },
@@ -239,6 +243,7 @@ impl World {
             Happening::StartRun(run) => self.start_run(run),
             Happening::TakeUp(run) => self.take_up(run),
             Happening::Cancel { run } => self.cancel(run),
+            Happening::CancelAgain { run, process } => self.cancel_again(run, process),
             Happening::CancelInPaperclip { run } => self.runs[run].is_cancelled_in_paperclip = true,
             Happening::Stop { run } => self.stop_host(run),
             Happening::Request { process, call, request, is_answer_lost } => {

@@ -8,6 +8,9 @@ use crate::cluster::{Actor, Stage};
 use crate::fault::Fault;
 use crate::scenario::{Cancel, CancelWay};
 
+/// When somebody who cancelled a run looks whether it was heard, in ms.
+const ASK_AGAIN_MS: u64 = 15_000;
+
 impl World {
     pub(super) fn plan_cancel(&mut self, run: usize, cancel: Cancel) {
         let happening = match cancel.way {
@@ -25,9 +28,17 @@ impl World {
         let Some(process) = self.runs[run].process else {
             return self.after(2_000, Happening::Cancel { run });
         };
+        self.after(ASK_AGAIN_MS, Happening::CancelAgain { run, process });
         let request =
             CancelRequest { reason: Some("no longer needed".to_owned()), source: CancelSource::Operator };
         self.give(process, Input::Cancel(request));
+    }
+
+    /// The host that was asked is gone, perhaps with what it was told.
+    pub(super) fn cancel_again(&mut self, run: usize, process: usize) {
+        if self.runs[run].process != Some(process) && self.runs[run].results.is_empty() {
+            self.cancel(run);
+        }
     }
 
     pub(super) fn stop_host(&mut self, run: usize) {

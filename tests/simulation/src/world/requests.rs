@@ -85,9 +85,11 @@ impl World {
             (ApiCall::CreateJob { manifest_json }, Ok(ApiReply::Created(_))) => {
                 crate::invariants::no_secret(self, "a Job", manifest_json);
             }
-            (ApiCall::CreateSecret(NewSecret { owner, .. }) | ApiCall::CreateConfigMap(NewConfigMap { owner, .. }), Ok(_))
-                if self.cluster.jobs.get(&owner.uid).is_none_or(|job| job.is_removed) =>
-            {
+            (
+                ApiCall::CreateSecret(NewSecret { owner, .. })
+                | ApiCall::CreateConfigMap(NewConfigMap { owner, .. }),
+                Ok(_),
+            ) if self.cluster.jobs.get(&owner.uid).is_none_or(|job| job.is_removed) => {
                 self.collect_later(&owner.uid.clone());
             }
             (ApiCall::PatchJob { job, .. }, Ok(_)) => {
