@@ -82,7 +82,13 @@ impl Scenario {
     pub fn draw(entropy: &mut Entropy) -> Self {
         let count = *entropy.choose(&[1, 1, 1, 2, 1, 3, 1, 2]);
         let shares_agent = entropy.chance(192);
-        let runs = (0..count).map(|index| RunPlan::draw(index, shares_agent, entropy)).collect();
+        let mut runs: Vec<RunPlan> =
+            (0..count).map(|index| RunPlan::draw(index, shares_agent, entropy)).collect();
+        if shares_agent {
+            // The scope is the agent's, not the run's.
+            let excludes_others = runs[0].config.excludes_others;
+            runs.iter_mut().for_each(|run| run.config.excludes_others = excludes_others);
+        }
         Scenario { runs }
     }
 }

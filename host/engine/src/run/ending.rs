@@ -3,7 +3,7 @@
 use paperclip_contract::types::{Ending, Finish, ObjectRef};
 use serde_json::{Map, Value};
 
-use super::{Phase, Run};
+use super::{Phase, Release, Run};
 use crate::api::ApiCall;
 use crate::calls::{CLEANUP_RETRY_MS, Purpose};
 use crate::guest::{FaultCause, Guest, GuestFault};
@@ -48,8 +48,7 @@ impl<G: Guest> Run<G> {
         self.drain_logs();
         self.events.clear();
         self.clean_up(delete_jobs);
-        let outcomes = self.lock.release();
-        self.take_lock(outcomes);
+        self.release = Some(Release::Held);
     }
 
     /// Nothing is asked for any more but that these Jobs go, unless the API has said already that they will.
@@ -64,7 +63,20 @@ impl<G: Guest> Run<G> {
         }
     }
 
+    /// The guard goes last: whoever has it next would take a Job that is still there for one to go on with.
+    fn release_when_clean(&mut self) {
+        let is_clean = !self.calls.is_waiting_for(&Purpose::Cleanup);
+        if let Some(release) = self.release.take_if(|_| is_clean) {
+            let outcomes = match release {
+                Release::Held => self.lock.release(),
+                Release::Left(guard) => self.lock.release_left(guard),
+            };
+            self.take_lock(outcomes);
+        }
+    }
+
     pub(super) fn close_when_done(&mut self) {
+        self.release_when_clean();
         let is_guard_busy = self.calls.is_waiting_for(&Purpose::Guard);
         let closing = match self.phase {
             Phase::CleaningUp(ending) if !is_guard_busy && !self.calls.is_waiting_for(&Purpose::Cleanup) => {

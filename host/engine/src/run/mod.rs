@@ -11,8 +11,8 @@ mod tests;
 use std::collections::VecDeque;
 
 use paperclip_contract::types::{
-    Action, ApiError, Command, ContainerState, Ending, Event, HttpAnswer, HttpFailure, PodSnapshot, Refusal,
-    Request,
+    AcquireGuard, Action, ApiError, Command, ContainerState, Ending, Event, HttpAnswer, HttpFailure,
+    PodSnapshot, Refusal, Request,
 };
 
 pub use replay::ReplayError;
@@ -89,6 +89,15 @@ enum Phase {
     Closed,
 }
 
+/// A guard that is given back at the end.
+#[derive(Debug)]
+enum Release {
+    /// This process has it, or was asking for it.
+    Held,
+    /// An earlier host of the run may still hold it.
+    Left(AcquireGuard),
+}
+
 /// The segment of the journal that is being written.
 #[derive(Debug, Default)]
 struct Segment {
@@ -116,6 +125,8 @@ pub struct Run<G> {
     ledger: Ledger,
     calls: Calls,
     lock: Lock,
+    /// How the guard is given back, once what it guards is gone.
+    release: Option<Release>,
     /// Commands that wait until it is certain that the guard is held.
     unguarded: Vec<(u64, Action)>,
     logs: Logs,
@@ -139,6 +150,7 @@ impl<G: Guest> Run<G> {
             ledger: Ledger::default(),
             calls: Calls::new(spec.seed),
             lock: Lock::new(identity),
+            release: None,
             unguarded: Vec::new(),
             logs: Logs::new(spec.seed),
             polls: Polls::new(spec.poll_interval_ms),

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use paperclip_contract::types::Event;
 
 use super::replay::Expected;
-use super::{Phase, Run};
+use super::{Phase, Release, Run};
 use crate::guest::Guest;
 use crate::journal::Entry;
 use crate::ledger::Claim;
@@ -37,8 +37,7 @@ impl<G: Guest> Run<G> {
                 if let Claim::Wanted { guard, .. } | Claim::Held { guard } =
                     std::mem::take(&mut self.ledger.guard)
                 {
-                    let outcomes = self.lock.release_left(guard);
-                    self.take_lock(outcomes);
+                    self.release = Some(Release::Left(guard));
                 }
             }
             None => self.go_on(away_ms),

@@ -4,7 +4,7 @@ mod answers;
 
 use std::collections::VecDeque;
 
-use paperclip_contract::types::{AcquireGuard, HostFacts, Label, LabelJob, ListJobs, Timer};
+use paperclip_contract::types::{AcquireGuard, HostFacts, Label, LabelJob, ListJobs, NewObject, Timer};
 use serde_json::json;
 
 use super::*;
@@ -13,6 +13,9 @@ use crate::api::{ApiCall, ApiReply, Lease};
 use crate::intake::{self, Surroundings};
 use crate::policy::Grant;
 use paperclip_contract::types::{Action, Finish, ObjectRef};
+
+const JOB: &str = r#"{"kind": "Job", "metadata": {"namespace": "n", "name": "j"}, "spec": {"suspend": true, "template": {"spec":
+    {"automountServiceAccountToken": false, "containers": [{"name": "c", "image": "i", "securityContext": {"allowPrivilegeEscalation": false}}]}}}}"#;
 
 /// Answers its calls one after another with these actions.
 #[derive(Debug, Default)]
@@ -168,6 +171,29 @@ fn a_run_that_is_taken_up_begins_nothing_before_its_guard_is_certain() {
     assert_eq!(calls, Vec::<String>::new());
     let refused = |event: &Event| matches!(event, Event::Answered(answer) if answer.outcome.is_err());
     assert!(second.guest.seen.contains(&Event::GuardLost) && second.guest.seen.iter().any(refused));
+}
+
+#[test]
+fn the_guard_is_given_back_once_the_job_is_gone() {
+    let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
+    let create = Action::CreateJob(NewObject { manifest_json: JOB.into() });
+    let delete_jobs = vec![job.clone()];
+    let finish = Action::Finish(Finish { result_json: "{}".into(), ending: Ending::Failed, delete_jobs });
+    let (mut run, mut journal) = (run(&[&[guard()], &[create], &[finish]]), Vec::new());
+    run.handle(0, Input::Start);
+    let (call, wanted) = lease(&effects(&mut run, &mut journal));
+    run.handle(1, Input::Called { call, outcome: Ok(ApiReply::Lease(Some(wanted))) });
+    run.handle(2, Input::Called { call: 2, outcome: Ok(ApiReply::Created(job)) });
+    effects(&mut run, &mut journal);
+    let no_answer = ApiError { status: None, reason: None, message: String::new(), retry_after_ms: None };
+    run.handle(3, Input::Called { call: 3, outcome: Err(no_answer) });
+    assert_eq!(names(&effects(&mut run, &mut journal)), Vec::<String>::new());
+    run.handle(9_000, Input::Tick);
+    assert_eq!(names(&effects(&mut run, &mut journal)), ["delete Job j"]);
+    run.handle(9_001, Input::Called { call: 3, outcome: Ok(ApiReply::Done) });
+    assert!(
+        matches!(&names(&effects(&mut run, &mut journal))[..], [only] if only.starts_with("delete Lease"))
+    );
 }
 
 #[test]

@@ -283,7 +283,9 @@ impl World {
             Effect::Sync => self.sync(process),
             Effect::Segment(line) => {
                 self.sync(process);
-                self.runs[run].disk.append(line);
+                if self.processes[process].is_alive {
+                    self.append(process, line);
+                }
             }
             Effect::Call { .. } if self.strikes(Fault::HostCrashEffect, run) => self.crash(process),
             Effect::Call { call, request } => self.send(process, call, request),
@@ -395,7 +397,6 @@ impl World {
                 self.runs[run].is_closed = true;
                 self.runs[run].is_refused = true;
             }
-            Closing::Detached if !self.runs[run].results.is_empty() => self.runs[run].is_closed = true,
             Closing::Detached => {
                 self.mark(Mark::Detached);
                 let delay_ms = self.entropy.skewed(500, 90_000);
