@@ -29,6 +29,8 @@ pub(crate) enum Purpose {
     Guard,
     /// The cleanup's.
     Cleanup,
+    /// The look at a Job before the cleanup deletes it: another run may have taken it.
+    LastLook(ObjectRef),
 }
 
 /// An object of the name stands already: whose is it?
@@ -144,8 +146,15 @@ impl Calls {
     pub(crate) fn forget_commands(&mut self) {
         self.pending.retain(|_, pending| match pending.purpose {
             Purpose::Command(_) | Purpose::ExistingJob { .. } | Purpose::ExistingOwned(_) => false,
-            Purpose::Guard | Purpose::Cleanup => true,
+            Purpose::Guard | Purpose::Cleanup | Purpose::LastLook(_) => true,
         });
+    }
+
+    /// Whether the cleanup goes on.
+    pub(crate) fn is_cleaning(&self) -> bool {
+        self.pending
+            .values()
+            .any(|pending| matches!(pending.purpose, Purpose::Cleanup | Purpose::LastLook(_)))
     }
 
     pub(crate) fn is_waiting_for(&self, purpose: &Purpose) -> bool {

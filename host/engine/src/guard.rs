@@ -45,6 +45,8 @@ enum State {
         is_look: bool,
     },
     Lost,
+    /// It was not to be had; a call without an answer may have brought it all the same.
+    Unreachable,
 }
 
 /// What becomes of a lease that comes too late.
@@ -115,6 +117,11 @@ impl Guard {
         self.ask(Asking::Read, self.read())
     }
 
+    /// An earlier host of this run lost it.
+    pub(crate) fn lose(&mut self) {
+        self.state = State::Lost;
+    }
+
     /// Gives back what an earlier host of this run may still hold.
     pub(crate) fn release_left(&mut self, wanted: AcquireGuard) -> Vec<Outcome> {
         self.wanted = Some(wanted);
@@ -132,7 +139,8 @@ impl Guard {
             | State::Busy { .. }
             | State::Releasing
             | State::Abandoned { .. }
-            | State::Lost => false,
+            | State::Lost
+            | State::Unreachable => false,
         }
     }
 
@@ -140,7 +148,9 @@ impl Guard {
     pub(crate) fn is_open(&self) -> bool {
         match &self.state {
             State::Held { .. } | State::Renewing(_) | State::Asking(_) | State::Busy { .. } => true,
-            State::Idle | State::Releasing | State::Abandoned { .. } | State::Lost => false,
+            State::Idle | State::Releasing | State::Abandoned { .. } | State::Lost | State::Unreachable => {
+                false
+            }
         }
     }
 
@@ -159,6 +169,10 @@ impl Guard {
                 self.state = State::Releasing;
                 Vec::new()
             }
+            State::Unreachable => {
+                self.state = State::Abandoned { afterwards: Afterwards::Release, is_look: true };
+                self.read().map(Outcome::Call).into_iter().collect()
+            }
             State::Idle | State::Busy { .. } | State::Lost => vec![Outcome::Released],
         }
     }
@@ -171,7 +185,12 @@ impl Guard {
                 self.state = State::Abandoned { afterwards: Afterwards::HandOver, is_look: false };
                 Vec::new()
             }
-            State::Idle | State::Busy { .. } | State::Releasing | State::Abandoned { .. } | State::Lost => {
+            State::Idle
+            | State::Busy { .. }
+            | State::Releasing
+            | State::Abandoned { .. }
+            | State::Lost
+            | State::Unreachable => {
                 vec![Outcome::Released]
             }
         }
@@ -192,7 +211,8 @@ impl Guard {
             | State::Renewing(_)
             | State::Releasing
             | State::Abandoned { .. }
-            | State::Lost => None,
+            | State::Lost
+            | State::Unreachable => None,
         }
     }
 
@@ -221,7 +241,11 @@ impl Guard {
             State::Renewing(lease) => self.on_renewed(now_ms, lease, outcome),
             State::Releasing => vec![Outcome::Released],
             State::Abandoned { afterwards, is_look } => self.on_late(now_ms, afterwards, is_look, outcome),
-            other @ (State::Idle | State::Busy { .. } | State::Held { .. } | State::Lost) => {
+            other @ (State::Idle
+            | State::Busy { .. }
+            | State::Held { .. }
+            | State::Lost
+            | State::Unreachable) => {
                 self.state = other;
                 Vec::new()
             }
@@ -281,7 +305,10 @@ impl Guard {
                 self.state = State::Lost;
                 vec![Outcome::Lost]
             }
-            (_, Err(error)) => vec![Outcome::Unreachable(error)],
+            (_, Err(error)) => {
+                self.state = State::Unreachable;
+                vec![Outcome::Unreachable(error)]
+            }
             (_, Ok(reply)) => vec![Outcome::Unreachable(ApiError {
                 status: None,
                 reason: None,

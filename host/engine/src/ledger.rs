@@ -69,6 +69,8 @@ pub(crate) enum Claim {
     Held {
         guard: AcquireGuard,
     },
+    /// Another host has it: nothing is begun any more.
+    Lost,
 }
 
 impl Ledger {
@@ -176,7 +178,8 @@ impl Ledger {
                 }
             }
             Event::GuardBusy(busy) if !busy.is_final => {}
-            Event::GuardBusy(_) | Event::GuardUnreachable(_) | Event::GuardLost => self.guard = Claim::None,
+            Event::GuardBusy(_) | Event::GuardUnreachable(_) => self.guard = Claim::None,
+            Event::GuardLost => self.guard = Claim::Lost,
             Event::Answered(answer) => self.answered(answer),
             Event::LogEnded(ended) => {
                 self.logs.remove(&ended.command);

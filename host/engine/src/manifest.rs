@@ -15,6 +15,12 @@ pub(crate) fn job_name(manifest_json: &str) -> Option<(String, String)> {
     Some((text("namespace")?, text("name")?))
 }
 
+/// Whether a Job bears the label of this run. Adopted, it bears another's.
+pub(crate) fn is_of_run(job: &JobSnapshot, run_id: &str) -> bool {
+    let label = job.labels.iter().find(|label| label.key == RUN_LABEL);
+    label.is_none_or(|label| crate::policy::is_label_of(&label.value, run_id))
+}
+
 /// Whether this Job was created from this manifest: the same run, and the same spec hash.
 pub(crate) fn is_same_run(manifest_json: &str, job: &JobSnapshot) -> bool {
     let Ok(manifest) = serde_json::from_str::<Value>(manifest_json) else { return false };

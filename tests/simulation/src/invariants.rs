@@ -28,6 +28,10 @@ pub(crate) struct Shown {
     /// Places in the container's output after the last line shown: several where equal lines leave it open after a gap.
     places: Vec<usize>,
     has_gap: bool,
+    /// The agent told its session.
+    has_session: bool,
+    /// The last line that was shown is a piece of one.
+    is_cut: bool,
 }
 
 /// How long the end of a cancelled run may take beyond the agent's grace, in ms (L2): until it is asked again where the host was lost that
@@ -35,6 +39,10 @@ pub(crate) struct Shown {
 const CANCEL_SLACK_MS: u64 = 50_000;
 /// How long what a fault began may go on, in ms: an answer that never comes, and the longest wait before the next try.
 const FAULT_TAIL_MS: u64 = 60_000;
+/// The shortest time for which a pod that does not start is waited for, in ms: the default for mounts.
+const SHORTEST_GRACE_MS: u64 = 120_000;
+/// Most bytes of a result.
+const MAX_RESULT_BYTES: usize = 256 << 10;
 /// How long a case may go on after its healing and the last cancel, in ms (L1).
 const END_MS: u64 = 15 * 60_000;
 
@@ -43,6 +51,7 @@ impl Shown {
         if self.pod_uid.as_deref() != Some(pod_uid) {
             self.pod_uid = Some(pod_uid.to_owned());
             self.places = vec![0];
+            self.has_session = false;
         }
     }
 }
@@ -100,6 +109,10 @@ pub(crate) fn emitted_line(world: &mut World, process: usize, index: u64, text: 
         let text = format!("line {index} follows line {}", shown.next_index.wrapping_sub(1));
         return world.violate("S4", text);
     }
+    if shown.is_cut {
+        let text = format!("line {index} follows a piece of a line without a word");
+        return world.violate("S4", text);
+    }
     let is_first = shown.next_index == 0 || shown.places == [0];
     shown.next_index += 1;
     let Some(pod) = shown.pod_uid.as_ref().and_then(|uid| world.cluster.pods.get(uid)) else {
@@ -111,7 +124,17 @@ pub(crate) fn emitted_line(world: &mut World, process: usize, index: u64, text: 
     let places: Vec<usize> = if from_anywhere { (0..lines.len()).collect() } else { shown.places.clone() };
     let is_same = |at: &usize| lines.get(*at).is_some_and(|line| line == text || masked(line) == text);
     let next: Vec<usize> = places.into_iter().filter(is_same).map(|at| at + 1).collect();
+    world.processes[process].shown.has_session |= text.contains(r#""subtype":"init""#);
+    let shown = &mut world.processes[process].shown;
     let (is_masked, is_long) = (text.contains("[redacted:"), text.len() > 16 << 10);
+    let is_cut = |at: &usize| {
+        lines.get(*at).is_some_and(|line| line.starts_with(text) || masked(line).starts_with(text))
+    };
+    if next.is_empty() && !text.is_empty() && shown.places.iter().any(is_cut) {
+        // All that could be had of it: what follows has to say so.
+        shown.is_cut = true;
+        return;
+    }
     if next.is_empty() {
         let at = shown.places.first().copied().unwrap_or_default();
         let wanted = lines.get(at).map_or("(nothing)", String::as_str);
@@ -155,6 +178,7 @@ pub(crate) fn emitted_gap(world: &mut World, process: usize, index: u64) {
         return world.violate("S4", text);
     }
     shown.has_gap = true;
+    shown.is_cut = false;
     let from = shown.places.first().copied().unwrap_or_default();
     let Some(pod) = shown.pod_uid.as_ref().and_then(|uid| world.cluster.pods.get(uid)) else { return };
     shown.places = (from..=pod.log.lines.len().max(from) + 4_096).collect();
@@ -224,10 +248,10 @@ fn has_timed_out(world: &World, run: usize, pod: &Pod) -> bool {
         .is_some_and(|(timeout_s, started_ms)| since(started_ms) >= timeout_s * 1_000)
 }
 
-/// By how much the clock of any host of a run was ahead of the world's, in ms.
+/// By how much the run's time may be ahead of the world's, in ms: it never goes back, and hosts' clocks add up.
 fn clock_ahead_ms(world: &World, run: usize) -> u64 {
     let processes = world.processes.iter().filter(|process| process.run == run);
-    processes.map(|process| process.clock_ahead_ms.max(0).unsigned_abs()).max().unwrap_or(0)
+    processes.map(|process| process.clock_ahead_ms.max(0).unsigned_abs()).sum()
 }
 
 // ---------------------------------------------------------------------- the result
@@ -245,10 +269,16 @@ pub(crate) fn result(world: &mut World, process: usize, run: usize, result: &Map
     if is_same_process_again {
         return world.violate("S2", "a second result".to_owned());
     }
+    if world.processes[process].shown.is_cut {
+        return world.violate("S4", "a result follows a piece of a line without a word".to_owned());
+    }
     world.processes[process].shown.note_result();
     if world.runs[run].disk.durable().iter().all(|line| !line.starts_with("{\"end\":")) && !is_refusal(result)
     {
         world.violate("S6", "a result was shown that is not on disk".to_owned());
+    }
+    if text.len() > MAX_RESULT_BYTES {
+        world.violate("S10", format!("a result of {} bytes", text.len()));
     }
     let is_first = world.runs[run].results.is_empty();
     world.runs[run].results.push(result.clone());
@@ -259,11 +289,51 @@ pub(crate) fn result(world: &mut World, process: usize, run: usize, result: &Map
     let code = result.get("errorCode").and_then(Value::as_str).map(str::to_owned);
     let is_success = code.is_none() && result.get("errorMessage").is_none_or(Value::is_null);
     mark_result(world, code.as_deref(), is_success);
+    invariant_result_has_what_was_told(world, process, run, result, code.as_deref());
     if is_success {
         invariant_success_is_true(world, process, run);
     } else {
         invariant_failure_is_true(world, process, run, code.as_deref().unwrap_or_default(), &text);
     }
+}
+
+/// S3: whatever a run came to, its session and the cause of its end are in the result as far as they were seen.
+fn invariant_result_has_what_was_told(
+    world: &mut World,
+    process: usize,
+    run: usize,
+    result: &Map<String, Value>,
+    code: Option<&str>,
+) {
+    let pod = pods_of_run(world, run).into_iter().next();
+    let shown = &world.processes[process].shown;
+    let is_session_told = shown.has_session && shown.pod_uid == pod.map(|pod| pod.object.uid.clone());
+    let is_session_dropped = result.get("clearSession") == Some(&Value::Bool(true))
+        || matches!(code, Some("plugin_failed" | "session_unavailable"));
+    let has_session = result.get("sessionId").is_some_and(Value::is_string);
+    let is_ended_by_turns =
+        pod.and_then(|pod| pod.log.lines.last()).is_some_and(|line| line.contains("error_max_turns"));
+    let is_oom = pod
+        .and_then(|pod| pod.ended.as_ref())
+        .is_some_and(|ended| ended.reason.as_deref() == Some("OOMKilled"));
+    let text = match code {
+        _ if is_session_told && !is_session_dropped && !has_session => {
+            "a result without the session that was told"
+        }
+        _ if result.contains_key("usage") && !result.contains_key("usageBasis") => {
+            "usage, and nobody tells of what"
+        }
+        Some("claude_run_failed") if is_ended_by_turns => {
+            "the turns were used up, and the result does not say so"
+        }
+        Some("claude_truncated" | "claude_exited")
+            if is_oom && !Value::Object(result.clone()).to_string().contains("oom_killed") =>
+        {
+            "the container was out of memory, and the result does not say so"
+        }
+        _ => return,
+    };
+    world.violate("S3", text.to_owned());
 }
 
 impl Shown {
@@ -382,6 +452,18 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
             } else {
                 None
             }
+        }
+        "k8s_pod_schedule_failed" => {
+            let began_ms = jobs().map(|job| job.created_ms).max().unwrap_or(world.now_ms);
+            let waited_ms = world.now_ms.saturating_sub(began_ms) + clock_ahead_ms(world, run);
+            let is_hopeless = pod.is_some_and(|pod| pod.reason.is_some() || pod.deleting_since_ms.is_some());
+            (waited_ms < SHORTEST_GRACE_MS && !is_hopeless).then_some("given up before its grace was over")
+        }
+        "k8s_concurrent_run_blocked" => {
+            let waited_ms = world.now_ms - EPOCH_MS - truth.plan.starts_at_ms + clock_ahead_ms(world, run);
+            let is_due = waited_ms >= truth.plan.config.queue_timeout_s * 1_000;
+            (truth.plan.config.waits_when_busy && !is_due)
+                .then_some("refused before its time to wait was over")
         }
         "k8s_job_deleted_externally" => {
             let is_true = jobs().any(|job| matches!(job.deleted_by, Some(Actor::Somebody | Actor::Ttl)));

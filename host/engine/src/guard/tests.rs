@@ -174,3 +174,14 @@ fn a_lease_that_has_expired_is_no_certainty() {
     guard.on_answer(5, Ok(ApiReply::Lease(Some(lease("run-1", "host-a", 0)))));
     assert!(guard.is_sure(59_999) && !guard.is_sure(60_000) && guard.is_open());
 }
+
+#[test]
+fn a_lease_that_was_not_to_be_had_is_looked_for_at_the_end() {
+    let mut guard = guard();
+    guard.acquire(0, wanted(0));
+    let silent = ApiError { status: None, ..conflict() };
+    assert_eq!(guard.on_answer(9, Err(silent.clone())), vec![Outcome::Unreachable(silent)]);
+    assert!(matches!(&guard.release()[..], [Outcome::Call(ApiCall::GetLease { .. })]));
+    let found = guard.on_answer(10, Ok(ApiReply::Lease(Some(lease("run-1", "host-a", 0)))));
+    assert!(matches!(&found[..], [Outcome::Call(ApiCall::DeleteLease(_))]));
+}

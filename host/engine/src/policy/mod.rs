@@ -287,7 +287,7 @@ impl Policy {
 }
 
 /// Whether a label's value stands for an id: what a label may not hold is replaced or left out, and long ids are cut.
-fn is_label_of(value: &str, id: &str) -> bool {
+pub(crate) fn is_label_of(value: &str, id: &str) -> bool {
     let plain = |text: &str| -> Vec<char> { text.chars().filter(char::is_ascii_alphanumeric).collect() };
     let (value, id) = (plain(value), plain(id));
     !value.is_empty() && (value == id || (value.len() >= MIN_CUT_CHARS && id.starts_with(&value)))

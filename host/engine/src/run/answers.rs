@@ -29,6 +29,7 @@ impl<G: Guest> Run<G> {
                     self.note(Level::Warning, format!("left behind: {what}: {}", error.message));
                 }
             }
+            Purpose::LastLook(job) => self.clean_up_looked_at(job, finished.outcome),
             Purpose::Command(command) => {
                 self.on_command_answered(command, &finished.request, finished.outcome);
             }

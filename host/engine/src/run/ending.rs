@@ -1,16 +1,17 @@
 //! The end of a run: its result, and what is removed after it.
 
-use paperclip_contract::types::{Ending, Finish, ObjectRef};
+use paperclip_contract::types::{ApiError, Ending, Finish, ObjectRef};
 use serde_json::{Map, Value};
 
 use super::{Phase, Release, Run};
-use crate::api::ApiCall;
+use crate::api::{ApiCall, ApiReply};
 use crate::calls::{CLEANUP_RETRY_MS, Purpose};
 use crate::guest::{FaultCause, Guest, GuestFault};
 use crate::journal::Entry;
 use crate::ledger::Deletion;
+use crate::manifest;
 use crate::port::{Closing, Effect};
-use crate::record::Record;
+use crate::record::{Level, Record};
 use crate::result;
 
 impl<G: Guest> Run<G> {
@@ -47,7 +48,12 @@ impl<G: Guest> Run<G> {
         self.logs.stop_all();
         self.drain_logs();
         self.events.clear();
-        self.clean_up(delete_jobs);
+        // Whoever has the guard may have taken the Job, too.
+        if self.lock.is_sure(self.now_ms) {
+            self.clean_up(delete_jobs);
+        } else {
+            self.clean_up_after_look(delete_jobs);
+        }
         self.release = Some(Release::Held);
     }
 
@@ -63,9 +69,36 @@ impl<G: Guest> Run<G> {
         }
     }
 
+    /// The same, but for Jobs that another run has taken over meanwhile.
+    pub(super) fn clean_up_after_look(&mut self, jobs: Vec<ObjectRef>) {
+        self.clean_up(Vec::new());
+        for job in jobs {
+            if self.ledger.deleted_jobs.get(&job.uid) != Some(&Deletion::Answered) {
+                let look = ApiCall::GetJob { namespace: job.namespace.clone(), name: job.name.clone() };
+                self.call_until(Purpose::LastLook(job), look, CLEANUP_RETRY_MS);
+            }
+        }
+    }
+
+    /// Deletes a Job that was looked at, if it is still this run's.
+    pub(super) fn clean_up_looked_at(&mut self, job: ObjectRef, outcome: Result<ApiReply, ApiError>) {
+        match outcome {
+            Ok(ApiReply::Job(Some(seen)))
+                if seen.job.uid == job.uid && manifest::is_of_run(&seen, &self.spec.request.run_id) =>
+            {
+                self.call_until(Purpose::Cleanup, ApiCall::DeleteJob { job }, CLEANUP_RETRY_MS);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let text = format!("left behind: Job {}: {}", job.name, error.message);
+                self.note(Level::Warning, text);
+            }
+        }
+    }
+
     /// The guard goes last: whoever has it next would take a Job that is still there for one to go on with.
     fn release_when_clean(&mut self) {
-        let is_clean = !self.calls.is_waiting_for(&Purpose::Cleanup);
+        let is_clean = !self.calls.is_cleaning();
         if let Some(release) = self.release.take_if(|_| is_clean) {
             let outcomes = match release {
                 Release::Held => self.lock.release(),
@@ -79,7 +112,7 @@ impl<G: Guest> Run<G> {
         self.release_when_clean();
         let is_guard_busy = self.calls.is_waiting_for(&Purpose::Guard);
         let closing = match self.phase {
-            Phase::CleaningUp(ending) if !is_guard_busy && !self.calls.is_waiting_for(&Purpose::Cleanup) => {
+            Phase::CleaningUp(ending) if !is_guard_busy && !self.calls.is_cleaning() => {
                 self.append(Entry::Closed.to_line());
                 Closing::Ended(ending)
             }

@@ -33,7 +33,7 @@ impl<G: Guest> Run<G> {
         match end {
             Some((ending, jobs)) => {
                 self.phase = Phase::CleaningUp(ending);
-                self.clean_up(jobs);
+                self.clean_up_after_look(jobs);
                 if let Claim::Wanted { guard, .. } | Claim::Held { guard } =
                     std::mem::take(&mut self.ledger.guard)
                 {
@@ -48,6 +48,10 @@ impl<G: Guest> Run<G> {
         self.phase = Phase::Live;
         match std::mem::take(&mut self.ledger.guard) {
             Claim::None => {}
+            Claim::Lost => {
+                self.ledger.guard = Claim::Lost;
+                self.lock.lose();
+            }
             Claim::Wanted { guard, until_ms } => {
                 self.ledger.guard = Claim::Wanted { guard: guard.clone(), until_ms };
                 let wait_ms = until_ms.saturating_sub(self.now_ms);

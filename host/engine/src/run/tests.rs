@@ -4,7 +4,9 @@ mod answers;
 
 use std::collections::VecDeque;
 
-use paperclip_contract::types::{AcquireGuard, HostFacts, Label, LabelJob, ListJobs, NewObject, Timer};
+use paperclip_contract::types::{
+    AcquireGuard, HostFacts, JobSnapshot, Label, LabelJob, ListJobs, NewObject, Timer,
+};
 use serde_json::json;
 
 use super::*;
@@ -221,4 +223,39 @@ fn what_became_due_while_nobody_looked_waits_for_a_look() {
     assert!(!second.guest.seen.contains(&Event::TimerFired(7)));
     second.handle(505_000, Input::Tick);
     assert!(second.guest.seen.contains(&Event::TimerFired(7)));
+}
+
+#[test]
+fn a_job_that_another_run_has_taken_over_is_not_cleaned_up() {
+    let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
+    let create = Action::CreateJob(NewObject { manifest_json: JOB.into() });
+    let finish = Action::Finish(Finish {
+        result_json: "{}".into(),
+        ending: Ending::Failed,
+        delete_jobs: vec![job.clone()],
+    });
+    let answers: &[&[Action]] = &[&[create], &[finish]];
+    let (mut first, mut journal) = (run(answers), Vec::new());
+    first.handle(0, Input::Start);
+    first.handle(1, Input::Called { call: 1, outcome: Ok(ApiReply::Created(job.clone())) });
+    effects(&mut first, &mut journal);
+    for (holder, asked) in [("r", vec!["delete Job j"]), ("another", vec!["Ended(Ending::Failed)"])] {
+        let mut second = resumed(answers, &journal, 90_000);
+        assert_eq!(names(&effects(&mut second, &mut Vec::new())), ["get Job j"]);
+        let snapshot = JobSnapshot {
+            job: job.clone(),
+            labels: vec![Label { key: "paperclip.io/run-id".into(), value: holder.into() }],
+            annotations: Vec::new(),
+            is_suspended: false,
+            is_deleting: false,
+            created_at_ms: None,
+            started_at_ms: None,
+            active_pods: 0,
+            succeeded_pods: 0,
+            failed_pods: 0,
+            conditions: Vec::new(),
+        };
+        second.handle(90_001, Input::Called { call: 1, outcome: Ok(ApiReply::Job(Some(snapshot))) });
+        assert_eq!(names(&effects(&mut second, &mut Vec::new())), asked);
+    }
 }

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use paperclip_contract::types::{
-    Action, AnswerOk, Command, DeleteCause, DeleteJob, Ending, Event, Finish, ObjectRef,
+    Action, AnswerOk, Command, Condition, ContainerState, ContainerStatus, DeleteCause, DeleteJob, Ending,
+    Event, Finish, ObjectRef,
 };
 use paperclip_engine::FaultCause;
 use serde_json::{Map, Value, json};
@@ -17,13 +18,15 @@ pub(crate) struct Saboteur {
     /// The Job that the run created last.
     job: Option<ObjectRef>,
     is_over: bool,
+    /// A timer that is set.
+    timer: Option<u64>,
     instances: u64,
 }
 
 impl Saboteur {
     /// `instance` tells the instances of a run apart.
     pub(crate) fn new(mutant: Option<Mutant>, instance: u64) -> Self {
-        Saboteur { mutant, job: None, is_over: false, instances: instance }
+        Saboteur { mutant, job: None, is_over: false, timer: None, instances: instance }
     }
 
     pub(crate) fn on_events<'a>(&mut self, events: &'a [Event]) -> Result<Cow<'a, [Event]>, FaultCause> {
@@ -42,6 +45,22 @@ impl Saboteur {
             }
             Mutant::CancelIgnored => {
                 events.retain(|event| !matches!(event, Event::CancelRequested(_) | Event::HttpAnswered(_)));
+            }
+            Mutant::CancelIgnoredLater if self.instances > 1 => {
+                events.retain(|event| !matches!(event, Event::CancelRequested(_) | Event::HttpAnswered(_)));
+            }
+            Mutant::BusyFails => {
+                for event in &mut events {
+                    if let Event::GuardBusy(busy) = event {
+                        busy.is_final = true;
+                    }
+                }
+            }
+            Mutant::TimerEarly if !events.is_empty() => {
+                events.extend(self.timer.take().map(Event::TimerFired))
+            }
+            Mutant::UpgradeTraps if self.instances > 1 => {
+                return Err(FaultCause::Trap("cannot read what an older version wrote".to_owned()));
             }
             _ => {}
         }
@@ -68,13 +87,51 @@ impl Saboteur {
             Mutant::BrokenStreamEnds
                 if events.iter().any(|event| matches!(event, Event::LogInterrupted(_))) =>
             {
-                self.is_over = true;
                 let result =
                     json!({"exitCode": null, "errorCode": "claude_truncated", "errorMessage": "truncated"});
-                let delete_jobs = self.job.clone().into_iter().collect();
-                let finish = Finish { result_json: result.to_string(), ending: Ending::Failed, delete_jobs };
-                return vec![Command { id: next_id(&commands), action: Action::Finish(finish) }];
+                return self.finish(&commands, &result);
             }
+            Mutant::ErrorTimesOut
+                if events
+                    .iter()
+                    .any(|event| matches!(event, Event::HttpAnswered(answer) if answer.status >= 500)) =>
+            {
+                let result =
+                    json!({"exitCode": null, "errorCode": "timeout", "errorMessage": "Timed out after 0s"});
+                return self.finish(&commands, &result);
+            }
+            Mutant::StallFails if events.iter().any(is_stalled) => {
+                let result = json!({"exitCode": null, "errorCode": "k8s_pod_schedule_failed", "errorMessage": "no node"});
+                return self.finish(&commands, &result);
+            }
+            Mutant::TimerEarly => {
+                for command in &commands {
+                    if let Action::SetTimer(timer) = &command.action {
+                        self.timer = Some(timer.timer);
+                    }
+                }
+            }
+            Mutant::MaxTurnsUnnamed => for_result(&mut commands, |result, _| {
+                if result.get("errorCode") == Some(&json!("max_turns_exhausted")) {
+                    result.insert("errorCode".to_owned(), json!("claude_run_failed"));
+                }
+            }),
+            Mutant::UsageWithoutBasis => for_result(&mut commands, |result, _| {
+                result.remove("usageBasis");
+            }),
+            Mutant::SessionLost => for_result(&mut commands, |result, _| {
+                if result.contains_key("errorCode") {
+                    result.insert("sessionId".to_owned(), Value::Null);
+                }
+            }),
+            Mutant::ResultUnbounded => for_result(&mut commands, |result, _| {
+                result.insert("resultJson".to_owned(), json!({"stdout": "x".repeat(1 << 20)}));
+            }),
+            Mutant::BlamedOnOthers => for_result(&mut commands, |result, _| {
+                if matches!(result.get("errorCode").and_then(Value::as_str), Some("cancelled" | "timeout")) {
+                    result.insert("errorCode".to_owned(), json!("k8s_job_deleted_externally"));
+                }
+            }),
             Mutant::NotDeterministic if self.instances > 1 => {
                 commands.retain(|command| !matches!(command.action, Action::EmitStatus(_)));
             }
@@ -94,6 +151,25 @@ impl Saboteur {
         }
         commands
     }
+
+    /// The run ends with this result, and its Job goes.
+    fn finish(&mut self, commands: &[Command], result: &Value) -> Vec<Command> {
+        self.is_over = true;
+        let delete_jobs = self.job.clone().into_iter().collect();
+        let finish = Finish { result_json: result.to_string(), ending: Ending::Failed, delete_jobs };
+        vec![Command { id: next_id(commands), action: Action::Finish(finish) }]
+    }
+}
+
+/// Whether a pod shows why it does not start.
+fn is_stalled(event: &Event) -> bool {
+    let Event::PodObserved(pod) = event else { return false };
+    let is_unschedulable = |condition: &Condition| condition.reason.as_deref() == Some("Unschedulable");
+    let is_waiting = |container: &ContainerStatus| match &container.state {
+        ContainerState::Waiting(waiting) => waiting.reason.as_deref() != Some("ContainerCreating"),
+        ContainerState::Running(_) | ContainerState::Terminated(_) | ContainerState::Unknown => false,
+    };
+    pod.conditions.iter().any(is_unschedulable) || pod.containers.iter().any(is_waiting)
 }
 
 /// An id that no command has had: the guest's own are far below.

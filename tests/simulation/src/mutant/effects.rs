@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use paperclip_engine::api::{ApiCall, CallId, Lease};
 use paperclip_engine::port::Effect;
-use paperclip_engine::record::Record;
+use paperclip_engine::record::{Record, Stream, Told};
 
 use super::Mutant;
+use crate::script::TOKEN;
 
 /// Breaks what passes between engine and world.
 #[derive(Debug)]
@@ -27,6 +28,20 @@ impl EffectSaboteur {
         match (mutant, effect) {
             (Mutant::CallsBeforeSync, Effect::Sync) | (Mutant::StreamsLeftOpen, Effect::CloseLog(_)) => {
                 Vec::new()
+            }
+            (Mutant::GapsHidden, Effect::Emit(Told { record: Record::Gap { .. }, .. })) => Vec::new(),
+            (Mutant::KeepaliveIsOutput, Effect::Poll { poll, path }) => {
+                let text = "[paperclip] still running".to_owned();
+                let record = Record::Log { stream: Stream::Stdout, index: u64::MAX, text };
+                vec![Effect::Emit(Told { seq: u64::MAX, record }), Effect::Poll { poll, path }]
+            }
+            (Mutant::TokenInJob, Effect::Call { call, request: ApiCall::CreateJob { manifest_json } }) => {
+                let manifest_json = with_token(&manifest_json);
+                vec![Effect::Call { call, request: ApiCall::CreateJob { manifest_json } }]
+            }
+            (Mutant::GuardKept, Effect::Call { call, request: ApiCall::DeleteLease(lease) }) => {
+                let request = ApiCall::GetLease { namespace: lease.namespace, name: lease.name };
+                vec![Effect::Call { call, request }]
             }
             (_, Effect::Emit(told)) => {
                 let times = match (mutant, &told.record) {
@@ -62,6 +77,14 @@ fn with_own_lease(request: ApiCall) -> ApiCall {
         }
         other => other,
     }
+}
+
+fn with_token(manifest_json: &str) -> String {
+    let Ok(mut manifest) = serde_json::from_str::<serde_json::Value>(manifest_json) else {
+        return String::new();
+    };
+    manifest["metadata"]["annotations"]["token"] = TOKEN.into();
+    manifest.to_string()
 }
 
 fn renamed(manifest_json: &str, tries: u32) -> String {

@@ -5,9 +5,11 @@
 
 mod contract;
 mod effects;
+mod inputs;
 
 pub(crate) use contract::Saboteur;
 pub(crate) use effects::EffectSaboteur;
+pub(crate) use inputs::on_input;
 
 use crate::fault::named;
 
@@ -42,6 +44,58 @@ named! {
         NotCleanedUp = "not-cleaned-up",
         /// D21: cancels are not heard.
         CancelIgnored = "cancel-ignored",
+        /// D21: a run that was taken up again cannot be cancelled.
+        CancelIgnoredLater = "cancel-ignored-later",
+        /// D6, D37, D40: one error in a look at the run is its end, by a timeout that it has not.
+        ErrorTimesOut = "error-times-out",
+        /// D8: the exit code is another process's.
+        ExitCodeHidden = "exit-code-hidden",
+        /// D10: output is lost and nobody is told.
+        GapsHidden = "gaps-hidden",
+        /// D12: what keeps a pod from starting fails the run at first sight.
+        StallFails = "stall-fails",
+        /// D13: a Job has the run's token in plain text.
+        TokenInJob = "token-in-job",
+        /// D16: the end of the turns has no name.
+        MaxTurnsUnnamed = "max-turns-unnamed",
+        /// D18: nobody tells what the usage is the usage of.
+        UsageWithoutBasis = "usage-without-basis",
+        /// D19 and D38: a run that failed loses its session and its cost.
+        SessionLost = "session-lost",
+        /// D9: the whole output is in the result.
+        ResultUnbounded = "result-unbounded",
+        /// D23: a second run of an agent fails at once, though it is to wait.
+        BusyFails = "busy-fails",
+        /// D25: signs of life of the host are output.
+        KeepaliveIsOutput = "keepalive-is-output",
+        /// D31: characters are split where a chunk ends.
+        CharactersSplit = "characters-split",
+        /// D3: the lock is never given back.
+        GuardKept = "guard-kept",
+        /// D5: what the run deleted itself is said to have been deleted.
+        BlamedOnOthers = "blamed-on-others",
+        /// Seed rows 5 to 7: the container's cause is lost.
+        CauseLost = "cause-lost",
+        /// Seed row 13: a Job that is being deleted is taken for one that lives.
+        DyingJobsTaken = "dying-jobs-taken",
+        /// Seed row 22: a Job that a dead run left is not seen.
+        OrphansUnseen = "orphans-unseen",
+        /// A lease is taken though its holder lives.
+        LeasesBroken = "leases-broken",
+        /// Rule 25: what a create without an answer had created is taken for somebody else's.
+        ExistingIsConflict = "existing-is-conflict",
+        /// Rule 17: a Job is known by its name.
+        UidIgnored = "uid-ignored",
+        /// A timer fires before its time.
+        TimerEarly = "timer-early",
+        /// A sync that failed is tried again, and believed.
+        SyncRetried = "sync-retried",
+        /// Golem's classic: an answer is noted as delivered before it is, and lost in between.
+        AnswerLost = "answer-lost",
+        /// Golem's classic: how often a call was tried is read from a tail that a new host does not have, so that it is tried for ever.
+        TriesForgotten = "tries-forgotten",
+        /// Golem's classic: a new version of the plugin that cannot take the run up traps whenever it is tried.
+        UpgradeTraps = "upgrade-traps",
         /// A torn tail is not cut off before the journal goes on.
         TornTailKept = "torn-tail-kept",
         /// Temporal's classic: commands depend on something that is not in the journal.

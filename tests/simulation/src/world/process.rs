@@ -18,7 +18,7 @@ use crate::fault::Fault;
 use crate::guest::{Notes, Observed, Sabotage};
 use crate::invariants::Shown;
 use crate::marks::Mark;
-use crate::mutant::{EffectSaboteur, Mutant};
+use crate::mutant::{EffectSaboteur, Mutant, on_input};
 
 /// How often a run asks Paperclip whether it is cancelled, in ms.
 const POLL_INTERVAL_MS: u64 = 15_000;
@@ -48,6 +48,7 @@ pub(crate) struct Process {
     tick_at_ms: Option<u64>,
     /// By how much its clock is ahead of the world's, in ms.
     pub(crate) clock_ahead_ms: i64,
+    inputs_taken: u32,
     /// Calls that were sent, by id: the same one is sent again when it is retried.
     pub(super) last_call: u64,
 }
@@ -165,6 +166,7 @@ impl World {
             shown: Shown::default(),
             tick_at_ms: None,
             clock_ahead_ms,
+            inputs_taken: 0,
             last_call: 0,
         });
         index
@@ -175,6 +177,10 @@ impl World {
         if !self.processes[process].is_alive {
             return;
         }
+        let input = match self.mutant {
+            Some(mutant) => on_input(mutant, input),
+            None => input,
+        };
         self.processes[process].inputs.push_back(input);
         self.pump(process);
     }
@@ -245,6 +251,7 @@ impl World {
             {
                 self.processes[process].clock_ahead_ms += CLOCK_JUMP_MS;
             }
+            self.processes[process].inputs_taken += 1;
             let host_ms = self.host_ms(process, now_ms);
             self.processes[process].engine.handle(host_ms, input);
         }
@@ -278,6 +285,9 @@ impl World {
 
     fn carry_out(&mut self, process: usize, effect: Effect) {
         let run = self.processes[process].run;
+        if self.mutant == Some(Mutant::AnswerLost) && self.is_of_lost_answer(process, &effect) {
+            return;
+        }
         match effect {
             Effect::Append(line) => self.append(process, line),
             Effect::Sync => self.sync(process),
@@ -300,6 +310,13 @@ impl World {
         }
     }
 
+    /// What a replayed answer brings about is taken for done already: calls up to the first input after the journal.
+    fn is_of_lost_answer(&self, process: usize, effect: &Effect) -> bool {
+        let is_resuming =
+            self.processes[process].inputs_taken == 1 && self.runs[self.processes[process].run].next_host > 1;
+        is_resuming && matches!(effect, Effect::Call { .. })
+    }
+
     fn append(&mut self, process: usize, line: String) {
         let run = self.processes[process].run;
         if self.strikes(Fault::HostCrashAppend, run) {
@@ -319,7 +336,9 @@ impl World {
         }
         if self.strikes(Fault::SyncFails, run) {
             self.lose_unsynced(run);
-            return self.let_go(process);
+            if self.mutant != Some(Mutant::SyncRetried) {
+                return self.let_go(process);
+            }
         }
         self.runs[run].disk.sync();
         if self.strikes(Fault::DiskSlow, run) {

@@ -8,6 +8,7 @@ use super::{Happening, World};
 use crate::cluster::{Actor, error};
 use crate::fault::Fault;
 use crate::marks::Mark;
+use crate::mutant::Mutant;
 
 /// Longest that a client waits for an answer, in ms.
 const NO_ANSWER_MS: u64 = 30_000;
@@ -66,7 +67,13 @@ impl World {
     /// A request has arrived. The server does not care whether who sent it still lives.
     pub(super) fn serve(&mut self, process: usize, call: CallId, request: &ApiCall, is_answer_lost: bool) {
         let run = self.processes[process].run;
+        let by_name = self.by_name(request);
+        let request = by_name.as_ref().unwrap_or(request);
         let outcome = self.cluster.apply(Actor::Run(run), request);
+        if self.mutant == Some(Mutant::TriesForgotten) && outcome.is_err() && self.processes[process].is_alive
+        {
+            return self.send(process, call, request.clone());
+        }
         self.follow_up(request, &outcome);
         if is_answer_lost {
             return self.fail(process, call, NO_ANSWER_MS, no_answer());
@@ -77,6 +84,14 @@ impl World {
             self.entropy.skewed(1, 200)
         };
         self.after(delay_ms, Happening::Answer { process, call, outcome: Box::new(outcome) });
+    }
+
+    /// With the mutant that knows Jobs by name: the Job that has the name now.
+    fn by_name(&self, request: &ApiCall) -> Option<ApiCall> {
+        let ApiCall::DeleteJob { job } = request else { return None };
+        let is_ignored = self.mutant == Some(Mutant::UidIgnored);
+        let found = self.cluster.job_named(&job.name).filter(|_| is_ignored)?;
+        Some(ApiCall::DeleteJob { job: found.object.clone() })
     }
 
     /// What the controllers make of a request that was carried out.
