@@ -11,6 +11,25 @@ use crate::marks::Marks;
 use crate::mutant::Mutant;
 use crate::plugin::Plugin;
 
+/// How a defect was caught.
+#[derive(Debug)]
+pub struct Catch {
+    /// Cases that were run, this one included.
+    pub cases: u64,
+    pub case: Case,
+    pub violation: Violation,
+}
+
+/// Runs cases with a defect until one breaks a promise that it keeps without the defect.
+pub fn catch(plugin: &Plugin, mutant: Mutant, seeds: u64) -> Option<Catch> {
+    (0..seeds).find_map(|seed| {
+        let case = Case { mutant: Some(mutant), ..Case::of_seed(seed) };
+        let violation = case.run(plugin).violation?;
+        let is_sound = Case { mutant: None, ..case }.run(plugin).violation.is_none();
+        is_sound.then_some(Catch { cases: seed + 1, case, violation })
+    })
+}
+
 /// What a set of cases showed.
 #[derive(Debug, Default)]
 pub struct Tally {

@@ -39,7 +39,7 @@ pub(crate) struct Shown {
 const CANCEL_SLACK_MS: u64 = 50_000;
 /// How long what a fault began may go on, in ms: an answer that never comes, and the longest wait before the next try.
 const FAULT_TAIL_MS: u64 = 60_000;
-/// The shortest time for which a pod that does not start is waited for, in ms: the default for mounts.
+/// The shortest time for which a pod that does not start is waited for, in ms: the default for mounts, unless it is queued.
 const SHORTEST_GRACE_MS: u64 = 120_000;
 /// Most bytes of a result.
 const MAX_RESULT_BYTES: usize = 256 << 10;
@@ -309,7 +309,7 @@ fn invariant_result_has_what_was_told(
     let shown = &world.processes[process].shown;
     let is_session_told = shown.has_session && shown.pod_uid == pod.map(|pod| pod.object.uid.clone());
     let is_session_dropped = result.get("clearSession") == Some(&Value::Bool(true))
-        || matches!(code, Some("plugin_failed" | "session_unavailable"));
+        || code.is_some_and(|code| code.starts_with("plugin_") || code == "session_unavailable");
     let has_session = result.get("sessionId").is_some_and(Value::is_string);
     let is_ended_by_turns =
         pod.and_then(|pod| pod.log.lines.last()).is_some_and(|line| line.contains("error_max_turns"));
@@ -457,7 +457,8 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
             let began_ms = jobs().map(|job| job.created_ms).max().unwrap_or(world.now_ms);
             let waited_ms = world.now_ms.saturating_sub(began_ms) + clock_ahead_ms(world, run);
             let is_hopeless = pod.is_some_and(|pod| pod.reason.is_some() || pod.deleting_since_ms.is_some());
-            (waited_ms < SHORTEST_GRACE_MS && !is_hopeless).then_some("given up before its grace was over")
+            let grace_ms = SHORTEST_GRACE_MS.min(truth.plan.config.queue_timeout_s * 1_000);
+            (waited_ms < grace_ms && !is_hopeless).then_some("given up before its grace was over")
         }
         "k8s_concurrent_run_blocked" => {
             let waited_ms = world.now_ms - EPOCH_MS - truth.plan.starts_at_ms + clock_ahead_ms(world, run);

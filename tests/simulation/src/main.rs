@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
-use paperclip_simulation::campaign::{self, Extent, Tally};
+use paperclip_simulation::campaign::{self, Catch, Extent, Tally};
 use paperclip_simulation::mutant::Mutant;
 use paperclip_simulation::{Case, HEADING, Outcome, Plugin, expected};
 
@@ -14,6 +14,8 @@ use paperclip_simulation::{Case, HEADING, Outcome, Plugin, expected};
 const SHOWN_LINES: usize = 120;
 /// Cases of a campaign, unless told otherwise.
 const DEFAULT_CASES: u64 = 10_000;
+/// Cases within which a defect has to be caught.
+const MUTANT_CASES: u64 = 1_000;
 /// A campaign of so many cases has to have seen all that can be seen.
 const COMPLETE_CASES: u64 = 10_000;
 
@@ -144,17 +146,17 @@ fn save_journals(outcome: &Outcome, to: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn catch_all(options: &Options, plugin: &Plugin) -> bool {
+    let seeds = options.seeds.unwrap_or(MUTANT_CASES);
     let mut is_all_caught = true;
     for mutant in Mutant::ALL {
-        let tally = campaign::run(plugin, Some(*mutant), Extent { failures: 1, ..extent(options) }, |_| ());
-        let text = match tally.failures.first() {
+        let text = match campaign::catch(plugin, *mutant, seeds) {
             None => {
                 is_all_caught = false;
-                format!("NOT CAUGHT in {} cases", tally.cases)
+                format!("NOT CAUGHT in {seeds} cases")
             }
-            Some((case, violation)) => {
+            Some(Catch { cases, case, violation }) => {
                 let (rule, text) = (violation.rule, &violation.text);
-                format!("caught by case {:>4} (seed {:#x}): {rule}: {text:.70}", tally.cases, case.seed)
+                format!("caught by case {cases:>4} (seed {:#x}): {rule}: {text:.70}", case.seed)
             }
         };
         anstream::println!("{:<28} {text}", mutant.name());

@@ -57,7 +57,7 @@ impl Saboteur {
                 }
             }
             Mutant::TimerEarly if !events.is_empty() => {
-                events.extend(self.timer.take().map(Event::TimerFired))
+                events.extend(self.timer.take().map(Event::TimerFired));
             }
             Mutant::UpgradeTraps if self.instances > 1 => {
                 return Err(FaultCause::Trap("cannot read what an older version wrote".to_owned()));

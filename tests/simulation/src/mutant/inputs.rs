@@ -15,9 +15,6 @@ pub(crate) fn on_input(mutant: Mutant, mut input: Input) -> Input {
         (Mutant::ExitCodeHidden, Input::PodSeen(pod)) => for_ends(pod, |ended| ended.exit_code = 0),
         (Mutant::CauseLost, Input::PodSeen(pod)) => for_ends(pod, |ended| ended.reason = None),
         (Mutant::OrphansUnseen, Input::Called { outcome: Ok(ApiReply::Jobs(jobs)), .. }) => jobs.clear(),
-        (Mutant::DyingJobsTaken, Input::Called { outcome: Ok(ApiReply::Jobs(jobs)), .. }) => {
-            jobs.iter_mut().for_each(|job| job.is_deleting = false);
-        }
         (Mutant::LeasesBroken, Input::Called { outcome: Ok(ApiReply::Lease(Some(lease))), .. }) => {
             lease.duration_s = 0;
         }

@@ -76,8 +76,6 @@ named! {
         BlamedOnOthers = "blamed-on-others",
         /// Seed rows 5 to 7: the container's cause is lost.
         CauseLost = "cause-lost",
-        /// Seed row 13: a Job that is being deleted is taken for one that lives.
-        DyingJobsTaken = "dying-jobs-taken",
         /// Seed row 22: a Job that a dead run left is not seen.
         OrphansUnseen = "orphans-unseen",
         /// A lease is taken though its holder lives.
