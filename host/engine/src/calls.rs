@@ -106,7 +106,7 @@ impl Calls {
     ) -> Option<Finished> {
         let pending = self.pending.get_mut(&call)?;
         if let Err(error) = &outcome
-            && is_passing(error)
+            && (is_passing(error) || is_lost_race(&pending.request, error))
         {
             let delay_ms = backoff::delay_ms(
                 &mut self.seed,
@@ -170,6 +170,12 @@ pub(crate) fn is_passing(error: &ApiError) -> bool {
     }
 }
 
+/// Whether a change of a Job collided with another one: it names no version, so that the same one will do.
+fn is_lost_race(request: &ApiCall, error: &ApiError) -> bool {
+    let is_precondition = error.message.contains("Precondition failed");
+    matches!(request, ApiCall::PatchJob { .. }) && error.status == Some(409) && !is_precondition
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,6 +198,19 @@ mod tests {
         assert_eq!(calls.due(8_000), vec![(call, get())]);
         let finished = calls.answer(8_010, call, Ok(ApiReply::Done)).expect("answered");
         assert_eq!(finished.purpose, Purpose::Command(4));
+    }
+
+    #[test]
+    fn a_change_that_collided_is_made_again_but_not_on_another_job() {
+        let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
+        let patch = ApiCall::PatchJob { job, patch_json: "{}".to_owned() };
+        let conflict = |message: &str| ApiError { message: message.to_owned(), ..error(Some(409), None) };
+        let mut calls = Calls::new(1);
+        let call = calls.begin(Purpose::Command(1), &patch, 60_000);
+        assert!(calls.answer(0, call, Err(conflict("the object has been modified"))).is_none());
+        assert!(
+            calls.answer(9, call, Err(conflict("Precondition failed: UID in precondition: u"))).is_some()
+        );
     }
 
     #[test]

@@ -122,6 +122,12 @@ impl Guard {
         self.state = State::Lost;
     }
 
+    /// An earlier host of this run had no answer that it could have it.
+    pub(crate) fn give_up(&mut self, wanted: AcquireGuard) {
+        self.wanted = Some(wanted);
+        self.state = State::Unreachable;
+    }
+
     /// Gives back what an earlier host of this run may still hold.
     pub(crate) fn release_left(&mut self, wanted: AcquireGuard) -> Vec<Outcome> {
         self.wanted = Some(wanted);
@@ -286,6 +292,8 @@ impl Guard {
             (Asking::Create | Asking::Replace, Err(error)) if error.status == Some(409) => {
                 self.ask(Asking::Read, self.read())
             }
+            // Somebody had it meanwhile, and gave it back.
+            (Asking::Read, Ok(ApiReply::Lease(None))) if self.was_held => self.lost(),
             // The lease went away between two looks, or is taken over when its holder let go.
             (Asking::Read, Ok(ApiReply::Lease(None))) | (Asking::Replace, Ok(ApiReply::Lease(None))) => {
                 let create = self.wanted.as_ref().map(|wanted| self.create(now_ms, wanted));
@@ -301,10 +309,7 @@ impl Guard {
                 self.state = State::Busy { again_at_ms: now_ms + BUSY_RETRY_MS };
                 Vec::new()
             }
-            (_, Err(_)) if std::mem::take(&mut self.was_held) => {
-                self.state = State::Lost;
-                vec![Outcome::Lost]
-            }
+            (_, Err(_)) if self.was_held => self.lost(),
             (_, Err(error)) => {
                 self.state = State::Unreachable;
                 vec![Outcome::Unreachable(error)]
@@ -326,6 +331,10 @@ impl Guard {
     }
 
     fn on_read(&mut self, now_ms: u64, lease: Lease) -> Vec<Outcome> {
+        // Whoever had it meanwhile may have left a Job, even if it has expired since.
+        if self.was_held && lease.holder != self.identity.run_id {
+            return self.lost();
+        }
         if self.is_own(now_ms, &lease) || is_expired(now_ms, &lease) {
             self.replace(now_ms, lease)
         } else {
@@ -355,10 +364,15 @@ impl Guard {
         }
     }
 
+    fn lost(&mut self) -> Vec<Outcome> {
+        self.was_held = false;
+        self.state = State::Lost;
+        vec![Outcome::Lost]
+    }
+
     fn busy(&mut self, now_ms: u64, holder: Option<String>) -> Vec<Outcome> {
-        if std::mem::take(&mut self.was_held) {
-            self.state = State::Lost;
-            return vec![Outcome::Lost];
+        if self.was_held {
+            return self.lost();
         }
         let is_final = now_ms >= self.give_up_at_ms;
         if !is_final {

@@ -69,6 +69,10 @@ pub(crate) enum Claim {
     Held {
         guard: AcquireGuard,
     },
+    /// Nobody knows whether it was had: no call had an answer.
+    Unreachable {
+        guard: AcquireGuard,
+    },
     /// Another host has it: nothing is begun any more.
     Lost,
 }
@@ -178,7 +182,12 @@ impl Ledger {
                 }
             }
             Event::GuardBusy(busy) if !busy.is_final => {}
-            Event::GuardBusy(_) | Event::GuardUnreachable(_) => self.guard = Claim::None,
+            Event::GuardBusy(_) => self.guard = Claim::None,
+            Event::GuardUnreachable(_) => {
+                if let Claim::Wanted { guard, .. } = &self.guard {
+                    self.guard = Claim::Unreachable { guard: guard.clone() };
+                }
+            }
             Event::GuardLost => self.guard = Claim::Lost,
             Event::Answered(answer) => self.answered(answer),
             Event::LogEnded(ended) => {

@@ -124,8 +124,6 @@ pub(crate) fn emitted_line(world: &mut World, process: usize, index: u64, text: 
     let places: Vec<usize> = if from_anywhere { (0..lines.len()).collect() } else { shown.places.clone() };
     let is_same = |at: &usize| lines.get(*at).is_some_and(|line| line == text || masked(line) == text);
     let next: Vec<usize> = places.into_iter().filter(is_same).map(|at| at + 1).collect();
-    world.processes[process].shown.has_session |= text.contains(r#""subtype":"init""#);
-    let shown = &mut world.processes[process].shown;
     let (is_masked, is_long) = (text.contains("[redacted:"), text.len() > 16 << 10);
     let is_cut = |at: &usize| {
         lines.get(*at).is_some_and(|line| line.starts_with(text) || masked(line).starts_with(text))
@@ -142,6 +140,7 @@ pub(crate) fn emitted_line(world: &mut World, process: usize, index: u64, text: 
         return world.violate("S4", text);
     }
     shown.places = next;
+    shown.has_session |= text.contains(r#""subtype":"init""#);
     let count = shown.places[0];
     world.runs[run].shown = world.runs[run].shown.max(count);
     world.trace.note(world.now_ms, text.as_bytes());
@@ -372,7 +371,7 @@ fn mark_result(world: &mut World, code: Option<&str>, is_success: bool) {
 
 /// The pods whose agents worked for a run, newest first.
 fn pods_of_run(world: &World, run: usize) -> Vec<&Pod> {
-    let is_of_run = |job: &&Job| world.run_of_job(&job.object.uid) == Some(run);
+    let is_of_run = |job: &&Job| job.has_been_of(&world.runs[run].plan.run_id);
     let jobs = world.cluster.jobs.values().filter(is_of_run);
     let mut pods: Vec<&Pod> = jobs
         .filter_map(|job| world.cluster.pods.values().find(|pod| pod.job_uid == job.object.uid))
@@ -422,7 +421,7 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
     let truth = &world.runs[run];
     let pods = pods_of_run(world, run);
     let pod = pods.first().copied();
-    let jobs = || world.cluster.jobs.values().filter(|job| world.run_of_job(&job.object.uid) == Some(run));
+    let jobs = || world.cluster.jobs.values().filter(|job| job.has_been_of(&truth.plan.run_id));
     let verdict = pod.and_then(last_verdict);
     let has_gap = world.processes[process].shown.has_gap;
     let complaint = match code {
@@ -467,7 +466,11 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
                 .then_some("refused before its time to wait was over")
         }
         "k8s_job_deleted_externally" => {
-            let is_true = jobs().any(|job| matches!(job.deleted_by, Some(Actor::Somebody | Actor::Ttl)));
+            let is_true = jobs().any(|job| match job.deleted_by {
+                Some(Actor::Somebody | Actor::Ttl) => true,
+                Some(Actor::Run(other)) => other != run,
+                None => false,
+            });
             (!is_true).then_some("deleted by somebody else, and nobody did")
         }
         "" => Some("a failure without an errorCode"),

@@ -84,11 +84,15 @@ fn run(options: &Options) -> Result<bool> {
         return Ok(catch_all(options, &plugin));
     }
     let start = Instant::now();
-    let tally = campaign::run(&plugin, options.mutant, extent(options), |tally| tell_progress(tally, start));
+    let mut told = 0;
+    let tally = campaign::run(&plugin, options.mutant, extent(options), |tally| {
+        for (case, violation) in &tally.failures[told..] {
+            anstream::println!("seed {:#x}: {}: {:.150}", case.seed, violation.rule, violation.text);
+        }
+        told = tally.failures.len();
+        tell_progress(tally, start);
+    });
     tell(&tally, start);
-    for (case, violation) in &tally.failures {
-        anstream::println!("seed {:#x}: {}: {:.150}", case.seed, violation.rule, violation.text);
-    }
     if let Some((case, violation)) = tally.failures.first() {
         let case = if options.no_shrink { *case } else { case.shrink(&plugin, violation.rule) };
         show(case, &plugin, SHOWN_LINES, &options.save)?;

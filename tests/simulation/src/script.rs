@@ -180,6 +180,8 @@ impl Script {
 fn draw_burst(turn: u32, entropy: &mut Entropy) -> Burst {
     let after_ms = *entropy.choose(&[300, 5, 1_000, 4_000, 31_000, 0, 400_000, 70_000]);
     let lines = match entropy.below(10) {
+        // What takes longest to carry is the rarest.
+        5 if entropy.chance(170) => vec![say(turn, "a step")],
         0 => vec![say(turn, "a step")],
         // Several events of one message, and twice the same line: none of them may be lost (D2).
         1 => vec![use_tool(turn), use_tool(turn), say(turn, "both")],

@@ -185,3 +185,16 @@ fn a_lease_that_was_not_to_be_had_is_looked_for_at_the_end() {
     let found = guard.on_answer(10, Ok(ApiReply::Lease(Some(lease("run-1", "host-a", 0)))));
     assert!(matches!(&found[..], [Outcome::Call(ApiCall::DeleteLease(_))]));
 }
+
+#[test]
+fn what_somebody_else_had_meanwhile_is_lost_even_if_it_has_expired_or_is_gone() {
+    for found in [Some(lease("run-0", "host-b", 0)), None] {
+        let mut guard = guard();
+        guard.retake(wanted(0));
+        assert_eq!(guard.on_answer(900_000, Ok(ApiReply::Lease(found))), vec![Outcome::Lost]);
+    }
+    let mut guard = guard();
+    guard.retake(wanted(0));
+    let own = guard.on_answer(900_000, Ok(ApiReply::Lease(Some(lease("run-1", "host-b", 0)))));
+    assert!(matches!(&own[..], [Outcome::Call(ApiCall::UpdateLease(_))]), "nobody took it");
+}

@@ -34,7 +34,7 @@ impl<G: Guest> Run<G> {
             Some((ending, jobs)) => {
                 self.phase = Phase::CleaningUp(ending);
                 self.clean_up_after_look(jobs);
-                if let Claim::Wanted { guard, .. } | Claim::Held { guard } =
+                if let Claim::Wanted { guard, .. } | Claim::Held { guard } | Claim::Unreachable { guard } =
                     std::mem::take(&mut self.ledger.guard)
                 {
                     self.release = Some(Release::Left(guard));
@@ -48,6 +48,10 @@ impl<G: Guest> Run<G> {
         self.phase = Phase::Live;
         match std::mem::take(&mut self.ledger.guard) {
             Claim::None => {}
+            Claim::Unreachable { guard } => {
+                self.ledger.guard = Claim::Unreachable { guard: guard.clone() };
+                self.lock.give_up(guard);
+            }
             Claim::Lost => {
                 self.ledger.guard = Claim::Lost;
                 self.lock.lose();

@@ -4,7 +4,7 @@ use paperclip_contract::types::{ApiError, ObjectRef};
 use paperclip_engine::api::{ApiCall, ApiReply, Lease};
 use serde_json::Value;
 
-use super::job::{Actor, Job, pairs};
+use super::job::{Actor, Job, RUN_LABEL, pairs};
 use super::{Cluster, Owned, error};
 
 impl Cluster {
@@ -90,6 +90,9 @@ impl Cluster {
         let uid = self.pinned(wanted)?;
         let job = self.jobs.get_mut(&uid).expect("it was just found");
         for label in pairs(&patch["metadata"]["labels"]) {
+            if label.key == RUN_LABEL {
+                job.past_runs.extend(job.run_id().map(str::to_owned));
+            }
             job.labels.retain(|known| known.key != label.key);
             job.labels.push(label);
         }

@@ -4,7 +4,7 @@ use paperclip_contract::types::{Condition, JobSnapshot, Label, ObjectRef};
 use serde_json::Value;
 
 /// The label that names the run.
-const RUN_LABEL: &str = "paperclip.io/run-id";
+pub(crate) const RUN_LABEL: &str = "paperclip.io/run-id";
 
 /// Who did something to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub(crate) struct Job {
     /// Names of Secrets that the pod cannot start without.
     pub(crate) secrets: Vec<String>,
     pub(crate) attempt: usize,
+    /// Runs that it was of before another one adopted it.
+    pub(crate) past_runs: Vec<String>,
     /// Who asked for its deletion first.
     pub(crate) deleted_by: Option<Actor>,
     /// A pod is made once in its life: it has no retries (backoffLimit 0).
@@ -77,6 +79,7 @@ impl Job {
             grace_s: pod["terminationGracePeriodSeconds"].as_u64().unwrap_or(30),
             secrets: secrets(pod),
             attempt: usize::from(attempt),
+            past_runs: Vec::new(),
             deleted_by: None,
             has_had_pod: false,
         })
@@ -104,6 +107,11 @@ impl Job {
 
     pub(crate) fn run_id(&self) -> Option<&str> {
         self.label(RUN_LABEL)
+    }
+
+    /// Whether it is or was of a run.
+    pub(crate) fn has_been_of(&self, run_id: &str) -> bool {
+        self.run_id() == Some(run_id) || self.past_runs.iter().any(|past| past == run_id)
     }
 
     pub(crate) fn has_condition(&self, kind: &str) -> bool {

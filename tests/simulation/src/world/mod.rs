@@ -11,9 +11,10 @@ mod watches;
 use paperclip_contract::types::Request;
 use paperclip_contract::types::{ApiError, HostFacts};
 use paperclip_engine::api::{ApiCall, ApiReply, CallId};
-use paperclip_engine::intake::{self, Secrets, Surroundings};
+use paperclip_engine::intake::{self, Surroundings};
 use paperclip_engine::log::LogRequest;
 use paperclip_engine::port::{Input, LogId, PollId};
+use paperclip_engine::redact::Redactor;
 use serde_json::{Map, Value};
 
 use crate::agenda::Agenda;
@@ -125,7 +126,7 @@ pub(crate) enum Happening {
 pub(crate) struct RunTruth {
     pub(crate) plan: RunPlan,
     pub(crate) request: Request,
-    pub(crate) secrets: Secrets,
+    pub(crate) redactor: Redactor,
     pub(crate) disk: Disk,
     /// The process that drives it now.
     pub(crate) process: Option<usize>,
@@ -434,7 +435,7 @@ impl RunTruth {
         RunTruth {
             plan,
             request,
-            secrets,
+            redactor: Redactor::new(secrets.named()).expect("two short values"),
             disk: Disk::default(),
             process: None,
             results: Vec::new(),

@@ -9,7 +9,6 @@ use paperclip_engine::journal::Entry;
 use paperclip_engine::policy::{Grant, Policy};
 use paperclip_engine::port::{Closing, Effect, Input};
 use paperclip_engine::record::{Record, Stream};
-use paperclip_engine::redact::Redactor;
 use paperclip_engine::{PluginIdentity, Run, RunSpec, SegmentLimits};
 use paperclip_guest::Instance;
 
@@ -139,7 +138,7 @@ impl World {
         let spec = RunSpec {
             request: truth.request.clone(),
             host_id: format!("host-{}", truth.plan.host),
-            redactor: Redactor::new(truth.secrets.named()).expect("two short values"),
+            redactor: truth.redactor.clone(),
             seed: u64::from(truth.next_host) + run as u64 * 1_000,
             plugin: PluginIdentity::default(),
             poll_interval_ms: POLL_INTERVAL_MS,

@@ -10,6 +10,8 @@ use paperclip_simulation::scenario::Scenario;
 use paperclip_simulation::{Plugin, case};
 
 mod corpus;
+mod fixed;
+mod outside;
 
 static PLUGIN: LazyLock<Plugin> = LazyLock::new(|| Plugin::load().expect("the built plugin"));
 

@@ -1,0 +1,13 @@
+//! The bytes of a case of the simulation: its scenario, its faults and its delays.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use paperclip_simulation::{Plugin, case};
+
+static PLUGIN: LazyLock<Plugin> = LazyLock::new(|| Plugin::load().expect("the built plugin"));
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    assert_eq!(case::run_bytes(bytes, &PLUGIN).violation, None);
+});
