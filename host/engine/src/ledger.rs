@@ -9,8 +9,10 @@ use paperclip_contract::types::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::calls::is_passing;
 use crate::guest::FaultCause;
 use crate::log::Position;
+use crate::manifest;
 use crate::record::Teller;
 
 /// Most timers that a plugin may have set at a time.
@@ -32,6 +34,9 @@ pub struct Ledger {
     pub(crate) followed: BTreeMap<String, ObjectRef>,
     /// Jobs that are this run's own, by UID: created or adopted.
     pub(crate) jobs: BTreeMap<String, ObjectRef>,
+    /// Manifests of Jobs that may have been created: no call had an answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) uncertain: Vec<String>,
     /// Jobs that this run asked to delete, by UID.
     pub(crate) deleted_jobs: BTreeMap<String, Deletion>,
     /// Logs that are read, by the id of the command.
@@ -219,6 +224,9 @@ impl Ledger {
             (Some(Action::CreateJob(_)), Ok(AnswerOk::Created(job))) => {
                 self.jobs.insert(job.uid.clone(), job.clone());
             }
+            (Some(Action::CreateJob(new)), Err(error)) if is_passing(error) => {
+                self.uncertain.push(new.manifest_json);
+            }
             (Some(Action::AdoptJob(_)), Ok(AnswerOk::Job(Some(job)))) => {
                 self.jobs.insert(job.job.uid.clone(), job.job.clone());
             }
@@ -227,6 +235,16 @@ impl Ledger {
             }
             (Some(_) | None, Ok(_) | Err(_)) => {}
         }
+    }
+
+    /// Jobs that may exist although no answer said so, without their UID.
+    pub(crate) fn uncertain_jobs(&self) -> Vec<ObjectRef> {
+        let open = self.open.values().filter_map(|action| match action {
+            Action::CreateJob(new) => Some(&new.manifest_json),
+            _ => None,
+        });
+        let named = open.chain(&self.uncertain).filter_map(|manifest_json| manifest::job_name(manifest_json));
+        named.map(|(namespace, name)| ObjectRef { namespace, name, uid: String::new() }).collect()
     }
 
     /// Takes note of how far logs have been read.
@@ -281,6 +299,7 @@ pub(crate) mod testing {
             polls: BTreeMap::from([(3, "/api/x".into())]),
             followed: BTreeMap::from([("u".into(), job.clone())]),
             jobs: BTreeMap::from([("u".into(), job)]),
+            uncertain: Vec::new(),
             deleted_jobs: BTreeMap::from([("u".into(), Deletion::Answered)]),
             logs: BTreeMap::from([(4, OpenLog { target, position: Position::default() })]),
             guard: Claim::Held { guard },

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use paperclip_guest::{Instance, Runtime, RuntimeOptions};
 
-/// Most instances at a time: a case has a few processes, and each check of a replay one more.
-const INSTANCES: u32 = 64;
+/// Most instances at a time: each of a case's faults may begin another process, and a replay has its own.
+const INSTANCES: u32 = 128;
 
 /// A loaded plugin. A clone is the same one.
 #[derive(Debug, Clone)]

@@ -48,17 +48,21 @@ impl<G: Guest> Run<G> {
         self.logs.stop_all();
         self.drain_logs();
         self.events.clear();
+        let uncertain = self.ledger.uncertain_jobs();
         // Whoever has the guard may have taken the Job, too.
-        if self.lock.is_sure(self.now_ms) {
-            self.clean_up(delete_jobs);
+        let (certain, mut looked_at) = if self.lock.is_sure(self.now_ms) {
+            (delete_jobs, Vec::new())
         } else {
-            self.clean_up_after_look(delete_jobs);
-        }
+            (Vec::new(), delete_jobs)
+        };
+        looked_at.extend(uncertain);
+        self.clean_up(certain, looked_at);
         self.release = Some(Release::Held);
     }
 
-    /// Nothing is asked for any more but that these Jobs go, unless the API has said already that they will.
-    pub(super) fn clean_up(&mut self, jobs: Vec<ObjectRef>) {
+    /// Nothing is asked for any more but that these Jobs go, unless the API has said already that they will; some of them only if a look
+    /// at them shows that they are this run's still.
+    pub(super) fn clean_up(&mut self, jobs: Vec<ObjectRef>, looked_at: Vec<ObjectRef>) {
         self.ledger.close();
         self.unguarded.clear();
         self.calls.forget_commands();
@@ -67,12 +71,7 @@ impl<G: Guest> Run<G> {
                 self.call_until(Purpose::Cleanup, ApiCall::DeleteJob { job }, CLEANUP_RETRY_MS);
             }
         }
-    }
-
-    /// The same, but for Jobs that another run has taken over meanwhile.
-    pub(super) fn clean_up_after_look(&mut self, jobs: Vec<ObjectRef>) {
-        self.clean_up(Vec::new());
-        for job in jobs {
+        for job in looked_at {
             if self.ledger.deleted_jobs.get(&job.uid) != Some(&Deletion::Answered) {
                 let look = ApiCall::GetJob { namespace: job.namespace.clone(), name: job.name.clone() };
                 self.call_until(Purpose::LastLook(job), look, CLEANUP_RETRY_MS);
@@ -84,9 +83,10 @@ impl<G: Guest> Run<G> {
     pub(super) fn clean_up_looked_at(&mut self, job: ObjectRef, outcome: Result<ApiReply, ApiError>) {
         match outcome {
             Ok(ApiReply::Job(Some(seen)))
-                if seen.job.uid == job.uid && manifest::is_of_run(&seen, &self.spec.request.run_id) =>
+                if (job.uid.is_empty() || seen.job.uid == job.uid)
+                    && manifest::is_of_run(&seen, &self.spec.request.run_id) =>
             {
-                self.call_until(Purpose::Cleanup, ApiCall::DeleteJob { job }, CLEANUP_RETRY_MS);
+                self.call_until(Purpose::Cleanup, ApiCall::DeleteJob { job: seen.job }, CLEANUP_RETRY_MS);
             }
             Ok(_) => {}
             Err(error) => {

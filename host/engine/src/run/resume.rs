@@ -33,7 +33,8 @@ impl<G: Guest> Run<G> {
         match end {
             Some((ending, jobs)) => {
                 self.phase = Phase::CleaningUp(ending);
-                self.clean_up_after_look(jobs);
+                let looked_at = jobs.into_iter().chain(self.ledger.uncertain_jobs()).collect();
+                self.clean_up(Vec::new(), looked_at);
                 if let Claim::Wanted { guard, .. } | Claim::Held { guard } | Claim::Unreachable { guard } =
                     std::mem::take(&mut self.ledger.guard)
                 {

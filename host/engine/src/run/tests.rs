@@ -259,3 +259,11 @@ fn a_job_that_another_run_has_taken_over_is_not_cleaned_up() {
         assert_eq!(names(&effects(&mut second, &mut Vec::new())), asked);
     }
 }
+
+#[test]
+fn a_job_that_may_have_been_created_is_looked_for_at_the_end() {
+    let create = Action::CreateJob(NewObject { manifest_json: JOB.into() });
+    let (mut run, mut journal) = (run(&[&[create, finish()]]), Vec::new());
+    run.handle(0, Input::Start);
+    assert_eq!(names(&effects(&mut run, &mut journal)), ["create Job", "get Job j"]);
+}

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 
 /// The runtime stores longer lines in chunks (rule 4).
 const CHUNK_BYTES: usize = 16 << 10;
+/// Shortest time between two rotations, in ms.
+const ROTATION_MS: u64 = 10_000;
 
 /// What a container printed, and what is left of it on the node.
 #[derive(Debug, Default)]
@@ -17,6 +19,7 @@ pub(crate) struct ContainerLog {
     oldest: usize,
     /// Lines that nobody could read any more when they were rotated away, or whose chunks were.
     pub(crate) rotations: u32,
+    rotated_ms: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -55,8 +58,14 @@ impl ContainerLog {
         self.lines.push(line);
     }
 
+    /// The kubelet looks at the sizes of logs every 10 s. Who follows is not two files behind by then.
+    pub(crate) fn may_rotate(&self, now_ms: u64) -> bool {
+        self.rotated_ms.is_none_or(|rotated_ms| rotated_ms + ROTATION_MS <= now_ms)
+    }
+
     /// Begins a new file. Readers that follow go on with the one before; what is older is gone.
-    pub(crate) fn rotate(&mut self) {
+    pub(crate) fn rotate(&mut self, now_ms: u64) {
+        self.rotated_ms = Some(now_ms);
         self.oldest = self.current;
         self.current = self.entries.len();
         self.rotations += 1;
@@ -133,7 +142,7 @@ mod tests {
             "2027-01-15T08:00:00.000000123Z a\n2027-01-15T08:00:01.500000123Z b\n"
         );
         assert_eq!(text(&log, Some(S as i64 + 1), false), "2027-01-15T08:00:01.500000123Z b\n");
-        log.rotate();
+        log.rotate(S * 1_000 + 1_600);
         log.print(S * 1_000 + 1_700, "c".to_owned());
         assert_eq!(text(&log, Some(S as i64 + 1), false), "2027-01-15T08:00:01.700000123Z c\n");
     }

@@ -111,8 +111,9 @@ impl World {
             }
             pod.next_burst += 1;
             let next_ms = delay_of_next(pod);
-            if self.strikes(Fault::LogRotated, run) {
-                self.cluster.pods.get_mut(uid).expect("found above").log.rotate();
+            let may_rotate = self.cluster.pods[uid].log.may_rotate(now_ms);
+            if may_rotate && self.strikes(Fault::LogRotated, run) {
+                self.cluster.pods.get_mut(uid).expect("found above").log.rotate(now_ms);
             }
             if let Some(delay_ms) = next_ms {
                 self.after(delay_ms, Happening::Agent(uid.to_owned()));
