@@ -1,14 +1,20 @@
 //! `cargo xtask bench`: measurements, by name.
 
-use anyhow::Result;
+use std::process::Command;
+
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
 use crate::component;
+use crate::dist::HOST;
 use crate::figures::size;
 use crate::process;
 use crate::toolchain;
 use crate::wasm;
 use crate::workspace::{self, Workspace};
+
+/// The program that puts the daemon under load.
+const LOAD: &str = "paperclip-load";
 
 /// Measures something. Without a name, lists what can be measured.
 ///
@@ -21,6 +27,14 @@ pub(crate) struct Options {
 
     #[command(flatten)]
     toolchain: toolchain::Selection,
+
+    /// For `serve` and `swap`: build host and load without optimisation, to try something out
+    #[arg(long)]
+    dev: bool,
+
+    /// For `serve` and `swap`, as they are, such as `-- --runs 100`.
+    #[arg(last = true)]
+    arguments: Vec<String>,
 }
 
 #[derive(ValueEnum, Debug, Clone, Copy)]
@@ -29,12 +43,18 @@ enum Bench {
     Size,
     /// How fast a plugin reads an agent's output against the same parser natively, and in how much memory
     Parse,
+    /// How 1,000 runs that stream at a time use the daemon: memory, CPU, requests, latency of lines and results
+    Serve,
+    /// How 100 swaps of a plugin disturb 100 runs that stream
+    Swap,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     match options.name {
         Some(Bench::Size) => measure_size(options.toolchain),
         Some(Bench::Parse) => measure_parse(options.toolchain),
+        Some(Bench::Serve) => measure_load("serve", options),
+        Some(Bench::Swap) => measure_load("swap", options),
         None => {
             for bench in Bench::value_variants().iter().filter_map(Bench::to_possible_value) {
                 let help = bench.get_help().map(ToString::to_string).unwrap_or_default();
@@ -64,4 +84,28 @@ fn measure_parse(toolchain: toolchain::Selection) -> Result<()> {
     let mut cargo = workspace::cargo();
     cargo.current_dir(&workspace.root).args(["bench", "--workspace", "--bench", "parse"]);
     process::run(&mut cargo)
+}
+
+/// In processes of their own: the host as it is shipped, a scripted API server, and who follows the runs.
+fn measure_load(name: &str, options: &Options) -> Result<()> {
+    let workspace = Workspace::find()?;
+    wasm::build(&workspace, options.toolchain)?;
+    let mut cargo = workspace::cargo();
+    // With the features of the whole workspace: what `cargo xtask dist` builds is then the same, and nothing is compiled twice.
+    cargo.current_dir(&workspace.root).args(["build", "--workspace", "--bin", HOST, "--bin", LOAD]);
+    if !options.dev {
+        cargo.arg("--release");
+    }
+    let built = process::build(&mut cargo)?;
+    let program = |name: &str| {
+        let mut programs = built.iter().filter_map(|artifact| artifact.executable.as_ref());
+        let found = programs.find(|path| path.file_name().is_some_and(|file| file == name));
+        found.with_context(|| format!("cargo built no program {name}"))
+    };
+    let mut load = Command::new(program(LOAD)?);
+    load.arg(name).arg("--host").arg(program(HOST)?);
+    if name == "swap" {
+        load.arg("--plugin").arg(workspace.dist_plugins().join("claude_k8s.wasm"));
+    }
+    process::run(load.args(&options.arguments))
 }

@@ -1,0 +1,49 @@
+//! The daemon under load, run by `cargo xtask bench serve` and `bench swap`.
+//!
+//! Three processes: the host as it is shipped; a scripted API server, whose agents write a line at a time with the time in it; and this
+//! one, which starts runs, follows each of them and compares that time with its own. All share one machine and its clock.
+
+mod client;
+mod cluster;
+mod figures;
+mod host;
+mod serve;
+mod swap;
+
+use clap::{Parser, Subcommand};
+
+/// Measures the daemon under load.
+#[derive(Parser, Debug)]
+#[command(name = "paperclip-load", disable_help_subcommand = true, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// The scripted API server alone, until standard input ends
+    Cluster(cluster::Script),
+    Serve(serve::Options),
+    Swap(swap::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    raise_file_limit()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = match Cli::parse().command {
+        Command::Cluster(options) => runtime.block_on(cluster::run(&options)),
+        Command::Serve(options) => runtime.block_on(serve::run(&options)),
+        Command::Swap(options) => runtime.block_on(swap::run(&options)),
+    };
+    runtime.shutdown_background();
+    outcome
+}
+
+/// A run is a socket here and one or two in the scripted server.
+fn raise_file_limit() -> anyhow::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+    Ok(())
+}
