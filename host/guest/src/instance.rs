@@ -33,6 +33,21 @@ impl Instance {
         self.live.usage()
     }
 
+    /// Lets the run go on in a fresh instance, from its snapshot: linear memory never shrinks, and what the beginning took is not
+    /// needed any more. Where there is no fresh one to be had, the run goes on in this one.
+    ///
+    /// # Errors
+    /// The plugin broke over its snapshot.
+    pub fn renew(&mut self) -> Result<(), GuestFault> {
+        let snapshot = self.snapshot()?;
+        let Ok(mut fresh) = self.plugin.instantiate() else { return Ok(()) };
+        if let Ok(Ok(())) = fresh.restore(&snapshot) {
+            fresh.live.go_on_counting(&self.live);
+            *self = fresh;
+        }
+        Ok(())
+    }
+
     /// The run, for a call that needs one.
     fn begun(&mut self, call: &'static str) -> Result<ResourceAny, GuestFault> {
         match self.run {

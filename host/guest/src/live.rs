@@ -95,6 +95,11 @@ impl Live {
         self.fault.insert(fault).clone()
     }
 
+    /// Counts calls from where another instance is, which this one takes the place of.
+    pub(crate) fn go_on_counting(&mut self, before: &Live) {
+        self.answered = before.answered;
+    }
+
     pub(crate) fn usage(&self) -> Usage {
         // Fuel is always on, so that there is always some left to tell.
         let left = self.store.get_fuel().unwrap_or(0);

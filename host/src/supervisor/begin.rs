@@ -82,7 +82,7 @@ impl Supervisor {
         if let Some(same) = self.enter(&entry, &context["config"])? {
             return Ok(same);
         }
-        let beginning = Beginning {
+        let beginning = Box::new(Beginning {
             entry: Arc::clone(&entry),
             controls,
             plugin,
@@ -92,7 +92,7 @@ impl Supervisor {
             redactor: taken.redactor,
             notes,
             folder: None,
-        };
+        });
         self.spawn(self.clone().host(beginning));
         Ok(entry)
     }
@@ -150,7 +150,7 @@ impl Supervisor {
     }
 
     /// A run from its place in the queue to its end.
-    pub(super) async fn host(self, mut beginning: Beginning) {
+    pub(super) async fn host(self, mut beginning: Box<Beginning>) {
         let entry = Arc::clone(&beginning.entry);
         let about = &entry.about;
         let span = tracing::info_span!(
@@ -178,17 +178,35 @@ impl Supervisor {
     }
 
     /// Drives a run until it leaves this process.
-    async fn drive(&self, beginning: Beginning) -> (State, Option<Map<String, Value>>) {
+    async fn drive(&self, beginning: Box<Beginning>) -> (State, Option<Map<String, Value>>) {
+        let entry = Arc::clone(&beginning.entry);
+        let driven = match self.driven(*beginning) {
+            Ok(driven) => driven,
+            Err((code, message)) => return never_began(&entry, code, &message),
+        };
+        let Outcome { closing, result, failure } = driven.await;
+        if let Some(failure) = failure {
+            tracing::error!(%failure, "run let go");
+        }
+        let state = match closing {
+            Closing::Ended(ending) => ending.into(),
+            Closing::Refused => State::Refused,
+            Closing::Detached => State::Detached,
+        };
+        (state, result)
+    }
+
+    /// The drive of a run, to be awaited; or why it cannot begin, as errorCode and message.
+    fn driven(
+        &self,
+        beginning: Beginning,
+    ) -> Result<impl Future<Output = Outcome> + Send + use<>, (&'static str, String)> {
         let Beginning { entry, controls, plugin, cluster, request, secrets, redactor, notes, folder } =
             beginning;
-        let (journal, history) = match self.open_journal(folder, &entry, &plugin) {
-            Ok(journal) => journal,
-            Err(error) => return never_began(&entry, "journal_unavailable", &error.to_string()),
-        };
-        let instance = match plugin.instantiate() {
-            Ok(instance) => instance,
-            Err(fault) => return never_began(&entry, result::PLUGIN_FAILED, &fault.to_string()),
-        };
+        let (journal, history) = self
+            .open_journal(folder, &entry, &plugin)
+            .map_err(|error| ("journal_unavailable", error.to_string()))?;
+        let instance = plugin.instantiate().map_err(|fault| (result::PLUGIN_FAILED, fault.to_string()))?;
         let around = self.around();
         let spec = RunSpec {
             policy: Policy::new(around.config.grant(&entry.about.adapter_type), &request),
@@ -215,16 +233,7 @@ impl Supervisor {
         let paperclip = around.paperclip.clone();
         let run_id = entry.about.run_id.clone();
         let ports = Ports { run_id, cluster, secrets, paperclip, journal, history, notes, sink };
-        let Outcome { closing, result, failure } = drive(run, ports, controls).await;
-        if let Some(failure) = failure {
-            tracing::error!(%failure, "run let go");
-        }
-        let state = match closing {
-            Closing::Ended(ending) => ending.into(),
-            Closing::Refused => State::Refused,
-            Closing::Detached => State::Detached,
-        };
-        (state, result)
+        Ok(drive(run, ports, controls))
     }
 
     fn open_journal(

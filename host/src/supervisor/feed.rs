@@ -16,7 +16,7 @@ use paperclip_shell::journal::History;
 use tokio::sync::{mpsc, watch};
 
 /// Records that a run keeps in memory, in bytes of their lines.
-const KEPT_BYTES: usize = 32 << 10;
+const KEPT_BYTES: usize = 16 << 10;
 /// Most bytes that a follower is given at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 /// Chunks of a journal that are read ahead of a follower.
@@ -78,7 +78,8 @@ impl Feed {
         line.push(b'\n');
         let mut kept = self.kept();
         kept.bytes += line.len();
-        kept.lines.push_back((told.seq, line.into()));
+        // To size: a buffer that grew has up to as much again behind its text.
+        kept.lines.push_back((told.seq, line.into_boxed_slice().into()));
         kept.next_seq = told.seq + 1;
         while kept.bytes > KEPT_BYTES && kept.lines.len() > 1 && self.journal.get().is_some() {
             if let Some((_, line)) = kept.lines.pop_front() {

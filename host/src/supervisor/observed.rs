@@ -22,6 +22,8 @@ pub(crate) struct Observed {
     /// The command whose answer names the run's Job.
     creating: Option<u64>,
     holds_guard: bool,
+    /// Its first lines have come: what its beginning took of memory was given back.
+    is_renewed: bool,
     /// Causes for which this run's Pod did not start so far.
     stalls: BTreeSet<String>,
 }
@@ -35,6 +37,7 @@ impl Observed {
             metrics,
             creating: None,
             holds_guard: false,
+            is_renewed: false,
             stalls: BTreeSet::new(),
         }
     }
@@ -152,6 +155,11 @@ impl Guest for Observed {
         }
         let commands = self.call("step", |instance| instance.step(at_ms, events))?;
         self.see_commands(&commands);
+        let has_lines = events.iter().any(|event| matches!(event, Event::LogLines(_)));
+        if has_lines && !self.is_renewed {
+            self.is_renewed = true;
+            self.call("renew", Instance::renew)?;
+        }
         Ok(commands)
     }
 

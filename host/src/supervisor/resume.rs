@@ -60,7 +60,7 @@ impl Supervisor {
         }
     }
 
-    async fn take_up(&self, folder: &Path) -> anyhow::Result<Option<Beginning>> {
+    async fn take_up(&self, folder: &Path) -> anyhow::Result<Option<Box<Beginning>>> {
         let path = folder.to_owned();
         let past = tokio::task::spawn_blocking(move || Past::read(&path)).await??;
         let Some(past) = past else { return Ok(None) };
@@ -90,7 +90,7 @@ impl Supervisor {
         self.enter_resumed(&entry);
         self.shared.runs().insert(run_id.clone(), Arc::clone(&entry));
         tracing::info!(run_id, "run is taken up");
-        Ok(Some(Beginning {
+        Ok(Some(Box::new(Beginning {
             entry,
             controls,
             plugin,
@@ -100,7 +100,7 @@ impl Supervisor {
             redactor,
             notes: Vec::new(),
             folder: Some(held),
-        }))
+        })))
     }
 
     /// Keeps an ended run to be asked for.

@@ -88,13 +88,19 @@ pub enum DriveError {
 /// dropped.
 ///
 /// A closed `control` channel is not a wish to stop.
-pub async fn drive<G, S>(run: Run<G>, ports: Ports<S>, control: mpsc::Receiver<Control>) -> Outcome
+pub fn drive<G, S>(
+    run: Run<G>,
+    ports: Ports<S>,
+    control: mpsc::Receiver<Control>,
+) -> impl Future<Output = Outcome> + Send
 where
-    G: Guest,
+    G: Guest + Send,
     S: Sink,
 {
     let span = tracing::info_span!("run", run_id = %ports.run_id);
-    Driver::new(run, ports, control).drive().instrument(span).await
+    // In one place: a future keeps room for whatever it is given as well as for what it makes of that.
+    let driver = Box::new(Driver::new(run, ports, control));
+    driver.drive().instrument(span)
 }
 
 struct Driver<G> {
@@ -148,18 +154,18 @@ impl<G: Guest> Driver<G> {
         }
     }
 
-    async fn drive(mut self) -> Outcome {
+    async fn drive(mut self: Box<Self>) -> Outcome {
         let closing = match self.replay().await {
             Ok(()) => self.go().await,
             Err(error) => self.let_go(error),
         };
+        let Driver { screen, result, mut failure, .. } = *self;
         // Nothing of the run is wanted any more but what the sink has not shown yet.
-        drop((self.asking, self.streams, self.follower));
         let patience = (closing == Closing::Detached).then_some(DETACH_DEADLINE);
-        if let Err(error) = self.screen.close(patience).await {
-            self.failure.get_or_insert(DriveError::Sink(error));
+        if let Err(error) = screen.close(patience).await {
+            failure.get_or_insert(DriveError::Sink(error));
         }
-        Outcome { closing, result: self.result, failure: self.failure }
+        Outcome { closing, result, failure }
     }
 
     /// Takes the run through its journal, and tells the sink what it showed.
