@@ -1,14 +1,18 @@
 //! What a run begins with, whoever drives it: its plugin pinned, its journal begun, its secrets masked.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use paperclip_contract::types::Request;
 use paperclip_engine::PluginIdentity;
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::journal::FORMAT;
 use paperclip_engine::redact::Redactor;
-use paperclip_guest::Plugin;
+use paperclip_guest::{LoadError, Plugin, Runtime};
+use paperclip_shell::Journal;
 use paperclip_shell::journal::{self, Header, JournalError, RunFolder};
+
+use crate::args::JournalMode;
 
 /// Interval of the cancel poll, in ms.
 pub(crate) const POLL_INTERVAL_MS: u64 = 15_000;
@@ -22,8 +26,68 @@ pub(crate) fn identity(plugin: &Plugin) -> PluginIdentity {
     }
 }
 
+/// Takes a run's folder. A journal at best effort is done without where there is no place for it.
+pub(crate) fn open_folder(
+    state: &Path,
+    run_id: &str,
+    mode: JournalMode,
+) -> Result<Option<RunFolder>, JournalError> {
+    match (RunFolder::open(state, run_id), mode) {
+        (Ok(folder), _) => Ok(Some(folder)),
+        (Err(JournalError::Io { path, cause }), JournalMode::BestEffort) => {
+            journal::warn(&path, &cause);
+            Ok(None)
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// The journal of a run that begins, or goes on, in this folder.
+pub(crate) fn begin_journal(
+    state: &Path,
+    mut folder: RunFolder,
+    plugin: &Plugin,
+    run_id: &str,
+    mode: JournalMode,
+) -> Result<Journal, JournalError> {
+    match (begin_folder(state, &mut folder, plugin, run_id), mode) {
+        (Ok(()), _) => Ok(Journal::new(folder, mode == JournalMode::Required)),
+        (Err(error), JournalMode::BestEffort) => {
+            journal::warn(folder.path(), &error);
+            Ok(Journal::none())
+        }
+        (Err(error), JournalMode::Required) => Err(error),
+    }
+}
+
+/// The plugin that a run began with: it stays with it, whatever is in use now. `loaded` is asked before the file that was kept.
+pub(crate) fn pinned(
+    runtime: &Runtime,
+    state: &Path,
+    header: &Header,
+    loaded: Option<Arc<Plugin>>,
+) -> Result<Arc<Plugin>, Unpinned> {
+    if let Some(plugin) = loaded.filter(|plugin| plugin.digest() == header.plugin_digest) {
+        return Ok(plugin);
+    }
+    Plugin::load_file(runtime, &journal::kept_plugin(state, &header.plugin_digest)).map_err(|cause| {
+        let Header { run_id, adapter_type, plugin_version, .. } = header.clone();
+        Unpinned { run_id, adapter_type, plugin_version, cause }
+    })
+}
+
+/// A run whose plugin cannot be loaded any more.
+#[derive(Debug, thiserror::Error)]
+#[error("run {run_id} began with plugin {adapter_type} {plugin_version} and stays with it: {cause}")]
+pub(crate) struct Unpinned {
+    run_id: String,
+    adapter_type: String,
+    plugin_version: String,
+    cause: LoadError,
+}
+
 /// Keeps the plugin and says in the run's folder what the run is, unless it has begun already.
-pub(crate) fn begin_folder(
+fn begin_folder(
     state: &Path,
     folder: &mut RunFolder,
     plugin: &Plugin,

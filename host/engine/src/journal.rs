@@ -31,6 +31,9 @@ pub enum Entry<'a> {
         /// What the plugin gave, base64.
         guest: Cow<'a, str>,
         ledger: Cow<'a, Ledger>,
+        /// What the run began with: the entry that told it may be gone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<Box<Request>>,
     },
     /// The plugin was given these events.
     Step {
@@ -133,6 +136,7 @@ mod tests {
                 at_ms: 5,
                 guest: "".into(),
                 ledger: std::borrow::Cow::Owned(crate::ledger::testing::full()),
+                request: None,
             },
             Entry::Closed,
         ];

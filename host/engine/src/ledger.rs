@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use paperclip_contract::types::{
-    AcquireGuard, Action, Answer, AnswerOk, Command, Event, FollowLog, ObjectRef,
+    AcquireGuard, Action, Answer, AnswerOk, Command, Event, FollowLog, NewSecret, ObjectRef, SecretSource,
 };
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,9 @@ pub struct Ledger {
     /// Logs that are read, by the id of the command.
     pub(crate) logs: BTreeMap<u64, OpenLog>,
     pub(crate) guard: Claim,
+    /// Secrets that this run asked to create, without their prompts: where its secrets are read back from.
+    #[serde(default)]
+    secrets: Vec<NewSecret>,
     pub(crate) teller: Teller,
 }
 
@@ -83,6 +86,11 @@ pub(crate) enum Claim {
 }
 
 impl Ledger {
+    /// Where the run's secrets stand in the cluster.
+    pub fn secrets(&self) -> &[NewSecret] {
+        &self.secrets
+    }
+
     /// Takes note of a command that the plugin gave at this time.
     ///
     /// # Errors
@@ -110,6 +118,7 @@ impl Ledger {
             | Action::ReadLog(_) => self.open(command),
             Action::CreateSecret(secret) => {
                 self.own(&secret.owner)?;
+                self.secrets.extend(without_prompt(secret));
                 self.open(command);
             }
             Action::CreateConfigMap(map) => {
@@ -277,6 +286,13 @@ impl Ledger {
     }
 }
 
+/// A Secret as far as it holds secrets.
+pub fn without_prompt(secret: &NewSecret) -> Option<NewSecret> {
+    let mut secret = secret.clone();
+    secret.entries.retain(|entry| !matches!(entry.source, SecretSource::Prompt(_)));
+    (!secret.entries.is_empty()).then_some(secret)
+}
+
 /// Ledgers for tests.
 #[cfg(test)]
 pub(crate) mod testing {
@@ -303,6 +319,7 @@ pub(crate) mod testing {
             deleted_jobs: BTreeMap::from([("u".into(), Deletion::Answered)]),
             logs: BTreeMap::from([(4, OpenLog { target, position: Position::default() })]),
             guard: Claim::Held { guard },
+            secrets: Vec::new(),
             teller: Teller::default(),
         }
     }

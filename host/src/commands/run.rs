@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use paperclip_contract::types::{CancelRequest, CancelSource};
@@ -10,8 +9,8 @@ use paperclip_engine::journal::Entry;
 use paperclip_engine::policy::{Grant, Policy};
 use paperclip_engine::record::{Level, Teller, Told};
 use paperclip_engine::{Closing, Run, RunSpec, SegmentLimits};
-use paperclip_guest::{Plugin, Runtime, Tools};
-use paperclip_shell::journal::{self, Header, History, JournalError, Retention, RunFolder};
+use paperclip_guest::{Plugin, Tools};
+use paperclip_shell::journal::{self, History, Retention, RunFolder};
 use paperclip_shell::{Cluster, Control, Journal, NdjsonSink, Outcome, PaperclipApi, Ports, Sink, drive};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -36,7 +35,12 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
 
     let state = state::folder(args.state.clone());
     let folder = run_folder(&args, state.as_deref(), &run_id)?;
-    let plugin = pinned(&runtime, state.as_deref(), folder.as_ref(), plugin)?;
+    let plugin = match (state.as_deref(), folder.as_ref().and_then(RunFolder::header)) {
+        (Some(state), Some(header)) => {
+            beginning::pinned(&runtime, state, header, Some(plugin)).map_err(usage)?
+        }
+        (_, _) => plugin,
+    };
     let history = folder.as_ref().map(RunFolder::history).unwrap_or_default();
     if folder.as_ref().is_some_and(RunFolder::is_closed) {
         let from = args.from;
@@ -125,44 +129,14 @@ fn opening(place: &str, plugin: &Plugin, intake: &Intake) -> Vec<(Level, String)
 
 // ---------------------------------------------------------------------- the journal
 
-/// Takes the run's folder. A journal at best effort is done without where there is no place for it.
 fn run_folder(args: &RunArgs, state: Option<&Path>, run_id: &str) -> anyhow::Result<Option<RunFolder>> {
-    let Some(state) = state else {
-        return match args.journal {
-            JournalMode::BestEffort => Ok(None),
-            JournalMode::Required => {
-                Err(usage("no folder for the journal: there is no home folder; name one with --state"))
-            }
-        };
-    };
-    match (RunFolder::open(state, run_id), args.journal) {
-        (Ok(folder), _) => Ok(Some(folder)),
-        (Err(JournalError::Io { path, cause }), JournalMode::BestEffort) => {
-            journal::warn(&path, &cause);
-            Ok(None)
+    match (state, args.journal) {
+        (Some(state), mode) => beginning::open_folder(state, run_id, mode).map_err(usage),
+        (None, JournalMode::BestEffort) => Ok(None),
+        (None, JournalMode::Required) => {
+            Err(usage("no folder for the journal: there is no home folder; name one with --state"))
         }
-        (Err(error), _) => Err(usage(error)),
     }
-}
-
-/// The plugin that the run began with, else the one that is in use.
-fn pinned(
-    runtime: &Runtime,
-    state: Option<&Path>,
-    folder: Option<&RunFolder>,
-    current: Arc<Plugin>,
-) -> anyhow::Result<Arc<Plugin>> {
-    let (Some(state), Some(header)) = (state, folder.and_then(RunFolder::header)) else { return Ok(current) };
-    if header.plugin_digest == current.digest() {
-        return Ok(current);
-    }
-    let kept = journal::kept_plugin(state, &header.plugin_digest);
-    Plugin::load_file(runtime, &kept).map_err(|error| {
-        let Header { run_id, adapter_type, plugin_version, .. } = header;
-        usage(format!(
-            "run {run_id} began with plugin {adapter_type} {plugin_version} and stays with it: {error}"
-        ))
-    })
 }
 
 fn begin_journal(
@@ -172,19 +146,11 @@ fn begin_journal(
     plugin: &Plugin,
     run_id: &str,
 ) -> anyhow::Result<Journal> {
-    let is_required = args.journal == JournalMode::Required;
-    let (Some(state), Some(mut folder)) = (state, folder) else { return Ok(Journal::none()) };
+    let (Some(state), Some(folder)) = (state, folder) else { return Ok(Journal::none()) };
     if let Err(cause) = journal::prune(state, Retention::default(), SystemTime::now()) {
         tracing::warn!(state = %state.display(), %cause, "old journals are not removed");
     }
-    match beginning::begin_folder(state, &mut folder, plugin, run_id) {
-        Ok(()) => Ok(Journal::new(folder, is_required)),
-        Err(error) if is_required => Err(usage(error)),
-        Err(error) => {
-            journal::warn(folder.path(), &error);
-            Ok(Journal::none())
-        }
-    }
+    beginning::begin_journal(state, folder, plugin, run_id, args.journal).map_err(usage)
 }
 
 // ---------------------------------------------------------------------- the drive

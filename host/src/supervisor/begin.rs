@@ -24,7 +24,6 @@ use super::metrics::{OutcomeLabels, PluginLabels};
 use super::observed::Observed;
 use super::refusal::{Kind, Refusal};
 use super::{Supervisor, intake, memory};
-use crate::args::JournalMode;
 use crate::beginning::{self, POLL_INTERVAL_MS};
 
 /// Wishes that a run has not heard yet.
@@ -243,28 +242,18 @@ impl Supervisor {
         plugin: &Plugin,
     ) -> Result<(Journal, History), JournalError> {
         let around = self.around();
-        let is_required = around.config.journal == JournalMode::Required;
-        let about = &entry.about;
-        let open = || -> Result<RunFolder, JournalError> {
-            let mut folder = match folder {
-                Some(folder) => folder,
-                None => RunFolder::open(&around.state, &about.run_id)?,
-            };
-            beginning::begin_folder(&around.state, &mut folder, plugin, &about.run_id)?;
-            Ok(folder)
+        let (mode, run_id) = (around.config.journal, &entry.about.run_id);
+        let folder = match folder {
+            Some(folder) => Some(folder),
+            None => beginning::open_folder(&around.state, run_id, mode)?,
         };
-        match open() {
-            Ok(folder) => {
-                entry.feed.set_journal(folder.path().to_owned());
-                let history = folder.history();
-                Ok((Journal::new(folder, is_required), history))
-            }
-            Err(JournalError::Io { path, cause }) if !is_required => {
-                journal::warn(&path, &cause);
-                Ok((Journal::none(), History::default()))
-            }
-            Err(error) => Err(error),
+        let Some(folder) = folder else { return Ok((Journal::none(), History::default())) };
+        let (path, history) = (folder.path().to_owned(), folder.history());
+        let journal = beginning::begin_journal(&around.state, folder, plugin, run_id, mode)?;
+        if journal.folder().is_some() {
+            entry.feed.set_journal(path);
         }
+        Ok((journal, history))
     }
 
     fn count(&self, about: &About, state: State, code: &str) {

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use paperclip_contract::types::{Action, Ending, NewSecret, Request, SecretSource};
+use paperclip_contract::types::{Action, Ending, NewSecret, Request};
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::journal::Entry as Line;
+use paperclip_engine::ledger::without_prompt;
 use paperclip_engine::record::Teller;
-use paperclip_guest::{Plugin, Source};
 use paperclip_shell::journal::{self, Header, History, RunFolder};
 use paperclip_shell::{Cluster, JournalError};
 use serde_json::{Map, Value};
@@ -22,9 +23,6 @@ use super::begin::{Beginning, about, controls};
 use super::entry::{Entry, State};
 use super::feed::Feed;
 use super::{Supervisor, intake};
-
-/// What a run is, in its folder.
-const HEADER_FILE: &str = "header.json";
 
 /// What a journal tells of a run.
 struct Past {
@@ -77,7 +75,17 @@ impl Supervisor {
             }
             Err(error) => return Err(error.into()),
         };
-        let plugin = self.pinned(&past.header).await?;
+        let (header, supervisor) = (past.header.clone(), self.clone());
+        let plugin = tokio::task::spawn_blocking(move || {
+            let loaded = supervisor.catalogue().by_digest(&header.plugin_digest);
+            crate::beginning::pinned(
+                supervisor.catalogue().runtime(),
+                &supervisor.around().state,
+                &header,
+                loaded,
+            )
+        });
+        let plugin = plugin.await??;
         let config: Value = serde_json::from_str(&past.request.config_json).unwrap_or_default();
         let cluster = intake::cluster(self.around(), &config).unwrap_or(&self.around().cluster).clone();
         let secrets = read_back(&cluster, &past.secrets).await;
@@ -122,27 +130,11 @@ impl Supervisor {
         }
         self.shared.runs().insert(past.header.run_id, Arc::new(entry));
     }
-
-    /// The plugin that a run began with: it stays with it.
-    async fn pinned(&self, header: &Header) -> anyhow::Result<Arc<Plugin>> {
-        if let Some(plugin) = self.catalogue().by_digest(&header.plugin_digest) {
-            return Ok(plugin);
-        }
-        let path = journal::kept_plugin(&self.around().state, &header.plugin_digest);
-        let runtime = self.catalogue().runtime().clone();
-        let loaded = tokio::task::spawn_blocking(move || {
-            let bytes = std::fs::read(&path).unwrap_or_default();
-            Plugin::load(&runtime, Source::File(path), &bytes)
-        });
-        Ok(loaded.await??)
-    }
 }
 
 impl Past {
     /// Reads a folder of the state folder; none if no run has begun in it.
     fn read(folder: &Path) -> anyhow::Result<Option<Past>> {
-        let Ok(header) = std::fs::read(folder.join(HEADER_FILE)) else { return Ok(None) };
-        let header: Header = serde_json::from_slice(&header)?;
         let mut teller = Teller::default();
         let (mut request, mut began_ms, mut end, mut is_closed, mut next_seq) = (None, 0, None, false, 0);
         let mut secrets = Vec::new();
@@ -154,6 +146,7 @@ impl Past {
             }
             Err(error) => return Err(error.into()),
         };
+        let header = journal::header(folder).context("its header.json cannot be read")?;
         for entry in history.entries() {
             let (_, entry) = entry?;
             match &entry {
@@ -162,15 +155,22 @@ impl Past {
                 }
                 Line::Commands { commands, .. } => {
                     secrets.extend(commands.iter().filter_map(|command| match &command.action {
-                        Action::CreateSecret(secret) => Some(secret.clone()),
+                        Action::CreateSecret(secret) => without_prompt(secret),
                         _ => None,
                     }));
+                }
+                Line::Snapshot { at_ms, ledger, request: begun, .. } => {
+                    // What came before it may be gone.
+                    if let (None, Some(begun)) = (&request, begun) {
+                        (began_ms, request) = (*at_ms, Some(Request::clone(begun)));
+                    }
+                    secrets = ledger.secrets().to_vec();
                 }
                 Line::End { at_ms, ending, result, .. } => {
                     end = Some((at(*at_ms), *ending, Map::clone(result)));
                 }
                 Line::Closed => is_closed = true,
-                Line::Snapshot { .. } | Line::Step { .. } | Line::Note { .. } | Line::Resumed { .. } => {}
+                Line::Step { .. } | Line::Note { .. } | Line::Resumed { .. } => {}
             }
             if let Some(last) = teller.entry(entry).last() {
                 next_seq = last.seq + 1;
@@ -196,10 +196,6 @@ fn folders(state: &Path) -> Vec<PathBuf> {
 async fn read_back(cluster: &Cluster, asked: &[NewSecret]) -> Secrets {
     let mut values = Vec::new();
     for secret in asked {
-        let is_prompt = |source: &SecretSource| matches!(source, SecretSource::Prompt(_));
-        if secret.entries.iter().all(|entry| is_prompt(&entry.source)) {
-            continue;
-        }
         let api: Api<Secret> = Api::namespaced(cluster.client().clone(), &secret.namespace);
         let data = match api.get_opt(&secret.name).await {
             Ok(found) => found.and_then(|found| found.data).unwrap_or_default(),

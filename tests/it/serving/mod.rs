@@ -4,4 +4,5 @@ mod api;
 mod daemon;
 mod hostile;
 mod policy;
+mod resume;
 mod swap;

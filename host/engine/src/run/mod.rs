@@ -457,6 +457,7 @@ impl<G: Guest> Run<G> {
             at_ms: self.now_ms,
             guest: resume::encode(&guest).into(),
             ledger: std::borrow::Cow::Borrowed(&self.ledger),
+            request: Some(Box::new(self.spec.request.clone())),
         };
         let line = entry.to_line();
         self.segment = Segment { bytes: line.len() as u64, since_ms: self.now_ms, has_steps: false };

@@ -66,7 +66,7 @@ impl<G: Guest> Run<G> {
                 };
                 Ok(())
             }
-            Entry::Snapshot { seq, at_ms, guest, ledger, .. } => {
+            Entry::Snapshot { seq, at_ms, guest, ledger, request, .. } => {
                 // One that follows its own past adds nothing to it.
                 if std::mem::replace(&mut self.replay.is_begun, true) {
                     return self.replay_expected_nothing(seq);
@@ -78,6 +78,9 @@ impl<G: Guest> Run<G> {
                     Ok(Ok(())) => {}
                     Ok(Err(refusal)) => return Err(ReplayError::Refused(refusal)),
                     Err(fault) => return Err(ReplayError::Guest(fault)),
+                }
+                if let Some(request) = request {
+                    self.spec.request = *request;
                 }
                 let ledger = ledger.into_owned();
                 if let Some(gap) = self.ledger.teller.skip_to(&ledger.teller) {
