@@ -86,6 +86,9 @@ pub(crate) struct RunArgs {
     /// Whether a run ends when its journal can't be written
     #[arg(long, value_enum, default_value_t = JournalMode::BestEffort)]
     pub(crate) journal: JournalMode,
+    /// Environment name whose value is no secret and is shown; * at the end stands for any ending; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub(crate) unmasked_env: Vec<String>,
     /// How the run is shown on stdout
     #[arg(long, value_enum, default_value_t = Output::Pretty)]
     pub(crate) output: Output,
@@ -140,6 +143,9 @@ pub(crate) struct ServeArgs {
     /// How much it logs; default: info
     #[arg(long, value_enum, env = "PAPERCLIP_LOG")]
     pub(crate) log_level: Option<LogLevel>,
+    /// URL of a collector that takes runs as traces, by OTLP over plain HTTP, such as http://127.0.0.1:4318/v1/traces
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")]
+    pub(crate) traces_endpoint: Option<String>,
 }
 
 /// Which cluster runs the agents.

@@ -108,15 +108,75 @@ fn begin_folder(
     })
 }
 
-/// Masks all secrets but those that the plugin was shown: they are no secrets.
-pub(crate) fn redactor(request: &Request, secrets: &Secrets) -> anyhow::Result<Redactor> {
+/// Masks all secrets but those that the plugin was shown, and those that the operator says are none.
+pub(crate) fn redactor(
+    request: &Request,
+    secrets: &Secrets,
+    unmasked_env: &[String],
+) -> anyhow::Result<Redactor> {
     let shown =
         |name: &str| request.config_env.iter().any(|entry| entry.name == name && entry.value.is_some());
-    Ok(Redactor::new(secrets.named().filter(|(name, _)| !shown(name)))?)
+    let unmasked = |name: &str| unmasked_env.iter().any(|pattern| fits(pattern, name));
+    let token = secrets.auth_token().map(|token| (AUTH_TOKEN, token));
+    let env = secrets.named().filter(|(name, _)| *name != AUTH_TOKEN && !shown(name) && !unmasked(name));
+    Ok(Redactor::new(token.into_iter().chain(env))?)
+}
+
+/// The name under which the run's token is masked, whatever variables are called.
+const AUTH_TOKEN: &str = "authToken";
+
+/// Whether a name is meant by a pattern: the name itself, or its beginning and `*`.
+fn fits(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == pattern,
+    }
 }
 
 /// The seed of a run's jitter: runs that fail together should not come back together.
 pub(crate) fn seed(run_id: &str) -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(run_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use paperclip_contract::types::SecretSource;
+
+    use super::*;
+
+    fn request() -> Request {
+        let context = serde_json::json!({"runId": "r", "agent": {"id": "a"}});
+        let surroundings = paperclip_engine::intake::Surroundings {
+            self_pod: None,
+            revealed_env: &[],
+            files: Vec::new(),
+            host: paperclip_contract::types::HostFacts {
+                default_namespace: None,
+                paperclip_api_url: None,
+                denied_env: Vec::new(),
+                clusters: Vec::new(),
+                limits: paperclip_engine::limits(),
+            },
+        };
+        paperclip_engine::intake::take(&context, "t", surroundings).expect("a good context").0
+    }
+
+    #[test]
+    fn masking_can_be_turned_off_for_a_variable_and_never_for_the_token() {
+        let env = |name: &str, value: &str| (SecretSource::ConfigEnv(name.to_owned()), value.to_owned());
+        let secrets = Secrets::of([
+            (SecretSource::AuthToken, "the-token".to_owned()),
+            env("BUILD_NAME", "build-name"),
+            env("REGION", "eu-west-12"),
+            env("KEY", "the-secret-key"),
+        ]);
+        let unmasked = ["BUILD_*".to_owned(), "REGION".to_owned(), "a*".to_owned()];
+        let redactor = redactor(&request(), &secrets, &unmasked).expect("small");
+        let text = "the-token build-name eu-west-12 the-secret-key";
+        assert_eq!(
+            redactor.mask(text.to_owned()),
+            "[redacted:authToken] build-name eu-west-12 [redacted:KEY]"
+        );
+    }
 }

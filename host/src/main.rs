@@ -15,6 +15,7 @@ mod probe;
 mod serve;
 mod state;
 mod supervisor;
+mod traces;
 
 use std::process::ExitCode;
 

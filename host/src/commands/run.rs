@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use paperclip_contract::types::{CancelRequest, CancelSource};
@@ -75,7 +76,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
         from: args.from,
     };
     let spec = RunSpec {
-        redactor: beginning::redactor(&intake.request, &intake.secrets)?,
+        redactor: beginning::redactor(&intake.request, &intake.secrets, &args.unmasked_env)?,
         host_id: state::host_id(state.as_deref()),
         seed: beginning::seed(&run_id),
         plugin: beginning::identity(&plugin),
@@ -175,7 +176,8 @@ impl Seat {
     ) -> anyhow::Result<Outcome> {
         let Seat { run_id, cluster, paperclip, journal, history, notes, from } = self;
         let sink = From { sink, from };
-        let ports = Ports { run_id, cluster, secrets, paperclip, journal, history, notes, sink };
+        let observer = Arc::new(());
+        let ports = Ports { run_id, cluster, secrets, paperclip, journal, history, notes, sink, observer };
         Ok(drive(run, ports, control()?).await)
     }
 }

@@ -17,6 +17,7 @@ use crate::plugins;
 use crate::serve::{Authority, Door, router, serve as serve_http, watch_plugins};
 use crate::state;
 use crate::supervisor::{Supervisor, Surroundings};
+use crate::traces::Traces;
 
 /// Instances beside those of runs: tools, trials of new plugins.
 const SPARE_INSTANCES: u32 = 32;
@@ -53,21 +54,28 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<Exit> {
     };
     let api_url = config.paperclip_api_url.clone().or_else(|| documents::own_api_url(own_pod.as_ref()?));
     let paperclip = api_url.map(|url| PaperclipApi::new(&url)).transpose().map_err(usage)?;
+    let host_id = state::host_id(Some(&state));
+    let endpoint = config.traces.endpoint.as_deref();
+    let traces = endpoint.map(|endpoint| Traces::to(endpoint, host_id.clone())).transpose().map_err(usage)?;
     let door = Door::open(&config.listen).await?;
     let supervisor = Supervisor::new(Surroundings {
-        host_id: state::host_id(Some(&state)),
+        host_id,
         clusters: named_clusters(&config).await?,
         cluster: connected.cluster,
         place: connected.place,
         catalogue,
         own_pod,
         paperclip,
+        traces: traces.clone(),
         state,
         config,
     });
     tracing::info!(address = door.address(), place = supervisor.around().place, "serves");
     supervisor.resume();
     run(&supervisor, authority, &door).await?;
+    if let Some(traces) = traces {
+        traces.flush().await;
+    }
     if let Some(local) = connected.local {
         local.shutdown().await;
     }

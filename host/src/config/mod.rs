@@ -40,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) self_pod: Option<PathBuf>,
     /// Environment names that agents do not inherit, beyond the built-in list; `*` at the end stands for any ending.
     pub(crate) denied_env: Vec<String>,
+    /// Environment names whose values are no secrets, and are not masked; `*` at the end stands for any ending.
+    pub(crate) unmasked_env: Vec<String>,
     pub(crate) journal: JournalMode,
     /// The cluster that runs agents.
     pub(crate) cluster: ClusterConfig,
@@ -48,6 +50,7 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) retention: Retention,
     pub(crate) log: Log,
+    pub(crate) traces: TracesConfig,
     /// What plugins may ask for, by agent type; `default` holds for the others.
     pub(crate) grants: BTreeMap<String, Grant>,
 }
@@ -116,6 +119,14 @@ impl Default for Retention {
     fn default() -> Self {
         Retention { days: 7, mib: 1_024 }
     }
+}
+
+/// Who is told of runs as traces.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TracesConfig {
+    /// URL of a collector that takes OTLP over plain HTTP, such as `http://127.0.0.1:4318/v1/traces`; default: nobody.
+    pub(crate) endpoint: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -217,6 +228,7 @@ impl Config {
         over(&mut self.paperclip_api_url, &args.paperclip_api_url);
         over(&mut self.paperclip_home, &args.paperclip_home);
         over(&mut self.self_pod, &args.self_pod);
+        over(&mut self.traces.endpoint, &args.traces_endpoint);
         over(&mut self.cluster.kind, &args.access.cluster);
         over(&mut self.cluster.kubeconfig, &args.access.kubeconfig);
         over(&mut self.cluster.context, &args.access.context_name);

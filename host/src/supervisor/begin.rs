@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use paperclip_contract::types::Request;
 use paperclip_engine::intake::Secrets;
@@ -12,7 +12,7 @@ use paperclip_engine::redact::Redactor;
 use paperclip_engine::{Closing, Run, RunSpec, SegmentLimits, result};
 use paperclip_guest::Plugin;
 use paperclip_shell::journal::{self, History, RunFolder};
-use paperclip_shell::{Cluster, Control, Journal, JournalError, Outcome, Ports, drive};
+use paperclip_shell::{Cluster, Control, Journal, JournalError, Observer, Outcome, Ports, drive};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
@@ -25,7 +25,10 @@ use super::observed::Observed;
 use super::refusal::{Kind, Refusal};
 use super::{Supervisor, intake, memory};
 use crate::beginning::{self, POLL_INTERVAL_MS};
+use crate::traces::{Span, SpanKind};
 
+/// Shorter waits for a place are none.
+const LEAST_QUEUED: Duration = Duration::from_millis(100);
 /// Wishes that a run has not heard yet.
 const CONTROLS: usize = 8;
 
@@ -159,9 +162,13 @@ impl Supervisor {
             adapter = about.adapter_type,
             job = tracing::field::Empty
         );
+        let begun_at = SystemTime::now();
         let driven = async {
             if let Some(left) = wait(&entry, &mut beginning.controls).await {
                 return left;
+            }
+            if begun_at.elapsed().unwrap_or_default() >= LEAST_QUEUED {
+                self.trace(about, SpanKind::Queued, begun_at, None);
             }
             tracing::info!(plugin = about.plugin_digest, "run begins");
             self.drive(beginning).await
@@ -174,6 +181,31 @@ impl Supervisor {
         let _entered = span.enter();
         tracing::info!(state = state.name(), code, "run ends");
         self.count(about, state, code);
+        let failure = Some(code.to_owned()).filter(|code| !code.is_empty());
+        self.trace(about, SpanKind::Driven, begun_at, failure.clone());
+        if state != State::Detached {
+            self.trace(about, SpanKind::Run, entry.accepted_at(), failure);
+        }
+    }
+
+    /// Tells the collector, if there is one, of a piece of a run's life that ends now.
+    fn trace(&self, about: &About, kind: SpanKind, began_at: SystemTime, failure: Option<String>) {
+        let Some(traces) = &self.around().traces else { return };
+        traces.tell(Span {
+            run_id: about.run_id.clone(),
+            kind,
+            began_at,
+            ended_at: SystemTime::now(),
+            attributes: vec![
+                ("run_id", about.run_id.clone()),
+                ("agent_id", about.agent_id.clone()),
+                ("company_id", about.company_id.clone()),
+                ("adapter", about.adapter_type.clone()),
+                ("namespace", about.namespace.clone()),
+                ("plugin_digest", about.plugin_digest.clone()),
+            ],
+            failure,
+        });
     }
 
     /// Drives a run until it leaves this process.
@@ -231,7 +263,8 @@ impl Supervisor {
         let notes = if history.is_empty() { notes } else { Vec::new() };
         let paperclip = around.paperclip.clone();
         let run_id = entry.about.run_id.clone();
-        let ports = Ports { run_id, cluster, secrets, paperclip, journal, history, notes, sink };
+        let observer = Arc::clone(self.metrics()) as Arc<dyn Observer>;
+        let ports = Ports { run_id, cluster, secrets, paperclip, journal, history, notes, sink, observer };
         Ok(drive(run, ports, controls))
     }
 

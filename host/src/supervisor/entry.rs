@@ -143,6 +143,11 @@ impl Entry {
         self.now().state
     }
 
+    /// When the run was first taken on, by whichever process.
+    pub(crate) fn accepted_at(&self) -> SystemTime {
+        self.accepted_at
+    }
+
     pub(crate) fn set_status(&self, text: &str) {
         self.now().status = Some(text.to_owned());
     }

@@ -46,8 +46,8 @@ pub(super) fn take(context: &Value, plugin: &Arc<Plugin>, around: &Surroundings)
     };
     let (request, secrets) = intake::take(context, plugin.adapter_type(), surroundings)
         .map_err(|error| bad_context(&error.to_string()))?;
-    let redactor =
-        beginning::redactor(&request, &secrets).map_err(|error| bad_context(&error.to_string()))?;
+    let redactor = beginning::redactor(&request, &secrets, &config.unmasked_env)
+        .map_err(|error| bad_context(&error.to_string()))?;
     Ok(Intake { request, secrets, redactor, warnings })
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
-use paperclip_shell::Cluster;
+use paperclip_shell::{Cluster, Observer};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -67,6 +67,9 @@ pub(crate) struct Metrics {
     pub(crate) log_bytes: Count,
     pub(crate) gaps: Count,
     pub(crate) reconnects: Count,
+    /// From the node's stamp of a line until it was handed over.
+    pub(crate) lag: Histogram,
+    pub(crate) sync_time: Histogram,
     pub(crate) step_time: Family<CallLabel, Histogram>,
     pub(crate) step_fuel: Count,
     pub(crate) instances: Int,
@@ -90,6 +93,10 @@ impl Metrics {
             log_bytes: Count::default(),
             gaps: Count::default(),
             reconnects: Count::default(),
+            // 1 ms to 65 s.
+            lag: Histogram::new(exponential_buckets(1e-3, 4.0, 9)),
+            // 100 µs to 26 s.
+            sync_time: Histogram::new(exponential_buckets(1e-4, 4.0, 10)),
             // 10 µs to 2.6 s.
             step_time: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1e-5, 4.0, 10))),
             step_fuel: Count::default(),
@@ -110,6 +117,16 @@ impl Metrics {
         registry.register("log_bytes", "Bytes of agents' lines", metrics.log_bytes.clone());
         registry.register("log_gaps", "Gaps in agents' output", metrics.gaps.clone());
         registry.register("log_reconnects", "Log streams that broke off", metrics.reconnects.clone());
+        registry.register(
+            "log_lag_seconds",
+            "From the node's stamp of the newest line to its being handed over",
+            metrics.lag.clone(),
+        );
+        registry.register(
+            "journal_sync_seconds",
+            "Time to make a journal durable",
+            metrics.sync_time.clone(),
+        );
         registry.register("plugin_call_seconds", "Time of calls of plugins", metrics.step_time.clone());
         registry.register("plugin_fuel", "Fuel that plugins used", metrics.step_fuel.clone());
         registry.register("plugin_instances", "Plugin instances that live", metrics.instances.clone());
@@ -160,6 +177,16 @@ impl Metrics {
         }
         out.push_str("# EOF\n");
         out
+    }
+}
+
+impl Observer for Metrics {
+    fn synced(&self, took: Duration) {
+        self.sync_time.observe(took.as_secs_f64());
+    }
+
+    fn lagged(&self, lag: Duration) {
+        self.lag.observe(lag.as_secs_f64());
     }
 }
 

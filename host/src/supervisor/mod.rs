@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use paperclip_contract::types::{CancelRequest, CancelSource};
 use paperclip_guest::Catalogue;
@@ -24,6 +24,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::traces::Traces;
 use admission::{Admission, Limits};
 
 pub(crate) use entry::{Entry, Shown, State};
@@ -36,6 +37,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(9);
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// For how long a run is known that ended with nothing on disk.
 const KEEP_WITHOUT_JOURNAL: Duration = Duration::from_secs(3_600);
+/// For how long an answer of the Kubernetes API to a probe holds.
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often what is too old is removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -53,6 +56,8 @@ pub(crate) struct Surroundings {
     pub(crate) clusters: BTreeMap<String, Cluster>,
     pub(crate) own_pod: Option<Value>,
     pub(crate) paperclip: Option<PaperclipApi>,
+    /// Who is told of runs as traces.
+    pub(crate) traces: Option<Traces>,
 }
 
 /// The runs of this process. Cheap to clone.
@@ -73,6 +78,8 @@ struct Shared {
     is_stopping: AtomicBool,
     /// Runs of an earlier process that are still being taken up.
     resuming: AtomicUsize,
+    /// The last answer of the Kubernetes API to a probe, and when it came: probes are no load.
+    probed: tokio::sync::Mutex<Option<(Instant, Result<(), Refusal>)>>,
 }
 
 impl Supervisor {
@@ -92,6 +99,7 @@ impl Supervisor {
             tasks: watch::Sender::new(0),
             is_stopping: AtomicBool::new(false),
             resuming: AtomicUsize::new(0),
+            probed: tokio::sync::Mutex::new(None),
             around,
         };
         let supervisor = Supervisor { shared: Arc::new(shared) };
@@ -161,8 +169,21 @@ impl Supervisor {
     pub(crate) async fn readiness(&self) -> Result<(), Refusal> {
         self.not_stopping()?;
         self.not_resuming()?;
-        self.around().cluster.version().await.map_err(|error| Refusal::of_error(Kind::NotReady, &error))?;
-        Ok(())
+        self.api_answers().await
+    }
+
+    /// Whether the Kubernetes API answers, as it was asked last. Whoever comes while it is being asked waits for that answer.
+    async fn api_answers(&self) -> Result<(), Refusal> {
+        let mut probed = self.shared.probed.lock().await;
+        if let Some((at, answer)) = probed.as_ref()
+            && at.elapsed() < PROBE_INTERVAL
+        {
+            return answer.clone();
+        }
+        let version = self.around().cluster.version().await;
+        let answer = version.map(drop).map_err(|error| Refusal::of_error(Kind::NotReady, &error));
+        *probed = Some((Instant::now(), answer.clone()));
+        answer
     }
 
     fn not_stopping(&self) -> Result<(), Refusal> {

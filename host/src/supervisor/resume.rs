@@ -89,7 +89,8 @@ impl Supervisor {
         let config: Value = serde_json::from_str(&past.request.config_json).unwrap_or_default();
         let cluster = intake::cluster(self.around(), &config).unwrap_or(&self.around().cluster).clone();
         let secrets = read_back(&cluster, &past.secrets).await;
-        let redactor = crate::beginning::redactor(&past.request, &secrets)?;
+        let redactor =
+            crate::beginning::redactor(&past.request, &secrets, &self.around().config.unmasked_env)?;
         let (sender, controls) = controls();
         let about = about(&past.request, intake::namespace(self.around(), &past.request), &plugin);
         let feed = Feed::new();

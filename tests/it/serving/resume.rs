@@ -1,6 +1,9 @@
 //! Runs that outlive their daemon.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::{Value, json};
 
@@ -26,7 +29,7 @@ fn a_run_is_taken_up_from_its_last_segment_alone() {
     // Whoever takes a run up begins a new segment, with all that it needs.
     let daemon = Daemon::start_on(&place, &on, &[]).when_ready();
     let journal = place.path("state/runs/r1");
-    while !journal.join("journal-000002.ndjson").exists() {
+    while !fs::read(journal.join("journal-000002.ndjson")).is_ok_and(|segment| segment.ends_with(b"\n")) {
         daemon.state("r1");
     }
     drop(daemon);
@@ -44,4 +47,76 @@ fn a_run_is_taken_up_from_its_last_segment_alone() {
     assert_eq!(daemon.state("r1")["agentId"], "agent-r1");
     drop(daemon);
     assert_eq!(place.holds(TOKEN).filter(|path| path != cluster.kubeconfig()), None);
+}
+
+/// Takes traces; the bodies of all requests.
+fn collector() -> (String, Receiver<Value>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v1/traces", listener.local_addr().unwrap());
+    let (sender, bodies) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut request = BufReader::new(stream);
+            let mut length = 0;
+            let mut line = String::new();
+            while request.read_line(&mut line).is_ok_and(|read| read > 0) {
+                if let Some(told) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = told.trim().parse().unwrap();
+                }
+                if line == "\r\n" {
+                    let mut body = vec![0; length];
+                    request.read_exact(&mut body).unwrap();
+                    request
+                        .get_mut()
+                        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+                        .unwrap();
+                    let _ = sender.send(serde_json::from_slice(&body).unwrap());
+                    break;
+                }
+                line.clear();
+            }
+        }
+    });
+    (url, bodies)
+}
+
+#[test]
+fn a_run_is_one_trace_over_a_restart() {
+    let place = Place::new("true");
+    let gate = text(&place.path("gate"));
+    let place = place.with_agent(&format!(
+        "cat >/dev/null\necho one\nwhile [ ! -e {gate} ]; do sleep 0.05; done\ncat \"$(dirname \"$0\")/output\""
+    ));
+    fs::write(place.path("bin/output"), recording("ok")).unwrap();
+    let cluster = place.cluster();
+    let kubeconfig = text(cluster.kubeconfig());
+    let on = ["--kubeconfig", kubeconfig.as_str()];
+    let (url, bodies) = collector();
+    let traced = ["--traces-endpoint", url.as_str()];
+
+    let daemon = Daemon::start_on(&place, &on, &traced);
+    daemon.run("r1", json!({}));
+    daemon.follow("r1", 0).find(|event| event["text"] == "one").unwrap();
+    daemon.stop();
+    let daemon = Daemon::start_on(&place, &on, &traced).when_ready();
+    fs::write(&gate, "").unwrap();
+    assert_eq!(daemon.events("r1", 0).last().unwrap()["errorCode"], Value::Null);
+    daemon.stop();
+
+    let bodies: Vec<Value> = bodies.try_iter().collect();
+    let spans: Vec<&Value> = bodies
+        .iter()
+        .flat_map(|body| body["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap())
+        .collect();
+    let names: Vec<&str> = spans.iter().map(|span| span["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["driven", "driven", "run"]);
+    for driven in &spans[..2] {
+        assert_eq!(
+            (&driven["traceId"], &driven["parentSpanId"]),
+            (&spans[2]["traceId"], &spans[2]["spanId"])
+        );
+    }
+    assert_eq!(spans[2]["status"], json!({}));
+    let begin = |span: &Value| span["startTimeUnixNano"].as_str().unwrap().parse::<u64>().unwrap();
+    assert!(begin(spans[2]) <= begin(spans[1]), "the root begins with the run, not with the last process");
 }

@@ -71,6 +71,12 @@ impl Position {
         self.lines
     }
 
+    /// When the newest line was written by the node's clock, in ms since 1970; none before the first.
+    pub fn newest_ms(&self) -> Option<u64> {
+        let newest = self.mark.as_ref()?.newest;
+        u64::try_from(newest.s).ok()?.checked_mul(1_000)?.checked_add(u64::from(newest.ns / 1_000_000))
+    }
+
     /// Bytes delivered so far, line feeds included.
     pub fn bytes(&self) -> u64 {
         self.bytes

@@ -235,6 +235,11 @@ impl<G: Guest> Run<G> {
         .min()
     }
 
+    /// When the newest line of the logs that are read was written, by the node's clock in ms since 1970.
+    pub fn newest_line_ms(&self) -> Option<u64> {
+        self.ledger.logs.values().filter_map(|log| log.position.newest_ms()).max()
+    }
+
     /// Where the run stands, in a few words.
     pub fn phase_text(&mut self) -> String {
         match self.phase {

@@ -52,6 +52,23 @@ pub struct Ports<S> {
     /// What the sink is to be told first; part of the run's record from then on.
     pub notes: Vec<(Level, String)>,
     pub sink: S,
+    pub observer: Arc<dyn Observer>,
+}
+
+/// Learns what driving a run costs. Must not block.
+pub trait Observer: std::fmt::Debug + Send + Sync {
+    /// The journal was made durable within this time.
+    fn synced(&self, took: Duration);
+
+    /// Lines were handed over this long after the newest of them was written, by the clocks of node and host.
+    fn lagged(&self, lag: Duration);
+}
+
+/// Nobody wants to know.
+impl Observer for () {
+    fn synced(&self, _took: Duration) {}
+
+    fn lagged(&self, _lag: Duration) {}
 }
 
 /// What somebody wants of a run that is driven.
@@ -115,6 +132,7 @@ struct Driver<G> {
     notes: Vec<(Level, String)>,
     control: Option<mpsc::Receiver<Control>>,
     screen: Screen,
+    observer: Arc<dyn Observer>,
     /// Calls and polls that are under way.
     asking: JoinSet<Input>,
     follower: Follower,
@@ -148,6 +166,7 @@ impl<G: Guest> Driver<G> {
             notes: ports.notes,
             control: Some(control),
             screen: Screen::open(ports.sink),
+            observer: ports.observer,
             asking: JoinSet::new(),
             result: None,
             failure: None,
@@ -293,10 +312,11 @@ impl<G: Guest> Driver<G> {
     }
 
     async fn carry_out(&mut self) -> Result<Option<Closing>, JournalError> {
+        let mut has_lines = false;
         while let Some(effect) = self.run.poll_effect() {
             match effect {
                 Effect::Append(line) => self.journal.append(&line).await?,
-                Effect::Sync => self.journal.sync().await?,
+                Effect::Sync => self.sync().await?,
                 Effect::Segment(line) => self.journal.begin_segment(&line).await?,
                 Effect::Call { call, request } => {
                     if let ApiCall::ListJobs { namespace, .. } = &request {
@@ -318,6 +338,7 @@ impl<G: Guest> Driver<G> {
                 Effect::Emit(told) => {
                     // What was shown is in the journal, if this process dies.
                     self.journal.flush().await?;
+                    has_lines |= matches!(told.record, Record::Log { .. });
                     self.show(told);
                 }
                 Effect::Close(Closing::Refused) => {
@@ -325,12 +346,22 @@ impl<G: Guest> Driver<G> {
                     return Ok(Some(Closing::Refused));
                 }
                 Effect::Close(closing @ (Closing::Ended(_) | Closing::Detached)) => {
-                    self.journal.sync().await?;
+                    self.sync().await?;
                     return Ok(Some(closing));
                 }
             }
         }
+        if let (true, Some(newest_ms)) = (has_lines, self.run.newest_line_ms()) {
+            self.observer.lagged(Duration::from_millis(self.clock.now_ms().saturating_sub(newest_ms)));
+        }
         Ok(None)
+    }
+
+    async fn sync(&mut self) -> Result<(), JournalError> {
+        let begun = std::time::Instant::now();
+        self.journal.sync().await?;
+        self.observer.synced(begun.elapsed());
+        Ok(())
     }
 
     fn poll(&mut self, poll: u64, path: String) {

@@ -281,6 +281,7 @@ async fn take_up(server: &Listening, journal: Journal, history: History, then: T
         history,
         notes: Vec::new(),
         sink: Kept { records: sender, then },
+        observer: std::sync::Arc::new(()),
     };
     Begun { drive: tokio::spawn(drive(run, ports, wishes)), control, records }
 }

@@ -1,0 +1,281 @@
+//! Runs as traces, told to a collector by OTLP over HTTP with JSON.
+//!
+//! A run is one trace, whichever processes drive it: trace and root have ids that follow from the run's own. Each process adds a span for
+//! the time that it held the run; the one in which it ends adds the root, from the moment at which the run was first taken on.
+//!
+//! What a collector does not take costs no run anything: spans wait in a short queue, and are lost where it is full.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::Uri;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{mpsc, oneshot};
+
+/// Spans that wait for the collector.
+const QUEUED_SPANS: usize = 4_096;
+/// Most spans of one request.
+const BATCH_SPANS: usize = 512;
+/// How long spans are gathered before they are sent.
+const GATHER: Duration = Duration::from_secs(1);
+/// How often a request is tried, and how long each may take.
+const TRIES: u32 = 3;
+const DEADLINE: Duration = Duration::from_secs(5);
+/// How long what is left is waited for at the end of this process.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Where spans are given to. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Traces {
+    told: mpsc::Sender<Told>,
+}
+
+#[derive(Debug)]
+enum Told {
+    Span(Box<Span>),
+    /// All before it is to be sent now.
+    Flush(oneshot::Sender<()>),
+}
+
+/// A piece of a run's life.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Span {
+    pub(crate) run_id: String,
+    pub(crate) kind: SpanKind,
+    pub(crate) began_at: SystemTime,
+    pub(crate) ended_at: SystemTime,
+    /// Names as in the log. Nothing in them is secret.
+    pub(crate) attributes: Vec<(&'static str, String)>,
+    /// Why it failed, if it did.
+    pub(crate) failure: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SpanKind {
+    /// From being taken on to the result, over all processes.
+    Run,
+    /// The wait for a place.
+    Queued,
+    /// For as long as one process had it.
+    Driven,
+}
+
+impl SpanKind {
+    const fn name(self) -> &'static str {
+        match self {
+            SpanKind::Run => "run",
+            SpanKind::Queued => "queued",
+            SpanKind::Driven => "driven",
+        }
+    }
+}
+
+impl Traces {
+    /// Sends to a collector, such as `http://collector:4318/v1/traces`, from a task of its own.
+    ///
+    /// # Errors
+    /// The URL is none of plain HTTP.
+    pub(crate) fn to(endpoint: &str, host_id: String) -> Result<Traces, String> {
+        let uri: Uri = endpoint.parse().map_err(|error| format!("traces.endpoint {endpoint:?}: {error}"))?;
+        if uri.scheme_str() != Some("http") || uri.authority().is_none() {
+            return Err(format!(
+                "traces.endpoint {endpoint:?}: give a URL such as http://127.0.0.1:4318/v1/traces; for TLS put a collector beside this \
+                 process"
+            ));
+        }
+        let (told, queue) = mpsc::channel(QUEUED_SPANS);
+        let collector =
+            Collector { uri, client: Client::builder(TokioExecutor::new()).build_http(), host_id };
+        tokio::spawn(collector.serve(queue));
+        Ok(Traces { told })
+    }
+
+    pub(crate) fn tell(&self, span: Span) {
+        if self.told.try_send(Told::Span(Box::new(span))).is_err() {
+            tracing::debug!("a span is lost: the collector does not keep up");
+        }
+    }
+
+    /// Waits until all is sent, but not for long.
+    pub(crate) async fn flush(&self) {
+        let (done, is_done) = oneshot::channel();
+        let flushed = async {
+            // A task that has ended has nothing left.
+            let _ = self.told.send(Told::Flush(done)).await;
+            let _ = is_done.await;
+        };
+        if tokio::time::timeout(FLUSH_DEADLINE, flushed).await.is_err() {
+            tracing::warn!("the last spans were not sent: the collector does not answer");
+        }
+    }
+}
+
+struct Collector {
+    uri: Uri,
+    client: Client<HttpConnector, Full<Bytes>>,
+    host_id: String,
+}
+
+impl Collector {
+    async fn serve(self, mut queue: mpsc::Receiver<Told>) {
+        while let Some(first) = queue.recv().await {
+            let mut spans = Vec::new();
+            let mut next = Some(first);
+            let gathered = tokio::time::sleep(GATHER);
+            tokio::pin!(gathered);
+            let flush = loop {
+                match next {
+                    Some(Told::Span(span)) => spans.push(*span),
+                    Some(Told::Flush(done)) => break Some(done),
+                    None => break None,
+                }
+                if spans.len() >= BATCH_SPANS {
+                    break None;
+                }
+                next = tokio::select! {
+                    next = queue.recv() => next,
+                    () = &mut gathered => None,
+                };
+            };
+            if !spans.is_empty() {
+                self.send(&spans).await;
+            }
+            if let Some(done) = flush {
+                let _ = done.send(());
+            }
+        }
+    }
+
+    async fn send(&self, spans: &[Span]) {
+        let body = Bytes::from(document(&self.host_id, spans).to_string());
+        let mut failure = String::new();
+        for attempt in 0..TRIES {
+            tokio::time::sleep(GATHER * attempt).await;
+            match tokio::time::timeout(DEADLINE, self.post(body.clone())).await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => failure = error,
+                Err(_elapsed) => failure = "no answer".to_owned(),
+            }
+        }
+        tracing::warn!(collector = %self.uri, error = failure, spans = spans.len(), "spans are lost");
+    }
+
+    async fn post(&self, body: Bytes) -> Result<(), String> {
+        let request = http::Request::post(&self.uri)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| error.to_string())?;
+        let answer = self.client.request(request).await.map_err(|error| format!("{error:?}"))?;
+        let status = answer.status();
+        // Read to its end, so that the connection can be used again.
+        let _ = answer.into_body().collect().await;
+        if status.is_success() { Ok(()) } else { Err(status.to_string()) }
+    }
+}
+
+/// An ExportTraceServiceRequest in JSON, as the OTLP specification maps it: ids in hexadecimal, times as text in ns.
+fn document(host_id: &str, spans: &[Span]) -> Value {
+    let resource = [
+        ("service.name", "paperclip-host".to_owned()),
+        ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("service.instance.id", host_id.to_owned()),
+    ];
+    json!({ "resourceSpans": [{
+        "resource": { "attributes": attributes(&resource) },
+        "scopeSpans": [{ "scope": { "name": "paperclip-host" }, "spans": spans.iter().map(span).collect::<Vec<_>>() }],
+    }] })
+}
+
+fn span(span: &Span) -> Value {
+    const INTERNAL: u8 = 1;
+    const FAILED: u8 = 2;
+    let root = id(&[b"root", span.run_id.as_bytes()], 8);
+    let mut json = json!({
+        "traceId": id(&[b"trace", span.run_id.as_bytes()], 16),
+        "name": span.kind.name(),
+        "kind": INTERNAL,
+        "startTimeUnixNano": nanos(span.began_at),
+        "endTimeUnixNano": nanos(span.ended_at),
+        "attributes": attributes(&span.attributes),
+        "status": match &span.failure {
+            Some(failure) => json!({ "code": FAILED, "message": failure }),
+            None => json!({}),
+        },
+    });
+    match span.kind {
+        SpanKind::Run => json["spanId"] = json!(root),
+        SpanKind::Queued | SpanKind::Driven => {
+            json["spanId"] = json!(format!("{:016x}", RandomState::new().hash_one(&span.run_id).max(1)));
+            json["parentSpanId"] = json!(root);
+        }
+    }
+    json
+}
+
+fn attributes(attributes: &[(&'static str, String)]) -> Value {
+    attributes.iter().map(|(key, value)| json!({ "key": key, "value": { "stringValue": value } })).collect()
+}
+
+/// The first bytes of a hash, hexadecimal.
+fn id(parts: &[&[u8]], bytes: usize) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+    }
+    hash.finalize().iter().take(bytes).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn nanos(at: SystemTime) -> String {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spans_of_a_run_are_one_trace_below_its_root() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let piece = |kind, from, to, failure: Option<&str>| Span {
+            run_id: "r1".to_owned(),
+            kind,
+            began_at: at(from),
+            ended_at: at(to),
+            attributes: vec![("run_id", "r1".to_owned())],
+            failure: failure.map(str::to_owned),
+        };
+        let spans = [
+            piece(SpanKind::Driven, 1, 2, None),
+            piece(SpanKind::Driven, 3, 4, None),
+            piece(SpanKind::Run, 1, 4, Some("timeout")),
+        ];
+        let document = document("host-1", &spans);
+        let spans = &document["resourceSpans"][0]["scopeSpans"][0]["spans"];
+        let root = &spans[2];
+        for driven in [&spans[0], &spans[1]] {
+            assert_eq!(driven["traceId"], root["traceId"]);
+            assert_eq!(driven["parentSpanId"], root["spanId"]);
+        }
+        assert_ne!(spans[0]["spanId"], spans[1]["spanId"]);
+        assert_eq!(root["traceId"].as_str().map(str::len), Some(32));
+        assert_eq!(root["spanId"].as_str().map(str::len), Some(16));
+        assert_eq!(root["endTimeUnixNano"], "4000000000");
+        assert_eq!(root["status"], json!({ "code": 2, "message": "timeout" }));
+        assert_eq!(root.get("parentSpanId"), None);
+    }
+
+    #[tokio::test]
+    async fn only_plain_http_is_taken() {
+        for url in ["https://c/v1/traces", "collector:4318", "/v1/traces", "http://"] {
+            let error = Traces::to(url, String::new()).expect_err(url);
+            assert!(error.contains("traces.endpoint"), "{error}");
+        }
+    }
+}
