@@ -5,6 +5,9 @@ use paperclip_contract::types::{
 };
 use serde::{Deserialize, Serialize};
 
+/// Reason of an error of [`ApiCall::CreateSecret`] that was not sent: the host has not all values that the Secret is to have.
+pub const NO_VALUE: &str = "NoValue";
+
 /// Names a call until its answer comes. Never used twice in a run.
 pub type CallId = u64;
 

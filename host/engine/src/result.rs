@@ -25,6 +25,16 @@ pub(crate) fn of_fault(fault: &GuestFault) -> Map<String, Value> {
     failed(code, &fault.to_string())
 }
 
+/// The result of a run whose host stopped before the agent could begin. The server may start it again by itself.
+pub(crate) fn host_restarted(why: &str) -> Map<String, Value> {
+    let message = format!(
+        "The host restarted before the agent began, and the run was not started again in time: {why}"
+    );
+    let mut result = failed("host_restarted", &message);
+    result.insert("executionRecovery".to_owned(), json!({"kind": "bootstrap", "providerWorkStarted": false}));
+    result
+}
+
 /// The result of a request that the plugin refused.
 pub(crate) fn of_refusal(refusal: &Refusal) -> Map<String, Value> {
     let message = match &refusal.field {

@@ -44,6 +44,8 @@ pub(super) struct Beginning {
     pub(super) notes: Vec<(Level, String)>,
     /// The run's folder, where it was opened already.
     pub(super) folder: Option<RunFolder>,
+    /// Whether the cluster has not all of its secrets any more, or not yet.
+    pub(super) lacks_secrets: bool,
 }
 
 impl Supervisor {
@@ -53,6 +55,9 @@ impl Supervisor {
         let adapter_type = adapter
             .or_else(|| paperclip_engine::intake::adapter_type(context))
             .ok_or_else(|| intake::bad_context("agent.adapterType is missing"))?;
+        if let Some(entry) = self.bring_secrets(context)? {
+            return Ok(entry);
+        }
         let known = context["runId"].as_str().and_then(|run_id| self.get(run_id).ok());
         if let Some(entry) = known.filter(|entry| entry.state() != State::Detached) {
             return Ok(entry);
@@ -94,6 +99,7 @@ impl Supervisor {
             redactor: taken.redactor,
             notes,
             folder: None,
+            lacks_secrets: false,
         });
         self.spawn(self.clone().host(beginning));
         Ok(entry)
@@ -232,7 +238,7 @@ impl Supervisor {
         &self,
         beginning: Beginning,
     ) -> Result<impl Future<Output = Outcome> + Send + use<>, (&'static str, String)> {
-        let Beginning { entry, controls, plugin, cluster, request, secrets, redactor, notes, folder } =
+        let Beginning { entry, controls, plugin, cluster, request, secrets, redactor, notes, folder, .. } =
             beginning;
         let (journal, history) = self
             .open_journal(folder, &entry, &plugin)

@@ -21,7 +21,7 @@ use paperclip_contract::types::{CancelRequest, CancelSource};
 use paperclip_guest::Catalogue;
 use paperclip_shell::{Cluster, Control, PaperclipApi};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::config::Config;
 use crate::traces::Traces;
@@ -78,6 +78,8 @@ struct Shared {
     is_stopping: AtomicBool,
     /// Runs of an earlier process that are still being taken up.
     resuming: AtomicUsize,
+    /// Runs that were taken up and wait for a repeated start to bring their secrets.
+    awaited: Mutex<BTreeMap<String, oneshot::Sender<resume::Brought>>>,
     /// The last answer of the Kubernetes API to a probe, and when it came: probes are no load.
     probed: tokio::sync::Mutex<Option<(Instant, Result<(), Refusal>)>>,
 }
@@ -99,6 +101,7 @@ impl Supervisor {
             tasks: watch::Sender::new(0),
             is_stopping: AtomicBool::new(false),
             resuming: AtomicUsize::new(0),
+            awaited: Mutex::default(),
             probed: tokio::sync::Mutex::new(None),
             around,
         };
@@ -331,6 +334,10 @@ impl Supervisor {
 impl Shared {
     fn runs(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Entry>>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn awaited(&self) -> MutexGuard<'_, BTreeMap<String, oneshot::Sender<resume::Brought>>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn admission(&self) -> MutexGuard<'_, Admission> {

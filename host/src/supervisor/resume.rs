@@ -15,14 +15,27 @@ use paperclip_engine::intake::Secrets;
 use paperclip_engine::journal::Entry as Line;
 use paperclip_engine::ledger::without_prompt;
 use paperclip_engine::record::Teller;
+use paperclip_engine::redact::Redactor;
 use paperclip_shell::journal::{self, Header, History, RunFolder};
 use paperclip_shell::{Cluster, JournalError};
 use serde_json::{Map, Value};
+use tokio::sync::oneshot;
 
 use super::begin::{Beginning, about, controls};
 use super::entry::{Entry, State};
 use super::feed::Feed;
+use super::refusal::{Kind, Refusal};
 use super::{Supervisor, intake};
+
+/// How long a run waits for being started again, with its secrets.
+const SECRETS_PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a repeated start brings to a run that was taken up.
+#[derive(Debug)]
+pub(super) struct Brought {
+    secrets: Secrets,
+    redactor: Redactor,
+}
 
 /// What a journal tells of a run.
 struct Past {
@@ -48,7 +61,12 @@ impl Supervisor {
                 let taken_up = supervisor.take_up(&folder).await;
                 supervisor.resumed_one();
                 match taken_up {
-                    Ok(Some(beginning)) => supervisor.host(beginning).await,
+                    Ok(Some(mut beginning)) => {
+                        if beginning.lacks_secrets {
+                            supervisor.wait_for_secrets(&mut beginning).await;
+                        }
+                        supervisor.host(beginning).await;
+                    }
                     Ok(None) => {}
                     Err(error) => {
                         tracing::error!(folder = %folder.display(), %error, "run is not taken up");
@@ -91,6 +109,7 @@ impl Supervisor {
         let secrets = read_back(&cluster, &past.secrets).await;
         let redactor =
             crate::beginning::redactor(&past.request, &secrets, &self.around().config.unmasked_env)?;
+        let lacks_secrets = past.end.is_none() && lacks(&past.request, &secrets, &past.secrets);
         let (sender, controls) = controls();
         let about = about(&past.request, intake::namespace(self.around(), &past.request), &plugin);
         let feed = Feed::new();
@@ -109,7 +128,44 @@ impl Supervisor {
             redactor,
             notes: Vec::new(),
             folder: Some(held),
+            lacks_secrets,
         })))
+    }
+
+    /// Secrets stood in the memory of the earlier process, until the run's own Secret was created. Whoever starts the run once more
+    /// brings them again; without that the run goes on with what there is, which ends it if its agent has not begun.
+    async fn wait_for_secrets(&self, beginning: &mut Beginning) {
+        let run_id = &beginning.entry.about.run_id;
+        let (sender, brought) = oneshot::channel();
+        self.shared.awaited().insert(run_id.clone(), sender);
+        tracing::warn!(
+            run_id,
+            patience_s = SECRETS_PATIENCE.as_secs(),
+            "waits for the run to be started again: its secrets are lost"
+        );
+        let brought = tokio::time::timeout(SECRETS_PATIENCE, brought).await;
+        self.shared.awaited().remove(run_id);
+        if let Ok(Ok(Brought { secrets, redactor })) = brought {
+            tracing::info!(run_id, "run was started again: its secrets are known");
+            (beginning.secrets, beginning.redactor) = (secrets, redactor);
+        }
+    }
+
+    /// Hands the secrets of a context to the run that waits for them, if it is one of those.
+    pub(super) fn bring_secrets(&self, context: &Value) -> Result<Option<Arc<Entry>>, Refusal> {
+        let Some(run_id) = context["runId"].as_str() else { return Ok(None) };
+        if !self.shared.awaited().contains_key(run_id) {
+            return Ok(None);
+        }
+        let entry = self.get(run_id)?;
+        let plugin = self.catalogue().get(&entry.about.adapter_type);
+        let plugin = plugin.map_err(|error| Refusal::of_error(Kind::NoPlugin, &error))?;
+        let taken = intake::take(context, &plugin, self.around())?;
+        if let Some(waiting) = self.shared.awaited().remove(run_id) {
+            // One that has just given up goes on without.
+            let _ = waiting.send(Brought { secrets: taken.secrets, redactor: taken.redactor });
+        }
+        Ok(Some(entry))
     }
 
     /// Keeps an ended run to be asked for.
@@ -191,6 +247,15 @@ fn folders(state: &Path) -> Vec<PathBuf> {
         Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
         Err(_none_yet) => Vec::new(),
     }
+}
+
+/// Whether a value is missing of what the run's Secrets are to have, or will be asked to have.
+fn lacks(request: &Request, secrets: &Secrets, asked: &[NewSecret]) -> bool {
+    if asked.is_empty() {
+        return request.has_auth_token || request.config_env.iter().any(|entry| entry.value.is_none());
+    }
+    let mut entries = asked.iter().flat_map(|secret| &secret.entries);
+    entries.any(|entry| secrets.resolve(&entry.source).is_none())
 }
 
 /// The secrets of a run stand in no journal: they are read back from the Secrets that its Job owns.

@@ -120,3 +120,25 @@ fn a_run_is_one_trace_over_a_restart() {
     let begin = |span: &Value| span["startTimeUnixNano"].as_str().unwrap().parse::<u64>().unwrap();
     assert!(begin(spans[2]) <= begin(spans[1]), "the root begins with the run, not with the last process");
 }
+
+#[test]
+fn a_run_that_had_no_secret_yet_goes_on_when_it_is_started_again() {
+    let place = Place::playing(&recording("ok"), "echo \"$PAPERCLIP_API_KEY\"");
+    let daemon = Daemon::start(&place, &[]);
+    daemon.run("r1", json!({}));
+    daemon.events("r1", 0);
+    drop(daemon);
+    // As it stands on disk when a host dies at once, and its cluster with it.
+    let journal = place.path("state/runs/r1/journal-000001.ndjson");
+    let text = fs::read_to_string(&journal).unwrap();
+    let begun = text.find("{\"start\":").unwrap();
+    let end = begun + text[begun..].find('\n').unwrap() + 1;
+    fs::write(&journal, &text[..end]).unwrap();
+
+    let daemon = Daemon::start(&place, &[]).when_ready();
+    assert_eq!(daemon.state("r1")["state"], "running");
+    assert_eq!(daemon.run("r1", json!({})).status, 202);
+    let events = daemon.events("r1", 0);
+    assert_eq!(events.last().unwrap()["errorCode"], Value::Null, "{events:?}");
+    assert!(events.iter().any(|event| event["text"] == "[redacted:authToken]"), "{events:?}");
+}

@@ -46,6 +46,9 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         daemon.start_run(&run_id).await?;
         following.spawn(follow(daemon.address.clone(), run_id, Arc::clone(&streaming)));
     }
+    // In the middle, when each run has what it needs. Once, because the kernel walks all of the process's memory for it.
+    tokio::time::sleep(Duration::from_secs(options.agents.seconds / 2)).await;
+    let share = daemon.proportional_bytes()?;
     let all: Vec<Followed> = following.join_all().await.into_iter().collect::<Result<_>>()?;
     let took = begun.elapsed();
     let usage = daemon.usage().await?;
@@ -68,6 +71,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         mib(usage.peak_bytes),
         mib(idle.peak_bytes)
     );
+    println!("of that, PSS    {:.1} MiB halfway: what many instances map counts once", mib(share));
     println!("CPU             {:.1} s ({:.2} s before the first run)", usage.cpu_s, idle.cpu_s);
     println!(
         "API requests    {} ({:.1} a run)",

@@ -3,7 +3,7 @@
 use paperclip_contract::types::{Answer, AnswerOk, ApiError, Event, ObjectRef};
 
 use super::Run;
-use crate::api::{ApiCall, ApiReply, CallId, OwnedKind};
+use crate::api::{self, ApiCall, ApiReply, CallId, OwnedKind};
 use crate::calls::{self, ExistingOwned, Purpose};
 use crate::guest::Guest;
 use crate::manifest;
@@ -60,6 +60,10 @@ impl<G: Guest> Run<G> {
             (ApiCall::CreateConfigMap(map), Err(error)) if is_existing(&error) => {
                 let wanted = named(&map.namespace, &map.name);
                 self.look_up_owner(command, OwnedKind::ConfigMap, wanted, map.owner.clone(), request);
+            }
+            // Their values were in the memory of a host that is gone, and nobody brought them again: the agent never began.
+            (ApiCall::CreateSecret(_), Err(error)) if self.replay.is_begun && is_valueless(&error) => {
+                self.end_for_lost_secrets(&error.message);
             }
             // Gone already is what a deletion wants.
             (ApiCall::DeleteJob { .. }, Err(error)) if error.status == Some(404) => {
@@ -183,6 +187,10 @@ fn named(namespace: &str, name: &str) -> ObjectRef {
 
 fn look_up(kind: OwnedKind, wanted: &ObjectRef) -> ApiCall {
     ApiCall::GetOwners { kind, namespace: wanted.namespace.clone(), name: wanted.name.clone() }
+}
+
+fn is_valueless(error: &ApiError) -> bool {
+    error.reason.as_deref() == Some(api::NO_VALUE)
 }
 
 fn is_existing(error: &ApiError) -> bool {

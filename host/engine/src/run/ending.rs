@@ -29,6 +29,12 @@ impl<G: Guest> Run<G> {
         self.end(result::of_fault(fault), Ending::Failed, jobs);
     }
 
+    /// The run was taken up before its Secret stood, and without the values for it.
+    pub(super) fn end_for_lost_secrets(&mut self, why: &str) {
+        let jobs = self.ledger.jobs.values().cloned().collect();
+        self.end(result::host_restarted(why), Ending::Failed, jobs);
+    }
+
     fn end(&mut self, record: Map<String, Value>, ending: Ending, delete_jobs: Vec<ObjectRef>) {
         self.events.clear();
         let result = result::mask(record, &self.spec.redactor);

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::core::PartialObjectMeta;
 use kube::core::params::GetParams;
 use paperclip_contract::types::{ApiError, Label, NewConfigMap, NewSecret, ObjectRef, SecretSource};
-use paperclip_engine::api::{ApiReply, OwnedKind};
+use paperclip_engine::api::{ApiReply, NO_VALUE, OwnedKind};
 use paperclip_engine::intake::Secrets;
 use serde::Serialize;
 
@@ -24,12 +24,13 @@ pub(super) async fn create_secret(
     let mut data = BTreeMap::new();
     for entry in &wanted.entries {
         let Some(value) = secrets.resolve(&entry.source) else {
-            return Err(exchange::not_sent(format!(
+            let message = format!(
                 "Secret {}: there is no value for key {} from {}",
                 wanted.name,
                 entry.key,
                 source_name(&entry.source)
-            )));
+            );
+            return Err(ApiError { reason: Some(NO_VALUE.to_owned()), ..exchange::not_sent(message) });
         };
         data.insert(entry.key.clone(), ByteString(value.as_bytes().to_vec()));
     }
