@@ -269,7 +269,17 @@ async fn begin(server: &Listening, journal: Journal, then: Then) -> Begun {
 }
 
 async fn take_up(server: &Listening, journal: Journal, history: History, then: Then) -> Begun {
-    let (run, secrets) = run();
+    take_up_with(run().1, server, journal, history, then).await
+}
+
+async fn take_up_with(
+    secrets: Secrets,
+    server: &Listening,
+    journal: Journal,
+    history: History,
+    then: Then,
+) -> Begun {
+    let (run, _) = run();
     let (sender, records) = mpsc::unbounded_channel();
     let (control, wishes) = mpsc::channel(1);
     let ports = Ports {
@@ -386,6 +396,35 @@ async fn a_run_that_was_let_go_is_taken_up_where_it_was_and_told_from_its_beginn
     let (outcome, again) = begun.ended().await;
     assert_eq!((outcome.closing, again), (Closing::Ended(Ending::Succeeded), records));
     assert_eq!(server.server.seen().len(), requests);
+}
+
+#[tokio::test]
+async fn a_run_whose_secrets_died_before_its_secret_stood_ends_and_leaves_nothing() {
+    let server = cluster(LOG, true).await;
+    let state = tempfile::tempdir().unwrap();
+    begin(&server, required(state.path()), Then::GoOn).await.ended().await;
+    // As it was when the Secret was asked for, and the host died.
+    let journal = std::fs::read_to_string(segment(state.path())).unwrap();
+    let asked =
+        journal.lines().position(|line| line.contains("CreateSecret")).expect("it asks for its Secret");
+    let kept: Vec<&str> = journal.lines().take(asked + 1).collect();
+    std::fs::write(segment(state.path()), kept.join("\n") + "\n").unwrap();
+
+    let server = cluster(LOG, true).await;
+    let folder = RunFolder::open(state.path(), "r").unwrap();
+    let history = folder.history();
+    let journal = Journal::new(folder, true);
+    let begun = take_up_with(Secrets::default(), &server, journal, history, Then::GoOn).await;
+    let (outcome, _) = begun.ended().await;
+    let result = outcome.result.expect("a result");
+    assert_eq!(outcome.closing, Closing::Ended(Ending::Failed));
+    assert_eq!(result["errorCode"], "host_restarted");
+    assert_eq!(
+        result["executionRecovery"],
+        json!({"kind": "bootstrap", "providerWorkStarted": false}),
+        "the server may start it again by itself"
+    );
+    assert_eq!(deletes(&server).len(), 1);
 }
 
 #[tokio::test]
