@@ -1,10 +1,14 @@
-//! Golden recordings: evidence of runs and what a version of a plugin must make of it before new runs take it.
+//! Golden recordings: what a version of a plugin must manage before new runs take it.
 //!
-//! They stand beside the plugins, in `golden/<agent type>/*.ndjson` of their folder: an object `{"name","evidence","expected"}` a line, with
-//! `evidence` as `paperclip-host classify` takes it and `expected` the fields that the result must have.
+//! They stand beside the plugins, in `golden/<agent type>/` of their folder. `*.ndjson` is evidence of runs with its verdict: an object
+//! `{"name","evidence","expected"}` a line, with `evidence` as `paperclip-host classify` takes it and `expected` the fields that the result
+//! must have. `*.journal` is a recorded run, the copy of a segment of its journal: the version may decide otherwise, but neither break nor
+//! refuse it.
 
 use crate::plugin::Plugin;
 use crate::tools::Tools;
+use paperclip_engine::comparison::Comparison;
+use paperclip_engine::journal::Entry;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::fs;
@@ -29,10 +33,15 @@ pub(crate) fn replay(plugin: &Arc<Plugin>, plugins: &Path) -> Result<(), String>
     let Ok(entries) = fs::read_dir(&folder) else { return Ok(()) };
     let tools = Tools::new(Arc::clone(plugin));
     let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "ndjson"));
     files.sort();
-    for file in files {
-        let text = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let of_kind = |kind: &'static str| {
+        files.iter().filter(move |path| path.extension().is_some_and(|extension| extension == kind))
+    };
+    for file in of_kind("journal") {
+        relive(plugin, file).map_err(|why| format!("recorded run {}: {why}", file.display()))?;
+    }
+    for file in of_kind("ndjson") {
+        let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
             let place = || format!("golden recording {}:{number}", file.display());
             let recording: Recording =
@@ -41,6 +50,26 @@ pub(crate) fn replay(plugin: &Arc<Plugin>, plugins: &Path) -> Result<(), String>
         }
     }
     Ok(())
+}
+
+/// Takes a fresh instance through a recorded run, as far as it decides as it was decided then.
+fn relive(plugin: &Arc<Plugin>, file: &Path) -> Result<(), String> {
+    let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let instance = plugin.instantiate().map_err(|fault| fault.to_string())?;
+    let mut comparison = Comparison::new(instance);
+    for (number, line) in (1..).zip(text.lines()) {
+        // Each line stands behind its checksum.
+        let (_, json) = line.split_once(' ').ok_or_else(|| format!("line {number} has no checksum"))?;
+        let entry = Entry::parse(json).map_err(|error| format!("line {number}: {error}"))?;
+        if !comparison.entry(entry) {
+            break;
+        }
+    }
+    let (_, _, differences) = comparison.finish();
+    match differences.into_iter().find_map(|difference| Some((difference.seq, difference.failure?))) {
+        Some((step, failure)) => Err(format!("step {step}: {failure}")),
+        None => Ok(()),
+    }
 }
 
 fn judge(tools: &Tools, recording: &Recording) -> Result<(), String> {

@@ -1,9 +1,12 @@
 //! Plugins that change under a running process.
 
 use crate::forge::Forge;
-use crate::runtime;
+use crate::{request, runtime};
+use paperclip_contract::types::Event;
 use paperclip_engine::Guest;
+use paperclip_engine::journal::{Entry, FORMAT};
 use paperclip_guest::{Catalogue, CatalogueOptions, NoPlugin, TRAP_WINDOW_MS, sha256_hex};
+use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
@@ -135,4 +138,35 @@ fn a_version_that_judges_a_golden_recording_otherwise_is_not_taken() {
     assert_eq!(catalogue.get("alpha").unwrap().digest(), good);
     let error = &catalogue.show().rejected[0].error;
     assert!(error.contains("runs.ndjson:1 (ok)"), "{error}");
+}
+
+#[test]
+fn a_version_that_breaks_in_a_recorded_run_is_not_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let golden = dir.path().join("golden/alpha");
+    fs::create_dir_all(&golden).unwrap();
+    let entries = [
+        Entry::Start { format: FORMAT, at_ms: 1, request: Cow::Owned(request()) },
+        Entry::Step {
+            seq: 1,
+            at_ms: 2,
+            events: vec![Event::TimerFired(1)].into(),
+            cursors: Vec::new().into(),
+            whole: Vec::new().into(),
+        },
+    ];
+    let lines = entries.map(|entry| format!("00000000 {}", entry.to_line()));
+    fs::write(golden.join("run.journal"), lines.concat()).unwrap();
+    place(dir.path(), &Forge::new("alpha").component());
+    let catalogue = catalogue(&dir);
+    let good = catalogue.get("alpha").unwrap().digest().to_owned();
+
+    place(dir.path(), &Forge::new("alpha").body("step", "(unreachable)").component());
+    assert_eq!(catalogue.reload().unwrap(), []);
+    assert_eq!(catalogue.get("alpha").unwrap().digest(), good);
+    let error = &catalogue.show().rejected[0].error;
+    assert!(error.contains("run.journal: step 1: ") && error.contains("it trapped"), "{error}");
+
+    place(dir.path(), &Forge::new("alpha").version("2.0.0").component());
+    assert_eq!(catalogue.reload().unwrap().len(), 1, "it manages the recorded run");
 }

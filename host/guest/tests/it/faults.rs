@@ -35,6 +35,32 @@ fn a_run_goes_through_its_calls() {
 }
 
 #[test]
+fn a_run_goes_on_in_a_fresh_instance_with_less_memory() {
+    let grow = "(drop (memory.grow (i32.const 10))) (i32.const 544)";
+    let mut instance = begun(&Forge::new("test_k8s").body("step", grow));
+    let before = instance.usage().memory_bytes;
+    instance.step(AT_MS, &[]).unwrap();
+    assert_eq!(instance.usage().memory_bytes, before + (10 << 16));
+    instance.renew().unwrap();
+    assert_eq!(instance.usage().memory_bytes, before);
+    assert_eq!(instance.step(AT_MS, &[]), Ok(vec![]));
+}
+
+#[test]
+fn a_run_that_no_fresh_instance_takes_stays_where_it_is() {
+    let refuses = "(i32.store8 (i32.const 600) (i32.const 1)) (i32.const 600)";
+    for restore in [refuses, "(unreachable)"] {
+        let grow = "(drop (memory.grow (i32.const 10))) (i32.const 544)";
+        let mut instance = begun(&Forge::new("test_k8s").body("step", grow).body("restore", restore));
+        instance.step(AT_MS, &[]).unwrap();
+        let grown = instance.usage().memory_bytes;
+        instance.renew().unwrap();
+        assert_eq!(instance.usage().memory_bytes, grown);
+        assert_eq!(instance.step(AT_MS, &[]), Ok(vec![]));
+    }
+}
+
+#[test]
 fn a_refusal_leaves_the_instance_without_a_run() {
     // err({ code: "", field: none, message: "" })
     let forge =
