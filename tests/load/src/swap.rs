@@ -51,7 +51,10 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         daemon.start_run(&run_id).await?;
         following.spawn(follow(daemon.address.clone(), run_id, Arc::clone(&streaming)));
     }
-    streaming.reaches(options.runs).await;
+    tokio::select! {
+        () = streaming.reaches(options.runs) => {}
+        Some(ended) = following.join_next() => anyhow::bail!("a run ended at its beginning: {:?}", ended??.error),
+    }
     let measured_us = now_us();
     tokio::time::sleep(Duration::from_secs(options.before)).await;
     let first = digests(&daemon).await?;

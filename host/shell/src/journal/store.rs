@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use paperclip_engine::journal::Entry;
@@ -43,7 +44,10 @@ pub fn keep_plugin(state: &Path, digest: &str, bytes: &[u8]) -> io::Result<()> {
         return Ok(());
     }
     segments::private_folder(&folder)?;
-    let unfinished = folder.join(format!("{digest}.{}", std::process::id()));
+    // Of each caller its own: runs that begin together keep the same plugin, and one must not take another's file away half written.
+    static UNFINISHED: AtomicU64 = AtomicU64::new(0);
+    let number = UNFINISHED.fetch_add(1, Ordering::Relaxed);
+    let unfinished = folder.join(format!("{digest}.{}-{number}", std::process::id()));
     let mut file = File::create(&unfinished)?;
     file.write_all(bytes)?;
     file.sync_all()?;
@@ -141,6 +145,21 @@ fn folder_name(run_id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_that_begin_together_keep_one_plugin() {
+        let state = tempfile::tempdir().expect("a folder");
+        std::thread::scope(|scope| {
+            let keeping: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| keep_plugin(state.path(), "d", &[7; 1 << 20]))).collect();
+            for kept in keeping {
+                kept.join().expect("no panic").expect("kept");
+            }
+        });
+        let kept = std::fs::read_dir(state.path().join("plugins")).expect("the folder").count();
+        assert_eq!(kept, 1, "nothing unfinished is left");
+        assert_eq!(std::fs::read(kept_plugin(state.path(), "d")).expect("kept"), [7; 1 << 20]);
+    }
 
     #[test]
     fn a_folder_name_cannot_leave_the_state_folder_and_differs_for_each_run() {
