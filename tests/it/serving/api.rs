@@ -318,3 +318,71 @@ fn a_configuration_is_checked_and_printed_without_a_start() {
     let output = place.host(&["serve", "--listen", "0.0.0.0:0"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
 }
+
+/// Method and path of each described route, with a run and an agent type that there is none of.
+fn routes(openapi: &Value) -> Vec<(String, String)> {
+    let paths = openapi["paths"].as_object().unwrap().iter();
+    let routes = paths.flat_map(|(route, operations)| {
+        let path = route.replace("{id}", "none").replace("{type}", "none");
+        operations
+            .as_object()
+            .unwrap()
+            .keys()
+            .filter(|method| ["get", "post"].contains(&method.as_str()))
+            .map(move |method| (method.to_uppercase(), path.clone()))
+    });
+    routes.collect()
+}
+
+#[test]
+fn each_route_refuses_a_wrong_token_a_huge_body_and_what_there_is_not() {
+    let place = Place::new("true");
+    fs::write(place.path("token"), "0123456789abcdef0123").unwrap();
+    fs::write(place.path("serve.toml"), "[limits]\nrequest_mib = 1\n").unwrap();
+    let args = ["--config", &text(&place.path("serve.toml")), "--token-file", &text(&place.path("token"))];
+    let daemon = Daemon::start(&place, &args).with_token("wrong");
+    let routes = routes(&daemon.get("/v1/openapi.json").json());
+    assert!(routes.len() > 12, "{routes:?}");
+    let is_open = |path: &str| ["/healthz", "/readyz", "/v1/openapi.json"].contains(&path);
+    for (method, path) in &routes {
+        let expected = if is_open(path) { 200 } else { 401 };
+        assert_eq!(daemon.send(method, path, "").status, expected, "{method} {path}");
+    }
+    let daemon = daemon.with_token("0123456789abcdef0123");
+    let huge = "x".repeat((1 << 20) + 1);
+    for (method, path) in &routes {
+        if method == "POST" {
+            assert_eq!(daemon.send(method, path, &huge).status, 413, "{method} {path}");
+        }
+        if path.contains("none") {
+            let answer = daemon.send(method, path, "");
+            assert_eq!(
+                (answer.status, &answer.json()["error"]["code"]),
+                (404, &json!("not_found")),
+                "{method} {path}"
+            );
+        }
+    }
+}
+
+#[test]
+fn connections_that_are_dropped_leave_nothing() {
+    let place = gated();
+    let daemon = Daemon::start(&place, &[]);
+    daemon.run("r1", json!({}));
+    daemon.follow("r1", 0).find(|event| event["text"] == "one").unwrap();
+    for half in [
+        "POST /v1/ru",
+        "POST /v1/runs HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{\"context\":",
+        "GET /v1/runs/r1/events HTTP/1.1\r\nHost: h\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(daemon.address()).unwrap();
+        stream.write_all(half.as_bytes()).unwrap();
+    }
+    // The stream of events is found to be dropped when there is more to send.
+    open_gate(&place);
+    assert_eq!(daemon.events("r1", 0).last().unwrap()["errorCode"], Value::Null);
+    while !daemon.get("/metrics").text.contains("paperclip_followers 0\n") {}
+    let runs = daemon.get("/v1/runs").json();
+    assert_eq!(runs["runs"].as_array().unwrap().len(), 1, "half a start is none");
+}
