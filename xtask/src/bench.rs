@@ -43,6 +43,8 @@ enum Bench {
     Size,
     /// How fast a plugin reads an agent's output against the same parser natively, and in how much memory
     Parse,
+    /// How much slower output is with the run's secrets masked
+    Redact,
     /// How 1,000 runs that stream at a time use the daemon: memory, CPU, requests, latency of lines and results
     Serve,
     /// How 100 swaps of a plugin disturb 100 runs that stream
@@ -53,6 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     match options.name {
         Some(Bench::Size) => measure_size(options.toolchain),
         Some(Bench::Parse) => measure_parse(options.toolchain),
+        Some(Bench::Redact) => measure_redact(),
         Some(Bench::Serve) => measure_load("serve", options),
         Some(Bench::Swap) => measure_load("swap", options),
         None => {
@@ -83,6 +86,13 @@ fn measure_parse(toolchain: toolchain::Selection) -> Result<()> {
     wasm::build(&workspace, toolchain)?;
     let mut cargo = workspace::cargo();
     cargo.current_dir(&workspace.root).args(["bench", "--workspace", "--bench", "parse"]);
+    process::run(&mut cargo)
+}
+
+fn measure_redact() -> Result<()> {
+    let workspace = Workspace::find()?;
+    let mut cargo = workspace::cargo();
+    cargo.current_dir(&workspace.root).args(["bench", "--package", "paperclip-engine", "--bench", "redact"]);
     process::run(&mut cargo)
 }
 
