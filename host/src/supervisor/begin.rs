@@ -14,7 +14,7 @@ use paperclip_guest::Plugin;
 use paperclip_shell::journal::{self, History, RunFolder};
 use paperclip_shell::{Cluster, Control, Journal, JournalError, Observer, Outcome, Ports, drive};
 use serde_json::{Map, Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
 
 use super::admission::{Place, Verdict};
@@ -23,6 +23,7 @@ use super::feed::{Feed, FeedSink};
 use super::metrics::{OutcomeLabels, PluginLabels};
 use super::observed::Observed;
 use super::refusal::{Kind, Refusal};
+use super::resume::Brought;
 use super::{Supervisor, intake, memory};
 use crate::beginning::{self, POLL_INTERVAL_MS};
 use crate::traces::{Span, SpanKind};
@@ -44,8 +45,8 @@ pub(super) struct Beginning {
     pub(super) notes: Vec<(Level, String)>,
     /// The run's folder, where it was opened already.
     pub(super) folder: Option<RunFolder>,
-    /// Whether the cluster has not all of its secrets any more, or not yet.
-    pub(super) lacks_secrets: bool,
+    /// Where its secrets come from, if the cluster has not all of them.
+    pub(super) awaits: Option<oneshot::Receiver<Brought>>,
 }
 
 impl Supervisor {
@@ -99,7 +100,7 @@ impl Supervisor {
             redactor: taken.redactor,
             notes,
             folder: None,
-            lacks_secrets: false,
+            awaits: None,
         });
         self.spawn(self.clone().host(beginning));
         Ok(entry)
@@ -159,6 +160,9 @@ impl Supervisor {
 
     /// A run from its place in the queue to its end.
     pub(super) async fn host(self, mut beginning: Box<Beginning>) {
+        if let Some(awaited) = beginning.awaits.take() {
+            self.wait_for_secrets(&mut beginning, awaited).await;
+        }
         let entry = Arc::clone(&beginning.entry);
         let about = &entry.about;
         let span = tracing::info_span!(

@@ -61,12 +61,7 @@ impl Supervisor {
                 let taken_up = supervisor.take_up(&folder).await;
                 supervisor.resumed_one();
                 match taken_up {
-                    Ok(Some(mut beginning)) => {
-                        if beginning.lacks_secrets {
-                            supervisor.wait_for_secrets(&mut beginning).await;
-                        }
-                        supervisor.host(beginning).await;
-                    }
+                    Ok(Some(beginning)) => supervisor.host(beginning).await,
                     Ok(None) => {}
                     Err(error) => {
                         tracing::error!(folder = %folder.display(), %error, "run is not taken up");
@@ -110,6 +105,12 @@ impl Supervisor {
         let redactor =
             crate::beginning::redactor(&past.request, &secrets, &self.around().config.unmasked_env)?;
         let lacks_secrets = past.end.is_none() && lacks(&past.request, &secrets, &past.secrets);
+        // Known before the run is: a repeated start that finds the run finds that it is waited for, too.
+        let awaits = lacks_secrets.then(|| {
+            let (sender, awaits) = oneshot::channel();
+            self.shared.awaited().insert(run_id.clone(), sender);
+            awaits
+        });
         let (sender, controls) = controls();
         let about = about(&past.request, intake::namespace(self.around(), &past.request), &plugin);
         let feed = Feed::new();
@@ -128,25 +129,33 @@ impl Supervisor {
             redactor,
             notes: Vec::new(),
             folder: Some(held),
-            lacks_secrets,
+            awaits,
         })))
     }
 
     /// Secrets stood in the memory of the earlier process, until the run's own Secret was created. Whoever starts the run once more
     /// brings them again; without that the run goes on with what there is, which ends it if its agent has not begun.
-    async fn wait_for_secrets(&self, beginning: &mut Beginning) {
-        let run_id = &beginning.entry.about.run_id;
-        let (sender, brought) = oneshot::channel();
-        self.shared.awaited().insert(run_id.clone(), sender);
-        tracing::warn!(
-            run_id,
-            patience_s = SECRETS_PATIENCE.as_secs(),
-            "waits for the run to be started again: its secrets are lost"
-        );
-        let brought = tokio::time::timeout(SECRETS_PATIENCE, brought).await;
+    pub(super) async fn wait_for_secrets(
+        &self,
+        beginning: &mut Beginning,
+        awaited: oneshot::Receiver<Brought>,
+    ) {
+        let entry = Arc::clone(&beginning.entry);
+        let run_id = &entry.about.run_id;
+        let patience_s = SECRETS_PATIENCE.as_secs();
+        tracing::warn!(run_id, patience_s, "its secrets are lost: the run waits for being started again");
+        let brought = tokio::select! {
+            brought = awaited => brought.ok(),
+            // Whoever wants the run to end, or this process, does not have to wait for that.
+            Some(wish) = beginning.controls.recv() => {
+                let _ = entry.control.try_send(wish);
+                None
+            }
+            () = tokio::time::sleep(SECRETS_PATIENCE) => None,
+        };
         self.shared.awaited().remove(run_id);
-        if let Ok(Ok(Brought { secrets, redactor })) = brought {
-            tracing::info!(run_id, "run was started again: its secrets are known");
+        if let Some(Brought { secrets, redactor }) = brought {
+            tracing::info!(run_id, "its secrets are known again");
             (beginning.secrets, beginning.redactor) = (secrets, redactor);
         }
     }
