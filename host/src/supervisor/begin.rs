@@ -45,6 +45,8 @@ pub(super) struct Beginning {
     pub(super) notes: Vec<(Level, String)>,
     /// The run's folder, where it was opened already.
     pub(super) folder: Option<RunFolder>,
+    /// How many records an earlier process has shown.
+    pub(super) shown: u64,
     /// Where its secrets come from, if the cluster has not all of them.
     pub(super) awaits: Option<oneshot::Receiver<Brought>>,
 }
@@ -100,6 +102,7 @@ impl Supervisor {
             redactor: taken.redactor,
             notes,
             folder: None,
+            shown: 0,
             awaits: None,
         });
         self.spawn(self.clone().host(beginning));
@@ -242,8 +245,19 @@ impl Supervisor {
         &self,
         beginning: Beginning,
     ) -> Result<impl Future<Output = Outcome> + Send + use<>, (&'static str, String)> {
-        let Beginning { entry, controls, plugin, cluster, request, secrets, redactor, notes, folder, .. } =
-            beginning;
+        let Beginning {
+            entry,
+            controls,
+            plugin,
+            cluster,
+            request,
+            secrets,
+            redactor,
+            notes,
+            folder,
+            shown: counted,
+            ..
+        } = beginning;
         let (journal, history) = self
             .open_journal(folder, &entry, &plugin)
             .map_err(|error| ("journal_unavailable", error.to_string()))?;
@@ -261,7 +275,8 @@ impl Supervisor {
         };
         let run = Run::new(spec, Observed::new(instance, Arc::clone(self.metrics())));
         let (metrics, shown) = (Arc::clone(self.metrics()), Arc::clone(&entry));
-        let observe = move |record: &Record| match record {
+        let observe = move |told: &Told| match &told.record {
+            Record::Log { .. } if told.seq < counted => {}
             Record::Log { text, .. } => {
                 metrics.log_lines.inc();
                 metrics.log_bytes.inc_by(text.len() as u64);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, Stream};
-use paperclip_engine::record::{Record, Teller, Told};
+use paperclip_engine::record::{Teller, Told};
 use paperclip_shell::Sink;
 use paperclip_shell::journal::History;
 use tokio::sync::{mpsc, watch};
@@ -257,9 +257,9 @@ pub(crate) struct FeedSink<F> {
     pub(crate) observe: F,
 }
 
-impl<F: FnMut(&Record) + Send + 'static> Sink for FeedSink<F> {
+impl<F: FnMut(&Told) + Send + 'static> Sink for FeedSink<F> {
     async fn take(&mut self, told: Told) -> io::Result<()> {
-        (self.observe)(&told.record);
+        (self.observe)(&told);
         self.feed.push(&told)
     }
 
@@ -273,7 +273,7 @@ impl<F: FnMut(&Record) + Send + 'static> Sink for FeedSink<F> {
 mod tests {
     use super::*;
     use futures::{StreamExt as _, TryStreamExt as _};
-    use paperclip_engine::record::{Level, Stream as Source};
+    use paperclip_engine::record::{Level, Record, Stream as Source};
     use serde_json::Value;
 
     fn log(seq: u64, text: &str) -> Told {

@@ -129,6 +129,7 @@ impl Supervisor {
             redactor,
             notes: Vec::new(),
             folder: Some(held),
+            shown: past.next_seq,
             awaits,
         })))
     }
