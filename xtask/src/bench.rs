@@ -15,6 +15,8 @@ use crate::workspace::{self, Workspace};
 
 /// The program that puts the daemon under load.
 const LOAD: &str = "paperclip-load";
+/// What it measures without a host.
+const REDACT: &str = "redact";
 
 /// Measures something. Without a name, lists what can be measured.
 ///
@@ -55,7 +57,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     match options.name {
         Some(Bench::Size) => measure_size(options.toolchain),
         Some(Bench::Parse) => measure_parse(options.toolchain),
-        Some(Bench::Redact) => measure_redact(),
+        Some(Bench::Redact) => measure_load(REDACT, options),
         Some(Bench::Serve) => measure_load("serve", options),
         Some(Bench::Swap) => measure_load("swap", options),
         None => {
@@ -89,20 +91,16 @@ fn measure_parse(toolchain: toolchain::Selection) -> Result<()> {
     process::run(&mut cargo)
 }
 
-fn measure_redact() -> Result<()> {
-    let workspace = Workspace::find()?;
-    let mut cargo = workspace::cargo();
-    cargo.current_dir(&workspace.root).args(["bench", "--package", "paperclip-engine", "--bench", "redact"]);
-    process::run(&mut cargo)
-}
-
 /// In processes of their own: the host as it is shipped, a scripted API server, and who follows the runs.
 fn measure_load(name: &str, options: &Options) -> Result<()> {
     let workspace = Workspace::find()?;
     wasm::build(&workspace, options.toolchain)?;
     let mut cargo = workspace::cargo();
     // With the features of the whole workspace: what `cargo xtask dist` builds is then the same, and nothing is compiled twice.
-    cargo.current_dir(&workspace.root).args(["build", "--workspace", "--bin", HOST, "--bin", LOAD]);
+    cargo.current_dir(&workspace.root).args(["build", "--workspace", "--bin", LOAD]);
+    if name != REDACT {
+        cargo.args(["--bin", HOST]);
+    }
     if !options.dev {
         cargo.arg("--release");
     }
@@ -113,9 +111,19 @@ fn measure_load(name: &str, options: &Options) -> Result<()> {
         found.with_context(|| format!("cargo built no program {name}"))
     };
     let mut load = Command::new(program(LOAD)?);
-    load.arg(name).arg("--host").arg(program(HOST)?);
-    if name == "swap" {
-        load.arg("--plugin").arg(workspace.dist_plugins().join("claude_k8s.wasm"));
+    load.arg(name);
+    match name {
+        REDACT => {
+            let recordings = workspace.root.join("tests/fixtures/claude-cli-2.1.330");
+            load.args(["ok.ndjson", "tool.ndjson"].map(|name| recordings.join(name)));
+        }
+        "swap" => {
+            load.arg("--host").arg(program(HOST)?);
+            load.arg("--plugin").arg(workspace.dist_plugins().join("claude_k8s.wasm"));
+        }
+        _ => {
+            load.arg("--host").arg(program(HOST)?);
+        }
     }
     process::run(load.args(&options.arguments))
 }

@@ -7,6 +7,7 @@ mod client;
 mod cluster;
 mod figures;
 mod host;
+mod redact;
 mod serve;
 mod swap;
 
@@ -26,6 +27,7 @@ enum Command {
     Cluster(cluster::Script),
     Serve(serve::Options),
     Swap(swap::Options),
+    Redact(redact::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -34,6 +36,7 @@ fn main() -> anyhow::Result<()> {
     let outcome = match Cli::parse().command {
         Command::Cluster(options) => runtime.block_on(cluster::run(&options)),
         Command::Serve(options) => runtime.block_on(serve::run(&options)),
+        Command::Redact(options) => redact::run(&options),
         Command::Swap(options) => runtime.block_on(swap::run(&options)),
     };
     runtime.shutdown_background();

@@ -1,15 +1,13 @@
-//! What masking costs a stream of an agent's output.
+//! `redact`: what masking costs a stream of an agent's output.
 //!
 //! The recordings go the way that the engine and the sink take them, to the journal's line and to the shown one, with masking and
 //! without. What else a line costs, above all the plugin's reading of it and the network, is left out: the share would be smaller with it.
-//! `cargo xtask bench redact` runs this.
-
-#![expect(clippy::disallowed_methods, reason = "a measurement needs a clock")]
 
 use std::hint::black_box;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, Result, ensure};
 use paperclip_contract::types::{Event, LogLine, LogLines};
 use paperclip_engine::journal::Entry;
 use paperclip_engine::record::{Record, Stream, Told};
@@ -22,16 +20,23 @@ const BATCH_LINES: usize = 64;
 const ROUNDS: usize = 12;
 const ROUND_BYTES: usize = 32 << 20;
 
-fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+/// How much slower output is with the run's secrets masked.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Options {
+    /// Recordings of agents' output, a line each
+    #[arg(required = true, value_name = "FILE")]
+    recordings: Vec<PathBuf>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
     // A token and the values of a config.env, none of which is in the output: that is what nearly every line costs.
     let secrets = (0..10)
         .map(|number| (format!("NAME_{number}"), format!("sk-ant-{number}-0123456789abcdef/+\"{number}")));
-    let redactor = Redactor::new(secrets).expect("small");
+    let redactor = Redactor::new(secrets)?;
     let mut is_good = true;
-    for name in ["ok", "tool"] {
-        let path = root.join(format!("tests/fixtures/claude-cli-2.1.330/{name}.ndjson"));
-        let recording = std::fs::read_to_string(path).expect("a recording");
+    for path in &options.recordings {
+        let name = path.display();
+        let recording = std::fs::read_to_string(path).with_context(|| name.to_string())?;
         let lines: Vec<&str> = recording
             .lines()
             .cycle()
@@ -53,7 +58,8 @@ fn main() {
         );
         is_good &= share <= SHARE_MAX;
     }
-    assert!(is_good, "slower than it may be");
+    ensure!(is_good, "slower than it may be");
+    Ok(())
 }
 
 /// Takes all lines to the journal and to the sink. Making the texts is not measured.
