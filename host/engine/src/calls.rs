@@ -24,7 +24,7 @@ pub(crate) enum Purpose {
     /// The look at a Job whose creation was answered with AlreadyExists, for this command.
     ExistingJob { command: u64, manifest_json: String },
     /// The look at a Secret or ConfigMap whose creation was answered with AlreadyExists.
-    ExistingOwned(ExistingOwned),
+    ExistingOwned(Box<ExistingOwned>),
     /// The guard's.
     Guard,
     /// The cleanup's.

@@ -29,7 +29,7 @@ impl<G: Guest> Run<G> {
                     self.note(Level::Warning, format!("left behind: {what}: {}", error.message));
                 }
             }
-            Purpose::LastLook(job) => self.clean_up_looked_at(job, finished.outcome),
+            Purpose::LastLook(job) => self.clean_up_looked_at(&job, finished.outcome),
             Purpose::Command(command) => {
                 self.on_command_answered(command, &finished.request, finished.outcome);
             }
@@ -135,12 +135,12 @@ impl<G: Guest> Run<G> {
         let until_ms = self.now_ms.saturating_add(calls::COMMAND_RETRY_MS);
         let look = look_up(kind, &wanted);
         let existing = ExistingOwned { command, kind, wanted, owner, create: create.clone(), until_ms };
-        self.call_until(Purpose::ExistingOwned(existing), look, calls::COMMAND_RETRY_MS);
+        self.call_until(Purpose::ExistingOwned(Box::new(existing)), look, calls::COMMAND_RETRY_MS);
     }
 
     /// What another Job of the name left goes with it: Kubernetes collects it soon, and would collect it also from under this run.
-    fn on_existing_owned(&mut self, existing: ExistingOwned, outcome: Result<ApiReply, ApiError>) {
-        let ExistingOwned { command, kind, ref wanted, ref owner, .. } = existing;
+    fn on_existing_owned(&mut self, existing: Box<ExistingOwned>, outcome: Result<ApiReply, ApiError>) {
+        let ExistingOwned { command, kind, ref wanted, ref owner, .. } = *existing;
         let look_at_ms = self.now_ms + COLLECTION_LOOK_MS;
         match outcome {
             Ok(ApiReply::Owners(Some(owners))) if owners.contains(&owner.uid) => {

@@ -86,7 +86,7 @@ impl<G: Guest> Run<G> {
     }
 
     /// Deletes a Job that was looked at, if it is still this run's.
-    pub(super) fn clean_up_looked_at(&mut self, job: ObjectRef, outcome: Result<ApiReply, ApiError>) {
+    pub(super) fn clean_up_looked_at(&mut self, job: &ObjectRef, outcome: Result<ApiReply, ApiError>) {
         match outcome {
             Ok(ApiReply::Job(Some(seen)))
                 if (job.uid.is_empty() || seen.job.uid == job.uid)
