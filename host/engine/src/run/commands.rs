@@ -227,7 +227,7 @@ impl<G: Guest> Run<G> {
     }
 }
 
-/// Whether a command begins something that the guard is for. What stops or removes something needs none.
+/// Whether a command is for the holder of the guard alone: whoever else has it may have taken the Job over, too.
 fn needs_guard(action: &Action) -> bool {
     matches!(
         action,
@@ -236,6 +236,7 @@ fn needs_guard(action: &Action) -> bool {
             | Action::CreateConfigMap(_)
             | Action::UnsuspendJob(_)
             | Action::AdoptJob(_)
+            | Action::DeleteJob(_)
     )
 }
 
