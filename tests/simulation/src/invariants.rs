@@ -208,7 +208,8 @@ pub(crate) fn effect_has_durable_cause(world: &mut World, run: usize, request: &
         ApiCall::CreateSecret(_) => ("CreateSecret", true),
         ApiCall::CreateConfigMap(_) => ("CreateConfigMap", true),
         ApiCall::CreateLease(_) => ("AcquireGuard", true),
-        ApiCall::DeleteJob { job } => (job.uid.as_str(), true),
+        // One whose creation had no answer is known by its name alone.
+        ApiCall::DeleteJob { job } => (job.name.as_str(), true),
         ApiCall::PatchJob { job, .. } => (job.uid.as_str(), true),
         _ => ("", false),
     };
