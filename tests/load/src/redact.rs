@@ -1,7 +1,8 @@
 //! `redact`: what masking costs a stream of an agent's output.
 //!
-//! The recordings go the way that the engine and the sink take them, to the journal's line and to the shown one, with masking and
-//! without. What else a line costs, above all the plugin's reading of it and the network, is left out: the share would be smaller with it.
+//! The recordings go the way that the engine takes them, from the bytes of a log to the journal's line and to the shown one, with masking
+//! and without. What else a line costs is left out, above all the plugin's reading of it, the network and the disk: the share would be
+//! smaller with that.
 
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -10,12 +11,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use paperclip_contract::types::{Event, LogLine, LogLines};
 use paperclip_engine::journal::Entry;
+use paperclip_engine::log::{Line, LogLimits, LogOutput, LogReader};
 use paperclip_engine::record::{Record, Stream, Told};
 use paperclip_engine::redact::Redactor;
 
 /// What masking may cost.
 const SHARE_MAX: f64 = 0.05;
-const BATCH_LINES: usize = 64;
+/// Bytes that a connection brings at a time.
+const PIECE_BYTES: usize = 16 << 10;
+/// What the kubelet puts before each line.
+const STAMP: &str = "2026-01-02T03:04:05.123456789Z";
 /// Measured in turns, the best of each counts: other work on the machine only ever slows one down.
 const ROUNDS: usize = 12;
 const ROUND_BYTES: usize = 32 << 20;
@@ -37,22 +42,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for path in &options.recordings {
         let name = path.display();
         let recording = std::fs::read_to_string(path).with_context(|| name.to_string())?;
-        let lines: Vec<&str> = recording
-            .lines()
-            .cycle()
-            .take(ROUND_BYTES / recording.len() * recording.lines().count())
-            .collect();
+        let line_count = ROUND_BYTES / recording.len() * recording.lines().count();
+        let log: String =
+            recording.lines().cycle().take(line_count).map(|line| format!("{STAMP} {line}\n")).collect();
         let (mut plain, mut masked) = (Duration::MAX, Duration::MAX);
         for _ in 0..ROUNDS {
-            plain = plain.min(take(&lines, None));
-            masked = masked.min(take(&lines, Some(&redactor)));
+            plain = plain.min(take(log.as_bytes(), None));
+            masked = masked.min(take(log.as_bytes(), Some(&redactor)));
         }
         let share = masked.as_secs_f64() / plain.as_secs_f64() - 1.0;
-        let bytes: usize = lines.iter().map(|line| line.len()).sum();
         println!(
             "{name}: {:.0} MB/s with masking, {:.0} MB/s without: {:.1} % slower (at most {:.0} %)",
-            bytes as f64 / 1e6 / masked.as_secs_f64(),
-            bytes as f64 / 1e6 / plain.as_secs_f64(),
+            log.len() as f64 / 1e6 / masked.as_secs_f64(),
+            log.len() as f64 / 1e6 / plain.as_secs_f64(),
             share * 100.0,
             SHARE_MAX * 100.0
         );
@@ -62,34 +64,45 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Takes all lines to the journal and to the sink. Making the texts is not measured.
-fn take(lines: &[&str], redactor: Option<&Redactor>) -> Duration {
-    let batches: Vec<Vec<String>> = lines
-        .chunks(BATCH_LINES)
-        .map(|batch| batch.iter().map(|line| (*line).to_owned()).collect())
-        .collect();
+/// Reads a log, and takes its lines to the journal and to the sink.
+fn take(log: &[u8], redactor: Option<&Redactor>) -> Duration {
+    let mut reader = LogReader::new(LogLimits::default(), 1);
     let start = Instant::now();
-    for batch in batches {
-        let texts = batch.into_iter().map(|text| match redactor {
-            Some(redactor) => redactor.mask(text),
-            None => text,
-        });
-        let lines = texts.map(LogLine::Whole).collect();
-        let events = vec![Event::LogLines(LogLines { command: 1, first_index: 0, lines })];
-        let entry = Entry::Step {
-            seq: 1,
-            at_ms: 1,
-            events: events.as_slice().into(),
-            cursors: Vec::new().into(),
-            whole: Vec::new().into(),
-        };
-        black_box(entry.to_line());
-        let Some(Event::LogLines(LogLines { lines, .. })) = events.into_iter().next() else { continue };
-        for line in lines {
-            let LogLine::Whole(text) = line else { continue };
-            let told = Told { seq: 1, record: Record::Log { stream: Stream::Stdout, index: 1, text } };
-            black_box(serde_json::to_vec(&told).expect("plain data"));
+    while reader.poll().is_some() {}
+    reader.on_opened(1);
+    for piece in log.chunks(PIECE_BYTES) {
+        reader.on_bytes(1, piece);
+        while let Some(output) = reader.poll() {
+            if let LogOutput::Lines(lines) = output {
+                tell(lines, redactor);
+            }
         }
     }
     start.elapsed()
+}
+
+fn tell(lines: Vec<Line>, redactor: Option<&Redactor>) {
+    let texts = lines.into_iter().filter_map(|line| match line {
+        Line::Whole(text) => Some(match redactor {
+            Some(redactor) => redactor.mask(text),
+            None => text,
+        }),
+        Line::Cut { .. } => None,
+    });
+    let lines = texts.map(LogLine::Whole).collect();
+    let events = vec![Event::LogLines(LogLines { command: 1, first_index: 0, lines })];
+    let entry = Entry::Step {
+        seq: 1,
+        at_ms: 1,
+        events: events.as_slice().into(),
+        cursors: Vec::new().into(),
+        whole: Vec::new().into(),
+    };
+    black_box(entry.to_line());
+    let Some(Event::LogLines(LogLines { lines, .. })) = events.into_iter().next() else { return };
+    for line in lines {
+        let LogLine::Whole(text) = line else { continue };
+        let told = Told { seq: 1, record: Record::Log { stream: Stream::Stdout, index: 1, text } };
+        black_box(serde_json::to_vec(&told).expect("plain data serialises"));
+    }
 }
