@@ -62,6 +62,8 @@ impl Daemon {
         command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--cluster", "kubeconfig"]);
         command.arg("--kubeconfig").arg(kubeconfig).arg("--state").arg(folder.path().join("state"));
         command.arg("--plugins").arg(folder.path().join("plugins"));
+        // What is compiled is compiled each time, as where it is new.
+        command.env("XDG_CACHE_HOME", folder.path().join("cache"));
         command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let mut lines = BufReader::new(child.stderr.take().context("stderr is piped")?).lines();
