@@ -107,8 +107,9 @@ impl<G: Guest> Run<G> {
                 self.emit(crate::record::Record::Status { level, text: text.into_owned() });
                 Ok(())
             }
+            // The plugin hears of it by a step, if that came so far: until then the time goes on in which nobody looked.
             Entry::Resumed { at_ms } => {
-                self.at(at_ms);
+                self.now_ms = self.now_ms.max(at_ms);
                 Ok(())
             }
             Entry::End { at_ms, ending, result, delete_jobs, .. } => {

@@ -267,3 +267,13 @@ fn a_job_that_may_have_been_created_is_looked_for_at_the_end() {
     run.handle(0, Input::Start);
     assert_eq!(names(&effects(&mut run, &mut journal)), ["create Job", "get Job j"]);
 }
+
+#[test]
+fn the_time_away_goes_on_until_the_plugin_has_heard_of_it() {
+    let (mut first, mut journal) = (run(&[]), Vec::new());
+    first.handle(1_000, Input::Start);
+    effects(&mut first, &mut journal);
+    journal.push(Entry::Resumed { at_ms: 50_000 }.to_line());
+    let second = resumed(&[], &journal, 60_000);
+    assert_eq!(second.guest.seen, [Event::HostResumed(59_000)]);
+}

@@ -49,9 +49,10 @@ impl World {
             );
         }
         let reading = match self.cluster.pods.get(&uid) {
-            None => return self.end_log(process, log, refused(404, "pods not found")),
+            None => return self.end_log(process, log, refused(404, "pods \"unknown\" not found")),
             Some(pod) if pod.stage == Stage::Removed => {
-                return self.end_log(process, log, refused(404, "pods not found"));
+                let text = format!("pods \"{}\" not found", pod.object.name);
+                return self.end_log(process, log, refused(404, &text));
             }
             Some(pod) if pod.is_lost => {
                 let text = "dial tcp 10.0.0.7:10250: connect: no route to host";
