@@ -24,8 +24,8 @@ mod tests;
 
 pub use position::Position;
 pub use reader::{
-    ANSWER_MS, CLEAN_END_MS, GONE_DRAIN_MS, LogReader, MAX_BROKEN_READS, MAX_SHORT_READS, RETRY_BASE_MS,
-    RETRY_CAP_MS, SILENT_MS, STAY_MS, WAITING_RETRY_MS, WIND_MS,
+    ANSWER_MS, CLEAN_END_MS, GONE_DRAIN_MS, LEAVING_MS, LogReader, MAX_BROKEN_READS, MAX_SHORT_READS,
+    RETRY_BASE_MS, RETRY_CAP_MS, SILENT_MS, STAY_MS, WAITING_RETRY_MS, WIND_MS,
 };
 pub use stamp::Stamp;
 
@@ -89,6 +89,8 @@ pub enum ContainerSeen {
     Waiting,
     Running,
     Terminated,
+    /// It has terminated, and its Pod is being deleted: a read that begins now may come too late.
+    Leaving,
     /// Its Pod is proven gone.
     Gone,
 }

@@ -26,6 +26,9 @@ pub const ANSWER_MS: u64 = 30_000;
 pub const WIND_MS: u64 = 60;
 /// How long an open stream may go on after its Pod is gone, in ms.
 pub const GONE_DRAIN_MS: u64 = 2_000;
+/// How long an open stream of a container that terminated is heard out where its Pod is being deleted, in ms: it ends a second later,
+/// and a read in its place would be of a Pod that is gone by then.
+pub const LEAVING_MS: u64 = 2_000;
 /// Last reads that break in a row before the rest is given up: about 25 s.
 pub const MAX_BROKEN_READS: u32 = 20;
 /// Last reads in a row that are refused, or end before they hold what is known, before the rest is given up.
@@ -51,6 +54,10 @@ enum Stage {
     Following,
     /// The container terminated while its stream was still bringing lines.
     Winding,
+    /// The container terminated, and its Pod is about to go: the open stream is heard out.
+    Leaving {
+        until_ms: u64,
+    },
     /// The Pod is gone; the open stream may go on until then.
     Draining {
         until_ms: u64,
@@ -152,6 +159,8 @@ impl LogReader {
         match self.stage {
             Stage::Following => self.break_off(now_ms, end, coverage),
             Stage::Winding => self.begin_last_read(now_ms, false),
+            Stage::Leaving { .. } if end == LogEnd::Clean && coverage == Coverage::Whole => self.end(true),
+            Stage::Leaving { .. } => self.begin_last_read(now_ms, false),
             Stage::Draining { .. } => self.end(end == LogEnd::Clean && coverage == Coverage::Whole),
             Stage::Finishing { is_gone } => self.end_read(now_ms, end, coverage, is_gone),
             Stage::Ended => {}
@@ -163,13 +172,18 @@ impl LogReader {
         let before = self.container.replace(seen);
         match self.stage {
             Stage::Following => self.on_container_followed(now_ms, seen, before),
-            Stage::Winding => {
+            Stage::Winding => match seen {
+                ContainerSeen::Gone => self.stage = Stage::Draining { until_ms: now_ms + GONE_DRAIN_MS },
+                ContainerSeen::Leaving => self.stage = Stage::Leaving { until_ms: now_ms + LEAVING_MS },
+                ContainerSeen::Waiting | ContainerSeen::Running | ContainerSeen::Terminated => {}
+            },
+            Stage::Leaving { until_ms } => {
                 if seen == ContainerSeen::Gone {
-                    self.stage = Stage::Draining { until_ms: now_ms + GONE_DRAIN_MS };
+                    self.stage = Stage::Draining { until_ms };
                 }
             }
             Stage::Draining { .. } => {
-                if seen == ContainerSeen::Terminated {
+                if let ContainerSeen::Terminated | ContainerSeen::Leaving = seen {
                     self.begin_last_read(now_ms, true);
                 }
             }
@@ -200,6 +214,7 @@ impl LogReader {
                 Link::Open { heard_ms, .. } => heard_ms + WIND_MS,
                 Link::Idle { .. } | Link::Opening { .. } => 0,
             }),
+            Stage::Leaving { until_ms } => Some(until_ms),
             Stage::Draining { until_ms } => Some(until_ms.min(self.follow_deadline_ms())),
             Stage::Finishing { .. } => Some(match self.link {
                 Link::Idle { open_at_ms } => open_at_ms,
@@ -215,7 +230,7 @@ impl LogReader {
         if self.deadline_ms().is_none_or(|deadline_ms| now_ms < deadline_ms) {
             return;
         }
-        if self.stage == Stage::Winding {
+        if let Stage::Winding | Stage::Leaving { .. } = self.stage {
             return self.begin_last_read(now_ms, false);
         }
         if matches!(self.stage, Stage::Draining { until_ms } if now_ms >= until_ms) {
@@ -229,7 +244,11 @@ impl LogReader {
             Link::Opening { since_ms: Some(_) } => self.give_up_stream(now_ms),
             Link::Open { heard_ms, .. } => match self.stage {
                 Stage::Finishing { .. } => self.give_up_stream(now_ms),
-                Stage::Following | Stage::Winding | Stage::Draining { .. } | Stage::Ended => {
+                Stage::Following
+                | Stage::Winding
+                | Stage::Leaving { .. }
+                | Stage::Draining { .. }
+                | Stage::Ended => {
                     self.on_quiet(now_ms, now_ms - heard_ms);
                 }
             },
@@ -366,6 +385,10 @@ impl LogReader {
                 Link::Open { .. } | Link::Opening { .. } | Link::Idle { .. } => {
                     self.begin_last_read(now_ms, false);
                 }
+            },
+            ContainerSeen::Leaving => match self.link {
+                Link::Open { .. } => self.stage = Stage::Leaving { until_ms: now_ms + LEAVING_MS },
+                Link::Opening { .. } | Link::Idle { .. } => self.begin_last_read(now_ms, false),
             },
             ContainerSeen::Gone if self.is_idle() => self.end(self.retry.was_whole),
             ContainerSeen::Gone => self.stage = Stage::Draining { until_ms: now_ms + GONE_DRAIN_MS },

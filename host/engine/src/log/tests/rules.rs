@@ -3,8 +3,8 @@
 use super::server::{Body, Chunk, Kubelet, Log, MIDNIGHT_S, at, prefix};
 use crate::log::chunks::CHUNK_BYTES;
 use crate::log::reader::{
-    ANSWER_MS, CLEAN_END_MS, GONE_DRAIN_MS, MAX_BROKEN_READS, MAX_SHORT_READS, RETRY_CAP_MS, SILENT_MS,
-    STAY_MS, WAITING_RETRY_MS, WIND_MS,
+    ANSWER_MS, CLEAN_END_MS, GONE_DRAIN_MS, LEAVING_MS, MAX_BROKEN_READS, MAX_SHORT_READS, RETRY_CAP_MS,
+    SILENT_MS, STAY_MS, WAITING_RETRY_MS, WIND_MS,
 };
 use crate::log::{
     BATCH_BYTES, BATCH_LINES, ContainerSeen, Line, LogEnd, LogLimits, LogOutput, LogReader, LogRequest,
@@ -460,6 +460,31 @@ fn rule_13_the_containers_end_ends_the_log_after_one_plain_read() {
     assert_eq!(run.lines(), ["one", "two", "three"]);
     assert_eq!(run.told.last(), Some(&LogOutput::Ended { lines: 3, bytes: 14, is_complete: true }));
     assert_eq!(run.reader.deadline_ms(), None);
+}
+
+/// A deleted Pod is gone within milliseconds of its container's end: a read in place of the stream would meet nothing.
+#[test]
+fn rule_13_the_stream_of_a_pod_that_is_being_deleted_is_heard_out() {
+    let mut log = three();
+    log.written = 1;
+    let mut run = Run::running();
+    run.serve(&log);
+    run.reader.on_container(run.now_ms, ContainerSeen::Leaving);
+    run.drain();
+    run.bytes(&stamped(at(1, 6), b"last words\n"));
+    run.reader.on_container(run.now_ms, ContainerSeen::Gone);
+    run.drain();
+    assert_eq!(run.request, None, "it goes on reading");
+    run.close(LogEnd::Clean);
+    assert_eq!(run.lines(), ["one", "last words"]);
+    assert!(matches!(run.told.last(), Some(LogOutput::Ended { is_complete: true, .. })), "{:?}", run.told);
+
+    let mut stuck = Run::running();
+    stuck.serve(&log);
+    stuck.reader.on_container(stuck.now_ms, ContainerSeen::Leaving);
+    stuck.drain();
+    assert_eq!(stuck.wait(), LEAVING_MS);
+    assert_eq!(stuck.request.map(|request| request.follow), Some(false), "now the last read");
 }
 
 /// The kubelet serves the rest of a rotated file to a stream that has it open, and to nobody else.
