@@ -11,7 +11,7 @@ use crate::workspace::{self, Workspace};
 /// Runs seeded cases of guest and engine in a simulated world with faults: builds the plugins, then the simulation.
 ///
 /// Its own arguments, of which `cargo xtask sim -- --help` tells: `--seeds N`, `--seed S --bytes B`, `--mutant NAME`,
-/// `--mutants`, `--time MINUTES`.
+/// `--mutants`, `--time 10m`, `--twice`, `--complete`.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]

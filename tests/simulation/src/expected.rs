@@ -42,6 +42,58 @@ fn why_no_move(_a_move: &Move) -> Option<&'static str> {
 }
 
 /// Why a fault cannot strike in a phase.
-fn why_no_pair(_pair: (Fault, Phase)) -> Option<&'static str> {
-    None
+fn why_no_pair((fault, phase): (Fault, Phase)) -> Option<&'static str> {
+    let is_early = matches!(phase, Phase::Begin | Phase::Create);
+    match fault {
+        Fault::PodUnschedulable
+        | Fault::PodQuota
+        | Fault::PodGated
+        | Fault::ImageFails
+        | Fault::CreateFails
+            if matches!(phase, Phase::Begin | Phase::Create | Phase::Run | Phase::Settle) =>
+        {
+            Some("it keeps a pod from starting")
+        }
+        Fault::SidecarInjected if phase != Phase::Wait => Some("a pod gets its containers when it is made"),
+        Fault::PodEvicted | Fault::OutOfMemory | Fault::NodeLost | Fault::ContainerRestarted
+            if matches!(phase, Phase::Begin | Phase::Create | Phase::Wait | Phase::Settle) =>
+        {
+            Some("it befalls an agent that runs")
+        }
+        Fault::PodPreempted
+        | Fault::PodDeleted
+        | Fault::JobDeleted
+        | Fault::JobReplaced
+        | Fault::JobSuspended
+            if is_early =>
+        {
+            Some("troubles begin once there is a pod")
+        }
+        Fault::ConditionLate if is_early || matches!(phase, Phase::Wait | Phase::Run) => {
+            Some("the condition follows the end of a pod")
+        }
+        Fault::LogRotated if phase != Phase::Run => Some("an agent that prints fills its log"),
+        Fault::LogEndsEarly
+        | Fault::LogBroken
+        | Fault::LogRefused
+        | Fault::LogSplit
+        | Fault::LogKubeletText
+        | Fault::LogSilent
+            if is_early || matches!(phase, Phase::Wait | Phase::Cleanup) =>
+        {
+            Some("a log is read from the agent's start to the result")
+        }
+        Fault::WatchBroken
+        | Fault::WatchExpired
+        | Fault::WatchRefused
+        | Fault::WatchDoubled
+        | Fault::WatchSkipped
+        | Fault::WatchLate
+            if phase == Phase::Begin =>
+        {
+            Some("nothing is watched before there is a Job")
+        }
+        Fault::FinalizerStuck if phase == Phase::Begin => Some("there is no Job to be held"),
+        _ => None,
+    }
 }

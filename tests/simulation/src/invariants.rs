@@ -289,6 +289,12 @@ pub(crate) fn result(world: &mut World, process: usize, run: usize, result: &Map
     let code = result.get("errorCode").and_then(Value::as_str).map(str::to_owned);
     let is_success = code.is_none() && result.get("errorMessage").is_none_or(Value::is_null);
     mark_result(world, code.as_deref(), is_success);
+    if text.contains("another host took the lease") {
+        world.mark(Mark::GuardLost);
+    }
+    if !is_success && pods_of_run(world, run).first().is_some_and(|pod| pod.was_killed) {
+        world.mark(Mark::Killed);
+    }
     invariant_result_has_what_was_told(world, process, run, result, code.as_deref());
     if is_success {
         invariant_success_is_true(world, process, run);

@@ -397,12 +397,28 @@ impl World {
                 crate::invariants::emitted_stderr(self, process, index, &text);
             }
             Record::Gap { index, .. } => crate::invariants::emitted_gap(self, process, index),
-            Record::Status { text, .. } => crate::invariants::no_secret(self, "a status line", &text),
+            Record::Status { text, .. } => {
+                self.mark_status(&text);
+                crate::invariants::no_secret(self, "a status line", &text);
+            }
             Record::Meta(meta) => {
                 let text = serde_json::Value::Object(meta).to_string();
                 crate::invariants::no_secret(self, "the meta record", &text);
             }
             Record::Result(result) => crate::invariants::result(self, process, run, &result),
+        }
+    }
+
+    /// What a status line says to people tells what state was reached.
+    fn mark_status(&mut self, text: &str) {
+        for (words, mark) in [
+            ("Waiting for run", Mark::Waited),
+            ("with a fresh session", Mark::Retried),
+            ("Reattached to Job", Mark::Adopted),
+        ] {
+            if text.contains(words) {
+                self.mark(mark);
+            }
         }
     }
 
