@@ -334,14 +334,18 @@ fn invariant_result_has_what_was_told(
         Some("claude_run_failed") if is_ended_by_turns => {
             "the turns were used up, and the result does not say so"
         }
-        Some("claude_truncated" | "claude_exited")
-            if is_oom && !Value::Object(result.clone()).to_string().contains("oom_killed") =>
-        {
+        Some("claude_truncated" | "claude_exited") if is_oom && !tells_of_memory(result) => {
             "the container was out of memory, and the result does not say so"
         }
         _ => return,
     };
     world.violate("S3", text.to_owned());
+}
+
+/// As the cause, or, where something else befell the pod afterwards, as the reason of the container's end.
+fn tells_of_memory(result: &Map<String, Value>) -> bool {
+    let text = Value::Object(result.clone()).to_string();
+    text.contains("oom_killed") || text.contains("reason=OOMKilled")
 }
 
 impl Shown {
