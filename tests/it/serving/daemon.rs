@@ -1,6 +1,7 @@
 //! A daemon under test and its client.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Stdio};
 
@@ -97,6 +98,22 @@ impl Daemon {
         };
         let text = response.body_mut().with_config().limit(64 << 20).read_to_string().unwrap();
         Answer { status: response.status().as_u16(), text }
+    }
+
+    /// The status of the answer to a POST that announces a body of this size, before any of it is sent: a server that
+    /// refuses it need not read it.
+    pub(crate) fn announce(&self, path: &str, bytes: usize) -> u16 {
+        let token = self.token.as_deref().unwrap_or_default();
+        let mut stream = TcpStream::connect(self.address()).unwrap();
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: {bytes}\r\n\r\n"
+        )
+        .unwrap();
+        let mut status = String::new();
+        BufReader::new(stream).read_line(&mut status).unwrap();
+        status.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("{status:?}"))
     }
 
     /// Starts a run of the stand-in agent.
