@@ -83,9 +83,12 @@ pub(crate) struct RunArgs {
     /// Folder for journals and the local cluster's volumes; default: the platform's state folder
     #[arg(long, value_name = "DIR", env = "PAPERCLIP_STATE")]
     pub(crate) state: Option<PathBuf>,
-    /// Whether a run ends when its journal can't be written
-    #[arg(long, value_enum, default_value_t = JournalMode::BestEffort)]
-    pub(crate) journal: JournalMode,
+    /// Configuration (TOML) with the fields of `serve`, as far as they concern one run; flags go before it
+    #[arg(long, value_name = "FILE", env = "PAPERCLIP_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Whether a run ends when its journal can't be written; default: as the configuration says, best-effort without one
+    #[arg(long, value_enum)]
+    pub(crate) journal: Option<JournalMode>,
     /// Environment name whose value is no secret and is shown; * at the end stands for any ending; may be given more than once
     #[arg(long, value_name = "NAME")]
     pub(crate) unmasked_env: Vec<String>,

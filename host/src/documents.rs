@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use paperclip_contract::types::{ContextFile, HostFacts, Request};
 use paperclip_engine::intake::{self, Secrets, Surroundings};
-use paperclip_engine::policy::Grant;
 use paperclip_guest::{Plugin, Tools};
 use serde_json::{Value, json};
 
 use crate::args::ContextArgs;
 use crate::bundle::{Reader, Snapshot};
+use crate::config::Config;
 use crate::environment;
 use crate::exit::usage;
 
@@ -70,6 +70,7 @@ pub(crate) struct Intake {
 pub(crate) fn take(
     context: &Value,
     args: &ContextArgs,
+    config: &Config,
     plugin: &Arc<Plugin>,
     self_pod: Option<&Value>,
     cluster_namespace: Option<&str>,
@@ -79,13 +80,13 @@ pub(crate) fn take(
     let mut warnings = self_pod.as_mut().map(environment::expand_own_literals).unwrap_or_default();
     let surroundings = Surroundings {
         self_pod: self_pod.as_ref(),
-        revealed_env: &Grant::default().reveal(&plugin.descriptor().revealed_env),
+        revealed_env: &config.grant(plugin.adapter_type()).reveal(&plugin.descriptor().revealed_env),
         files: read_files(&context["config"], args.paperclip_home.as_deref(), plugin, &mut warnings)?,
         host: HostFacts {
             default_namespace: args.namespace.clone().or(cluster_namespace.map(str::to_owned)),
             paperclip_api_url,
-            denied_env: Vec::new(),
-            clusters: Vec::new(),
+            denied_env: config.denied_env.clone(),
+            clusters: config.clusters.keys().cloned().collect(),
             limits: paperclip_engine::limits(),
         },
     };

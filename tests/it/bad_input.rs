@@ -75,6 +75,43 @@ fn configs_are_refused_by_their_field_before_anything_is_created() {
 }
 
 #[test]
+fn configurations_of_the_host() {
+    let place = Place::new("exit 0");
+    let context = place.context(json!({"kubeconfig": "eu"}));
+    let context = context.to_str().unwrap();
+    let with = |text: &str, says: &[&str]| {
+        let file = place.path("host.toml");
+        fs::write(&file, text).unwrap();
+        let args = ["run", "--cluster", "local", "--context", context, "--config", file.to_str().unwrap()];
+        refused(&place, &args, says);
+    };
+    with("clusters = 3\n", &["host.toml:1:", "docs/operating-serve.md"]);
+    // The run goes to the cluster that its config names, and that is not there.
+    with("[clusters.eu]\nkubeconfig = \"/nowhere/eu\"\n", &["/nowhere/eu"]);
+    let missing = ["run", "--context", context, "--config", "nowhere.toml"];
+    refused(&place, &missing, &["config nowhere.toml", "No such file"]);
+}
+
+/// What a grant does not allow is refused to a run of the command as to one of the daemon.
+#[test]
+fn a_grant_holds_for_the_command_too() {
+    let place = Place::new("echo ran > \"$HOME/ran\"");
+    let config = place.path("host.toml");
+    fs::write(&config, "[grants.claude_k8s]\nimages = [\"registry.example.com/*\"]\n").unwrap();
+    let context = place.context(json!({}));
+    let output = place
+        .host(&["run", "--cluster", "local", "--output", "ndjson", "--config"])
+        .arg(&config)
+        .arg("--context")
+        .arg(&context)
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{stdout}");
+    assert!(stdout.contains("rule image") && stdout.contains("registry.example.com/*"), "{stdout}");
+}
+
+#[test]
 fn variables_that_no_container_starts_with() {
     let place = Place::new("exit 0");
     for (env, says) in [

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::args::ManifestArgs;
+use crate::config::Config;
 use crate::documents;
 use crate::exit::{Exit, usage};
 use crate::plugins;
@@ -14,7 +15,14 @@ pub(crate) async fn manifest(args: &ManifestArgs) -> anyhow::Result<Exit> {
     let runtime = plugins::runtime()?;
     let plugin = plugins::get(&runtime, args.plugin.plugins.as_deref(), &adapter_type)?;
     let self_pod = args.context.self_pod.as_deref().map(documents::read_self_pod).transpose()?;
-    let intake = documents::take(&context, &args.context, &plugin, self_pod.as_ref(), Some("default"))?;
+    let intake = documents::take(
+        &context,
+        &args.context,
+        &Config::default(),
+        &plugin,
+        self_pod.as_ref(),
+        Some("default"),
+    )?;
     for warning in intake.warnings {
         anstream::eprintln!("warning: {warning}");
     }

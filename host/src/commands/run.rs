@@ -7,11 +7,11 @@ use std::time::SystemTime;
 
 use paperclip_contract::types::{CancelRequest, CancelSource};
 use paperclip_engine::journal::Entry;
-use paperclip_engine::policy::{Grant, Policy};
+use paperclip_engine::policy::Policy;
 use paperclip_engine::record::{Level, Teller, Told};
 use paperclip_engine::{Closing, Run, RunSpec, SegmentLimits};
 use paperclip_guest::{Plugin, Tools};
-use paperclip_shell::journal::{self, History, Retention, RunFolder};
+use paperclip_shell::journal::{self, History, RunFolder};
 use paperclip_shell::{Cluster, Control, Journal, NdjsonSink, Outcome, PaperclipApi, Ports, Sink, drive};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -19,23 +19,27 @@ use tokio::sync::mpsc;
 use crate::access;
 use crate::args::{JournalMode, Output, RunArgs};
 use crate::beginning::{self, POLL_INTERVAL_MS};
+use crate::config::{Config, NamedCluster};
 use crate::documents::{self, Intake};
 use crate::exit::{Exit, usage};
 use crate::plugins;
 use crate::pretty::PrettySink;
 use crate::state;
 
-pub(crate) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
+pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<Exit> {
+    let config = Config::for_run(&mut args)?;
     let context = documents::read_context(&args.context)?;
     let self_pod = args.context.self_pod.as_deref().map(documents::read_self_pod).transpose()?;
     let runtime = plugins::runtime()?;
     let asked = documents::adapter_type(&context, args.plugin.adapter.as_deref())?;
     let plugin = plugins::get(&runtime, args.plugin.plugins.as_deref(), &asked)?;
     // Refused before a cluster is even looked for: what is wrong with the context is wrong everywhere.
-    let run_id = documents::take(&context, &args.context, &plugin, self_pod.as_ref(), None)?.request.run_id;
+    let intake = documents::take(&context, &args.context, &config, &plugin, self_pod.as_ref(), None)?;
+    let run_id = intake.request.run_id;
+    let journal_mode = args.journal.unwrap_or(config.journal);
 
     let state = state::folder(args.state.clone());
-    let folder = run_folder(&args, state.as_deref(), &run_id)?;
+    let folder = run_folder(journal_mode, state.as_deref(), &run_id)?;
     let plugin = match (state.as_deref(), folder.as_ref().and_then(RunFolder::header)) {
         (Some(state), Some(header)) => {
             beginning::pinned(&runtime, state, header, Some(plugin)).map_err(usage)?
@@ -56,18 +60,25 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
     }
 
     let volumes = state.as_deref().map(|state| state.join("local-cluster"));
-    let connected = access::connect(&args.access, volumes.as_deref()).await?;
+    let named = context["config"]["kubeconfig"].as_str().and_then(|name| config.clusters.get(name.trim()));
+    let access = named.map_or(args.access.clone(), NamedCluster::access);
+    let connected = access::connect(&access, volumes.as_deref()).await?;
     let self_pod = match self_pod {
         Some(pod) => Some(pod),
-        None => access::own_pod(&connected.cluster, args.access.kubeconfig.as_slice()).await?,
+        None => {
+            let own_files: Vec<_> =
+                args.access.kubeconfig.iter().cloned().chain(config.own_files()).collect();
+            access::own_pod(&connected.cluster, &own_files).await?
+        }
     };
     let namespace = connected.cluster.default_namespace().to_owned();
-    let intake = documents::take(&context, &args.context, &plugin, self_pod.as_ref(), Some(&namespace))?;
+    let intake =
+        documents::take(&context, &args.context, &config, &plugin, self_pod.as_ref(), Some(&namespace))?;
 
     let paperclip =
         documents::api_url(&args.context, self_pod.as_ref()).map(|url| PaperclipApi::new(&url)).transpose();
     let seat = Seat {
-        journal: begin_journal(&args, state.as_deref(), folder, &plugin, &run_id)?,
+        journal: begin_journal(journal_mode, &config, state.as_deref(), folder, &plugin, &run_id)?,
         notes: if history.is_empty() { opening(&connected.place, &plugin, &intake) } else { Vec::new() },
         history,
         paperclip: paperclip.map_err(usage)?,
@@ -80,7 +91,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
         host_id: state::host_id(state.as_deref()),
         seed: beginning::seed(&run_id),
         plugin: beginning::identity(&plugin),
-        policy: Policy::new(Grant::default(), &intake.request),
+        policy: Policy::new(config.grant(plugin.adapter_type()), &intake.request),
         poll_interval_ms: POLL_INTERVAL_MS,
         segments: SegmentLimits::default(),
         request: intake.request,
@@ -130,8 +141,8 @@ fn opening(place: &str, plugin: &Plugin, intake: &Intake) -> Vec<(Level, String)
 
 // ---------------------------------------------------------------------- the journal
 
-fn run_folder(args: &RunArgs, state: Option<&Path>, run_id: &str) -> anyhow::Result<Option<RunFolder>> {
-    match (state, args.journal) {
+fn run_folder(mode: JournalMode, state: Option<&Path>, run_id: &str) -> anyhow::Result<Option<RunFolder>> {
+    match (state, mode) {
         (Some(state), mode) => beginning::open_folder(state, run_id, mode).map_err(usage),
         (None, JournalMode::BestEffort) => Ok(None),
         (None, JournalMode::Required) => {
@@ -141,17 +152,18 @@ fn run_folder(args: &RunArgs, state: Option<&Path>, run_id: &str) -> anyhow::Res
 }
 
 fn begin_journal(
-    args: &RunArgs,
+    mode: JournalMode,
+    config: &Config,
     state: Option<&Path>,
     folder: Option<RunFolder>,
     plugin: &Plugin,
     run_id: &str,
 ) -> anyhow::Result<Journal> {
     let (Some(state), Some(folder)) = (state, folder) else { return Ok(Journal::none()) };
-    if let Err(cause) = journal::prune(state, Retention::default(), SystemTime::now()) {
+    if let Err(cause) = journal::prune(state, config.retention.limits(), SystemTime::now()) {
         tracing::warn!(state = %state.display(), %cause, "old journals are not removed");
     }
-    beginning::begin_journal(state, folder, plugin, run_id, args.journal).map_err(usage)
+    beginning::begin_journal(state, folder, plugin, run_id, mode).map_err(usage)
 }
 
 // ---------------------------------------------------------------------- the drive

@@ -6,11 +6,12 @@ mod listen;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use paperclip_engine::policy::Grant;
 use serde::{Deserialize, Serialize};
 
-use crate::args::{ClusterKind, JournalMode, ServeArgs};
+use crate::args::{AccessArgs, ClusterKind, JournalMode, RunArgs, ServeArgs};
 use crate::exit::usage;
 
 pub(crate) use listen::Listen;
@@ -72,6 +73,17 @@ pub(crate) struct NamedCluster {
     pub(crate) context: Option<String>,
 }
 
+impl NamedCluster {
+    /// The way to it.
+    pub(crate) fn access(&self) -> AccessArgs {
+        AccessArgs {
+            cluster: Some(ClusterKind::Kubeconfig),
+            kubeconfig: Some(self.kubeconfig.clone()),
+            context_name: self.context.clone(),
+        }
+    }
+}
+
 /// How much this process takes on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -118,6 +130,16 @@ pub(crate) struct Retention {
 impl Default for Retention {
     fn default() -> Self {
         Retention { days: 7, mib: 1_024 }
+    }
+}
+
+impl Retention {
+    /// As the journal's store takes it.
+    pub(crate) fn limits(&self) -> paperclip_shell::journal::Retention {
+        paperclip_shell::journal::Retention {
+            age: Duration::from_secs(u64::from(self.days) * 24 * 3_600),
+            bytes: self.mib << 20,
+        }
     }
 }
 
@@ -177,15 +199,42 @@ impl Config {
     pub(crate) fn load(args: &ServeArgs) -> anyhow::Result<Config> {
         let mut config = match &args.config {
             None => Config::default(),
-            Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|error| {
-                    usage(format!("config {}: {error}; name a readable TOML file", path.display()))
-                })?;
-                Config::parse(path, &text)?
-            }
+            Some(path) => Config::read(path)?,
         };
         config.take_flags(args);
         config.check()?;
+        Ok(config)
+    }
+
+    /// The file alone.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Config> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            usage(format!("config {}: {error}; name a readable TOML file", path.display()))
+        })?;
+        Config::parse(path, &text)
+    }
+
+    /// For `run`: the file, if one is named, and below its flags what it says of them.
+    pub(crate) fn for_run(args: &mut RunArgs) -> anyhow::Result<Config> {
+        fn under<T: Clone>(flag: &mut Option<T>, field: &Option<T>) {
+            if flag.is_none() {
+                flag.clone_from(field);
+            }
+        }
+        let Some(path) = &args.config else {
+            return Ok(Config { journal: JournalMode::BestEffort, ..Config::default() });
+        };
+        let config = Config::read(path)?;
+        under(&mut args.state, &config.state);
+        under(&mut args.plugin.plugins, &config.plugins);
+        under(&mut args.context.namespace, &config.namespace);
+        under(&mut args.context.paperclip_api_url, &config.paperclip_api_url);
+        under(&mut args.context.paperclip_home, &config.paperclip_home);
+        under(&mut args.context.self_pod, &config.self_pod);
+        under(&mut args.access.cluster, &config.cluster.kind);
+        under(&mut args.access.kubeconfig, &config.cluster.kubeconfig);
+        under(&mut args.access.context_name, &config.cluster.context);
+        args.unmasked_env.extend(config.unmasked_env.iter().cloned());
         Ok(config)
     }
 

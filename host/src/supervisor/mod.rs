@@ -226,10 +226,7 @@ impl Supervisor {
 
     /// Frees what ended runs hold, until the future is dropped.
     pub(crate) async fn sweep(&self) {
-        let retention = paperclip_shell::journal::Retention {
-            age: Duration::from_secs(u64::from(self.around().config.retention.days) * 24 * 3_600),
-            bytes: self.around().config.retention.mib << 20,
-        };
+        let retention = self.around().config.retention.limits();
         let mut interval = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             interval.tick().await;
