@@ -29,6 +29,11 @@ pub(crate) enum Chaos {
         #[arg(long, default_value_t = 100)]
         times: usize,
     },
+    /// Starts two hosts at once, each with a run of the same agent that does not wait: one has to work, the other to be refused
+    Races {
+        #[arg(long, default_value_t = 200)]
+        times: usize,
+    },
     /// Times from start to first line and from last line to result, of runs one after another
     Latency {
         #[arg(long, default_value_t = 20)]
@@ -70,6 +75,7 @@ pub(crate) fn run(world: &World, chaos: &Chaos) -> Result<bool> {
     let field = Field { world, namespace: &namespace, kubectl: &kubectl };
     let outcome = match chaos {
         Chaos::Kills { times } => field.kills(*times),
+        Chaos::Races { times } => field.races(*times),
         Chaos::Latency { times } => field.latency(*times),
         Chaos::Load { runs } => field.load(*runs),
         Chaos::Sequence { runs } => field.sequence(*runs),
@@ -106,15 +112,27 @@ impl Field<'_> {
 
     /// Starts a run in a host of its own, or at a daemon.
     fn start_at(&self, name: &str, host: &str, play: &str, daemon: Option<&Client>) -> Result<Host> {
+        let agent = format!("{}-{name}", self.namespace);
+        self.start_run(name, &agent, host, json!({"env": {"PLAY": play}}), daemon)
+    }
+
+    fn start_run(
+        &self,
+        name: &str,
+        agent: &str,
+        host: &str,
+        over: Value,
+        daemon: Option<&Client>,
+    ) -> Result<Host> {
         let folder = self.world.folder.join(name);
         fs::create_dir_all(&folder)?;
-        let config = json!({
-            "image": self.world.image, "env": {"PLAY": play},
+        let mut config: Map<String, Value> = serde_json::from_value(json!({
+            "image": self.world.image,
             "resources": {"requests": {"cpu": "20m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}},
-        });
-        let config: Map<String, Value> = serde_json::from_value(config)?;
+        }))?;
+        config.extend(serde_json::from_value::<Map<String, Value>>(over)?);
         let run_id = format!("{}-{name}", self.namespace);
-        let order = Order { run_id: &run_id, agent: &run_id, config: &config, self_pod: None };
+        let order = Order { run_id: &run_id, agent, config: &config, self_pod: None };
         let place = Place {
             program: &self.world.program,
             kubeconfig: &self.world.kubeconfig,
@@ -159,6 +177,37 @@ impl Field<'_> {
         println!(
             "kills: {good} of {times} runs came whole ({late} had ended before they were killed), agents were started {starts} times"
         );
+        Ok(good == times && starts == times)
+    }
+
+    fn races(&self, times: usize) -> Result<bool> {
+        let mut good = 0;
+        for round in 0..times {
+            let agent = format!("{}-agent-{round}", self.namespace);
+            let race = |host: &str| {
+                let over = json!({"whenBusy": "fail", "env": {"PLAY": "init; lines 4 0.5; result"}});
+                self.start_run(&format!("race-{round}-{host}"), &agent, host, over, None)
+            };
+            let mut hosts = [race("a")?, race("b")?];
+            let mut ends = Vec::new();
+            for host in &mut hosts {
+                let exit = host.wait(Instant::now() + PATIENCE)?;
+                let result = host.records.lock().records.last().cloned().unwrap_or_default();
+                ends.push((exit, result["errorCode"].as_str().unwrap_or_default().to_owned()));
+            }
+            ends.sort();
+            let refused = (Some(1), "k8s_concurrent_run_blocked".to_owned());
+            if ends == [(Some(0), String::new()), refused] {
+                good += 1;
+                for host in ["a", "b"] {
+                    fs::remove_dir_all(self.world.folder.join(format!("race-{round}-{host}")))?;
+                }
+            } else {
+                println!("round {round}: {ends:?}");
+            }
+        }
+        let starts = self.agent_starts()?;
+        println!("races: {good} of {times} had one winner, agents were started {starts} times");
         Ok(good == times && starts == times)
     }
 
