@@ -135,7 +135,8 @@ struct Programs {
 impl Programs {
     fn build(release: bool) -> Result<Programs> {
         let mut cargo = workspace::cargo();
-        cargo.args(["build", "-p", "paperclip-host", "-p", "paperclip-e2e"]);
+        // With the features of the whole workspace: what the tests have built is not built again.
+        cargo.args(["build", "--workspace", "--bin", "paperclip-host", "--bin", "paperclip-e2e"]);
         if release {
             cargo.arg("--release");
         }
