@@ -135,11 +135,9 @@ struct Programs {
 impl Programs {
     fn build(release: bool) -> Result<Programs> {
         let mut cargo = workspace::cargo();
-        // With the features of the whole workspace: what the tests have built is not built again.
-        cargo.args(["build", "--workspace", "--bin", "paperclip-host", "--bin", "paperclip-e2e"]);
-        if release {
-            cargo.arg("--release");
-        }
+        // As the tests are built, with the same features of what they use: after them nothing is left to do.
+        cargo.args(["build", "--workspace", "--bins"]);
+        cargo.arg(if release { "--release" } else { "--tests" });
         let built = process::build(&mut cargo)?;
         let program = |name: &str| {
             let mut programs = built.iter().filter_map(|artifact| artifact.executable.as_ref());
