@@ -72,6 +72,38 @@ impl ApiCall {
     }
 }
 
+impl ApiCall {
+    /// What it is to create, if that is an object which a Job owns.
+    pub(crate) fn owned(&self) -> Option<Owned<'_>> {
+        let (kind, namespace, name, owner) = match self {
+            ApiCall::CreateSecret(new) => (OwnedKind::Secret, &new.namespace, &new.name, &new.owner),
+            ApiCall::CreateConfigMap(new) => (OwnedKind::ConfigMap, &new.namespace, &new.name, &new.owner),
+            _ => return None,
+        };
+        Some(Owned { kind, namespace, name, owner })
+    }
+}
+
+/// An object that a Job is to own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Owned<'a> {
+    pub(crate) kind: OwnedKind,
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) owner: &'a ObjectRef,
+}
+
+impl Owned<'_> {
+    /// Asks who owns what has this name already.
+    pub(crate) fn look_up(&self) -> ApiCall {
+        ApiCall::GetOwners {
+            kind: self.kind,
+            namespace: self.namespace.to_owned(),
+            name: self.name.to_owned(),
+        }
+    }
+}
+
 /// What a Job's pod needs beside the Job, and goes with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OwnedKind {

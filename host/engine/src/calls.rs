@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use paperclip_contract::types::{ApiError, ObjectRef};
 
-use crate::api::{ApiCall, ApiReply, CallId, OwnedKind};
+use crate::api::{ApiCall, ApiReply, CallId};
 use crate::backoff;
 
 /// For how long a call that a plugin asked for is repeated before its error is told, in ms. Longer than a restart of the API server takes.
@@ -23,28 +23,15 @@ pub(crate) enum Purpose {
     Command(u64),
     /// The look at a Job whose creation was answered with AlreadyExists, for this command.
     ExistingJob { command: u64, manifest_json: String },
-    /// The look at a Secret or ConfigMap whose creation was answered with AlreadyExists.
-    ExistingOwned(Box<ExistingOwned>),
+    /// The look at a Secret or ConfigMap whose creation, which is repeated once the name is free, was answered with AlreadyExists. What an
+    /// earlier Job left is waited for until then.
+    ExistingOwned { command: u64, create: Box<ApiCall>, until_ms: u64 },
     /// The guard's.
     Guard,
     /// The cleanup's.
     Cleanup,
     /// The look at a Job before the cleanup deletes it: another run may have taken it.
     LastLook(ObjectRef),
-}
-
-/// An object of the name stands already: whose is it?
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ExistingOwned {
-    pub(crate) command: u64,
-    pub(crate) kind: OwnedKind,
-    /// By its name, and owned by the run's Job once it is the run's.
-    pub(crate) wanted: ObjectRef,
-    pub(crate) owner: ObjectRef,
-    /// The request to repeat once the name is free.
-    pub(crate) create: ApiCall,
-    /// An object of an earlier Job is waited for until then.
-    pub(crate) until_ms: u64,
 }
 
 #[derive(Debug)]
@@ -145,7 +132,7 @@ impl Calls {
     /// What the plugin asked for is of no interest any more: no answer to it is awaited, and nothing is tried again.
     pub(crate) fn forget_commands(&mut self) {
         self.pending.retain(|_, pending| match pending.purpose {
-            Purpose::Command(_) | Purpose::ExistingJob { .. } | Purpose::ExistingOwned(_) => false,
+            Purpose::Command(_) | Purpose::ExistingJob { .. } | Purpose::ExistingOwned { .. } => false,
             Purpose::Guard | Purpose::Cleanup | Purpose::LastLook(_) => true,
         });
     }

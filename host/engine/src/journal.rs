@@ -33,7 +33,7 @@ pub enum Entry<'a> {
         ledger: Cow<'a, Ledger>,
         /// What the run began with: the entry that told it may be gone.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        request: Option<Box<Request>>,
+        request: Option<Box<Cow<'a, Request>>>,
     },
     /// The plugin was given these events.
     Step {

@@ -3,8 +3,8 @@
 use paperclip_contract::types::{Answer, AnswerOk, ApiError, Event, ObjectRef};
 
 use super::Run;
-use crate::api::{self, ApiCall, ApiReply, CallId, OwnedKind};
-use crate::calls::{self, ExistingOwned, Purpose};
+use crate::api::{self, ApiCall, ApiReply, CallId, Owned};
+use crate::calls::{self, Purpose};
 use crate::guest::Guest;
 use crate::manifest;
 use crate::port::Effect;
@@ -36,7 +36,9 @@ impl<G: Guest> Run<G> {
             Purpose::ExistingJob { command, manifest_json } => {
                 self.on_existing_job(command, manifest_json, finished.outcome);
             }
-            Purpose::ExistingOwned(existing) => self.on_existing_owned(existing, finished.outcome),
+            Purpose::ExistingOwned { command, create, until_ms } => {
+                self.on_existing_owned(command, create, until_ms, finished.outcome);
+            }
         }
     }
 
@@ -53,13 +55,14 @@ impl<G: Guest> Run<G> {
                     None => self.answer(command, Err(error)),
                 }
             }
-            (ApiCall::CreateSecret(secret), Err(error)) if is_existing(&error) => {
-                let wanted = named(&secret.namespace, &secret.name);
-                self.look_up_owner(command, OwnedKind::Secret, wanted, secret.owner.clone(), request);
-            }
-            (ApiCall::CreateConfigMap(map), Err(error)) if is_existing(&error) => {
-                let wanted = named(&map.namespace, &map.name);
-                self.look_up_owner(command, OwnedKind::ConfigMap, wanted, map.owner.clone(), request);
+            // Whose is it? The run's own, where an answer was lost or the host died before it.
+            (create, Err(error))
+                if is_existing(&error)
+                    && let Some(owned) = create.owned() =>
+            {
+                let until_ms = self.now_ms.saturating_add(calls::COMMAND_RETRY_MS);
+                let purpose = Purpose::ExistingOwned { command, create: Box::new(create.clone()), until_ms };
+                self.call_until(purpose, owned.look_up(), calls::COMMAND_RETRY_MS);
             }
             // Their values were in the memory of a host that is gone, and nobody brought them again: the agent never began.
             (ApiCall::CreateSecret(_), Err(error)) if self.replay.is_begun && is_valueless(&error) => {
@@ -123,51 +126,42 @@ impl<G: Guest> Run<G> {
         self.answer(command, outcome);
     }
 
-    /// Whose is what stands in the way? The run's own, where its answer was lost or the host died before it.
-    fn look_up_owner(
+    /// What another Job of the name left goes with it: Kubernetes collects it soon, and would collect it also from under this run.
+    fn on_existing_owned(
         &mut self,
         command: u64,
-        kind: OwnedKind,
-        wanted: ObjectRef,
-        owner: ObjectRef,
-        create: &ApiCall,
+        create: Box<ApiCall>,
+        until_ms: u64,
+        outcome: Result<ApiReply, ApiError>,
     ) {
-        let until_ms = self.now_ms.saturating_add(calls::COMMAND_RETRY_MS);
-        let look = look_up(kind, &wanted);
-        let existing = ExistingOwned { command, kind, wanted, owner, create: create.clone(), until_ms };
-        self.call_until(Purpose::ExistingOwned(Box::new(existing)), look, calls::COMMAND_RETRY_MS);
-    }
-
-    /// What another Job of the name left goes with it: Kubernetes collects it soon, and would collect it also from under this run.
-    fn on_existing_owned(&mut self, existing: Box<ExistingOwned>, outcome: Result<ApiReply, ApiError>) {
-        let ExistingOwned { command, kind, ref wanted, ref owner, .. } = *existing;
+        let Some(owned) = create.owned() else { return };
+        let Owned { kind, namespace, name, owner } = owned;
         let look_at_ms = self.now_ms + COLLECTION_LOOK_MS;
-        match outcome {
+        let outcome = match outcome {
             Ok(ApiReply::Owners(Some(owners))) if owners.contains(&owner.uid) => {
-                self.answer(command, Ok(AnswerOk::Created(existing.wanted)));
+                // Its UID is of no use to anybody.
+                let (namespace, name) = (namespace.to_owned(), name.to_owned());
+                Ok(AnswerOk::Created(ObjectRef { namespace, name, uid: String::new() }))
             }
-            Ok(ApiReply::Owners(Some(_))) if look_at_ms <= existing.until_ms => {
-                let (look, until_ms) = (look_up(kind, wanted), existing.until_ms);
-                self.calls.begin_at(look_at_ms, Purpose::ExistingOwned(existing), &look, until_ms);
+            Ok(ApiReply::Owners(Some(_))) if look_at_ms <= until_ms => {
+                let look = owned.look_up();
+                let purpose = Purpose::ExistingOwned { command, create, until_ms };
+                return self.calls.begin_at(look_at_ms, purpose, &look, until_ms);
             }
-            Ok(ApiReply::Owners(Some(_))) => {
-                let error = ApiError {
-                    status: Some(409),
-                    reason: Some("AlreadyExists".to_owned()),
-                    message: format!(
-                        "a {} named {} exists in {} and is not owned by Job {} of this run: delete it",
-                        kind.as_str(),
-                        wanted.name,
-                        wanted.namespace,
-                        owner.name
-                    ),
-                    retry_after_ms: None,
-                };
-                self.answer(command, Err(error));
-            }
-            Ok(_) => self.call_until(Purpose::Command(command), existing.create, calls::COMMAND_RETRY_MS),
-            Err(error) => self.answer(command, Err(error)),
-        }
+            Ok(ApiReply::Owners(Some(_))) => Err(ApiError {
+                status: Some(409),
+                reason: Some("AlreadyExists".to_owned()),
+                message: format!(
+                    "a {} named {name} exists in {namespace} and is not owned by Job {} of this run: delete it",
+                    kind.as_str(),
+                    owner.name
+                ),
+                retry_after_ms: None,
+            }),
+            Ok(_) => return self.call_until(Purpose::Command(command), *create, calls::COMMAND_RETRY_MS),
+            Err(error) => Err(error),
+        };
+        self.answer(command, outcome);
     }
 
     pub(super) fn answer(&mut self, command: u64, outcome: Result<AnswerOk, ApiError>) {
@@ -178,15 +172,6 @@ impl<G: Guest> Run<G> {
         let call = self.calls.begin(purpose, &request, self.now_ms.saturating_add(for_ms));
         self.effects.push_back(Effect::Call { call, request });
     }
-}
-
-/// An object by its name; its UID is of no use to anybody.
-fn named(namespace: &str, name: &str) -> ObjectRef {
-    ObjectRef { namespace: namespace.to_owned(), name: name.to_owned(), uid: String::new() }
-}
-
-fn look_up(kind: OwnedKind, wanted: &ObjectRef) -> ApiCall {
-    ApiCall::GetOwners { kind, namespace: wanted.namespace.clone(), name: wanted.name.clone() }
 }
 
 fn is_valueless(error: &ApiError) -> bool {

@@ -462,7 +462,7 @@ impl<G: Guest> Run<G> {
             at_ms: self.now_ms,
             guest: resume::encode(&guest).into(),
             ledger: std::borrow::Cow::Borrowed(&self.ledger),
-            request: Some(Box::new(self.spec.request.clone())),
+            request: Some(Box::new(std::borrow::Cow::Borrowed(&self.spec.request))),
         };
         let line = entry.to_line();
         self.segment = Segment { bytes: line.len() as u64, since_ms: self.now_ms, has_steps: false };

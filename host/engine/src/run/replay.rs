@@ -80,7 +80,7 @@ impl<G: Guest> Run<G> {
                     Err(fault) => return Err(ReplayError::Guest(fault)),
                 }
                 if let Some(request) = request {
-                    self.spec.request = *request;
+                    self.spec.request = (*request).into_owned();
                 }
                 let ledger = ledger.into_owned();
                 if let Some(gap) = self.ledger.teller.skip_to(&ledger.teller) {
