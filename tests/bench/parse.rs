@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use claude_k8s::stream::Stream;
 use paperclip_contract::types::{
-    Action, Answer, AnswerOk, Command, ContainerRole, ContainerState, ContainerStatus, Event, HostFacts,
-    LogLine, LogLines, ObjectRef, PodPhase, PodSnapshot,
+    Action, Answer, AnswerOk, Command, ContainerRole, ContainerState, ContainerStatus, Event, LogLine,
+    LogLines, ObjectRef, PodPhase, PodSnapshot,
 };
 use paperclip_engine::Guest as _;
 use paperclip_engine::intake::{self, Surroundings};
@@ -149,18 +149,7 @@ fn event(command: u64, lines: Vec<LogLine>) -> Event {
 /// A run that has come to following its agent's log, and the command that its lines belong to.
 fn following(plugin: &std::sync::Arc<Plugin>) -> (Instance, u64) {
     let context = json!({"runId": "r", "agent": {"id": "a"}, "config": {"image": "local/agent:1"}});
-    let surroundings = Surroundings {
-        self_pod: None,
-        revealed_env: &[],
-        files: Vec::new(),
-        host: HostFacts {
-            default_namespace: Some("default".to_owned()),
-            paperclip_api_url: None,
-            denied_env: Vec::new(),
-            clusters: Vec::new(),
-            limits: paperclip_engine::limits(),
-        },
-    };
+    let surroundings = Surroundings::bare(Some("default"));
     let (request, _) = intake::take(&context, "claude_k8s", surroundings).expect("a good context");
     let mut instance = plugin.instantiate().expect("room for an instance");
     let mut commands = instance.start(1_000, &request).expect("a start").expect("no refusal");

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use paperclip_contract::types::HostFacts;
 use paperclip_engine::intake::{self, Surroundings};
 use paperclip_guest::{Plugin, Runtime, RuntimeOptions, Tools};
 use paperclip_kit::{manifest, outcome};
@@ -81,14 +80,7 @@ fn manifests_are_the_reference_adapters_but_for_the_wanted_differences() {
         let surroundings = Surroundings {
             self_pod: Some(&case.pod),
             revealed_env: &plugin.descriptor().revealed_env,
-            files: Vec::new(),
-            host: HostFacts {
-                default_namespace: None,
-                paperclip_api_url: None,
-                denied_env: Vec::new(),
-                clusters: Vec::new(),
-                limits: paperclip_engine::limits(),
-            },
+            ..Surroundings::bare(None)
         };
         let (request, _) = intake::take(&case.context, "claude_k8s", surroundings).unwrap();
         let printed = Tools::new(plugin.clone()).manifest(&request).unwrap().unwrap();

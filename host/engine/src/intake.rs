@@ -80,6 +80,24 @@ pub struct Surroundings<'a> {
     pub host: HostFacts,
 }
 
+impl Surroundings<'_> {
+    /// Those of a host with nothing configured, outside a cluster: at most a namespace.
+    pub fn bare(default_namespace: Option<&str>) -> Self {
+        Surroundings {
+            self_pod: None,
+            revealed_env: &[],
+            files: Vec::new(),
+            host: HostFacts {
+                default_namespace: default_namespace.map(str::to_owned),
+                paperclip_api_url: None,
+                denied_env: Vec::new(),
+                clusters: Vec::new(),
+                limits: crate::limits(),
+            },
+        }
+    }
+}
+
 /// The agent type that a context asks for.
 pub fn adapter_type(context: &Value) -> Option<&str> {
     context["agent"]["adapterType"].as_str().filter(|text| !text.is_empty())
@@ -247,18 +265,7 @@ mod tests {
     const CANARY: &str = "canary-2b1f8e";
 
     fn surroundings<'a>(self_pod: Option<&'a Value>, revealed: &'a [String]) -> Surroundings<'a> {
-        Surroundings {
-            self_pod,
-            revealed_env: revealed,
-            files: Vec::new(),
-            host: HostFacts {
-                default_namespace: None,
-                paperclip_api_url: None,
-                denied_env: Vec::new(),
-                clusters: Vec::new(),
-                limits: crate::limits(),
-            },
-        }
+        Surroundings { self_pod, revealed_env: revealed, ..Surroundings::bare(None) }
     }
 
     #[test]

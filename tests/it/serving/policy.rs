@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use paperclip_contract::types::{Action, Command, HostFacts, NewObject};
+use paperclip_contract::types::{Action, Command, NewObject};
 use paperclip_engine::intake::{self, Surroundings};
 use paperclip_engine::policy::{Grant, Policy};
 use paperclip_guest::{Plugin, Runtime, RuntimeOptions, Tools};
@@ -22,14 +22,7 @@ fn every_job_of_the_built_in_plugin_is_within_the_default_grant() {
         let surroundings = Surroundings {
             self_pod: Some(&case["pod"]),
             revealed_env: &revealed,
-            files: Vec::new(),
-            host: HostFacts {
-                default_namespace: Some("default".into()),
-                paperclip_api_url: None,
-                denied_env: Vec::new(),
-                clusters: Vec::new(),
-                limits: paperclip_engine::limits(),
-            },
+            ..Surroundings::bare(Some("default"))
         };
         let (request, _) = intake::take(&case["context"], "claude_k8s", surroundings).unwrap();
         let plan: Value = serde_json::from_str(&tools.manifest(&request).unwrap().unwrap()).unwrap();

@@ -1,7 +1,6 @@
 use super::*;
-use paperclip_contract::types::{
-    AgentIdentity, DeleteCause, DeleteJob, HostFacts, Label, NewObject, PollHttp,
-};
+use crate::intake::Surroundings;
+use paperclip_contract::types::{AgentIdentity, DeleteCause, DeleteJob, Label, NewObject, PollHttp};
 use serde_json::json;
 
 fn request() -> Request {
@@ -25,13 +24,7 @@ fn request() -> Request {
         has_auth_token: true,
         self_pod_json: Some(own_pod.to_string()),
         files: Vec::new(),
-        host: HostFacts {
-            default_namespace: Some("default".into()),
-            paperclip_api_url: None,
-            denied_env: Vec::new(),
-            clusters: Vec::new(),
-            limits: crate::limits(),
-        },
+        host: Surroundings::bare(Some("default")).host,
     }
 }
 

@@ -4,9 +4,7 @@ mod answers;
 
 use std::collections::VecDeque;
 
-use paperclip_contract::types::{
-    AcquireGuard, HostFacts, JobSnapshot, Label, LabelJob, ListJobs, NewObject, Timer,
-};
+use paperclip_contract::types::{AcquireGuard, JobSnapshot, Label, LabelJob, ListJobs, NewObject, Timer};
 use serde_json::json;
 
 use super::*;
@@ -64,14 +62,7 @@ impl Guest for Script {
 }
 
 fn run(answers: &[&[Action]]) -> Run<Script> {
-    let host = HostFacts {
-        default_namespace: Some("n".into()),
-        paperclip_api_url: None,
-        denied_env: Vec::new(),
-        clusters: Vec::new(),
-        limits: crate::limits(),
-    };
-    let surroundings = Surroundings { self_pod: None, revealed_env: &[], files: Vec::new(), host };
+    let surroundings = Surroundings::bare(Some("n"));
     let context = json!({"runId": "r", "agent": {"id": "a"}});
     let (request, secrets) = intake::take(&context, "x", surroundings).expect("a good context");
     let spec = RunSpec {
@@ -108,6 +99,23 @@ fn resumed(answers: &[&[Action]], journal: &[String], now_ms: u64) -> Run<Script
     }
     run.handle(now_ms, Input::Resume);
     run
+}
+
+/// A Job as it stands in the cluster, with nothing at work yet.
+fn job_of(job: ObjectRef, run: &str) -> JobSnapshot {
+    JobSnapshot {
+        job,
+        labels: vec![Label { key: "paperclip.io/run-id".into(), value: run.into() }],
+        annotations: Vec::new(),
+        is_suspended: true,
+        is_deleting: false,
+        created_at_ms: None,
+        started_at_ms: None,
+        active_pods: 0,
+        succeeded_pods: 0,
+        failed_pods: 0,
+        conditions: Vec::new(),
+    }
 }
 
 fn guard() -> Action {
@@ -242,19 +250,7 @@ fn a_job_that_another_run_has_taken_over_is_not_cleaned_up() {
     for (holder, asked) in [("r", vec!["delete Job j"]), ("another", vec!["Ended(Ending::Failed)"])] {
         let mut second = resumed(answers, &journal, 90_000);
         assert_eq!(names(&effects(&mut second, &mut Vec::new())), ["get Job j"]);
-        let snapshot = JobSnapshot {
-            job: job.clone(),
-            labels: vec![Label { key: "paperclip.io/run-id".into(), value: holder.into() }],
-            annotations: Vec::new(),
-            is_suspended: false,
-            is_deleting: false,
-            created_at_ms: None,
-            started_at_ms: None,
-            active_pods: 0,
-            succeeded_pods: 0,
-            failed_pods: 0,
-            conditions: Vec::new(),
-        };
+        let snapshot = job_of(job.clone(), holder);
         second.handle(90_001, Input::Called { call: 1, outcome: Ok(ApiReply::Job(Some(snapshot))) });
         assert_eq!(names(&effects(&mut second, &mut Vec::new())), asked);
     }

@@ -10,7 +10,7 @@ mod registry;
 mod tools;
 
 use forge::Forge;
-use paperclip_contract::types::{AgentIdentity, HostFacts, Request};
+use paperclip_contract::types::{AgentIdentity, Request};
 use paperclip_guest::{Plugin, Runtime, RuntimeOptions, Source};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,12 +43,6 @@ fn request() -> Request {
         has_auth_token: false,
         self_pod_json: None,
         files: Vec::new(),
-        host: HostFacts {
-            default_namespace: None,
-            paperclip_api_url: None,
-            denied_env: Vec::new(),
-            clusters: Vec::new(),
-            limits: paperclip_engine::limits(),
-        },
+        host: paperclip_engine::intake::Surroundings::bare(None).host,
     }
 }

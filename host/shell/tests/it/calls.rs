@@ -30,18 +30,7 @@ fn secrets() -> Secrets {
         "runId": "r", "agent": {"id": "a"}, "authToken": format!("{CANARY}-token"),
         "config": {"env": {"KEY": format!("{CANARY}-key")}},
     });
-    let surroundings = Surroundings {
-        self_pod: None,
-        revealed_env: &[],
-        files: Vec::new(),
-        host: paperclip_contract::types::HostFacts {
-            default_namespace: None,
-            paperclip_api_url: None,
-            denied_env: Vec::new(),
-            clusters: Vec::new(),
-            limits: paperclip_engine::limits(),
-        },
-    };
+    let surroundings = Surroundings::bare(None);
     intake::take(&context, "t", surroundings).expect("a context").1
 }
 

@@ -10,8 +10,7 @@ use futures::StreamExt;
 use http::{Method, Response};
 use paperclip_contract::types::{
     Action, AnswerOk, CancelRequest, CancelSource, Command, ContainerState, Ending, Event, Finish, FollowLog,
-    HostFacts, LogLine, NewObject, NewSecret, ObjectRef, PollHttp, Refusal, Request, SecretEntry,
-    SecretSource,
+    LogLine, NewObject, NewSecret, ObjectRef, PollHttp, Refusal, Request, SecretEntry, SecretSource,
 };
 use paperclip_engine::intake::{self, Secrets, Surroundings};
 use paperclip_engine::policy::{Grant, Policy};
@@ -145,18 +144,7 @@ impl Guest for Script {
 
 fn run() -> (Run<Script>, Secrets) {
     let context = json!({"runId": "r", "agent": {"id": "a"}, "authToken": TOKEN});
-    let surroundings = Surroundings {
-        self_pod: None,
-        revealed_env: &[],
-        files: Vec::new(),
-        host: HostFacts {
-            default_namespace: Some("n".into()),
-            paperclip_api_url: None,
-            denied_env: Vec::new(),
-            clusters: Vec::new(),
-            limits: paperclip_engine::limits(),
-        },
-    };
+    let surroundings = Surroundings::bare(Some("n"));
     let (request, secrets) = intake::take(&context, "scripted", surroundings).unwrap();
     let policy = Policy::new(Grant::default(), &request);
     let spec = RunSpec {

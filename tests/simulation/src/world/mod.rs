@@ -423,11 +423,8 @@ impl RunTruth {
             revealed_env: plugin.revealed_env(),
             files: Vec::new(),
             host: HostFacts {
-                default_namespace: Some(NAMESPACE.to_owned()),
                 paperclip_api_url: Some("http://paperclip.example:3100".to_owned()),
-                denied_env: Vec::new(),
-                clusters: Vec::new(),
-                limits: paperclip_engine::limits(),
+                ..Surroundings::bare(Some(NAMESPACE)).host
             },
         };
         let (request, secrets) = intake::take(&plan.context(), "claude_k8s", surroundings)

@@ -6,7 +6,6 @@ use std::sync::LazyLock;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use paperclip_contract::types::HostFacts;
 use paperclip_engine::intake::{self, Surroundings};
 use paperclip_engine::journal::Entry;
 use paperclip_engine::log::{ContainerSeen, LogEnd, LogLimits, LogOutput, LogReader};
@@ -94,14 +93,7 @@ pub(crate) fn journal_files(bytes: &[u8]) {
 /// Paperclip's execution context.
 pub(crate) fn contexts(bytes: &[u8]) {
     let Ok(context) = serde_json::from_slice(bytes) else { return };
-    let host = HostFacts {
-        default_namespace: Some("agents".to_owned()),
-        paperclip_api_url: None,
-        denied_env: Vec::new(),
-        clusters: Vec::new(),
-        limits: paperclip_engine::limits(),
-    };
-    let surroundings = Surroundings { self_pod: None, revealed_env: &[], files: Vec::new(), host };
+    let surroundings = Surroundings::bare(Some("agents"));
     if let Err(error) = intake::take(&context, "claude_k8s", surroundings) {
         assert!(!error.to_string().is_empty());
     }

@@ -1,73 +1,10 @@
 //! A run whose plugin says what it is told to, and whose API answers as it is told to.
 
-use paperclip_contract::types::{
-    Action, Answer, AnswerOk, ApiError, Command, Event, HostFacts, JobSnapshot, Label, NewObject, NewSecret,
-    ObjectRef, Refusal, Request, SecretEntry, SecretSource,
-};
-use serde_json::{Value, json};
+use paperclip_contract::types::{Answer, AnswerOk, NewSecret, SecretEntry, SecretSource};
+use serde_json::Value;
 
-use super::super::{PluginIdentity, Run, RunSpec};
-use crate::api::{ApiCall, ApiReply, CallId};
-use crate::guest::{Guest, GuestFault};
-use crate::intake::{self, Surroundings};
-use crate::policy::{Grant, Policy};
-use crate::port::{Effect, Input};
-use crate::redact::Redactor;
-use crate::{SegmentLimits, limits};
-
-/// Creates a Job and its Secret, one after the other, and keeps what it is answered.
-#[derive(Default)]
-struct Furnisher {
-    commands: u64,
-    answers: Vec<Answer>,
-}
-
-impl Furnisher {
-    fn command(&mut self, action: Action) -> Vec<Command> {
-        self.commands += 1;
-        vec![Command { id: self.commands, action }]
-    }
-}
-
-impl Guest for Furnisher {
-    fn start(&mut self, _: u64, _: &Request) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
-        let manifest_json = manifest().to_string();
-        Ok(Ok(self.command(Action::CreateJob(NewObject { manifest_json }))))
-    }
-
-    fn step(&mut self, _: u64, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
-        let mut commands = Vec::new();
-        for event in events {
-            let Event::Answered(answer) = event else { continue };
-            self.answers.push(answer.clone());
-            if let (1, Ok(AnswerOk::Created(job))) = (answer.command, &answer.outcome) {
-                commands.extend(self.command(Action::CreateSecret(NewSecret {
-                    namespace: "n".to_owned(),
-                    name: "j-run".to_owned(),
-                    labels: Vec::new(),
-                    owner: job.clone(),
-                    entries: vec![SecretEntry {
-                        key: "prompt.txt".to_owned(),
-                        source: SecretSource::Prompt("do it".to_owned()),
-                    }],
-                })));
-            }
-        }
-        Ok(commands)
-    }
-
-    fn snapshot(&mut self) -> Result<Vec<u8>, GuestFault> {
-        Ok(Vec::new())
-    }
-
-    fn restore(&mut self, _: &[u8]) -> Result<Result<(), Refusal>, GuestFault> {
-        Ok(Ok(()))
-    }
-
-    fn phase(&mut self) -> Result<String, GuestFault> {
-        Ok("scripted".to_owned())
-    }
-}
+use super::*;
+use crate::api::CallId;
 
 fn manifest() -> Value {
     let pod = json!({
@@ -84,22 +21,27 @@ fn manifest() -> Value {
     })
 }
 
+fn create_job() -> Action {
+    Action::CreateJob(NewObject { manifest_json: manifest().to_string() })
+}
+
+fn create_secret() -> Action {
+    Action::CreateSecret(NewSecret {
+        namespace: "n".to_owned(),
+        name: "j-run".to_owned(),
+        labels: Vec::new(),
+        owner: object("j", "ju"),
+        entries: vec![SecretEntry {
+            key: "prompt.txt".to_owned(),
+            source: SecretSource::Prompt("do it".to_owned()),
+        }],
+    })
+}
+
 /// A Job of this name as it stands in the cluster.
 fn standing(run: &str, hash: &str) -> JobSnapshot {
-    let pair = |key: &str, value: &str| Label { key: key.to_owned(), value: value.to_owned() };
-    JobSnapshot {
-        job: object("j", "ju"),
-        labels: vec![pair("paperclip.io/run-id", run)],
-        annotations: vec![pair("paperclip.io/spec-hash", hash)],
-        is_suspended: true,
-        is_deleting: false,
-        created_at_ms: None,
-        started_at_ms: None,
-        active_pods: 0,
-        succeeded_pods: 0,
-        failed_pods: 0,
-        conditions: Vec::new(),
-    }
+    let annotations = vec![Label { key: "paperclip.io/spec-hash".to_owned(), value: hash.to_owned() }];
+    JobSnapshot { annotations, ..job_of(object("j", "ju"), run) }
 }
 
 fn object(name: &str, uid: &str) -> ObjectRef {
@@ -117,37 +59,13 @@ fn status(code: u16, reason: &str) -> ApiError {
 
 /// The run and a clock.
 struct Driven {
-    run: Run<Furnisher>,
+    run: Run<Script>,
     now_ms: u64,
 }
 
 impl Driven {
-    fn start() -> Driven {
-        let surroundings = Surroundings {
-            self_pod: None,
-            revealed_env: &[],
-            files: Vec::new(),
-            host: HostFacts {
-                default_namespace: Some("n".to_owned()),
-                paperclip_api_url: None,
-                denied_env: Vec::new(),
-                clusters: Vec::new(),
-                limits: limits(),
-            },
-        };
-        let context = json!({"runId": "r", "agent": {"id": "a"}});
-        let (request, secrets) = intake::take(&context, "scripted", surroundings).unwrap();
-        let spec = RunSpec {
-            policy: Policy::new(Grant::default(), &request),
-            request,
-            host_id: "host".to_owned(),
-            redactor: Redactor::new(secrets.named()).unwrap(),
-            seed: 1,
-            plugin: PluginIdentity::default(),
-            poll_interval_ms: 1_000,
-            segments: SegmentLimits::default(),
-        };
-        let mut driven = Driven { run: Run::new(spec, Furnisher::default()), now_ms: 1_000 };
+    fn start(answers: &[&[Action]]) -> Driven {
+        let mut driven = Driven { run: run(answers), now_ms: 1_000 };
         driven.run.handle(driven.now_ms, Input::Start);
         driven
     }
@@ -173,15 +91,17 @@ impl Driven {
         self.run.handle(self.now_ms, Input::Called { call, outcome });
     }
 
-    fn outcome(&self, command: u64) -> Option<&Result<AnswerOk, ApiError>> {
-        let answers = &self.run.guest.answers;
-        answers.iter().find(|answer| answer.command == command).map(|answer| &answer.outcome)
+    fn outcome(&self, wanted: u64) -> Option<&Result<AnswerOk, ApiError>> {
+        self.run.guest.seen.iter().find_map(|event| match event {
+            Event::Answered(Answer { command, outcome }) if *command == wanted => Some(outcome),
+            _ => None,
+        })
     }
 }
 
 #[test]
 fn rule_25_a_create_whose_answer_was_lost_is_known_by_run_and_spec_hash() {
-    let mut driven = Driven::start();
+    let mut driven = Driven::start(&[&[create_job()]]);
     driven.expect("create Job", Err(status(504, "Timeout")));
     driven.expect("create Job", Err(status(409, "AlreadyExists")));
     driven.expect("get Job j", Ok(ApiReply::Job(Some(standing("r", "h1")))));
@@ -191,7 +111,7 @@ fn rule_25_a_create_whose_answer_was_lost_is_known_by_run_and_spec_hash() {
 #[test]
 fn rule_25_a_job_of_another_run_or_spec_is_a_conflict_that_names_it() {
     for (run, hash) in [("r-2", "h1"), ("r", "h2")] {
-        let mut driven = Driven::start();
+        let mut driven = Driven::start(&[&[create_job()]]);
         driven.expect("create Job", Err(status(409, "AlreadyExists")));
         driven.expect("get Job j", Ok(ApiReply::Job(Some(standing(run, hash)))));
         let Some(Err(error)) = driven.outcome(1) else { panic!("{:?}", driven.outcome(1)) };
@@ -204,7 +124,7 @@ fn rule_25_a_job_of_another_run_or_spec_is_a_conflict_that_names_it() {
 
 #[test]
 fn rule_25_a_job_that_went_between_the_two_calls_is_created_again() {
-    let mut driven = Driven::start();
+    let mut driven = Driven::start(&[&[create_job()]]);
     driven.expect("create Job", Err(status(409, "AlreadyExists")));
     driven.expect("get Job j", Ok(ApiReply::Job(None)));
     driven.expect("create Job", Ok(ApiReply::Created(object("j", "ju"))));
@@ -213,7 +133,7 @@ fn rule_25_a_job_that_went_between_the_two_calls_is_created_again() {
 
 /// A run whose Job stands.
 fn with_job() -> Driven {
-    let mut driven = Driven::start();
+    let mut driven = Driven::start(&[&[create_job()], &[create_secret()]]);
     driven.expect("create Job", Ok(ApiReply::Created(object("j", "ju"))));
     driven
 }
