@@ -3,16 +3,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use paperclip_contract::types::Request;
+use paperclip_contract::types::{ContextFile, HostFacts, Request};
 use paperclip_engine::PluginIdentity;
-use paperclip_engine::intake::Secrets;
+use paperclip_engine::intake::{self, IntakeError, Secrets, Surroundings};
 use paperclip_engine::journal::FORMAT;
+use paperclip_engine::policy;
 use paperclip_engine::redact::Redactor;
 use paperclip_guest::{LoadError, Plugin, Runtime};
 use paperclip_shell::Journal;
 use paperclip_shell::journal::{self, Header, JournalError, RunFolder};
+use serde_json::Value;
 
 use crate::args::JournalMode;
+use crate::config::Config;
 
 /// Interval of the cancel poll, in ms.
 pub(crate) const POLL_INTERVAL_MS: u64 = 15_000;
@@ -24,6 +27,37 @@ pub(crate) fn identity(plugin: &Plugin) -> PluginIdentity {
         version: plugin.version().to_owned(),
         digest: plugin.digest().to_owned(),
     }
+}
+
+/// What is known of a context's surroundings beside the configuration.
+pub(crate) struct Given<'a> {
+    /// The own pod, its literals expanded.
+    pub(crate) self_pod: Option<&'a Value>,
+    pub(crate) files: Vec<ContextFile>,
+    pub(crate) default_namespace: Option<String>,
+    pub(crate) paperclip_api_url: Option<String>,
+}
+
+/// Splits a context into what the plugin may see and the secrets.
+pub(crate) fn take(
+    context: &Value,
+    plugin: &Plugin,
+    config: &Config,
+    given: Given<'_>,
+) -> Result<(Request, Secrets), IntakeError> {
+    let surroundings = Surroundings {
+        self_pod: given.self_pod,
+        revealed_env: &config.grant(plugin.adapter_type()).reveal(&plugin.descriptor().revealed_env),
+        files: given.files,
+        host: HostFacts {
+            default_namespace: given.default_namespace,
+            paperclip_api_url: given.paperclip_api_url,
+            denied_env: config.denied_env.clone(),
+            clusters: config.clusters.keys().cloned().collect(),
+            limits: paperclip_engine::limits(),
+        },
+    };
+    intake::take(context, plugin.adapter_type(), surroundings)
 }
 
 /// Takes a run's folder. A journal at best effort is done without where there is no place for it.
@@ -116,7 +150,7 @@ pub(crate) fn redactor(
 ) -> anyhow::Result<Redactor> {
     let shown =
         |name: &str| request.config_env.iter().any(|entry| entry.name == name && entry.value.is_some());
-    let unmasked = |name: &str| unmasked_env.iter().any(|pattern| fits(pattern, name));
+    let unmasked = |name: &str| unmasked_env.iter().any(|pattern| policy::fits(pattern, name));
     let token = secrets.auth_token().map(|token| (AUTH_TOKEN, token));
     let env = secrets.named().filter(|(name, _)| *name != AUTH_TOKEN && !shown(name) && !unmasked(name));
     Ok(Redactor::new(token.into_iter().chain(env))?)
@@ -124,14 +158,6 @@ pub(crate) fn redactor(
 
 /// The name under which the run's token is masked, whatever variables are called.
 const AUTH_TOKEN: &str = "authToken";
-
-/// Whether a name is meant by a pattern: the name itself, or its beginning and `*`.
-fn fits(pattern: &str, name: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(beginning) => name.starts_with(beginning),
-        None => name == pattern,
-    }
-}
 
 /// The seed of a run's jitter: runs that fail together should not come back together.
 pub(crate) fn seed(run_id: &str) -> u64 {
@@ -147,19 +173,8 @@ mod tests {
 
     fn request() -> Request {
         let context = serde_json::json!({"runId": "r", "agent": {"id": "a"}});
-        let surroundings = paperclip_engine::intake::Surroundings {
-            self_pod: None,
-            revealed_env: &[],
-            files: Vec::new(),
-            host: paperclip_contract::types::HostFacts {
-                default_namespace: None,
-                paperclip_api_url: None,
-                denied_env: Vec::new(),
-                clusters: Vec::new(),
-                limits: paperclip_engine::limits(),
-            },
-        };
-        paperclip_engine::intake::take(&context, "t", surroundings).expect("a good context").0
+        let surroundings = Surroundings::bare(None);
+        intake::take(&context, "t", surroundings).expect("a good context").0
     }
 
     #[test]

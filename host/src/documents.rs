@@ -4,12 +4,13 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use paperclip_contract::types::{ContextFile, HostFacts, Request};
-use paperclip_engine::intake::{self, Secrets, Surroundings};
+use paperclip_contract::types::{ContextFile, Request};
+use paperclip_engine::intake::{self, Secrets};
 use paperclip_guest::{Plugin, Tools};
 use serde_json::{Value, json};
 
 use crate::args::ContextArgs;
+use crate::beginning::{self, Given};
 use crate::bundle::{Reader, Snapshot};
 use crate::config::Config;
 use crate::environment;
@@ -78,21 +79,16 @@ pub(crate) fn take(
     let paperclip_api_url = api_url(args, self_pod);
     let mut self_pod = self_pod.cloned();
     let mut warnings = self_pod.as_mut().map(environment::expand_own_literals).unwrap_or_default();
-    let surroundings = Surroundings {
+    let files = read_files(&context["config"], args.paperclip_home.as_deref(), plugin, &mut warnings)?;
+    let given = Given {
         self_pod: self_pod.as_ref(),
-        revealed_env: &config.grant(plugin.adapter_type()).reveal(&plugin.descriptor().revealed_env),
-        files: read_files(&context["config"], args.paperclip_home.as_deref(), plugin, &mut warnings)?,
-        host: HostFacts {
-            default_namespace: args.namespace.clone().or(cluster_namespace.map(str::to_owned)),
-            paperclip_api_url,
-            denied_env: config.denied_env.clone(),
-            clusters: config.clusters.keys().cloned().collect(),
-            limits: paperclip_engine::limits(),
-        },
+        files,
+        default_namespace: args.namespace.clone().or(cluster_namespace.map(str::to_owned)),
+        paperclip_api_url,
     };
     let named = |problem: String| usage(format!("context {}: {problem}", args.context.display()));
-    let (request, secrets) = intake::take(context, plugin.adapter_type(), surroundings)
-        .map_err(|error| named(error.to_string()))?;
+    let (request, secrets) =
+        beginning::take(context, plugin, config, given).map_err(|error| named(error.to_string()))?;
     environment::check(&request, &secrets).map_err(named)?;
     Ok(Intake { request, secrets, warnings })
 }

@@ -25,12 +25,17 @@ pub(crate) fn of_fault(fault: &GuestFault) -> Map<String, Value> {
     failed(code, &fault.to_string())
 }
 
-/// The result of a run whose host stopped before the agent could begin. The server may start it again by itself.
+/// The result of a run whose host stopped before the agent could begin.
 pub(crate) fn host_restarted(why: &str) -> Map<String, Value> {
     let message = format!(
         "The host restarted before the agent began, and the run was not started again in time: {why}"
     );
-    let mut result = failed("host_restarted", &message);
+    undone("host_restarted", &message)
+}
+
+/// The result of a run of which nothing was begun: the server may start it again by itself.
+pub fn undone(code: &str, message: &str) -> Map<String, Value> {
+    let mut result = failed(code, message);
     result.insert("executionRecovery".to_owned(), json!({"kind": "bootstrap", "providerWorkStarted": false}));
     result
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use paperclip_guest::{Catalogue, CatalogueOptions};
-use paperclip_shell::{Access, Cluster, PaperclipApi};
+use paperclip_shell::{Cluster, PaperclipApi};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -135,11 +135,9 @@ fn open_catalogue(config: &Config) -> anyhow::Result<Catalogue> {
 async fn named_clusters(config: &Config) -> anyhow::Result<BTreeMap<String, Cluster>> {
     let mut clusters = BTreeMap::new();
     for (name, named) in &config.clusters {
-        let access =
-            Access::Kubeconfig { path: Some(named.kubeconfig.clone()), context: named.context.clone() };
-        let cluster =
-            Cluster::connect(&access).await.map_err(|error| usage(format!("clusters.{name}: {error}")))?;
-        clusters.insert(name.clone(), cluster);
+        let connected = access::open(&named.access(), None).await;
+        let connected = connected.map_err(|error| usage(format!("clusters.{name}: {error}")))?;
+        clusters.insert(name.clone(), connected.cluster);
     }
     Ok(clusters)
 }

@@ -13,7 +13,7 @@ use paperclip_engine::{Closing, Run, RunSpec, SegmentLimits, result};
 use paperclip_guest::Plugin;
 use paperclip_shell::journal::{self, History, RunFolder};
 use paperclip_shell::{Cluster, Control, Journal, JournalError, Observer, Outcome, Ports, drive};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
 
@@ -396,8 +396,7 @@ async fn wait(
 
 /// The end of a run of which nothing was begun: the server may start it again by itself.
 fn never_began(entry: &Entry, code: &str, message: &str) -> (State, Option<Map<String, Value>>) {
-    let mut result = result::failed(code, message);
-    result.insert("executionRecovery".to_owned(), json!({"kind": "bootstrap", "providerWorkStarted": false}));
+    let result = result::undone(code, message);
     let told = Told { seq: entry.feed.next_seq(), record: Record::Result(result.clone()) };
     if let Err(error) = entry.feed.push(&told) {
         tracing::error!(%error, "the result cannot be shown");

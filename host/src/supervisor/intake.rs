@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use paperclip_contract::types::{HostFacts, Request};
-use paperclip_engine::intake::{self, Secrets};
+use paperclip_contract::types::Request;
+use paperclip_engine::intake::Secrets;
 use paperclip_engine::redact::Redactor;
 use paperclip_guest::Plugin;
 use paperclip_shell::Cluster;
@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::Surroundings;
 use super::refusal::{Kind, Refusal};
-use crate::{beginning, documents, environment};
+use crate::beginning::{self, Given};
+use crate::{documents, environment};
 
 /// What a run is asked to do, its secrets set aside.
 pub(super) struct Intake {
@@ -25,27 +26,19 @@ pub(super) struct Intake {
 /// Splits a context for a plugin.
 pub(super) fn take(context: &Value, plugin: &Arc<Plugin>, around: &Surroundings) -> Result<Intake, Refusal> {
     let config = &around.config;
-    let grant = config.grant(plugin.adapter_type());
-    let revealed = grant.reveal(&plugin.descriptor().revealed_env);
     let mut self_pod = around.own_pod.clone();
     let mut warnings = self_pod.as_mut().map(environment::expand_own_literals).unwrap_or_default();
     let home = config.paperclip_home.as_deref();
     let files = documents::read_files(&context["config"], home, plugin, &mut warnings)
         .map_err(|error| bad_context(&error.to_string()))?;
-    let surroundings = intake::Surroundings {
+    let given = Given {
         self_pod: self_pod.as_ref(),
-        revealed_env: &revealed,
         files,
-        host: HostFacts {
-            default_namespace: Some(default_namespace(around, context).to_owned()),
-            paperclip_api_url: around.paperclip.as_ref().map(|api| api.url().to_owned()),
-            denied_env: config.denied_env.clone(),
-            clusters: around.clusters.keys().cloned().collect(),
-            limits: paperclip_engine::limits(),
-        },
+        default_namespace: Some(default_namespace(around, context).to_owned()),
+        paperclip_api_url: around.paperclip.as_ref().map(|api| api.url().to_owned()),
     };
-    let (request, secrets) = intake::take(context, plugin.adapter_type(), surroundings)
-        .map_err(|error| bad_context(&error.to_string()))?;
+    let (request, secrets) =
+        beginning::take(context, plugin, config, given).map_err(|error| bad_context(&error.to_string()))?;
     let redactor = beginning::redactor(&request, &secrets, &config.unmasked_env)
         .map_err(|error| bad_context(&error.to_string()))?;
     Ok(Intake { request, secrets, redactor, warnings })

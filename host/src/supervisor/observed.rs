@@ -155,8 +155,7 @@ impl Guest for Observed {
         }
         let commands = self.call("step", |instance| instance.step(at_ms, events))?;
         self.see_commands(&commands);
-        let has_lines = events.iter().any(|event| matches!(event, Event::LogLines(_)));
-        if has_lines && !self.is_renewed {
+        if !self.is_renewed && events.iter().any(|event| matches!(event, Event::LogLines(_))) {
             self.is_renewed = true;
             self.call("renew", Instance::renew)?;
         }

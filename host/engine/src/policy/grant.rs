@@ -79,10 +79,15 @@ impl Pattern {
     }
 
     pub fn matches(&self, text: &str) -> bool {
-        match self.0.strip_suffix('*') {
-            Some(beginning) => text.starts_with(beginning),
-            None => self.0 == text,
-        }
+        fits(&self.0, text)
+    }
+}
+
+/// Whether a text is meant by a pattern: the name itself, or the beginning of one and `*`.
+pub fn fits(pattern: &str, text: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(beginning) => text.starts_with(beginning),
+        None => pattern == text,
     }
 }
 

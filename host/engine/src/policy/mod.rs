@@ -13,7 +13,7 @@ use std::fmt;
 use paperclip_contract::types::{Action, Command, ListJobs, NewConfigMap, NewSecret, ObjectRef, Request};
 use serde_json::Value;
 
-pub use grant::{Amount, Grant, Pattern, PatternError};
+pub use grant::{Amount, Grant, Pattern, PatternError, fits};
 
 /// The label of an agent's Jobs that names the agent.
 const AGENT_LABEL: &str = "paperclip.io/agent-id";
