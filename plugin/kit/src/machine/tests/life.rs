@@ -1,0 +1,266 @@
+//! The life of a run, from the guard to its result.
+
+use super::*;
+
+/// Up to the second attempt's agent at work; its log is followed by this command.
+fn retried() -> (Driver, u64) {
+    let (mut driver, log) = Driver::with_image().running();
+    driver.step(vec![lines(log, &["no session"]), log_ended(log)]);
+    driver.see(PodPhase::Failed, ended(1, None));
+    driver.step(vec![Event::PodGone(gone("pod", true)), Event::JobGone(gone("job", true))]);
+    driver.answer("TryPod", Ok(AnswerOk::Warnings(Vec::new())));
+    driver.create().into_running()
+}
+
+#[test]
+fn a_run_from_guard_to_result() {
+    let (mut driver, log) = Driver::with_image().running();
+    assert!(driver.names().contains(&"PollHttp".to_owned()) || driver.machine.poll.is_some());
+    driver.step(vec![lines(log, &["hello"])]);
+    assert_eq!(driver.names(), Vec::<String>::new());
+    driver.see(PodPhase::Succeeded, ended(0, None));
+    assert!(!driver.names().contains(&"Finish".to_owned()), "the rest of the output is missing");
+    driver.step(vec![lines(log, &["world"]), log_ended(log)]);
+    let (result, finish) = driver.result();
+    assert_eq!(result["summary"], "hello\nworld");
+    assert_eq!(finish.ending, Ending::Succeeded);
+    assert_eq!(finish.delete_jobs, [object("job")]);
+    driver.step(vec![Event::JobGone(gone("job", true))]);
+    assert_eq!(driver.names(), Vec::<String>::new(), "nothing follows a result");
+}
+
+#[test]
+fn the_tail_of_stderr_stands_behind_the_output() {
+    let (mut driver, log) = Driver::with_image().running();
+    let message = format!("{}\nboom\n", crate::manifest::termination::MARKER);
+    driver.step(vec![log_ended(log)]);
+    driver.see(PodPhase::Failed, ended(3, Some(&message)));
+    assert_eq!(driver.names(), ["EmitLog", "Finish"]);
+    let (result, finish) = driver.result();
+    assert_eq!((result["exitCode"].as_i64(), finish.ending), (Some(3), Ending::Failed));
+    assert_eq!(result["summary"], "boom");
+}
+
+#[test]
+fn seed_18_silence_ends_nothing_while_the_container_runs() {
+    let (mut driver, _) = Driver::with_image().running();
+    for _ in 0..100 {
+        driver.now_ms += 200;
+        driver.step(vec![Event::LogInterrupted(LogInterrupted { command: 0, reason: "EOF".to_owned() })]);
+        assert_eq!(driver.names(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn seed_2_only_cancelled_and_cancelling_cancel() {
+    for (status, cancels) in [
+        ("running", false),
+        ("queued", false),
+        ("succeeded", false),
+        ("failed", false),
+        ("completed", false),
+        ("", false),
+        ("unknown", false),
+        ("cancelled", true),
+        ("cancelling", true),
+    ] {
+        let (mut driver, _) = Driver::with_image().running();
+        let body = json!({"status": status}).to_string();
+        driver.step(vec![Event::HttpAnswered(HttpAnswer { command: 0, status: 200, body })]);
+        assert_eq!(driver.names().contains(&"DeleteJob".to_owned()), cancels, "{status}");
+    }
+}
+
+#[test]
+fn a_cancel_drains_the_output_first() {
+    let (mut driver, log) = Driver::with_image().running();
+    let cancel = CancelRequest { source: CancelSource::Operator, reason: None };
+    driver.step(vec![Event::CancelRequested(cancel)]);
+    driver.id_of("DeleteJob");
+    driver.step(vec![Event::JobGone(gone("job", true))]);
+    assert_eq!(
+        driver.names(),
+        ["SetTimer"],
+        "the pod has its grace, and the rest of the output is on its way"
+    );
+    driver.step(vec![lines(log, &["last words"])]);
+    driver.see(PodPhase::Failed, ended(143, None));
+    driver.step(vec![log_ended(log)]);
+    let (result, finish) = driver.result();
+    assert_eq!((result["errorCode"].as_str(), finish.ending), (Some("cancelled"), Ending::Cancelled));
+    assert_eq!(result["summary"], "last words");
+}
+
+#[test]
+fn a_cancel_before_anything_was_created_creates_nothing() {
+    let mut driver = Driver::with_image();
+    let cancel = CancelRequest { source: CancelSource::Operator, reason: None };
+    driver.step(vec![Event::CancelRequested(cancel)]);
+    assert_eq!(driver.names(), ["Finish"]);
+    assert_eq!(driver.result().1.ending, Ending::Cancelled);
+}
+
+#[test]
+fn d35_the_clock_starts_with_the_container() {
+    let mut driver = Driver::with_image().live();
+    driver.now_ms += 50_000;
+    driver.see(PodPhase::Running, ContainerState::Running(Some(driver.now_ms)));
+    let timer = driver.commands.iter().find_map(|command| match &command.action {
+        Action::SetTimer(timer) if timer.timer == TimerName::Run as u64 => Some(timer.after_ms),
+        _ => None,
+    });
+    assert_eq!(timer, Some(59_990));
+    driver.now_ms += 60_000;
+    driver.step(vec![Event::TimerFired(TimerName::Run as u64)]);
+    driver.id_of("DeleteJob");
+    driver.step(vec![Event::JobGone(gone("job", true)), Event::PodGone(gone("pod", false))]);
+    assert!(!driver.names().contains(&"Finish".to_owned()), "the output is still read");
+}
+
+#[test]
+fn rule_23_a_stalled_pod_has_its_grace_and_its_cause_is_told() {
+    let mut driver = Driver::with_image().live();
+    let waiting = || {
+        ContainerState::Waiting(ContainerWaiting {
+            reason: Some("ImagePullBackOff".to_owned()),
+            message: Some("Back-off pulling image".to_owned()),
+        })
+    };
+    driver.see(PodPhase::Pending, waiting());
+    assert!(driver.names().contains(&"EmitStatus".to_owned()));
+    driver.now_ms += 179_000;
+    driver.see(PodPhase::Pending, waiting());
+    assert_eq!(driver.names(), Vec::<String>::new());
+    driver.now_ms += 1_000;
+    driver.step(vec![Event::TimerFired(TimerName::Stall as u64)]);
+    let (result, _) = driver.result();
+    assert_eq!(result["errorCode"], "k8s_pod_schedule_failed");
+    assert_eq!(
+        result["errorMessage"],
+        "Pod scheduling failed: Image pull failed for \"echo\": Back-off pulling image (waited 180 s)"
+    );
+}
+
+#[test]
+fn seed_4_a_deletion_is_verified_before_it_is_claimed() {
+    let (mut driver, log) = Driver::with_image().running();
+    driver.step(vec![Event::PodGone(gone("pod", false)), log_ended(log)]);
+    assert!(driver.names().contains(&"LookUpJob".to_owned()), "{:?}", driver.names());
+    let pods = driver.id_of("LookUpPods");
+    driver.answer("LookUpJob", Ok(AnswerOk::Job(None)));
+    driver.step(vec![Event::Answered(Answer { command: pods, outcome: Ok(AnswerOk::Pods(Vec::new())) })]);
+    let (result, _) = driver.result();
+    assert!(result["errorMessage"].as_str().unwrap().starts_with("pod is gone"), "{result}");
+}
+
+#[test]
+fn an_api_that_refuses_is_told_with_its_words() {
+    let mut driver = Driver::with_image();
+    driver.step(vec![Event::GuardAcquired]);
+    driver.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
+    driver.answer("TryPod", Err(refused(403, "violates PodSecurity \"restricted:latest\"")));
+    let (result, finish) = driver.result();
+    assert_eq!(result["errorCode"], "k8s_job_create_failed");
+    assert_eq!(
+        result["errorMessage"],
+        "Failed to create Kubernetes Job: violates PodSecurity \"restricted:latest\" (HTTP 403)"
+    );
+    assert!(finish.delete_jobs.is_empty());
+}
+
+#[test]
+fn rule_24_a_quota_that_is_used_up_is_waited_for() {
+    let mut driver = Driver::with_image();
+    driver.step(vec![Event::GuardAcquired]);
+    driver.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
+    let text = "pods \"p\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=5, limited: pods=5";
+    driver.answer("TryPod", Err(refused(403, text)));
+    driver.id_of("CreateJob");
+}
+
+#[test]
+fn a_session_that_is_gone_is_tried_without_once() {
+    let (mut driver, log) = Driver::with_image().running();
+    driver.step(vec![lines(log, &["no session"]), log_ended(log)]);
+    driver.see(PodPhase::Failed, ended(1, None));
+    driver.id_of("DeleteJob");
+    driver.step(vec![Event::JobGone(gone("job", true))]);
+    assert_eq!(driver.names(), Vec::<String>::new(), "the pod still stands");
+    driver.step(vec![Event::PodGone(gone("pod", false))]);
+    assert_eq!(driver.names(), ["TryPod"]);
+    driver.answer("TryPod", Ok(AnswerOk::Warnings(Vec::new())));
+    let Some(Action::CreateJob(job)) = driver.commands.last().map(|command| command.action.clone()) else {
+        panic!("{:?}", driver.names())
+    };
+    assert!(job.manifest_json.contains("-2\""));
+}
+
+#[test]
+fn there_is_no_third_attempt_whatever_becomes_of_the_second() {
+    let (mut driver, log) = retried();
+    driver.step(vec![lines(log, &["working"]), log_ended(log)]);
+    driver.step(vec![Event::PodGone(gone("pod", false)), Event::JobGone(gone("job", false))]);
+    driver.step(vec![
+        Event::Answered(Answer { command: driver.id_of("LookUpJob"), outcome: Ok(AnswerOk::Job(None)) }),
+        Event::Answered(Answer {
+            command: driver.id_of("LookUpPods"),
+            outcome: Ok(AnswerOk::Pods(Vec::new())),
+        }),
+    ]);
+    assert_eq!(driver.result().0["errorCode"], "claude_exited");
+}
+
+#[test]
+fn an_agent_that_has_ended_does_not_time_out() {
+    let (mut driver, log) = Driver::with_image().running();
+    driver.see(PodPhase::Succeeded, ended(0, None));
+    driver.now_ms += 59_975;
+    driver.step(vec![Event::TimerFired(TimerName::Run as u64)]);
+    driver.step(vec![lines(log, &["done"]), log_ended(log)]);
+    assert_eq!(driver.result().0["exitCode"], 0);
+}
+
+#[test]
+fn the_time_without_a_host_is_no_part_of_a_grace() {
+    let (mut driver, log) = Driver::with_image().running();
+    driver.see(PodPhase::Succeeded, ended(0, None));
+    driver.now_ms += 600_000;
+    driver.step(vec![Event::HostResumed(600_000)]);
+    assert!(!driver.names().contains(&"Finish".to_owned()), "the output can still be had");
+    driver.step(vec![lines(log, &["done"]), log_ended(log)]);
+    assert_eq!(driver.result().0["summary"], "done");
+
+    let mut driver = Driver::with_image().live();
+    let waiting = ContainerWaiting { reason: Some("ImagePullBackOff".to_owned()), message: None };
+    driver.see(PodPhase::Pending, ContainerState::Waiting(waiting));
+    driver.now_ms += 600_000;
+    driver.step(vec![Event::HostResumed(600_000)]);
+    assert_eq!(driver.names(), Vec::<String>::new(), "the image may be there by now");
+}
+
+#[test]
+fn an_orphan_of_the_same_task_is_adopted_and_one_of_another_waited_for() {
+    let mut driver = Driver::with_image();
+    driver.step(vec![Event::GuardAcquired]);
+    driver.answer("ListJobs", Ok(AnswerOk::Jobs(vec![orphan("T-1")])));
+    driver.answer("AdoptJob", Ok(AnswerOk::Job(Some(orphan("T-1")))));
+    assert!(driver.names().contains(&"FollowJob".to_owned()));
+
+    let mut driver = Driver::with_image();
+    driver.step(vec![Event::GuardAcquired]);
+    driver.answer("ListJobs", Ok(AnswerOk::Jobs(vec![orphan("T-2")])));
+    assert_eq!(driver.names(), ["EmitStatus", "FollowJob", "SetTimer"]);
+    driver.step(vec![Event::JobGone(gone("orphan", false))]);
+    assert_eq!(driver.names(), ["CancelTimer", "ListJobs"]);
+    driver.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
+    assert_eq!(driver.names(), ["TryPod"]);
+}
+
+#[test]
+fn seed_13_a_job_that_is_being_deleted_is_invisible() {
+    let mut driver = Driver::with_image();
+    driver.step(vec![Event::GuardAcquired]);
+    let leaving = JobSnapshot { is_deleting: true, ..job("old") };
+    driver.answer("ListJobs", Ok(AnswerOk::Jobs(vec![leaving])));
+    assert_eq!(driver.names(), ["TryPod"]);
+}

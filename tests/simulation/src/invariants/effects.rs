@@ -1,0 +1,67 @@
+//! What hosts do to the world: it has its cause on disk, and no agent that works loses its Job (S6, S8, S10).
+
+use paperclip_contract::types::ObjectRef;
+use paperclip_engine::api::ApiCall;
+
+use crate::cluster::{Pod, Stage};
+use crate::world::World;
+
+/// S10: each follow costs the node an inotify instance (rule 12b).
+pub(crate) fn one_stream_a_container(world: &mut World, process: usize, pod_uid: &str) {
+    if world.processes[process].streams.iter().any(|stream| stream.pod_uid == pod_uid) {
+        world.violate("S10", format!("a second stream of the log of {pod_uid}"));
+    }
+}
+
+/// S6: what changes the world has its cause on disk.
+pub(crate) fn effect_has_durable_cause(world: &mut World, run: usize, request: &ApiCall) {
+    let (cause, is_needed) = match request {
+        ApiCall::CreateJob { .. } => ("CreateJob", true),
+        ApiCall::CreateSecret(_) => ("CreateSecret", true),
+        ApiCall::CreateConfigMap(_) => ("CreateConfigMap", true),
+        ApiCall::CreateLease(_) => ("AcquireGuard", true),
+        // One whose creation had no answer is known by its name alone.
+        ApiCall::DeleteJob { job } => (job.name.as_str(), true),
+        ApiCall::PatchJob { job, .. } => (job.uid.as_str(), true),
+        _ => ("", false),
+    };
+    let disk = &world.runs[run].disk;
+    if !is_needed || disk.durable().iter().rev().any(|line| line.contains(cause)) {
+        return;
+    }
+    let is_plugin_broken = world.swarm.has_broken_plugin();
+    if !is_plugin_broken {
+        world.violate("S6", format!("{} was sent, and its cause {cause} is not on disk", request.describe()));
+    }
+}
+
+/// S8: a deletion by a host reaches the server.
+pub(crate) fn deletion_is_justified(world: &mut World, job: &ObjectRef) {
+    let Some(run) = world.run_of_job(&job.uid) else {
+        return world.violate("S8", format!("{} is no run's Job, and a host deleted it", job.name));
+    };
+    let truth = &world.runs[run];
+    let Some(pod) = world.cluster.pods_of(&job.uid).next() else { return };
+    let is_running = pod.stage == Stage::Running && !pod.is_lost && pod.deleting_since_ms.is_none();
+    let is_cancelled = truth.cancelled_at_ms.is_some();
+    let has_broken = world.swarm.has_broken_plugin();
+    if is_running && !is_cancelled && !has_timed_out(world, run, pod) && !has_broken {
+        world.violate("S8", format!("{} was deleted while its agent was running", job.name));
+    }
+}
+
+pub(super) fn has_timed_out(world: &World, run: usize, pod: &Pod) -> bool {
+    let timeout_s = world.runs[run].plan.config.timeout_s;
+    // The status has whole seconds, and the clocks of hosts and nodes differ.
+    let ahead_ms = 1_000 + clock_ahead_ms(world, run);
+    let since = |started_ms: u64| world.now_ms.saturating_sub(started_ms) + ahead_ms;
+    timeout_s
+        .zip(pod.started_ms)
+        .is_some_and(|(timeout_s, started_ms)| since(started_ms) >= timeout_s * 1_000)
+}
+
+/// By how much the run's time may be ahead of the world's, in ms: it never goes back, and hosts' clocks add up.
+pub(super) fn clock_ahead_ms(world: &World, run: usize) -> u64 {
+    let processes = world.processes.iter().filter(|process| process.run == run);
+    processes.map(|process| process.clock_ahead_ms.max(0).unsigned_abs()).sum()
+}

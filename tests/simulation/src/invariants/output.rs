@@ -1,0 +1,120 @@
+//! What processes show of logs: the container's output, each line once, and gaps where they are told (S4).
+
+use super::no_secret;
+use crate::marks::Mark;
+use crate::script::masked;
+use crate::world::World;
+
+/// What a process has shown of a log.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    next_index: u64,
+    /// Nothing is shown after it.
+    pub(super) has_result: bool,
+    pub(super) pod_uid: Option<String>,
+    /// Places in the container's output after the last line shown: several where equal lines leave it open after a gap.
+    pub(super) places: Vec<usize>,
+    pub(super) has_gap: bool,
+    /// The agent told its session.
+    pub(super) has_session: bool,
+    /// The last line that was shown is a piece of one.
+    pub(super) is_cut: bool,
+}
+
+impl Shown {
+    pub(crate) fn reads(&mut self, pod_uid: &str) {
+        if self.pod_uid.as_deref() != Some(pod_uid) {
+            self.pod_uid = Some(pod_uid.to_owned());
+            self.places = vec![0];
+            self.has_session = false;
+        }
+    }
+
+    /// Whether a line may have this index.
+    fn expects(&self, index: u64) -> bool {
+        !self.has_result && index == self.next_index
+    }
+}
+
+/// S4: line by line what the container printed, each once.
+pub(crate) fn emitted_line(world: &mut World, process: usize, index: u64, text: &str) {
+    no_secret(world, "the log", text);
+    let run = world.processes[process].run;
+    let shown = &mut world.processes[process].shown;
+    if !shown.expects(index) {
+        let text = format!("line {index} follows line {}", shown.next_index.wrapping_sub(1));
+        return world.violate("S4", text);
+    }
+    if shown.is_cut {
+        let text = format!("line {index} follows a piece of a line without a word");
+        return world.violate("S4", text);
+    }
+    let is_first = shown.next_index == 0 || shown.places == [0];
+    shown.next_index += 1;
+    let Some(pod) = shown.pod_uid.as_ref().and_then(|uid| world.cluster.pods.get(uid)) else {
+        return world.violate("S4", format!("line {index} is shown before any log was read"));
+    };
+    let lines = &pod.log.lines;
+    // Rule 11: what was rotated away before the first read cannot be known to be missing.
+    let from_anywhere = is_first && pod.log.rotations > 0;
+    let places: Vec<usize> = if from_anywhere { (0..lines.len()).collect() } else { shown.places.clone() };
+    let is_same = |at: &usize| lines.get(*at).is_some_and(|line| line == text || masked(line) == text);
+    let next: Vec<usize> = places.into_iter().filter(is_same).map(|at| at + 1).collect();
+    let (is_masked, is_long) = (text.contains("[redacted:"), text.len() > 16 << 10);
+    let is_cut = |at: &usize| {
+        lines.get(*at).is_some_and(|line| line.starts_with(text) || masked(line).starts_with(text))
+    };
+    if next.is_empty() && !text.is_empty() && shown.places.iter().any(is_cut) {
+        // All that could be had of it: what follows has to say so.
+        shown.is_cut = true;
+        return;
+    }
+    if next.is_empty() {
+        let at = shown.places.first().copied().unwrap_or_default();
+        let wanted = lines.get(at).map_or("(nothing)", String::as_str);
+        let text = format!("line {index} is {text:.80}, and the agent printed {wanted:.80}");
+        return world.violate("S4", text);
+    }
+    shown.places = next;
+    shown.has_session |= text.contains(r#""subtype":"init""#);
+    let count = shown.places[0];
+    world.runs[run].shown = world.runs[run].shown.max(count);
+    world.trace.note(world.now_ms, text.as_bytes());
+    if is_masked {
+        world.mark(Mark::Masked);
+    }
+    if is_long {
+        world.mark(Mark::LongLine);
+    }
+}
+
+/// S4: the tail of stderr comes after the output, as the termination message has it.
+pub(crate) fn emitted_stderr(world: &mut World, process: usize, index: u64, text: &str) {
+    no_secret(world, "stderr", text);
+    let shown = &mut world.processes[process].shown;
+    let is_next = shown.expects(index);
+    shown.next_index += 1;
+    let is_known =
+        world.cluster.pods.values().any(|pod| pod.script.stderr.lines().any(|line| masked(line) == text));
+    if !is_next || !is_known {
+        world.violate("S4", format!("stderr line {index} {text:?} is out of place"));
+    }
+    world.mark(Mark::StderrShown);
+}
+
+/// S4: after a gap any later place may follow.
+pub(crate) fn emitted_gap(world: &mut World, process: usize, index: u64) {
+    world.mark(Mark::Gap);
+    let run = world.processes[process].run;
+    world.runs[run].has_gap = true;
+    let shown = &mut world.processes[process].shown;
+    if !shown.expects(index) {
+        let text = format!("a gap before line {index}, and {} lines were shown", shown.next_index);
+        return world.violate("S4", text);
+    }
+    shown.has_gap = true;
+    shown.is_cut = false;
+    let from = shown.places.first().copied().unwrap_or_default();
+    let Some(pod) = shown.pod_uid.as_ref().and_then(|uid| world.cluster.pods.get(uid)) else { return };
+    shown.places = (from..=pod.log.lines.len().max(from) + 4_096).collect();
+}

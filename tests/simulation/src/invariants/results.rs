@@ -1,0 +1,272 @@
+//! What runs come to: one result, and a true one (S2, S3, S6, S9, S11).
+
+use serde_json::{Map, Value};
+
+use super::effects::{clock_ahead_ms, has_timed_out};
+use super::no_secret;
+use crate::cluster::{Actor, Job, Pod, Stage};
+use crate::fault::Fault;
+use crate::marks::Mark;
+use crate::script::{Verdict, verdict};
+use crate::world::{EPOCH_MS, World};
+
+/// The shortest time for which a pod that does not start is waited for, in ms: the default for mounts, unless it is queued.
+const SHORTEST_GRACE_MS: u64 = 120_000;
+/// Most bytes of a result.
+const MAX_RESULT_BYTES: usize = 256 << 10;
+
+/// S2, S3, S6, S9 and S11, and what a truthful result would be.
+pub(crate) fn result(world: &mut World, process: usize, run: usize, result: &Map<String, Value>) {
+    let text = Value::Object(result.clone()).to_string();
+    no_secret(world, "the result", &text);
+    world.trace.note(world.now_ms, text.as_bytes());
+    if world.runs[run].results.iter().any(|known| known != result) {
+        return world.violate("S2", "a second, other result".to_owned());
+    }
+    let is_same_process_again =
+        world.runs[run].result_at_ms.is_some() && world.processes[process].shown.has_result;
+    if is_same_process_again {
+        return world.violate("S2", "a second result".to_owned());
+    }
+    if world.processes[process].shown.is_cut {
+        return world.violate("S4", "a result follows a piece of a line without a word".to_owned());
+    }
+    world.processes[process].shown.has_result = true;
+    if world.runs[run].disk.durable().iter().all(|line| !line.starts_with("{\"end\":")) && !is_refusal(result)
+    {
+        world.violate("S6", "a result was shown that is not on disk".to_owned());
+    }
+    if text.len() > MAX_RESULT_BYTES {
+        world.violate("S10", format!("a result of {} bytes", text.len()));
+    }
+    let is_first = world.runs[run].results.is_empty();
+    world.runs[run].results.push(result.clone());
+    if !is_first {
+        return;
+    }
+    world.runs[run].result_at_ms = Some(world.now_ms);
+    let code = result.get("errorCode").and_then(Value::as_str).map(str::to_owned);
+    let is_success = code.is_none() && result.get("errorMessage").is_none_or(Value::is_null);
+    mark_result(world, code.as_deref(), is_success);
+    if text.contains("another host took the lease") {
+        world.mark(Mark::GuardLost);
+    }
+    if !is_success && pods_of_run(world, run).first().is_some_and(|pod| pod.was_killed) {
+        world.mark(Mark::Killed);
+    }
+    invariant_result_has_what_was_told(world, process, run, result, code.as_deref());
+    if is_success {
+        invariant_success_is_true(world, process, run);
+    } else {
+        invariant_failure_is_true(world, process, run, code.as_deref().unwrap_or_default(), &text);
+    }
+}
+
+/// S3: whatever a run came to, its session and the cause of its end are in the result as far as they were seen.
+fn invariant_result_has_what_was_told(
+    world: &mut World,
+    process: usize,
+    run: usize,
+    result: &Map<String, Value>,
+    code: Option<&str>,
+) {
+    let pod = pods_of_run(world, run).into_iter().next();
+    let shown = &world.processes[process].shown;
+    let is_session_told = shown.has_session && shown.pod_uid == pod.map(|pod| pod.object.uid.clone());
+    let is_session_dropped = result.get("clearSession") == Some(&Value::Bool(true))
+        || code.is_some_and(|code| code.starts_with("plugin_") || code == "session_unavailable");
+    let has_session = result.get("sessionId").is_some_and(Value::is_string);
+    let is_ended_by_turns =
+        pod.and_then(|pod| pod.log.lines.last()).is_some_and(|line| line.contains("error_max_turns"));
+    let is_seen = pod.is_some_and(|pod| pod.stage != Stage::Removed);
+    let is_oom = is_seen
+        && pod
+            .and_then(|pod| pod.ended.as_ref())
+            .is_some_and(|ended| ended.reason.as_deref() == Some("OOMKilled"));
+    let text = match code {
+        _ if is_session_told && !is_session_dropped && !has_session => {
+            "a result without the session that was told"
+        }
+        _ if result.contains_key("usage") && !result.contains_key("usageBasis") => {
+            "usage, and nobody tells of what"
+        }
+        Some("claude_run_failed") if is_ended_by_turns => {
+            "the turns were used up, and the result does not say so"
+        }
+        Some("claude_truncated" | "claude_exited") if is_oom && !tells_of_memory(result) => {
+            "the container was out of memory, and the result does not say so"
+        }
+        _ => return,
+    };
+    world.violate("S3", text.to_owned());
+}
+
+/// As the cause, or, where something else befell the pod afterwards, as the reason of the container's end.
+fn tells_of_memory(result: &Map<String, Value>) -> bool {
+    let text = Value::Object(result.clone()).to_string();
+    text.contains("oom_killed") || text.contains("reason=OOMKilled")
+}
+
+fn is_refusal(result: &Map<String, Value>) -> bool {
+    result.get("errorCode").and_then(Value::as_str) == Some("config_invalid")
+}
+
+fn mark_result(world: &mut World, code: Option<&str>, is_success: bool) {
+    let mark = match code {
+        None if is_success => Mark::Succeeded,
+        Some("cancelled") => Mark::Cancelled,
+        Some("timeout") => Mark::TimedOut,
+        Some("claude_truncated") => Mark::Truncated,
+        Some("k8s_job_deleted_externally") => Mark::DeletedByOthers,
+        Some("k8s_pod_schedule_failed") => Mark::ScheduleFailed,
+        Some("k8s_concurrent_run_blocked") => Mark::Refused,
+        Some("plugin_failed") => Mark::PluginBroke,
+        Some("claude_run_failed" | "max_turns_exhausted") => Mark::AgentFailed,
+        Some(_) | None => return,
+    };
+    world.mark(mark);
+}
+
+/// The pods whose agents worked for a run, newest first.
+fn pods_of_run(world: &World, run: usize) -> Vec<&Pod> {
+    let is_of_run = |job: &&Job| job.has_been_of(&world.runs[run].plan.run_id);
+    let jobs = world.cluster.jobs.values().filter(is_of_run);
+    let mut pods: Vec<&Pod> = jobs
+        .filter_map(|job| world.cluster.pods.values().find(|pod| pod.job_uid == job.object.uid))
+        .collect();
+    pods.sort_by_key(|pod| std::cmp::Reverse(pod.created_ms));
+    pods
+}
+
+fn last_verdict(pod: &Pod) -> Option<Verdict> {
+    pod.log.lines.iter().rev().find_map(|line| verdict(line))
+}
+
+/// S3: the agent reported success, and its container did not end otherwise.
+fn invariant_success_is_true(world: &mut World, process: usize, run: usize) {
+    let pods = pods_of_run(world, run);
+    let Some(pod) = pods.first() else {
+        return world.violate("S3", "success without a pod".to_owned());
+    };
+    let exit = pod.ended.as_ref().map(|ended| ended.exit_code);
+    let text = match (last_verdict(pod), exit) {
+        (None, _) => "success, and no result event was printed".to_owned(),
+        (Some(Verdict::Failed), _) => "success, and the printed result event is a failure".to_owned(),
+        (Some(Verdict::Good), Some(code)) if code != 0 && !pod.was_killed && !pod.is_lost => {
+            format!("success, and the container exited with {code}")
+        }
+        (Some(Verdict::Good), _) => String::new(),
+    };
+    let shown = &world.processes[process].shown;
+    let is_complete = shown.places.contains(&pod.log.lines.len());
+    let may_lack_lines = shown.has_gap
+        || pod.log.rotations > 0
+        || pod.stage == Stage::Removed
+        || pod.is_lost
+        || pod.deleting_since_ms.is_some()
+        || pod.stage == Stage::Running;
+    let lines = pod.log.lines.len();
+    if !text.is_empty() {
+        world.violate("S3", text);
+    } else if !is_complete && !may_lack_lines {
+        let places = world.processes[process].shown.places.first().copied().unwrap_or_default();
+        world.violate("S4", format!("success, and {places} of {lines} lines were shown"));
+    }
+}
+
+/// S3 and S11: a failure says what was so.
+fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code: &str, text: &str) {
+    let truth = &world.runs[run];
+    let pods = pods_of_run(world, run);
+    let pod = pods.first().copied();
+    let jobs = || world.cluster.jobs.values().filter(|job| job.has_been_of(&truth.plan.run_id));
+    let verdict = pod.and_then(last_verdict);
+    let has_gap = world.processes[process].shown.has_gap;
+    let complaint = match code {
+        "cancelled" if truth.cancelled_at_ms.is_none() => Some("cancelled, and nobody had asked for it"),
+        "timeout" => {
+            let is_due = pod.is_some_and(|pod| has_timed_out(world, run, pod));
+            let by_deadline = jobs()
+                .any(|job| job.conditions.iter().any(|c| c.reason.as_deref() == Some("DeadlineExceeded")));
+            (!is_due && !by_deadline).then_some("timed out, and its time had not passed")
+        }
+        "claude_truncated" => {
+            let is_over = pod.is_some_and(|pod| {
+                pod.stage >= Stage::Ended || pod.is_lost || pod.deleting_since_ms.is_some()
+            });
+            let may_be_unread = has_gap
+                || pod.is_none_or(|pod| {
+                    pod.log.rotations > 0
+                        || pod.stage == Stage::Removed
+                        || pod.is_lost
+                        || pod.deleting_since_ms.is_some()
+                });
+            let is_known_over = is_over || jobs().any(|job| job.is_removed || job.is_finished());
+            if !is_known_over {
+                Some("truncated, and the container runs")
+            } else if verdict.is_some() && !may_be_unread {
+                Some("truncated, and a result event was printed")
+            } else {
+                None
+            }
+        }
+        "k8s_pod_schedule_failed" => {
+            let began_ms = jobs().map(|job| job.created_ms).max().unwrap_or(world.now_ms);
+            let waited_ms = world.now_ms.saturating_sub(began_ms) + clock_ahead_ms(world, run);
+            let is_hopeless = pod.is_some_and(|pod| pod.reason.is_some() || pod.deleting_since_ms.is_some());
+            let grace_ms = SHORTEST_GRACE_MS.min(truth.plan.config.queue_timeout_s * 1_000);
+            (waited_ms < grace_ms && !is_hopeless).then_some("given up before its grace was over")
+        }
+        "k8s_concurrent_run_blocked" => {
+            let waited_ms = world.now_ms - EPOCH_MS - truth.plan.starts_at_ms + clock_ahead_ms(world, run);
+            let is_due = waited_ms >= truth.plan.config.queue_timeout_s * 1_000;
+            (truth.plan.config.waits_when_busy && !is_due)
+                .then_some("refused before its time to wait was over")
+        }
+        "k8s_job_deleted_externally" => {
+            let is_true = jobs().any(|job| match job.deleted_by {
+                Some(Actor::Somebody | Actor::Ttl) => true,
+                Some(Actor::Run(other)) => other != run,
+                None => false,
+            });
+            (!is_true).then_some("deleted by somebody else, and nobody did")
+        }
+        "" => Some("a failure without an errorCode"),
+        _ => None,
+    };
+    if let Some(complaint) = complaint {
+        return world.violate(
+            if code == "cancelled" || code == "timeout" { "S3" } else { "S11" },
+            complaint.to_owned(),
+        );
+    }
+    // Without its guard a run begins nothing, though its Job may go on.
+    let is_guard_lost = text.contains("another host took the lease");
+    if let Some(complaint) = unfair(world, process, run, code).filter(|_| !is_guard_lost) {
+        world.violate("S3", format!("{complaint}: {text:.300}"));
+    }
+}
+
+/// A run whose agent ended well must not be called a failure, unless something that counts stood in the way.
+fn unfair(world: &World, process: usize, run: usize, code: &str) -> Option<&'static str> {
+    let pods = pods_of_run(world, run);
+    let pod = pods.first().copied()?;
+    let exit = pod.ended.as_ref().map(|ended| ended.exit_code);
+    let ended_well = exit == Some(0) && last_verdict(pod) == Some(Verdict::Good) && !pod.was_killed;
+    let is_taken = pod.is_lost || pod.stage == Stage::Removed || pod.deleting_since_ms.is_some();
+    let shown = &world.processes[process].shown;
+    let is_excused = matches!(code, "cancelled" | "timeout")
+        || code.starts_with("plugin_")
+        || is_taken
+        || shown.has_gap
+        || pod.log.rotations > 0
+        || world.swarm.has_struck_any(&[
+            Fault::ApiForbidden,
+            Fault::LogRefused,
+            Fault::LogBroken,
+            Fault::LogSilent,
+            Fault::JobReplaced,
+            Fault::JobDeleted,
+        ]);
+    (ended_well && !is_excused).then_some("the agent ended well, and the run failed")
+}
