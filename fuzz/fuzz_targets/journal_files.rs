@@ -1,7 +1,3 @@
 #![no_main]
 
-#[path = "../../tests/simulation/tests/it/outside.rs"]
-#[allow(dead_code)]
-mod outside;
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| outside::journal_files(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| paperclip_fuzz::feed("journal_files", bytes));

@@ -1,7 +1,3 @@
 #![no_main]
 
-#[path = "../../tests/simulation/tests/it/outside.rs"]
-#[allow(dead_code)]
-mod outside;
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| outside::log_framing(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| paperclip_fuzz::feed("log_framing", bytes));

@@ -173,7 +173,7 @@ impl Field<'_> {
                 println!("round {round}, killed after {after:?}: {}", complaints.join("; "));
             }
         }
-        let starts = self.agent_starts()?;
+        let starts = self.kubectl.agent_starts()?;
         println!(
             "kills: {good} of {times} runs came whole ({late} had ended before they were killed), agents were started {starts} times"
         );
@@ -206,17 +206,9 @@ impl Field<'_> {
                 println!("round {round}: {ends:?}");
             }
         }
-        let starts = self.agent_starts()?;
+        let starts = self.kubectl.agent_starts()?;
         println!("races: {good} of {times} had one winner, agents were started {starts} times");
         Ok(good == times && starts == times)
-    }
-
-    /// How often an agent was started, as the kubelet's events tell.
-    fn agent_starts(&self) -> Result<usize> {
-        let events = self.kubectl.json("get events --field-selector reason=Started")?;
-        let items = events["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let is_agent = |event: &&Value| event["involvedObject"]["fieldPath"] == "spec.containers{claude}";
-        Ok(items.iter().filter(is_agent).count())
     }
 
     fn sequence(&self, runs: usize) -> Result<bool> {

@@ -42,6 +42,14 @@ impl Kubectl {
         Ok(serde_json::from_str(&self.run(&format!("{line} -o json"))?)?)
     }
 
+    /// How often an agent was started in the namespace, as the kubelet's events tell.
+    pub(crate) fn agent_starts(&self) -> Result<usize> {
+        let events = self.json("get events --field-selector reason=Started")?;
+        let items = events["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let is_agent = |event: &&Value| event["involvedObject"]["fieldPath"] == "spec.containers{claude}";
+        Ok(items.iter().filter(is_agent).count())
+    }
+
     /// Asks until the answer is the wanted one.
     pub(crate) fn until(&self, line: &str, wanted: &str, deadline: Instant) -> Result<()> {
         loop {

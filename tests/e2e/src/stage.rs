@@ -316,13 +316,8 @@ impl Stage<'_> {
         ))
     }
 
-    /// How often an agent was started, as the kubelet's events tell.
     fn agent_starts(&self) -> Result<Option<String>> {
-        let events = self.kubectl.json("get events --field-selector reason=Started")?;
-        let empty = Vec::new();
-        let items = events["items"].as_array().unwrap_or(&empty);
-        let is_agent = |event: &&Value| event["involvedObject"]["fieldPath"] == "spec.containers{claude}";
-        let found = items.iter().filter(is_agent).count();
+        let found = self.kubectl.agent_starts()?;
         let wanted = self.scenario.agent_starts;
         Ok((found != wanted).then(|| format!("agents were started {found} times instead of {wanted}")))
     }
