@@ -54,6 +54,7 @@ pub(crate) struct Place<'a> {
 /// A host that was started. Killed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Host {
+    pub(crate) run_id: String,
     child: Child,
     pub(crate) records: Records,
     stderr: PathBuf,
@@ -61,6 +62,16 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn start(name: &str, order: &Order<'_>, place: &Place<'_>) -> Result<Host> {
+        Host::start_with(name, order, place, |_| true)
+    }
+
+    /// Keeps only the records that `keep` wants.
+    pub(crate) fn start_with(
+        name: &str,
+        order: &Order<'_>,
+        place: &Place<'_>,
+        keep: impl FnMut(&Value) -> bool + Send + 'static,
+    ) -> Result<Host> {
         let context = order.write(name, place.folder)?;
         let stderr = place.folder.join(format!("{name}-stderr"));
         let mut command = Command::new(place.program);
@@ -87,7 +98,8 @@ impl Host {
             command.spawn().with_context(|| format!("cannot start {}", place.program.display()))?;
         let stdout = child.stdout.take().context("stdout is piped")?;
         let kept = fs::File::create(place.folder.join(format!("{name}-records")))?;
-        Ok(Host { child, records: Records::read(stdout, kept), stderr })
+        let run_id = order.run_id.to_owned();
+        Ok(Host { run_id, child, records: Records::read(stdout, kept, keep), stderr })
     }
 
     /// The same for a run that a daemon drives: who follows its events stands for the host.
@@ -97,8 +109,9 @@ impl Host {
         let stdout = child.stdout.take().context("stdout is piped")?;
         let kept = fs::File::create(folder.join(format!("{name}-records")))?;
         Ok(Host {
+            run_id: order.run_id.to_owned(),
             child,
-            records: Records::read(stdout, kept),
+            records: Records::read(stdout, kept, |_| true),
             stderr: folder.join(format!("{name}-stderr")),
         })
     }

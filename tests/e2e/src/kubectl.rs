@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -10,6 +10,7 @@ use serde_json::Value;
 
 /// How often something is asked for that kubectl cannot wait for.
 const POLL: Duration = Duration::from_millis(200);
+const NOT_THERE: &str = "cannot start kubectl: is it on PATH?";
 
 /// kubectl with a kubeconfig, in a namespace.
 #[derive(Debug, Clone)]
@@ -78,17 +79,25 @@ impl Kubectl {
         }
     }
 
-    fn call(&self, arguments: &[String], input: &str) -> Result<String> {
+    /// Starts it with output that goes on.
+    pub(crate) fn watch(&self, arguments: &[&str]) -> Result<(Child, ChildStdout)> {
+        let mut command = self.command();
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().context(NOT_THERE)?;
+        let stdout = child.stdout.take().context("stdout is piped")?;
+        Ok((child, stdout))
+    }
+
+    fn command(&self) -> Command {
         let mut command = Command::new("kubectl");
+        command.arg("--kubeconfig").arg(&self.kubeconfig).args(["--namespace", &self.namespace]);
         command
-            .arg("--kubeconfig")
-            .arg(&self.kubeconfig)
-            .args(["--namespace", &self.namespace])
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().context("cannot start kubectl: is it on PATH?")?;
+    }
+
+    fn call(&self, arguments: &[String], input: &str) -> Result<String> {
+        let mut command = self.command();
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context(NOT_THERE)?;
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(input.as_bytes())?;
         }

@@ -23,8 +23,13 @@ pub(crate) struct Heard {
 }
 
 impl Records {
-    /// Reads them in a thread of their own until the stream ends, and keeps them in a file: seconds since the start, then the record.
-    pub(crate) fn read(stdout: impl Read + Send + 'static, kept: File) -> Records {
+    /// Reads them in a thread of their own until the stream ends, and keeps those that are wanted, also in a file: seconds since the
+    /// start, then the record.
+    pub(crate) fn read(
+        stdout: impl Read + Send + 'static,
+        kept: File,
+        mut keep: impl FnMut(&Value) -> bool + Send + 'static,
+    ) -> Records {
         let records = Records::default();
         let reader = records.clone();
         let start = Instant::now();
@@ -32,9 +37,12 @@ impl Records {
             let mut kept = BufWriter::new(kept);
             for line in BufReader::new(stdout).lines() {
                 let Ok(line) = line else { break };
+                let record = serde_json::from_str(&line).unwrap_or_else(|_| Value::String(line.clone()));
+                if !keep(&record) {
+                    continue;
+                }
                 // The file is for people: without it the suite still judges.
                 let _ = writeln!(kept, "{:9.3} {line}", start.elapsed().as_secs_f64());
-                let record = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 let mut heard = reader.lock();
                 heard.records.push(record);
                 heard.at.push(Instant::now());

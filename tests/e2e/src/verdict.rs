@@ -107,6 +107,64 @@ fn before_number(wanted: usize, records: &[Value]) -> String {
     before.map_or("nothing".to_owned(), ToString::to_string)
 }
 
+/// The lines of a run too large to be kept, judged as they come.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Numbered lines.
+    pub(crate) lines: u64,
+    pub(crate) gaps: u64,
+    /// The first few places that no gap explains.
+    pub(crate) wrong: Vec<String>,
+    /// What comes next, unless a gap stands before it.
+    next_index: Option<u64>,
+    next_number: Option<usize>,
+    least_number: usize,
+}
+
+impl Tally {
+    const WRONG: usize = 10;
+
+    /// Takes the next record. Whether it is one to keep: no line.
+    pub(crate) fn take(&mut self, record: &Value) -> bool {
+        match record["type"].as_str() {
+            Some("log") => self.take_line(record),
+            Some("gap") => {
+                self.gaps += 1;
+                (self.next_index, self.next_number) = (None, None);
+                return true;
+            }
+            Some(_) | None => return true,
+        }
+        false
+    }
+
+    fn take_line(&mut self, record: &Value) {
+        let index = record["index"].as_u64().unwrap_or(u64::MAX);
+        if self.next_index.is_some_and(|next| next != index) {
+            self.complain(format!("line {index} came where {:?} was next", self.next_index));
+        }
+        self.next_index = Some(index.saturating_add(1));
+        let Some(number) = number(text(record, "log")) else { return };
+        let is_wrong = match self.next_number {
+            Some(next) => number != next,
+            None => number < self.least_number,
+        };
+        if is_wrong {
+            let next = self.next_number.unwrap_or(self.least_number);
+            self.complain(format!("the agent's line {number} came where {next} was next, at index {index}"));
+        }
+        self.lines += 1;
+        self.least_number = number + 1;
+        self.next_number = Some(number + 1);
+    }
+
+    fn complain(&mut self, wrong: String) {
+        if self.wrong.len() < Self::WRONG {
+            self.wrong.push(wrong);
+        }
+    }
+}
+
 /// N of an event whose text is `line N`.
 pub(crate) fn number(line: &str) -> Option<usize> {
     let (_, rest) = line.split_once(r#""text":"line "#)?;
@@ -159,6 +217,27 @@ mod tests {
             complaints(&result, Some(1), &found),
             ["exit code Some(1) instead of Some(0)", "result.errorMessage does not contain \"OOM\": \"cut\""]
         );
+    }
+
+    #[test]
+    fn a_tally_tells_what_no_gap_explains() {
+        let gap = || json!({"type": "gap"});
+        for (records, lines, wrong) in [
+            (vec![line(0, 0), line(1, 1)], 2, vec![]),
+            (vec![line(0, 0), gap(), line(9, 7), line(10, 8)], 3, vec![]),
+            (vec![line(0, 0), line(1, 2)], 2, vec!["the agent's line 2 came where 1 was next, at index 1"]),
+            (vec![line(0, 0), line(2, 1)], 2, vec!["line 2 came where Some(1) was next"]),
+            (
+                vec![line(0, 5), gap(), line(9, 5)],
+                2,
+                vec!["the agent's line 5 came where 6 was next, at index 9"],
+            ),
+        ] {
+            let mut tally = Tally::default();
+            let kept = records.iter().filter(|record| tally.take(record)).count() as u64;
+            assert_eq!((tally.lines, tally.gaps, kept), (lines, kept, kept), "{records:?}");
+            assert_eq!(tally.wrong, wrong);
+        }
     }
 
     #[test]
