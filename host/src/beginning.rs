@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::args::JournalMode;
 use crate::config::Config;
+use crate::environment;
 
 /// Interval of the cancel poll, in ms.
 pub(crate) const POLL_INTERVAL_MS: u64 = 15_000;
@@ -38,13 +39,22 @@ pub(crate) struct Given<'a> {
     pub(crate) paperclip_api_url: Option<String>,
 }
 
+/// Why no run begins with a context, with the field at fault.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ContextError {
+    #[error(transparent)]
+    Intake(#[from] IntakeError),
+    #[error(transparent)]
+    Environment(#[from] environment::Unfit),
+}
+
 /// Splits a context into what the plugin may see and the secrets.
 pub(crate) fn take(
     context: &Value,
     plugin: &Plugin,
     config: &Config,
     given: Given<'_>,
-) -> Result<(Request, Secrets), IntakeError> {
+) -> Result<(Request, Secrets), ContextError> {
     let surroundings = Surroundings {
         self_pod: given.self_pod,
         revealed_env: &config.grant(plugin.adapter_type()).reveal(&plugin.descriptor().revealed_env),
@@ -57,7 +67,9 @@ pub(crate) fn take(
             limits: paperclip_engine::limits(),
         },
     };
-    intake::take(context, plugin.adapter_type(), surroundings)
+    let (request, secrets) = intake::take(context, plugin.adapter_type(), surroundings)?;
+    environment::check(&request, &secrets)?;
+    Ok((request, secrets))
 }
 
 /// Takes a run's folder. A journal at best effort is done without where there is no place for it.

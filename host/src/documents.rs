@@ -89,7 +89,6 @@ pub(crate) fn take(
     let named = |problem: String| usage(format!("context {}: {problem}", args.context.display()));
     let (request, secrets) =
         beginning::take(context, plugin, config, given).map_err(|error| named(error.to_string()))?;
-    environment::check(&request, &secrets).map_err(named)?;
     Ok(Intake { request, secrets, warnings })
 }
 

@@ -12,33 +12,42 @@ const VARIABLE_MAX_BYTES: usize = 128 << 10;
 /// What all of `config.env` may be: it shares a Secret of at most 1 MiB with a short prompt and what is inherited.
 const VARIABLES_MAX_BYTES: usize = 512 << 10;
 
+/// Why the variables of a config cannot be those of an agent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unfit {
+    #[error(
+        "env.{name}: the variable is {bytes} bytes, and no program starts with one over {VARIABLE_MAX_BYTES}; put the text into a file of the agent's workspace"
+    )]
+    TooLong { name: String, bytes: usize },
+    #[error("env.{name}: the value holds a NUL character, which no variable can; take it out")]
+    Nul { name: String },
+    #[error(
+        "env: the variables are {bytes} bytes together, and a run's Secret has room for {VARIABLES_MAX_BYTES}; put long texts into files of the agent's workspace"
+    )]
+    TooMany { bytes: usize },
+}
+
 /// Refuses what no container starts with, or no Secret holds.
 ///
 /// # Errors
 /// The field and the mend.
-pub(crate) fn check(request: &Request, secrets: &Secrets) -> Result<(), String> {
+pub(crate) fn check(request: &Request, secrets: &Secrets) -> Result<(), Unfit> {
     let mut all_bytes = 0;
     for entry in &request.config_env {
-        let name = entry.name.as_str();
-        let source = SecretSource::ConfigEnv(name.to_owned());
+        let name = &entry.name;
+        let source = SecretSource::ConfigEnv(name.clone());
         let value = secrets.resolve(&source).unwrap_or_default();
-        let variable_bytes = name.len() + value.len() + "=\0".len();
-        if variable_bytes > VARIABLE_MAX_BYTES {
-            return Err(format!(
-                "env.{name}: the variable is {variable_bytes} bytes, and no program starts with one over {VARIABLE_MAX_BYTES}; put the text into a file of the agent's workspace"
-            ));
+        let bytes = name.len() + value.len() + "=\0".len();
+        if bytes > VARIABLE_MAX_BYTES {
+            return Err(Unfit::TooLong { name: name.clone(), bytes });
         }
         if value.contains('\0') {
-            return Err(format!(
-                "env.{name}: the value holds a NUL character, which no variable can; take it out"
-            ));
+            return Err(Unfit::Nul { name: name.clone() });
         }
-        all_bytes += variable_bytes;
+        all_bytes += bytes;
     }
     if all_bytes > VARIABLES_MAX_BYTES {
-        return Err(format!(
-            "env: the variables are {all_bytes} bytes together, and a run's Secret has room for {VARIABLES_MAX_BYTES}; put long texts into files of the agent's workspace"
-        ));
+        return Err(Unfit::TooMany { bytes: all_bytes });
     }
     Ok(())
 }

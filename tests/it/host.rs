@@ -175,6 +175,12 @@ impl Cluster {
     pub(crate) fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
+
+    /// Stops it, or lets it go on: whoever asks it meanwhile waits.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
 }
 
 impl Drop for Cluster {

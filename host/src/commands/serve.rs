@@ -99,7 +99,6 @@ async fn run(supervisor: &Supervisor, authority: Authority, door: &Door) -> anyh
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        tracing::info!("lets go of all runs");
         // New runs are refused from here on; the last events of the others still reach who follows them.
         let left = supervisor.stop().await;
         if left > 0 {

@@ -45,7 +45,8 @@ pub(super) fn take(context: &Value, plugin: &Arc<Plugin>, around: &Surroundings)
 }
 
 pub(super) fn bad_context(message: &str) -> Refusal {
-    Refusal::new(Kind::BadRequest, format!("context: {message}"), "mend that field and send it again")
+    let (what, mend) = message.rsplit_once("; ").unwrap_or((message, "mend that field and send it again"));
+    Refusal::new(Kind::BadRequest, format!("context: {what}"), mend)
 }
 
 /// The cluster that a config names in `kubeconfig`, else the host's own.

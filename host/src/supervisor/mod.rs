@@ -162,9 +162,12 @@ impl Supervisor {
     /// Wants a run to end. Nothing happens to one that has.
     pub(crate) async fn cancel(&self, run_id: &str, reason: Option<String>) -> Result<Arc<Entry>, Refusal> {
         let entry = self.get(run_id)?;
+        self.not_stopping()?;
         let request = CancelRequest { source: CancelSource::Operator, reason };
         // A run that has ended does not listen any more.
         let _ = entry.control.send(Control::Cancel(request)).await;
+        // A run that is let go hears nothing any more: the wish was in time only if nobody had told it to go before.
+        self.not_stopping()?;
         Ok(entry)
     }
 
@@ -190,11 +193,11 @@ impl Supervisor {
     }
 
     fn not_stopping(&self) -> Result<(), Refusal> {
-        if self.shared.is_stopping.load(Ordering::Relaxed) {
+        if self.shared.is_stopping.load(Ordering::SeqCst) {
             return Err(Refusal::new(
                 Kind::Stopping,
                 "this host is about to exit",
-                "ask again in some seconds",
+                "ask again when it is up again",
             ));
         }
         Ok(())
@@ -202,7 +205,8 @@ impl Supervisor {
 
     /// Lets go of all runs; they go on in the cluster. Tells how many did not manage to in time.
     pub(crate) async fn stop(&self) -> usize {
-        self.shared.is_stopping.store(true, Ordering::Relaxed);
+        self.shared.is_stopping.store(true, Ordering::SeqCst);
+        tracing::info!("lets go of all runs");
         let runs: Vec<Arc<Entry>> = self.shared.runs().values().cloned().collect();
         for entry in runs.iter().filter(|entry| !entry.state().is_over()) {
             // A full channel has a wish before this one; the run is told twice then.

@@ -135,6 +135,13 @@ fn every_route_answers_as_it_is_described() {
         );
         assert!(!error["error"]["mend"].as_str().unwrap().is_empty(), "{error}");
     }
+    let long = daemon.run("long", json!({"env": {"LONG": "x".repeat(128 << 10)}}));
+    let error = &long.json()["error"];
+    assert_eq!(long.status, 400);
+    assert!(
+        error["message"].as_str().unwrap().starts_with("context: env.LONG: the variable is 131078 bytes")
+    );
+    assert_eq!(error["mend"], "put the text into a file of the agent's workspace");
     let log = daemon.stop();
     assert!(!log.contains(TOKEN), "{log}");
 }

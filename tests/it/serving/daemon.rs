@@ -140,10 +140,29 @@ impl Daemon {
         self.get(&format!("/v1/runs/{run_id}")).json()
     }
 
-    /// SIGTERM, and the rest of its log.
-    pub(crate) fn stop(mut self) -> String {
+    /// Reads its log until a line has this message.
+    pub(crate) fn wait_for_log(&mut self, message: &str) -> Value {
+        let mut seen = String::new();
+        loop {
+            let mut line = String::new();
+            assert!(self.log.read_line(&mut line).unwrap() > 0, "it ended: {seen}");
+            let record: Value = serde_json::from_str(&line).unwrap_or_default();
+            if record["message"] == message {
+                return record;
+            }
+            seen.push_str(&line);
+        }
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// SIGTERM, and the rest of its log.
+    pub(crate) fn stop(mut self) -> String {
+        self.terminate();
         let mut log = String::new();
         self.log.read_to_string(&mut log).unwrap();
         assert_eq!(self.child.wait().unwrap().code(), Some(0), "{log}");

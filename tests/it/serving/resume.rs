@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, channel};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::daemon::{Daemon, text};
@@ -141,4 +142,30 @@ fn a_run_that_had_no_secret_yet_goes_on_when_it_is_started_again() {
     let events = daemon.events("r1", 0);
     assert_eq!(events.last().unwrap()["errorCode"], Value::Null, "{events:?}");
     assert!(events.iter().any(|event| event["text"] == "[redacted:authToken]"), "{events:?}");
+}
+
+#[test]
+fn a_cancel_that_comes_too_late_is_refused_and_not_forgotten() {
+    let place = Place::new("cat >/dev/null\necho one\nsleep 1000");
+    let cluster = place.cluster();
+    let kubeconfig = text(cluster.kubeconfig());
+    let on = ["--kubeconfig", kubeconfig.as_str()];
+    let mut daemon = Daemon::start_on(&place, &on, &[]);
+    daemon.run("r1", json!({}));
+    daemon.follow("r1", 0).find(|event| event["text"] == "one").unwrap();
+    // The run cannot give its lease back, which keeps the daemon for a while.
+    cluster.signal(Signal::STOP);
+    daemon.terminate();
+    daemon.wait_for_log("lets go of all runs");
+    let refused = daemon.post("/v1/runs/r1/cancel", &Value::Null);
+    let error = &refused.json()["error"];
+    assert_eq!((refused.status, &error["code"]), (503, &json!("stopping")));
+    assert_eq!(error["mend"], "ask again when it is up again");
+    cluster.signal(Signal::CONT);
+    daemon.stop();
+
+    let daemon = Daemon::start_on(&place, &on, &[]).when_ready();
+    assert_eq!(daemon.state("r1")["state"], "running");
+    assert_eq!(daemon.post("/v1/runs/r1/cancel", &Value::Null).status, 202);
+    assert_eq!(daemon.events("r1", 0).last().unwrap()["errorCode"], "cancelled");
 }
