@@ -89,7 +89,8 @@ pub(crate) struct RunArgs {
     /// Whether a run ends when its journal can't be written; default: as the configuration says, best-effort without one
     #[arg(long, value_enum)]
     pub(crate) journal: Option<JournalMode>,
-    /// Environment name whose value is no secret and is shown; * at the end stands for any ending; may be given more than once
+    /// Environment name whose value is no secret and is shown; * at the end stands for any ending; may be given more than once; a run
+    /// that goes on keeps those that it began with
     #[arg(long, value_name = "NAME")]
     pub(crate) unmasked_env: Vec<String>,
     /// How the run is shown on stdout

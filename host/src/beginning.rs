@@ -11,7 +11,7 @@ use paperclip_engine::policy;
 use paperclip_engine::redact::Redactor;
 use paperclip_guest::{LoadError, Plugin, Runtime};
 use paperclip_shell::Journal;
-use paperclip_shell::journal::{self, Header, JournalError, RunFolder};
+use paperclip_shell::journal::{self, Adopted, Header, JournalError, RunFolder};
 use serde_json::Value;
 
 use crate::args::JournalMode;
@@ -88,15 +88,34 @@ pub(crate) fn open_folder(
     }
 }
 
+/// What is kept of a run that begins, beside its journal.
+pub(crate) fn header(
+    plugin: &Plugin,
+    run_id: &str,
+    unmasked_env: &[String],
+    adopted: Option<Adopted>,
+) -> Header {
+    Header {
+        format: FORMAT,
+        run_id: run_id.to_owned(),
+        adapter_type: plugin.adapter_type().to_owned(),
+        plugin_version: plugin.version().to_owned(),
+        plugin_digest: plugin.digest().to_owned(),
+        contract: plugin.contract().to_owned(),
+        unmasked_env: unmasked_env.to_vec(),
+        adopted,
+    }
+}
+
 /// The journal of a run that begins, or goes on, in this folder.
 pub(crate) fn begin_journal(
     state: &Path,
     mut folder: RunFolder,
     plugin: &Plugin,
-    run_id: &str,
+    header: &Header,
     mode: JournalMode,
 ) -> Result<Journal, JournalError> {
-    match (begin_folder(state, &mut folder, plugin, run_id), mode) {
+    match (begin_folder(state, &mut folder, plugin, header), mode) {
         (Ok(()), _) => Ok(Journal::new(folder, mode == JournalMode::Required)),
         (Err(error), JournalMode::BestEffort) => {
             journal::warn(folder.path(), &error);
@@ -137,21 +156,14 @@ fn begin_folder(
     state: &Path,
     folder: &mut RunFolder,
     plugin: &Plugin,
-    run_id: &str,
+    header: &Header,
 ) -> Result<(), JournalError> {
     if folder.header().is_some() {
         return Ok(());
     }
     journal::keep_plugin(state, plugin.digest(), plugin.file())
         .map_err(|cause| JournalError::Io { path: journal::kept_plugin(state, plugin.digest()), cause })?;
-    folder.begin(&Header {
-        format: FORMAT,
-        run_id: run_id.to_owned(),
-        adapter_type: plugin.adapter_type().to_owned(),
-        plugin_version: plugin.version().to_owned(),
-        plugin_digest: plugin.digest().to_owned(),
-        contract: plugin.contract().to_owned(),
-    })
+    folder.begin(header)
 }
 
 /// Masks all secrets but those that the plugin was shown, and those that the operator says are none.

@@ -26,6 +26,8 @@ pub(crate) enum Purpose {
     /// The look at a Secret or ConfigMap whose creation, which is repeated once the name is free, was answered with AlreadyExists. What an
     /// earlier Job left is waited for until then.
     ExistingOwned { command: u64, create: Box<ApiCall>, until_ms: u64 },
+    /// The look at the Job that the run was taken up with, instead of creating one, for this command.
+    AdoptedJob { command: u64 },
     /// The guard's.
     Guard,
     /// The cleanup's.
@@ -132,7 +134,10 @@ impl Calls {
     /// What the plugin asked for is of no interest any more: no answer to it is awaited, and nothing is tried again.
     pub(crate) fn forget_commands(&mut self) {
         self.pending.retain(|_, pending| match pending.purpose {
-            Purpose::Command(_) | Purpose::ExistingJob { .. } | Purpose::ExistingOwned { .. } => false,
+            Purpose::Command(_)
+            | Purpose::ExistingJob { .. }
+            | Purpose::ExistingOwned { .. }
+            | Purpose::AdoptedJob { .. } => false,
             Purpose::Guard | Purpose::Cleanup | Purpose::LastLook(_) => true,
         });
     }

@@ -431,7 +431,12 @@ pub(crate) fn lease_name(key: &str) -> String {
 }
 
 fn is_expired(now_ms: u64, lease: &Lease) -> bool {
-    lease.renewed_at_ms.saturating_add(u64::from(lease.duration_s) * 1_000) <= now_ms
+    expires_ms(lease) <= now_ms
+}
+
+/// When it expires unless it is renewed, in ms since 1970.
+pub(crate) fn expires_ms(lease: &Lease) -> u64 {
+    lease.renewed_at_ms.saturating_add(u64::from(lease.duration_s) * 1_000)
 }
 
 #[cfg(test)]

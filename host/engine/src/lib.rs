@@ -3,6 +3,7 @@
 //! Inputs go in with the time, effects come out in the order in which they are to be carried out. The engine reads no clock, does
 //! no I/O and draws no randomness of its own, so that it runs unchanged in the deterministic simulation.
 
+pub mod adoption;
 pub mod api;
 pub mod backoff;
 pub mod calls;

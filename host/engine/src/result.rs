@@ -25,12 +25,23 @@ pub(crate) fn of_fault(fault: &GuestFault) -> Map<String, Value> {
     failed(code, &fault.to_string())
 }
 
+/// The errorCode of a run that its host's restart ended.
+const HOST_RESTARTED: &str = "host_restarted";
+
+/// The result of a run that was taken up with nothing but its Job, when that is gone.
+pub(crate) fn job_lost() -> Map<String, Value> {
+    failed(
+        HOST_RESTARTED,
+        "The host that began this run is gone with its journal, and the Job that the run was taken up with is gone, too: start it again",
+    )
+}
+
 /// The result of a run whose host stopped before the agent could begin.
 pub(crate) fn host_restarted(why: &str) -> Map<String, Value> {
     let message = format!(
         "The host restarted before the agent began, and the run was not started again in time: {why}"
     );
-    undone("host_restarted", &message)
+    undone(HOST_RESTARTED, &message)
 }
 
 /// The result of a run of which nothing was begun: the server may start it again by itself.

@@ -11,7 +11,7 @@ use paperclip_engine::policy::Policy;
 use paperclip_engine::record::{Level, Teller, Told};
 use paperclip_engine::{Closing, Run, RunSpec, SegmentLimits};
 use paperclip_guest::{Plugin, Tools};
-use paperclip_shell::journal::{self, History, RunFolder};
+use paperclip_shell::journal::{self, Header, History, RunFolder};
 use paperclip_shell::{Cluster, Control, Journal, NdjsonSink, Outcome, PaperclipApi, Ports, Sink, drive};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -47,6 +47,9 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<Exit> {
         (_, _) => plugin,
     };
     let history = folder.as_ref().map(RunFolder::history).unwrap_or_default();
+    // A run that goes on stays what it was.
+    let header = folder.as_ref().and_then(RunFolder::header).cloned();
+    let header = header.unwrap_or_else(|| beginning::header(&plugin, &run_id, &args.unmasked_env, None));
     if folder.as_ref().is_some_and(RunFolder::is_closed) {
         let from = args.from;
         return match args.output {
@@ -78,7 +81,7 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<Exit> {
     let paperclip =
         documents::api_url(&args.context, self_pod.as_ref()).map(|url| PaperclipApi::new(&url)).transpose();
     let seat = Seat {
-        journal: begin_journal(journal_mode, &config, state.as_deref(), folder, &plugin, &run_id)?,
+        journal: begin_journal(journal_mode, &config, state.as_deref(), folder, &plugin, &header)?,
         notes: if history.is_empty() { opening(&connected.place, &plugin, &intake) } else { Vec::new() },
         history,
         paperclip: paperclip.map_err(usage)?,
@@ -87,13 +90,14 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<Exit> {
         from: args.from,
     };
     let spec = RunSpec {
-        redactor: beginning::redactor(&intake.request, &intake.secrets, &args.unmasked_env)?,
+        redactor: beginning::redactor(&intake.request, &intake.secrets, &header.unmasked_env)?,
         host_id: state::host_id(state.as_deref()),
         seed: beginning::seed(&run_id),
         plugin: beginning::identity(&plugin),
         policy: Policy::new(config.grant(plugin.adapter_type()), &intake.request),
         poll_interval_ms: POLL_INTERVAL_MS,
         segments: SegmentLimits::default(),
+        adopts: header.adopted.map(|adopted| adopted.job),
         request: intake.request,
     };
     let run = Run::new(spec, plugin.instantiate()?);
@@ -157,13 +161,13 @@ fn begin_journal(
     state: Option<&Path>,
     folder: Option<RunFolder>,
     plugin: &Plugin,
-    run_id: &str,
+    header: &Header,
 ) -> anyhow::Result<Journal> {
     let (Some(state), Some(folder)) = (state, folder) else { return Ok(Journal::none()) };
     if let Err(cause) = journal::prune(state, config.retention.limits(), SystemTime::now()) {
         tracing::warn!(state = %state.display(), %cause, "old journals are not removed");
     }
-    beginning::begin_journal(state, folder, plugin, run_id, mode).map_err(usage)
+    beginning::begin_journal(state, folder, plugin, header, mode).map_err(usage)
 }
 
 // ---------------------------------------------------------------------- the drive

@@ -72,6 +72,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<Exit> {
     });
     tracing::info!(address = door.address(), place = supervisor.around().place, "serves");
     supervisor.resume();
+    supervisor.adopt();
     run(&supervisor, authority, &door).await?;
     if let Some(traces) = traces {
         traces.flush().await;

@@ -11,7 +11,7 @@ use paperclip_engine::record::{Level, Record, Told};
 use paperclip_engine::redact::Redactor;
 use paperclip_engine::{Closing, Run, RunSpec, SegmentLimits, result};
 use paperclip_guest::Plugin;
-use paperclip_shell::journal::{self, History, RunFolder};
+use paperclip_shell::journal::{self, Adopted, Header, History, RunFolder};
 use paperclip_shell::{Cluster, Control, Journal, JournalError, Observer, Outcome, Ports, drive};
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
@@ -45,6 +45,10 @@ pub(super) struct Beginning {
     pub(super) notes: Vec<(Level, String)>,
     /// The run's folder, where it was opened already.
     pub(super) folder: Option<RunFolder>,
+    /// Variables whose values it shows.
+    pub(super) unmasked_env: Vec<String>,
+    /// What it is taken up with, if another host began it.
+    pub(super) adopted: Option<Adopted>,
     /// How many records an earlier process has shown.
     pub(super) shown: u64,
     /// Where its secrets come from, if the cluster has not all of them.
@@ -102,6 +106,8 @@ impl Supervisor {
             redactor: taken.redactor,
             notes,
             folder: None,
+            unmasked_env: around.config.unmasked_env.clone(),
+            adopted: None,
             shown: 0,
             awaits: None,
         });
@@ -255,14 +261,18 @@ impl Supervisor {
             redactor,
             notes,
             folder,
+            unmasked_env,
+            adopted,
             shown: counted,
             ..
         } = beginning;
-        let (journal, history) = self
-            .open_journal(folder, &entry, &plugin)
+        let around = self.around();
+        let run_id = &entry.about.run_id;
+        let header = beginning::header(&plugin, run_id, &unmasked_env, adopted);
+        let (journal, history, header) = self
+            .open_journal(folder, &entry, &plugin, header)
             .map_err(|error| ("journal_unavailable", error.to_string()))?;
         let instance = plugin.instantiate().map_err(|fault| (result::PLUGIN_FAILED, fault.to_string()))?;
-        let around = self.around();
         let spec = RunSpec {
             policy: Policy::new(around.config.grant(&entry.about.adapter_type), &request),
             redactor,
@@ -271,6 +281,7 @@ impl Supervisor {
             plugin: beginning::identity(&plugin),
             poll_interval_ms: POLL_INTERVAL_MS,
             segments: SegmentLimits::default(),
+            adopts: header.adopted.map(|adopted| adopted.job),
             request,
         };
         let run = Run::new(spec, Observed::new(instance, Arc::clone(self.metrics())));
@@ -293,25 +304,28 @@ impl Supervisor {
         Ok(drive(run, ports, controls))
     }
 
+    /// The run's journal, what is in it, and what it says the run is: a run that has one begun stays what it was.
     fn open_journal(
         &self,
         folder: Option<RunFolder>,
         entry: &Entry,
         plugin: &Plugin,
-    ) -> Result<(Journal, History), JournalError> {
+        header: Header,
+    ) -> Result<(Journal, History, Header), JournalError> {
         let around = self.around();
         let (mode, run_id) = (around.config.journal, &entry.about.run_id);
         let folder = match folder {
             Some(folder) => Some(folder),
             None => beginning::open_folder(&around.state, run_id, mode)?,
         };
-        let Some(folder) = folder else { return Ok((Journal::none(), History::default())) };
+        let Some(folder) = folder else { return Ok((Journal::none(), History::default(), header)) };
         let (path, history) = (folder.path().to_owned(), folder.history());
-        let journal = beginning::begin_journal(&around.state, folder, plugin, run_id, mode)?;
+        let header = folder.header().cloned().unwrap_or(header);
+        let journal = beginning::begin_journal(&around.state, folder, plugin, &header, mode)?;
         if journal.folder().is_some() {
             entry.feed.set_journal(path);
         }
-        Ok((journal, history))
+        Ok((journal, history, header))
     }
 
     fn count(&self, about: &About, state: State, code: &str) {
@@ -368,6 +382,7 @@ pub(super) fn about(request: &Request, namespace: String, plugin: &Plugin) -> Ab
         namespace,
         plugin_version: plugin.version().to_owned(),
         plugin_digest: plugin.digest().to_owned(),
+        adopted: false,
     }
 }
 

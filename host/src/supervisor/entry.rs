@@ -24,6 +24,8 @@ pub(crate) struct About {
     pub(crate) plugin_version: String,
     /// The plugin that decides for it, from its beginning to its end.
     pub(crate) plugin_digest: String,
+    /// Another host began it, and its journal is not here.
+    pub(crate) adopted: bool,
 }
 
 /// Where a run stands in this process.

@@ -1,6 +1,8 @@
 //! The runs of a daemon: taken on, queued, driven, followed, taken up after a restart, let go.
 
 mod admission;
+mod adopt;
+mod adoptable;
 mod begin;
 mod entry;
 mod feed;

@@ -1,6 +1,5 @@
 //! Runs of an earlier process: those that have not ended go on, of the others the events are kept.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,12 +9,11 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use paperclip_contract::types::{Action, Ending, NewSecret, Request};
+use paperclip_contract::types::{Action, Ending, NewSecret, Request, SecretEntry, SecretSource};
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::journal::Entry as Line;
 use paperclip_engine::ledger::without_prompt;
 use paperclip_engine::record::Teller;
-use paperclip_engine::redact::Redactor;
 use paperclip_shell::journal::{self, Header, History, RunFolder};
 use paperclip_shell::{Cluster, JournalError};
 use serde_json::{Map, Value};
@@ -32,10 +30,7 @@ const SECRETS_PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a repeated start brings to a run that was taken up.
 #[derive(Debug)]
-pub(super) struct Brought {
-    secrets: Secrets,
-    redactor: Redactor,
-}
+pub(super) struct Brought(Secrets);
 
 /// What a journal tells of a run.
 struct Past {
@@ -54,7 +49,7 @@ impl Supervisor {
     /// Takes up all runs of the state folder, each in a task of its own.
     pub(crate) fn resume(&self) {
         let folders = folders(&self.around().state);
-        self.shared.resuming.store(folders.len(), Ordering::Relaxed);
+        self.shared.resuming.fetch_add(folders.len(), Ordering::Relaxed);
         for folder in folders {
             let supervisor = self.clone();
             self.spawn(async move {
@@ -101,10 +96,13 @@ impl Supervisor {
         let plugin = plugin.await??;
         let config: Value = serde_json::from_str(&past.request.config_json).unwrap_or_default();
         let cluster = intake::cluster(self.around(), &config).unwrap_or(&self.around().cluster).clone();
-        let secrets = read_back(&cluster, &past.secrets).await;
-        let redactor =
-            crate::beginning::redactor(&past.request, &secrets, &self.around().config.unmasked_env)?;
-        let lacks_secrets = past.end.is_none() && lacks(&past.request, &secrets, &past.secrets);
+        let Header { unmasked_env, adopted, .. } = past.header.clone();
+        let asked =
+            adopted.as_ref().map_or(past.secrets.as_slice(), |adopted| std::slice::from_ref(&adopted.secret));
+        let secrets = read_back(&cluster, asked).await;
+        let redactor = crate::beginning::redactor(&past.request, &secrets, &unmasked_env)?;
+        // One that was adopted creates nothing, and needs them for nothing but to mask them.
+        let lacks_secrets = past.end.is_none() && adopted.is_none() && lacks(&past.request, &secrets, asked);
         // Known before the run is: a repeated start that finds the run finds that it is waited for, too.
         let awaits = lacks_secrets.then(|| {
             let (sender, awaits) = oneshot::channel();
@@ -112,7 +110,8 @@ impl Supervisor {
             awaits
         });
         let (sender, controls) = controls();
-        let about = about(&past.request, intake::namespace(self.around(), &past.request), &plugin);
+        let mut about = about(&past.request, intake::namespace(self.around(), &past.request), &plugin);
+        about.adopted = adopted.is_some();
         let feed = Feed::new();
         feed.set_journal(folder.to_owned());
         let entry = Arc::new(Entry::new(about, feed, State::Queued, sender, past.began_at));
@@ -129,6 +128,8 @@ impl Supervisor {
             redactor,
             notes: Vec::new(),
             folder: Some(held),
+            unmasked_env,
+            adopted,
             shown: past.next_seq,
             awaits,
         })))
@@ -155,9 +156,13 @@ impl Supervisor {
             () = tokio::time::sleep(SECRETS_PATIENCE) => None,
         };
         self.shared.awaited().remove(run_id);
-        if let Some(Brought { secrets, redactor }) = brought {
-            tracing::info!(run_id, "its secrets are known again");
-            (beginning.secrets, beginning.redactor) = (secrets, redactor);
+        let Some(Brought(secrets)) = brought else { return };
+        match crate::beginning::redactor(&beginning.request, &secrets, &beginning.unmasked_env) {
+            Ok(redactor) => {
+                tracing::info!(run_id, "its secrets are known again");
+                (beginning.secrets, beginning.redactor) = (secrets, redactor);
+            }
+            Err(error) => tracing::error!(run_id, %error, "its secrets cannot be masked, and are not used"),
         }
     }
 
@@ -173,7 +178,7 @@ impl Supervisor {
         let taken = intake::take(context, &plugin, self.around())?;
         if let Some(waiting) = self.shared.awaited().remove(run_id) {
             // One that has just given up goes on without.
-            let _ = waiting.send(Brought { secrets: taken.secrets, redactor: taken.redactor });
+            let _ = waiting.send(Brought(taken.secrets));
         }
         Ok(Some(entry))
     }
@@ -188,6 +193,7 @@ impl Supervisor {
             namespace: intake::namespace(self.around(), &past.request),
             plugin_version: past.header.plugin_version,
             plugin_digest: past.header.plugin_digest,
+            adopted: past.header.adopted.is_some(),
         };
         let (sender, _) = controls();
         let feed = Feed::of_journal(folder.to_owned(), past.next_seq);
@@ -273,17 +279,23 @@ async fn read_back(cluster: &Cluster, asked: &[NewSecret]) -> Secrets {
     let mut values = Vec::new();
     for secret in asked {
         let api: Api<Secret> = Api::namespaced(cluster.client().clone(), &secret.namespace);
-        let data = match api.get_opt(&secret.name).await {
-            Ok(found) => found.and_then(|found| found.data).unwrap_or_default(),
+        match api.get_opt(&secret.name).await {
+            Ok(Some(found)) => values.extend(self::values(&found, &secret.entries)),
+            Ok(None) => {}
             Err(error) => {
                 tracing::warn!(secret = secret.name, %error, "the run's secrets cannot be read back");
-                BTreeMap::new()
             }
-        };
-        for entry in &secret.entries {
-            let value = data.get(&entry.key).and_then(|value| String::from_utf8(value.0.clone()).ok());
-            values.extend(value.map(|value| (entry.source.clone(), value)));
         }
     }
     Secrets::of(values)
+}
+
+/// The values that a Secret has, by where they had come from.
+pub(super) fn values(secret: &Secret, entries: &[SecretEntry]) -> Vec<(SecretSource, String)> {
+    let Some(data) = &secret.data else { return Vec::new() };
+    let read = entries.iter().filter_map(|entry| {
+        let value = String::from_utf8(data.get(&entry.key)?.0.clone()).ok()?;
+        Some((entry.source.clone(), value))
+    });
+    read.collect()
 }

@@ -1,5 +1,6 @@
 //! The daemon as a client meets it.
 
+mod adopt;
 mod api;
 mod daemon;
 mod hostile;

@@ -14,6 +14,7 @@ use paperclip_contract::types::{Action, Command, ListJobs, NewConfigMap, NewSecr
 use serde_json::Value;
 
 pub use grant::{Amount, Grant, Pattern, PatternError, fits};
+pub use pod::secrets as secrets_of;
 
 /// The label of an agent's Jobs that names the agent.
 const AGENT_LABEL: &str = "paperclip.io/agent-id";
@@ -287,7 +288,7 @@ impl Policy {
 }
 
 /// Whether a label's value stands for an id: what a label may not hold is replaced or left out, and long ids are cut.
-pub(crate) fn is_label_of(value: &str, id: &str) -> bool {
+pub fn is_label_of(value: &str, id: &str) -> bool {
     let plain = |text: &str| -> Vec<char> { text.chars().filter(char::is_ascii_alphanumeric).collect() };
     let (value, id) = (plain(value), plain(id));
     !value.is_empty() && (value == id || (value.len() >= MIN_CUT_CHARS && id.starts_with(&value)))

@@ -248,7 +248,7 @@ fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// Names of all Secrets that a Pod refers to, in any of the ways there are.
-pub(super) fn secrets(spec: &Value) -> Vec<String> {
+pub fn secrets(spec: &Value) -> Vec<String> {
     let mut names = Vec::new();
     let mut add = |name: &Value| names.extend(name.as_str().map(str::to_owned));
     for pull in items(&spec["imagePullSecrets"]) {

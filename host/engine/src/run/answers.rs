@@ -36,6 +36,7 @@ impl<G: Guest> Run<G> {
             Purpose::ExistingJob { command, manifest_json } => {
                 self.on_existing_job(command, manifest_json, finished.outcome);
             }
+            Purpose::AdoptedJob { command } => self.on_adopted_job(command, finished.outcome),
             Purpose::ExistingOwned { command, create, until_ms } => {
                 self.on_existing_owned(command, create, until_ms, finished.outcome);
             }

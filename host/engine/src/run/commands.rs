@@ -1,14 +1,15 @@
 //! Commands of the plugin: noted in the journal and the ledger, then turned into effects.
 
-use paperclip_contract::types::{Action, ApiError, Command, Event, FollowLog, Label, LabelJob};
+use paperclip_contract::types::{Action, ApiError, Command, Event, FollowLog, Label, LabelJob, NewSecret};
 
 use super::{Phase, Run};
+use crate::adoption;
 use crate::api::ApiCall;
 use crate::calls::{CLEANUP_RETRY_MS, COMMAND_RETRY_MS, Purpose};
 use crate::guard;
 use crate::guest::{FaultCause, Guest, GuestFault};
 use crate::journal::{Entry, WholeLine};
-use crate::ledger::MAX_COMMANDS;
+use crate::ledger::{Claim, MAX_COMMANDS};
 use crate::logs::Told;
 use crate::port::Effect;
 use crate::record::Level;
@@ -161,9 +162,23 @@ impl<G: Guest> Run<G> {
                 false => self.answer(id, Err(guard_lost())),
             };
         }
+        let Some(action) = self.unless_adopted(id, action) else { return };
+        let action = match action {
+            Action::CreateSecret(secret) => Action::CreateSecret(self.with_brief(secret)),
+            other => other,
+        };
         if let Some(request) = request(action) {
             self.call_until(Purpose::Command(id), request, COMMAND_RETRY_MS);
         }
+    }
+
+    /// Puts what another host needs to take the run up beside what its agent needs.
+    fn with_brief(&self, secret: NewSecret) -> NewSecret {
+        let guard = match &self.ledger.guard {
+            Claim::Held { guard } => Some(guard),
+            Claim::None | Claim::Wanted { .. } | Claim::Unreachable { .. } | Claim::Lost => None,
+        };
+        adoption::with_brief(secret, &self.spec.request, guard)
     }
 
     /// Does what waited for the guard, or says that it is lost; what has to wait on does.

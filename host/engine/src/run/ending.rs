@@ -35,6 +35,12 @@ impl<G: Guest> Run<G> {
         self.end(result::host_restarted(why), Ending::Failed, jobs);
     }
 
+    /// The run was taken up without its journal, and its Job is gone: it had begun, and nobody here could begin it again.
+    pub(super) fn end_for_lost_job(&mut self) {
+        let jobs = self.ledger.jobs.values().cloned().collect();
+        self.end(result::job_lost(), Ending::Failed, jobs);
+    }
+
     fn end(&mut self, record: Map<String, Value>, ending: Ending, delete_jobs: Vec<ObjectRef>) {
         self.events.clear();
         let result = result::mask(record, &self.spec.redactor);

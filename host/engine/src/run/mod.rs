@@ -1,5 +1,6 @@
 //! One run: the plugin's commands become effects, what happens becomes the plugin's events.
 
+mod adopting;
 mod answers;
 mod commands;
 mod ending;
@@ -11,8 +12,8 @@ mod tests;
 use std::collections::VecDeque;
 
 use paperclip_contract::types::{
-    AcquireGuard, Action, ApiError, Command, ContainerState, Ending, Event, HttpAnswer, HttpFailure,
-    PodSnapshot, Refusal, Request,
+    AcquireGuard, Action, ApiError, CancelRequest, Command, ContainerState, Ending, Event, HttpAnswer,
+    HttpFailure, ObjectRef, PodSnapshot, Refusal, Request,
 };
 
 pub use replay::ReplayError;
@@ -51,6 +52,8 @@ pub struct RunSpec {
     /// Interval of polls of Paperclip's API, in ms.
     pub poll_interval_ms: u64,
     pub segments: SegmentLimits,
+    /// The Job that another host created for it, if it was taken up without its journal: no other is created.
+    pub adopts: Option<ObjectRef>,
 }
 
 /// The plugin that decides for the run, for messages.
@@ -133,6 +136,8 @@ pub struct Run<G> {
     polls: Polls,
     segment: Segment,
     replay: Replay,
+    /// Wishes to end it wait until it has the Job that it was taken up with: else that would be left to itself.
+    held_cancel: Option<CancelRequest>,
 }
 
 impl<G: Guest> Run<G> {
@@ -156,6 +161,7 @@ impl<G: Guest> Run<G> {
             polls: Polls::new(spec.poll_interval_ms),
             segment: Segment::default(),
             replay: Replay::default(),
+            held_cancel: None,
             spec,
         }
     }
@@ -190,6 +196,8 @@ impl<G: Guest> Run<G> {
             Phase::Live => {
                 self.take_live(input);
                 self.on_deadlines();
+                self.step_guest();
+                self.tell_cancel();
                 self.step_guest();
                 self.begin_segment_if_due();
             }
@@ -307,7 +315,10 @@ impl<G: Guest> Run<G> {
             Input::LogHeld { log } => self.logs.on_held(self.now_ms, log),
             Input::LogClosed { log, end } => self.logs.on_closed(self.now_ms, log, end),
             Input::Polled { poll, outcome } => self.on_polled(poll, outcome),
-            Input::Cancel(request) => self.events.push(Event::CancelRequested(request)),
+            Input::Cancel(request) => {
+                self.held_cancel = Some(request);
+                self.tell_cancel();
+            }
             Input::Note { level, text } => self.note(level, text),
             Input::Stop => self.detach(),
         }

@@ -74,6 +74,7 @@ fn run(answers: &[&[Action]]) -> Run<Script> {
         plugin: PluginIdentity::default(),
         poll_interval_ms: 1,
         segments: SegmentLimits::default(),
+        adopts: None,
     };
     let answers = answers.iter().map(|actions| actions.to_vec()).collect();
     Run::new(spec, Script { answers, ..Script::default() })

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use history::{Depth, History};
 use segments::Segments;
-pub use segments::{Header, RunFolder, header};
+pub use segments::{Adopted, Header, RunFolder, header};
 pub use store::{Retention, keep_plugin, kept_plugin, prune, run_folder};
 
 /// Bytes that are held back at most before they are handed to the operating system.

@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use paperclip_contract::types::{NewSecret, ObjectRef};
 use paperclip_engine::journal::Entry;
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,7 @@ const HEADER_FILE: &str = "header.json";
 const MAX_BYTES: u64 = 4 << 30;
 
 /// What a journal is the journal of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Header {
     /// Version of the journal's format.
@@ -30,6 +31,21 @@ pub struct Header {
     pub plugin_digest: String,
     /// Version of the contract.
     pub contract: String,
+    /// Variables whose values are shown in its output, as patterns: what was shown once is not masked later.
+    #[serde(default)]
+    pub unmasked_env: Vec<String>,
+    /// What it was taken up with, if another host began it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<Adopted>,
+}
+
+/// What stands in the cluster of a run that another host began.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Adopted {
+    pub job: ObjectRef,
+    /// Holds its secrets.
+    pub secret: NewSecret,
 }
 
 /// The folder of one run, held by this process.

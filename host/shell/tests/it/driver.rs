@@ -156,6 +156,7 @@ fn run() -> (Run<Script>, Secrets) {
         plugin: PluginIdentity::default(),
         poll_interval_ms: 1,
         segments: SegmentLimits::default(),
+        adopts: None,
     };
     (Run::new(spec, Script::default()), secrets)
 }

@@ -143,6 +143,7 @@ impl World {
             plugin: PluginIdentity::default(),
             poll_interval_ms: POLL_INTERVAL_MS,
             segments: SegmentLimits::default(),
+            adopts: None,
             policy: Policy::new(Grant::default(), &truth.request),
         };
         let next_host = truth.next_host;

@@ -1,6 +1,8 @@
 //! A run whose plugin says what it is told to, and whose API answers as it is told to.
 
-use paperclip_contract::types::{Answer, AnswerOk, NewSecret, SecretEntry, SecretSource};
+use paperclip_contract::types::{
+    Answer, AnswerOk, CancelRequest, CancelSource, NewSecret, SecretEntry, SecretSource,
+};
 use serde_json::Value;
 
 use super::*;
@@ -177,4 +179,55 @@ fn somebody_elses_secret_of_the_name_is_a_conflict_that_names_it() {
         error.message,
         "a Secret named j-run exists in n and is not owned by Job j of this run: delete it"
     );
+}
+
+/// A run that was taken up with its Job, and without its journal.
+fn adopting(answers: &[&[Action]]) -> Driven {
+    let mut driven = Driven { run: run(answers), now_ms: 1_000 };
+    driven.run.spec.adopts = Some(object("j", "ju"));
+    driven.run.handle(driven.now_ms, Input::Start);
+    driven
+}
+
+#[test]
+fn a_run_that_was_taken_up_without_its_journal_creates_nothing() {
+    let try_pod = Action::TryPod(NewObject {
+        manifest_json: json!({"kind": "Pod", "metadata": {"namespace": "n"}, "spec": manifest()["spec"]["template"]["spec"]})
+            .to_string(),
+    });
+    let mut driven = adopting(&[&[try_pod, create_job()], &[], &[create_secret()]]);
+    driven.expect("get Job j", Ok(ApiReply::Job(Some(standing("another", "h0")))));
+    assert_eq!(driven.outcome(1), Some(&Ok(AnswerOk::Warnings(Vec::new()))));
+    assert_eq!(driven.outcome(2), Some(&Ok(AnswerOk::Created(object("j", "ju")))));
+    assert_eq!(driven.outcome(3), Some(&Ok(AnswerOk::Created(object("j-run", "")))));
+}
+
+#[test]
+fn a_run_that_was_taken_up_without_its_journal_ends_when_its_job_is_gone() {
+    let other = JobSnapshot { job: object("j", "another"), ..standing("r", "h1") };
+    let leaving = JobSnapshot { is_deleting: true, ..standing("r", "h1") };
+    for found in [None, Some(other), Some(leaving)] {
+        let mut driven = adopting(&[&[create_job()]]);
+        let (call, _) = driven.request();
+        driven.run.handle(driven.now_ms, Input::Called { call, outcome: Ok(ApiReply::Job(found)) });
+        let result = std::iter::from_fn(|| driven.run.poll_effect()).find_map(|effect| match effect {
+            Effect::Emit(Told { record: Record::Result(result), .. }) => Some(result),
+            _ => None,
+        });
+        let result = result.expect("it ends");
+        assert_eq!(result["errorCode"], "host_restarted");
+        assert_eq!(result.get("executionRecovery"), None, "its agent had begun");
+    }
+}
+
+#[test]
+fn a_wish_to_end_a_run_that_was_taken_up_waits_until_it_has_its_job() {
+    let mut driven = adopting(&[&[create_job()]]);
+    let (call, _) = driven.request();
+    let request = CancelRequest { source: CancelSource::Operator, reason: None };
+    driven.run.handle(driven.now_ms, Input::Cancel(request.clone()));
+    assert!(driven.run.guest.seen.is_empty(), "{:?}", driven.run.guest.seen);
+    let outcome = Ok(ApiReply::Job(Some(standing("r", "h1"))));
+    driven.run.handle(driven.now_ms, Input::Called { call, outcome });
+    assert_eq!(driven.run.guest.seen.last(), Some(&Event::CancelRequested(request)));
 }

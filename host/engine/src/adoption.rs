@@ -1,0 +1,237 @@
+//! Taking up a run that another host began and whose journal is not here: what it was asked to do stands in a Secret that its Job owns,
+//! who drives it in the Lease of its guard.
+
+use paperclip_contract::types::{AcquireGuard, NewSecret, Request, SecretEntry, SecretSource};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::api::Lease;
+use crate::guard;
+use crate::intake::Secrets;
+use crate::ledger::without_prompt;
+
+/// The entry of a run's Secret that holds its [`Brief`].
+pub const BRIEF_KEY: &str = "paperclip-run.json";
+/// A brief that is longer is left out: the run is taken up by a host that has its journal, and by no other.
+const BRIEF_MAX_BYTES: usize = 128 << 10;
+/// A Secret with more of a prompt than this has no room for more: Kubernetes takes 1 MiB, and variables may be half of that.
+const PROMPT_MAX_BYTES: usize = 256 << 10;
+
+/// What a host that takes a run up needs to know of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Brief {
+    agent: Value,
+    runtime: Value,
+    /// The agent's config, without the secrets in its `env`.
+    pub config: Map<String, Value>,
+    context: Value,
+    /// Name of the Lease by which runs of the agent exclude one another.
+    pub lease: String,
+    /// The Secret that it stands in: where each value came from.
+    pub secret: NewSecret,
+}
+
+impl Brief {
+    fn new(request: &Request, guard: &AcquireGuard, secret: &NewSecret) -> Brief {
+        let parse = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
+        let mut config = parse(&request.config_json);
+        let env = request.config_env.iter().map(|entry| (entry.name.clone(), json!(entry.value)));
+        config.insert("env".to_owned(), Value::Object(env.collect()));
+        let agent = &request.agent;
+        let named = without_prompt(secret);
+        let secret = named.unwrap_or_else(|| NewSecret { entries: Vec::new(), ..secret.clone() });
+        Brief {
+            agent: json!({
+                "id": agent.id, "companyId": agent.company_id, "name": agent.name, "adapterType": agent.adapter_type,
+            }),
+            runtime: Value::Object(parse(&request.runtime_json)),
+            config,
+            context: Value::Object(parse(&request.context_json)),
+            lease: guard::lease_name(&guard.key),
+            secret,
+        }
+    }
+
+    /// # Errors
+    /// It is none.
+    pub fn parse(text: &str) -> Result<Brief, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
+    /// The agent type that drives it.
+    pub fn adapter_type(&self) -> &str {
+        self.agent["adapterType"].as_str().unwrap_or_default()
+    }
+
+    /// Paperclip's execution context as it would be sent again, for the run that has the Job now.
+    pub fn into_context(self, run_id: &str, secrets: &Secrets) -> Value {
+        let Brief { agent, runtime, mut config, context, .. } = self;
+        if let Some(env) = config.get_mut("env").and_then(Value::as_object_mut) {
+            for (name, value) in env {
+                if let Some(secret) = secrets.resolve(&SecretSource::ConfigEnv(name.clone())) {
+                    *value = json!(secret);
+                }
+            }
+        }
+        json!({
+            "runId": run_id,
+            "agent": agent,
+            "runtime": runtime,
+            "config": config,
+            "context": context,
+            "authToken": secrets.auth_token(),
+        })
+    }
+}
+
+/// The same Secret with the run's brief, if there is room for it. Runs that exclude nobody have none: nobody could tell whether one of them
+/// is still being driven.
+pub(crate) fn with_brief(secret: NewSecret, request: &Request, guard: Option<&AcquireGuard>) -> NewSecret {
+    let prompt_bytes: usize = secret.entries.iter().map(|entry| prompt_bytes(&entry.source)).sum();
+    let Some(guard) = guard.filter(|_| prompt_bytes <= PROMPT_MAX_BYTES) else { return secret };
+    let text = serde_json::to_string(&Brief::new(request, guard, &secret)).unwrap_or_default();
+    if text.is_empty() || text.len() > BRIEF_MAX_BYTES {
+        return secret;
+    }
+    let mut secret = secret;
+    // No secret either: it is written as it is.
+    secret.entries.push(SecretEntry { key: BRIEF_KEY.to_owned(), source: SecretSource::Prompt(text) });
+    secret
+}
+
+fn prompt_bytes(source: &SecretSource) -> usize {
+    match source {
+        SecretSource::Prompt(text) => text.len(),
+        SecretSource::AuthToken | SecretSource::ConfigEnv(_) | SecretSource::SelfPodEnv(_) => 0,
+    }
+}
+
+/// Whose turn it is to drive the run that holds a Lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    /// This host's, once the Lease was replaced by this one: of two hosts one succeeds.
+    Own(Lease),
+    /// Another host's, until then at least unless it renews the Lease, in ms since 1970.
+    Other { until_ms: u64 },
+}
+
+/// Whether a host may take up the run that holds a Lease: nobody drives it, or nobody has for too long.
+pub fn turn(now_ms: u64, lease: Lease, host: &str) -> Turn {
+    let until_ms = guard::expires_ms(&lease);
+    if lease.host.is_empty() || lease.host == host || until_ms <= now_ms {
+        let taken =
+            Lease { host: host.to_owned(), duration_s: guard::LEASE_S, renewed_at_ms: now_ms, ..lease };
+        return Turn::Own(taken);
+    }
+    Turn::Other { until_ms }
+}
+
+#[cfg(test)]
+mod tests {
+    use paperclip_contract::types::ObjectRef;
+
+    use super::*;
+    use crate::intake::{self, Surroundings};
+
+    const NOW_MS: u64 = 1_000_000;
+
+    fn context() -> Value {
+        json!({
+            "runId": "r", "authToken": "the-token",
+            "agent": {"id": "a", "companyId": "c", "name": "Nova", "adapterType": "t"},
+            "runtime": {"sessionId": "s"},
+            "config": {"timeoutSec": 60, "env": {"KEY": "the-key", "SEEN": "seen", "GONE": "x"}},
+            "context": {"taskId": "T-1"},
+        })
+    }
+
+    fn secret(prompt: &str) -> NewSecret {
+        let entry = |key: &str, source| SecretEntry { key: key.to_owned(), source };
+        NewSecret {
+            namespace: "n".into(),
+            name: "j-run".into(),
+            labels: Vec::new(),
+            owner: ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() },
+            entries: vec![
+                entry("PAPERCLIP_API_KEY", SecretSource::AuthToken),
+                entry("KEY", SecretSource::ConfigEnv("KEY".to_owned())),
+                entry("prompt.txt", SecretSource::Prompt(prompt.to_owned())),
+            ],
+        }
+    }
+
+    fn guard() -> AcquireGuard {
+        AcquireGuard { key: "k".into(), namespace: "n".into(), wait_ms: 5 }
+    }
+
+    fn request() -> (Request, Secrets) {
+        let revealed = ["SEEN".to_owned()];
+        let surroundings = Surroundings { revealed_env: &revealed, ..Surroundings::bare(None) };
+        intake::take(&context(), "t", surroundings).expect("a good context")
+    }
+
+    #[test]
+    fn a_brief_gives_the_context_again_once_its_secrets_are_read() {
+        let (request, secrets) = request();
+        let kept = with_brief(secret("the prompt"), &request, Some(&guard()));
+        let last = kept.entries.last().expect("it has entries");
+        let SecretSource::Prompt(text) = &last.source else { panic!("{last:?}") };
+        assert_eq!(last.key, BRIEF_KEY);
+        assert!(!text.contains("the-token") && !text.contains("the-key") && !text.contains("the prompt"));
+
+        let brief = Brief::parse(text).expect("its own text");
+        assert_eq!(brief.lease, guard::lease_name("k"));
+        let read = brief.secret.entries.iter().filter_map(|entry| {
+            secrets.resolve(&entry.source).map(|value| (entry.source.clone(), value.to_owned()))
+        });
+        let read = Secrets::of(read);
+        let mut wanted = context();
+        wanted["runId"] = json!("r2");
+        // It stood in no Secret: the pod was not to have it.
+        wanted["config"]["env"]["GONE"] = Value::Null;
+        assert_eq!(brief.into_context("r2", &read), wanted);
+    }
+
+    #[test]
+    fn there_is_no_brief_where_it_has_no_room_or_no_use() {
+        let (request, _) = request();
+        let long = secret(&"x".repeat(PROMPT_MAX_BYTES + 1));
+        assert_eq!(with_brief(long.clone(), &request, Some(&guard())), long);
+        assert_eq!(with_brief(secret("p"), &request, None), secret("p"));
+        let talkative =
+            Request { context_json: json!({"x": "x".repeat(BRIEF_MAX_BYTES)}).to_string(), ..request };
+        assert_eq!(with_brief(secret("p"), &talkative, Some(&guard())), secret("p"));
+    }
+
+    #[test]
+    fn a_run_is_taken_from_nobody_who_drives_it() {
+        let lease = |host: &str, renewed_at_ms| Lease {
+            namespace: "n".into(),
+            name: "l".into(),
+            uid: "u".into(),
+            resource_version: "7".into(),
+            key: "k".into(),
+            holder: "r".into(),
+            host: host.into(),
+            duration_s: 60,
+            renewed_at_ms,
+        };
+        for (host, renewed_at_ms, is_own) in [
+            ("other", NOW_MS - 59_999, false),
+            ("other", NOW_MS - 60_000, true),
+            ("", NOW_MS, true),
+            ("me", NOW_MS, true),
+        ] {
+            match turn(NOW_MS, lease(host, renewed_at_ms), "me") {
+                Turn::Own(taken) => {
+                    assert!(is_own, "{host}");
+                    assert_eq!(taken, Lease { host: "me".into(), renewed_at_ms: NOW_MS, ..lease("", 0) });
+                }
+                Turn::Other { until_ms } => {
+                    assert_eq!((until_ms, is_own), (renewed_at_ms + 60_000, false), "{host}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Runs whose daemon is gone with its journals: another one takes them up from their Jobs.
+
+use std::fs;
+
+use http::Request;
+use paperclip_shell::Access;
+use serde_json::{Value, json};
+use tokio::runtime::Builder;
+
+use super::daemon::{Daemon, text};
+use crate::host::{Cluster, Place, TOKEN, recording};
+
+/// An agent that waits until the test lets it go on, and then shows its token and variables.
+fn gated() -> Place {
+    let place = Place::new("true");
+    let gate = text(&place.path("gate"));
+    let place = place.with_agent(&format!(
+        "cat >/dev/null\necho one\nwhile [ ! -e {gate} ]; do sleep 0.05; done\necho \"$PAPERCLIP_API_KEY $KEY $OPEN\"\ncat \"$(dirname \"$0\")/output\""
+    ));
+    fs::write(place.path("bin/output"), recording("ok")).unwrap();
+    place
+}
+
+fn config() -> Value {
+    json!({"timeoutSec": 600, "env": {"KEY": "the-secret-key", "OPEN": "the-open-text"}})
+}
+
+/// Runs on this cluster until the agent has begun.
+fn begun<'a>(place: &Place, on: &[&str], runs: impl IntoIterator<Item = &'a str>) -> Daemon {
+    let daemon = Daemon::start_on(place, on, &[]);
+    for run in runs {
+        assert_eq!(daemon.run(run, config()).status, 202);
+        daemon.follow(run, 0).find(|event| event["text"] == "one").unwrap();
+    }
+    daemon
+}
+
+/// All that the daemon knew of its runs.
+fn lose_journals(place: &Place) {
+    fs::remove_dir_all(place.path("state/runs")).unwrap();
+}
+
+/// What the cluster answers to a request.
+fn ask(cluster: &Cluster, method: &str, path: &str) -> Value {
+    let access = Access::Kubeconfig { path: Some(cluster.kubeconfig().to_owned()), context: None };
+    let request = Request::builder().method(method).uri(path).body(Vec::new()).unwrap();
+    let asked =
+        async { paperclip_shell::Cluster::connect(&access).await.unwrap().ask(request).await.unwrap() };
+    Builder::new_current_thread().enable_all().build().unwrap().block_on(asked)
+}
+
+#[test]
+fn a_run_without_journal_is_taken_up_from_its_job_and_stays_so() {
+    let place = gated();
+    let cluster = place.cluster();
+    let kubeconfig = text(cluster.kubeconfig());
+    let on = ["--kubeconfig", kubeconfig.as_str()];
+    begun(&place, &on, ["r1", "r2"]).stop();
+    lose_journals(&place);
+
+    let mut daemon = Daemon::start_on(&place, &on, &[]);
+    for _ in 0..2 {
+        let adopted = daemon.wait_for_log("run is adopted");
+        assert!(adopted["job"].as_str().unwrap().starts_with("ac-agent-r"), "{adopted}");
+    }
+    let daemon = daemon.when_ready();
+    let state = daemon.state("r1");
+    assert_eq!((&state["adopted"], &state["agentId"]), (&json!(true), &json!("agent-r1")));
+    assert_eq!((&state["companyId"], &state["state"]), (&json!("acme"), &json!("running")));
+    // Its agent is stopped, its Job deleted.
+    assert_eq!(daemon.post("/v1/runs/r2/cancel", &Value::Null).status, 202);
+    let events = daemon.events("r2", 0);
+    assert!(events.iter().any(|event| event["text"] == "one"), "from the log's beginning: {events:?}");
+    assert_eq!(events.last().unwrap()["errorCode"], "cancelled");
+    // From now on it has a journal, and is still a run that nothing is created for.
+    daemon.follow("r1", 0).find(|event| event["text"] == "one").unwrap();
+    daemon.stop();
+    let daemon = Daemon::start_on(&place, &on, &[]).when_ready();
+    assert_eq!(daemon.state("r1")["adopted"], true);
+    fs::write(place.path("gate"), "").unwrap();
+
+    let events = daemon.events("r1", 0);
+    let lines: Vec<&Value> =
+        events.iter().filter(|event| event["type"] == "log").map(|event| &event["text"]).collect();
+    assert_eq!(lines[..2], ["one", "[redacted:authToken] [redacted:KEY] [redacted:OPEN]"]);
+    assert_eq!(lines.len(), 2 + recording("ok").lines().count(), "every line once");
+    assert_eq!(events.last().unwrap()["errorCode"], Value::Null, "{events:?}");
+    assert_eq!(daemon.state("r1")["state"], "succeeded");
+    let jobs = ask(&cluster, "GET", "/apis/batch/v1/jobs");
+    assert_eq!(jobs["items"], json!([]), "the runs' Jobs are gone");
+    assert_eq!(place.holds(TOKEN).filter(|path| path != cluster.kubeconfig()), None);
+}
+
+#[test]
+fn a_run_that_ended_while_nobody_looked_is_told_to_its_end() {
+    let place = gated();
+    let cluster = place.cluster();
+    let kubeconfig = text(cluster.kubeconfig());
+    let on = ["--kubeconfig", kubeconfig.as_str()];
+    begun(&place, &on, ["r1"]).stop();
+    lose_journals(&place);
+    fs::write(place.path("gate"), "").unwrap();
+    while ask(&cluster, "GET", "/apis/batch/v1/jobs")["items"][0]["status"]["succeeded"] != 1 {}
+
+    let daemon = Daemon::start_on(&place, &on, &[]).when_ready();
+    let events = daemon.events("r1", 0);
+    let lines = events.iter().filter(|event| event["type"] == "log").count();
+    assert_eq!(lines, 2 + recording("ok").lines().count());
+    assert_eq!(events.last().unwrap()["errorCode"], Value::Null, "{events:?}");
+}
+
+#[test]
+fn what_cannot_be_taken_up_is_named_and_left_alone() {
+    let place = gated();
+    let cluster = place.cluster();
+    let kubeconfig = text(cluster.kubeconfig());
+    let on = ["--kubeconfig", kubeconfig.as_str()];
+    begun(&place, &on, ["r1"]).stop();
+    lose_journals(&place);
+    let job = ask(&cluster, "GET", "/apis/batch/v1/jobs")["items"][0]["metadata"]["name"].clone();
+    let job = job.as_str().unwrap();
+    ask(&cluster, "DELETE", &format!("/api/v1/namespaces/default/secrets/{job}-run"));
+
+    let mut daemon = Daemon::start_on(&place, &on, &[]);
+    let left = daemon.wait_for_log("Job is left alone");
+    assert_eq!((left["job"].as_str(), left["run"].as_str()), (Some(job), Some("r1")));
+    assert_eq!(left["why"], "no Secret of its own says what its run was asked to do");
+    assert_eq!(left["mend"], "start its run again, which adopts it, or delete the Job");
+    let daemon = daemon.when_ready();
+    assert_eq!(daemon.get("/v1/runs/r1").status, 404);
+    // The mend works.
+    assert_eq!(daemon.run("r1", config()).status, 202);
+    fs::write(place.path("gate"), "").unwrap();
+    assert_eq!(daemon.events("r1", 0).last().unwrap()["errorCode"], Value::Null);
+}
+
+#[test]
+fn a_run_that_a_living_host_drives_is_left_to_it() {
+    let place = gated();
+    let cluster = place.cluster();
+    let kubeconfig = text(cluster.kubeconfig());
+    let on = ["--kubeconfig", kubeconfig.as_str()];
+    let first = begun(&place, &on, ["r1"]);
+    let other_state = text(&place.path("other-state"));
+    let second = Daemon::start_on(&place, &on, &["--state", &other_state]).when_ready();
+    assert_eq!(second.get("/v1/runs/r1").status, 404);
+    fs::write(place.path("gate"), "").unwrap();
+    assert_eq!(first.events("r1", 0).last().unwrap()["errorCode"], Value::Null);
+    assert_eq!(second.get("/v1/runs").json()["runs"], json!([]));
+}
