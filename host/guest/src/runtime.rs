@@ -4,7 +4,7 @@ use crate::budget::{CORE_INSTANCES, MAX_TABLE_ELEMENTS, MEMORIES, MEMORY_BYTES, 
 use crate::cache;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use wasmtime::{Config, Engine, Inlining, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// Frames of a trap's backtrace that are kept: a panic alone takes about six.
 const BACKTRACE_FRAMES: NonZeroUsize = NonZeroUsize::new(32).expect("32 is not zero");
@@ -87,8 +87,6 @@ fn restrict(config: &mut Config) {
         .relaxed_simd_deterministic(true)
         // Fuel rather than epochs: it is deterministic and needs no ticking thread.
         .consume_fuel(true)
-        // Plugins are built for size, with many small functions: a fifth faster over an agent's output.
-        .compiler_inlining(Inlining::Yes)
         .max_wasm_stack(STACK_BYTES)
         .wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES))
         // Access to a dead instance's memory: what a panic said stands there.
