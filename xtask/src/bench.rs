@@ -105,11 +105,7 @@ fn measure_load(name: &str, options: &Options) -> Result<()> {
         cargo.arg("--release");
     }
     let built = process::build(&mut cargo)?;
-    let program = |name: &str| {
-        let mut programs = built.iter().filter_map(|artifact| artifact.executable.as_ref());
-        let found = programs.find(|path| path.file_name().is_some_and(|file| file == name));
-        found.with_context(|| format!("cargo built no program {name}"))
-    };
+    let program = |name| process::program(&built, name);
     let mut load = Command::new(program(LOAD)?);
     load.arg(name);
     match name {

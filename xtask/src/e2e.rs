@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::dist::HOST;
 use crate::figures::duration;
 use crate::kubernetes::{AGENT_IMAGE, OwnCluster};
 use crate::process;
@@ -139,11 +140,7 @@ impl Programs {
         cargo.args(["build", "--workspace", "--bins"]);
         cargo.arg(if release { "--release" } else { "--tests" });
         let built = process::build(&mut cargo)?;
-        let program = |name: &str| {
-            let mut programs = built.iter().filter_map(|artifact| artifact.executable.as_ref());
-            let found = programs.find(|path| path.file_name().is_some_and(|file| file == name));
-            found.cloned().with_context(|| format!("cargo built no program {name}"))
-        };
-        Ok(Programs { host: program("paperclip-host")?, suite: program("paperclip-e2e")? })
+        let program = |name: &str| process::program(&built, name).map(Path::to_owned);
+        Ok(Programs { host: program(HOST)?, suite: program("paperclip-e2e")? })
     }
 }

@@ -63,6 +63,13 @@ pub(crate) fn build(cargo: &mut Command) -> Result<Vec<Artifact>> {
     Ok(artifacts)
 }
 
+/// Where a program is that cargo has just built.
+pub(crate) fn program<'a>(built: &'a [Artifact], name: &str) -> Result<&'a Path> {
+    let mut programs = built.iter().filter_map(|artifact| artifact.executable.as_deref());
+    let found = programs.find(|path| path.file_name().is_some_and(|file| file == name));
+    found.with_context(|| format!("cargo built no program {name}"))
+}
+
 /// Runs `work` as a stage of a task: a heading before it, the time it took after it, whether it went well or not.
 pub(crate) fn stage<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
     anstream::eprintln!("{HEADING}=== {name}{HEADING:#}");

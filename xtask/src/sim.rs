@@ -1,5 +1,7 @@
 //! `cargo xtask sim`: the simulation, built with optimisation, on the plugins as they are now.
 
+use std::process::Command;
+
 use anyhow::Result;
 use clap::Args;
 
@@ -7,6 +9,9 @@ use crate::process;
 use crate::toolchain;
 use crate::wasm;
 use crate::workspace::{self, Workspace};
+
+/// The program that simulates.
+const SIMULATION: &str = "simulation";
 
 /// Runs seeded cases of guest and engine in a simulated world with faults: builds the plugins, then the simulation.
 ///
@@ -26,7 +31,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let workspace = Workspace::find()?;
     wasm::build(&workspace, options.toolchain)?;
     let mut cargo = workspace::cargo();
-    cargo.current_dir(&workspace.root);
-    cargo.args(["run", "--quiet", "--profile", "sim", "--package", "paperclip-simulation", "--"]);
-    process::run(cargo.args(&options.arguments))
+    // As the host is built that is handed out, with the same features of what both use: nothing is compiled twice.
+    cargo.current_dir(&workspace.root).args(["build", "--release", "--workspace", "--bin", SIMULATION]);
+    let built = process::build(&mut cargo)?;
+    process::run(Command::new(process::program(&built, SIMULATION)?).args(&options.arguments))
 }
