@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::component;
@@ -105,7 +105,7 @@ fn measure_load(name: &str, options: &Options) -> Result<()> {
         cargo.arg("--release");
     }
     let built = process::build(&mut cargo)?;
-    let program = |name| process::program(&built, name);
+    let program = |name| process::built_program(&built, name);
     let mut load = Command::new(program(LOAD)?);
     load.arg(name);
     match name {

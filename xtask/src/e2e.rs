@@ -140,7 +140,7 @@ impl Programs {
         cargo.args(["build", "--workspace", "--bins"]);
         cargo.arg(if release { "--release" } else { "--tests" });
         let built = process::build(&mut cargo)?;
-        let program = |name: &str| process::program(&built, name).map(Path::to_owned);
+        let program = |name: &str| process::built_program(&built, name).map(Path::to_owned);
         Ok(Programs { host: program(HOST)?, suite: program("paperclip-e2e")? })
     }
 }

@@ -64,7 +64,7 @@ pub(crate) fn build(cargo: &mut Command) -> Result<Vec<Artifact>> {
 }
 
 /// Where a program is that cargo has just built.
-pub(crate) fn program<'a>(built: &'a [Artifact], name: &str) -> Result<&'a Path> {
+pub(crate) fn built_program<'a>(built: &'a [Artifact], name: &str) -> Result<&'a Path> {
     let mut programs = built.iter().filter_map(|artifact| artifact.executable.as_deref());
     let found = programs.find(|path| path.file_name().is_some_and(|file| file == name));
     found.with_context(|| format!("cargo built no program {name}"))

@@ -34,5 +34,5 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     // As the host is built that is handed out, with the same features of what both use: nothing is compiled twice.
     cargo.current_dir(&workspace.root).args(["build", "--release", "--workspace", "--bin", SIMULATION]);
     let built = process::build(&mut cargo)?;
-    process::run(Command::new(process::program(&built, SIMULATION)?).args(&options.arguments))
+    process::run(Command::new(process::built_program(&built, SIMULATION)?).args(&options.arguments))
 }

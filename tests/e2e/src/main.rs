@@ -8,6 +8,7 @@ mod daemon;
 mod deployment;
 mod host;
 mod kubectl;
+mod messages;
 mod own_cluster;
 mod proxy;
 mod records;

@@ -108,9 +108,9 @@ impl Field<'_> {
         let log = cluster.folder.join("log/audit.log");
         for seconds in seconds {
             let before = fs::metadata(&log)?.len();
-            let host =
-                self.start(&format!("requests-{seconds}"), "a", &format!("init; lines {seconds} 1; result"))?;
-            times_of(host, Instant::now())?;
+            let play = format!("init; lines {seconds} 1; result");
+            let mut host = self.start(&format!("requests-{seconds}"), "a", &play)?;
+            host.wait_well(Instant::now() + PATIENCE + Duration::from_secs(*seconds))?;
             let counts = count(&log, before, self.namespace)?;
             let sum: usize = counts.values().sum();
             println!("requests of a run of {seconds} s: {sum}");
@@ -186,10 +186,7 @@ struct Times {
 
 /// Waits for the run's end, which must be a good one.
 fn times_of(mut host: Host, start: Instant) -> Result<Times> {
-    let exit = host.wait(Instant::now() + PATIENCE + Duration::from_secs(300))?;
-    if exit != Some(0) {
-        bail!("a run ended with {exit:?}: {}", host.stderr());
-    }
+    host.wait_well(Instant::now() + PATIENCE)?;
     let heard = host.records.lock();
     let is_line = |record: &Value| record["type"] == "log";
     let first = heard.records.iter().position(is_line).context("no line came")?;

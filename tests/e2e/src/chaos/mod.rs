@@ -1,5 +1,6 @@
 //! Long proofs and measurements, by hand: `cargo xtask chaos`.
 
+mod cli;
 mod figures;
 mod proofs;
 mod sight;
@@ -61,6 +62,11 @@ pub(crate) enum Chaos {
         #[arg(long, value_delimiter = ',', default_values_t = [5, 60, 300])]
         seconds: Vec<u64>,
     },
+    /// Runs of the real Claude Code CLI, as npm has it, with a scripted model: an answer, a tool, a refused key, a cancel
+    Cli {
+        #[arg(long, default_value = "2.1.330")]
+        version: String,
+    },
 }
 
 /// Runs are made in one namespace, which is taken away at the end.
@@ -84,6 +90,7 @@ pub(crate) fn run(world: &World, chaos: &Chaos) -> Result<bool> {
         Chaos::Sequence { runs } => field.sequence(*runs),
         Chaos::Output { mb } => field.output(*mb),
         Chaos::Requests { seconds } => field.requests(seconds),
+        Chaos::Cli { version } => field.cli(version),
     };
     let left = kubectl.until(
         "get jobs,pods,secrets,leases.coordination.k8s.io -l app.kubernetes.io/managed-by=paperclip -o name",
