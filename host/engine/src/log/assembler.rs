@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use super::chunks::{self, Rejoined};
 use super::frame::{CutFrame, Frame, Framer, line_hash};
+use super::pace::Pace;
 use super::position::{Chunks, Entry, Position};
 use super::replay::{Replay, Verdict};
 use super::stamp::{self, Stamp};
@@ -23,6 +24,9 @@ pub(super) struct Assembler {
     /// After the last line that was taken.
     position: Position,
     stream: Stream,
+    pace: Pace,
+    /// When the bytes in hand came.
+    now_ms: u64,
     /// The unterminated line of the last stream that brought anything.
     tail_seen: Option<(u64, u64)>,
     /// The stream that left the unterminated line ended cleanly: text of the kubelet may stick to it (rule 9).
@@ -69,6 +73,8 @@ impl Assembler {
             framer: Framer::new(limits),
             position,
             stream: Stream::default(),
+            pace: Pace::default(),
+            now_ms: 0,
             tail_seen: None,
             is_tail_suspect: false,
             batch: Vec::new(),
@@ -84,7 +90,8 @@ impl Assembler {
         self.stream = Stream { replay: self.position.mark().cloned().map(Replay::new), ..Stream::default() };
     }
 
-    pub(super) fn feed(&mut self, bytes: &[u8]) {
+    pub(super) fn feed(&mut self, now_ms: u64, bytes: &[u8]) {
+        self.now_ms = now_ms;
         if !self.stream.is_fed {
             self.stream.is_fed = true;
             self.framer.clear();
@@ -241,6 +248,13 @@ impl Assembler {
             || self.batch_bytes + line_bytes > self.limits.batch_bytes;
         if is_full {
             self.flush_batch();
+        }
+        if self.pace.take(self.now_ms, entry.stamp, entry.bytes) {
+            self.flush_batch();
+            let reason =
+                "the container printed faster than its log could be read: files of it may have been rotated away"
+                    .to_owned();
+            self.told.push_back((LogOutput::Gap { lost_lines: None, lost_bytes: None, reason }, None));
         }
         self.batch.push(line());
         self.batch_bytes += line_bytes;

@@ -15,6 +15,7 @@
 mod assembler;
 mod chunks;
 mod frame;
+mod pace;
 mod position;
 mod reader;
 mod replay;

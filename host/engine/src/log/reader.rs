@@ -143,7 +143,7 @@ impl LogReader {
     pub fn on_bytes(&mut self, now_ms: u64, bytes: &[u8]) {
         if let Link::Open { heard_ms, .. } = &mut self.link {
             *heard_ms = now_ms;
-            self.assembler.feed(bytes);
+            self.assembler.feed(now_ms, bytes);
             self.drain_assembler();
         }
     }

@@ -12,6 +12,11 @@ pub struct Stamp {
 }
 
 impl Stamp {
+    /// In ms since 1970.
+    pub(super) fn ms(self) -> i64 {
+        self.s.saturating_mul(1_000).saturating_add(i64::from(self.ns / 1_000_000))
+    }
+
     /// Distinguishes equal lines of different instants when hashed.
     pub(super) fn seed(self) -> u64 {
         self.s.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(u64::from(self.ns))

@@ -748,3 +748,25 @@ fn a_stopped_reader_tells_nothing_more() {
     reader.on_container(1, ContainerSeen::Terminated);
     assert_eq!(reader.poll(), None);
 }
+
+#[test]
+fn rule_11_a_stream_that_leaps_over_a_file_tells_a_gap() {
+    let text = "x".repeat(64 << 10);
+    let line =
+        |number: u32, s: i64| [prefix(at(s, number)), text.as_bytes().to_vec(), b"\n".to_vec()].concat();
+    let mut run = Run::running();
+    run.open();
+    for number in 0..40 {
+        // Printed within a second, read over eight: files are rotated meanwhile.
+        run.bytes(&line(number, 1));
+        run.now_ms += 200;
+    }
+    assert_eq!(run.gaps(), 0);
+    run.bytes(&line(40, 6));
+    assert_eq!((run.lines().len(), run.gaps()), (41, 1));
+    let last: Vec<&LogOutput> = run.told.iter().rev().take(2).collect();
+    assert!(
+        matches!(last[..], [LogOutput::Lines(_), LogOutput::Gap { .. }]),
+        "the gap stands before the leap"
+    );
+}
