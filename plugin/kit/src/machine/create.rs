@@ -320,14 +320,7 @@ impl<A: Agent> Machine<A> {
 
     fn on_released(&mut self, now_ms: u64, outcome: Result<AnswerOk, ApiError>) {
         match outcome {
-            Ok(_) => {
-                self.job.state.go(JobState::Live);
-                self.job.live_since_ms = Some(now_ms);
-                if let Some(object) = &self.job.object {
-                    self.outbox
-                        .info(format!("[paperclip] Job {} created in {}", object.name, object.namespace));
-                }
-            }
+            Ok(_) => self.released(now_ms),
             Err(error) if error.status == Some(404) => {
                 self.job.gone_via = Some("unsuspend-404".to_owned());
                 self.job.state.go(JobState::Gone);
@@ -337,6 +330,14 @@ impl<A: Agent> Machine<A> {
                     format!("Failed to create Kubernetes Job: it could not be started: {}", describe(&error));
                 self.fail_job(ErrorCode::K8sJobCreateFailed, text);
             }
+        }
+    }
+
+    pub(super) fn released(&mut self, now_ms: u64) {
+        self.job.state.go(JobState::Live);
+        self.job.live_since_ms = Some(now_ms);
+        if let Some(object) = &self.job.object {
+            self.outbox.info(format!("[paperclip] Job {} created in {}", object.name, object.namespace));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the regions know → the evidence that an agent type judges.
 
-use super::regions::{JobState, PodState, StopState};
+use super::regions::{JobState, LogState, PodState, StopState};
 use super::{Agent, Machine};
 use crate::bindings::exports::paperclip::agent::types::{Condition, JobSnapshot, PodPhase, PodSnapshot};
 use crate::manifest::termination;
@@ -23,6 +23,7 @@ impl<A: Agent> Machine<A> {
             job: self.job_outcome(),
             container,
             pod: self.pod_end(),
+            is_log_unread: self.log.state == LogState::Following,
             deletion: self.deletion_trace(now_ms),
             at_ms: i64::try_from(now_ms).ok(),
             run: self.agent.run_facts(&self.request, &self.facts.settings, self.attempt),

@@ -18,7 +18,7 @@ impl<A: Agent> Machine<A> {
             Event::GuardUnreachable(error) => self.on_guard_unreachable(&error),
             Event::GuardLost => self.guard.state.go(GuardState::Lost),
             Event::Answered(answer) => self.on_answer(now_ms, answer.command, answer.outcome),
-            Event::JobObserved(job) => self.on_job(job),
+            Event::JobObserved(job) => self.on_job(now_ms, job),
             Event::JobGone(gone) => self.on_job_gone(&gone),
             Event::PodObserved(pod) => self.on_pod(now_ms, pod),
             Event::PodGone(gone) => self.on_pod_gone(&gone),
@@ -98,7 +98,7 @@ impl<A: Agent> Machine<A> {
         if command == job {
             is_job_answered = true;
             match outcome {
-                Ok(AnswerOk::Job(Some(seen))) if self.is_own(seen) => self.on_job(seen.clone()),
+                Ok(AnswerOk::Job(Some(seen))) if self.is_own(seen) => self.on_job(now_ms, seen.clone()),
                 Ok(AnswerOk::Job(_)) => self.note_job_gone("grace-period-verify-404"),
                 Ok(_) | Err(_) => {}
             }
@@ -125,8 +125,12 @@ impl<A: Agent> Machine<A> {
         self.job.object.as_ref().is_some_and(|own| is_same(own, &seen.job))
     }
 
-    fn on_job(&mut self, seen: JobSnapshot) {
+    fn on_job(&mut self, now_ms: u64, seen: JobSnapshot) {
         if self.is_own(&seen) {
+            // The answer may be lost, or hours late: what was asked for is done.
+            if self.job.state == JobState::Releasing && !seen.is_suspended {
+                self.released(now_ms);
+            }
             self.job.observations = self.job.observations.saturating_add(1);
             self.job.last = Some(seen);
         } else if seen.is_deleting || is_finished(&seen) {

@@ -53,7 +53,7 @@ region! {
     /// The Pod of the current attempt.
     PodState {
         /// None was seen.
-        Absent => [Waiting, Started, Ended, Gone],
+        Absent => [Waiting, Started, Ended],
         /// Seen; the agent's container has not started.
         Waiting => [Started, Ended, Gone],
         /// The agent's container has started.
@@ -69,7 +69,7 @@ region! {
     /// The agent's output.
     LogState {
         /// Not read yet.
-        Closed => [Following, Ended],
+        Closed => [Following],
         /// Being read.
         Following => [Ended],
         /// All that can be had was read.

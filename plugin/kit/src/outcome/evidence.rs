@@ -18,6 +18,8 @@ pub struct Evidence {
     /// The agent's container as its `terminated` state tells it, if that was seen.
     pub container: Option<Termination>,
     pub pod: PodEnd,
+    /// The agent's log could not be read to its end: of what it printed last, nothing may be known.
+    pub is_log_unread: bool,
     /// For the message about a Job that somebody deleted.
     pub deletion: DeletionTrace,
     /// Now, in milliseconds since 1970. Without it a reset told as a time of day has no date.
@@ -47,6 +49,7 @@ impl Evidence {
     pub fn pod_suffix(&self) -> String {
         let mut parts = self.container.as_ref().map(Termination::suffix_parts).unwrap_or_default();
         parts.extend(self.cause_part());
+        parts.extend(self.unread_part());
         if parts.is_empty() { String::new() } else { format!(" [pod: {}]", parts.join(", ")) }
     }
 
@@ -55,6 +58,7 @@ impl Evidence {
         let Some(container) = &self.container else { return self.describe_unseen_end() };
         let mut parts = container.truncation_parts();
         parts.extend(self.cause_part());
+        parts.extend(self.unread_part());
         parts.join(", ")
     }
 
@@ -73,10 +77,12 @@ impl Evidence {
         } else {
             "pod state unavailable — exit cause unknown".to_owned()
         };
-        match self.cause_part() {
-            Some(cause) => format!("{text}, {cause}"),
-            None => text,
-        }
+        let parts = std::iter::once(text).chain(self.cause_part()).chain(self.unread_part());
+        parts.collect::<Vec<_>>().join(", ")
+    }
+
+    fn unread_part(&self) -> Option<String> {
+        self.is_log_unread.then(|| "the agent's log could not be read to its end".to_owned())
     }
 
     /// The cause, where the container's own reason does not name it already.

@@ -204,7 +204,7 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
             let is_known_over = is_over || jobs().any(|job| job.is_removed || job.is_finished());
             if !is_known_over {
                 Some("truncated, and the container runs")
-            } else if verdict.is_some() && !may_be_unread {
+            } else if verdict.is_some() && !may_be_unread && !text.contains("log could not be read") {
                 Some("truncated, and a result event was printed")
             } else {
                 None

@@ -264,3 +264,38 @@ fn seed_13_a_job_that_is_being_deleted_is_invisible() {
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(vec![leaving])));
     assert_eq!(driver.names(), ["TryPod"]);
 }
+
+#[test]
+fn a_job_that_is_seen_to_run_was_released_whatever_became_of_the_answer() {
+    let mut driver = Driver::with_image();
+    driver.step(vec![Event::GuardAcquired]);
+    driver.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
+    driver.answer("TryPod", Ok(AnswerOk::Warnings(Vec::new())));
+    driver.answer("CreateJob", Ok(AnswerOk::Created(object("job"))));
+    driver.answer("CreateSecret", Ok(AnswerOk::Created(object("secret"))));
+    let release = driver.id_of("UnsuspendJob");
+    let mut seen = JobSnapshot { job: object("job"), is_suspended: true, ..orphan("T-1") };
+    driver.step(vec![Event::JobObserved(seen.clone())]);
+    assert!(!driver.names().contains(&"EmitStatus".to_owned()), "it is suspended still");
+    seen.is_suspended = false;
+    driver.step(vec![Event::JobObserved(seen)]);
+    driver.see(PodPhase::Running, ContainerState::Running(Some(1_000)));
+    let log = driver.id_of("FollowLog");
+    let lost = Err(ApiError { status: None, ..refused(500, "no answer within 30 s") });
+    driver.step(vec![Event::Answered(Answer { command: release, outcome: lost })]);
+    assert_eq!(driver.names(), Vec::<String>::new(), "the agent works on");
+    driver.see(PodPhase::Succeeded, ended(0, None));
+    driver.step(vec![log_ended(log)]);
+    assert_eq!(driver.result().1.ending, Ending::Succeeded);
+}
+
+#[test]
+fn a_log_that_could_not_be_read_to_its_end_is_told() {
+    let (mut driver, _) = Driver::with_image().running();
+    driver.see(PodPhase::Failed, ended(1, None));
+    driver.now_ms += 60_000;
+    driver.step(vec![Event::TimerFired(TimerName::Settle as u64)]);
+    let (result, _) = driver.result();
+    let message = result["errorMessage"].as_str().unwrap();
+    assert!(message.ends_with("the agent's log could not be read to its end"), "{message}");
+}
