@@ -9,6 +9,7 @@ mod config;
 mod documents;
 mod environment;
 mod exit;
+mod heap;
 mod plugins;
 mod pretty;
 mod probe;
@@ -26,6 +27,7 @@ use config::LogFormat;
 use exit::{Exit, UsageError};
 
 fn main() -> ExitCode {
+    heap::limit_arenas();
     let args = Args::parse();
     // The daemon logs as its configuration says, which is read first.
     if !matches!(args.command, Command::Serve(_)) {

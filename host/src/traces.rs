@@ -1,7 +1,8 @@
 //! Runs as traces, told to a collector by OTLP over HTTP with JSON.
 //!
 //! A run is one trace, whichever processes drive it: trace and root have ids that follow from the run's own. Each process adds a span for
-//! the time that it held the run; the one in which it ends adds the root, from the moment at which the run was first taken on.
+//! the time that it held the run, and one for each of its calls to the Kubernetes API; the one in which it ends adds the root, from the
+//! moment at which the run was first taken on.
 //!
 //! What a collector does not take costs no run anything: spans wait in a short queue, and are lost where it is full.
 
@@ -57,7 +58,7 @@ pub(crate) struct Span {
     pub(crate) failure: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SpanKind {
     /// From being taken on to the result, over all processes.
     Run,
@@ -65,14 +66,17 @@ pub(crate) enum SpanKind {
     Queued,
     /// For as long as one process had it.
     Driven,
+    /// A call to the Kubernetes API, in its own words.
+    Call(String),
 }
 
 impl SpanKind {
-    const fn name(self) -> &'static str {
+    fn name(&self) -> &str {
         match self {
             SpanKind::Run => "run",
             SpanKind::Queued => "queued",
             SpanKind::Driven => "driven",
+            SpanKind::Call(what) => what,
         }
     }
 }
@@ -195,12 +199,13 @@ fn document(host_id: &str, spans: &[Span]) -> Value {
 
 fn span(span: &Span) -> Value {
     const INTERNAL: u8 = 1;
+    const CLIENT: u8 = 3;
     const FAILED: u8 = 2;
     let root = id(&[b"root", span.run_id.as_bytes()], 8);
     let mut json = json!({
         "traceId": id(&[b"trace", span.run_id.as_bytes()], 16),
         "name": span.kind.name(),
-        "kind": INTERNAL,
+        "kind": if matches!(span.kind, SpanKind::Call(_)) { CLIENT } else { INTERNAL },
         "startTimeUnixNano": nanos(span.began_at),
         "endTimeUnixNano": nanos(span.ended_at),
         "attributes": attributes(&span.attributes),
@@ -209,9 +214,9 @@ fn span(span: &Span) -> Value {
             None => json!({}),
         },
     });
-    match span.kind {
+    match &span.kind {
         SpanKind::Run => json["spanId"] = json!(root),
-        SpanKind::Queued | SpanKind::Driven => {
+        SpanKind::Queued | SpanKind::Driven | SpanKind::Call(_) => {
             json["spanId"] = json!(format!("{:016x}", RandomState::new().hash_one(&span.run_id).max(1)));
             json["parentSpanId"] = json!(root);
         }

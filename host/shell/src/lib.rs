@@ -17,7 +17,7 @@ mod transport;
 pub mod watches;
 
 pub use connect::{Access, Cluster, ConnectError};
-pub use driver::{Control, Observer, Outcome, Ports, drive};
+pub use driver::{Called, Control, Observer, Outcome, Ports, drive};
 pub use journal::{Journal, JournalError};
 pub use poll::{PaperclipApi, UrlError};
 pub use sink::{NdjsonSink, Sink};

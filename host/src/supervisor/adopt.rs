@@ -247,7 +247,6 @@ impl Supervisor {
             folder: None,
             unmasked_env: around.config.unmasked_env.clone(),
             adopted: Some(adopted),
-            shown: 0,
             awaits: None,
         }))
     }

@@ -12,7 +12,7 @@ use paperclip_engine::redact::Redactor;
 use paperclip_engine::{Closing, Run, RunSpec, SegmentLimits, result};
 use paperclip_guest::Plugin;
 use paperclip_shell::journal::{self, Adopted, Header, History, RunFolder};
-use paperclip_shell::{Cluster, Control, Journal, JournalError, Observer, Outcome, Ports, drive};
+use paperclip_shell::{Cluster, Control, Journal, JournalError, Outcome, Ports, drive};
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
@@ -22,11 +22,12 @@ use super::entry::{About, Entry, State};
 use super::feed::{Feed, FeedSink};
 use super::metrics::{OutcomeLabels, PluginLabels};
 use super::observed::Observed;
+use super::observer::RunObserver;
 use super::refusal::{Kind, Refusal};
 use super::resume::Brought;
 use super::{Supervisor, intake, memory};
 use crate::beginning::{self, POLL_INTERVAL_MS};
-use crate::traces::{Span, SpanKind};
+use crate::traces::SpanKind;
 
 /// Shorter waits for a place are none.
 const LEAST_QUEUED: Duration = Duration::from_millis(100);
@@ -49,8 +50,6 @@ pub(super) struct Beginning {
     pub(super) unmasked_env: Vec<String>,
     /// What it is taken up with, if another host began it.
     pub(super) adopted: Option<Adopted>,
-    /// How many records an earlier process has shown.
-    pub(super) shown: u64,
     /// Where its secrets come from, if the cluster has not all of them.
     pub(super) awaits: Option<oneshot::Receiver<Brought>>,
 }
@@ -108,7 +107,6 @@ impl Supervisor {
             folder: None,
             unmasked_env: around.config.unmasked_env.clone(),
             adopted: None,
-            shown: 0,
             awaits: None,
         });
         self.spawn(self.clone().host(beginning));
@@ -181,16 +179,18 @@ impl Supervisor {
             adapter = about.adapter_type,
             job = tracing::field::Empty
         );
+        let metrics = Arc::clone(self.metrics());
+        let observer = Arc::new(RunObserver::new(Arc::clone(&entry), metrics, self.around().traces.clone()));
         let begun_at = SystemTime::now();
         let driven = async {
             if let Some(left) = wait(&entry, &mut beginning.controls).await {
                 return left;
             }
             if begun_at.elapsed().unwrap_or_default() >= LEAST_QUEUED {
-                self.trace(about, SpanKind::Queued, begun_at, None);
+                observer.trace(SpanKind::Queued, begun_at, None);
             }
             tracing::info!(plugin = about.plugin_digest, "run begins");
-            self.drive(beginning).await
+            self.drive(beginning, Arc::clone(&observer)).await
         };
         let (state, result) = driven.instrument(span.clone()).await;
         entry.end(state, result.clone(), SystemTime::now());
@@ -201,36 +201,20 @@ impl Supervisor {
         tracing::info!(state = state.name(), code, "run ends");
         self.count(about, state, code);
         let failure = Some(code.to_owned()).filter(|code| !code.is_empty());
-        self.trace(about, SpanKind::Driven, begun_at, failure.clone());
+        observer.trace(SpanKind::Driven, begun_at, failure.clone());
         if state != State::Detached {
-            self.trace(about, SpanKind::Run, entry.accepted_at(), failure);
+            observer.trace(SpanKind::Run, entry.accepted_at(), failure);
         }
     }
 
-    /// Tells the collector, if there is one, of a piece of a run's life that ends now.
-    fn trace(&self, about: &About, kind: SpanKind, began_at: SystemTime, failure: Option<String>) {
-        let Some(traces) = &self.around().traces else { return };
-        traces.tell(Span {
-            run_id: about.run_id.clone(),
-            kind,
-            began_at,
-            ended_at: SystemTime::now(),
-            attributes: vec![
-                ("run_id", about.run_id.clone()),
-                ("agent_id", about.agent_id.clone()),
-                ("company_id", about.company_id.clone()),
-                ("adapter", about.adapter_type.clone()),
-                ("namespace", about.namespace.clone()),
-                ("plugin_digest", about.plugin_digest.clone()),
-            ],
-            failure,
-        });
-    }
-
     /// Drives a run until it leaves this process.
-    async fn drive(&self, beginning: Box<Beginning>) -> (State, Option<Map<String, Value>>) {
+    async fn drive(
+        &self,
+        beginning: Box<Beginning>,
+        observer: Arc<RunObserver>,
+    ) -> (State, Option<Map<String, Value>>) {
         let entry = Arc::clone(&beginning.entry);
-        let driven = match self.driven(*beginning) {
+        let driven = match self.driven(*beginning, observer) {
             Ok(driven) => driven,
             Err((code, message)) => return never_began(&entry, code, &message),
         };
@@ -250,6 +234,7 @@ impl Supervisor {
     fn driven(
         &self,
         beginning: Beginning,
+        observer: Arc<RunObserver>,
     ) -> Result<impl Future<Output = Outcome> + Send + use<>, (&'static str, String)> {
         let Beginning {
             entry,
@@ -263,7 +248,6 @@ impl Supervisor {
             folder,
             unmasked_env,
             adopted,
-            shown: counted,
             ..
         } = beginning;
         let around = self.around();
@@ -284,22 +268,13 @@ impl Supervisor {
             adopts: header.adopted.map(|adopted| adopted.job),
             request,
         };
-        let run = Run::new(spec, Observed::new(instance, Arc::clone(self.metrics())));
-        let (metrics, shown) = (Arc::clone(self.metrics()), Arc::clone(&entry));
-        let observe = move |told: &Told| match &told.record {
-            Record::Log { .. } if told.seq < counted => {}
-            Record::Log { text, .. } => {
-                metrics.log_lines.inc();
-                metrics.log_bytes.inc_by(text.len() as u64);
-            }
-            Record::Status { text, .. } => shown.set_status(text),
-            Record::Gap { .. } | Record::Meta(_) | Record::Result(_) => {}
-        };
+        let run = Run::new(spec, Observed::new(instance, Arc::clone(&observer)));
+        let looks = Arc::clone(&observer);
+        let observe = move |told: &Told| looks.record(told);
         let sink = FeedSink { feed: Arc::clone(&entry.feed), observe };
         let notes = if history.is_empty() { notes } else { Vec::new() };
         let paperclip = around.paperclip.clone();
         let run_id = entry.about.run_id.clone();
-        let observer = Arc::clone(self.metrics()) as Arc<dyn Observer>;
         let ports = Ports { run_id, cluster, secrets, paperclip, journal, history, notes, sink, observer };
         Ok(drive(run, ports, controls))
     }

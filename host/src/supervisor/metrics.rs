@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
-use paperclip_shell::{Cluster, Observer};
+use paperclip_shell::Cluster;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -177,16 +177,6 @@ impl Metrics {
         }
         out.push_str("# EOF\n");
         out
-    }
-}
-
-impl Observer for Metrics {
-    fn synced(&self, took: Duration) {
-        self.sync_time.observe(took.as_secs_f64());
-    }
-
-    fn lagged(&self, lag: Duration) {
-        self.lag.observe(lag.as_secs_f64());
     }
 }
 

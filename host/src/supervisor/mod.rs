@@ -10,6 +10,7 @@ mod intake;
 mod memory;
 mod metrics;
 mod observed;
+mod observer;
 mod refusal;
 mod resume;
 

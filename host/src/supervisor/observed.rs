@@ -10,13 +10,13 @@ use paperclip_contract::types::{
 use paperclip_engine::{Guest, GuestFault};
 use paperclip_guest::Instance;
 
-use super::metrics::{CauseLabel, Metrics};
+use super::observer::RunObserver;
 
 /// The instance of one run.
 #[derive(Debug)]
 pub(crate) struct Observed {
     instance: Instance,
-    metrics: Arc<Metrics>,
+    observer: Arc<RunObserver>,
     /// Of the run; learns the Job's name.
     span: tracing::Span,
     /// The command whose answer names the run's Job.
@@ -29,12 +29,12 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
-    pub(crate) fn new(instance: Instance, metrics: Arc<Metrics>) -> Observed {
-        metrics.instances.inc();
+    pub(crate) fn new(instance: Instance, observer: Arc<RunObserver>) -> Observed {
+        observer.metrics().instances.inc();
         Observed {
             instance,
             span: tracing::Span::current(),
-            metrics,
+            observer,
             creating: None,
             holds_guard: false,
             is_renewed: false,
@@ -45,7 +45,7 @@ impl Observed {
     fn call<T>(&mut self, name: &'static str, call: impl FnOnce(&mut Instance) -> T) -> T {
         let begun = Instant::now();
         let answer = call(&mut self.instance);
-        self.metrics.step(name, begun.elapsed(), self.instance.usage().fuel);
+        self.observer.metrics().step(name, begun.elapsed(), self.instance.usage().fuel);
         answer
     }
 
@@ -53,8 +53,8 @@ impl Observed {
         match event {
             Event::GuardAcquired => self.hold_guard(true),
             Event::GuardLost => self.hold_guard(false),
-            Event::LogInterrupted(_) => drop(self.metrics.reconnects.inc()),
-            Event::LogGap(_) => drop(self.metrics.gaps.inc()),
+            Event::LogInterrupted(_) => self.observer.log_interrupted(),
+            Event::LogGap(_) => self.observer.log_gap(),
             Event::PodObserved(pod) => self.see_pod(pod),
             Event::Answered(answer) if self.creating == Some(answer.command) => {
                 if let Ok(AnswerOk::Created(job)) = &answer.outcome {
@@ -83,7 +83,7 @@ impl Observed {
     fn see_pod(&mut self, pod: &PodSnapshot) {
         for cause in stalls(pod) {
             if self.stalls.insert(cause.clone()) {
-                self.metrics.stalls.get_or_create(&CauseLabel { cause }).inc();
+                self.observer.stalled(cause);
             }
         }
     }
@@ -125,8 +125,8 @@ impl Observed {
 
     fn hold_guard(&mut self, holds: bool) {
         match (self.holds_guard, holds) {
-            (false, true) => drop(self.metrics.leases.inc()),
-            (true, false) => drop(self.metrics.leases.dec()),
+            (false, true) => drop(self.observer.metrics().leases.inc()),
+            (true, false) => drop(self.observer.metrics().leases.dec()),
             (false, false) | (true, true) => {}
         }
         self.holds_guard = holds;
@@ -136,7 +136,7 @@ impl Observed {
 impl Drop for Observed {
     fn drop(&mut self) {
         self.hold_guard(false);
-        self.metrics.instances.dec();
+        self.observer.metrics().instances.dec();
     }
 }
 

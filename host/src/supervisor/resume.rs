@@ -130,7 +130,6 @@ impl Supervisor {
             folder: Some(held),
             unmasked_env,
             adopted,
-            shown: past.next_seq,
             awaits,
         })))
     }

@@ -6,10 +6,10 @@ mod streams;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use paperclip_contract::types::CancelRequest;
-use paperclip_engine::api::ApiCall;
+use paperclip_contract::types::{ApiError, CancelRequest};
+use paperclip_engine::api::{ApiCall, CallId};
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::port::{Closing, Effect, Input};
 use paperclip_engine::record::{Level, Record, Told};
@@ -57,6 +57,13 @@ pub struct Ports<S> {
 
 /// Learns what driving a run costs. Must not block.
 pub trait Observer: std::fmt::Debug + Send + Sync {
+    /// All that the journal has was told again: the record with this number is the first one that is new. Told once, before anything else
+    /// happens to the run.
+    fn caught_up(&self, next_seq: u64);
+
+    /// A call to the Kubernetes API has its answer.
+    fn called(&self, called: Called);
+
     /// The journal was made durable within this time.
     fn synced(&self, took: Duration);
 
@@ -64,8 +71,22 @@ pub trait Observer: std::fmt::Debug + Send + Sync {
     fn lagged(&self, lag: Duration);
 }
 
+/// A call to the Kubernetes API that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Called {
+    /// Such as `create Job`.
+    pub what: String,
+    pub began_at: SystemTime,
+    /// The API's status and reason, where it did not do what was asked.
+    pub failure: Option<String>,
+}
+
 /// Nobody wants to know.
 impl Observer for () {
+    fn caught_up(&self, _next_seq: u64) {}
+
+    fn called(&self, _called: Called) {}
+
     fn synced(&self, _took: Duration) {}
 
     fn lagged(&self, _lag: Duration) {}
@@ -133,6 +154,8 @@ struct Driver<G> {
     control: Option<mpsc::Receiver<Control>>,
     screen: Screen,
     observer: Arc<dyn Observer>,
+    /// The number after that of the last record that was shown.
+    next_seq: u64,
     /// Calls and polls that are under way.
     asking: JoinSet<Input>,
     follower: Follower,
@@ -167,6 +190,7 @@ impl<G: Guest> Driver<G> {
             control: Some(control),
             screen: Screen::open(ports.sink),
             observer: ports.observer,
+            next_seq: 0,
             asking: JoinSet::new(),
             result: None,
             failure: None,
@@ -214,6 +238,7 @@ impl<G: Guest> Driver<G> {
     }
 
     async fn go(&mut self) -> Closing {
+        self.observer.caught_up(self.next_seq);
         for (level, text) in std::mem::take(&mut self.notes) {
             self.handle(Input::Note { level, text });
         }
@@ -234,6 +259,7 @@ impl<G: Guest> Driver<G> {
         if let Record::Result(result) = &told.record {
             self.result = Some(result.clone());
         }
+        self.next_seq = told.seq + 1;
         self.screen.show(told);
     }
 
@@ -322,12 +348,7 @@ impl<G: Guest> Driver<G> {
                     if let ApiCall::ListJobs { namespace, .. } = &request {
                         self.follower.watch(namespace);
                     }
-                    let (cluster, secrets) = (self.cluster.clone(), Arc::clone(&self.secrets));
-                    let asking = async move {
-                        let outcome = calls::call(&cluster, &secrets, request).await;
-                        Input::Called { call, outcome }
-                    };
-                    self.asking.spawn(asking.in_current_span());
+                    self.call(call, request);
                 }
                 Effect::Follow(job) => self.follower.follow(&job),
                 Effect::OpenLog { log, pod, container, request } => {
@@ -364,6 +385,19 @@ impl<G: Guest> Driver<G> {
         Ok(())
     }
 
+    fn call(&mut self, call: CallId, request: ApiCall) {
+        let (cluster, secrets) = (self.cluster.clone(), Arc::clone(&self.secrets));
+        let observer = Arc::clone(&self.observer);
+        let asking = async move {
+            let (what, began_at) = (request.describe(), SystemTime::now());
+            let outcome = calls::call(&cluster, &secrets, request).await;
+            let failure = outcome.as_ref().err().map(failure);
+            observer.called(Called { what, began_at, failure });
+            Input::Called { call, outcome }
+        };
+        self.asking.spawn(asking.in_current_span());
+    }
+
     fn poll(&mut self, poll: u64, path: String) {
         let (paperclip, run_id) = (self.paperclip.clone(), Arc::clone(&self.run_id));
         let secrets = Arc::clone(&self.secrets);
@@ -381,6 +415,15 @@ impl<G: Guest> Driver<G> {
     fn let_go(&mut self, error: DriveError) -> Closing {
         self.failure.get_or_insert(error);
         Closing::Detached
+    }
+}
+
+/// Not the message: it may quote what it refuses.
+fn failure(error: &ApiError) -> String {
+    match (error.status, &error.reason) {
+        (Some(status), Some(reason)) => format!("{status} {reason}"),
+        (Some(status), None) => status.to_string(),
+        (None, _) => "no answer".to_owned(),
     }
 }
 
