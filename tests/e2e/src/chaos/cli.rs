@@ -1,7 +1,6 @@
 //! The agent's real CLI in the place of the stand-in, with a scripted model.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -12,6 +11,8 @@ use crate::messages::{self, Script};
 use crate::records::text;
 use crate::scenario::SignalName;
 
+/// The image's name on the node.
+const IMAGE: &str = "localhost/claude-code:1";
 /// What has to come of each script: the host's exit code, the result's errorCode, and a piece of some line.
 const WANTED: [(Script, i32, Option<&str>, &str); 4] = [
     (Script::Answers, 0, None, "naïve café ☕"),
@@ -21,8 +22,17 @@ const WANTED: [(Script, i32, Option<&str>, &str); 4] = [
 ];
 
 impl Field<'_> {
-    pub(super) fn cli(&self, version: &str) -> Result<bool> {
-        let image = self.cli_image(version)?;
+    /// `files`: those of the image, as `tests/e2e/agent/cli-image.sh` lays them out.
+    pub(super) fn cli(&self, files: &Path) -> Result<bool> {
+        let cluster =
+            self.world.own_cluster.as_ref().context("the image goes onto the own cluster's node")?;
+        if !files.join("usr/local/bin/claude").exists() {
+            bail!(
+                "{} holds no CLI: run `tests/e2e/agent/cli-image.sh {0} 2.1.330` first, where npm has its registry",
+                files.display()
+            );
+        }
+        cluster.import(IMAGE, files, "sh")?;
         let address = self
             .kubectl
             .run("get nodes -o jsonpath={.items[0].status.addresses[?(@.type==\"InternalIP\")].address}")?;
@@ -32,7 +42,7 @@ impl Field<'_> {
             let (script, ..) = wanted;
             let name = format!("cli-{}", script.name());
             let over = json!({
-                "image": image,
+                "image": IMAGE,
                 "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "2", "memory": "2Gi"}},
                 "env": {
                     "ANTHROPIC_BASE_URL": format!("http://{}:{port}/{}", address.trim(), script.name()),
@@ -61,23 +71,8 @@ impl Field<'_> {
                 result["errorCode"], result["errorMessage"], result["sessionId"], result["usage"]
             );
         }
-        println!("cli {version}: {good} of {} runs came out as they should", WANTED.len());
+        println!("cli: {good} of {} runs came out as they should", WANTED.len());
         Ok(good == WANTED.len())
-    }
-
-    /// Lays the image's files out and puts it onto the node.
-    fn cli_image(&self, version: &str) -> Result<String> {
-        let cluster =
-            self.world.own_cluster.as_ref().context("the image goes onto the own cluster's node")?;
-        let files = cluster.folder.join("cli");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("agent/cli-image.sh");
-        let status = Command::new(&script).arg(&files).arg(version).status();
-        if !status.with_context(|| format!("cannot start {}", script.display()))?.success() {
-            bail!("{} failed: it needs npm and its registry", script.display());
-        }
-        let name = format!("localhost/claude-code:{version}");
-        cluster.import(&name, &files, "sh")?;
-        Ok(name)
     }
 }
 

@@ -21,10 +21,14 @@ use crate::verdict::Tally;
 const AGENT: &str = "paperclip-host/";
 
 impl Field<'_> {
-    pub(super) fn sequence(&self, runs: usize) -> Result<bool> {
-        let folder = self.world.folder.join("sequence");
+    fn daemon(&self, name: &str) -> Result<Daemon> {
+        let folder = self.world.folder.join(name);
         fs::create_dir_all(&folder)?;
-        let daemon = Daemon::start(self.world, self.namespace, &folder)?;
+        Daemon::start(self.world, self.namespace, &folder)
+    }
+
+    pub(super) fn sequence(&self, runs: usize) -> Result<bool> {
+        let daemon = self.daemon("sequence")?;
         let mut memory = Vec::new();
         let start = Instant::now();
         for round in 0..runs {
@@ -79,27 +83,45 @@ impl Field<'_> {
         Ok(is_whole && tally.wrong.is_empty())
     }
 
+    /// Once with a host of its own for each run, and once on a daemon.
     pub(super) fn latency(&self, times: usize) -> Result<bool> {
+        let play = "init; lines 5 0.1; result";
         let sight = Sight::open(self.kubectl)?;
         let measured: Result<Vec<Times>> = (0..times)
             .map(|round| {
                 let start = Instant::now();
-                let host = self.start(&format!("latency-{round}"), "a", "init; lines 5 0.1; result")?;
-                times_of(host, start)
+                times_of(self.start(&format!("latency-run-{round}"), "a", play)?, start)
             })
             .collect();
-        show("latency", &measured?, &sight.ends(times));
+        show("latency of `run`", &measured?, &sight.ends(times));
+        let daemon = self.daemon("latency")?;
+        let sight = Sight::open(self.kubectl)?;
+        let measured: Result<Vec<Times>> = (0..times)
+            .map(|round| {
+                let start = Instant::now();
+                let name = format!("latency-serve-{round}");
+                times_of(self.start_at(&name, "a", play, Some(&daemon.client))?, start)
+            })
+            .collect();
+        show("latency of `serve`", &measured?, &sight.ends(times));
         Ok(true)
     }
 
     pub(super) fn load(&self, runs: usize) -> Result<bool> {
+        let daemon = self.daemon("load")?;
         let sight = Sight::open(self.kubectl)?;
-        let start = Instant::now();
-        let hosts: Result<Vec<Host>> = (0..runs)
-            .map(|round| self.start(&format!("load-{round}"), "a", "init; lines 50 0.1; result"))
+        let started: Result<Vec<(Host, Instant)>> = (0..runs)
+            .map(|round| {
+                let start = Instant::now();
+                let name = format!("load-{round}");
+                let host = self.start_at(&name, "a", "init; lines 50 0.1; result", Some(&daemon.client))?;
+                Ok((host, start))
+            })
             .collect();
-        let measured: Result<Vec<Times>> = hosts?.into_iter().map(|host| times_of(host, start)).collect();
+        let measured: Result<Vec<Times>> =
+            started?.into_iter().map(|(host, start)| times_of(host, start)).collect();
         show("load", &measured?, &sight.ends(runs));
+        println!("load: the host had {} KiB at most", daemon.memory_kib("VmHWM")?);
         Ok(true)
     }
 

@@ -6,6 +6,7 @@ mod proofs;
 mod sight;
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -37,12 +38,12 @@ pub(crate) enum Chaos {
         #[arg(long, default_value_t = 200)]
         times: usize,
     },
-    /// Times from start to first line and from last line to result, of runs one after another
+    /// Times from start to first line and from last line to result, of runs one after another: by `run`, and on a daemon
     Latency {
         #[arg(long, default_value_t = 20)]
         times: usize,
     },
-    /// The same of runs at once
+    /// The same of runs at once, on one daemon
     Load {
         #[arg(long, default_value_t = 20)]
         runs: usize,
@@ -62,10 +63,11 @@ pub(crate) enum Chaos {
         #[arg(long, value_delimiter = ',', default_values_t = [5, 60, 300])]
         seconds: Vec<u64>,
     },
-    /// Runs of the real Claude Code CLI, as npm has it, with a scripted model: an answer, a tool, a refused key, a cancel
+    /// Runs of the real Claude Code CLI with a scripted model: an answer, a tool, a refused key, a cancel
     Cli {
-        #[arg(long, default_value = "2.1.330")]
-        version: String,
+        /// The files of its image, as `tests/e2e/agent/cli-image.sh DIR VERSION` lays them out
+        #[arg(long, value_name = "DIR")]
+        files: PathBuf,
     },
 }
 
@@ -90,7 +92,7 @@ pub(crate) fn run(world: &World, chaos: &Chaos) -> Result<bool> {
         Chaos::Sequence { runs } => field.sequence(*runs),
         Chaos::Output { mb } => field.output(*mb),
         Chaos::Requests { seconds } => field.requests(seconds),
-        Chaos::Cli { version } => field.cli(version),
+        Chaos::Cli { files } => field.cli(files),
     };
     let left = kubectl.until(
         "get jobs,pods,secrets,leases.coordination.k8s.io -l app.kubernetes.io/managed-by=paperclip -o name",
