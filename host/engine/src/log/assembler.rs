@@ -175,6 +175,11 @@ impl Assembler {
         &self.position
     }
 
+    /// Lines come late: the stream has more than it has brought.
+    pub(super) fn is_behind(&self) -> bool {
+        self.pace.is_behind()
+    }
+
     fn take_frame(&mut self, frame: Frame<'_>, line_feed_bytes: u64) {
         match frame {
             Frame::Whole(line) => match stamp::split(line) {

@@ -25,6 +25,11 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    /// The last line came late: there may be more where it came from.
+    pub(super) fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
     /// Takes the next line; true if lines before it may have been lost.
     pub(super) fn take(&mut self, now_ms: u64, stamp: Stamp, bytes: u64) -> bool {
         let way_ms = now_ms.cast_signed().saturating_sub(stamp.ms());

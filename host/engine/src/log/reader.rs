@@ -24,6 +24,9 @@ pub const ANSWER_MS: u64 = 30_000;
 /// A stream that has brought nothing for so long, in ms, after its container terminated, has brought what it has: the last read may begin.
 /// Before that the read could be of a file that has been rotated under the stream.
 pub const WIND_MS: u64 = 60;
+/// The same for a stream whose lines come late, in ms: a node that is busy pauses longer, and what it has not read yet is in no file that a
+/// last read gets. It ends by itself a second after it has brought all.
+pub const WIND_BEHIND_MS: u64 = 5_000;
 /// How long an open stream may go on after its Pod is gone, in ms.
 pub const GONE_DRAIN_MS: u64 = 2_000;
 /// How long an open stream of a container that terminated is heard out where its Pod is being deleted, in ms: it ends a second later,
@@ -211,7 +214,7 @@ impl LogReader {
         match self.stage {
             Stage::Following => Some(self.follow_deadline_ms()),
             Stage::Winding => Some(match self.link {
-                Link::Open { heard_ms, .. } => heard_ms + WIND_MS,
+                Link::Open { heard_ms, .. } => heard_ms + self.wind_ms(),
                 Link::Idle { .. } | Link::Opening { .. } => 0,
             }),
             Stage::Leaving { until_ms } => Some(until_ms),
@@ -357,6 +360,10 @@ impl LogReader {
         }
     }
 
+    fn wind_ms(&self) -> u64 {
+        if self.assembler.is_behind() { WIND_BEHIND_MS } else { WIND_MS }
+    }
+
     fn follow_deadline_ms(&self) -> u64 {
         match self.link {
             Link::Idle { open_at_ms } => open_at_ms,
@@ -381,7 +388,9 @@ impl LogReader {
                 }
             }
             ContainerSeen::Terminated => match self.link {
-                Link::Open { heard_ms, .. } if now_ms < heard_ms + WIND_MS => self.stage = Stage::Winding,
+                Link::Open { heard_ms, .. } if now_ms < heard_ms + self.wind_ms() => {
+                    self.stage = Stage::Winding;
+                }
                 Link::Open { .. } | Link::Opening { .. } | Link::Idle { .. } => {
                     self.begin_last_read(now_ms, false);
                 }

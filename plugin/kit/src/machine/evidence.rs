@@ -23,7 +23,7 @@ impl<A: Agent> Machine<A> {
             job: self.job_outcome(),
             container,
             pod: self.pod_end(),
-            is_log_unread: self.log.state == LogState::Following,
+            is_log_unread: self.log.state == LogState::Following || self.log.is_cut_short,
             deletion: self.deletion_trace(now_ms),
             at_ms: i64::try_from(now_ms).ok(),
             run: self.agent.run_facts(&self.request, &self.facts.settings, self.attempt),

@@ -176,6 +176,8 @@ struct Log {
     /// When the last sign of it came.
     heard_at_ms: u64,
     is_stderr_emitted: bool,
+    /// It ended before all was read.
+    is_cut_short: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -222,7 +224,13 @@ impl Default for Pod {
 
 impl Default for Log {
     fn default() -> Self {
-        Log { state: LogState::Closed, command: None, heard_at_ms: 0, is_stderr_emitted: false }
+        Log {
+            state: LogState::Closed,
+            command: None,
+            heard_at_ms: 0,
+            is_stderr_emitted: false,
+            is_cut_short: false,
+        }
     }
 }
 

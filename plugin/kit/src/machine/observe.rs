@@ -29,6 +29,7 @@ impl<A: Agent> Machine<A> {
             Event::LogEnded(ended) => {
                 if Some(ended.command) == self.log.command {
                     self.log.state.go(LogState::Ended);
+                    self.log.is_cut_short = !ended.is_complete;
                 }
             }
             Event::TimerFired(timer) => self.on_timer(now_ms, timer),

@@ -81,8 +81,11 @@ impl Evidence {
         parts.collect::<Vec<_>>().join(", ")
     }
 
+    /// That the log was not read, where nothing else says why.
     fn unread_part(&self) -> Option<String> {
-        self.is_log_unread.then(|| "the agent's log could not be read to its end".to_owned())
+        let is_explained = self.pod.is_missing || self.cause().is_some();
+        (self.is_log_unread && !is_explained)
+            .then(|| "the agent's log could not be read to its end".to_owned())
     }
 
     /// The cause, where the container's own reason does not name it already.

@@ -4,7 +4,7 @@ use super::server::{Body, Chunk, Kubelet, Log, MIDNIGHT_S, at, prefix};
 use crate::log::chunks::CHUNK_BYTES;
 use crate::log::reader::{
     ANSWER_MS, CLEAN_END_MS, GONE_DRAIN_MS, LEAVING_MS, MAX_BROKEN_READS, MAX_SHORT_READS, RETRY_CAP_MS,
-    SILENT_MS, STAY_MS, WAITING_RETRY_MS, WIND_MS,
+    SILENT_MS, STAY_MS, WAITING_RETRY_MS, WIND_BEHIND_MS, WIND_MS,
 };
 use crate::log::{
     BATCH_BYTES, BATCH_LINES, ContainerSeen, Line, LogEnd, LogLimits, LogOutput, LogReader, LogRequest,
@@ -769,4 +769,17 @@ fn rule_11_a_stream_that_leaps_over_a_file_tells_a_gap() {
         matches!(last[..], [LogOutput::Lines(_), LogOutput::Gap { .. }]),
         "the gap stands before the leap"
     );
+}
+
+#[test]
+fn rule_11_a_stream_that_is_behind_is_given_time_to_bring_what_it_has() {
+    let line = |number: u32| [prefix(at(1, number)), b"x\n".to_vec()].concat();
+    let mut run = Run::running();
+    run.open();
+    run.bytes(&line(1));
+    run.now_ms += 3_000;
+    run.bytes(&line(2));
+    run.see(ContainerSeen::Terminated);
+    assert_eq!(run.wait(), WIND_BEHIND_MS - WIND_MS, "a busy node pauses longer");
+    assert_eq!(run.request.map(|request| request.follow), Some(false), "now the last read");
 }

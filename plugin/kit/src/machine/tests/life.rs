@@ -298,4 +298,9 @@ fn a_log_that_could_not_be_read_to_its_end_is_told() {
     let (result, _) = driver.result();
     let message = result["errorMessage"].as_str().unwrap();
     assert!(message.ends_with("the agent's log could not be read to its end"), "{message}");
+
+    let (mut driver, command) = Driver::with_image().running();
+    driver.see(PodPhase::Failed, ended(1, None));
+    driver.step(vec![Event::LogEnded(LogEnded { command, line_count: 0, bytes: 0, is_complete: false })]);
+    assert_eq!(driver.result().0["errorMessage"], message);
 }
