@@ -67,6 +67,7 @@ fn a_run_without_journal_is_taken_up_from_its_job_and_stays_so() {
     let state = daemon.state("r1");
     assert_eq!((&state["adopted"], &state["agentId"]), (&json!(true), &json!("agent-r1")));
     assert_eq!((&state["companyId"], &state["state"]), (&json!("acme"), &json!("running")));
+    daemon.follow("r2", 0).find(|event| event["text"] == "one").unwrap();
     // Its agent is stopped, its Job deleted.
     assert_eq!(daemon.post("/v1/runs/r2/cancel", &Value::Null).status, 202);
     let events = daemon.events("r2", 0);

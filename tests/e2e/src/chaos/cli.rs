@@ -83,7 +83,8 @@ fn complaint(
 ) -> Option<String> {
     let result = records.last()?;
     if exit != Some(wanted_exit) || result["errorCode"].as_str() != code {
-        return Some(format!("exit {wanted_exit} and {code:?} were expected: {result}"));
+        let (code_found, message) = (&result["errorCode"], &result["errorMessage"]);
+        return Some(format!("exit {wanted_exit} and {code:?} were expected: {code_found}, {message}"));
     }
     if result["sessionId"].is_null() {
         return Some("the session is not known".to_owned());

@@ -76,7 +76,7 @@ impl Field<'_> {
         tally.wrong.iter().for_each(|wrong| println!("{wrong}"));
         let result = host.records.lock().records.last().cloned().unwrap_or_default();
         if exit != Some(0) || result["errorCode"] != Value::Null {
-            println!("the run ended with {exit:?}: {result}");
+            println!("the run ended with {exit:?}: {}", result["errorMessage"]);
             return Ok(false);
         }
         let is_whole = tally.gaps > 0 || tally.lines == lines;

@@ -100,7 +100,10 @@ impl Field<'_> {
                 good += 1;
                 fs::remove_dir_all(self.world.folder.join(&name))?;
             } else {
-                println!("round {round}, cancelled after {after:?}: {exit:?}, {tally:?}, {result}");
+                println!(
+                    "round {round}, cancelled after {after:?}: {exit:?}, {tally:?}, {}",
+                    result["errorMessage"]
+                );
             }
         }
         let starts = self.kubectl.agent_starts()?;
