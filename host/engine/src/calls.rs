@@ -61,7 +61,8 @@ pub(crate) struct Finished {
 pub(crate) struct Calls {
     next: CallId,
     seed: u64,
-    pending: BTreeMap<CallId, Pending>,
+    /// Boxed: a node of the map has room for eleven values, and a run has few.
+    pending: BTreeMap<CallId, Box<Pending>>,
 }
 
 impl Calls {
@@ -74,7 +75,8 @@ impl Calls {
         let call = self.next;
         self.next += 1;
         let request = request.clone();
-        self.pending.insert(call, Pending { purpose, request, tries: 1, until_ms, retry_at_ms: None });
+        let pending = Pending { purpose, request, tries: 1, until_ms, retry_at_ms: None };
+        self.pending.insert(call, Box::new(pending));
         call
     }
 
@@ -110,7 +112,7 @@ impl Calls {
             }
         }
         let pending = self.pending.remove(&call)?;
-        let Pending { purpose, request, .. } = pending;
+        let Pending { purpose, request, .. } = *pending;
         Some(Finished { purpose, request, outcome })
     }
 

@@ -39,9 +39,10 @@ struct Log {
 pub(crate) struct Logs {
     seed: u64,
     next_stream: LogId,
-    logs: BTreeMap<u64, Log>,
+    /// Boxed: a node of the map has room for eleven values, and a run has one log.
+    logs: BTreeMap<u64, Box<Log>>,
     /// Pods as they were last seen, by UID: a reader that begins later wants to know.
-    pods: BTreeMap<String, PodSnapshot>,
+    pods: BTreeMap<String, Box<PodSnapshot>>,
     /// Lines that the plugin gets cut, whole, until they were shown.
     whole: Vec<WholeLine>,
 }
@@ -59,7 +60,7 @@ impl Logs {
         {
             reader.on_container(now_ms, seen);
         }
-        self.logs.insert(command, Log { target, reader, stream: None });
+        self.logs.insert(command, Box::new(Log { target, reader, stream: None }));
     }
 
     pub(crate) fn on_pod(&mut self, now_ms: u64, pod: &PodSnapshot) {
@@ -68,7 +69,7 @@ impl Logs {
                 log.reader.on_container(now_ms, seen);
             }
         }
-        self.pods.insert(pod.pod.uid.clone(), pod.clone());
+        self.pods.insert(pod.pod.uid.clone(), Box::new(pod.clone()));
     }
 
     pub(crate) fn on_pod_gone(&mut self, now_ms: u64, uid: &str) {
@@ -109,7 +110,7 @@ impl Logs {
     }
 
     fn by_stream(&mut self, stream: LogId) -> Option<&mut Log> {
-        self.logs.values_mut().find(|log| log.stream == Some(stream))
+        self.logs.values_mut().find(|log| log.stream == Some(stream)).map(Box::as_mut)
     }
 
     pub(crate) fn stop(&mut self, command: u64) {

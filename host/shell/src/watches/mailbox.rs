@@ -18,7 +18,8 @@ pub(super) struct Mailbox {
 struct Unheard {
     /// Objects in the order in which they first changed.
     order: VecDeque<Key>,
-    slots: BTreeMap<Key, Slot>,
+    /// Boxed: a node of the map has room for eleven values, and a run has few.
+    slots: BTreeMap<Key, Box<Slot>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +53,7 @@ impl Mailbox {
         match change {
             Change::JobGone(_) | Change::PodGone(_) => slot.gone = Some(change),
             Change::JobSeen(_) | Change::PodSeen(_) | Change::Refused(_) => {
-                *slot = Slot { seen: Some(change), gone: None };
+                **slot = Slot { seen: Some(change), gone: None };
             }
         }
         drop(unheard);

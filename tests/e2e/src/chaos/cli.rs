@@ -17,7 +17,7 @@ const IMAGE: &str = "localhost/claude-code:1";
 const WANTED: [(Script, i32, Option<&str>, &str); 4] = [
     (Script::Answers, 0, None, "naïve café ☕"),
     (Script::UsesTool, 0, None, r"\n1999\n2000"),
-    (Script::Unauthorized, 1, Some("claude_auth_required"), "invalid x-api-key"),
+    (Script::Unauthorized, 1, Some("claude_auth_required"), "Invalid API key"),
     (Script::Hangs, 3, Some("cancelled"), "sleep 300"),
 ];
 
