@@ -8,9 +8,9 @@ use crate::e2e;
 /// Kills hosts, cancels runs, loads the cluster, counts and times requests. By hand: each takes minutes.
 ///
 /// `kills --times 100`, `cancels --times 100`, `races --times 200`, `latency --times 20`, `load --runs 20`, `sequence --runs 200`,
-/// `output --mb 200`, `requests --seconds 5,60,300`, `cli --files DIR` (the real Claude Code CLI, laid out by tests/e2e/agent/cli-image.sh); on the same cluster as `cargo xtask e2e`, or with --kubeconfig on any other,
-/// such as that of `PATH=tests/e2e/agent:$PATH paperclip-host cluster --kubeconfig-out F`. Figures are worth something with
-/// --release only.
+/// `output --mb 200`, `requests --seconds 5,60,300`, `cli --files DIR` (the real Claude Code CLI, laid out by
+/// tests/e2e/agent/cli-image.sh); on the same cluster as `cargo xtask e2e`, or with --kubeconfig on any other, such as that of
+/// `PATH=tests/e2e/agent:$PATH paperclip-host cluster --kubeconfig-out F`. Figures are worth something with --release only.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]

@@ -1,6 +1,7 @@
 //! `cargo xtask dist`: what is handed out, in `dist/`.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -56,7 +57,7 @@ pub(crate) enum Profile {
 }
 
 /// Builds the host with the plugins in `dist/plugins/`, and tells where cargo put it.
-pub(crate) fn build_host(workspace: &Workspace, profile: Profile) -> Result<std::path::PathBuf> {
+pub(crate) fn build_host(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
     let mut cargo = workspace::cargo();
     // With the features of the whole workspace: what `cargo test` builds is then the same, and nothing is compiled twice.
     cargo.current_dir(&workspace.root).args(["build", "--workspace", "--bin", HOST]);
@@ -66,8 +67,5 @@ pub(crate) fn build_host(workspace: &Workspace, profile: Profile) -> Result<std:
             cargo.arg("--release");
         }
     }
-    process::build(&mut cargo)?
-        .into_iter()
-        .find_map(|artifact| artifact.executable)
-        .with_context(|| format!("cargo built no program {HOST}"))
+    process::built_program(&process::build(&mut cargo)?, HOST).map(Path::to_owned)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Map, Value, json};
 
@@ -129,14 +129,6 @@ impl Host {
     pub(crate) fn wait(&mut self, deadline: Instant) -> Result<Option<i32>> {
         self.records.wait_for_end(deadline)?;
         Ok(self.child.wait()?.code())
-    }
-
-    /// Waits for its end, which must be a good one.
-    pub(crate) fn wait_well(&mut self, deadline: Instant) -> Result<()> {
-        match self.wait(deadline)? {
-            Some(0) => Ok(()),
-            exit => bail!("a run ended with {exit:?}: {}", self.stderr()),
-        }
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -239,9 +239,7 @@ impl Assembler {
             Verdict::Known => return false,
             Verdict::LastKnown | Verdict::New => {}
             Verdict::NewAfterGap { lost_lines } => {
-                self.flush_batch();
-                let reason = "the log was rotated before it was read".to_owned();
-                self.told.push_back((LogOutput::Gap { lost_lines, lost_bytes: None, reason }, None));
+                self.tell_gap(lost_lines, "the log was rotated before it was read");
             }
         }
         self.stream.replay = None;
@@ -255,16 +253,20 @@ impl Assembler {
             self.flush_batch();
         }
         if self.pace.take(self.now_ms, entry.stamp, entry.bytes) {
-            self.flush_batch();
-            let reason =
-                "the container printed faster than its log could be read: files of it may have been rotated away"
-                    .to_owned();
-            self.told.push_back((LogOutput::Gap { lost_lines: None, lost_bytes: None, reason }, None));
+            let reason = "the container printed faster than its log could be read: files of it may have been rotated away";
+            self.tell_gap(None, reason);
         }
         self.batch.push(line());
         self.batch_bytes += line_bytes;
         self.has_news = true;
         self.position.push(entry);
+    }
+
+    /// Output is lost between the lines that were taken and those that follow.
+    fn tell_gap(&mut self, lost_lines: Option<u64>, reason: &str) {
+        self.flush_batch();
+        let gap = LogOutput::Gap { lost_lines, lost_bytes: None, reason: reason.to_owned() };
+        self.told.push_back((gap, None));
     }
 
     fn flush_batch(&mut self) {

@@ -200,8 +200,7 @@ impl<A: Agent> Machine<A> {
                     return self.furnish(&object);
                 }
                 self.outbox.push(Action::FollowJob(object));
-                self.job.state.go(JobState::Live);
-                self.job.live_since_ms = Some(now_ms);
+                self.go_live(now_ms);
             }
             (Ok(_), _) => {
                 let text = "Pod reattach failed: the Job was gone before it could be adopted".to_owned();
@@ -333,9 +332,14 @@ impl<A: Agent> Machine<A> {
         }
     }
 
-    pub(super) fn released(&mut self, now_ms: u64) {
+    fn go_live(&mut self, now_ms: u64) {
         self.job.state.go(JobState::Live);
         self.job.live_since_ms = Some(now_ms);
+    }
+
+    /// The own Job may run now.
+    pub(super) fn released(&mut self, now_ms: u64) {
+        self.go_live(now_ms);
         if let Some(object) = &self.job.object {
             self.outbox.info(format!("[paperclip] Job {} created in {}", object.name, object.namespace));
         }

@@ -48,8 +48,7 @@ impl Evidence {
     /// ` [pod: …]`, or nothing if there is nothing to tell.
     pub fn pod_suffix(&self) -> String {
         let mut parts = self.container.as_ref().map(Termination::suffix_parts).unwrap_or_default();
-        parts.extend(self.cause_part());
-        parts.extend(self.unread_part());
+        parts.extend(self.circumstances());
         if parts.is_empty() { String::new() } else { format!(" [pod: {}]", parts.join(", ")) }
     }
 
@@ -57,8 +56,7 @@ impl Evidence {
     pub fn describe_truncation(&self) -> String {
         let Some(container) = &self.container else { return self.describe_unseen_end() };
         let mut parts = container.truncation_parts();
-        parts.extend(self.cause_part());
-        parts.extend(self.unread_part());
+        parts.extend(self.circumstances());
         parts.join(", ")
     }
 
@@ -77,8 +75,13 @@ impl Evidence {
         } else {
             "pod state unavailable — exit cause unknown".to_owned()
         };
-        let parts = std::iter::once(text).chain(self.cause_part()).chain(self.unread_part());
+        let parts = std::iter::once(text).chain(self.circumstances());
         parts.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What an end is told with, whatever is known of it.
+    fn circumstances(&self) -> impl Iterator<Item = String> {
+        self.cause_part().into_iter().chain(self.unread_part())
     }
 
     /// That the log was not read, where nothing else says why.

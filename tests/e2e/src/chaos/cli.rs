@@ -10,15 +10,30 @@ use super::{Field, PATIENCE};
 use crate::messages::{self, Script};
 use crate::records::text;
 use crate::scenario::SignalName;
+use crate::verdict;
 
 /// The image's name on the node.
 const IMAGE: &str = "localhost/claude-code:1";
-/// What has to come of each script: the host's exit code, the result's errorCode, and a piece of some line.
-const WANTED: [(Script, i32, Option<&str>, &str); 4] = [
-    (Script::Answers, 0, None, "naïve café ☕"),
-    (Script::UsesTool, 0, None, r"\n1999\n2000"),
-    (Script::Unauthorized, 1, Some("claude_auth_required"), "Invalid API key"),
-    (Script::Hangs, 3, Some("cancelled"), "sleep 300"),
+
+/// What has to come of a script.
+struct Wanted {
+    script: Script,
+    exit: i32,
+    code: Option<&'static str>,
+    /// Stands in some line.
+    piece: &'static str,
+}
+
+const WANTED: [Wanted; 4] = [
+    Wanted { script: Script::Answers, exit: 0, code: None, piece: "naïve café ☕" },
+    Wanted { script: Script::UsesTool, exit: 0, code: None, piece: r"\n1999\n2000" },
+    Wanted {
+        script: Script::Unauthorized,
+        exit: 1,
+        code: Some("claude_auth_required"),
+        piece: "Invalid API key",
+    },
+    Wanted { script: Script::Hangs, exit: 3, code: Some("cancelled"), piece: "sleep 300" },
 ];
 
 impl Field<'_> {
@@ -39,7 +54,7 @@ impl Field<'_> {
         let port = messages::serve().context("cannot serve the scripted Messages API")?;
         let mut good = 0;
         for wanted in WANTED {
-            let (script, ..) = wanted;
+            let script = wanted.script;
             let name = format!("cli-{}", script.name());
             let over = json!({
                 "image": IMAGE,
@@ -53,17 +68,14 @@ impl Field<'_> {
             let mut host = self.start_run(&name, &format!("{}-{name}", self.namespace), "a", over, None)?;
             if script == Script::Hangs {
                 let deadline = Instant::now() + PATIENCE;
-                host.records.wait_for("call of the tool", deadline, |record| {
-                    text(record, "log").contains("sleep 300")
-                })?;
+                host.records.wait_for("call of the tool", deadline, |record| wanted.is_in(record))?;
                 host.signal(SignalName::Int)?;
             }
             let exit = host.wait(Instant::now() + PATIENCE)?;
             let heard = host.records.lock();
-            match complaint(wanted, exit, &heard.records) {
-                None => good += 1,
-                Some(complaint) => println!("{name}: {complaint}"),
-            }
+            let complaints = wanted.complaints(exit, &heard.records)?;
+            good += usize::from(complaints.is_empty());
+            complaints.iter().for_each(|complaint| println!("{name}: {complaint}"));
             let result = heard.records.last().cloned().unwrap_or_default();
             let lines = heard.records.iter().filter(|record| record["type"] == "log").count();
             println!(
@@ -76,19 +88,19 @@ impl Field<'_> {
     }
 }
 
-fn complaint(
-    (_, wanted_exit, code, piece): (Script, i32, Option<&str>, &str),
-    exit: Option<i32>,
-    records: &[Value],
-) -> Option<String> {
-    let result = records.last()?;
-    if exit != Some(wanted_exit) || result["errorCode"].as_str() != code {
-        let (code_found, message) = (&result["errorCode"], &result["errorMessage"]);
-        return Some(format!("exit {wanted_exit} and {code:?} were expected: {code_found}, {message}"));
+impl Wanted {
+    fn complaints(&self, exit: Option<i32>, records: &[Value]) -> Result<Vec<String>> {
+        // The session is known, whichever it is.
+        let result = json!({"errorCode": self.code, "sessionId": "~"});
+        let expect = serde_json::from_value(json!({"exit": self.exit, "result": result}))?;
+        let mut complaints = verdict::complaints(&expect, exit, records);
+        if !records.iter().any(|record| self.is_in(record)) {
+            complaints.push(format!("no line has {:?}", self.piece));
+        }
+        Ok(complaints)
     }
-    if result["sessionId"].is_null() {
-        return Some("the session is not known".to_owned());
+
+    fn is_in(&self, record: &Value) -> bool {
+        text(record, "log").contains(self.piece)
     }
-    let is_there = records.iter().any(|record| text(record, "log").contains(piece));
-    (!is_there).then(|| format!("no line has {piece:?}"))
 }

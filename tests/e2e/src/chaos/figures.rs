@@ -34,7 +34,7 @@ impl Field<'_> {
         for round in 0..runs {
             let name = format!("sequence-{round}");
             let host = self.start_at(&name, "a", "init; lines 200; result", Some(&daemon.client))?;
-            times_of(host, Instant::now())?;
+            times_of(host, Instant::now(), PATIENCE)?;
             fs::remove_dir_all(self.world.folder.join(&name))?;
             if (round + 1) % 20 == 0 {
                 memory.push(daemon.memory_kib("VmRSS")?);
@@ -85,26 +85,24 @@ impl Field<'_> {
 
     /// Once with a host of its own for each run, and once on a daemon.
     pub(super) fn latency(&self, times: usize) -> Result<bool> {
-        let play = "init; lines 5 0.1; result";
-        let sight = Sight::open(self.kubectl)?;
-        let measured: Result<Vec<Times>> = (0..times)
-            .map(|round| {
-                let start = Instant::now();
-                times_of(self.start(&format!("latency-run-{round}"), "a", play)?, start)
-            })
-            .collect();
-        show("latency of `run`", &measured?, &sight.ends(times));
+        self.latency_of("run", times, None)?;
         let daemon = self.daemon("latency")?;
+        self.latency_of("serve", times, Some(&daemon.client))?;
+        Ok(true)
+    }
+
+    fn latency_of(&self, command: &str, times: usize, daemon: Option<&Client>) -> Result<()> {
         let sight = Sight::open(self.kubectl)?;
         let measured: Result<Vec<Times>> = (0..times)
             .map(|round| {
                 let start = Instant::now();
-                let name = format!("latency-serve-{round}");
-                times_of(self.start_at(&name, "a", play, Some(&daemon.client))?, start)
+                let name = format!("latency-{command}-{round}");
+                let host = self.start_at(&name, "a", "init; lines 5 0.1; result", daemon)?;
+                times_of(host, start, PATIENCE)
             })
             .collect();
-        show("latency of `serve`", &measured?, &sight.ends(times));
-        Ok(true)
+        show(&format!("latency of `{command}`"), &measured?, &sight.ends(times));
+        Ok(())
     }
 
     pub(super) fn load(&self, runs: usize) -> Result<bool> {
@@ -119,7 +117,7 @@ impl Field<'_> {
             })
             .collect();
         let measured: Result<Vec<Times>> =
-            started?.into_iter().map(|(host, start)| times_of(host, start)).collect();
+            started?.into_iter().map(|(host, start)| times_of(host, start, PATIENCE)).collect();
         show("load", &measured?, &sight.ends(runs));
         println!("load: the host had {} KiB at most", daemon.memory_kib("VmHWM")?);
         Ok(true)
@@ -131,8 +129,8 @@ impl Field<'_> {
         for seconds in seconds {
             let before = fs::metadata(&log)?.len();
             let play = format!("init; lines {seconds} 1; result");
-            let mut host = self.start(&format!("requests-{seconds}"), "a", &play)?;
-            host.wait_well(Instant::now() + PATIENCE + Duration::from_secs(*seconds))?;
+            let host = self.start(&format!("requests-{seconds}"), "a", &play)?;
+            times_of(host, Instant::now(), PATIENCE + Duration::from_secs(*seconds))?;
             let counts = count(&log, before, self.namespace)?;
             let sum: usize = counts.values().sum();
             println!("requests of a run of {seconds} s: {sum}");
@@ -207,8 +205,11 @@ struct Times {
 }
 
 /// Waits for the run's end, which must be a good one.
-fn times_of(mut host: Host, start: Instant) -> Result<Times> {
-    host.wait_well(Instant::now() + PATIENCE)?;
+fn times_of(mut host: Host, start: Instant, patience: Duration) -> Result<Times> {
+    let exit = host.wait(Instant::now() + patience)?;
+    if exit != Some(0) {
+        bail!("a run ended with {exit:?}: {}", host.stderr());
+    }
     let heard = host.records.lock();
     let is_line = |record: &Value| record["type"] == "log";
     let first = heard.records.iter().position(is_line).context("no line came")?;

@@ -2,4 +2,5 @@
 
 mod model;
 mod rules;
+mod run;
 mod server;

@@ -1,5 +1,6 @@
 //! Each rule by itself.
 
+use super::run::Run;
 use super::server::{Body, Chunk, Kubelet, Log, MIDNIGHT_S, at, prefix};
 use crate::log::chunks::CHUNK_BYTES;
 use crate::log::reader::{
@@ -7,146 +8,8 @@ use crate::log::reader::{
     SILENT_MS, STAY_MS, WAITING_RETRY_MS, WIND_BEHIND_MS, WIND_MS,
 };
 use crate::log::{
-    BATCH_BYTES, BATCH_LINES, ContainerSeen, Line, LogEnd, LogLimits, LogOutput, LogReader, LogRequest,
-    Position, Stamp,
+    BATCH_BYTES, BATCH_LINES, ContainerSeen, Line, LogEnd, LogLimits, LogOutput, LogReader, LogRequest, Stamp,
 };
-
-/// A reader, and what it told.
-struct Run {
-    reader: LogReader,
-    now_ms: u64,
-    request: Option<LogRequest>,
-    told: Vec<LogOutput>,
-}
-
-impl Run {
-    fn new() -> Self {
-        Self::resume(Position::default())
-    }
-
-    fn resume(position: Position) -> Self {
-        Self::of(LogReader::resume(position, LogLimits::default(), 7))
-    }
-
-    fn of(reader: LogReader) -> Self {
-        let mut run = Self { reader, now_ms: 1_000, request: None, told: Vec::new() };
-        run.drain();
-        run
-    }
-
-    fn running() -> Self {
-        let mut run = Self::new();
-        run.see(ContainerSeen::Running);
-        run
-    }
-
-    fn drain(&mut self) {
-        while let Some(output) = self.reader.poll() {
-            match output {
-                LogOutput::Open(request) => self.request = Some(request),
-                other => self.told.push(other),
-            }
-        }
-    }
-
-    fn see(&mut self, seen: ContainerSeen) {
-        if seen == ContainerSeen::Terminated {
-            // Its stream has been quiet for a while, as it mostly is by then.
-            self.now_ms += WIND_MS;
-        }
-        self.reader.on_container(self.now_ms, seen);
-        self.drain();
-    }
-
-    fn open(&mut self) -> LogRequest {
-        let request = self.request.take().expect("it wants to open");
-        self.reader.on_opened(self.now_ms);
-        self.drain();
-        request
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.reader.on_bytes(self.now_ms, bytes);
-        self.drain();
-    }
-
-    fn close(&mut self, end: LogEnd) {
-        self.reader.on_closed(self.now_ms, end);
-        self.drain();
-    }
-
-    fn break_off(&mut self) {
-        self.close(LogEnd::Broken("reset".to_owned()));
-    }
-
-    fn refuse(&mut self, status: u16) {
-        self.request = None;
-        self.close(LogEnd::Refused { status, message: "ContainerCreating".to_owned() });
-    }
-
-    /// Waits for the next deadline, and says how long.
-    fn wait(&mut self) -> u64 {
-        let deadline_ms = self.reader.deadline_ms().expect("it has a deadline");
-        let waited_ms = deadline_ms.saturating_sub(self.now_ms);
-        self.now_ms += waited_ms;
-        self.reader.on_deadline(self.now_ms);
-        self.drain();
-        waited_ms
-    }
-
-    /// Breaks off and serves the whole log of a new stream, open end.
-    fn reconnect(&mut self, log: &Log) -> LogRequest {
-        self.break_off();
-        self.wait();
-        self.serve(log)
-    }
-
-    fn serve(&mut self, log: &Log) -> LogRequest {
-        let request = self.open();
-        self.bytes(&log.read(request));
-        request
-    }
-
-    /// The container ends, and the server does what it should.
-    fn finish(&mut self, log: &Log) {
-        self.see(ContainerSeen::Terminated);
-        self.serve(log);
-        self.close(LogEnd::Clean);
-    }
-
-    fn lines(&self) -> Vec<&str> {
-        let batches = self.told.iter().filter_map(|output| match output {
-            LogOutput::Lines(lines) => Some(lines),
-            _ => None,
-        });
-        batches
-            .flatten()
-            .map(|line| match line {
-                Line::Whole(text) => text.as_str(),
-                Line::Cut { .. } => panic!("no line is over the limit"),
-            })
-            .collect()
-    }
-
-    fn gaps(&self) -> usize {
-        self.told.iter().filter(|output| matches!(output, LogOutput::Gap { .. })).count()
-    }
-
-    fn diagnostics(&self) -> Vec<&str> {
-        let texts = self.told.iter().filter_map(|output| match output {
-            LogOutput::Diagnostic(text) => Some(text.as_str()),
-            _ => None,
-        });
-        texts.collect()
-    }
-
-    fn is_complete(&self) -> Option<bool> {
-        match self.told.last() {
-            Some(LogOutput::Ended { is_complete, .. }) => Some(*is_complete),
-            _ => None,
-        }
-    }
-}
 
 fn stamped(stamp: Stamp, text: &[u8]) -> Vec<u8> {
     [prefix(stamp), text.to_vec()].concat()

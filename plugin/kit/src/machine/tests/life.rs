@@ -267,12 +267,7 @@ fn seed_13_a_job_that_is_being_deleted_is_invisible() {
 
 #[test]
 fn a_job_that_is_seen_to_run_was_released_whatever_became_of_the_answer() {
-    let mut driver = Driver::with_image();
-    driver.step(vec![Event::GuardAcquired]);
-    driver.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
-    driver.answer("TryPod", Ok(AnswerOk::Warnings(Vec::new())));
-    driver.answer("CreateJob", Ok(AnswerOk::Created(object("job"))));
-    driver.answer("CreateSecret", Ok(AnswerOk::Created(object("secret"))));
+    let mut driver = Driver::with_image().tried().furnish();
     let release = driver.id_of("UnsuspendJob");
     let mut seen = JobSnapshot { job: object("job"), is_suspended: true, ..orphan("T-1") };
     driver.step(vec![Event::JobObserved(seen.clone())]);

@@ -144,19 +144,30 @@ impl Driver {
     }
 
     /// Up to a Job that may run.
-    fn live(mut self) -> Driver {
+    fn live(self) -> Driver {
+        self.tried().create()
+    }
+
+    /// Up to the wish for a Job.
+    fn tried(mut self) -> Driver {
         assert_eq!(self.names(), ["AcquireGuard"]);
         self.step(vec![Event::GuardAcquired]);
         self.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
         self.answer("TryPod", Ok(AnswerOk::Warnings(Vec::new())));
-        self.create()
+        self
     }
 
-    fn create(mut self) -> Driver {
+    fn create(self) -> Driver {
+        let mut driver = self.furnish();
+        driver.answer("UnsuspendJob", Ok(AnswerOk::Done));
+        driver
+    }
+
+    /// Up to the wish that the Job may run.
+    fn furnish(mut self) -> Driver {
         self.answer("CreateJob", Ok(AnswerOk::Created(object("job"))));
         assert_eq!(self.names(), ["FollowJob", "CreateSecret"]);
         self.answer("CreateSecret", Ok(AnswerOk::Created(object("secret"))));
-        self.answer("UnsuspendJob", Ok(AnswerOk::Done));
         self
     }
 
