@@ -86,7 +86,7 @@ struct Retry {
     attempt: u32,
     broken_reads: u32,
     short_reads: u32,
-    /// The last stream ended cleanly and held all that is known.
+    /// The last follow ended cleanly and held all that is known, and nothing has come since: it may have brought the log's end.
     was_whole: bool,
 }
 
@@ -139,6 +139,9 @@ impl LogReader {
         if let Link::Opening { .. } = self.link {
             self.link = Link::Open { since_ms: now_ms, heard_ms: now_ms };
             self.assembler.begin_stream();
+            if self.is_follow() {
+                self.retry.was_whole = false;
+            }
         }
     }
 
@@ -194,7 +197,7 @@ impl LogReader {
                 if seen == ContainerSeen::Gone {
                     self.stage = Stage::Finishing { is_gone: true };
                     if self.is_idle() {
-                        self.end(false);
+                        self.end_unread();
                     }
                 }
             }
@@ -238,7 +241,7 @@ impl LogReader {
         }
         if matches!(self.stage, Stage::Draining { until_ms } if now_ms >= until_ms) {
             self.close();
-            self.end(false);
+            self.end_unread();
             return;
         }
         match self.link {
@@ -296,9 +299,12 @@ impl LogReader {
             self.interrupt("the stream ended although the container runs".to_owned());
         }
         self.link = Link::Opening { since_ms: now_ms };
-        let follow = !matches!(self.stage, Stage::Finishing { .. });
         let since_s = self.assembler.position().since_s();
-        self.tell(LogOutput::Open(LogRequest { follow, since_s }));
+        self.tell(LogOutput::Open(LogRequest { follow: self.is_follow(), since_s }));
+    }
+
+    fn is_follow(&self) -> bool {
+        !matches!(self.stage, Stage::Finishing { .. })
     }
 
     fn open_later(&mut self, now_ms: u64, extra_ms: u64) {
@@ -333,6 +339,7 @@ impl LogReader {
     fn drain_assembler(&mut self) {
         let (told, has_news) = self.assembler.take_told();
         if has_news {
+            self.retry.was_whole = false;
             self.establish();
         }
         self.queue.extend(told);
@@ -399,7 +406,7 @@ impl LogReader {
                 Link::Open { .. } => self.stage = Stage::Leaving { until_ms: now_ms + LEAVING_MS },
                 Link::Opening { .. } | Link::Idle { .. } => self.begin_last_read(now_ms, false),
             },
-            ContainerSeen::Gone if self.is_idle() => self.end(self.retry.was_whole),
+            ContainerSeen::Gone if self.is_idle() => self.end_unread(),
             ContainerSeen::Gone => self.stage = Stage::Draining { until_ms: now_ms + GONE_DRAIN_MS },
         }
     }
@@ -473,10 +480,17 @@ impl LogReader {
         let is_hopeless =
             self.retry.broken_reads >= MAX_BROKEN_READS || self.retry.short_reads >= MAX_SHORT_READS;
         if is_gone || is_hopeless {
-            self.end(false);
+            self.end_unread();
         } else {
             self.open_later(now_ms, 0);
         }
+    }
+
+    /// No read of the end can be had any more. Where the Pod was on its way out, a follow that ended by itself right before has brought it;
+    /// else such an end may have been the server's (rule 8).
+    fn end_unread(&mut self) {
+        let is_leaving = matches!(self.container, Some(ContainerSeen::Leaving | ContainerSeen::Gone));
+        self.end(is_leaving && self.retry.was_whole);
     }
 
     fn end(&mut self, is_complete: bool) {

@@ -442,6 +442,51 @@ fn a_pod_that_is_gone_ends_the_log() {
 }
 
 #[test]
+fn a_follow_that_ended_before_its_pod_left_has_brought_the_end() {
+    let unable = b"unable to retrieve container logs for containerd://5c1d";
+    let ended = |leaves: ContainerSeen, before: &dyn Fn(&mut Run)| {
+        let mut run = Run::running();
+        run.serve(&three());
+        run.close(LogEnd::Clean);
+        before(&mut run);
+        run.see(leaves);
+        while run.is_complete().is_none() {
+            if run.request.is_some() {
+                run.open();
+                run.bytes(unable);
+                run.close(LogEnd::Clean);
+            } else {
+                run.wait();
+            }
+        }
+        (run.is_complete(), run.gaps())
+    };
+    assert_eq!(ended(ContainerSeen::Leaving, &|_| {}), (Some(true), 0));
+    assert_eq!(ended(ContainerSeen::Gone, &|_| {}), (Some(true), 0));
+    assert_eq!(
+        ended(ContainerSeen::Terminated, &|_| {}),
+        (Some(false), 1),
+        "the clean end may be the server's"
+    );
+
+    let followed_again = |run: &mut Run| {
+        run.wait();
+        run.serve(&three());
+        run.break_off();
+    };
+    assert_eq!(
+        ended(ContainerSeen::Leaving, &followed_again),
+        (Some(false), 1),
+        "that follow was not the last"
+    );
+    let refused = |run: &mut Run| {
+        run.wait();
+        run.refuse(500);
+    };
+    assert_eq!(ended(ContainerSeen::Leaving, &refused), (Some(false), 1), "long ago");
+}
+
+#[test]
 fn d8_the_last_line_needs_no_line_feed_but_proof() {
     let text = stamped(at(1, 0), b"the end");
     let mut held = Run::running();
