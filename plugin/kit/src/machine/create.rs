@@ -1,5 +1,7 @@
 //! From the guard to a Job that may run: look for others, try, create, furnish, release, or adopt.
 
+use std::rc::Rc;
+
 use serde_json::{Value, json};
 
 use super::observe::{describe, is_finished};
@@ -35,14 +37,22 @@ impl<A: Agent> Machine<A> {
     pub(super) fn list_jobs(&mut self) {
         let Some(plan) = self.plan() else { return };
         self.job.state.go(JobState::Listing);
-        let list = ListJobs { namespace: plan.namespace, labels: labels(plan.labels.guard_selector()) };
+        let list =
+            ListJobs { namespace: plan.namespace.clone(), labels: labels(plan.labels.guard_selector()) };
         self.await_answer(Action::ListJobs(list));
     }
 
-    /// The plan of the current attempt. It was made before and is a pure function, so it can be made again.
-    fn plan(&mut self) -> Option<Plan> {
+    /// The plan of the current attempt. It is a pure function of the request, so one that was dropped is made again.
+    fn plan(&mut self) -> Option<Rc<Plan>> {
+        if let Some(plan) = &self.plan {
+            return Some(Rc::clone(plan));
+        }
         match manifest::plan(&self.request, self.attempt, &self.agent) {
-            Ok(plan) => Some(plan),
+            Ok(plan) => {
+                let plan = Rc::new(plan);
+                self.plan = Some(Rc::clone(&plan));
+                Some(plan)
+            }
             Err(refusal) => {
                 self.fail_job(ErrorCode::K8sJobCreateFailed, refusal.to_string());
                 None
@@ -163,6 +173,7 @@ impl<A: Agent> Machine<A> {
             return;
         }
         self.job.state.go(JobState::Blocked);
+        self.plan = None;
         if let Some((_, text)) = &self.job.cause {
             self.outbox.info(format!("[paperclip] {text}; waiting for it to end"));
         }
@@ -293,13 +304,13 @@ impl<A: Agent> Machine<A> {
                 entries,
             }));
         }
-        for map in plan.config_maps {
+        for map in &plan.config_maps {
             self.await_answer(Action::CreateConfigMap(NewConfigMap {
-                namespace: map.namespace,
-                name: map.name,
+                namespace: map.namespace.clone(),
+                name: map.name.clone(),
                 labels: own_labels.clone(),
                 owner: object.clone(),
-                entries: labels(map.entries),
+                entries: labels(map.entries.clone()),
             }));
         }
     }
@@ -334,12 +345,17 @@ impl<A: Agent> Machine<A> {
 
     fn go_live(&mut self, now_ms: u64) {
         self.job.state.go(JobState::Live);
+        self.plan = None;
         self.job.live_since_ms = Some(now_ms);
     }
 
     /// The own Job may run now.
     pub(super) fn released(&mut self, now_ms: u64) {
         self.go_live(now_ms);
+        // What the watch told of it before is over.
+        if let Some(job) = &mut self.job.last {
+            job.is_suspended = false;
+        }
         if let Some(object) = &self.job.object {
             self.outbox.info(format!("[paperclip] Job {} created in {}", object.name, object.namespace));
         }
@@ -349,13 +365,11 @@ impl<A: Agent> Machine<A> {
 /// The Pod that the Job's template stands for, as a request of its own: a dry run of it meets what a dry run of the Job does not.
 fn preflight_pod(job: &Value) -> Value {
     let template = &job["spec"]["template"];
-    let mut metadata = template["metadata"].clone();
-    if !metadata.is_object() {
-        metadata = json!({});
-    }
-    metadata["name"] = job["metadata"]["name"].clone();
-    metadata["namespace"] = job["metadata"]["namespace"].clone();
-    json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"] })
+    let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"]});
+    pod["metadata"]["name"] = job["metadata"]["name"].clone();
+    pod["metadata"]["namespace"] = job["metadata"]["namespace"].clone();
+    pod["spec"] = template["spec"].clone();
+    pod
 }
 
 /// Whether the host itself may not create pods, as opposed to the pod being refused.

@@ -20,12 +20,14 @@ impl<A: Agent> Machine<A> {
             JobState::Live => self.decide_live(now_ms),
             JobState::Leaving | JobState::Gone => self.decide_end(now_ms),
             JobState::Failed => self.finish_unbegun(now_ms),
+            // Nothing stands yet, and neither a list nor a dry run makes anything.
+            JobState::Listing | JobState::Trying => {
+                if self.stop.state == StopState::Cancelled {
+                    self.finish_cancelled(now_ms);
+                }
+            }
             // An answer is on its way; nothing is decided before it.
-            JobState::Listing
-            | JobState::Trying
-            | JobState::Creating
-            | JobState::Releasing
-            | JobState::Adopting => {}
+            JobState::Creating | JobState::Releasing | JobState::Adopting => {}
         }
     }
 
@@ -156,6 +158,7 @@ impl<A: Agent> Machine<A> {
     /// Begins the same run once more, with a fresh session, now that the pod of the first attempt is gone.
     pub(super) fn begin_second_attempt(&mut self, now_ms: u64) {
         self.attempt = Attempt::WITH_FRESH_SESSION;
+        self.plan = None;
         self.job = Job::default();
         self.pod = Pod::default();
         self.log = Log::default();

@@ -12,6 +12,7 @@ mod region;
 mod regions;
 mod settle;
 mod stall;
+mod verification;
 mod wait;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod testing;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -28,13 +30,14 @@ use crate::bindings::exports::paperclip::agent::types::{
     Command, Event, JobSnapshot, ObjectRef, PodSnapshot,
 };
 use crate::config::Settings;
-use crate::manifest::{self, AgentType};
+use crate::manifest::{self, AgentType, Plan};
 use crate::outcome::{AdapterResult, ErrorCode, Evidence, RunFacts};
 use crate::refusal::Refusal;
 use crate::request::{Attempt, Request};
 use outbox::Outbox;
 use regions::{GuardState, JobState, LogState, PodState, StopState};
 use stall::Stall;
+use verification::Verification;
 
 /// A region's states, each with those that may follow it.
 pub type Table = Vec<(String, Vec<String>)>;
@@ -99,6 +102,9 @@ pub struct Machine<A: Agent> {
     /// What the first attempt came to, while a second one is being begun.
     retry_result: Option<AdapterResult>,
     is_finished: bool,
+    /// Dropped where the run waits for long and once its Job lives: it has the prompt's size, and can be made again.
+    #[serde(skip)]
+    plan: Option<Rc<Plan>>,
 }
 
 /// What the plan of a run says, kept for its whole life. The plan itself is made again where its texts are needed.
@@ -145,13 +151,6 @@ struct Job {
     live_since_ms: Option<u64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-enum Verification {
-    Open,
-    Asked { job: u64, pods: u64, is_job_answered: bool, is_pods_answered: bool },
-    Done,
-}
-
 #[derive(Debug, Serialize, Deserialize)]
 struct Pod {
     state: PodState,
@@ -161,6 +160,8 @@ struct Pod {
     is_missing: bool,
     /// What keeps it from starting, and since when.
     stall: Option<(Stall, u64)>,
+    /// The look whether it is so still, before the run is given up for it: watches may be silent for longer than a grace.
+    stall_check: Verification,
     /// The query for Kubernetes' own words about the stall; made once a stall.
     events_query: Option<u64>,
     /// The first warning that the query found.
@@ -215,6 +216,7 @@ impl Default for Pod {
             agent_started_ms: None,
             is_missing: false,
             stall: None,
+            stall_check: Verification::Open,
             events_query: None,
             event_words: None,
             is_clock_set: false,
@@ -243,8 +245,13 @@ impl<A: Agent> Machine<A> {
         let agent = A::default();
         let plan = manifest::plan(&request, Attempt::FIRST, &agent)?;
         let may_poll = request.has_auth_token && request.host.api_url.is_some();
-        let facts =
-            Facts { namespace: plan.namespace, guard_key: plan.guard_key, settings: plan.settings, may_poll };
+        let facts = Facts {
+            namespace: plan.namespace.clone(),
+            guard_key: plan.guard_key.clone(),
+            settings: plan.settings.clone(),
+            may_poll,
+        };
+        let warnings = plan.warnings.clone();
         let mut machine = Machine {
             agent,
             request,
@@ -262,8 +269,9 @@ impl<A: Agent> Machine<A> {
             settle_timer_ms: None,
             retry_result: None,
             is_finished: false,
+            plan: Some(Rc::new(plan)),
         };
-        for warning in plan.warnings {
+        for warning in warnings {
             machine.outbox.warn(warning);
         }
         machine.decide(at_ms);

@@ -3,7 +3,8 @@
 use super::outbox::{TimerName, is_same};
 use super::region::Region as _;
 use super::regions::{GuardState, JobState, LogState, PodState, StopState};
-use super::{Agent, Machine, Verification};
+use super::verification::{Looked, Verification};
+use super::{Agent, Machine};
 use crate::bindings::exports::paperclip::agent::types::{
     AnswerOk, ApiError, ContainerState, ContainerStatus, Event, Gone, GuardBusy, HttpAnswer, JobSnapshot,
     LogLine, LogLines, PodPhase, PodSnapshot,
@@ -61,6 +62,8 @@ impl<A: Agent> Machine<A> {
             let text = format!("Concurrent run blocked: run {holder} is still running for this agent");
             self.guard.cause = Some((ErrorCode::K8sConcurrentRunBlocked, text));
         } else {
+            // The wait may be long.
+            self.plan = None;
             let place = busy.position;
             self.outbox.info(format!(
                 "[paperclip] Waiting for run {holder} of this agent to end (place {place} in line)"
@@ -89,36 +92,25 @@ impl<A: Agent> Machine<A> {
         }
     }
 
-    /// Takes the answers to the look-ups of [`Verification::Asked`].
+    /// Takes the answers to the look-ups of a [`Verification`].
     fn on_verified(&mut self, now_ms: u64, command: u64, outcome: &Result<AnswerOk, ApiError>) -> bool {
-        let Verification::Asked { job, pods, mut is_job_answered, mut is_pods_answered } =
-            self.job.verification
-        else {
-            return false;
-        };
-        if command == job {
-            is_job_answered = true;
-            match outcome {
-                Ok(AnswerOk::Job(Some(seen))) if self.is_own(seen) => self.on_job(now_ms, seen.clone()),
-                Ok(AnswerOk::Job(_)) => self.note_job_gone("grace-period-verify-404"),
-                Ok(_) | Err(_) => {}
+        let of_stall = self.pod.stall_check.answered(command);
+        let Some(looked) = of_stall.or_else(|| self.job.verification.answered(command)) else { return false };
+        match (looked, outcome) {
+            (Looked::AtJob, Ok(AnswerOk::Job(Some(seen)))) if self.is_own(seen) => {
+                self.on_job(now_ms, seen.clone());
             }
-        } else if command == pods {
-            is_pods_answered = true;
-            if let Ok(AnswerOk::Pods(found)) = outcome {
-                match found.first() {
-                    Some(pod) => self.on_pod(now_ms, pod.clone()),
-                    None => self.pod.is_missing = true,
-                }
+            (Looked::AtJob, Ok(AnswerOk::Job(_))) => self.note_job_gone("grace-period-verify-404"),
+            (Looked::AtPods, Ok(AnswerOk::Pods(found))) => match found.first() {
+                Some(pod) => self.on_pod(now_ms, pod.clone()),
+                None => self.pod.is_missing = true,
+            },
+            // Nothing is known while the API is away: a run is not given up for what was so once.
+            (_, Err(error)) if of_stall.is_some() && is_away(error) => {
+                self.pod.stall_check = Verification::Open;
             }
-        } else {
-            return false;
+            (_, Ok(_) | Err(_)) => {}
         }
-        self.job.verification = if is_job_answered && is_pods_answered {
-            Verification::Done
-        } else {
-            Verification::Asked { job, pods, is_job_answered, is_pods_answered }
-        };
         true
     }
 
@@ -189,6 +181,7 @@ impl<A: Agent> Machine<A> {
         if self.pod.state != PodState::Gone && state >= self.pod.state {
             self.pod.state.go(state);
         }
+        self.pod.is_missing = false;
         self.pod.last = Some(pod);
     }
 
@@ -252,10 +245,18 @@ impl<A: Agent> Machine<A> {
         if self.stop.state == StopState::Cancelled {
             return;
         }
+        // One that timed out is being stopped already, and has no more time for it.
+        if self.stop.state == StopState::Unasked {
+            self.stop.since_ms = now_ms;
+        }
         self.stop.state.go(StopState::Cancelled);
         self.stop.reason = reason;
-        self.stop.since_ms = now_ms;
     }
+}
+
+/// Whether the API gave no answer, or none that says anything of what was asked.
+fn is_away(error: &ApiError) -> bool {
+    error.status.is_none_or(|status| status == 429 || status >= 500)
 }
 
 /// Whether a Job has come to its end.

@@ -8,9 +8,11 @@ use super::outbox::TimerName;
 use super::region::Region as _;
 use super::regions::{GuardState, JobState, LogState, PodState, StopState};
 use super::stall::{self, StallKind};
-use super::{Agent, Judgement, Machine, Verification};
+use super::verification::Verification;
+use super::{Agent, Judgement, Machine};
 use crate::bindings::exports::paperclip::agent::types::{
-    Action, ContainerState, DeleteCause, DeleteJob, EmittedLog, Ending, Finish, LogStream, ObjectRef,
+    Action, ContainerRole, ContainerState, DeleteCause, DeleteJob, EmittedLog, Ending, Finish, LogStream,
+    ObjectRef,
 };
 use crate::manifest::termination;
 use crate::outcome::{AdapterResult, ErrorCode, ExecutionRecovery};
@@ -47,7 +49,12 @@ impl<A: Agent> Machine<A> {
 
     /// Output may still come: it is being read, or the pod of a vanished Job is still about to end.
     fn is_output_missing(&self) -> bool {
-        self.log.state == LogState::Following || self.pod.state == PodState::Started
+        match self.log.state {
+            LogState::Following => true,
+            LogState::Closed => self.pod.state == PodState::Started,
+            // A log ends with its container or with its pod.
+            LogState::Ended => false,
+        }
     }
 
     /// What only a look at the cluster can tell. Asks for it once.
@@ -60,10 +67,7 @@ impl<A: Agent> Machine<A> {
             Verification::Asked { .. } => true,
             Verification::Open => {
                 let Some(object) = self.job.object.clone() else { return false };
-                let job = self.outbox.push(Action::LookUpJob(object.clone()));
-                let pods = self.outbox.push(Action::LookUpPods(object));
-                self.job.verification =
-                    Verification::Asked { job, pods, is_job_answered: false, is_pods_answered: false };
+                self.job.verification = Verification::ask(&mut self.outbox, object);
                 true
             }
         }
@@ -74,7 +78,9 @@ impl<A: Agent> Machine<A> {
         let is_taken = self.pod.last.as_ref().is_some_and(|pod| pod.is_deleting);
         let is_seen = self.terminated().is_some() && !is_taken;
         let is_unstarted = self.pod.state == PodState::Ended && self.pod.agent_started_ms.is_none();
-        self.job.is_deletion_asked || is_seen || is_unstarted
+        // Nobody told what became of the container while no host was there to see it.
+        let is_unseen = self.pod.state == PodState::Started;
+        (self.job.is_deletion_asked && !is_unseen) || is_seen || is_unstarted
     }
 
     pub(super) fn terminated(
@@ -204,17 +210,42 @@ impl<A: Agent> Machine<A> {
         self.is_finished = true;
         let result_json = serde_json::to_string(result).expect("a result is plain data with text keys");
         let delete_jobs = self.jobs_to_delete();
+        self.tell_not_kept();
         self.outbox.push(Action::Finish(Finish { result_json, ending, delete_jobs }));
     }
 
     /// The own Job goes, unless it is to be kept for a look at it, was never had, or is gone.
     fn jobs_to_delete(&self) -> Vec<ObjectRef> {
         let is_adoption_failed = self.job.is_adopted && self.job.state == JobState::Failed;
-        let is_kept = self.facts.settings.retain_jobs && self.pod.state == PodState::Ended;
+        let is_kept = self.is_to_be_kept() && self.held_by().is_none();
         if is_adoption_failed || is_kept || self.job.state == JobState::Gone {
             return Vec::new();
         }
         self.job.object.clone().into_iter().collect()
+    }
+
+    fn is_to_be_kept(&self) -> bool {
+        self.facts.settings.retain_jobs && self.pod.state == PodState::Ended
+    }
+
+    /// A container that goes on beside the agent's: its Job never finishes, so its `ttlSecondsAfterFinished` never begins.
+    fn held_by(&self) -> Option<&str> {
+        let name = self.agent.container_name();
+        let others = self.pod.last.iter().flat_map(|pod| &pod.containers);
+        let mut running = others.filter(|other| {
+            let is_over = matches!(other.state, ContainerState::Terminated(_));
+            other.role == ContainerRole::Main && other.name != name && !is_over
+        });
+        running.next().map(|other| other.name.as_str())
+    }
+
+    fn tell_not_kept(&mut self) {
+        if !self.is_to_be_kept() {
+            return;
+        }
+        let Some(container) = self.held_by() else { return };
+        let text = format!("[paperclip] The Job is not retained: its container {container} goes on");
+        self.outbox.info(text);
     }
 
     /// Puts the tail of stderr, which came with the termination message, behind the output.

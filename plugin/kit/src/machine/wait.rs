@@ -3,6 +3,7 @@
 use super::outbox::TimerName;
 use super::regions::PodState;
 use super::stall::{self, Stall, StallKind};
+use super::verification::Verification;
 use super::{Agent, Machine};
 use crate::bindings::exports::paperclip::agent::types::{Action, ClusterEvent};
 use crate::outcome::ErrorCode;
@@ -27,8 +28,15 @@ impl<A: Agent> Machine<A> {
         let is_reworded = known.as_ref().is_none_or(|(known, _)| known.detail != stall.detail);
         let since_ms = known.filter(|_| !is_new).map_or(now_ms, |(_, since_ms)| since_ms);
         let age_ms = now_ms - since_ms;
+        if is_new {
+            self.pod.stall_check = Verification::Open;
+        }
         if age_ms >= grace_ms {
-            return self.finish_unscheduled(now_ms, &stall, age_ms);
+            if stall.kind == StallKind::Fatal || self.is_so_still() {
+                return self.finish_unscheduled(now_ms, &stall, age_ms);
+            }
+            self.pod.stall = Some((stall, since_ms));
+            return;
         }
         if is_reworded && stall.kind != StallKind::Starting && stall.kind != StallKind::NoPod {
             let text = format!(
@@ -52,6 +60,18 @@ impl<A: Agent> Machine<A> {
             self.outbox.set_timer(TimerName::Stall, grace_ms - age_ms);
         }
         self.pod.stall = Some((stall, since_ms));
+    }
+
+    /// Whether a look at the cluster was taken since the stall began, and it goes on. Asks for it.
+    fn is_so_still(&mut self) -> bool {
+        match (self.pod.stall_check, self.job.object.clone()) {
+            (Verification::Done, _) | (_, None) => true,
+            (Verification::Asked { .. }, Some(_)) => false,
+            (Verification::Open, Some(job)) => {
+                self.pod.stall_check = Verification::ask(&mut self.outbox, job);
+                false
+            }
+        }
     }
 
     fn current_stall(&self, now_ms: u64) -> Stall {

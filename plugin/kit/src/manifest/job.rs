@@ -45,22 +45,27 @@ pub fn job(parts: &Parts<'_>) -> Value {
         ("backoffLimit", Some(json!(0))),
         ("activeDeadlineSeconds", active_deadline_sec(settings).map(Value::from)),
         ("ttlSecondsAfterFinished", Some(json!(settings.ttl_seconds_after_finished))),
-        ("template", Some(json!({"metadata": {"labels": labels}, "spec": pod_spec(parts)}))),
+        (
+            "template",
+            Some(object([("metadata", Some(json!({"labels": labels}))), ("spec", Some(pod_spec(parts)))])),
+        ),
     ]);
-    json!({
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": parts.name,
-            "namespace": parts.namespace,
-            "labels": labels,
-            "annotations": {
-                "paperclip.io/adapter-type": parts.labels.adapter_type,
-                "paperclip.io/agent-name": parts.agent_name,
-            },
+    let metadata = json!({
+        "name": parts.name,
+        "namespace": parts.namespace,
+        "labels": labels,
+        "annotations": {
+            "paperclip.io/adapter-type": parts.labels.adapter_type,
+            "paperclip.io/agent-name": parts.agent_name,
         },
-        "spec": spec,
-    })
+    });
+    // Parts are moved into place: `json!` would copy them at every level.
+    object([
+        ("apiVersion", Some(json!("batch/v1"))),
+        ("kind", Some(json!("Job"))),
+        ("metadata", Some(metadata)),
+        ("spec", Some(spec)),
+    ])
 }
 
 /// The backstop for a run whose host is gone for good.
@@ -97,8 +102,8 @@ fn pod_spec(parts: &Parts<'_>) -> Value {
         ("dnsConfig", parts.own_pod.dns_config.clone()),
         ("nodeSelector", (!node_selector.is_empty()).then_some(Value::Object(node_selector))),
         ("tolerations", (!placement.tolerations.is_empty()).then(|| json!(placement.tolerations))),
-        ("containers", Some(json!([container(parts, mounts)]))),
-        ("volumes", Some(json!(volumes))),
+        ("containers", Some(Value::Array(vec![container(parts, mounts)]))),
+        ("volumes", Some(Value::Array(volumes))),
     ])
 }
 

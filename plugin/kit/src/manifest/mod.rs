@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::config::fields::Fields;
@@ -168,7 +168,8 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
         secrets: &secrets,
         bundle: bundle.as_ref(),
     });
-    let spec_hash = labels::hex_digest(&canonical(&job["spec"]).to_string());
+    let spec = serde_json::to_string(&Canonical(&job["spec"])).expect("a value has text keys");
+    let spec_hash = labels::hex_digest(&spec);
     job["metadata"]["annotations"][SPEC_HASH] = json!(spec_hash);
     Ok(Plan {
         guard_key: labels.guard_key(config.settings.concurrency_scope),
@@ -289,16 +290,22 @@ fn script(
     Ok(unexpanded(&script, &names).into_owned())
 }
 
-/// The same value with the keys of every object sorted, so that it has one text.
-fn canonical(value: &Value) -> Value {
-    match value {
-        Value::Object(entries) => {
-            let mut sorted: Vec<_> = entries.iter().collect();
-            sorted.sort_unstable_by_key(|(key, _)| *key);
-            Value::Object(sorted.into_iter().map(|(key, value)| (key.clone(), canonical(value))).collect())
+/// A value whose text has the keys of every object sorted, so that it has one text.
+struct Canonical<'a>(&'a Value);
+
+impl Serialize for Canonical<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(entries) => {
+                let mut sorted: Vec<_> = entries.iter().collect();
+                sorted.sort_unstable_by_key(|(key, _)| *key);
+                serializer.collect_map(sorted.into_iter().map(|(key, value)| (key, Canonical(value))))
+            }
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Canonical)),
+            plain @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+                plain.serialize(serializer)
+            }
         }
-        Value::Array(items) => items.iter().map(canonical).collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
 }
 

@@ -92,12 +92,54 @@ fn a_cancel_drains_the_output_first() {
 }
 
 #[test]
+fn a_cancelled_run_whose_pod_went_unseen_does_not_wait_for_it() {
+    let (mut driver, log) = Driver::with_image().running();
+    let cancel = CancelRequest { source: CancelSource::Operator, reason: None };
+    driver.step(vec![Event::CancelRequested(cancel)]);
+    driver.step(vec![Event::JobGone(gone("job", true))]);
+    driver.step(vec![Event::HostStopping]);
+    driver.now_ms += 20_000;
+    // The next host finds neither Job nor pod, and the log answers that there is none.
+    driver.step(vec![Event::HostResumed(20_000), Event::JobGone(gone("job", true))]);
+    driver.step(vec![log_ended(log)]);
+    let pods = driver.id_of("LookUpPods");
+    driver.answer("LookUpJob", Ok(AnswerOk::Job(None)));
+    driver.step(vec![Event::Answered(Answer { command: pods, outcome: Ok(AnswerOk::Pods(Vec::new())) })]);
+    assert_eq!(driver.result().1.ending, Ending::Cancelled);
+}
+
+#[test]
+fn a_cancel_of_a_run_that_timed_out_gives_it_no_more_time() {
+    let mut driver = Driver::start(&json!({"image": "echo:1", "timeoutSec": 60, "cancelGraceSec": 5})).live();
+    driver.see(PodPhase::Running, ContainerState::Running(Some(driver.now_ms)));
+    driver.now_ms += 60_000;
+    driver.step(vec![Event::TimerFired(TimerName::Run as u64)]);
+    driver.answer("DeleteJob", Err(refused(403, "jobs is forbidden")));
+    driver.now_ms += 2_000;
+    let cancel = CancelRequest { source: CancelSource::Operator, reason: None };
+    driver.step(vec![Event::CancelRequested(cancel)]);
+    driver.now_ms += 18_000;
+    driver.step(vec![Event::TimerFired(TimerName::Stop as u64)]);
+    assert_eq!(driver.result().1.ending, Ending::Cancelled);
+}
+
+#[test]
 fn a_cancel_before_anything_was_created_creates_nothing() {
     let mut driver = Driver::with_image();
     let cancel = CancelRequest { source: CancelSource::Operator, reason: None };
-    driver.step(vec![Event::CancelRequested(cancel)]);
+    driver.step(vec![Event::CancelRequested(cancel.clone())]);
     assert_eq!(driver.names(), ["Finish"]);
     assert_eq!(driver.result().1.ending, Ending::Cancelled);
+
+    let mut listing = Driver::with_image();
+    listing.step(vec![Event::GuardAcquired]);
+    let mut trying = Driver::with_image();
+    trying.step(vec![Event::GuardAcquired]);
+    trying.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
+    for mut driver in [listing, trying] {
+        driver.step(vec![Event::CancelRequested(cancel.clone())]);
+        assert_eq!(driver.names(), ["Finish"], "the answer is not waited for");
+    }
 }
 
 #[test]
@@ -133,12 +175,35 @@ fn rule_23_a_stalled_pod_has_its_grace_and_its_cause_is_told() {
     assert_eq!(driver.names(), Vec::<String>::new());
     driver.now_ms += 1_000;
     driver.step(vec![Event::TimerFired(TimerName::Stall as u64)]);
+    driver.look(Ok(AnswerOk::Pods(vec![agent_pod(PodPhase::Pending, waiting())])));
     let (result, _) = driver.result();
     assert_eq!(result["errorCode"], "k8s_pod_schedule_failed");
     assert_eq!(
         result["errorMessage"],
         "Pod scheduling failed: Image pull failed for \"echo\": Back-off pulling image (waited 180 s)"
     );
+}
+
+#[test]
+fn rule_30_a_run_is_not_given_up_for_what_a_silent_watch_told_last() {
+    let stalled = || {
+        let mut driver = Driver::with_image().live();
+        driver.now_ms += 600_000;
+        driver.step(vec![Event::TimerFired(TimerName::Stall as u64)]);
+        driver
+    };
+    let mut running = stalled();
+    let agent = agent_pod(PodPhase::Running, ContainerState::Running(Some(running.now_ms - 590_000)));
+    running.look(Ok(AnswerOk::Pods(vec![agent])));
+    assert!(running.names().contains(&"FollowLog".to_owned()), "{:?}", running.names());
+
+    let mut unseen = stalled();
+    let away = ApiError { status: None, ..refused(0, "no answer within 30 s") };
+    unseen.look(Err(away));
+    assert_eq!(unseen.names(), ["LookUpJob", "LookUpPods"], "it is asked again");
+    unseen.look(Ok(AnswerOk::Pods(Vec::new())));
+    let (result, _) = unseen.result();
+    assert!(result["errorMessage"].as_str().unwrap().ends_with("has no pod yet (waited 600 s)"), "{result}");
 }
 
 #[test]

@@ -181,6 +181,15 @@ impl Driver {
         (self, log)
     }
 
+    /// Takes the wish for a look at Job and pods, and answers it.
+    fn look(&mut self, pods: Result<AnswerOk, ApiError>) {
+        let (at_job, at_pods) = (self.id_of("LookUpJob"), self.id_of("LookUpPods"));
+        let seen = JobSnapshot { active_pods: 0, ..job("job") };
+        let answers = [(at_job, Ok(AnswerOk::Job(Some(seen)))), (at_pods, pods)];
+        let answered = |(command, outcome)| Event::Answered(Answer { command, outcome });
+        self.step(answers.map(answered).to_vec());
+    }
+
     fn see(&mut self, phase: PodPhase, state: ContainerState) {
         self.step(vec![Event::PodObserved(agent_pod(phase, state))]);
     }

@@ -45,6 +45,19 @@ fn rule_15_a_sidecar_that_goes_on_holds_no_run() {
 }
 
 #[test]
+fn rule_15_a_job_that_a_sidecar_holds_is_not_retained() {
+    let retained = |sidecar: ContainerState| {
+        let (mut driver, log) = Driver::start(&json!({"image": "echo:1", "retainJobs": true})).running();
+        let mesh = ("mesh", ContainerRole::Main, sidecar);
+        driver.step(vec![Event::PodObserved(pod_of(PodPhase::Running, ended(0, None), &[mesh]))]);
+        driver.step(vec![log_ended(log)]);
+        driver.result().1.delete_jobs.is_empty()
+    };
+    assert!(retained(ended(0, None)));
+    assert!(!retained(ContainerState::Running(Some(1))), "it would stand there for ever");
+}
+
+#[test]
 fn rule_15_the_end_of_a_sidecar_is_not_the_agents() {
     let (mut driver, _) = Driver::with_image().running();
     let mesh = ("mesh", ContainerRole::Main, ended(1, None));
@@ -145,7 +158,8 @@ fn rule_20_a_job_that_is_suspended_or_gated_is_queued_and_not_stuck() {
     driver.step(vec![Event::PodObserved(gated.clone())]);
     assert!(!driver.names().contains(&"Finish".to_owned()), "longer than any other grace");
     driver.now_ms += 4_300_000;
-    driver.step(vec![Event::PodObserved(gated)]);
+    driver.step(vec![Event::PodObserved(gated.clone())]);
+    driver.look(Ok(AnswerOk::Pods(vec![gated])));
     let (result, _) = driver.result();
     assert_eq!(
         result["errorMessage"],
@@ -227,6 +241,7 @@ fn rule_24_the_events_tell_why_a_job_gets_no_pod() {
     );
     driver.now_ms += 3_600_000;
     driver.step(vec![Event::TimerFired(TimerName::Stall as u64)]);
+    driver.look(Ok(AnswerOk::Pods(Vec::new())));
     let (result, _) = driver.result();
     assert!(result["errorMessage"].as_str().unwrap().contains("exceeded quota: q"), "{result}");
 }
