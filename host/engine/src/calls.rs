@@ -28,6 +28,8 @@ pub(crate) enum Purpose {
     ExistingOwned { command: u64, create: Box<ApiCall>, until_ms: u64 },
     /// The look at the Job that the run was taken up with, instead of creating one, for this command.
     AdoptedJob { command: u64 },
+    /// The look at a Job that is followed, and of which no watch tells.
+    Unheard(ObjectRef),
     /// The guard's.
     Guard,
     /// The cleanup's.
@@ -116,17 +118,53 @@ impl Calls {
         Some(Finished { purpose, request, outcome })
     }
 
-    /// Calls that are to be sent again now.
-    pub(crate) fn due(&mut self, now_ms: u64) -> Vec<(CallId, ApiCall)> {
-        let mut due = Vec::new();
-        for (call, pending) in &mut self.pending {
-            if pending.retry_at_ms.is_some_and(|at| at <= now_ms) {
-                pending.retry_at_ms = None;
-                pending.tries += 1;
-                due.push((*call, pending.request.clone()));
-            }
+    /// Calls that are to be sent again now: each wants [`Calls::again`], [`Calls::put_off`] or [`Calls::give_up`].
+    pub(crate) fn due(&self, now_ms: u64) -> Vec<CallId> {
+        let is_due = |pending: &Pending| pending.retry_at_ms.is_some_and(|at| at <= now_ms);
+        self.pending.iter().filter(|(_, pending)| is_due(pending)).map(|(call, _)| *call).collect()
+    }
+
+    /// What is to be sent again.
+    pub(crate) fn again(&mut self, call: CallId) -> Option<ApiCall> {
+        let pending = self.pending.get_mut(&call)?;
+        pending.retry_at_ms = None;
+        pending.tries += 1;
+        Some(pending.request.clone())
+    }
+
+    /// It is due again at this time.
+    pub(crate) fn put_off(&mut self, call: CallId, until_ms: u64) {
+        if let Some(pending) = self.pending.get_mut(&call) {
+            pending.retry_at_ms = Some(until_ms);
         }
-        due
+    }
+
+    /// It is not sent again, and ends with this error.
+    pub(crate) fn give_up(&mut self, call: CallId, error: ApiError) -> Option<Finished> {
+        let Pending { purpose, request, .. } = *self.pending.remove(&call)?;
+        Some(Finished { purpose, request, outcome: Err(error) })
+    }
+
+    /// Whether it is for the holder of the guard alone.
+    pub(crate) fn needs_guard(&self, call: CallId) -> bool {
+        self.pending.get(&call).is_some_and(|pending| {
+            let makes_or_changes = matches!(
+                pending.request,
+                ApiCall::CreateJob { .. }
+                    | ApiCall::CreateSecret(_)
+                    | ApiCall::CreateConfigMap(_)
+                    | ApiCall::PatchJob { .. }
+                    | ApiCall::DeleteJob { .. }
+            );
+            makes_or_changes && matches!(pending.purpose, Purpose::Command(_))
+        })
+    }
+
+    /// Calls for this purpose are tried until then at least.
+    pub(crate) fn prolong(&mut self, purpose: &Purpose, until_ms: u64) {
+        for pending in self.pending.values_mut().filter(|pending| pending.purpose == *purpose) {
+            pending.until_ms = pending.until_ms.max(until_ms);
+        }
     }
 
     pub(crate) fn deadline_ms(&self) -> Option<u64> {
@@ -139,7 +177,8 @@ impl Calls {
             Purpose::Command(_)
             | Purpose::ExistingJob { .. }
             | Purpose::ExistingOwned { .. }
-            | Purpose::AdoptedJob { .. } => false,
+            | Purpose::AdoptedJob { .. }
+            | Purpose::Unheard(_) => false,
             Purpose::Guard | Purpose::Cleanup | Purpose::LastLook(_) => true,
         });
     }
@@ -189,7 +228,9 @@ mod tests {
         assert!(calls.answer(1_000, call, Err(error(Some(429), Some(7_000)))).is_none());
         assert_eq!(calls.deadline_ms(), Some(8_000));
         assert!(calls.due(7_999).is_empty());
-        assert_eq!(calls.due(8_000), vec![(call, get())]);
+        assert_eq!(calls.due(8_000), [call]);
+        assert_eq!(calls.again(call), Some(get()));
+        assert!(calls.due(8_000).is_empty());
         let finished = calls.answer(8_010, call, Ok(ApiReply::Done)).expect("answered");
         assert_eq!(finished.purpose, Purpose::Command(4));
     }

@@ -11,6 +11,9 @@ use crate::api::{ApiCall, ApiReply, Lease};
 pub const LEASE_S: u32 = 60;
 /// How often it is renewed, in ms.
 pub const RENEW_MS: u64 = 20_000;
+/// For how long after its renewal a lease is certainly nobody else's, in ms: it is taken over after [`LEASE_S`], by a host whose clock may be
+/// 30 s ahead of this one's, and what is asked of the API has some seconds to arrive.
+pub const SURE_MS: u64 = 25_000;
 /// How often a busy guard is looked at, in ms.
 pub const BUSY_RETRY_MS: u64 = 5_000;
 
@@ -131,15 +134,13 @@ impl Guard {
     /// Gives back what an earlier host of this run may still hold.
     pub(crate) fn release_left(&mut self, wanted: AcquireGuard) -> Vec<Outcome> {
         self.wanted = Some(wanted);
-        let call = self.read();
-        self.state = State::Abandoned { afterwards: Afterwards::Release, is_look: true };
-        call.map(Outcome::Call).into_iter().collect()
+        self.abandon(Afterwards::Release)
     }
 
     /// Whether it is certainly held, or nobody wanted it: what it guards may be done.
     pub(crate) fn is_sure(&self, now_ms: u64) -> bool {
         match &self.state {
-            State::Held { lease, .. } | State::Renewing(lease) => !is_expired(now_ms, lease),
+            State::Held { lease, .. } | State::Renewing(lease) => now_ms < lease.renewed_at_ms + SURE_MS,
             State::Idle => self.wanted.is_none(),
             State::Asking(_)
             | State::Busy { .. }
@@ -175,10 +176,9 @@ impl Guard {
                 self.state = State::Releasing;
                 Vec::new()
             }
-            State::Unreachable => {
-                self.state = State::Abandoned { afterwards: Afterwards::Release, is_look: true };
-                self.read().map(Outcome::Call).into_iter().collect()
-            }
+            State::Unreachable => self.abandon(Afterwards::Release),
+            // It was this run's, and no answer has said yet that it is not any more.
+            State::Busy { .. } if self.was_held => self.abandon(Afterwards::Release),
             State::Idle | State::Busy { .. } | State::Lost => vec![Outcome::Released],
         }
     }
@@ -191,6 +191,7 @@ impl Guard {
                 self.state = State::Abandoned { afterwards: Afterwards::HandOver, is_look: false };
                 Vec::new()
             }
+            State::Busy { .. } if self.was_held => self.abandon(Afterwards::HandOver),
             State::Idle
             | State::Busy { .. }
             | State::Releasing
@@ -200,6 +201,12 @@ impl Guard {
                 vec![Outcome::Released]
             }
         }
+    }
+
+    /// Looks once more whether it is held, and gives it up if it is.
+    fn abandon(&mut self, afterwards: Afterwards) -> Vec<Outcome> {
+        self.state = State::Abandoned { afterwards, is_look: true };
+        self.read().map(Outcome::Call).into_iter().collect()
     }
 
     fn leave(&mut self, now_ms: u64, lease: Lease) -> Vec<Outcome> {
@@ -276,8 +283,7 @@ impl Guard {
             },
             // It was created or changed already, maybe by this very call, whose first answer was lost.
             Err(error) if error.status == Some(409) || (!is_look && crate::calls::is_passing(&error)) => {
-                self.state = State::Abandoned { afterwards, is_look: true };
-                self.read().map(Outcome::Call).into_iter().collect()
+                self.abandon(afterwards)
             }
             Ok(_) | Err(_) => vec![Outcome::Released],
         }

@@ -23,6 +23,7 @@ pub mod record;
 pub mod redact;
 pub mod result;
 pub mod run;
+mod unheard;
 
 pub use guest::{FaultCause, Guest, GuestFault};
 pub use port::{Closing, Effect, Input};

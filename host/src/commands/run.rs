@@ -224,7 +224,7 @@ fn control() -> anyhow::Result<mpsc::Receiver<Control>> {
             let control = tokio::select! {
                 _ = interrupt.recv() => {
                     let reason = Some("Ctrl-C".to_owned());
-                    Control::Cancel(CancelRequest { source: CancelSource::Operator, reason })
+                    Control::Cancel(CancelRequest { source: CancelSource::Operator, reason }, None)
                 }
                 _ = terminate.recv() => Control::Stop,
             };

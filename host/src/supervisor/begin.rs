@@ -372,7 +372,7 @@ async fn wait(
         control = controls.recv() => control,
     };
     match control {
-        Some(Control::Cancel(_)) => {
+        Some(Control::Cancel(..)) => {
             let (_, result) = never_began(entry, "cancelled", "Run cancelled");
             Some((State::Cancelled, result))
         }

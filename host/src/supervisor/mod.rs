@@ -34,6 +34,8 @@ pub(crate) use entry::{Entry, Shown, State};
 pub(crate) use metrics::{AnswerLabels, CONTENT_TYPE, Metrics};
 pub(crate) use refusal::{Kind, Refusal};
 
+/// How long a run may take to note that it is to end: one that is being taken up asks the API first whether it has its Job.
+const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
 /// How long this process waits for its runs to hand over what they hold when it stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(9);
 /// For how long the newest records of an ended run stay in memory.
@@ -167,10 +169,21 @@ impl Supervisor {
         let entry = self.get(run_id)?;
         self.not_stopping()?;
         let request = CancelRequest { source: CancelSource::Operator, reason };
+        let (noted, is_noted) = oneshot::channel();
         // A run that has ended does not listen any more.
-        let _ = entry.control.send(Control::Cancel(request)).await;
-        // A run that is let go hears nothing any more: the wish was in time only if nobody had told it to go before.
-        self.not_stopping()?;
+        let _ = entry.control.send(Control::Cancel(request, Some(noted))).await;
+        match tokio::time::timeout(CANCEL_DEADLINE, is_noted).await {
+            Ok(Ok(())) => {}
+            // A run that is let go hears nothing any more: the wish was in time only if nobody had told it to go before.
+            Ok(Err(_)) => self.not_stopping()?,
+            Err(_) => {
+                return Err(Refusal::new(
+                    Kind::NotReady,
+                    format!("run {run_id} is being taken up and has not noted the wish yet"),
+                    "look at its state, and ask again unless it is being cancelled",
+                ));
+            }
+        }
         Ok(entry)
     }
 

@@ -149,3 +149,33 @@ fn a_run_that_a_living_host_drives_is_left_to_it() {
     assert_eq!(first.events("r1", 0).last().unwrap()["errorCode"], Value::Null);
     assert_eq!(second.get("/v1/runs").json()["runs"], json!([]));
 }
+
+#[test]
+fn of_two_hosts_that_find_a_run_at_once_one_takes_it_up() {
+    let place = gated();
+    let cluster = place.cluster();
+    let kubeconfig = text(cluster.kubeconfig());
+    let on = ["--kubeconfig", kubeconfig.as_str()];
+    let runs: Vec<String> = (0..8).map(|index| format!("r{index}")).collect();
+    begun(&place, &on, runs.iter().map(String::as_str)).stop();
+    lose_journals(&place);
+
+    let states = ["one", "other"].map(|state| text(&place.path(state)));
+    let hosts: Vec<Daemon> = std::thread::scope(|scope| {
+        let (place, on) = (&place, &on);
+        let starting = states
+            .each_ref()
+            .map(|state| scope.spawn(move || Daemon::start_on(place, on, &["--state", state]).when_ready()));
+        starting.into_iter().map(|host| host.join().unwrap()).collect()
+    });
+    fs::write(place.path("gate"), "").unwrap();
+    for run in &runs {
+        let path = format!("/v1/runs/{run}");
+        let holders: Vec<&Daemon> = hosts.iter().filter(|host| host.get(&path).status == 200).collect();
+        assert_eq!(holders.len(), 1, "{run}");
+        let events = holders[0].events(run, 0);
+        let lines = events.iter().filter(|event| event["type"] == "log").count();
+        assert_eq!(lines, 2 + recording("ok").lines().count(), "every line once");
+        assert_eq!(events.last().unwrap()["errorCode"], Value::Null, "{events:?}");
+    }
+}

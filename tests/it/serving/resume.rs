@@ -171,3 +171,50 @@ fn a_cancel_that_comes_too_late_is_refused_and_not_forgotten() {
     assert_eq!(daemon.post("/v1/runs/r1/cancel", &Value::Null).status, 202);
     assert_eq!(daemon.events("r1", 0).last().unwrap()["errorCode"], "cancelled");
 }
+
+#[test]
+fn a_cancel_that_was_accepted_survives_its_host() {
+    let place = Place::new("cat >/dev/null\necho one\nsleep 1000");
+    let cluster = place.cluster();
+    let kubeconfig = text(cluster.kubeconfig());
+    let on = ["--kubeconfig", kubeconfig.as_str()];
+    let daemon = Daemon::start_on(&place, &on, &[]);
+    daemon.run("r1", json!({}));
+    daemon.follow("r1", 0).find(|event| event["text"] == "one").unwrap();
+    // Nothing comes of it before the host is killed.
+    cluster.signal(Signal::STOP);
+    assert_eq!(daemon.post("/v1/runs/r1/cancel", &json!({"reason": "enough"})).status, 202);
+    drop(daemon);
+    cluster.signal(Signal::CONT);
+
+    let daemon = Daemon::start_on(&place, &on, &[]).when_ready();
+    assert_eq!(daemon.events("r1", 0).last().unwrap()["errorCode"], "cancelled");
+}
+
+#[test]
+fn a_variable_that_is_no_secret_is_shown_also_after_a_restart() {
+    let place = Place::new("true");
+    let gate = text(&place.path("gate"));
+    let place = place.with_agent(&format!(
+        "cat >/dev/null\necho \"$KEY $BUILD_ID\"\nwhile [ ! -e {gate} ]; do sleep 0.05; done\necho \"$KEY $BUILD_ID\"\ncat \"$(dirname \"$0\")/output\""
+    ));
+    fs::write(place.path("bin/output"), recording("ok")).unwrap();
+    let cluster = place.cluster();
+    let kubeconfig = text(cluster.kubeconfig());
+    let on = ["--kubeconfig", kubeconfig.as_str()];
+    let shown = "[redacted:KEY] the-build-number";
+    let config = place.path("serve.toml");
+    fs::write(&config, "unmasked_env = [\"BUILD_*\"]\n").unwrap();
+    let daemon = Daemon::start_on(&place, &on, &["--config", &text(&config)]);
+    daemon.run("r1", json!({"env": {"KEY": "the-secret-key", "BUILD_ID": "the-build-number"}}));
+    daemon.follow("r1", 0).find(|event| event["text"] == shown).unwrap();
+    drop(daemon);
+
+    // What a run began with goes for its whole life.
+    let daemon = Daemon::start_on(&place, &on, &[]).when_ready();
+    fs::write(&gate, "").unwrap();
+    let events = daemon.events("r1", 0);
+    let lines: Vec<&Value> =
+        events.iter().filter(|event| event["type"] == "log").map(|event| &event["text"]).collect();
+    assert_eq!(lines[..2], [shown, shown]);
+}

@@ -166,13 +166,13 @@ fn a_lease_whose_renewal_has_no_answer_is_looked_for_before_it_is_left() {
 }
 
 #[test]
-fn a_lease_that_has_expired_is_no_certainty() {
+fn a_lease_that_was_not_renewed_is_no_certainty_well_before_it_expires() {
     let mut guard = guard();
     assert!(guard.is_sure(0), "nobody wanted it");
     guard.acquire(0, wanted(0));
     assert!(!guard.is_sure(1));
     guard.on_answer(5, Ok(ApiReply::Lease(Some(lease("run-1", "host-a", 0)))));
-    assert!(guard.is_sure(59_999) && !guard.is_sure(60_000) && guard.is_open());
+    assert!(guard.is_sure(SURE_MS - 1) && !guard.is_sure(SURE_MS) && guard.is_open());
 }
 
 #[test]
@@ -197,4 +197,18 @@ fn what_somebody_else_had_meanwhile_is_lost_even_if_it_has_expired_or_is_gone() 
     guard.retake(wanted(0));
     let own = guard.on_answer(900_000, Ok(ApiReply::Lease(Some(lease("run-1", "host-b", 0)))));
     assert!(matches!(&own[..], [Outcome::Call(ApiCall::UpdateLease(_))]), "nobody took it");
+}
+
+#[test]
+fn a_lease_that_may_be_held_still_is_looked_for_at_the_end() {
+    let mut guard = guard();
+    guard.retake(wanted(0));
+    let silent = ApiError { status: None, ..conflict() };
+    assert_eq!(guard.on_answer(1, Err(silent)), Vec::new());
+    assert!(matches!(&guard.release()[..], [Outcome::Call(ApiCall::GetLease { .. })]));
+    let own = lease("run-1", "host-a", 0);
+    assert!(matches!(
+        &guard.on_answer(2, Ok(ApiReply::Lease(Some(own))))[..],
+        [Outcome::Call(ApiCall::DeleteLease(_))]
+    ));
 }

@@ -253,7 +253,7 @@ impl Assembler {
             self.flush_batch();
         }
         if self.pace.take(self.now_ms, entry.stamp, entry.bytes) {
-            let reason = "the container printed faster than its log could be read: files of it may have been rotated away";
+            let reason = "the container printed faster than its log could be read: files of it may have been rotated away, and the line before this be the beginning of one and the end of another";
             self.tell_gap(None, reason);
         }
         self.batch.push(line());

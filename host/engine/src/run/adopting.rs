@@ -39,6 +39,11 @@ impl<G: Guest> Run<G> {
         }
     }
 
+    /// Whether a wish to end it waits, and is in no entry of the journal yet.
+    pub fn holds_cancel(&self) -> bool {
+        self.held_cancel.is_some()
+    }
+
     pub(super) fn on_adopted_job(&mut self, command: u64, outcome: Result<ApiReply, ApiError>) {
         let outcome = match outcome {
             Ok(ApiReply::Job(Some(found))) if !found.is_deleting && self.is_adopted(&found.job) => {

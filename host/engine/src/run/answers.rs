@@ -1,10 +1,10 @@
 //! Answers to API calls: what they mean for the plugin's commands, the guard and the cleanup.
 
-use paperclip_contract::types::{Answer, AnswerOk, ApiError, Event, ObjectRef};
+use paperclip_contract::types::{Answer, AnswerOk, ApiError, Event, Gone, ObjectRef};
 
 use super::Run;
 use crate::api::{self, ApiCall, ApiReply, CallId, Owned};
-use crate::calls::{self, Purpose};
+use crate::calls::{self, Finished, Purpose};
 use crate::guest::Guest;
 use crate::manifest;
 use crate::port::Effect;
@@ -15,7 +15,12 @@ const COLLECTION_LOOK_MS: u64 = 1_000;
 
 impl<G: Guest> Run<G> {
     pub(super) fn on_called(&mut self, call: CallId, outcome: Result<ApiReply, ApiError>) {
-        let Some(finished) = self.calls.answer(self.now_ms, call, outcome) else { return };
+        if let Some(finished) = self.calls.answer(self.now_ms, call, outcome) {
+            self.on_finished(finished);
+        }
+    }
+
+    pub(super) fn on_finished(&mut self, finished: Finished) {
         match finished.purpose {
             Purpose::Guard => {
                 let outcomes = self.lock.on_answer(self.now_ms, finished.outcome);
@@ -36,6 +41,7 @@ impl<G: Guest> Run<G> {
             Purpose::ExistingJob { command, manifest_json } => {
                 self.on_existing_job(command, manifest_json, finished.outcome);
             }
+            Purpose::Unheard(job) => self.on_looked_at(job, finished.outcome),
             Purpose::AdoptedJob { command } => self.on_adopted_job(command, finished.outcome),
             Purpose::ExistingOwned { command, create, until_ms } => {
                 self.on_existing_owned(command, create, until_ms, finished.outcome);
@@ -75,6 +81,36 @@ impl<G: Guest> Run<G> {
             }
             (_, Err(error)) => self.answer(command, Err(error)),
             (_, Ok(reply)) => self.on_command_done(command, reply),
+        }
+    }
+
+    /// Follows a Job, and looks at it if no watch tells of it.
+    pub(super) fn follow_job(&mut self, job: ObjectRef) {
+        self.unheard.follow(self.now_ms, &job);
+        self.effects.push_back(Effect::Follow(job));
+    }
+
+    pub(super) fn look_at_unheard(&mut self) {
+        for job in self.unheard.due(self.now_ms) {
+            let look = ApiCall::GetJob { namespace: job.namespace.clone(), name: job.name.clone() };
+            self.call_until(Purpose::Unheard(job), look, calls::COMMAND_RETRY_MS);
+        }
+    }
+
+    fn on_looked_at(&mut self, job: ObjectRef, outcome: Result<ApiReply, ApiError>) {
+        match outcome {
+            Ok(ApiReply::Job(Some(seen))) if seen.job.uid == job.uid => self.see_job(seen),
+            Ok(_) => {
+                let detected_via = "read-404".to_owned();
+                self.see_job_gone(Gone { object: job, detected_via, is_ours: false });
+            }
+            // It is still to be found out, unless this host may not look at Jobs.
+            Err(error) if calls::is_passing(&error) => self.unheard.follow(self.now_ms, &job),
+            Err(error) => {
+                let text =
+                    format!("no watch tells of Job {}, and it cannot be read: {}", job.name, error.message);
+                self.note(Level::Warning, text);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use paperclip_contract::types::{Action, ApiError, Command, Event, FollowLog, Lab
 
 use super::{Phase, Run};
 use crate::adoption;
-use crate::api::ApiCall;
+use crate::api::{ApiCall, CallId};
 use crate::calls::{CLEANUP_RETRY_MS, COMMAND_RETRY_MS, Purpose};
 use crate::guard;
 use crate::guest::{FaultCause, Guest, GuestFault};
@@ -13,6 +13,9 @@ use crate::ledger::{Claim, MAX_COMMANDS};
 use crate::logs::Told;
 use crate::port::Effect;
 use crate::record::Level;
+
+/// How often it is looked whether the guard is certain again while something is to be asked of the API once more, in ms.
+const GUARD_LOOK_MS: u64 = 1_000;
 
 impl<G: Guest> Run<G> {
     /// Hands the collected events to the plugin, and does so again for what its commands brought about at once.
@@ -118,7 +121,7 @@ impl<G: Guest> Run<G> {
                 let outcomes = self.lock.release();
                 self.take_lock(outcomes);
             }
-            Action::FollowJob(job) => self.effects.push_back(Effect::Follow(job)),
+            Action::FollowJob(job) => self.follow_job(job),
             Action::FollowLog(follow) => self.follow_log(id, follow),
             Action::StopLog(log) => {
                 self.logs.stop(log);
@@ -169,6 +172,22 @@ impl<G: Guest> Run<G> {
         };
         if let Some(request) = request(action) {
             self.call_until(Purpose::Command(id), request, COMMAND_RETRY_MS);
+        }
+    }
+
+    /// Sends a call again that had no good answer. What the guard is needed for waits until that is certain again: the API may have been
+    /// away for longer than a lease holds.
+    pub(super) fn call_again(&mut self, call: CallId) {
+        if self.calls.needs_guard(call) && !self.lock.is_sure(self.now_ms) {
+            if self.lock.is_open() {
+                self.calls.put_off(call, self.now_ms + GUARD_LOOK_MS);
+            } else if let Some(finished) = self.calls.give_up(call, guard_lost()) {
+                self.on_finished(finished);
+            }
+            return;
+        }
+        if let Some(request) = self.calls.again(call) {
+            self.effects.push_back(Effect::Call { call, request });
         }
     }
 

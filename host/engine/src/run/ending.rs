@@ -77,6 +77,7 @@ impl<G: Guest> Run<G> {
     pub(super) fn clean_up(&mut self, jobs: Vec<ObjectRef>, looked_at: Vec<ObjectRef>) {
         self.ledger.close();
         self.unguarded.clear();
+        self.unheard.clear();
         self.calls.forget_commands();
         for job in jobs {
             if self.ledger.deleted_jobs.get(&job.uid) != Some(&Deletion::Answered) {
@@ -117,6 +118,7 @@ impl<G: Guest> Run<G> {
                 Release::Left(guard) => self.lock.release_left(guard),
             };
             self.take_lock(outcomes);
+            self.calls.prolong(&Purpose::Guard, self.now_ms + CLEANUP_RETRY_MS);
         }
     }
 

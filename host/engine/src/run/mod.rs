@@ -12,8 +12,8 @@ mod tests;
 use std::collections::VecDeque;
 
 use paperclip_contract::types::{
-    AcquireGuard, Action, ApiError, CancelRequest, Command, ContainerState, Ending, Event, HttpAnswer,
-    HttpFailure, ObjectRef, PodSnapshot, Refusal, Request,
+    AcquireGuard, Action, ApiError, CancelRequest, Command, ContainerState, Ending, Event, Gone, HttpAnswer,
+    HttpFailure, JobSnapshot, ObjectRef, PodSnapshot, Refusal, Request,
 };
 
 pub use replay::ReplayError;
@@ -31,6 +31,7 @@ use crate::port::{Closing, Effect, Input};
 use crate::record::{Level, Record, Told};
 use crate::redact::Redactor;
 use crate::result;
+use crate::unheard::Unheard;
 use replay::Replay;
 
 /// How long a host that stops waits until it has handed over what it holds, in ms.
@@ -134,6 +135,7 @@ pub struct Run<G> {
     unguarded: Vec<(u64, Action)>,
     logs: Logs,
     polls: Polls,
+    unheard: Unheard,
     segment: Segment,
     replay: Replay,
     /// Wishes to end it wait until it has the Job that it was taken up with: else that would be left to itself.
@@ -159,6 +161,7 @@ impl<G: Guest> Run<G> {
             unguarded: Vec::new(),
             logs: Logs::new(spec.seed),
             polls: Polls::new(spec.poll_interval_ms),
+            unheard: Unheard::default(),
             segment: Segment::default(),
             replay: Replay::default(),
             held_cancel: None,
@@ -233,6 +236,7 @@ impl<G: Guest> Run<G> {
         [
             timer,
             detached,
+            self.unheard.deadline_ms(),
             self.calls.deadline_ms(),
             self.lock.deadline_ms(),
             self.logs.deadline_ms(),
@@ -296,11 +300,8 @@ impl<G: Guest> Run<G> {
         match input {
             Input::Start | Input::Resume | Input::Tick => {}
             Input::Called { call, outcome } => self.on_called(call, outcome),
-            Input::JobSeen(job) => self.events.push(Event::JobObserved(job)),
-            Input::JobGone(mut gone) => {
-                gone.is_ours = self.ledger.deleted_jobs.contains_key(&gone.object.uid);
-                self.events.push(Event::JobGone(gone));
-            }
+            Input::JobSeen(job) => self.see_job(job),
+            Input::JobGone(gone) => self.see_job_gone(gone),
             Input::PodSeen(mut pod) => {
                 self.mask_pod(&mut pod);
                 self.on_pods(std::slice::from_ref(&pod));
@@ -350,6 +351,17 @@ impl<G: Guest> Run<G> {
         }
     }
 
+    pub(super) fn see_job(&mut self, job: JobSnapshot) {
+        self.unheard.heard(&job.job.uid);
+        self.events.push(Event::JobObserved(job));
+    }
+
+    pub(super) fn see_job_gone(&mut self, mut gone: Gone) {
+        self.unheard.heard(&gone.object.uid);
+        gone.is_ours = self.ledger.deleted_jobs.contains_key(&gone.object.uid);
+        self.events.push(Event::JobGone(gone));
+    }
+
     /// A container's messages are text of the agent, too: the tail of its stderr comes by them.
     fn mask_pod(&self, pod: &mut PodSnapshot) {
         let mut messages: Vec<&mut Option<String>> = vec![&mut pod.message];
@@ -387,8 +399,8 @@ impl<G: Guest> Run<G> {
     }
 
     fn on_deadlines(&mut self) {
-        for (call, request) in self.calls.due(self.now_ms) {
-            self.effects.push_back(Effect::Call { call, request });
+        for call in self.calls.due(self.now_ms) {
+            self.call_again(call);
         }
         if self.lock.deadline_ms().is_some_and(|at| at <= self.now_ms) {
             let outcomes = self.lock.on_deadline(self.now_ms);
@@ -398,6 +410,7 @@ impl<G: Guest> Run<G> {
             return;
         }
         self.call_guarded();
+        self.look_at_unheard();
         for (poll, path) in self.polls.due(self.now_ms) {
             self.effects.push_back(Effect::Poll { poll, path });
         }
@@ -418,6 +431,7 @@ impl<G: Guest> Run<G> {
         self.effects.push_back(Effect::Sync);
         self.ledger.close();
         self.polls.clear();
+        self.unheard.clear();
         self.logs.stop_all();
         self.drain_logs();
         self.events.clear();

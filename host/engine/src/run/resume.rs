@@ -70,8 +70,8 @@ impl<G: Guest> Run<G> {
                 self.take_lock(outcomes);
             }
         }
-        for job in self.ledger.followed.values() {
-            self.effects.push_back(Effect::Follow(job.clone()));
+        for job in self.ledger.followed.values().cloned().collect::<Vec<_>>() {
+            self.follow_job(job);
         }
         for (command, log) in &self.ledger.logs {
             self.logs.begin(self.now_ms, *command, log.target.clone(), log.position.clone());

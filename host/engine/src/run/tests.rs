@@ -185,6 +185,40 @@ fn a_run_that_is_taken_up_begins_nothing_before_its_guard_is_certain() {
 }
 
 #[test]
+fn what_needs_the_guard_is_not_asked_for_again_before_that_is_certain() {
+    let no_answer = || ApiError { status: None, reason: None, message: String::new(), retry_after_ms: None };
+    let unanswered = || {
+        let create = Action::CreateJob(NewObject { manifest_json: JOB.into() });
+        let (mut run, mut journal) = (run(&[&[guard()], &[create]]), Vec::new());
+        run.handle(0, Input::Start);
+        let (call, wanted) = lease(&effects(&mut run, &mut journal));
+        run.handle(1, Input::Called { call, outcome: Ok(ApiReply::Lease(Some(wanted.clone()))) });
+        run.handle(30_000, Input::Called { call: 2, outcome: Err(no_answer()) });
+        effects(&mut run, &mut journal);
+        run.handle(40_000, Input::Tick);
+        assert_eq!(
+            names(&effects(&mut run, &mut journal)),
+            Vec::<String>::new(),
+            "the lease may be expiring"
+        );
+        (run, journal, wanted)
+    };
+    let (mut held, mut journal, wanted) = unanswered();
+    let renewed = Lease { renewed_at_ms: 40_000, ..wanted };
+    held.handle(40_100, Input::Called { call: 3, outcome: Ok(ApiReply::Lease(Some(renewed))) });
+    held.handle(41_000, Input::Tick);
+    assert_eq!(names(&effects(&mut held, &mut journal)), ["create Job"]);
+
+    let (mut lost, mut journal, _) = unanswered();
+    let gone = ApiError { status: Some(404), ..no_answer() };
+    lost.handle(40_100, Input::Called { call: 3, outcome: Err(gone) });
+    lost.handle(41_000, Input::Tick);
+    assert_eq!(names(&effects(&mut lost, &mut journal)), Vec::<String>::new());
+    let refused = |event: &Event| matches!(event, Event::Answered(answer) if answer.outcome.is_err());
+    assert!(lost.guest.seen.iter().any(refused), "{:?}", lost.guest.seen);
+}
+
+#[test]
 fn the_guard_is_given_back_once_the_job_is_gone() {
     let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
     let create = Action::CreateJob(NewObject { manifest_json: JOB.into() });
@@ -273,4 +307,28 @@ fn the_time_away_goes_on_until_the_plugin_has_heard_of_it() {
     journal.push(Entry::Resumed { at_ms: 50_000 }.to_line());
     let second = resumed(&[], &journal, 60_000);
     assert_eq!(second.guest.seen, [Event::HostResumed(59_000)]);
+}
+
+#[test]
+fn a_followed_job_that_no_watch_tells_of_is_looked_at() {
+    let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
+    let answers: &[&[Action]] = &[&[Action::FollowJob(job.clone())]];
+    let (mut first, mut journal) = (run(answers), Vec::new());
+    first.handle(0, Input::Start);
+    effects(&mut first, &mut journal);
+
+    let mut second = resumed(answers, &journal, 50_000);
+    effects(&mut second, &mut journal);
+    assert_eq!(second.deadline_ms(), Some(60_000));
+    second.handle(60_000, Input::Tick);
+    assert_eq!(names(&effects(&mut second, &mut journal)), ["get Job j"]);
+    second.handle(60_001, Input::Called { call: 1, outcome: Ok(ApiReply::Job(None)) });
+    let gone = Gone { object: job.clone(), detected_via: "read-404".into(), is_ours: false };
+    assert!(second.guest.seen.contains(&Event::JobGone(gone.clone())));
+    assert_eq!(second.deadline_ms(), None);
+
+    let mut told = resumed(answers, &journal, 70_000);
+    told.handle(70_001, Input::JobGone(Gone { detected_via: "relist-missing".into(), ..gone }));
+    effects(&mut told, &mut journal);
+    assert_eq!(told.deadline_ms(), None, "there is nothing to find out");
 }

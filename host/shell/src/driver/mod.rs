@@ -15,7 +15,7 @@ use paperclip_engine::port::{Closing, Effect, Input};
 use paperclip_engine::record::{Level, Record, Told};
 use paperclip_engine::{Guest, ReplayError, Run};
 use serde_json::{Map, Value};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
@@ -95,8 +95,9 @@ impl Observer for () {
 /// What somebody wants of a run that is driven.
 #[derive(Debug)]
 pub enum Control {
-    /// It is to end.
-    Cancel(CancelRequest),
+    /// It is to end. Whoever gives a sender is told once that is on disk, so that it will, whatever happens to this process; never, if the
+    /// run ends or is let go of before.
+    Cancel(CancelRequest, Option<oneshot::Sender<()>>),
     /// This process is to exit; the run goes on in the cluster.
     Stop,
 }
@@ -152,6 +153,8 @@ struct Driver<G> {
     history: History,
     notes: Vec<(Level, String)>,
     control: Option<mpsc::Receiver<Control>>,
+    /// Who is to be told that a cancel is on disk.
+    cancelling: Vec<oneshot::Sender<()>>,
     screen: Screen,
     observer: Arc<dyn Observer>,
     /// The number after that of the last record that was shown.
@@ -188,6 +191,7 @@ impl<G: Guest> Driver<G> {
             history: ports.history,
             notes: ports.notes,
             control: Some(control),
+            cancelling: Vec::new(),
             screen: Screen::open(ports.sink),
             observer: ports.observer,
             next_seq: 0,
@@ -271,7 +275,10 @@ impl<G: Guest> Driver<G> {
         tokio::select! {
             biased;
             wish = receive(&mut self.control) => match wish {
-                Some(Control::Cancel(request)) => Happened::Input(Input::Cancel(request)),
+                Some(Control::Cancel(request, noted)) => {
+                    self.cancelling.extend(noted);
+                    Happened::Input(Input::Cancel(request))
+                }
                 Some(Control::Stop) => Happened::Input(Input::Stop),
                 None => Happened::ControlClosed,
             },
@@ -374,6 +381,13 @@ impl<G: Guest> Driver<G> {
         }
         if let (true, Some(newest_ms)) = (has_lines, self.run.newest_line_ms()) {
             self.observer.lagged(Duration::from_millis(self.clock.now_ms().saturating_sub(newest_ms)));
+        }
+        if !self.cancelling.is_empty() && !self.run.holds_cancel() {
+            self.sync().await?;
+            for noted in self.cancelling.drain(..) {
+                // Who does not wait any more need not be told.
+                let _ = noted.send(());
+            }
         }
         Ok(None)
     }

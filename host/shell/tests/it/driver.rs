@@ -422,7 +422,7 @@ async fn a_sink_that_stands_still_does_not_delay_a_cancel() {
     let mut begun = begin(&server, Journal::none(), Then::Stick).await;
     assert!(begun.records.recv().await.is_some());
     let cancel = CancelRequest { source: CancelSource::Operator, reason: None };
-    begun.control.send(Control::Cancel(cancel)).await.unwrap();
+    begun.control.send(Control::Cancel(cancel, None)).await.unwrap();
     let deleted = async {
         while deletes(&server).is_empty() {
             tokio::task::yield_now().await;
