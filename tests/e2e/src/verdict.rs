@@ -119,6 +119,9 @@ pub(crate) struct Tally {
     next_index: Option<u64>,
     next_number: Option<usize>,
     least_number: usize,
+    /// What is wrong with the last line, unless a gap follows: the beginning of one and the end of another, where the kubelet left out a
+    /// file that began within a line.
+    joined: Option<String>,
 }
 
 impl Tally {
@@ -126,7 +129,12 @@ impl Tally {
 
     /// Takes the next record. Whether it is one to keep: no line.
     pub(crate) fn take(&mut self, record: &Value) -> bool {
-        match record["type"].as_str() {
+        let kind = record["type"].as_str();
+        if let Some(joined) = self.joined.take_if(|_| kind != Some("gap")) {
+            self.complain(joined);
+        }
+        self.joined = None;
+        match kind {
             Some("log") => self.take_line(record),
             Some("gap") => {
                 self.gaps += 1;
@@ -151,7 +159,12 @@ impl Tally {
         };
         if is_wrong {
             let next = self.next_number.unwrap_or(self.least_number);
-            self.complain(format!("the agent's line {number} came where {next} was next, at index {index}"));
+            let complaint = format!("the agent's line {number} came where {next} was next, at index {index}");
+            if number > next && is_of_two(text(record, "log")) {
+                self.joined = Some(complaint);
+            } else {
+                self.complain(complaint);
+            }
         }
         self.lines += 1;
         self.least_number = number + 1;
@@ -163,6 +176,11 @@ impl Tally {
             self.wrong.push(wrong);
         }
     }
+}
+
+/// Whether an event begins within another one.
+fn is_of_two(line: &str) -> bool {
+    line.matches(r#"{"type":"assistant""#).count() > 1
 }
 
 /// N of an event whose text is `line N`.
@@ -222,10 +240,20 @@ mod tests {
     #[test]
     fn a_tally_tells_what_no_gap_explains() {
         let gap = || json!({"type": "gap"});
+        let joined = |index: usize, number: usize| {
+            let text = format!(r#"{{"type":"assistant","mes{{"type":"assistant","text":"line {number}"}}"#);
+            json!({"type": "log", "stream": "stdout", "index": index, "text": text})
+        };
         for (records, lines, wrong) in [
             (vec![line(0, 0), line(1, 1)], 2, vec![]),
             (vec![line(0, 0), gap(), line(9, 7), line(10, 8)], 3, vec![]),
             (vec![line(0, 0), line(1, 2)], 2, vec!["the agent's line 2 came where 1 was next, at index 1"]),
+            (vec![line(0, 0), joined(1, 7), gap(), line(2, 8)], 3, vec![]),
+            (
+                vec![line(0, 0), joined(1, 7), line(2, 8)],
+                3,
+                vec!["the agent's line 7 came where 1 was next, at index 1"],
+            ),
             (vec![line(0, 0), line(2, 1)], 2, vec!["line 2 came where Some(1) was next"]),
             (
                 vec![line(0, 5), gap(), line(9, 5)],
