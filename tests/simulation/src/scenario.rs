@@ -24,6 +24,8 @@ pub struct RunPlan {
     pub host: usize,
     pub starts_at_ms: u64,
     pub config: Config,
+    /// A Job of another task is not taken over.
+    pub task_id: &'static str,
     pub resumes_session: bool,
     /// By attempt.
     pub scripts: [Script; 2],
@@ -42,6 +44,7 @@ pub struct Config {
     pub waits_when_busy: bool,
     pub excludes_others: bool,
     pub retries_fresh: bool,
+    pub reattaches: bool,
 }
 
 /// Somebody cancels a run.
@@ -69,6 +72,7 @@ impl Default for Config {
             waits_when_busy: true,
             excludes_others: true,
             retries_fresh: true,
+            reattaches: true,
         }
     }
 }
@@ -101,6 +105,7 @@ impl RunPlan {
             host: 0,
             starts_at_ms: 0,
             config: Config::default(),
+            task_id: "T-1",
             resumes_session: false,
             scripts: [script.clone(), script],
             cancels: Vec::new(),
@@ -127,7 +132,11 @@ impl RunPlan {
             waits_when_busy: !entropy.chance(48),
             excludes_others: !entropy.chance(32),
             retries_fresh: !entropy.chance(24),
+            reattaches: !entropy.chance(24),
         };
+        if entropy.chance(64) {
+            plan.task_id = "T-2";
+        }
         for _ in 0..*entropy.choose(&[0, 0, 0, 1, 0, 0, 1, 2]) {
             let way = *entropy.choose(&[CancelWay::Host, CancelWay::Paperclip]);
             plan.cancels.push(Cancel { at_ms: plan.starts_at_ms + entropy.skewed(0, 90_000), way });
@@ -158,9 +167,10 @@ impl RunPlan {
                 "whenBusy": if config.waits_when_busy { "wait" } else { "fail" },
                 "concurrencyScope": if config.excludes_others { "agent" } else { "none" },
                 "retryFreshSession": config.retries_fresh,
+                "reattachOrphanedJobs": config.reattaches,
                 "env": {"VENDOR_KEY": API_KEY},
             },
-            "context": {"taskId": "T-1"},
+            "context": {"taskId": self.task_id},
             "authToken": TOKEN,
         })
     }

@@ -35,6 +35,10 @@ impl Change {
     pub(crate) fn is_of_job(&self) -> bool {
         matches!(self, Change::Job(_) | Change::JobGone(_))
     }
+
+    pub(crate) fn is_of_end(&self) -> bool {
+        matches!(self, Change::JobGone(_) | Change::PodGone(_))
+    }
 }
 
 /// A Secret or a ConfigMap: the garbage collector removes it after its owner.

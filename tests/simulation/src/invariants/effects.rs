@@ -60,8 +60,14 @@ pub(super) fn has_timed_out(world: &World, run: usize, pod: &Pod) -> bool {
         .is_some_and(|(timeout_s, started_ms)| since(started_ms) >= timeout_s * 1_000)
 }
 
-/// By how much the run's time may be ahead of the world's, in ms: it never goes back, and hosts' clocks add up.
+/// By how much more time may have passed for the run than for the world, in ms: the run's never goes back, hosts' clocks add up, and the
+/// first one's may have been behind.
 pub(super) fn clock_ahead_ms(world: &World, run: usize) -> u64 {
-    let processes = world.processes.iter().filter(|process| process.run == run);
-    processes.map(|process| process.clock_ahead_ms.max(0).unsigned_abs()).sum()
+    let (mut ahead_ms, mut behind_ms) = (0, 0);
+    for process in world.processes.iter().filter(|process| process.run == run) {
+        let off_ms = process.clock_ahead_ms - process.clock_jumped_ms;
+        ahead_ms += off_ms.max(0) + process.clock_jumped_ms;
+        behind_ms = behind_ms.max(-off_ms);
+    }
+    (ahead_ms + behind_ms).unsigned_abs()
 }

@@ -138,9 +138,7 @@ impl World {
         pod.is_termed = true;
         self.cluster.tell_pod(uid);
         if is_lost {
-            // Its kubelet is silent: the pod garbage collector takes it away some time.
-            let delay_ms = *self.entropy.choose(&[20_000, 300_000]);
-            return self.after(delay_ms, Happening::RemovePod(uid.to_owned()));
+            return self.collect_lost_pod(uid);
         }
         match (stage, on_term) {
             (Stage::Running, OnTerm::Exits { after_ms } | OnTerm::Reports { after_ms })
@@ -154,6 +152,12 @@ impl World {
                 self.after(delay_ms, Happening::RemovePod(uid.to_owned()));
             }
         }
+    }
+
+    /// Its kubelet is silent: the pod garbage collector takes it away some time.
+    pub(super) fn collect_lost_pod(&mut self, uid: &str) {
+        let delay_ms = *self.entropy.choose(&[20_000, 300_000]);
+        self.after(delay_ms, Happening::RemovePod(uid.to_owned()));
     }
 
     /// The container ends after SIGTERM, by itself or by SIGKILL.

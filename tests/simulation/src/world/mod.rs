@@ -87,7 +87,7 @@ pub(crate) enum Happening {
         process: usize,
         follow: usize,
         is_of_jobs: bool,
-        is_new_list: bool,
+        begins: Begins,
     },
     LogOpen {
         process: usize,
@@ -121,6 +121,17 @@ pub(crate) enum Happening {
     Trouble(String),
 }
 
+/// With what a watch begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begins {
+    /// With what follows what it told last.
+    WhereItWas,
+    /// With a list of all that is.
+    WithAList,
+    /// With what others know who have watched for longer: a namespace is watched once for all runs.
+    AmongOthers,
+}
+
 /// One run and what became of it.
 #[derive(Debug)]
 pub(crate) struct RunTruth {
@@ -137,10 +148,14 @@ pub(crate) struct RunTruth {
     pub(crate) is_cancelled_in_paperclip: bool,
     /// When a cancel first reached an engine.
     pub(crate) cancelled_at_ms: Option<u64>,
+    /// Whoever asked for its end was told that it will come.
+    pub(crate) is_cancel_noted: bool,
     pub(crate) next_host: u32,
     /// Longest log that was shown for it by any process.
     pub(crate) shown: usize,
     pub(crate) has_gap: bool,
+    /// One of its calls had no good answer for as long as a host cleans up.
+    pub(crate) is_api_away: bool,
     pub(crate) requests: u32,
 }
 
@@ -251,13 +266,14 @@ impl World {
                 self.serve(process, call, &request, is_answer_lost);
             }
             Happening::Answer { process, call, outcome } => {
+                self.note_silence(process, call, outcome.as_ref());
                 self.give(process, Input::Called { call, outcome: *outcome });
             }
             Happening::Tick { process, at_ms } => self.tick(process, at_ms),
             Happening::Unblock { process } => self.unblock(process),
             Happening::Watch { process, follow, is_of_jobs } => self.tell_watch(process, follow, is_of_jobs),
-            Happening::WatchBack { process, follow, is_of_jobs, is_new_list } => {
-                self.reopen_watch(process, follow, is_of_jobs, is_new_list);
+            Happening::WatchBack { process, follow, is_of_jobs, begins } => {
+                self.reopen_watch(process, follow, is_of_jobs, begins);
             }
             Happening::LogOpen { process, log } => self.open_log(process, log),
             Happening::LogPiece { process, log } => self.send_log(process, log),
@@ -441,9 +457,11 @@ impl RunTruth {
             is_closed: false,
             is_cancelled_in_paperclip: false,
             cancelled_at_ms: None,
+            is_cancel_noted: false,
             next_host: 0,
             shown: 0,
             has_gap: false,
+            is_api_away: false,
             requests: 0,
         }
     }

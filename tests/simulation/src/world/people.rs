@@ -34,11 +34,16 @@ impl World {
         self.give(process, Input::Cancel(request));
     }
 
-    /// The host that was asked is gone, perhaps with what it was told.
+    /// Whoever asked has no answer yet: the host that was asked is gone, perhaps with what it was told, or takes its time.
     pub(super) fn cancel_again(&mut self, run: usize, process: usize) {
-        if self.runs[run].process != Some(process) && self.runs[run].results.is_empty() {
-            self.cancel(run);
+        let truth = &self.runs[run];
+        if truth.is_cancel_noted || truth.is_closed || !truth.results.is_empty() {
+            return;
         }
+        if truth.process == Some(process) {
+            return self.after(ASK_AGAIN_MS, Happening::CancelAgain { run, process });
+        }
+        self.cancel(run);
     }
 
     pub(super) fn stop_host(&mut self, run: usize) {
@@ -100,8 +105,13 @@ impl World {
             pod.is_lost = true;
             pod.was_killed = true;
             pod.set_condition("DisruptionTarget", true, "DeletionByTaintManager", "node is unreachable");
+            let is_deleting = pod.deleting_since_ms.is_some();
             self.cluster.tell_pod(uid);
-            self.after(5_000, Happening::Term(uid.to_owned()));
+            if is_deleting {
+                self.collect_lost_pod(uid);
+            } else {
+                self.after(5_000, Happening::Term(uid.to_owned()));
+            }
         }
     }
 

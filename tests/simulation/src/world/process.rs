@@ -1,10 +1,11 @@
 //! A process of a host that drives one run: the engine with its guest, and the effects that it carries out.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use paperclip_contract::types::{Action, ObjectRef};
+use paperclip_engine::api::CallId;
 use paperclip_engine::journal::Entry;
 use paperclip_engine::policy::{Grant, Policy};
 use paperclip_engine::port::{Closing, Effect, Input};
@@ -22,11 +23,11 @@ use crate::mutant::{EffectSaboteur, Mutant, on_input};
 /// How often a run asks Paperclip whether it is cancelled, in ms.
 const POLL_INTERVAL_MS: u64 = 15_000;
 
-/// By how much hosts' clocks differ at most, in ms: less than a lease outlasts its renewal by.
-const CLOCKS_OFF_MS: [i64; 4] = [1_500, 30_000, -1_500, -30_000];
+/// By how much hosts' clocks are off, in ms: with [`CLOCK_JUMP_MS`] no two differ by more than 30 s.
+const CLOCKS_OFF_MS: [i64; 4] = [1_500, 10_000, -1_500, -10_000];
 
 /// By how much a host's clock is set forward, in ms.
-const CLOCK_JUMP_MS: i64 = 20_000;
+const CLOCK_JUMP_MS: i64 = 10_000;
 
 /// One process for one run. It is never used again after its end.
 #[derive(Debug)]
@@ -47,6 +48,12 @@ pub(crate) struct Process {
     tick_at_ms: Option<u64>,
     /// By how much its clock is ahead of the world's, in ms.
     pub(crate) clock_ahead_ms: i64,
+    /// By how much it was set forward under it, in ms.
+    pub(crate) clock_jumped_ms: i64,
+    /// Calls that had no good answer yet, each with the time of the first bad one.
+    pub(crate) unheard_since_ms: BTreeMap<CallId, u64>,
+    /// Somebody waits to be told that its end is on disk.
+    is_cancelling: bool,
     inputs_taken: u32,
     /// Calls that were sent, by id: the same one is sent again when it is retried.
     pub(super) last_call: u64,
@@ -166,6 +173,9 @@ impl World {
             shown: Shown::default(),
             tick_at_ms: None,
             clock_ahead_ms,
+            clock_jumped_ms: 0,
+            unheard_since_ms: BTreeMap::new(),
+            is_cancelling: false,
             inputs_taken: 0,
             last_call: 0,
         });
@@ -214,6 +224,11 @@ impl World {
                 }
                 continue;
             }
+            if this.is_cancelling && !this.engine.holds_cancel() {
+                this.is_cancelling = false;
+                self.note_cancel(process);
+                continue;
+            }
             let Some(input) = this.inputs.pop_front() else { break };
             let run = this.run;
             let fault =
@@ -228,6 +243,7 @@ impl World {
             }
             let this = &mut self.processes[process];
             if let Input::Cancel(_) = input {
+                this.is_cancelling = true;
                 self.runs[this.run].cancelled_at_ms.get_or_insert(now_ms);
             }
             if self.trace.is_kept() {
@@ -247,8 +263,8 @@ impl World {
                     self.processes[process].notes.borrow_mut().sabotage = Some(sabotage);
                 }
             }
-            if self.processes[process].clock_ahead_ms < CLOCK_JUMP_MS && self.strikes(Fault::ClockJumps, run)
-            {
+            if self.processes[process].clock_jumped_ms == 0 && self.strikes(Fault::ClockJumps, run) {
+                self.processes[process].clock_jumped_ms = CLOCK_JUMP_MS;
                 self.processes[process].clock_ahead_ms += CLOCK_JUMP_MS;
             }
             self.processes[process].inputs_taken += 1;
@@ -256,6 +272,13 @@ impl World {
             self.processes[process].engine.handle(host_ms, input);
         }
         self.plan_tick(process);
+    }
+
+    /// Who asked for the run's end is told once that is on disk.
+    fn note_cancel(&mut self, process: usize) {
+        self.sync(process);
+        let Process { run, is_alive, .. } = self.processes[process];
+        self.runs[run].is_cancel_noted |= is_alive;
     }
 
     /// A time as this process's clock shows it.

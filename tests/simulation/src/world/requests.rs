@@ -4,6 +4,7 @@ use paperclip_contract::types::{ApiError, NewConfigMap, NewSecret};
 use paperclip_engine::api::{ApiCall, ApiReply, CallId};
 use paperclip_engine::port::{Input, PollId};
 
+use super::process::Process;
 use super::{Happening, World};
 use crate::cluster::{Actor, error};
 use crate::fault::Fault;
@@ -12,6 +13,9 @@ use crate::mutant::Mutant;
 
 /// Longest that a client waits for an answer, in ms.
 const NO_ANSWER_MS: u64 = 30_000;
+
+/// How long a host tries to clean up at least, in ms.
+const CLEANUP_MS: u64 = 240_000;
 
 impl World {
     pub(super) fn send(&mut self, process: usize, call: CallId, request: ApiCall) {
@@ -58,6 +62,26 @@ impl World {
                 "the object has been modified; please apply your changes to the latest version",
             )
         })
+    }
+
+    /// Notes for how long a call has had no answer that a client would take for one.
+    pub(super) fn note_silence(
+        &mut self,
+        process: usize,
+        call: CallId,
+        outcome: &Result<ApiReply, ApiError>,
+    ) {
+        let is_heard = match outcome {
+            Ok(_) => true,
+            Err(error) => error.status.is_some_and(|status| status < 500 && status != 429),
+        };
+        let now_ms = self.now_ms;
+        let Process { run, unheard_since_ms, .. } = &mut self.processes[process];
+        if is_heard {
+            unheard_since_ms.remove(&call);
+        } else if now_ms - *unheard_since_ms.entry(call).or_insert(now_ms) >= CLEANUP_MS {
+            self.runs[*run].is_api_away = true;
+        }
     }
 
     fn fail(&mut self, process: usize, call: CallId, delay_ms: u64, error: ApiError) {

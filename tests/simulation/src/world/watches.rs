@@ -4,7 +4,7 @@ use paperclip_contract::types::{Gone, ObjectRef};
 use paperclip_engine::port::Input;
 
 use super::process::{Cursor, Follow};
-use super::{Happening, World};
+use super::{Begins, Happening, World};
 use crate::cluster::{Change, Stage};
 use crate::fault::Fault;
 use crate::marks::Mark;
@@ -19,8 +19,10 @@ impl World {
             let cursor = || Cursor { next, ..Cursor::default() };
             self.processes[process].follows.push(Follow { job, jobs: cursor(), pods: cursor() });
         }
+        let is_open = self.entropy.chance(64);
+        let begins = if is_open { Begins::AmongOthers } else { Begins::WithAList };
         for is_of_jobs in [true, false] {
-            self.after(0, Happening::WatchBack { process, follow, is_of_jobs, is_new_list: true });
+            self.after(0, Happening::WatchBack { process, follow, is_of_jobs, begins });
         }
     }
 
@@ -77,16 +79,15 @@ impl World {
         if cursor.is_down {
             return;
         }
-        for (fault, is_new_list, longest_ms) in [
-            (Fault::WatchBroken, false, 5_000),
-            (Fault::WatchExpired, true, 5_000),
-            (Fault::WatchRefused, true, 40_000),
+        for (fault, begins, longest_ms) in [
+            (Fault::WatchBroken, Begins::WhereItWas, 5_000),
+            (Fault::WatchExpired, Begins::WithAList, 5_000),
+            (Fault::WatchRefused, Begins::WithAList, 40_000),
         ] {
             if self.strikes(fault, run) {
                 self.cursor(process, follow, is_of_jobs).expect("it was there").is_down = true;
                 let delay_ms = self.entropy.skewed(500, longest_ms);
-                return self
-                    .after(delay_ms, Happening::WatchBack { process, follow, is_of_jobs, is_new_list });
+                return self.after(delay_ms, Happening::WatchBack { process, follow, is_of_jobs, begins });
             }
         }
         let Some(mut at) = self.next_change(process, follow, is_of_jobs) else { return };
@@ -112,20 +113,18 @@ impl World {
         later
     }
 
-    /// A watch is back: where it was, or with a new list.
-    pub(super) fn reopen_watch(
-        &mut self,
-        process: usize,
-        follow: usize,
-        is_of_jobs: bool,
-        is_new_list: bool,
-    ) {
+    /// A watch begins, or is back.
+    pub(super) fn reopen_watch(&mut self, process: usize, follow: usize, is_of_jobs: bool, begins: Begins) {
         let run = self.processes[process].run;
         let Some(cursor) = self.cursor(process, follow, is_of_jobs) else { return };
         cursor.is_down = false;
-        if is_new_list {
-            let is_stale = self.strikes(Fault::WatchStale, run);
-            self.tell_list(process, follow, is_of_jobs, is_stale);
+        match begins {
+            Begins::WhereItWas => {}
+            Begins::WithAList => {
+                let is_stale = self.strikes(Fault::WatchStale, run);
+                self.tell_list(process, follow, is_of_jobs, is_stale);
+            }
+            Begins::AmongOthers => self.tell_known(process, follow, is_of_jobs),
         }
         self.plan_watch(process, follow, is_of_jobs);
     }
@@ -148,6 +147,22 @@ impl World {
         }
         if let Some(change) = change {
             self.tell_change(process, follow, change, "relist-missing");
+        }
+    }
+
+    /// What is there now, as who watched before has seen it. What went before is told of by nobody.
+    fn tell_known(&mut self, process: usize, follow: usize, is_of_jobs: bool) {
+        let newest = self.cluster.log.len();
+        let mut known = None;
+        while let Some(at) = self.next_change(process, follow, is_of_jobs) {
+            known = Some(at);
+            self.cursor(process, follow, is_of_jobs).expect("it has a next change").next = at + 1;
+        }
+        let Some(cursor) = self.cursor(process, follow, is_of_jobs) else { return };
+        cursor.next = newest;
+        let change = known.map(|at| self.cluster.log[at].change.clone());
+        if let Some(change) = change.filter(|change| !change.is_of_end()) {
+            self.tell_change(process, follow, change, "watch-deleted");
         }
     }
 
