@@ -204,6 +204,49 @@ fn row_9_an_overloaded_provider_is_transient() {
 }
 
 #[test]
+fn row_9_an_overloaded_provider_may_tell_when_it_serves_again() {
+    let story = Story::new().fails("API Error: Overloaded - resets at 4pm (America/Chicago)", &json!({}));
+    let result = as_json(&story.with(|evidence| evidence.at_ms = Some(1_776_870_900_000)));
+    assert_eq!(result["errorCode"], "claude_transient_upstream");
+    assert_eq!(result["retryNotBefore"], "2026-04-22T21:00:00.000Z");
+}
+
+#[test]
+fn standard_error_counts_as_untyped_text() {
+    let story = Story::new().exits(1);
+    assert_eq!(story.code(), Some(ErrorCode::ClaudeExited));
+    let story = story.prints_on_stderr("Not logged in. Please run /login");
+    assert_eq!(story.code(), Some(ErrorCode::ClaudeAuthRequired));
+}
+
+#[test]
+fn only_the_init_event_tells_the_model() {
+    let other = json!({"type": "system", "subtype": "status", "model": "another", "session_id": "s1"});
+    let result = as_json(&Story::new().begins().prints(&other).succeeds().exits(0));
+    assert_ne!(result["model"], "another");
+}
+
+#[test]
+fn a_result_tells_who_bills_it() {
+    let result = as_json(&Story::new().begins().succeeds().exits(0));
+    let told = ["provider", "biller", "billingType"].map(|field| result[field].as_str().unwrap_or_default());
+    assert_eq!(told, ["anthropic", "anthropic", "api"]);
+}
+
+#[test]
+fn texts_are_bounded_and_short_ones_are_whole() {
+    let long = |bytes: usize| "m".repeat(bytes);
+    let failed = |bytes: usize| Story::new().fails(&long(bytes), &json!({})).message();
+    assert!(failed(5_000).contains(&long(5_000)));
+    assert_eq!(failed(20_000).len(), 8 * 1024);
+    let summary = |bytes: usize| {
+        let story = Story::new().begins().says(&long(bytes)).exits(1);
+        as_json(&story)["summary"].as_str().unwrap_or_default().len()
+    };
+    assert_eq!((summary(20_000), summary(50_000)), (20_000, 32 * 1024));
+}
+
+#[test]
 fn row_10_an_answer_that_is_none_is_the_apis() {
     let text =
         "API Error: API returned an empty or malformed response (HTTP 200) — check for a proxy or gateway";

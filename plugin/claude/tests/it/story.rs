@@ -25,6 +25,11 @@ impl Story {
         self
     }
 
+    pub(crate) fn prints_on_stderr(mut self, line: &str) -> Story {
+        self.stream.push_stderr_line(line);
+        self
+    }
+
     pub(crate) fn begins(self) -> Story {
         self.prints(INIT)
     }

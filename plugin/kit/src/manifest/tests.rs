@@ -339,6 +339,7 @@ fn files_are_mounted_and_named_to_the_agent() {
     ];
     let plan = planned(&request);
     assert_eq!(plan.skills_line(), "Skills bundled (2): a, b");
+    assert_eq!(plan.skills_note(), "Skills (2): a, b");
     assert_eq!(plan.args, ["/tmp/bundle/agent-instructions.md"]);
     assert_eq!(plan.config_maps[0].entries["file-0000"], "be kind");
     let mounts = container(&plan)["volumeMounts"].as_array().unwrap();
@@ -378,6 +379,33 @@ fn another_namespace_is_told_what_it_must_hold() {
         plan.warnings,
         ["the run's namespace agents is not Paperclip's own: Secret reg must exist there too"]
     );
+    request.config = object(json!({"namespace": "paperclip"}));
+    assert_eq!(planned(&request).warnings, Vec::<String>::new(), "it is there");
+    request.config = object(json!({"namespace": "agents"}));
+    request.self_pod = Some(json!({
+        "metadata": {"namespace": "paperclip"}, "spec": {"containers": [{"image": "p:1"}]},
+    }));
+    assert_eq!(planned(&request).warnings, Vec::<String>::new(), "it refers to nothing");
+}
+
+#[test]
+fn secrets_and_files_have_the_labels_of_their_run() {
+    let plan = planned(&request(json!({"image": "a:1"}), json!({})));
+    let keys: Vec<&str> = plan.owned_labels().iter().map(|(key, _)| *key).collect();
+    let all = plan.labels.entries();
+    assert!(keys.contains(&labels::MANAGED_BY) && keys.contains(&labels::RUN_ID), "{keys:?}");
+    assert!(!keys.contains(&labels::TASK_ID), "what a selector of Jobs asks for is the Job's alone: {keys:?}");
+    assert!(plan.owned_labels().iter().all(|label| all.contains(label)));
+}
+
+#[test]
+fn files_of_three_mebibytes_are_taken() {
+    let mut request = request(json!({"image": "a:1"}), json!({}));
+    let file = |index: usize| File { path: format!("f{index}"), content: "x".repeat(700 * 1024) };
+    request.files = (0..4).map(file).collect();
+    assert_eq!(planned(&request).config_maps.len(), 4);
+    request.files = (0..5).map(file).collect();
+    assert_eq!(plan(&request, Attempt::FIRST, &Plain).unwrap_err().field, "files");
 }
 
 #[test]
