@@ -39,7 +39,7 @@ impl<G: Guest> Run<G> {
         }
     }
 
-    /// Whether a wish to end it waits, and is in no entry of the journal yet.
+    /// Whether a wish to end it is in no entry of the journal yet: it waits, or came when this host was letting go of the run.
     pub fn holds_cancel(&self) -> bool {
         self.held_cancel.is_some()
     }

@@ -346,8 +346,13 @@ impl<G: Guest> Run<G> {
             | Input::LogHeld { .. }
             | Input::LogClosed { .. }
             | Input::Polled { .. }
-            | Input::Note { .. }
-            | Input::Cancel(_) => {}
+            | Input::Note { .. } => {}
+            // It comes too late for this host, and has no effect on the run.
+            Input::Cancel(request) => {
+                if let Phase::Detaching { .. } = self.phase {
+                    self.held_cancel = Some(request);
+                }
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use crate::GuestFault;
 use crate::api::{ApiCall, ApiReply, Lease};
 use crate::intake::{self, Surroundings};
 use crate::policy::Grant;
-use paperclip_contract::types::{Action, Finish, ObjectRef};
+use paperclip_contract::types::{Action, CancelSource, Finish, ObjectRef};
 
 const JOB: &str = r#"{"kind": "Job", "metadata": {"namespace": "n", "name": "j"}, "spec": {"suspend": true, "template": {"spec":
     {"automountServiceAccountToken": false, "containers": [{"name": "c", "image": "i", "securityContext": {"allowPrivilegeEscalation": false}}]}}}}"#;
@@ -307,6 +307,23 @@ fn the_time_away_goes_on_until_the_plugin_has_heard_of_it() {
     journal.push(Entry::Resumed { at_ms: 50_000 }.to_line());
     let second = resumed(&[], &journal, 60_000);
     assert_eq!(second.guest.seen, [Event::HostResumed(59_000)]);
+}
+
+#[test]
+fn a_cancel_that_comes_while_the_run_is_let_go_is_not_taken_for_noted() {
+    let cancel = || Input::Cancel(CancelRequest { source: CancelSource::Operator, reason: None });
+    let (mut heard, mut journal) = (run(&[&[guard()]]), Vec::new());
+    heard.handle(0, Input::Start);
+    heard.handle(1, cancel());
+    assert!(!heard.holds_cancel());
+
+    let mut late = run(&[&[guard()]]);
+    late.handle(0, Input::Start);
+    effects(&mut late, &mut journal);
+    late.handle(1, Input::Stop);
+    late.handle(2, cancel());
+    assert!(late.holds_cancel());
+    assert!(!late.guest.seen.iter().any(|event| matches!(event, Event::CancelRequested(_))));
 }
 
 #[test]

@@ -394,7 +394,10 @@ fn secrets_and_files_have_the_labels_of_their_run() {
     let keys: Vec<&str> = plan.owned_labels().iter().map(|(key, _)| *key).collect();
     let all = plan.labels.entries();
     assert!(keys.contains(&labels::MANAGED_BY) && keys.contains(&labels::RUN_ID), "{keys:?}");
-    assert!(!keys.contains(&labels::TASK_ID), "what a selector of Jobs asks for is the Job's alone: {keys:?}");
+    assert!(
+        !keys.contains(&labels::TASK_ID),
+        "what a selector of Jobs asks for is the Job's alone: {keys:?}"
+    );
     assert!(plan.owned_labels().iter().all(|label| all.contains(label)));
 }
 

@@ -204,10 +204,19 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
                         || pod.is_lost
                         || pod.deleting_since_ms.is_some()
                 });
+            // A log that does not answer is given up after a while, and the result says so.
+            let is_unread_told = text.contains("log could not be read");
+            let may_be_silent = world.swarm.has_struck_any(&[
+                Fault::LogSilent,
+                Fault::LogBroken,
+                Fault::LogRefused,
+                Fault::LogKubeletText,
+                Fault::LogEndsEarly,
+            ]);
             let is_known_over = is_over || jobs().any(|job| job.is_removed || job.is_finished());
             if !is_known_over {
                 Some("truncated, and the container runs")
-            } else if verdict.is_some() && !may_be_unread {
+            } else if verdict.is_some() && !may_be_unread && !(is_unread_told && may_be_silent) {
                 Some("truncated, and a result event was printed")
             } else {
                 None
