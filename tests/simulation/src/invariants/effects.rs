@@ -2,6 +2,7 @@
 
 use paperclip_contract::types::ObjectRef;
 use paperclip_engine::api::ApiCall;
+use paperclip_engine::journal::Entry;
 
 use crate::cluster::{Pod, Stage};
 use crate::world::World;
@@ -45,9 +46,21 @@ pub(crate) fn deletion_is_justified(world: &mut World, job: &ObjectRef) {
     let is_running = pod.stage == Stage::Running && !pod.is_lost && pod.deleting_since_ms.is_none();
     let is_cancelled = truth.cancelled_at_ms.is_some();
     let has_broken = world.swarm.has_broken_plugin();
-    if is_running && !is_cancelled && !has_timed_out(world, run, pod) && !has_broken {
+    let is_harm = is_running && !is_cancelled && !has_timed_out(world, run, pod) && !has_broken;
+    if is_harm && !was_given_up_before(world, run, pod) {
         world.violate("S8", format!("{} was deleted while its agent was running", job.name));
     }
+}
+
+/// Whether the run's end was on disk before its agent started: its host died before the Job was deleted, and the next one does that.
+fn was_given_up_before(world: &World, run: usize, pod: &Pod) -> bool {
+    let end_of = |line: &String| match Entry::parse(line) {
+        Ok(Entry::End { at_ms, .. }) => Some(at_ms),
+        Ok(_) | Err(_) => None,
+    };
+    let ended_ms = world.runs[run].disk.durable().iter().rev().find_map(end_of);
+    let started_ms = pod.started_ms.map(|started_ms| started_ms + clock_ahead_ms(world, run));
+    ended_ms.zip(started_ms).is_some_and(|(ended_ms, started_ms)| ended_ms <= started_ms)
 }
 
 pub(super) fn has_timed_out(world: &World, run: usize, pod: &Pod) -> bool {
