@@ -220,16 +220,10 @@ impl Logs {
     /// A line as the plugin gets it. What it does not get whole is set aside for the sink.
     fn line(&mut self, line: Line, index: u64, redactor: &Redactor, max_line_bytes: usize) -> LogLine {
         match line {
-            Line::Whole(text) => {
-                let text = redactor.mask(text);
-                if text.len() <= max_line_bytes {
-                    return LogLine::Whole(text);
-                }
-                let head = text[..text.floor_char_boundary(GUEST_CUT_BYTES)].to_owned();
-                let tail = text[text.ceil_char_boundary(text.len() - GUEST_CUT_BYTES)..].to_owned();
-                let line_bytes = text.len() as u64;
-                self.whole.push(WholeLine { index, text });
-                LogLine::Cut(CutLine { head, tail, line_bytes })
+            Line::Whole(text) => self.masked_line(redactor.mask(text), index, max_line_bytes),
+            Line::Torn(text) => {
+                let (text, _) = redactor.mask_cut(text, String::new());
+                self.masked_line(text, index, max_line_bytes)
             }
             Line::Cut { head, tail, bytes } => {
                 let (head, tail) = redactor.mask_cut(head, tail);
@@ -239,6 +233,17 @@ impl Logs {
                 LogLine::Cut(CutLine { head, tail, line_bytes: bytes })
             }
         }
+    }
+
+    fn masked_line(&mut self, text: String, index: u64, max_line_bytes: usize) -> LogLine {
+        if text.len() <= max_line_bytes {
+            return LogLine::Whole(text);
+        }
+        let head = text[..text.floor_char_boundary(GUEST_CUT_BYTES)].to_owned();
+        let tail = text[text.ceil_char_boundary(text.len() - GUEST_CUT_BYTES)..].to_owned();
+        let line_bytes = text.len() as u64;
+        self.whole.push(WholeLine { index, text });
+        LogLine::Cut(CutLine { head, tail, line_bytes })
     }
 }
 

@@ -83,7 +83,7 @@ fn take(log: &[u8], redactor: Option<&Redactor>) -> Duration {
 
 fn tell(lines: Vec<Line>, redactor: Option<&Redactor>) {
     let texts = lines.into_iter().filter_map(|line| match line {
-        Line::Whole(text) => Some(match redactor {
+        Line::Whole(text) | Line::Torn(text) => Some(match redactor {
             Some(redactor) => redactor.mask(text),
             None => text,
         }),

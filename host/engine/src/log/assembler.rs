@@ -36,6 +36,8 @@ pub(super) struct Assembler {
     told: VecDeque<Told>,
     has_news: bool,
     last_diagnostic: Option<String>,
+    /// What comes is the beginning of a line, and its end is lost.
+    is_torn: bool,
 }
 
 /// What is known of the stream in hand.
@@ -82,6 +84,7 @@ impl Assembler {
             told: VecDeque::new(),
             has_news: false,
             last_diagnostic: None,
+            is_torn: false,
         }
     }
 
@@ -145,6 +148,7 @@ impl Assembler {
         self.position.end(is_complete);
         let text_at = stamp::split(self.framer.in_flight()).map_or(0, |(_, at)| at);
         let may_be_told = is_complete || !self.is_tail_suspect;
+        self.is_torn = !is_complete;
         if may_be_told && self.framer.in_flight().len() > text_at {
             let mut framer = std::mem::replace(&mut self.framer, Framer::new(self.limits));
             framer.flush(|frame| self.take_frame(frame, 0));
@@ -201,7 +205,10 @@ impl Assembler {
         let hash = line_hash(stamp, &text);
         if self.is_new(stamp, hash) {
             let bytes = text.len() as u64 + line_feed_bytes;
-            self.push(Entry { stamp, hash, bytes, continuations }, text.len(), || Line::Whole(to_text(text)));
+            let is_torn = self.is_torn;
+            self.push(Entry { stamp, hash, bytes, continuations }, text.len(), || {
+                if is_torn { Line::Torn(to_text(text)) } else { Line::Whole(to_text(text)) }
+            });
         }
     }
 

@@ -100,6 +100,8 @@ pub enum ContainerSeen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
     Whole(String),
+    /// The beginning of a line whose end was not to be had: a secret in it may be cut, too.
+    Torn(String),
     /// A line over [`LogLimits::max_line_bytes`]: its beginning, its end, and its full size in bytes.
     Cut {
         head: String,

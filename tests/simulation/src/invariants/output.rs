@@ -36,6 +36,15 @@ impl Shown {
     }
 }
 
+/// Whether a masked line begins with this text, at whose end up to seven bytes of a secret may stand.
+fn begins_masked(line: &str, text: &str) -> bool {
+    let is_at_secret = |bytes: usize| {
+        let known = text.len().checked_sub(bytes).and_then(|end| text.get(..end));
+        known.and_then(|known| line.strip_prefix(known)).is_some_and(|rest| rest.starts_with("[redacted:"))
+    };
+    line.starts_with(text) || (1..8).any(is_at_secret)
+}
+
 /// S4: line by line what the container printed, each once.
 pub(crate) fn emitted_line(world: &mut World, process: usize, index: u64, text: &str) {
     no_secret(world, "the log", text);
@@ -62,7 +71,7 @@ pub(crate) fn emitted_line(world: &mut World, process: usize, index: u64, text: 
     let next: Vec<usize> = places.into_iter().filter(is_same).map(|at| at + 1).collect();
     let (is_masked, is_long) = (text.contains("[redacted:"), text.len() > 16 << 10);
     let is_cut = |at: &usize| {
-        lines.get(*at).is_some_and(|line| line.starts_with(text) || masked(line).starts_with(text))
+        lines.get(*at).is_some_and(|line| line.starts_with(text) || begins_masked(&masked(line), text))
     };
     if next.is_empty() && !text.is_empty() && shown.places.iter().any(is_cut) {
         // All that could be had of it: what follows has to say so.

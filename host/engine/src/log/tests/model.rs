@@ -244,7 +244,7 @@ impl World {
     fn take_lines(&mut self, lines: Vec<Line>) {
         self.has_stray_lines = self.is_interrupted;
         for line in lines {
-            let Line::Whole(text) = line else { panic!("no line is over the limit") };
+            let (Line::Whole(text) | Line::Torn(text)) = line else { panic!("no line is over the limit") };
             self.items.push(Item::Line(text));
         }
         let told = self.items.iter().filter(|item| **item != Item::Gap).count();

@@ -427,6 +427,13 @@ fn a_pod_that_is_gone_ends_the_log() {
     assert_eq!(silent.wait(), GONE_DRAIN_MS);
     assert_eq!((silent.lines().last(), silent.is_complete()), (Some(&"begun"), Some(false)));
 
+    let torn = Line::Torn("begun".to_owned());
+    assert!(
+        silent.told.contains(&LogOutput::Lines(vec![torn])),
+        "a secret in it may be cut: {:?}",
+        silent.told
+    );
+
     let mut broken = Run::running();
     broken.serve(&three());
     broken.break_off();

@@ -115,7 +115,7 @@ impl Run {
         batches
             .flatten()
             .map(|line| match line {
-                Line::Whole(text) => text.as_str(),
+                Line::Whole(text) | Line::Torn(text) => text.as_str(),
                 Line::Cut { .. } => panic!("no line is over the limit"),
             })
             .collect()
