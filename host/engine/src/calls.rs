@@ -113,12 +113,16 @@ impl Calls {
                 return None;
             }
         }
-        let pending = self.pending.remove(&call)?;
-        let Pending { purpose, request, .. } = *pending;
+        self.end(call, outcome)
+    }
+
+    /// The call is not sent again, and ends with this.
+    pub(crate) fn end(&mut self, call: CallId, outcome: Result<ApiReply, ApiError>) -> Option<Finished> {
+        let Pending { purpose, request, .. } = *self.pending.remove(&call)?;
         Some(Finished { purpose, request, outcome })
     }
 
-    /// Calls that are to be sent again now: each wants [`Calls::again`], [`Calls::put_off`] or [`Calls::give_up`].
+    /// Calls that are to be sent again now: each wants [`Calls::again`], [`Calls::put_off`] or [`Calls::end`].
     pub(crate) fn due(&self, now_ms: u64) -> Vec<CallId> {
         let is_due = |pending: &Pending| pending.retry_at_ms.is_some_and(|at| at <= now_ms);
         self.pending.iter().filter(|(_, pending)| is_due(pending)).map(|(call, _)| *call).collect()
@@ -139,25 +143,12 @@ impl Calls {
         }
     }
 
-    /// It is not sent again, and ends with this error.
-    pub(crate) fn give_up(&mut self, call: CallId, error: ApiError) -> Option<Finished> {
-        let Pending { purpose, request, .. } = *self.pending.remove(&call)?;
-        Some(Finished { purpose, request, outcome: Err(error) })
-    }
-
-    /// Whether it is for the holder of the guard alone.
-    pub(crate) fn needs_guard(&self, call: CallId) -> bool {
-        self.pending.get(&call).is_some_and(|pending| {
-            let makes_or_changes = matches!(
-                pending.request,
-                ApiCall::CreateJob { .. }
-                    | ApiCall::CreateSecret(_)
-                    | ApiCall::CreateConfigMap(_)
-                    | ApiCall::PatchJob { .. }
-                    | ApiCall::DeleteJob { .. }
-            );
-            makes_or_changes && matches!(pending.purpose, Purpose::Command(_))
-        })
+    /// The plugin's command that it carries out, if it is one's.
+    pub(crate) fn command(&self, call: CallId) -> Option<u64> {
+        match self.pending.get(&call)?.purpose {
+            Purpose::Command(command) => Some(command),
+            _ => None,
+        }
     }
 
     /// Calls for this purpose are tried until then at least.

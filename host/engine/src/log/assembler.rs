@@ -36,8 +36,6 @@ pub(super) struct Assembler {
     told: VecDeque<Told>,
     has_news: bool,
     last_diagnostic: Option<String>,
-    /// What comes is the beginning of a line, and its end is lost.
-    is_torn: bool,
 }
 
 /// What is known of the stream in hand.
@@ -84,7 +82,6 @@ impl Assembler {
             told: VecDeque::new(),
             has_news: false,
             last_diagnostic: None,
-            is_torn: false,
         }
     }
 
@@ -148,7 +145,6 @@ impl Assembler {
         self.position.end(is_complete);
         let text_at = stamp::split(self.framer.in_flight()).map_or(0, |(_, at)| at);
         let may_be_told = is_complete || !self.is_tail_suspect;
-        self.is_torn = !is_complete;
         if may_be_told && self.framer.in_flight().len() > text_at {
             let mut framer = std::mem::replace(&mut self.framer, Framer::new(self.limits));
             framer.flush(|frame| self.take_frame(frame, 0));
@@ -205,7 +201,8 @@ impl Assembler {
         let hash = line_hash(stamp, &text);
         if self.is_new(stamp, hash) {
             let bytes = text.len() as u64 + line_feed_bytes;
-            let is_torn = self.is_torn;
+            // What is left when nothing more will be read is the beginning of a line.
+            let is_torn = self.position.ended() == Some(false);
             self.push(Entry { stamp, hash, bytes, continuations }, text.len(), || {
                 if is_torn { Line::Torn(to_text(text)) } else { Line::Whole(to_text(text)) }
             });

@@ -178,10 +178,11 @@ impl<G: Guest> Run<G> {
     /// Sends a call again that had no good answer. What the guard is needed for waits until that is certain again: the API may have been
     /// away for longer than a lease holds.
     pub(super) fn call_again(&mut self, call: CallId) {
-        if self.calls.needs_guard(call) && !self.lock.is_sure(self.now_ms) {
+        let action = self.calls.command(call).and_then(|command| self.ledger.open.get(&command));
+        if action.is_some_and(needs_guard) && !self.lock.is_sure(self.now_ms) {
             if self.lock.is_open() {
                 self.calls.put_off(call, self.now_ms + GUARD_LOOK_MS);
-            } else if let Some(finished) = self.calls.give_up(call, guard_lost()) {
+            } else if let Some(finished) = self.calls.end(call, Err(guard_lost())) {
                 self.on_finished(finished);
             }
             return;
