@@ -62,6 +62,20 @@ impl Place {
         place
     }
 
+    /// With an agent that does one thing, waits for [`Place::open_gate`], does another, and plays the good recording.
+    pub(crate) fn gated(before: &str, after: &str) -> Place {
+        let place = Place::playing(&recording("ok"), "");
+        let gate = place.path("gate");
+        let wait = format!("while [ ! -e {} ]; do sleep 0.05; done", gate.display());
+        place.with_agent(&format!(
+            "cat >/dev/null\n{before}\n{wait}\n{after}\ncat \"$(dirname \"$0\")/output\""
+        ))
+    }
+
+    pub(crate) fn open_gate(&self) {
+        fs::write(self.path("gate"), "").unwrap();
+    }
+
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
         self.dir.path().join(relative)
     }

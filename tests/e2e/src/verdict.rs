@@ -130,10 +130,11 @@ impl Tally {
     /// Takes the next record. Whether it is one to keep: no line.
     pub(crate) fn take(&mut self, record: &Value) -> bool {
         let kind = record["type"].as_str();
-        if let Some(joined) = self.joined.take_if(|_| kind != Some("gap")) {
+        if let Some(joined) = self.joined.take()
+            && kind != Some("gap")
+        {
             self.complain(joined);
         }
-        self.joined = None;
         match kind {
             Some("log") => self.take_line(record),
             Some("gap") => {

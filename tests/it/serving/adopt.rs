@@ -12,13 +12,7 @@ use crate::host::{Cluster, Place, TOKEN, recording};
 
 /// An agent that waits until the test lets it go on, and then shows its token and variables.
 fn gated() -> Place {
-    let place = Place::new("true");
-    let gate = text(&place.path("gate"));
-    let place = place.with_agent(&format!(
-        "cat >/dev/null\necho one\nwhile [ ! -e {gate} ]; do sleep 0.05; done\necho \"$PAPERCLIP_API_KEY $KEY $OPEN\"\ncat \"$(dirname \"$0\")/output\""
-    ));
-    fs::write(place.path("bin/output"), recording("ok")).unwrap();
-    place
+    Place::gated("echo one", r#"echo "$PAPERCLIP_API_KEY $KEY $OPEN""#)
 }
 
 fn config() -> Value {
@@ -78,7 +72,7 @@ fn a_run_without_journal_is_taken_up_from_its_job_and_stays_so() {
     daemon.stop();
     let daemon = Daemon::start_on(&place, &on, &[]).when_ready();
     assert_eq!(daemon.state("r1")["adopted"], true);
-    fs::write(place.path("gate"), "").unwrap();
+    place.open_gate();
 
     let events = daemon.events("r1", 0);
     let lines: Vec<&Value> =
@@ -100,7 +94,7 @@ fn a_run_that_ended_while_nobody_looked_is_told_to_its_end() {
     let on = ["--kubeconfig", kubeconfig.as_str()];
     begun(&place, &on, ["r1"]).stop();
     lose_journals(&place);
-    fs::write(place.path("gate"), "").unwrap();
+    place.open_gate();
     while ask(&cluster, "GET", "/apis/batch/v1/jobs")["items"][0]["status"]["succeeded"] != 1 {}
 
     let daemon = Daemon::start_on(&place, &on, &[]).when_ready();
@@ -131,7 +125,7 @@ fn what_cannot_be_taken_up_is_named_and_left_alone() {
     assert_eq!(daemon.get("/v1/runs/r1").status, 404);
     // The mend works.
     assert_eq!(daemon.run("r1", config()).status, 202);
-    fs::write(place.path("gate"), "").unwrap();
+    place.open_gate();
     assert_eq!(daemon.events("r1", 0).last().unwrap()["errorCode"], Value::Null);
 }
 
@@ -145,7 +139,7 @@ fn a_run_that_a_living_host_drives_is_left_to_it() {
     let other_state = text(&place.path("other-state"));
     let second = Daemon::start_on(&place, &on, &["--state", &other_state]).when_ready();
     assert_eq!(second.get("/v1/runs/r1").status, 404);
-    fs::write(place.path("gate"), "").unwrap();
+    place.open_gate();
     assert_eq!(first.events("r1", 0).last().unwrap()["errorCode"], Value::Null);
     assert_eq!(second.get("/v1/runs").json()["runs"], json!([]));
 }
@@ -168,7 +162,7 @@ fn of_two_hosts_that_find_a_run_at_once_one_takes_it_up() {
             .map(|state| scope.spawn(move || Daemon::start_on(place, on, &["--state", state]).when_ready()));
         starting.into_iter().map(|host| host.join().unwrap()).collect()
     });
-    fs::write(place.path("gate"), "").unwrap();
+    place.open_gate();
     for run in &runs {
         let path = format!("/v1/runs/{run}");
         let holders: Vec<&Daemon> = hosts.iter().filter(|host| host.get(&path).status == 200).collect();

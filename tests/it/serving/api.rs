@@ -12,25 +12,8 @@ use super::daemon::{Answer, Daemon, text};
 use crate::host::{Place, TOKEN, recording};
 
 /// An agent that waits until the test lets it go on.
-fn waiting(place: &Place) -> String {
-    let gate = text(&place.path("gate"));
-    format!(
-        "cat >/dev/null\necho one\nwhile [ ! -e {gate} ]; do sleep 0.05; done\necho two\ncat \"$(dirname \"$0\")/output\""
-    )
-}
-
 fn gated() -> Place {
-    let place = Place::new("true");
-    let place = {
-        let script = waiting(&place);
-        place.with_agent(&script)
-    };
-    fs::write(place.path("bin/output"), recording("ok")).unwrap();
-    place
-}
-
-fn open_gate(place: &Place) {
-    fs::write(place.path("gate"), "").unwrap();
+    Place::gated("echo one", "echo two")
 }
 
 /// Holds an answer against the API's own description.
@@ -69,7 +52,7 @@ fn every_route_answers_as_it_is_described() {
     live.by_ref().find(|event| event["text"] == "one").unwrap();
     let state = check("get", "/v1/runs/{id}", daemon.get("/v1/runs/r1")).json();
     assert_eq!(state["state"], "running");
-    open_gate(&place);
+    place.open_gate();
     let last = live.last().unwrap();
     assert_eq!((&last["type"], &last["errorCode"]), (&json!("result"), &Value::Null), "{last}");
 
@@ -202,7 +185,7 @@ fn runs_are_cancelled_queued_and_refused_for_a_busy_agent() {
     daemon.post("/v1/runs/r1/cancel", &json!({"reason": "enough"}));
     assert_eq!(daemon.events("r1", 0).last().unwrap()["errorCode"], "cancelled");
     assert_eq!(daemon.state("r1")["state"], "cancelled");
-    open_gate(&place);
+    place.open_gate();
     assert_eq!(daemon.events("r5", 0).last().unwrap()["errorCode"], Value::Null);
 }
 
@@ -228,7 +211,7 @@ fn a_restarted_daemon_goes_on_where_it_stopped() {
     assert!(stopping.elapsed().as_secs() < 10);
 
     let daemon = Daemon::start_on(&place, &on, &[]).when_ready();
-    open_gate(&place);
+    place.open_gate();
     let last = daemon.follow("r1", 0).last().unwrap();
     assert_eq!((&last["type"], &last["errorCode"]), (&json!("result"), &Value::Null), "{last}");
     let events = daemon.events("r1", 0);
@@ -269,7 +252,7 @@ fn five_hundred_idle_followers_cost_a_run_nothing() {
         .collect();
     // Half of them go away without a word.
     followers.truncate(250);
-    open_gate(&place);
+    place.open_gate();
     assert_eq!(daemon.events("r1", 0).last().unwrap()["errorCode"], Value::Null);
     for follower in &mut followers {
         let mut text = String::new();
@@ -386,7 +369,7 @@ fn connections_that_are_dropped_leave_nothing() {
         stream.write_all(half.as_bytes()).unwrap();
     }
     // The stream of events is found to be dropped when there is more to send.
-    open_gate(&place);
+    place.open_gate();
     assert_eq!(daemon.events("r1", 0).last().unwrap()["errorCode"], Value::Null);
     while !daemon.get("/metrics").text.contains("paperclip_followers 0\n") {}
     let runs = daemon.get("/v1/runs").json();

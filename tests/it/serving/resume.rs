@@ -13,12 +13,7 @@ use crate::host::{Place, TOKEN, recording};
 
 #[test]
 fn a_run_is_taken_up_from_its_last_segment_alone() {
-    let place = Place::new("true");
-    let gate = text(&place.path("gate"));
-    let place = place.with_agent(&format!(
-        "cat >/dev/null\necho one\nwhile [ ! -e {gate} ]; do sleep 0.05; done\necho \"$PAPERCLIP_API_KEY\"\ncat \"$(dirname \"$0\")/output\""
-    ));
-    fs::write(place.path("bin/output"), recording("ok")).unwrap();
+    let place = Place::gated("echo one", r#"echo "$PAPERCLIP_API_KEY""#);
     let cluster = place.cluster();
     let kubeconfig = text(cluster.kubeconfig());
     let on = ["--kubeconfig", kubeconfig.as_str()];
@@ -38,7 +33,7 @@ fn a_run_is_taken_up_from_its_last_segment_alone() {
     fs::remove_file(journal.join("journal-000001.ndjson")).unwrap();
 
     let daemon = Daemon::start_on(&place, &on, &[]).when_ready();
-    fs::write(&gate, "").unwrap();
+    place.open_gate();
     let events = daemon.events("r1", 0);
     assert_eq!(events[0]["type"], "gap", "{}", events[0]);
     let lines: Vec<&Value> = events.iter().filter(|event| event["type"] == "log").collect();
@@ -83,12 +78,7 @@ fn collector() -> (String, Receiver<Value>) {
 
 #[test]
 fn a_run_is_one_trace_over_a_restart() {
-    let place = Place::new("true");
-    let gate = text(&place.path("gate"));
-    let place = place.with_agent(&format!(
-        "cat >/dev/null\necho one\nwhile [ ! -e {gate} ]; do sleep 0.05; done\ncat \"$(dirname \"$0\")/output\""
-    ));
-    fs::write(place.path("bin/output"), recording("ok")).unwrap();
+    let place = Place::gated("echo one", "");
     let cluster = place.cluster();
     let kubeconfig = text(cluster.kubeconfig());
     let on = ["--kubeconfig", kubeconfig.as_str()];
@@ -100,7 +90,7 @@ fn a_run_is_one_trace_over_a_restart() {
     daemon.follow("r1", 0).find(|event| event["text"] == "one").unwrap();
     daemon.stop();
     let daemon = Daemon::start_on(&place, &on, &traced).when_ready();
-    fs::write(&gate, "").unwrap();
+    place.open_gate();
     assert_eq!(daemon.events("r1", 0).last().unwrap()["errorCode"], Value::Null);
     daemon.stop();
 
@@ -193,12 +183,8 @@ fn a_cancel_that_was_accepted_survives_its_host() {
 
 #[test]
 fn a_variable_that_is_no_secret_is_shown_also_after_a_restart() {
-    let place = Place::new("true");
-    let gate = text(&place.path("gate"));
-    let place = place.with_agent(&format!(
-        "cat >/dev/null\necho \"$KEY $BUILD_ID\"\nwhile [ ! -e {gate} ]; do sleep 0.05; done\necho \"$KEY $BUILD_ID\"\ncat \"$(dirname \"$0\")/output\""
-    ));
-    fs::write(place.path("bin/output"), recording("ok")).unwrap();
+    let show = r#"echo "$KEY $BUILD_ID""#;
+    let place = Place::gated(show, show);
     let cluster = place.cluster();
     let kubeconfig = text(cluster.kubeconfig());
     let on = ["--kubeconfig", kubeconfig.as_str()];
@@ -212,7 +198,7 @@ fn a_variable_that_is_no_secret_is_shown_also_after_a_restart() {
 
     // What a run began with goes for its whole life.
     let daemon = Daemon::start_on(&place, &on, &[]).when_ready();
-    fs::write(&gate, "").unwrap();
+    place.open_gate();
     let events = daemon.events("r1", 0);
     let lines: Vec<&Value> =
         events.iter().filter(|event| event["type"] == "log").map(|event| &event["text"]).collect();

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::daemon::{Daemon, text};
-use crate::host::{Place, plugin, recording};
+use crate::host::{Place, plugin};
 
 /// The plugin with a custom section more: another digest, the same conduct.
 fn another_version() -> Vec<u8> {
@@ -16,12 +16,7 @@ fn another_version() -> Vec<u8> {
 
 #[test]
 fn a_run_stays_on_its_version_and_new_runs_take_the_new_one() {
-    let place = Place::new("true");
-    let gate = text(&place.path("gate"));
-    let place = place.with_agent(&format!(
-        "cat >/dev/null\necho one\nwhile [ ! -e {gate} ]; do sleep 0.05; done\ncat \"$(dirname \"$0\")/output\""
-    ));
-    fs::write(place.path("bin/output"), recording("ok")).unwrap();
+    let place = Place::gated("echo one", "");
     fs::create_dir(place.path("plugins")).unwrap();
     let daemon = Daemon::start(&place, &["--plugins", &text(&place.path("plugins"))]);
     daemon.run("old", json!({}));
@@ -37,7 +32,7 @@ fn a_run_stays_on_its_version_and_new_runs_take_the_new_one() {
         }
     };
     assert_eq!(listed["previous"][0]["digest"], old);
-    fs::write(&gate, "").unwrap();
+    place.open_gate();
     daemon.run("new", json!({}));
     for run in ["old", "new"] {
         assert_eq!(daemon.events(run, 0).last().unwrap()["errorCode"], Value::Null, "{run}");
