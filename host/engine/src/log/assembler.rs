@@ -64,6 +64,8 @@ pub(super) enum Coverage {
     Unterminated,
     /// Not everything that is known, or with text of the kubelet.
     Short,
+    /// Not a byte, though something is known.
+    Nothing,
 }
 
 impl Assembler {
@@ -92,7 +94,7 @@ impl Assembler {
 
     pub(super) fn feed(&mut self, now_ms: u64, bytes: &[u8]) {
         self.now_ms = now_ms;
-        if !self.stream.is_fed {
+        if !self.stream.is_fed && !bytes.is_empty() {
             self.stream.is_fed = true;
             self.framer.clear();
         }
@@ -107,7 +109,7 @@ impl Assembler {
         let stream = std::mem::take(&mut self.stream);
         let is_caught_up = stream.replay.as_ref().is_none_or(Replay::is_caught_up);
         if !stream.is_fed {
-            return if is_caught_up && self.framer.is_empty() { Coverage::Whole } else { Coverage::Short };
+            return if is_caught_up && self.framer.is_empty() { Coverage::Whole } else { Coverage::Nothing };
         }
         let mut is_suspect = stream.is_suspect;
         let may_be_headless = self.position.since_s().is_some() && !stream.has_lines;

@@ -29,9 +29,11 @@ pub const WIND_MS: u64 = 60;
 pub const WIND_BEHIND_MS: u64 = 5_000;
 /// How long an open stream may go on after its Pod is gone, in ms.
 pub const GONE_DRAIN_MS: u64 = 2_000;
-/// How long an open stream of a container that terminated is heard out where its Pod is being deleted, in ms: it ends a second later,
-/// and a read in its place would be of a Pod that is gone by then.
-pub const LEAVING_MS: u64 = 2_000;
+/// How long an open stream of a container that terminated is heard out, in ms, where a read in its place may find nothing: it ends by
+/// itself a second later.
+pub const HEAR_OUT_MS: u64 = 2_000;
+/// A log of so many bytes may have been rotated after its last line. The kubelet rotates at 10 MiB where it is not told otherwise.
+pub const ROTATION_BYTES: u64 = 512 << 10;
 /// Last reads that break in a row before the rest is given up: about 25 s.
 pub const MAX_BROKEN_READS: u32 = 20;
 /// Last reads in a row that are refused, or end before they hold what is known, before the rest is given up.
@@ -55,8 +57,10 @@ pub struct LogReader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Following,
-    /// The container terminated while its stream was still bringing lines.
-    Winding,
+    /// The container terminated while its stream was still bringing lines, or before it is known whether it has brought the last.
+    Winding {
+        terminated_ms: u64,
+    },
     /// The container terminated, and its Pod is about to go: the open stream is heard out.
     Leaving {
         until_ms: u64,
@@ -88,6 +92,8 @@ struct Retry {
     short_reads: u32,
     /// The last follow ended cleanly and held all that is known, and nothing has come since: it may have brought the log's end.
     was_whole: bool,
+    /// The same of a follow that ended after its container: it has brought the log's end.
+    was_heard_out: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -123,7 +129,14 @@ impl LogReader {
             container: None,
             delivered: saved.clone(),
             queue: VecDeque::new(),
-            retry: Retry { seed, attempt: 0, broken_reads: 0, short_reads: 0, was_whole: false },
+            retry: Retry {
+                seed,
+                attempt: 0,
+                broken_reads: 0,
+                short_reads: 0,
+                was_whole: false,
+                was_heard_out: false,
+            },
             interruption: Interruption::None,
             assembler: Assembler::new(saved, limits),
         };
@@ -164,7 +177,10 @@ impl LogReader {
         let coverage = if was_open { self.end_stream(end == LogEnd::Clean) } else { Coverage::Short };
         match self.stage {
             Stage::Following => self.break_off(now_ms, end, coverage),
-            Stage::Winding => self.begin_last_read(now_ms, false),
+            Stage::Winding { .. } => {
+                self.begin_last_read(now_ms, false);
+                self.retry.was_heard_out = end == LogEnd::Clean && coverage == Coverage::Whole;
+            }
             Stage::Leaving { .. } if end == LogEnd::Clean && coverage == Coverage::Whole => self.end(true),
             Stage::Leaving { .. } => self.begin_last_read(now_ms, false),
             Stage::Draining { .. } => self.end(end == LogEnd::Clean && coverage == Coverage::Whole),
@@ -178,9 +194,9 @@ impl LogReader {
         let before = self.container.replace(seen);
         match self.stage {
             Stage::Following => self.on_container_followed(now_ms, seen, before),
-            Stage::Winding => match seen {
+            Stage::Winding { .. } => match seen {
                 ContainerSeen::Gone => self.stage = Stage::Draining { until_ms: now_ms + GONE_DRAIN_MS },
-                ContainerSeen::Leaving => self.stage = Stage::Leaving { until_ms: now_ms + LEAVING_MS },
+                ContainerSeen::Leaving => self.stage = Stage::Leaving { until_ms: now_ms + HEAR_OUT_MS },
                 ContainerSeen::Waiting | ContainerSeen::Running | ContainerSeen::Terminated => {}
             },
             Stage::Leaving { until_ms } => {
@@ -216,8 +232,8 @@ impl LogReader {
     pub fn deadline_ms(&self) -> Option<u64> {
         match self.stage {
             Stage::Following => Some(self.follow_deadline_ms()),
-            Stage::Winding => Some(match self.link {
-                Link::Open { heard_ms, .. } => heard_ms + self.wind_ms(),
+            Stage::Winding { terminated_ms } => Some(match self.link {
+                Link::Open { heard_ms, .. } => self.wind_until_ms(heard_ms, terminated_ms),
                 Link::Idle { .. } | Link::Opening { .. } => 0,
             }),
             Stage::Leaving { until_ms } => Some(until_ms),
@@ -236,7 +252,7 @@ impl LogReader {
         if self.deadline_ms().is_none_or(|deadline_ms| now_ms < deadline_ms) {
             return;
         }
-        if let Stage::Winding | Stage::Leaving { .. } = self.stage {
+        if let Stage::Winding { .. } | Stage::Leaving { .. } = self.stage {
             return self.begin_last_read(now_ms, false);
         }
         if matches!(self.stage, Stage::Draining { until_ms } if now_ms >= until_ms) {
@@ -251,7 +267,7 @@ impl LogReader {
             Link::Open { heard_ms, .. } => match self.stage {
                 Stage::Finishing { .. } => self.give_up_stream(now_ms),
                 Stage::Following
-                | Stage::Winding
+                | Stage::Winding { .. }
                 | Stage::Leaving { .. }
                 | Stage::Draining { .. }
                 | Stage::Ended => {
@@ -367,8 +383,14 @@ impl LogReader {
         }
     }
 
-    fn wind_ms(&self) -> u64 {
-        if self.assembler.is_behind() { WIND_BEHIND_MS } else { WIND_MS }
+    /// Until when the stream of a container that has terminated is heard, if it brings nothing more.
+    fn wind_until_ms(&self, heard_ms: u64, terminated_ms: u64) -> u64 {
+        let quiet_ms = heard_ms + if self.assembler.is_behind() { WIND_BEHIND_MS } else { WIND_MS };
+        if self.assembler.position().bytes() < ROTATION_BYTES {
+            quiet_ms
+        } else {
+            quiet_ms.max(terminated_ms + HEAR_OUT_MS)
+        }
     }
 
     fn follow_deadline_ms(&self) -> u64 {
@@ -395,15 +417,15 @@ impl LogReader {
                 }
             }
             ContainerSeen::Terminated => match self.link {
-                Link::Open { heard_ms, .. } if now_ms < heard_ms + self.wind_ms() => {
-                    self.stage = Stage::Winding;
+                Link::Open { heard_ms, .. } if now_ms < self.wind_until_ms(heard_ms, now_ms) => {
+                    self.stage = Stage::Winding { terminated_ms: now_ms };
                 }
                 Link::Open { .. } | Link::Opening { .. } | Link::Idle { .. } => {
                     self.begin_last_read(now_ms, false);
                 }
             },
             ContainerSeen::Leaving => match self.link {
-                Link::Open { .. } => self.stage = Stage::Leaving { until_ms: now_ms + LEAVING_MS },
+                Link::Open { .. } => self.stage = Stage::Leaving { until_ms: now_ms + HEAR_OUT_MS },
                 Link::Opening { .. } | Link::Idle { .. } => self.begin_last_read(now_ms, false),
             },
             ContainerSeen::Gone if self.is_idle() => self.end_unread(),
@@ -466,7 +488,11 @@ impl LogReader {
     fn end_read(&mut self, now_ms: u64, end: LogEnd, coverage: Coverage, is_gone: bool) {
         match (end, coverage) {
             (LogEnd::Clean, Coverage::Whole | Coverage::WholeWithTail) => return self.end(true),
-            (LogEnd::Clean, Coverage::Unterminated | Coverage::Short) => self.retry.short_reads += 1,
+            // The file was rotated after the last line, which the follow has brought.
+            (LogEnd::Clean, Coverage::Nothing) if self.retry.was_heard_out => return self.end(true),
+            (LogEnd::Clean, Coverage::Unterminated | Coverage::Short | Coverage::Nothing) => {
+                self.retry.short_reads += 1;
+            }
             (LogEnd::Broken(_), _) => self.retry.broken_reads += 1,
             (LogEnd::Refused { status, message }, _) => {
                 self.refuse(status, &message);

@@ -65,7 +65,7 @@ impl<A: Agent> Machine<A> {
         self.job.awaited.insert(command);
     }
 
-    fn fail_job(&mut self, code: ErrorCode, message: String) {
+    pub(super) fn fail_job(&mut self, code: ErrorCode, message: String) {
         self.job.state.go(JobState::Failed);
         self.job.cause = Some((code, message));
     }

@@ -151,6 +151,11 @@ impl<A: Agent> Machine<A> {
 
     fn job_is_gone(&mut self) {
         match self.job.state {
+            // Its agent ran though this run never let it.
+            JobState::Furnishing if self.pod.agent_started_ms.is_some() => {
+                let text = "Concurrency guard unreachable: another host took this run's Job over and ran it";
+                self.fail_job(ErrorCode::K8sConcurrencyGuardUnreachable, text.to_owned());
+            }
             JobState::Furnishing
             | JobState::Releasing
             | JobState::Adopting

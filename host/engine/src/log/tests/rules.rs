@@ -4,8 +4,8 @@ use super::run::Run;
 use super::server::{Body, Chunk, Kubelet, Log, MIDNIGHT_S, at, prefix};
 use crate::log::chunks::CHUNK_BYTES;
 use crate::log::reader::{
-    ANSWER_MS, CLEAN_END_MS, GONE_DRAIN_MS, LEAVING_MS, MAX_BROKEN_READS, MAX_SHORT_READS, RETRY_CAP_MS,
-    SILENT_MS, STAY_MS, WAITING_RETRY_MS, WIND_BEHIND_MS, WIND_MS,
+    ANSWER_MS, CLEAN_END_MS, GONE_DRAIN_MS, HEAR_OUT_MS, MAX_BROKEN_READS, MAX_SHORT_READS, RETRY_CAP_MS,
+    ROTATION_BYTES, SILENT_MS, STAY_MS, WAITING_RETRY_MS, WIND_BEHIND_MS, WIND_MS,
 };
 use crate::log::{
     BATCH_BYTES, BATCH_LINES, ContainerSeen, Line, LogEnd, LogLimits, LogOutput, LogReader, LogRequest, Stamp,
@@ -275,6 +275,37 @@ fn rule_11_a_log_that_was_rotated_away_at_its_end_is_not_called_complete() {
     assert_eq!((run.lines().len(), run.is_complete()), (3, Some(false)));
 }
 
+/// A read in its place would find an empty file, which proves nothing.
+#[test]
+fn rule_11_the_stream_of_a_log_that_may_have_been_rotated_is_heard_out() {
+    let long = "x".repeat(usize::try_from(ROTATION_BYTES).expect("it is small"));
+    let mut log = Log::of_lines(&[(at(1, 5), &long)]);
+    let mut run = Run::running();
+    run.serve(&log);
+    log.rotate();
+    run.see(ContainerSeen::Terminated);
+    assert_eq!(run.request, None, "it goes on reading though it is quiet");
+    run.close(LogEnd::Clean);
+    run.serve(&log);
+    run.close(LogEnd::Clean);
+    assert_eq!((run.is_complete(), run.gaps()), (Some(true), 0));
+
+    let mut broken = Run::running();
+    log.file_start = 0;
+    broken.serve(&log);
+    log.rotate();
+    broken.see(ContainerSeen::Terminated);
+    assert_eq!(broken.wait(), HEAR_OUT_MS);
+    for _ in 1..MAX_SHORT_READS {
+        broken.serve(&log);
+        broken.close(LogEnd::Clean);
+        broken.wait();
+    }
+    broken.serve(&log);
+    broken.close(LogEnd::Clean);
+    assert_eq!((broken.is_complete(), broken.gaps()), (Some(false), 1), "it has not ended by itself");
+}
+
 #[test]
 fn rule_12_a_silent_stream_is_opened_anew() {
     let mut run = Run::running();
@@ -346,7 +377,7 @@ fn rule_13_the_stream_of_a_pod_that_is_being_deleted_is_heard_out() {
     stuck.serve(&log);
     stuck.reader.on_container(stuck.now_ms, ContainerSeen::Leaving);
     stuck.drain();
-    assert_eq!(stuck.wait(), LEAVING_MS);
+    assert_eq!(stuck.wait(), HEAR_OUT_MS);
     assert_eq!(stuck.request.map(|request| request.follow), Some(false), "now the last read");
 }
 

@@ -245,3 +245,18 @@ fn rule_24_the_events_tell_why_a_job_gets_no_pod() {
     let (result, _) = driver.result();
     assert!(result["errorMessage"].as_str().unwrap().contains("exceeded quota: q"), "{result}");
 }
+
+/// Host a hung over the Secret of its Job; host b adopted the Job, ran it and deleted it.
+#[test]
+fn a_job_that_another_host_ran_is_not_judged_by_output_that_was_never_read() {
+    let mut driver = Driver::with_image().tried();
+    driver.answer("CreateJob", Ok(AnswerOk::Created(object("job"))));
+    driver.see(PodPhase::Running, ContainerState::Running(Some(driver.now_ms)));
+    driver.step(vec![Event::JobGone(gone("job", false))]);
+    let (result, _) = driver.result();
+    assert_eq!(result["errorCode"], "k8s_concurrency_guard_unreachable");
+    assert_eq!(
+        result["errorMessage"],
+        "Concurrency guard unreachable: another host took this run's Job over and ran it"
+    );
+}
