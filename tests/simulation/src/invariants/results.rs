@@ -181,6 +181,9 @@ fn invariant_success_is_true(world: &mut World, process: usize, run: usize) {
     }
 }
 
+/// What a run says whose Job another run adopted before it had let it run.
+const TAKEN_OVER: &str = "another host took this run's Job over";
+
 /// S3 and S11: a failure says what was so.
 fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code: &str, text: &str) {
     let truth = &world.runs[run];
@@ -247,6 +250,10 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
             });
             (!is_true).then_some("deleted by somebody else, and nobody did")
         }
+        "k8s_concurrency_guard_unreachable" if text.contains(TAKEN_OVER) => {
+            let is_true = jobs().any(|job| job.run_id() != Some(&truth.plan.run_id));
+            (!is_true).then_some("its Job taken over, and nobody did")
+        }
         "" => Some("a failure without an errorCode"),
         _ => None,
     };
@@ -257,7 +264,7 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
         );
     }
     // Without its guard a run begins nothing, though its Job may go on.
-    let is_guard_lost = text.contains("another host took the lease");
+    let is_guard_lost = text.contains("another host took the lease") || text.contains(TAKEN_OVER);
     if let Some(complaint) = unfair(world, process, run, code).filter(|_| !is_guard_lost) {
         world.violate("S3", format!("{complaint}: {text:.300}"));
     }
