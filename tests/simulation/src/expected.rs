@@ -93,7 +93,9 @@ fn why_no_pair((fault, phase): (Fault, Phase)) -> Option<&'static str> {
         {
             Some("nothing is watched before there is a Job")
         }
-        Fault::FinalizerStuck if phase == Phase::Begin => Some("there is no Job to be held"),
+        Fault::FinalizerStuck if is_early => {
+            Some("a Job that has not run is deleted only once its run has a result")
+        }
         _ => None,
     }
 }
