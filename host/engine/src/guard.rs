@@ -40,7 +40,7 @@ enum State {
     },
     /// Held, and the renewal is under way.
     Renewing(Lease),
-    Releasing,
+    Releasing(Afterwards),
     /// Nobody wants it here any more, but a call is under way that may still bring it.
     Abandoned {
         afterwards: Afterwards,
@@ -144,7 +144,7 @@ impl Guard {
             State::Idle => self.wanted.is_none(),
             State::Asking(_)
             | State::Busy { .. }
-            | State::Releasing
+            | State::Releasing(_)
             | State::Abandoned { .. }
             | State::Lost
             | State::Unreachable => false,
@@ -155,9 +155,11 @@ impl Guard {
     pub(crate) fn is_open(&self) -> bool {
         match &self.state {
             State::Held { .. } | State::Renewing(_) | State::Asking(_) | State::Busy { .. } => true,
-            State::Idle | State::Releasing | State::Abandoned { .. } | State::Lost | State::Unreachable => {
-                false
-            }
+            State::Idle
+            | State::Releasing(_)
+            | State::Abandoned { .. }
+            | State::Lost
+            | State::Unreachable => false,
         }
     }
 
@@ -165,15 +167,15 @@ impl Guard {
     pub(crate) fn release(&mut self) -> Vec<Outcome> {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Held { lease, .. } => {
-                self.state = State::Releasing;
+                self.state = State::Releasing(Afterwards::Release);
                 vec![Outcome::Call(ApiCall::DeleteLease(lease))]
             }
             State::Asking(_) | State::Renewing(_) | State::Abandoned { .. } => {
                 self.state = State::Abandoned { afterwards: Afterwards::Release, is_look: false };
                 Vec::new()
             }
-            State::Releasing => {
-                self.state = State::Releasing;
+            other @ State::Releasing(_) => {
+                self.state = other;
                 Vec::new()
             }
             State::Unreachable => self.abandon(Afterwards::Release),
@@ -194,7 +196,7 @@ impl Guard {
             State::Busy { .. } if self.was_held => self.abandon(Afterwards::HandOver),
             State::Idle
             | State::Busy { .. }
-            | State::Releasing
+            | State::Releasing(_)
             | State::Abandoned { .. }
             | State::Lost
             | State::Unreachable => {
@@ -210,7 +212,7 @@ impl Guard {
     }
 
     fn leave(&mut self, now_ms: u64, lease: Lease) -> Vec<Outcome> {
-        self.state = State::Releasing;
+        self.state = State::Releasing(Afterwards::HandOver);
         let ownerless = Lease { host: String::new(), renewed_at_ms: now_ms, ..lease };
         vec![Outcome::Call(ApiCall::UpdateLease(ownerless))]
     }
@@ -222,7 +224,7 @@ impl Guard {
             State::Idle
             | State::Asking(_)
             | State::Renewing(_)
-            | State::Releasing
+            | State::Releasing(_)
             | State::Abandoned { .. }
             | State::Lost
             | State::Unreachable => None,
@@ -252,7 +254,9 @@ impl Guard {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Asking(asking) => self.on_asked(now_ms, asking, outcome),
             State::Renewing(lease) => self.on_renewed(now_ms, lease, outcome),
-            State::Releasing => vec![Outcome::Released],
+            // A renewal whose answer was lost changed it meanwhile, or somebody else did.
+            State::Releasing(afterwards) if is_conflict(&outcome) => self.abandon(afterwards),
+            State::Releasing(_) => vec![Outcome::Released],
             State::Abandoned { afterwards, is_look } => self.on_late(now_ms, afterwards, is_look, outcome),
             other @ (State::Idle
             | State::Busy { .. }
@@ -276,7 +280,7 @@ impl Guard {
         match outcome {
             Ok(ApiReply::Lease(Some(lease))) if self.is_own(now_ms, &lease) => match afterwards {
                 Afterwards::Release => {
-                    self.state = State::Releasing;
+                    self.state = State::Releasing(Afterwards::Release);
                     vec![Outcome::Call(ApiCall::DeleteLease(lease))]
                 }
                 Afterwards::HandOver => self.leave(now_ms, lease),
@@ -434,6 +438,10 @@ pub(crate) fn lease_name(key: &str) -> String {
     let digest = sha2::Sha256::digest(key.as_bytes());
     let hex: String = digest.iter().take(10).map(|byte| format!("{byte:02x}")).collect();
     format!("paperclip-guard-{hex}")
+}
+
+fn is_conflict(outcome: &Result<ApiReply, ApiError>) -> bool {
+    outcome.as_ref().is_err_and(|error| error.status == Some(409))
 }
 
 fn is_expired(now_ms: u64, lease: &Lease) -> bool {

@@ -212,3 +212,16 @@ fn a_lease_that_may_be_held_still_is_looked_for_at_the_end() {
         [Outcome::Call(ApiCall::DeleteLease(_))]
     ));
 }
+
+/// A renewal that timed out for this host was applied all the same, after the deletion was asked for.
+#[test]
+fn a_lease_that_changed_while_it_was_given_back_is_looked_for_once_more() {
+    let mut guard = guard();
+    guard.acquire(0, wanted(0));
+    guard.on_answer(5, Ok(ApiReply::Lease(Some(lease("run-1", "host-a", 0)))));
+    assert!(matches!(&guard.release()[..], [Outcome::Call(ApiCall::DeleteLease(_))]));
+    assert!(matches!(&guard.on_answer(9, Err(conflict()))[..], [Outcome::Call(ApiCall::GetLease { .. })]));
+    let renewed = Ok(ApiReply::Lease(Some(lease("run-1", "host-a", 8))));
+    assert!(matches!(&guard.on_answer(10, renewed)[..], [Outcome::Call(ApiCall::DeleteLease(_))]));
+    assert_eq!(guard.on_answer(11, Ok(ApiReply::Lease(None))), vec![Outcome::Released]);
+}

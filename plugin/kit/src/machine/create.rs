@@ -213,15 +213,18 @@ impl<A: Agent> Machine<A> {
                 self.outbox.push(Action::FollowJob(object));
                 self.go_live(now_ms);
             }
-            (Ok(_), _) => {
-                let text = "Pod reattach failed: the Job was gone before it could be adopted".to_owned();
-                self.fail_job(ErrorCode::K8sPodReattachFailed, text);
-            }
-            (Err(error), _) => {
-                let text = format!("Pod reattach failed: {}", describe(&error));
-                self.fail_job(ErrorCode::K8sPodReattachFailed, text);
-            }
+            (Ok(_), _) => self.fail_adoption("the Job was gone before it could be adopted"),
+            (Err(error), _) => self.fail_adoption(&describe(&error)),
         }
+    }
+
+    /// An agent that works stays whose it was. A Job that is suspended may be this run's already, by a patch without an answer, and would
+    /// then wait for ever: it goes, if it is.
+    fn fail_adoption(&mut self, cause: &str) {
+        if self.job.last.as_ref().is_none_or(|job| !job.is_suspended) {
+            self.job.object = None;
+        }
+        self.fail_job(ErrorCode::K8sPodReattachFailed, format!("Pod reattach failed: {cause}"));
     }
 
     // ------------------------------------------------------------------ the own Job

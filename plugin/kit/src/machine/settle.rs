@@ -216,9 +216,8 @@ impl<A: Agent> Machine<A> {
 
     /// The own Job goes, unless it is to be kept for a look at it, was never had, or is gone.
     fn jobs_to_delete(&self) -> Vec<ObjectRef> {
-        let is_adoption_failed = self.job.is_adopted && self.job.state == JobState::Failed;
         let is_kept = self.is_to_be_kept() && self.held_by().is_none();
-        if is_adoption_failed || is_kept || self.job.state == JobState::Gone {
+        if is_kept || self.job.state == JobState::Gone {
             return Vec::new();
         }
         self.job.object.clone().into_iter().collect()

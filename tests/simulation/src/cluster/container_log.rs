@@ -39,9 +39,9 @@ pub(crate) struct Reading {
 }
 
 impl ContainerLog {
-    /// Stores a line. Lines of one burst have one stamp (rule 3).
+    /// Stores a line. Lines of one burst have one stamp (rule 3); none has the stamp of a line in an earlier file.
     pub(crate) fn print(&mut self, at_ms: u64, line: String) {
-        let at_ns = at_ms * 1_000_000 + 123;
+        let at_ns = at_ms * 1_000_000 + 123 + u64::from(self.rotations);
         let mut rest = line.as_bytes();
         let mut is_first_chunk = true;
         loop {

@@ -52,13 +52,14 @@ pub(crate) fn deletion_is_justified(world: &mut World, job: &ObjectRef) {
     }
 }
 
-/// Whether the run's end was on disk before its agent started: its host died before the Job was deleted, and the next one does that.
+/// Whether the step that ended the run was on disk before its agent started: its host died before the Job was deleted, and the next one
+/// does that.
 fn was_given_up_before(world: &World, run: usize, pod: &Pod) -> bool {
-    let end_of = |line: &String| match Entry::parse(line) {
-        Ok(Entry::End { at_ms, .. }) => Some(at_ms),
+    let step_of = |line: &String| match Entry::parse(line) {
+        Ok(Entry::Step { at_ms, .. }) => Some(at_ms),
         Ok(_) | Err(_) => None,
     };
-    let ended_ms = world.runs[run].disk.durable().iter().rev().find_map(end_of);
+    let ended_ms = world.runs[run].disk.durable().iter().rev().find_map(step_of);
     let started_ms = pod.started_ms.map(|started_ms| started_ms + clock_ahead_ms(world, run));
     ended_ms.zip(started_ms).is_some_and(|(ended_ms, started_ms)| ended_ms <= started_ms)
 }

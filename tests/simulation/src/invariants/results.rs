@@ -166,12 +166,7 @@ fn invariant_success_is_true(world: &mut World, process: usize, run: usize) {
     };
     let shown = &world.processes[process].shown;
     let is_complete = shown.places.contains(&pod.log.lines.len());
-    let may_lack_lines = shown.has_gap
-        || pod.log.rotations > 0
-        || pod.stage == Stage::Removed
-        || pod.is_lost
-        || pod.deleting_since_ms.is_some()
-        || pod.stage == Stage::Running;
+    let may_lack_lines = shown.has_gap || pod.stage == Stage::Running;
     let lines = pod.log.lines.len();
     if !text.is_empty() {
         world.violate("S3", text);

@@ -260,3 +260,33 @@ fn a_job_that_another_host_ran_is_not_judged_by_output_that_was_never_read() {
         "Concurrency guard unreachable: another host took this run's Job over and ran it"
     );
 }
+
+/// Nobody lets a suspended Job run, and no deadline ends it, once its run is over.
+#[test]
+fn an_orphan_that_is_suspended_does_not_stay_when_its_adoption_fails() {
+    let adopting = |is_suspended: bool| {
+        let mut driver = Driver::with_image();
+        driver.step(vec![Event::GuardAcquired]);
+        let jobs = vec![JobSnapshot { is_suspended, ..orphan("T-1") }];
+        driver.answer("ListJobs", Ok(AnswerOk::Jobs(jobs)));
+        driver
+    };
+    let names_of_deleted = |driver: &Driver| {
+        let (_, finish) = driver.result();
+        finish.delete_jobs.into_iter().map(|job| job.name).collect::<Vec<_>>()
+    };
+    let lost = || Err(ApiError { status: None, ..refused(0, "no answer within 30 s") });
+
+    let mut unsure = adopting(true);
+    unsure.answer("AdoptJob", lost());
+    assert_eq!(names_of_deleted(&unsure), ["orphan"], "the host deletes it if it is this run's");
+
+    let mut unfurnished = adopting(true);
+    unfurnished.answer("AdoptJob", Ok(AnswerOk::Done));
+    unfurnished.answer("CreateSecret", lost());
+    assert_eq!(names_of_deleted(&unfurnished), ["orphan"]);
+
+    let mut working = adopting(false);
+    working.answer("AdoptJob", lost());
+    assert!(names_of_deleted(&working).is_empty(), "an agent that works is let work");
+}
