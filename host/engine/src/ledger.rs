@@ -37,6 +37,9 @@ pub struct Ledger {
     /// Manifests of Jobs that may have been created: no call had an answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) uncertain: Vec<String>,
+    /// Jobs that may be this run's by an adoption without an answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unsure: Vec<ObjectRef>,
     /// Jobs that this run asked to delete, by UID.
     pub(crate) deleted_jobs: BTreeMap<String, Deletion>,
     /// Logs that are read, by the id of the command.
@@ -239,6 +242,9 @@ impl Ledger {
             (Some(Action::AdoptJob(_)), Ok(AnswerOk::Job(Some(job)))) => {
                 self.jobs.insert(job.job.uid.clone(), job.job.clone());
             }
+            (Some(Action::AdoptJob(label)), Err(error)) if error.status.is_none() => {
+                self.unsure.push(label.job);
+            }
             (Some(Action::DeleteJob(delete)), Ok(_)) => {
                 self.deleted_jobs.insert(delete.job.uid, Deletion::Answered);
             }
@@ -246,14 +252,19 @@ impl Ledger {
         }
     }
 
-    /// Jobs that may exist although no answer said so, without their UID.
+    /// Jobs that may exist, or be this run's, although no answer said so; those that may exist without their UID.
     pub(crate) fn uncertain_jobs(&self) -> Vec<ObjectRef> {
         let open = self.open.values().filter_map(|action| match action {
             Action::CreateJob(new) => Some(&new.manifest_json),
             _ => None,
         });
         let named = open.chain(&self.uncertain).filter_map(|manifest_json| manifest::job_name(manifest_json));
-        named.map(|(namespace, name)| ObjectRef { namespace, name, uid: String::new() }).collect()
+        let created = named.map(|(namespace, name)| ObjectRef { namespace, name, uid: String::new() });
+        let adopting = self.open.values().filter_map(|action| match action {
+            Action::AdoptJob(label) => Some(&label.job),
+            _ => None,
+        });
+        created.chain(adopting.chain(&self.unsure).cloned()).collect()
     }
 
     /// Takes note of how far logs have been read.

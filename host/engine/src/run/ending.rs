@@ -92,11 +92,15 @@ impl<G: Guest> Run<G> {
         }
     }
 
-    /// Deletes a Job that was looked at, if it is still this run's.
+    /// Deletes a Job that was looked at, if it is still this run's. Where nobody said that it was adopted, an agent that works is let work;
+    /// but nobody would ever let one run that does not.
     pub(super) fn clean_up_looked_at(&mut self, job: &ObjectRef, outcome: Result<ApiReply, ApiError>) {
         match outcome {
             Ok(ApiReply::Job(Some(seen)))
                 if (job.uid.is_empty() || seen.job.uid == job.uid)
+                    && (seen.is_suspended
+                        || job.uid.is_empty()
+                        || self.ledger.jobs.contains_key(&job.uid))
                     && manifest::is_of_run(&seen, &self.spec.request.run_id) =>
             {
                 self.call_until(Purpose::Cleanup, ApiCall::DeleteJob { job: seen.job }, CLEANUP_RETRY_MS);

@@ -60,7 +60,7 @@ impl<A: Agent> Machine<A> {
         }
     }
 
-    fn await_answer(&mut self, action: Action) {
+    pub(super) fn await_answer(&mut self, action: Action) {
         let command = self.outbox.push(action);
         self.job.awaited.insert(command);
     }
@@ -79,12 +79,8 @@ impl<A: Agent> Machine<A> {
             JobState::Furnishing => self.on_furnished(outcome),
             JobState::Releasing => self.on_released(now_ms, outcome),
             JobState::Adopting => self.on_adopted(now_ms, outcome),
-            JobState::Absent
-            | JobState::Blocked
-            | JobState::Live
-            | JobState::Leaving
-            | JobState::Failed
-            | JobState::Gone => {}
+            JobState::Leaving | JobState::Gone => self.job.is_deletion_accepted |= outcome.is_ok(),
+            JobState::Absent | JobState::Blocked | JobState::Live | JobState::Failed => {}
         }
     }
 
@@ -218,12 +214,9 @@ impl<A: Agent> Machine<A> {
         }
     }
 
-    /// An agent that works stays whose it was. A Job that is suspended may be this run's already, by a patch without an answer, and would
-    /// then wait for ever: it goes, if it is.
+    /// The Job stays whose it was.
     fn fail_adoption(&mut self, cause: &str) {
-        if self.job.last.as_ref().is_none_or(|job| !job.is_suspended) {
-            self.job.object = None;
-        }
+        self.job.object = None;
         self.fail_job(ErrorCode::K8sPodReattachFailed, format!("Pod reattach failed: {cause}"));
     }
 

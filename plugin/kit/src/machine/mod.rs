@@ -143,6 +143,8 @@ struct Job {
     /// How its disappearance was noticed, unless this run brought it about.
     gone_via: Option<String>,
     is_deletion_asked: bool,
+    /// The API has taken the deletion.
+    is_deletion_accepted: bool,
     /// A look at the Job or its Pods that verifies what was told: the command, and whether it was answered.
     verification: Verification,
     /// It was another run's before.
@@ -201,6 +203,7 @@ impl Default for Job {
             cause: None,
             gone_via: None,
             is_deletion_asked: false,
+            is_deletion_accepted: false,
             verification: Verification::Open,
             is_adopted: false,
             live_since_ms: None,

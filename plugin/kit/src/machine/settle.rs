@@ -105,8 +105,9 @@ impl<A: Agent> Machine<A> {
         if self.stop.state == StopState::Cancelled {
             return self.finish_cancelled(now_ms);
         }
-        let is_pod_gone = matches!(self.pod.state, PodState::Absent | PodState::Gone);
-        if is_pod_gone {
+        // The pod may have gone by itself, while the deletion is still on its way: two Jobs of an agent never stand at a time.
+        let is_job_leaving = self.job.state == JobState::Gone || self.job.is_deletion_accepted;
+        if is_job_leaving && matches!(self.pod.state, PodState::Absent | PodState::Gone) {
             if self.job.state == JobState::Leaving {
                 self.job.state.go(JobState::Gone);
             }
@@ -131,7 +132,7 @@ impl<A: Agent> Machine<A> {
         {
             self.job.state.go(JobState::Leaving);
             self.job.is_deletion_asked = true;
-            self.outbox.push(Action::DeleteJob(DeleteJob { job, cause: DeleteCause::AttemptEnded }));
+            self.await_answer(Action::DeleteJob(DeleteJob { job, cause: DeleteCause::AttemptEnded }));
         }
         self.decide_retry(now_ms);
     }

@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(text(&log, Some(S as i64 + 1), false), "2027-01-15T08:00:01.500000123Z b\n");
         log.rotate(S * 1_000 + 1_600);
         log.print(S * 1_000 + 1_700, "c".to_owned());
-        assert_eq!(text(&log, Some(S as i64 + 1), false), "2027-01-15T08:00:01.700000123Z c\n");
+        assert_eq!(text(&log, Some(S as i64 + 1), false), "2027-01-15T08:00:01.700000124Z c\n");
     }
 
     #[test]

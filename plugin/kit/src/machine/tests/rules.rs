@@ -263,11 +263,12 @@ fn a_job_that_another_host_ran_is_not_judged_by_output_that_was_never_read() {
 
 /// Nobody lets a suspended Job run, and no deadline ends it, once its run is over.
 #[test]
-fn an_orphan_that_is_suspended_does_not_stay_when_its_adoption_fails() {
-    let adopting = |is_suspended: bool| {
+fn an_adopted_job_that_cannot_be_let_run_goes_and_one_that_was_not_adopted_stays() {
+    let lost = || Err(ApiError { status: None, ..refused(0, "no answer within 30 s") });
+    let adopting = || {
         let mut driver = Driver::with_image();
         driver.step(vec![Event::GuardAcquired]);
-        let jobs = vec![JobSnapshot { is_suspended, ..orphan("T-1") }];
+        let jobs = vec![JobSnapshot { is_suspended: true, ..orphan("T-1") }];
         driver.answer("ListJobs", Ok(AnswerOk::Jobs(jobs)));
         driver
     };
@@ -275,18 +276,26 @@ fn an_orphan_that_is_suspended_does_not_stay_when_its_adoption_fails() {
         let (_, finish) = driver.result();
         finish.delete_jobs.into_iter().map(|job| job.name).collect::<Vec<_>>()
     };
-    let lost = || Err(ApiError { status: None, ..refused(0, "no answer within 30 s") });
 
-    let mut unsure = adopting(true);
-    unsure.answer("AdoptJob", lost());
-    assert_eq!(names_of_deleted(&unsure), ["orphan"], "the host deletes it if it is this run's");
+    let mut adopted = adopting();
+    adopted.answer("AdoptJob", Ok(AnswerOk::Done));
+    adopted.answer("CreateSecret", lost());
+    assert_eq!(names_of_deleted(&adopted), ["orphan"]);
 
-    let mut unfurnished = adopting(true);
-    unfurnished.answer("AdoptJob", Ok(AnswerOk::Done));
-    unfurnished.answer("CreateSecret", lost());
-    assert_eq!(names_of_deleted(&unfurnished), ["orphan"]);
+    let mut missed = adopting();
+    missed.answer("AdoptJob", lost());
+    assert!(names_of_deleted(&missed).is_empty());
+}
 
-    let mut working = adopting(false);
-    working.answer("AdoptJob", lost());
-    assert!(names_of_deleted(&working).is_empty(), "an agent that works is let work");
+/// The pod was preempted while the deletion of its Job had no answer.
+#[test]
+fn a_second_attempt_begins_once_the_first_job_is_being_deleted() {
+    let (mut driver, log) = Driver::with_image().running();
+    driver.step(vec![lines(log, &["no session"]), log_ended(log)]);
+    driver.see(PodPhase::Failed, ended(1, None));
+    let deletion = driver.id_of("DeleteJob");
+    driver.step(vec![Event::PodGone(gone("pod", false))]);
+    assert_eq!(driver.names(), Vec::<String>::new(), "the first Job may still be there");
+    driver.step(vec![Event::Answered(Answer { command: deletion, outcome: Ok(AnswerOk::Done) })]);
+    assert_eq!(driver.names(), ["TryPod"]);
 }
