@@ -326,6 +326,7 @@ pub(crate) mod testing {
             polls: BTreeMap::from([(3, "/api/x".into())]),
             followed: BTreeMap::from([("u".into(), job.clone())]),
             jobs: BTreeMap::from([("u".into(), job)]),
+            unsure: Vec::new(),
             uncertain: Vec::new(),
             deleted_jobs: BTreeMap::from([("u".into(), Deletion::Answered)]),
             logs: BTreeMap::from([(4, OpenLog { target, position: Position::default() })]),

@@ -199,13 +199,7 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
             let is_over = pod.is_some_and(|pod| {
                 pod.stage >= Stage::Ended || pod.is_lost || pod.deleting_since_ms.is_some()
             });
-            let may_be_unread = has_gap
-                || pod.is_none_or(|pod| {
-                    pod.log.rotations > 0
-                        || pod.stage == Stage::Removed
-                        || pod.is_lost
-                        || pod.deleting_since_ms.is_some()
-                });
+            let may_be_unread = has_gap || pod.is_none();
             // A log that does not answer is given up after a while, and the result says so.
             let is_unread_told = text.contains("log could not be read");
             let may_be_silent = world.swarm.has_struck_any(&[
