@@ -11,8 +11,6 @@ use crate::script::{End, OnTerm, Script};
 const STDERR_MARKER: &str = "--- paperclip: end of stderr ---";
 /// For how long what keeps a pod from starting lasts, in ms: within any grace, or beyond it.
 const TROUBLES_MS: [u64; 4] = [3_000, 30_000, 100_000, 500_000];
-/// After so long, in ms, a container that can't be created is tried less and less often: nobody may be left to mend it.
-const PATIENCE_MS: u64 = 600_000;
 
 impl World {
     fn pod(&mut self, uid: &str) -> Option<&mut Pod> {
@@ -77,9 +75,8 @@ impl World {
         let pod = self.cluster.pods.get_mut(uid).expect("found above");
         if waiting.is_some() {
             pod.waiting = waiting;
-            let waited_ms = now_ms.saturating_sub(pod.created_ms);
             self.cluster.tell_pod(uid);
-            let delay_ms = *self.entropy.choose(&TROUBLES_MS) + waited_ms.saturating_sub(PATIENCE_MS);
+            let delay_ms = *self.entropy.choose(&TROUBLES_MS);
             self.after(delay_ms, Happening::StartContainer(uid.to_owned()));
             return;
         }
