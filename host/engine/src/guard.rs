@@ -166,10 +166,7 @@ impl Guard {
     /// Gives it back, or stops wanting it.
     pub(crate) fn release(&mut self) -> Vec<Outcome> {
         match std::mem::replace(&mut self.state, State::Idle) {
-            State::Held { lease, .. } => {
-                self.state = State::Releasing(Afterwards::Release);
-                vec![Outcome::Call(ApiCall::DeleteLease(lease))]
-            }
+            State::Held { lease, .. } => self.give_back(lease),
             State::Asking(_) | State::Renewing(_) | State::Abandoned { .. } => {
                 self.state = State::Abandoned { afterwards: Afterwards::Release, is_look: false };
                 Vec::new()
@@ -209,6 +206,11 @@ impl Guard {
     fn abandon(&mut self, afterwards: Afterwards) -> Vec<Outcome> {
         self.state = State::Abandoned { afterwards, is_look: true };
         self.read().map(Outcome::Call).into_iter().collect()
+    }
+
+    fn give_back(&mut self, lease: Lease) -> Vec<Outcome> {
+        self.state = State::Releasing(Afterwards::Release);
+        vec![Outcome::Call(ApiCall::DeleteLease(lease))]
     }
 
     fn leave(&mut self, now_ms: u64, lease: Lease) -> Vec<Outcome> {
@@ -255,7 +257,9 @@ impl Guard {
             State::Asking(asking) => self.on_asked(now_ms, asking, outcome),
             State::Renewing(lease) => self.on_renewed(now_ms, lease, outcome),
             // A renewal whose answer was lost changed it meanwhile, or somebody else did.
-            State::Releasing(afterwards) if is_conflict(&outcome) => self.abandon(afterwards),
+            State::Releasing(afterwards) if outcome.as_ref().is_err_and(is_conflict) => {
+                self.abandon(afterwards)
+            }
             State::Releasing(_) => vec![Outcome::Released],
             State::Abandoned { afterwards, is_look } => self.on_late(now_ms, afterwards, is_look, outcome),
             other @ (State::Idle
@@ -279,14 +283,11 @@ impl Guard {
     ) -> Vec<Outcome> {
         match outcome {
             Ok(ApiReply::Lease(Some(lease))) if self.is_own(now_ms, &lease) => match afterwards {
-                Afterwards::Release => {
-                    self.state = State::Releasing(Afterwards::Release);
-                    vec![Outcome::Call(ApiCall::DeleteLease(lease))]
-                }
+                Afterwards::Release => self.give_back(lease),
                 Afterwards::HandOver => self.leave(now_ms, lease),
             },
             // It was created or changed already, maybe by this very call, whose first answer was lost.
-            Err(error) if error.status == Some(409) || (!is_look && crate::calls::is_passing(&error)) => {
+            Err(error) if is_conflict(&error) || (!is_look && crate::calls::is_passing(&error)) => {
                 self.abandon(afterwards)
             }
             Ok(_) | Err(_) => vec![Outcome::Released],
@@ -299,7 +300,7 @@ impl Guard {
                 self.state = State::Held { lease, renew_at_ms: now_ms + RENEW_MS };
                 if std::mem::take(&mut self.was_held) { Vec::new() } else { vec![Outcome::Acquired] }
             }
-            (Asking::Create | Asking::Replace, Err(error)) if error.status == Some(409) => {
+            (Asking::Create | Asking::Replace, Err(error)) if is_conflict(&error) => {
                 self.ask(Asking::Read, self.read())
             }
             // Somebody had it meanwhile, and gave it back.
@@ -363,7 +364,7 @@ impl Guard {
                 Vec::new()
             }
             // It was changed: by this renewal, whose answer was lost, or by somebody else.
-            Err(error) if error.status == Some(409) => {
+            Err(error) if is_conflict(&error) => {
                 self.was_held = true;
                 self.ask(Asking::Read, self.read())
             }
@@ -440,8 +441,9 @@ pub(crate) fn lease_name(key: &str) -> String {
     format!("paperclip-guard-{hex}")
 }
 
-fn is_conflict(outcome: &Result<ApiReply, ApiError>) -> bool {
-    outcome.as_ref().is_err_and(|error| error.status == Some(409))
+/// It was created or changed by somebody else, or by a call of this run whose answer was lost.
+fn is_conflict(error: &ApiError) -> bool {
+    error.status == Some(409)
 }
 
 fn is_expired(now_ms: u64, lease: &Lease) -> bool {

@@ -242,7 +242,7 @@ impl Ledger {
             (Some(Action::AdoptJob(_)), Ok(AnswerOk::Job(Some(job)))) => {
                 self.jobs.insert(job.job.uid.clone(), job.job.clone());
             }
-            (Some(Action::AdoptJob(label)), Err(error)) if error.status.is_none() => {
+            (Some(Action::AdoptJob(label)), Err(error)) if is_passing(error) => {
                 self.unsure.push(label.job);
             }
             (Some(Action::DeleteJob(delete)), Ok(_)) => {
@@ -254,17 +254,17 @@ impl Ledger {
 
     /// Jobs that may exist, or be this run's, although no answer said so; those that may exist without their UID.
     pub(crate) fn uncertain_jobs(&self) -> Vec<ObjectRef> {
+        let named = |manifest_json: &String| {
+            let (namespace, name) = manifest::job_name(manifest_json)?;
+            Some(ObjectRef { namespace, name, uid: String::new() })
+        };
         let open = self.open.values().filter_map(|action| match action {
-            Action::CreateJob(new) => Some(&new.manifest_json),
+            Action::CreateJob(new) => named(&new.manifest_json),
+            Action::AdoptJob(label) => Some(label.job.clone()),
             _ => None,
         });
-        let named = open.chain(&self.uncertain).filter_map(|manifest_json| manifest::job_name(manifest_json));
-        let created = named.map(|(namespace, name)| ObjectRef { namespace, name, uid: String::new() });
-        let adopting = self.open.values().filter_map(|action| match action {
-            Action::AdoptJob(label) => Some(&label.job),
-            _ => None,
-        });
-        created.chain(adopting.chain(&self.unsure).cloned()).collect()
+        let answered = self.uncertain.iter().filter_map(named).chain(self.unsure.iter().cloned());
+        open.chain(answered).collect()
     }
 
     /// Takes note of how far logs have been read.

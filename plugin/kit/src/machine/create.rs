@@ -79,8 +79,8 @@ impl<A: Agent> Machine<A> {
             JobState::Furnishing => self.on_furnished(outcome),
             JobState::Releasing => self.on_released(now_ms, outcome),
             JobState::Adopting => self.on_adopted(now_ms, outcome),
-            JobState::Leaving | JobState::Gone => self.job.is_deletion_accepted |= outcome.is_ok(),
-            JobState::Absent | JobState::Blocked | JobState::Live | JobState::Failed => {}
+            JobState::Leaving => self.job.is_deletion_accepted = outcome.is_ok(),
+            JobState::Absent | JobState::Blocked | JobState::Live | JobState::Failed | JobState::Gone => {}
         }
     }
 

@@ -118,3 +118,13 @@ pub(super) fn prefix(stamp: Stamp) -> Vec<u8> {
     let s = stamp.s - MIDNIGHT_S;
     format!("2026-03-01T{:02}:{:02}:{:02}.{:09}Z ", s / 3600, s / 60 % 60, s % 60, stamp.ns).into_bytes()
 }
+
+/// A line as it is served.
+pub(super) fn stamped(stamp: Stamp, text: &[u8]) -> Vec<u8> {
+    [prefix(stamp), text.to_vec()].concat()
+}
+
+/// Three lines, the last two with one stamp.
+pub(super) fn three() -> Log {
+    Log::of_lines(&[(at(1, 5), "one"), (at(2, 7), "two"), (at(2, 7), "three")])
+}

@@ -1,0 +1,174 @@
+//! The end of a log: its container's, its pod's, and the last read.
+
+use super::run::Run;
+use super::server::{MIDNIGHT_S, at, stamped, three};
+use crate::log::reader::{GONE_DRAIN_MS, HEAR_OUT_MS, MAX_BROKEN_READS};
+use crate::log::{ContainerSeen, Line, LogEnd, LogOutput, LogRequest};
+
+#[test]
+fn rule_13_the_containers_end_ends_the_log_after_one_plain_read() {
+    let mut log = three();
+    log.written = 1;
+    let mut run = Run::running();
+    run.serve(&log);
+    log.written = 3;
+    run.see(ContainerSeen::Terminated);
+    assert_eq!(run.serve(&log), LogRequest { follow: false, since_s: Some(MIDNIGHT_S + 1) });
+    run.close(LogEnd::Clean);
+    assert_eq!(run.lines(), ["one", "two", "three"]);
+    assert_eq!(run.told.last(), Some(&LogOutput::Ended { lines: 3, bytes: 14, is_complete: true }));
+    assert_eq!(run.reader.deadline_ms(), None);
+}
+
+/// A deleted Pod is gone within milliseconds of its container's end: a read in place of the stream would meet nothing.
+#[test]
+fn rule_13_the_stream_of_a_pod_that_is_being_deleted_is_heard_out() {
+    let mut log = three();
+    log.written = 1;
+    let mut run = Run::running();
+    run.serve(&log);
+    run.reader.on_container(run.now_ms, ContainerSeen::Leaving);
+    run.drain();
+    run.bytes(&stamped(at(1, 6), b"last words\n"));
+    run.reader.on_container(run.now_ms, ContainerSeen::Gone);
+    run.drain();
+    assert_eq!(run.request, None, "it goes on reading");
+    run.close(LogEnd::Clean);
+    assert_eq!(run.lines(), ["one", "last words"]);
+    assert!(matches!(run.told.last(), Some(LogOutput::Ended { is_complete: true, .. })), "{:?}", run.told);
+
+    let mut stuck = Run::running();
+    stuck.serve(&log);
+    stuck.reader.on_container(stuck.now_ms, ContainerSeen::Leaving);
+    stuck.drain();
+    assert_eq!(stuck.wait(), HEAR_OUT_MS);
+    assert_eq!(stuck.request.map(|request| request.follow), Some(false), "now the last read");
+}
+
+#[test]
+fn a_last_read_that_breaks_is_repeated_until_its_limit() {
+    let mut run = Run::running();
+    run.serve(&three());
+    run.see(ContainerSeen::Terminated);
+    for _ in 1..MAX_BROKEN_READS {
+        run.open();
+        run.break_off();
+        run.wait();
+    }
+    run.open();
+    run.break_off();
+    assert_eq!(run.is_complete(), Some(false));
+}
+
+#[test]
+fn a_pod_that_is_gone_ends_the_log() {
+    let mut open = Run::running();
+    open.serve(&three());
+    open.see(ContainerSeen::Gone);
+    assert_eq!(open.is_complete(), None, "the stream may bring more");
+    open.close(LogEnd::Clean);
+    assert_eq!(open.is_complete(), Some(true));
+
+    let mut silent = Run::running();
+    silent.serve(&three());
+    silent.bytes(&stamped(at(3, 0), b"begun"));
+    silent.see(ContainerSeen::Gone);
+    assert_eq!(silent.wait(), GONE_DRAIN_MS);
+    assert_eq!((silent.lines().last(), silent.is_complete()), (Some(&"begun"), Some(false)));
+
+    let torn = Line::Torn("begun".to_owned());
+    assert!(
+        silent.told.contains(&LogOutput::Lines(vec![torn])),
+        "a secret in it may be cut: {:?}",
+        silent.told
+    );
+
+    let mut broken = Run::running();
+    broken.serve(&three());
+    broken.break_off();
+    broken.see(ContainerSeen::Gone);
+    assert_eq!(broken.is_complete(), Some(false));
+
+    let mut reading = Run::running();
+    reading.serve(&three());
+    reading.see(ContainerSeen::Terminated);
+    reading.see(ContainerSeen::Gone);
+    reading.refuse(404);
+    assert_eq!(reading.is_complete(), Some(false));
+}
+
+#[test]
+fn a_follow_that_ended_before_its_pod_left_has_brought_the_end() {
+    let unable = b"unable to retrieve container logs for containerd://5c1d";
+    let ended = |leaves: ContainerSeen, before: &dyn Fn(&mut Run)| {
+        let mut run = Run::running();
+        run.serve(&three());
+        run.close(LogEnd::Clean);
+        before(&mut run);
+        run.see(leaves);
+        while run.is_complete().is_none() {
+            if run.request.is_some() {
+                run.open();
+                run.bytes(unable);
+                run.close(LogEnd::Clean);
+            } else {
+                run.wait();
+            }
+        }
+        (run.is_complete(), run.gaps())
+    };
+    assert_eq!(ended(ContainerSeen::Leaving, &|_| {}), (Some(true), 0));
+    assert_eq!(ended(ContainerSeen::Gone, &|_| {}), (Some(true), 0));
+    assert_eq!(
+        ended(ContainerSeen::Terminated, &|_| {}),
+        (Some(false), 1),
+        "the clean end may be the server's"
+    );
+
+    let followed_again = |run: &mut Run| {
+        run.wait();
+        run.serve(&three());
+        run.break_off();
+    };
+    assert_eq!(
+        ended(ContainerSeen::Leaving, &followed_again),
+        (Some(false), 1),
+        "that follow was not the last"
+    );
+    let refused = |run: &mut Run| {
+        run.wait();
+        run.refuse(500);
+    };
+    assert_eq!(ended(ContainerSeen::Leaving, &refused), (Some(false), 1), "long ago");
+}
+
+#[test]
+fn d8_the_last_line_needs_no_line_feed_but_proof() {
+    let text = stamped(at(1, 0), b"the end");
+    let mut held = Run::running();
+    held.open();
+    held.bytes(&text);
+    held.see(ContainerSeen::Terminated);
+    held.open();
+    held.bytes(&text);
+    held.close(LogEnd::Clean);
+    assert_eq!(held.lines(), ["the end"]);
+    assert_eq!(held.told.last(), Some(&LogOutput::Ended { lines: 1, bytes: 7, is_complete: true }));
+
+    let mut unseen = Run::running();
+    unseen.see(ContainerSeen::Terminated);
+    unseen.open();
+    unseen.bytes(&text[..text.len() - 2]);
+    unseen.close(LogEnd::Clean);
+    assert_eq!(unseen.lines(), [""; 0], "it may be going on");
+    for _ in 0..2 {
+        unseen.wait();
+        unseen.open();
+        unseen.bytes(&text);
+        unseen.close(LogEnd::Clean);
+    }
+    assert_eq!((unseen.lines(), unseen.is_complete()), (vec!["the end"], Some(true)));
+
+    let mut again = Run::resume(unseen.reader.position().clone());
+    assert_eq!((again.is_complete(), again.request.take()), (Some(true), None), "after a crash");
+}

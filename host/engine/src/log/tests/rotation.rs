@@ -1,0 +1,197 @@
+//! Rule 11: the log's files are rotated, and only the newest is served.
+
+use super::run::Run;
+use super::server::{Chunk, Kubelet, Log, at, prefix, stamped, three};
+use crate::log::chunks::CHUNK_BYTES;
+use crate::log::reader::{HEAR_OUT_MS, MAX_SHORT_READS, ROTATION_BYTES, WIND_BEHIND_MS, WIND_MS};
+use crate::log::{ContainerSeen, LogEnd, LogOutput, Stamp};
+
+#[test]
+fn rule_11_a_rotation_inside_the_second_loses_nothing() {
+    for rotated_at in 1..=100 {
+        let texts: Vec<String> = (0..120).map(|number| format!("{}", number / 7)).collect();
+        let lines: Vec<(Stamp, &str)> = texts.iter().map(|text| (at(1, 1), text.as_str())).collect();
+        let mut log = Log::of_lines(&lines);
+        log.written = 110;
+        let mut run = Run::running();
+        run.serve(&log);
+        log.file_start = rotated_at;
+        log.written = 120;
+        run.reconnect(&log);
+        assert_eq!(
+            (run.lines(), run.gaps()),
+            (texts.iter().map(String::as_str).collect(), 0),
+            "{rotated_at}"
+        );
+    }
+}
+
+#[test]
+fn rule_11_a_rotation_after_the_second_is_a_gap() {
+    let mut log = Log::of_lines(&[
+        (at(1, 1), "a"),
+        (at(1, 2), "b"),
+        (at(1, 2), "lost"),
+        (at(1, 2), "c"),
+        (at(2, 0), "d"),
+    ]);
+    log.written = 2;
+    let mut run = Run::running();
+    run.serve(&log);
+    log.file_start = 3;
+    log.written = 5;
+    run.reconnect(&log);
+    assert_eq!((run.lines(), run.gaps()), (vec!["a", "b", "c", "d"], 1));
+    run.reconnect(&log);
+    run.finish(&log);
+    assert_eq!((run.lines().len(), run.gaps(), run.is_complete()), (4, 1, Some(true)));
+}
+
+#[test]
+fn rule_11_a_rotation_within_a_line_doubles_no_part_of_it() {
+    let mut log = Log::new(
+        Kubelet::Modern,
+        vec![
+            Chunk { stamp: at(1, 1), text: vec![b'a'; CHUNK_BYTES], is_last: false },
+            Chunk { stamp: at(1, 2), text: b"rest".to_vec(), is_last: true },
+            Chunk { stamp: at(1, 3), text: b"next".to_vec(), is_last: true },
+            Chunk { stamp: at(1, 4), text: b"new".to_vec(), is_last: true },
+        ],
+    );
+    log.written = 3;
+    let mut run = Run::running();
+    run.serve(&log);
+    log.file_start = 1;
+    log.written = 4;
+    run.reconnect(&log);
+    assert_eq!((run.lines()[1..].to_vec(), run.gaps()), (vec!["next", "new"], 0));
+}
+
+#[test]
+fn rule_11_a_log_that_was_rotated_away_at_its_end_is_not_called_complete() {
+    let mut log = three();
+    let mut run = Run::running();
+    run.serve(&log);
+    log.rotate();
+    run.see(ContainerSeen::Terminated);
+    for _ in 1..MAX_SHORT_READS {
+        run.serve(&log);
+        run.close(LogEnd::Clean);
+        run.wait();
+    }
+    run.serve(&log);
+    run.close(LogEnd::Clean);
+    assert_eq!((run.lines().len(), run.is_complete()), (3, Some(false)));
+}
+
+/// A read in its place would find an empty file, which proves nothing.
+#[test]
+fn rule_11_the_stream_of_a_log_that_may_have_been_rotated_is_heard_out() {
+    let long = "x".repeat(usize::try_from(ROTATION_BYTES).expect("it is small"));
+    let mut log = Log::of_lines(&[(at(1, 5), &long)]);
+    let mut run = Run::running();
+    run.serve(&log);
+    log.rotate();
+    run.see(ContainerSeen::Terminated);
+    assert_eq!(run.request, None, "it goes on reading though it is quiet");
+    run.close(LogEnd::Clean);
+    run.serve(&log);
+    run.close(LogEnd::Clean);
+    assert_eq!((run.is_complete(), run.gaps()), (Some(true), 0));
+
+    let mut broken = Run::running();
+    log.file_start = 0;
+    broken.serve(&log);
+    log.rotate();
+    broken.see(ContainerSeen::Terminated);
+    assert_eq!(broken.wait(), HEAR_OUT_MS);
+    for _ in 1..MAX_SHORT_READS {
+        broken.serve(&log);
+        broken.close(LogEnd::Clean);
+        broken.wait();
+    }
+    broken.serve(&log);
+    broken.close(LogEnd::Clean);
+    assert_eq!((broken.is_complete(), broken.gaps()), (Some(false), 1), "it has not ended by itself");
+}
+
+/// The kubelet serves the rest of a rotated file to a stream that has it open, and to nobody else.
+#[test]
+fn rule_11_a_stream_that_still_brings_lines_is_heard_out_before_the_last_read() {
+    let mut log = three();
+    log.written = 1;
+    let mut run = Run::running();
+    run.serve(&log);
+    run.reader.on_container(run.now_ms, ContainerSeen::Terminated);
+    run.drain();
+    assert_eq!(run.request, None, "it goes on reading");
+    run.bytes(&stamped(at(1, 6), b"still\n"));
+    run.now_ms += WIND_MS - 1;
+    // Bytes wait in this process: the server is not silent.
+    run.reader.on_held(run.now_ms);
+    assert_eq!(run.wait(), WIND_MS);
+    assert_eq!(run.lines().last(), Some(&"still"));
+    assert_eq!(run.request.map(|request| request.follow), Some(false), "now the last read");
+
+    let mut ended = Run::running();
+    ended.serve(&log);
+    ended.reader.on_container(ended.now_ms, ContainerSeen::Terminated);
+    ended.close(LogEnd::Clean);
+    assert_eq!(ended.request.map(|request| request.follow), Some(false), "its end is not waited for longer");
+}
+
+#[test]
+fn rule_11_an_end_that_cannot_be_read_is_a_gap() {
+    let mut run = Run::running();
+    run.serve(&three());
+    run.see(ContainerSeen::Terminated);
+    for _ in 0..MAX_SHORT_READS {
+        // The file was rotated after the last line: the new one is empty.
+        run.open();
+        run.close(LogEnd::Clean);
+        if run.request.is_none() && run.is_complete().is_none() {
+            run.wait();
+        }
+    }
+    assert_eq!(run.is_complete(), Some(false));
+    assert!(
+        matches!(run.told.iter().rev().nth(1), Some(LogOutput::Gap { lost_lines: None, .. })),
+        "{:?}",
+        run.told
+    );
+}
+
+#[test]
+fn rule_11_a_stream_that_leaps_over_a_file_tells_a_gap() {
+    let text = "x".repeat(64 << 10);
+    let line =
+        |number: u32, s: i64| [prefix(at(s, number)), text.as_bytes().to_vec(), b"\n".to_vec()].concat();
+    let mut run = Run::running();
+    run.open();
+    for number in 0..40 {
+        // Printed within a second, read over eight: files are rotated meanwhile.
+        run.bytes(&line(number, 1));
+        run.now_ms += 200;
+    }
+    assert_eq!(run.gaps(), 0);
+    run.bytes(&line(40, 6));
+    assert_eq!((run.lines().len(), run.gaps()), (41, 1));
+    let last: Vec<&LogOutput> = run.told.iter().rev().take(2).collect();
+    assert!(
+        matches!(last[..], [LogOutput::Lines(_), LogOutput::Gap { .. }]),
+        "the gap stands before the leap"
+    );
+}
+
+#[test]
+fn rule_11_a_stream_that_is_behind_is_given_time_to_bring_what_it_has() {
+    let line = |number: u32| [prefix(at(1, number)), b"x\n".to_vec()].concat();
+    let mut run = Run::running();
+    run.open();
+    run.bytes(&line(1));
+    run.now_ms += 3_000;
+    run.bytes(&line(2));
+    run.see(ContainerSeen::Terminated);
+    assert_eq!(run.wait(), WIND_BEHIND_MS - WIND_MS, "a busy node pauses longer");
+    assert_eq!(run.request.map(|request| request.follow), Some(false), "now the last read");
+}
