@@ -60,6 +60,9 @@ pub enum Entry<'a> {
         ending: Ending,
         result: Cow<'a, Map<String, Value>>,
         delete_jobs: Cow<'a, [ObjectRef]>,
+        /// A log was still being read: what it had beyond is lost.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_unread: bool,
     },
     /// Nothing is left to be done.
     Closed,

@@ -276,6 +276,11 @@ impl Ledger {
         }
     }
 
+    /// Whether a log has not come to its end.
+    pub(crate) fn is_reading(&self) -> bool {
+        !self.logs.is_empty()
+    }
+
     /// The run is over: nothing of it is open any more but its guard.
     pub(crate) fn close(&mut self) {
         self.open.clear();

@@ -256,10 +256,10 @@ fn is_pod_gone(end: &LogEnd, target: &FollowLog) -> bool {
 /// What a pod says about the container incarnation that is read.
 fn seen_in(pod: &PodSnapshot, target: &FollowLog) -> Option<ContainerSeen> {
     let container = pod.containers.iter().find(|container| container.name == target.container)?;
-    let ended = if pod.is_deleting { ContainerSeen::Leaving } else { ContainerSeen::Terminated };
     if container.restart_count > target.restart_count {
-        return Some(ended);
+        return Some(ContainerSeen::Replaced);
     }
+    let ended = if pod.is_deleting { ContainerSeen::Leaving } else { ContainerSeen::Terminated };
     Some(match container.state {
         ContainerState::Unknown | ContainerState::Waiting(_) => ContainerSeen::Waiting,
         ContainerState::Running(_) => ContainerSeen::Running,

@@ -168,6 +168,18 @@ impl Teller {
         }
     }
 
+    /// The result, and before it that there was more to read.
+    pub(crate) fn end(&mut self, result: Map<String, Value>, is_unread: bool) -> Vec<Told> {
+        let gap = Record::Gap {
+            index: self.next_index,
+            lost_lines: None,
+            lost_bytes: None,
+            reason: "the run ended before its log was read to the end".to_owned(),
+        };
+        let records = is_unread.then_some(gap).into_iter().chain([Record::Result(result)]);
+        records.map(|record| self.tell(record)).collect()
+    }
+
     /// What an entry of a journal shows. A snapshot that is the first entry says how much is missing before it.
     pub fn entry(&mut self, entry: Entry<'_>) -> Vec<Told> {
         match entry {
@@ -176,7 +188,7 @@ impl Teller {
                 commands.iter().flat_map(|command| self.command(&command.action)).collect()
             }
             Entry::Note { level, text } => vec![self.tell(Record::Status { level, text: text.into_owned() })],
-            Entry::End { result, .. } => vec![self.tell(Record::Result(result.into_owned()))],
+            Entry::End { result, is_unread, .. } => self.end(result.into_owned(), is_unread),
             Entry::Snapshot { ledger, .. } => self.skip_to(&ledger.teller).into_iter().collect(),
             Entry::Start { .. } | Entry::Resumed { .. } | Entry::Closed => Vec::new(),
         }

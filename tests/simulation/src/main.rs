@@ -102,7 +102,11 @@ fn run(options: &Options) -> Result<bool> {
     for text in &missing {
         anstream::println!("never seen: {text}");
     }
-    Ok(missing.is_empty() || !options.complete)
+    let impossible = expected::impossible(&tally);
+    for text in &impossible {
+        anstream::println!("seen, and declared impossible: {text}");
+    }
+    Ok(impossible.is_empty() && (missing.is_empty() || !options.complete))
 }
 
 fn extent(options: &Options) -> Extent {

@@ -93,6 +93,8 @@ pub enum ContainerSeen {
     Terminated,
     /// It has terminated, and its Pod is being deleted: a read that begins now may come too late.
     Leaving,
+    /// It has terminated, and another one has taken its place: a read that begins now is of that one's log, which belongs to no reader.
+    Replaced,
     /// Its Pod is proven gone.
     Gone,
 }

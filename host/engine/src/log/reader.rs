@@ -65,7 +65,7 @@ enum Stage {
     Leaving {
         until_ms: u64,
     },
-    /// The Pod is gone; the open stream may go on until then.
+    /// The Pod is gone, or another container has taken its place; the open stream may go on until then.
     Draining {
         until_ms: u64,
     },
@@ -183,7 +183,10 @@ impl LogReader {
             }
             Stage::Leaving { .. } if end == LogEnd::Clean && coverage == Coverage::Whole => self.end(true),
             Stage::Leaving { .. } => self.begin_last_read(now_ms, false),
-            Stage::Draining { .. } => self.end(end == LogEnd::Clean && coverage == Coverage::Whole),
+            Stage::Draining { .. } => {
+                let is_whole = end == LogEnd::Clean && coverage == Coverage::Whole;
+                self.end(is_whole && self.container != Some(ContainerSeen::Replaced));
+            }
             Stage::Finishing { is_gone } => self.end_read(now_ms, end, coverage, is_gone),
             Stage::Ended => {}
         }
@@ -195,12 +198,12 @@ impl LogReader {
         match self.stage {
             Stage::Following => self.on_container_followed(now_ms, seen, before),
             Stage::Winding { .. } => match seen {
-                ContainerSeen::Gone => self.stage = Stage::Draining { until_ms: now_ms + GONE_DRAIN_MS },
+                ContainerSeen::Gone | ContainerSeen::Replaced => self.drain(now_ms),
                 ContainerSeen::Leaving => self.stage = Stage::Leaving { until_ms: now_ms + HEAR_OUT_MS },
                 ContainerSeen::Waiting | ContainerSeen::Running | ContainerSeen::Terminated => {}
             },
             Stage::Leaving { until_ms } => {
-                if seen == ContainerSeen::Gone {
+                if let ContainerSeen::Gone | ContainerSeen::Replaced = seen {
                     self.stage = Stage::Draining { until_ms };
                 }
             }
@@ -210,11 +213,9 @@ impl LogReader {
                 }
             }
             Stage::Finishing { .. } => {
-                if seen == ContainerSeen::Gone {
+                if let ContainerSeen::Gone | ContainerSeen::Replaced = seen {
                     self.stage = Stage::Finishing { is_gone: true };
-                    if self.is_idle() {
-                        self.end_unread();
-                    }
+                    self.give_up_unless_open(seen);
                 }
             }
             Stage::Ended => {}
@@ -428,8 +429,27 @@ impl LogReader {
                 Link::Open { .. } => self.stage = Stage::Leaving { until_ms: now_ms + HEAR_OUT_MS },
                 Link::Opening { .. } | Link::Idle { .. } => self.begin_last_read(now_ms, false),
             },
-            ContainerSeen::Gone if self.is_idle() => self.end_unread(),
-            ContainerSeen::Gone => self.stage = Stage::Draining { until_ms: now_ms + GONE_DRAIN_MS },
+            ContainerSeen::Gone | ContainerSeen::Replaced => {
+                self.drain(now_ms);
+                self.give_up_unless_open(seen);
+            }
+        }
+    }
+
+    /// No read can begin any more: what is open is heard for a while.
+    fn drain(&mut self, now_ms: u64) {
+        self.stage = Stage::Draining { until_ms: now_ms + GONE_DRAIN_MS };
+    }
+
+    /// Ends the log if nothing more can come: of another container's log not even an answer to what was asked already.
+    fn give_up_unless_open(&mut self, seen: ContainerSeen) {
+        match self.link {
+            Link::Open { .. } => {}
+            Link::Opening { .. } if seen == ContainerSeen::Gone => {}
+            Link::Opening { .. } | Link::Idle { .. } => {
+                self.close();
+                self.end_unread();
+            }
         }
     }
 
@@ -529,10 +549,20 @@ impl LogReader {
         self.assembler.finish(is_complete);
         self.drain_assembler();
         if !is_complete {
-            let why = if self.container == Some(ContainerSeen::Gone) {
-                "the pod was gone before its log was read to the end"
-            } else {
-                "the end of the log could not be read: it was rotated away, or the node does not answer"
+            let why = match self.container {
+                Some(ContainerSeen::Gone) => "the pod was gone before its log was read to the end",
+                Some(ContainerSeen::Replaced) => {
+                    "the container was started anew: what it has printed since then is not read"
+                }
+                Some(
+                    ContainerSeen::Waiting
+                    | ContainerSeen::Running
+                    | ContainerSeen::Terminated
+                    | ContainerSeen::Leaving,
+                )
+                | None => {
+                    "the end of the log could not be read: it was rotated away, or the node does not answer"
+                }
             };
             self.tell(LogOutput::Gap { lost_lines: None, lost_bytes: None, reason: why.to_owned() });
         }

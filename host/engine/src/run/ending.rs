@@ -11,7 +11,7 @@ use crate::journal::Entry;
 use crate::ledger::Deletion;
 use crate::manifest;
 use crate::port::{Closing, Effect};
-use crate::record::{Level, Record};
+use crate::record::Level;
 use crate::result;
 
 impl<G: Guest> Run<G> {
@@ -44,17 +44,21 @@ impl<G: Guest> Run<G> {
     fn end(&mut self, record: Map<String, Value>, ending: Ending, delete_jobs: Vec<ObjectRef>) {
         self.events.clear();
         let result = result::mask(record, &self.spec.redactor);
+        let is_unread = self.ledger.is_reading();
         let entry = Entry::End {
             seq: self.step,
             at_ms: self.now_ms,
             ending,
             result: std::borrow::Cow::Borrowed(&result),
             delete_jobs: delete_jobs.as_slice().into(),
+            is_unread,
         };
         let line = entry.to_line();
         self.append(line);
         self.effects.push_back(Effect::Sync);
-        self.emit(Record::Result(result));
+        for told in self.ledger.teller.end(result, is_unread) {
+            self.show(told);
+        }
         self.phase = Phase::CleaningUp(ending);
         self.polls.clear();
         self.logs.stop_all();

@@ -112,11 +112,13 @@ impl<G: Guest> Run<G> {
                 self.now_ms = self.now_ms.max(at_ms);
                 Ok(())
             }
-            Entry::End { at_ms, ending, result, delete_jobs, .. } => {
+            Entry::End { at_ms, ending, result, delete_jobs, is_unread, .. } => {
                 self.at(at_ms);
                 self.replay.expected = Expected::Nothing;
                 self.replay.finish = None;
-                self.emit(crate::record::Record::Result(result.into_owned()));
+                for told in self.ledger.teller.end(result.into_owned(), is_unread) {
+                    self.show(told);
+                }
                 self.replay.end = Some((ending, delete_jobs.into_owned()));
                 Ok(())
             }

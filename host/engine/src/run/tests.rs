@@ -4,7 +4,9 @@ mod answers;
 
 use std::collections::VecDeque;
 
-use paperclip_contract::types::{AcquireGuard, JobSnapshot, Label, LabelJob, ListJobs, NewObject, Timer};
+use paperclip_contract::types::{
+    AcquireGuard, FollowLog, JobSnapshot, Label, LabelJob, ListJobs, NewObject, Timer,
+};
 use serde_json::json;
 
 use super::*;
@@ -157,6 +159,29 @@ fn a_run_whose_host_died_before_its_end_was_noted_ends_when_it_is_taken_up() {
     let mut second = resumed(answers, &journal, 5_000);
     let done = effects(&mut second, &mut journal);
     assert_eq!(names(&done), ["Ended(Ending::Failed)"]);
+}
+
+#[test]
+fn a_run_that_ends_while_its_log_is_read_says_so_before_its_result() {
+    let pod = ObjectRef { namespace: "n".into(), name: "p".into(), uid: "u".into() };
+    let follow = Action::FollowLog(FollowLog { pod, container: "c".into(), restart_count: 0 });
+    let answers: &[&[Action]] = &[&[follow, finish()]];
+    let told = |effects: &[Effect]| {
+        let records = effects.iter().filter_map(|effect| match effect {
+            Effect::Emit(told) => Some(serde_json::to_value(&told.record).expect("JSON")["type"].clone()),
+            _ => None,
+        });
+        records.collect::<Vec<_>>()
+    };
+    let (mut first, mut journal) = (run(answers), Vec::new());
+    first.handle(1_000, Input::Start);
+    assert_eq!(told(&effects(&mut first, &mut journal)), ["gap", "result"]);
+
+    let mut second = run(answers);
+    for line in &journal {
+        second.replay(Entry::parse(line).expect("an entry")).expect("the same plugin");
+    }
+    assert_eq!(told(&effects(&mut second, &mut Vec::new())), ["gap", "result"], "from the journal, too");
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl<A: Agent> Machine<A> {
         }
     }
 
-    fn follow_log(&mut self, now_ms: u64) {
+    pub(super) fn follow_log(&mut self, now_ms: u64) {
         let has_started = self.pod.agent_started_ms.is_some();
         let (LogState::Closed, true, Some(pod)) = (self.log.state, has_started, &self.pod.last) else {
             return;

@@ -156,14 +156,14 @@ impl<A: Agent> Machine<A> {
                 let text = "Concurrency guard unreachable: another host took this run's Job over and ran it";
                 self.fail_job(ErrorCode::K8sConcurrencyGuardUnreachable, text.to_owned());
             }
-            JobState::Furnishing
-            | JobState::Releasing
-            | JobState::Adopting
-            | JobState::Live
-            | JobState::Leaving => self.job.state.go(JobState::Gone),
+            JobState::Furnishing | JobState::Releasing | JobState::Live | JobState::Leaving => {
+                self.job.state.go(JobState::Gone);
+            }
+            // One that is being adopted is not followed yet: the answer says it.
             JobState::Absent
             | JobState::Listing
             | JobState::Blocked
+            | JobState::Adopting
             | JobState::Trying
             | JobState::Creating
             | JobState::Failed

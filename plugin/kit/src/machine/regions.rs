@@ -37,7 +37,7 @@ region! {
         /// Being unsuspended.
         Releasing => [Live, Failed, Gone],
         /// An orphan's or this run's earlier Job is being made ours.
-        Adopting => [Furnishing, Live, Failed, Gone],
+        Adopting => [Furnishing, Live, Failed],
         /// It may run.
         Live => [Leaving, Gone],
         /// This run asked for its deletion, so that another attempt may follow.

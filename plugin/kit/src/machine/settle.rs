@@ -28,6 +28,8 @@ impl<A: Agent> Machine<A> {
         if !self.has_ended() {
             return;
         }
+        // Its pod may have gone while no host looked: the host says what of its output is lost.
+        self.follow_log(now_ms);
         let since_ms = *self.settling_since_ms.get_or_insert(now_ms);
         let is_overdue = since_ms.max(self.log.heard_at_ms) + SETTLE_MS <= now_ms;
         if !is_overdue && (self.is_output_missing() || self.is_verification_missing()) {
@@ -47,14 +49,9 @@ impl<A: Agent> Machine<A> {
         matches!(self.pod.state, PodState::Ended | PodState::Gone) || is_job_over
     }
 
-    /// Output may still come: it is being read, or the pod of a vanished Job is still about to end.
+    /// Output may still come: a log ends with its container or with its pod.
     fn is_output_missing(&self) -> bool {
-        match self.log.state {
-            LogState::Following => true,
-            LogState::Closed => self.pod.state == PodState::Started,
-            // A log ends with its container or with its pod.
-            LogState::Ended => false,
-        }
+        self.log.state == LogState::Following
     }
 
     /// What only a look at the cluster can tell. Asks for it once.

@@ -5,6 +5,8 @@ use serde_json::Value;
 
 /// The label that names the run.
 pub(crate) const RUN_LABEL: &str = "paperclip.io/run-id";
+/// The kind of the condition that says whether a Job is suspended.
+pub(crate) const SUSPENDED: &str = "Suspended";
 
 /// Who did something to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +122,18 @@ impl Job {
 
     pub(crate) fn is_finished(&self) -> bool {
         self.has_condition("Complete") || self.has_condition("Failed")
+    }
+
+    /// The controller writes down whether the Job is suspended, if it ever was. Whether that is news.
+    pub(crate) fn note_suspension(&mut self, now_ms: u64) -> bool {
+        match self.conditions.iter_mut().find(|condition| condition.kind == SUSPENDED) {
+            Some(known) => std::mem::replace(&mut known.is_true, self.is_suspended) != self.is_suspended,
+            None if self.is_suspended => {
+                self.add_condition(SUSPENDED, Some("JobSuspended"), now_ms);
+                true
+            }
+            None => false,
+        }
     }
 
     pub(crate) fn add_condition(&mut self, kind: &str, reason: Option<&str>, now_ms: u64) {

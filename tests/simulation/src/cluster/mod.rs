@@ -12,7 +12,7 @@ use paperclip_contract::types::{ApiError, ClusterEvent, JobSnapshot, ObjectRef, 
 use paperclip_engine::api::Lease;
 
 pub(crate) use container_log::Reading;
-pub(crate) use job::{Actor, Job};
+pub(crate) use job::{Actor, Job, SUSPENDED};
 pub(crate) use pod::{Pod, Stage};
 
 /// What a watch can tell.

@@ -68,12 +68,12 @@ pub(crate) fn emitted_line(world: &mut World, process: usize, index: u64, text: 
     let from_anywhere = is_first && pod.log.rotations > 0;
     let places: Vec<usize> = if from_anywhere { (0..lines.len()).collect() } else { shown.places.clone() };
     let is_same = |at: &usize| lines.get(*at).is_some_and(|line| line == text || masked(line) == text);
-    let next: Vec<usize> = places.into_iter().filter(is_same).map(|at| at + 1).collect();
+    let next: Vec<usize> = places.iter().copied().filter(is_same).map(|at| at + 1).collect();
     let (is_masked, is_long) = (text.contains("[redacted:"), text.len() > 16 << 10);
     let is_cut = |at: &usize| {
         lines.get(*at).is_some_and(|line| line.starts_with(text) || begins_masked(&masked(line), text))
     };
-    if next.is_empty() && !text.is_empty() && shown.places.iter().any(is_cut) {
+    if next.is_empty() && !text.is_empty() && places.iter().any(is_cut) {
         // All that could be had of it: what follows has to say so.
         shown.is_cut = true;
         return;

@@ -3,7 +3,7 @@
 use paperclip_contract::types::ObjectRef;
 
 use super::{Happening, World};
-use crate::cluster::{Actor, Pod, Stage};
+use crate::cluster::{Actor, Pod, SUSPENDED, Stage};
 use crate::fault::Fault;
 use crate::scenario::NAMESPACE;
 
@@ -13,16 +13,24 @@ impl World {
         let run = self.run_of_job(uid).unwrap_or(0);
         let now_ms = self.now_ms;
         let Some(job) = self.cluster.jobs.get_mut(uid) else { return };
-        if job.is_removed || job.deleting_since_ms.is_some() || job.is_suspended || job.has_had_pod {
+        if job.is_removed || job.deleting_since_ms.is_some() || job.has_had_pod {
             return;
         }
+        let (is_news, is_suspended) = (job.note_suspension(now_ms), job.is_suspended);
+        if is_news {
+            self.cluster.tell_job(uid);
+        }
+        if is_suspended {
+            return;
+        }
+        let job = self.cluster.jobs.get_mut(uid).expect("found above");
         if job.started_ms.is_none() {
             job.started_ms = Some(now_ms);
             if let Some(deadline_s) = job.active_deadline_s {
                 self.after(deadline_s * 1_000, Happening::JobDeadline(uid.to_owned()));
             }
         }
-        if self.strikes(Fault::PodQuota, run) {
+        if self.strikes_job(Fault::PodQuota, run, uid) {
             let name = self.cluster.jobs[uid].object.name.clone();
             let text =
                 "Error creating: pods is forbidden: exceeded quota: pods, requested: 1, used: 9, limited: 9";
@@ -45,8 +53,8 @@ impl World {
         let uid = format!("pod-of-{job_uid}");
         let object = ObjectRef { namespace: NAMESPACE.to_owned(), name, uid: uid.clone() };
         let mut pod = Pod::new(object, job_uid.to_owned(), script, now_ms);
-        pod.has_sidecar = self.strikes(Fault::SidecarInjected, run);
-        pod.is_gated = self.strikes(Fault::PodGated, run);
+        pod.has_sidecar = self.strikes_job(Fault::SidecarInjected, run, job_uid);
+        pod.is_gated = self.strikes_job(Fault::PodGated, run, job_uid);
         let delay_ms = if pod.is_gated {
             *self.entropy.choose(&[5_000, 60_000, 700_000])
         } else {
@@ -73,7 +81,7 @@ impl World {
             return;
         }
         let run = self.run_of_job(&job_uid).unwrap_or(0);
-        let delay_ms = if self.strikes(Fault::ConditionLate, run) {
+        let delay_ms = if self.strikes_job(Fault::ConditionLate, run, &job_uid) {
             *self.entropy.choose(&[100_000, 600_000])
         } else {
             self.entropy.skewed(500, 4_000)
@@ -108,7 +116,8 @@ impl World {
             }
             return;
         }
-        let reason = job.conditions.first().and_then(|condition| condition.reason.clone());
+        let told_early = job.conditions.iter().find(|condition| condition.kind != SUSPENDED);
+        let reason = told_early.and_then(|condition| condition.reason.clone());
         job.add_condition(last, reason.as_deref(), now_ms);
         job.active = 0;
         job.succeeded = u32::from(has_succeeded);
@@ -143,7 +152,7 @@ impl World {
     /// A Job was asked to go. Without a finalizer it goes at once.
     pub(super) fn job_is_to_go(&mut self, uid: &str) {
         let run = self.run_of_job(uid).unwrap_or(0);
-        if self.strikes(Fault::FinalizerStuck, run) {
+        if self.strikes_job(Fault::FinalizerStuck, run, uid) {
             self.cluster.tell_job(uid);
             self.delete_pods_of(uid);
             let delay_ms = *self.entropy.choose(&[2_000, 30_000, 200_000]);

@@ -17,19 +17,25 @@ impl World {
         self.cluster.pods.get_mut(uid).filter(|pod| pod.stage != Stage::Removed && !pod.is_lost)
     }
 
+    /// Whether a fault strikes a pod now.
+    pub(super) fn strikes_pod(&mut self, fault: Fault, uid: &str) -> bool {
+        let run = self.run_of_pod(uid);
+        let job_uid = self.cluster.pods[uid].job_uid.clone();
+        self.strikes_job(fault, run, &job_uid)
+    }
+
     fn run_of_pod(&self, uid: &str) -> usize {
         self.cluster.pods.get(uid).and_then(|pod| self.run_of_job(&pod.job_uid)).unwrap_or(0)
     }
 
     pub(super) fn schedule_pod(&mut self, uid: &str) {
-        let run = self.run_of_pod(uid);
         match self.pod(uid) {
             Some(pod) if pod.stage == Stage::Unscheduled && pod.deleting_since_ms.is_none() => {
                 pod.is_gated = false;
             }
             _ => return,
         }
-        if self.strikes(Fault::PodUnschedulable, run) {
+        if self.strikes_pod(Fault::PodUnschedulable, uid) {
             let text = "0/3 nodes are available: 3 Insufficient memory.";
             self.cluster.pods.get_mut(uid).expect("found above").set_condition(
                 "PodScheduled",
@@ -51,7 +57,6 @@ impl World {
     }
 
     pub(super) fn start_container(&mut self, uid: &str) {
-        let run = self.run_of_pod(uid);
         match self.pod(uid) {
             Some(pod)
                 if pod.stage == Stage::Starting
@@ -59,14 +64,19 @@ impl World {
                     && pod.reason.is_none() => {}
             _ => return,
         }
-        let waiting = if self.lacks_secret(uid) {
+        let lacks_secret = self.lacks_secret(uid);
+        if lacks_secret && self.runs.iter().all(|run| run.is_closed) {
+            // Nobody is left to bring it: it would be tried for ever.
+            return;
+        }
+        let waiting = if lacks_secret {
             Some(("CreateContainerConfigError", "secret not found"))
-        } else if self.strikes(Fault::ImageFails, run) {
+        } else if self.strikes_pod(Fault::ImageFails, uid) {
             Some(*self.entropy.choose(&[
                 ("ErrImagePull", "connection refused"),
                 ("ImagePullBackOff", "Back-off pulling image"),
             ]))
-        } else if self.strikes(Fault::CreateFails, run) {
+        } else if self.strikes_pod(Fault::CreateFails, uid) {
             Some(("CreateContainerError", "context deadline exceeded"))
         } else {
             None
@@ -99,7 +109,6 @@ impl World {
     /// The agent prints its next lines, or ends.
     pub(super) fn act_agent(&mut self, uid: &str) {
         let now_ms = self.now_ms;
-        let run = self.run_of_pod(uid);
         let Some(pod) =
             self.cluster.pods.get_mut(uid).filter(|pod| pod.stage == Stage::Running && !pod.is_termed)
         else {
@@ -111,8 +120,7 @@ impl World {
             }
             pod.next_burst += 1;
             let next_ms = delay_of_next(pod);
-            let may_rotate = self.cluster.pods[uid].log.may_rotate(now_ms);
-            if may_rotate && self.strikes(Fault::LogRotated, run) {
+            if self.is_rotated(uid) {
                 self.cluster.pods.get_mut(uid).expect("found above").log.rotate(now_ms);
             }
             if let Some(delay_ms) = next_ms {
@@ -122,6 +130,15 @@ impl World {
         } else if let End::Exits { code, .. } = pod.script.end {
             self.end_container(uid, code, if code == 0 { "Completed" } else { "Error" });
         }
+    }
+
+    /// Whether the file is full. What nobody follows meanwhile is what a rotation can take away, so that is tried more often.
+    fn is_rotated(&mut self, uid: &str) -> bool {
+        if !self.cluster.pods[uid].log.may_rotate(self.now_ms) {
+            return false;
+        }
+        let tries = if self.is_log_followed(uid) { 1 } else { 4 };
+        (0..tries).any(|_| self.strikes_pod(Fault::LogRotated, uid))
     }
 
     /// Somebody wants the pod to go: SIGTERM, and SIGKILL after its grace.

@@ -82,6 +82,12 @@ impl World {
         }
     }
 
+    /// Whether anybody reads what a container prints next.
+    pub(super) fn is_log_followed(&self, pod_uid: &str) -> bool {
+        let mut streams = self.processes.iter().flat_map(|process| &process.streams);
+        streams.any(|stream| stream.pod_uid == pod_uid && stream.reading.is_some())
+    }
+
     /// A container printed something, or ended: those who follow it will hear of it.
     pub(super) fn wake_logs(&mut self, pod_uid: &str) {
         for process in 0..self.processes.len() {
@@ -112,9 +118,9 @@ impl World {
         };
         stream.is_under_way = false;
         let Some(pod) = self.cluster.pods.get(&stream.pod_uid) else { return };
-        let (is_gone, is_lost) = (pod.stage == Stage::Removed, pod.is_lost);
+        let is_lost = pod.is_lost;
+        // A file that is open can be read to its end, even if its pod is gone meanwhile.
         if let Some(reading) = &mut stream.reading
-            && !is_gone
             && !is_lost
             && pod.log.has_more(*reading)
         {

@@ -309,6 +309,16 @@ impl World {
     /// Whether a fault strikes a run now.
     fn strikes(&mut self, fault: Fault, run: usize) -> bool {
         let phase = if self.swarm.has(fault) { self.phase(run) } else { Phase::Begin };
+        self.strikes_in(phase, fault, run)
+    }
+
+    /// Whether a fault strikes a Job or its pod now, and with them a run that may have another Job by now.
+    fn strikes_job(&mut self, fault: Fault, run: usize, job_uid: &str) -> bool {
+        let phase = if self.swarm.has(fault) { self.phase_with(run, Some(job_uid)) } else { Phase::Begin };
+        self.strikes_in(phase, fault, run)
+    }
+
+    fn strikes_in(&mut self, phase: Phase, fault: Fault, run: usize) -> bool {
         let strikes = self.swarm.strikes(fault, phase, &mut self.entropy);
         if strikes {
             self.last_fault_ms = self.now_ms;
@@ -319,18 +329,23 @@ impl World {
 
     /// Where a run stands, seen from outside.
     pub(crate) fn phase(&self, run: usize) -> Phase {
-        let truth = &self.runs[run];
-        if !truth.results.is_empty() {
+        let run_id = &self.runs[run].plan.run_id;
+        let own = self.cluster.jobs.values().rev().find(|job| job.has_been_of(run_id));
+        self.phase_with(run, own.map(|job| &*job.object.uid))
+    }
+
+    /// The same, as far as it has to do with this Job.
+    fn phase_with(&self, run: usize, job_uid: Option<&str>) -> Phase {
+        if !self.runs[run].results.is_empty() {
             return Phase::Cleanup;
         }
-        let own = self.cluster.jobs.values().rev().find(|job| job.run_id() == Some(&truth.plan.run_id));
-        let Some(job) = own else { return Phase::Begin };
+        let Some(job) = job_uid.and_then(|uid| self.cluster.jobs.get(uid)) else { return Phase::Begin };
         let pod = self.cluster.pods.values().rev().find(|pod| pod.job_uid == job.object.uid);
         match pod.map(|pod| pod.stage) {
-            _ if job.is_removed => Phase::Settle,
             Some(Stage::Running) => Phase::Run,
             Some(Stage::Ended | Stage::Removed) => Phase::Settle,
             Some(Stage::Unscheduled | Stage::Starting) => Phase::Wait,
+            None if job.is_removed => Phase::Settle,
             None if job.started_ms.is_some() || !job.is_suspended => Phase::Wait,
             None => Phase::Create,
         }

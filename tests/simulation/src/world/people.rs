@@ -58,14 +58,14 @@ impl World {
         let Some(job) = self.cluster.jobs.get(job_uid).filter(|job| !job.is_removed) else { return };
         let job_object = job.object.clone();
         let pod = self.cluster.pods_of(job_uid).next().map(|pod| (pod.object.uid.clone(), pod.stage));
-        if self.strikes(Fault::JobDeleted, run) {
+        if self.strikes_job(Fault::JobDeleted, run, job_uid) {
             self.delete_by_somebody(&job_object);
-        } else if self.strikes(Fault::JobReplaced, run) {
+        } else if self.strikes_job(Fault::JobReplaced, run, job_uid) {
             self.replace_job(&job_object);
-        } else if self.strikes(Fault::JobSuspended, run) {
+        } else if self.strikes_job(Fault::JobSuspended, run, job_uid) {
             self.suspend_job(job_uid);
         } else if let Some((pod_uid, stage)) = pod {
-            self.trouble_pod(run, &pod_uid, stage);
+            self.trouble_pod(&pod_uid, stage);
         }
         if self.cluster.jobs.get(job_uid).is_some_and(|job| !job.is_removed && !job.is_finished())
             && !self.swarm.is_healed()
@@ -75,11 +75,11 @@ impl World {
         }
     }
 
-    fn trouble_pod(&mut self, run: usize, uid: &str, stage: Stage) {
-        if self.strikes(Fault::PodDeleted, run) {
+    fn trouble_pod(&mut self, uid: &str, stage: Stage) {
+        if self.strikes_pod(Fault::PodDeleted, uid) {
             return self.after(0, Happening::Term(uid.to_owned()));
         }
-        if self.strikes(Fault::PodPreempted, run) {
+        if self.strikes_pod(Fault::PodPreempted, uid) {
             let pod = self.cluster.pods.get_mut(uid).expect("the caller found it");
             pod.set_condition("DisruptionTarget", true, "PreemptionByScheduler", "preempted");
             self.cluster.tell_pod(uid);
@@ -88,19 +88,19 @@ impl World {
         if stage != Stage::Running {
             return;
         }
-        if self.strikes(Fault::ContainerRestarted, run) {
+        if self.strikes_pod(Fault::ContainerRestarted, uid) {
             self.restart_container(uid);
-        } else if self.strikes(Fault::OutOfMemory, run) {
+        } else if self.strikes_pod(Fault::OutOfMemory, uid) {
             self.cluster.pods.get_mut(uid).expect("the caller found it").was_killed = true;
             self.end_container(uid, 137, "OOMKilled");
-        } else if self.strikes(Fault::PodEvicted, run) {
+        } else if self.strikes_pod(Fault::PodEvicted, uid) {
             let pod = self.cluster.pods.get_mut(uid).expect("the caller found it");
             pod.was_killed = true;
             pod.reason = Some("Evicted".to_owned());
             pod.message = Some("The node was low on resource: memory.".to_owned());
             pod.set_condition("DisruptionTarget", true, "TerminationByKubelet", "low on memory");
             self.end_container(uid, 137, "Error");
-        } else if self.strikes(Fault::NodeLost, run) {
+        } else if self.strikes_pod(Fault::NodeLost, uid) {
             let pod = self.cluster.pods.get_mut(uid).expect("the caller found it");
             pod.is_lost = true;
             pod.was_killed = true;

@@ -121,8 +121,10 @@ impl World {
     /// What the controllers make of a request that was carried out.
     fn follow_up(&mut self, request: &ApiCall, outcome: &Result<ApiReply, ApiError>) {
         match (request, outcome) {
-            (ApiCall::CreateJob { manifest_json }, Ok(ApiReply::Created(_))) => {
+            (ApiCall::CreateJob { manifest_json }, Ok(ApiReply::Created(job))) => {
                 crate::invariants::no_secret(self, "a Job", manifest_json);
+                let delay_ms = self.entropy.skewed(1, 300);
+                self.after(delay_ms, Happening::ReconcileJob(job.uid.clone()));
             }
             (
                 ApiCall::CreateSecret(NewSecret { owner, .. })

@@ -97,6 +97,30 @@ fn a_pod_that_is_gone_ends_the_log() {
     assert_eq!(reading.is_complete(), Some(false));
 }
 
+/// A kubelet serves the newest container's log only.
+#[test]
+fn a_container_that_was_started_anew_ends_the_log_with_a_gap() {
+    let mut open = Run::running();
+    open.serve(&three());
+    open.see(ContainerSeen::Replaced);
+    open.close(LogEnd::Clean);
+    assert_eq!((open.lines().len(), open.is_complete(), open.gaps()), (3, Some(false), 1));
+
+    for is_open in [true, false] {
+        let mut asking = Run::running();
+        asking.serve(&three());
+        asking.break_off();
+        asking.wait();
+        if is_open {
+            asking.open();
+        }
+        asking.see(ContainerSeen::Terminated);
+        asking.see(ContainerSeen::Replaced);
+        assert_eq!(asking.is_complete(), Some(false), "an answer would be of the new container's log");
+        assert_eq!((asking.lines().len(), asking.gaps()), (3, 1));
+    }
+}
+
 #[test]
 fn a_follow_that_ended_before_its_pod_left_has_brought_the_end() {
     let unable = b"unable to retrieve container logs for containerd://5c1d";

@@ -261,6 +261,22 @@ fn a_session_that_is_gone_is_tried_without_once() {
 }
 
 #[test]
+fn the_output_of_a_pod_that_went_while_no_host_looked_is_asked_for() {
+    let mut driver = Driver::with_image().live();
+    driver.step(vec![
+        Event::PodObserved(agent_pod(PodPhase::Running, ContainerState::Running(Some(1_000)))),
+        Event::PodGone(gone("pod", false)),
+        Event::JobGone(gone("job", false)),
+    ]);
+    let log = driver.id_of("FollowLog");
+    driver.step(vec![log_ended(log)]);
+    let pods = driver.id_of("LookUpPods");
+    driver.answer("LookUpJob", Ok(AnswerOk::Job(None)));
+    driver.step(vec![Event::Answered(Answer { command: pods, outcome: Ok(AnswerOk::Pods(Vec::new())) })]);
+    assert_eq!(driver.result().0["errorCode"], "claude_exited");
+}
+
+#[test]
 fn there_is_no_third_attempt_whatever_becomes_of_the_second() {
     let (mut driver, log) = retried();
     driver.step(vec![lines(log, &["working"]), log_ended(log)]);
