@@ -140,7 +140,7 @@ impl Case<'_> {
 
     fn result_json(&self, rule: &Rule, result: &AdapterResult) -> Map<String, Value> {
         let mut json = match self.result {
-            Some(event) => event.event.clone(),
+            Some(event) => event.to_object(),
             None => Map::from_iter([("stdoutTail".to_owned(), without_nul(self.stream.tail()).into())]),
         };
         let mut add = |name: &str, value: Option<Value>| {

@@ -32,8 +32,8 @@ pub(crate) struct ResultEvent {
     pub(crate) usage: Usage,
     pub(crate) cost_usd: Option<f64>,
     pub(crate) model: Option<String>,
-    /// The event itself, for `resultJson`.
-    pub(crate) event: Map<String, Value>,
+    /// The event as JSON of at most [`ResultEvent::EVENT_BYTES`]: of many, only the last one is ever wanted as a tree.
+    json: String,
 }
 
 impl ResultEvent {
@@ -47,10 +47,27 @@ impl ResultEvent {
 
     /// Reads an event that is known to be a result.
     pub(super) fn read(line: &str) -> ResultEvent {
-        let names =
-            ["subtype", "is_error", "result", "errors", "usage", "modelUsage", "total_cost_usd", "model"];
-        let [subtype, is_error, result, errors, usage, model_usage, cost, model] =
+        let names = [
+            "subtype",
+            "is_error",
+            "result",
+            "errors",
+            "usage",
+            "modelUsage",
+            "total_cost_usd",
+            "model",
+            "stop_reason",
+            "stopReason",
+            "error_code",
+            "errorCode",
+            "api_error_status",
+            "error_status",
+            "api_error_type",
+            "error",
+        ];
+        let [subtype, is_error, result, errors, usage, model_usage, cost, model, rest @ ..] =
             pick(line, &names).unwrap_or_default();
+        let [stop_reason, stop_reason_too, code, code_too, api_status, status, api_kind, kind] = rest;
         let mut read = ResultEvent {
             subtype: bounded(some_text(subtype).unwrap_or_default().trim(), Self::NAME_BYTES),
             is_error: is_true(is_error),
@@ -64,9 +81,27 @@ impl ResultEvent {
         let says_success = read.subtype == "success";
         read.claims_success = !read.is_error && !read.has_error_subtype() && (denies_error || says_success);
         read.read_errors(errors);
-        read.read_reasons(line);
-        read.event = bounded_object(small_members(line, Self::EVENT_BYTES), Self::EVENT_BYTES);
+        let reasons = [stop_reason, stop_reason_too, code, code_too].into_iter().filter_map(some_text);
+        read.stop_reasons =
+            reasons.map(|text| bounded(text.trim(), Self::NAME_BYTES).to_lowercase()).collect();
+        read.status = http_status(api_status).or(http_status(status));
+        let kinds = [api_kind, kind].into_iter().filter_map(some_text);
+        read.error_kinds.extend(kinds.map(|kind| bounded(&kind, Self::NAME_BYTES)));
+        read.json = if line.len() <= Self::EVENT_BYTES {
+            line.to_owned()
+        } else {
+            Value::Object(Self::object_of(line)).to_string()
+        };
         read
+    }
+
+    /// The event itself, for `resultJson`.
+    pub(crate) fn to_object(&self) -> Map<String, Value> {
+        Self::object_of(&self.json)
+    }
+
+    fn object_of(json: &str) -> Map<String, Value> {
+        bounded_object(small_members(json, Self::EVENT_BYTES), Self::EVENT_BYTES)
     }
 
     /// What the event says went wrong or came out: its text, else its first error.
@@ -109,18 +144,6 @@ impl ResultEvent {
                 self.error_kinds.extend(some_text(kind).map(|kind| bounded(&kind, Self::NAME_BYTES)));
             }
         });
-    }
-
-    fn read_reasons(&mut self, line: &str) {
-        let names = ["stop_reason", "stopReason", "error_code", "errorCode"];
-        let reasons = pick(line, &names).unwrap_or_default().into_iter().filter_map(some_text);
-        self.stop_reasons =
-            reasons.map(|text| bounded(text.trim(), Self::NAME_BYTES).to_lowercase()).collect();
-        let [api_status, status, api_kind, kind] =
-            pick(line, &["api_error_status", "error_status", "api_error_type", "error"]).unwrap_or_default();
-        self.status = http_status(api_status).or(http_status(status));
-        let kinds = [api_kind, kind].into_iter().filter_map(some_text);
-        self.error_kinds.extend(kinds.map(|kind| bounded(&kind, Self::NAME_BYTES)));
     }
 }
 
@@ -207,8 +230,8 @@ mod tests {
     #[test]
     fn a_number_out_of_range_does_not_spoil_the_event() {
         let event = ResultEvent::read(r#"{"type":"result","subtype":"success","n":1e999,"result":"x"}"#);
-        assert_eq!(event.event["result"], "x");
-        assert_eq!(event.event["subtype"], "success");
+        assert_eq!(event.to_object()["result"], "x");
+        assert_eq!(event.to_object()["subtype"], "success");
     }
 
     #[test]
@@ -216,7 +239,8 @@ mod tests {
         let line = json!({"type": "result", "result": "x".repeat(1_000_000), "usage": {"output_tokens": 3}});
         let event = ResultEvent::read(&line.to_string());
         assert_eq!(event.text.len(), ResultEvent::TEXT_BYTES);
-        assert!(serde_json::to_string(&event.event).unwrap().len() <= ResultEvent::EVENT_BYTES);
+        assert!(event.json.len() <= ResultEvent::EVENT_BYTES);
+        assert_eq!(serde_json::to_string(&event.to_object()).unwrap(), event.json);
         assert_eq!(event.usage.output_tokens, 3);
     }
 }
