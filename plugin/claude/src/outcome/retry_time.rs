@@ -2,7 +2,7 @@
 
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan, Zoned};
+use jiff::{SignedDuration, Timestamp, Zoned};
 
 /// The time after `resets` in `text`, in milliseconds since 1970: `resets 3pm (Europe/Berlin)`, `resets at 3:15 AM
 /// (UTC)`, `resets Aug 3, 7am (Europe/Zurich)`, or seconds since 1970 as in `usage limit reached|1749924000`.
@@ -55,7 +55,9 @@ fn next_date(now: &Zoned, month: i8, day: i8, time: Time) -> Option<Zoned> {
         Date::new(year, month, day).ok()?.to_datetime(time).to_zoned(now.time_zone().clone()).ok()
     };
     match in_year(now.year()) {
-        Some(reset) if reset > now.checked_sub(1.day()).ok()? => Some(reset),
+        Some(reset) if now.timestamp().duration_since(reset.timestamp()) < SignedDuration::from_hours(24) => {
+            Some(reset)
+        }
         Some(_) | None => in_year(now.year().checked_add(1)?),
     }
 }

@@ -62,9 +62,15 @@ pub(super) fn quoted(line: &str, max_chars: usize) -> String {
     }
 }
 
-/// Milliseconds since 1970 as JavaScript's `toISOString` writes them, or `None` past the year 9999.
+/// Milliseconds since 1970 as JavaScript's `toISOString` writes them, or `None` before 1970 and past the year 9999.
+///
+/// Put together here: jiff's own printer brings half of jiff into the plugin, a tenth of its size.
 pub fn iso_time(unix_ms: i64) -> Option<String> {
-    jiff::Timestamp::from_millisecond(unix_ms).ok().map(|time| format!("{time:.3}"))
+    let time = jiff::Timestamp::from_millisecond(unix_ms).ok().filter(|_| unix_ms >= 0)?;
+    let at = jiff::tz::Offset::UTC.to_datetime(time);
+    let (year, month, day, millisecond) = (at.year(), at.month(), at.day(), at.millisecond());
+    let (hour, minute, second) = (at.hour(), at.minute(), at.second());
+    Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z"))
 }
 
 /// The last whole lines of an output.
