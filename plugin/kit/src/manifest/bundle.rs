@@ -159,7 +159,10 @@ mod tests {
         let second = &bundle.volume["projected"]["sources"][1]["configMap"];
         assert_eq!(*second, json!({"name": "j-bundle-001", "items": [{"key": "file-0002", "path": "b"}]}));
         assert!(bundle.has_instructions);
+        assert!(!plan("j", "n", &files[1..]).unwrap().unwrap().has_instructions);
         assert_eq!(plan("j", "n", &[]).unwrap(), None);
+        let full: Vec<File> = (0..4).map(|n| file(&n.to_string(), BUNDLE_MAX_BYTES / 4)).collect();
+        assert!(plan("j", "n", &full).is_ok(), "as much as may be");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::{ConcurrencyScope, InheritEnv};
 use crate::kubernetes::{environment, label, quantity::Quantity};
 use crate::request::{EnvName, File};
 
@@ -183,6 +184,102 @@ fn paperclips_address_comes_from_its_pod_then_the_host() {
     request.self_pod = Some(own_pod(json!([{"name": API_URL, "value": "http://own:1"}]), json!([])));
     request.config.insert("inheritEnv".into(), json!("none"));
     assert_eq!(address(&request), Some(json!({"name": API_URL, "value": "http://own:1"})));
+    request.self_pod = Some(own_pod(json!([{"name": API_URL, "value": ""}]), json!([])));
+    assert_eq!(address(&request), Some(json!({"name": API_URL, "value": "http://host:1"})), "empty is none");
+}
+
+#[test]
+fn an_inherited_literal_is_taken_over_unless_it_is_empty() {
+    let mut request = request(json!({}), json!({}));
+    let env = json!([{"name": "TZ", "value": "Europe/Berlin"}, {"name": "EMPTY", "value": ""}]);
+    request.self_pod = Some(own_pod(env, json!([])));
+    let plan = planned(&request);
+    assert_eq!(variable(&plan, "TZ"), Some(&json!({"name": "TZ", "value": "Europe/Berlin"})));
+    assert_eq!(variable(&plan, "EMPTY"), None);
+}
+
+#[test]
+fn a_value_that_a_plugin_may_see_is_the_containers() {
+    let mut request = request(json!({}), json!({}));
+    let env = json!([{"name": "TZ", "value": "Europe/Berlin"}, {"name": "STRIPE_KEY", "value": "s"}, {"name": "KEY"}]);
+    request.self_pod = Some(own_pod(env, json!([])));
+    request.host.denied_env = vec!["STRIPE_*".into()];
+    let shown = |request: &Request, name| {
+        [InheritEnv::Filtered, InheritEnv::All, InheritEnv::None]
+            .map(|inherit| super::environment::shown_value(request, inherit, name))
+    };
+    let berlin = || Some("Europe/Berlin".to_owned());
+    assert_eq!(shown(&request, "TZ"), [berlin(), berlin(), None]);
+    assert_eq!(shown(&request, "STRIPE_KEY"), [None, Some("s".to_owned()), None]);
+    assert_eq!(shown(&request, "KEY"), [None, None, None], "the host keeps it");
+    assert_eq!(shown(&request, "NONE"), [None, None, None]);
+    let own = |value: Option<&str>| EnvName { name: "TZ".into(), value: value.map(str::to_owned) };
+    request.config_env = vec![own(Some("UTC")), own(None)];
+    assert_eq!(shown(&request, "TZ"), [None, None, None], "the last one of a name counts");
+    request.config_env.reverse();
+    assert_eq!(shown(&request, "TZ"), [(); 3].map(|()| Some("UTC".to_owned())));
+}
+
+#[test]
+fn a_variable_may_be_as_long_as_a_program_takes_it() {
+    const NAME: &str = "PAPERCLIP_COMPANY_ID";
+    let mut request = request(json!({"image": "a:1"}), json!({}));
+    let room = environment::VARIABLE_MAX_BYTES - NAME.len() - 2;
+    request.agent.company_id = "x".repeat(room);
+    assert!(variable(&planned(&request), NAME).is_some());
+    request.agent.company_id.push('x');
+    let plan = planned(&request);
+    assert_eq!(variable(&plan, NAME), None);
+    assert!(plan.warnings[0].contains("it would be 131073 bytes"), "{:?}", plan.warnings);
+}
+
+#[test]
+fn runs_that_exclude_one_another_have_one_guard_and_one_selector() {
+    let labels = |agent: &str, task: &str| {
+        let mut request = request(json!({}), json!({"taskId": task}));
+        request.agent.id = agent.into();
+        labels::RunLabels::of(&request, Attempt::FIRST, &Plain).unwrap()
+    };
+    let (first, second, other) = (labels("a", "t"), labels("a", "u"), labels("b", "t"));
+    let key = |labels: &labels::RunLabels, scope| labels.guard_key(scope).unwrap();
+    assert!(key(&first, ConcurrencyScope::Agent).starts_with("paperclip-agent-"));
+    assert_eq!(key(&first, ConcurrencyScope::Agent), key(&second, ConcurrencyScope::Agent));
+    assert_ne!(key(&first, ConcurrencyScope::Agent), key(&other, ConcurrencyScope::Agent));
+    assert_ne!(key(&first, ConcurrencyScope::Task), key(&second, ConcurrencyScope::Task));
+    assert_eq!(first.guard_key(ConcurrencyScope::None), None);
+    let selector = [("paperclip.io/agent-id", "a"), ("paperclip.io/adapter-type", "plain_k8s")];
+    assert_eq!(first.guard_selector(), selector.map(|(key, value)| (key, value.to_owned())).into());
+}
+
+#[test]
+fn a_pod_has_no_empty_lists() {
+    let spec = |request: &Request| planned(request).job["spec"]["template"]["spec"].clone();
+    let bare = spec(&request(json!({"image": "a:1"}), json!({})));
+    let placed =
+        json!({"nodeSelector": {"disk": "ssd"}, "tolerations": [{"key": "gpu", "operator": "Exists"}]});
+    let mut request = request(placed, json!({}));
+    let mut own = own_pod(json!([]), json!([]));
+    own["spec"]["imagePullSecrets"] = json!([{"name": "pull"}]);
+    request.self_pod = Some(own);
+    let full = spec(&request);
+    for name in ["imagePullSecrets", "nodeSelector", "tolerations"] {
+        assert_eq!(bare.get(name), None, "{name}");
+        assert!(full[name].is_array() || full[name].is_object(), "{name}: {full}");
+    }
+}
+
+#[test]
+fn an_inherited_volume_keeps_its_name_unless_that_is_taken() {
+    let mut request = request(json!({}), json!({}));
+    let mut own = own_pod(json!([]), json!([]));
+    let volume = |name: &str| json!({"name": name, "secret": {"secretName": format!("of-{name}")}});
+    own["spec"]["volumes"] = json!([volume("certificates"), volume("run")]);
+    own["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "certificates", "mountPath": "/certificates"}, {"name": "run", "mountPath": "/keys"}]);
+    request.self_pod = Some(own);
+    let plan = planned(&request);
+    let volumes = plan.job["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
+    let names: Vec<&str> = volumes.iter().map(|volume| volume["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["prompt", "run", "certificates", "inherited-1"]);
 }
 
 #[test]

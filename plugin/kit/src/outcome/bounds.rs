@@ -73,6 +73,12 @@ pub fn iso_time(unix_ms: i64) -> Option<String> {
     Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z"))
 }
 
+/// Up to where a text may grow of which `bytes` are kept: cutting it there moves four bytes for each one that came, however many come.
+/// A thousand runs keep such texts.
+const fn with_slack(bytes: usize) -> usize {
+    bytes + bytes / 4
+}
+
 /// The last whole lines of an output.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -89,8 +95,7 @@ impl LineTail {
         let start = line.ceil_char_boundary(line.len().saturating_sub(Self::BYTES));
         self.text.push_str(&line[start..]);
         self.text.push('\n');
-        // Cutting at twice the bound keeps the cost per byte constant.
-        if self.text.len() > 2 * Self::BYTES {
+        if self.text.len() > with_slack(Self::BYTES) {
             let cut = self.text.len() - self.kept().len();
             self.text.drain(..cut);
         }
@@ -132,7 +137,7 @@ impl TextBlocks {
             self.text.push_str(Self::SEPARATOR);
         }
         self.text.push_str(&tail(block, Self::BYTES));
-        if self.text.len() > 2 * Self::BYTES {
+        if self.text.len() > with_slack(Self::BYTES) {
             let cut = self.text.len() - self.kept().len();
             self.text.drain(..cut);
         }
@@ -291,7 +296,7 @@ mod tests {
         assert!(blocks.kept().len() <= TextBlocks::BYTES);
         assert!(blocks.kept().starts_with("block "));
         assert!(blocks.kept().ends_with("block 9999"));
-        assert!(blocks.text.len() <= 2 * TextBlocks::BYTES + 20);
+        assert!(blocks.text.len() <= with_slack(TextBlocks::BYTES) + 20);
     }
 
     #[test]
