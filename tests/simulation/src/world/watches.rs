@@ -79,15 +79,11 @@ impl World {
         if cursor.is_down {
             return;
         }
-        for (fault, begins, longest_ms) in [
-            (Fault::WatchBroken, Begins::WhereItWas, 5_000),
-            (Fault::WatchExpired, Begins::WithAList, 5_000),
-            (Fault::WatchRefused, Begins::WithAList, 40_000),
-        ] {
+        for (fault, begins) in
+            [(Fault::WatchBroken, Begins::WhereItWas), (Fault::WatchExpired, Begins::WithAList)]
+        {
             if self.strikes(fault, run) {
-                self.cursor(process, follow, is_of_jobs).expect("it was there").is_down = true;
-                let delay_ms = self.entropy.skewed(500, longest_ms);
-                return self.after(delay_ms, Happening::WatchBack { process, follow, is_of_jobs, begins });
+                return self.watch_again(process, follow, is_of_jobs, begins, 5_000);
             }
         }
         let Some(mut at) = self.next_change(process, follow, is_of_jobs) else { return };
@@ -103,6 +99,21 @@ impl World {
             self.tell_change(process, follow, change, "watch-deleted");
         }
         self.plan_watch(process, follow, is_of_jobs);
+    }
+
+    /// The watch is down, for as long as this or shorter.
+    fn watch_again(
+        &mut self,
+        process: usize,
+        follow: usize,
+        is_of_jobs: bool,
+        begins: Begins,
+        longest_ms: u64,
+    ) {
+        let Some(cursor) = self.cursor(process, follow, is_of_jobs) else { return };
+        cursor.is_down = true;
+        let delay_ms = self.entropy.skewed(500, longest_ms);
+        self.after(delay_ms, Happening::WatchBack { process, follow, is_of_jobs, begins });
     }
 
     fn change_after(&mut self, process: usize, follow: usize, is_of_jobs: bool, at: usize) -> Option<usize> {
@@ -124,7 +135,10 @@ impl World {
                 let is_stale = self.strikes(Fault::WatchStale, run);
                 self.tell_list(process, follow, is_of_jobs, is_stale);
             }
-            Begins::AmongOthers => self.tell_known(process, follow, is_of_jobs),
+            Begins::AmongOthers => return self.tell_known(process, follow, is_of_jobs),
+        }
+        if self.strikes(Fault::WatchRefused, run) {
+            return self.watch_again(process, follow, is_of_jobs, Begins::WithAList, 40_000);
         }
         self.plan_watch(process, follow, is_of_jobs);
     }
