@@ -14,6 +14,7 @@ mod guest;
 mod invariants;
 pub mod marks;
 pub mod mutant;
+pub mod order;
 pub mod plugin;
 pub mod scenario;
 pub mod script;

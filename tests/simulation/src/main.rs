@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use paperclip_simulation::campaign::{self, Catch, Extent, Tally};
 use paperclip_simulation::mutant::Mutant;
-use paperclip_simulation::{Case, HEADING, Outcome, Plugin, expected};
+use paperclip_simulation::{Case, HEADING, Outcome, Plugin, expected, order};
 
 /// Lines of a failure that are shown, unless all are wanted.
 const SHOWN_LINES: usize = 120;
@@ -56,6 +56,9 @@ struct Options {
     /// Show failures as they are found, without making them simpler first.
     #[arg(long)]
     no_shrink: bool,
+    /// Say in which order the run of this folder, of any host, heard of its Job, pod and log; for tests/fixtures/orders.
+    #[arg(long, value_name = "FOLDER", exclusive = true)]
+    order: Option<PathBuf>,
     /// Where the journals of a failure go, for `paperclip-host replay`.
     #[arg(long, value_name = "FOLDER", default_value = "target/sim-failures")]
     save: PathBuf,
@@ -74,6 +77,10 @@ fn main() -> ExitCode {
 
 /// Whether all was well.
 fn run(options: &Options) -> Result<bool> {
+    if let Some(folder) = &options.order {
+        anstream::println!("{}", order::heard(&segments(folder)?).map_err(anyhow::Error::msg)?.join(", "));
+        return Ok(true);
+    }
     let plugin = Plugin::load()?;
     if let Some(seed) = options.seed {
         let mut case = Case { mutant: options.mutant, ..Case::of_seed(seed) };
@@ -132,6 +139,21 @@ fn show(case: Case, plugin: &Plugin, last: usize, save: &Path) -> Result<bool> {
         anstream::println!("journal: paperclip-host replay {}", folder.display());
     }
     Ok(false)
+}
+
+/// The segments of a run's journal, oldest first.
+fn segments(folder: &Path) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "ndjson"));
+    anyhow::ensure!(
+        !paths.is_empty(),
+        "{} has no journal: name the folder of a run in --state",
+        folder.display()
+    );
+    paths.sort();
+    let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| path.display().to_string());
+    paths.iter().map(read).collect()
 }
 
 /// Writes the journal of each run as the product does.

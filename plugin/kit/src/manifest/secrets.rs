@@ -205,6 +205,12 @@ mod tests {
         assert_eq!(secrets.plans[0].entries["prompt.txt"], Source::Prompt);
         assert_eq!(secrets.prompt_files, "/tmp/prompt/prompt.txt");
         assert_eq!(secrets.env[2]["valueFrom"]["secretKeyRef"]["key"], "env-002");
+        let names = |prompt_bytes| {
+            let secrets = plan("j", "n", &variables, &"x".repeat(prompt_bytes));
+            secrets.plans.into_iter().map(|plan| plan.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(256 << 10), ["j-run"]);
+        assert_eq!(names((256 << 10) + 1), ["j-run", "j-prompt"]);
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl World {
         pod.stage = Stage::Starting;
         pod.set_condition("PodScheduled", true, "", "");
         self.cluster.tell_pod(uid);
-        let delay_ms = self.entropy.skewed(300, 6_000);
+        let delay_ms = self.entropy.skewed(20, 6_000);
         self.after(delay_ms, Happening::StartContainer(uid.to_owned()));
     }
 

@@ -11,6 +11,7 @@ use paperclip_simulation::{Plugin, case};
 
 mod corpus;
 mod fixed;
+mod orders;
 mod outside;
 
 static PLUGIN: LazyLock<Plugin> = LazyLock::new(|| Plugin::load().expect("the built plugin"));

@@ -1,0 +1,82 @@
+//! In which order a run hears of what becomes of its Job, its pod and its log. What a cluster showed the simulated world has to show, too.
+
+use paperclip_contract::types::{ContainerRole, ContainerState, Event, JobSnapshot, PodSnapshot};
+use paperclip_engine::journal::Entry;
+
+use crate::scenario::{Cancel, CancelWay, Scenario};
+use crate::script::{End, OnTerm};
+
+/// What a run heard, each thing once, in the order in which its plugin was told: of a journal's segments, oldest first.
+///
+/// # Errors
+/// A line is no entry of a journal.
+pub fn heard(segments: &[String]) -> Result<Vec<String>, String> {
+    let mut order: Vec<String> = Vec::new();
+    for line in segments.iter().flat_map(|segment| segment.lines()) {
+        let (_checksum, json) = line.split_once(' ').ok_or_else(|| format!("no entry: {line:.80}"))?;
+        let Entry::Step { events, .. } = Entry::parse(json).map_err(|error| error.to_string())? else {
+            continue;
+        };
+        for thing in events.iter().flat_map(things) {
+            if !order.contains(&thing) {
+                order.push(thing);
+            }
+        }
+    }
+    Ok(order)
+}
+
+fn things(event: &Event) -> Vec<String> {
+    match event {
+        Event::JobObserved(job) => of_job(job),
+        Event::JobGone(_) => vec!["job gone".to_owned()],
+        Event::PodObserved(pod) => of_pod(pod),
+        Event::PodGone(_) => vec!["pod gone".to_owned()],
+        Event::LogLines(_) => vec!["log lines".to_owned()],
+        Event::LogEnded(_) => vec!["log ended".to_owned()],
+        _ => Vec::new(),
+    }
+}
+
+fn of_job(job: &JobSnapshot) -> Vec<String> {
+    let state = if job.is_suspended { "job suspended" } else { "job released" };
+    let conditions =
+        job.conditions.iter().filter(|condition| condition.is_true && condition.kind != "Suspended");
+    let is_active = job.active_pods > 0;
+    [state.to_owned()]
+        .into_iter()
+        .chain(is_active.then(|| "job active".to_owned()))
+        .chain(conditions.map(|condition| format!("job {}", condition.kind)))
+        .collect()
+}
+
+fn of_pod(pod: &PodSnapshot) -> Vec<String> {
+    let agent = pod.containers.iter().find(|container| container.role == ContainerRole::Main);
+    let state = match agent.map(|agent| &agent.state) {
+        Some(ContainerState::Running(_)) => "pod running",
+        Some(ContainerState::Terminated(_)) => "pod ended",
+        Some(ContainerState::Waiting(_) | ContainerState::Unknown) | None => "pod waiting",
+    };
+    let is_deleting = pod.is_deleting.then(|| "pod deleted".to_owned());
+    is_deleting.into_iter().chain([state.to_owned()]).collect()
+}
+
+/// The scenarios that are run on clusters as well, by name: nothing goes wrong, but for what the agent and people do.
+pub fn scenario(name: &str) -> Option<Scenario> {
+    let mut scenario = Scenario::calm();
+    let plan = &mut scenario.runs[0];
+    let script = &mut plan.scripts[0];
+    // A program takes a while to print its first line.
+    script.bursts[0].after_ms = 500;
+    match name {
+        "succeeds" => {}
+        "fails" => script.end = End::Exits { after_ms: 10, code: 1 },
+        "cancelled" => {
+            script.end = End::Hangs;
+            script.on_term = OnTerm::Exits { after_ms: 0 };
+            plan.cancels = vec![Cancel { at_ms: 30_000, way: CancelWay::Host }];
+        }
+        _ => return None,
+    }
+    Some(scenario)
+}
