@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
+use paperclip_shell::journal::History;
 use paperclip_simulation::campaign::{self, Catch, Extent, Tally};
 use paperclip_simulation::mutant::Mutant;
 use paperclip_simulation::{Case, HEADING, Outcome, Plugin, expected, order};
@@ -56,7 +57,7 @@ struct Options {
     /// Show failures as they are found, without making them simpler first.
     #[arg(long)]
     no_shrink: bool,
-    /// Say in which order the run of this folder, of any host, heard of its Job, pod and log; for tests/fixtures/orders.
+    /// Say in which order the run of this folder, of any host, heard of its Job, pod and log; for tests/fixtures/orders.txt.
     #[arg(long, value_name = "FOLDER", exclusive = true)]
     order: Option<PathBuf>,
     /// Where the journals of a failure go, for `paperclip-host replay`.
@@ -78,7 +79,8 @@ fn main() -> ExitCode {
 /// Whether all was well.
 fn run(options: &Options) -> Result<bool> {
     if let Some(folder) = &options.order {
-        anstream::println!("{}", order::heard(&segments(folder)?).map_err(anyhow::Error::msg)?.join(", "));
+        let entries = History::open(folder)?.entries().map(|entry| entry.map(|(_, entry)| entry));
+        anstream::println!("{}", order::heard(entries.collect::<Result<Vec<_>, _>>()?).join(", "));
         return Ok(true);
     }
     let plugin = Plugin::load()?;
@@ -139,21 +141,6 @@ fn show(case: Case, plugin: &Plugin, last: usize, save: &Path) -> Result<bool> {
         anstream::println!("journal: paperclip-host replay {}", folder.display());
     }
     Ok(false)
-}
-
-/// The segments of a run's journal, oldest first.
-fn segments(folder: &Path) -> Result<Vec<String>> {
-    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-    let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "ndjson"));
-    anyhow::ensure!(
-        !paths.is_empty(),
-        "{} has no journal: name the folder of a run in --state",
-        folder.display()
-    );
-    paths.sort();
-    let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| path.display().to_string());
-    paths.iter().map(read).collect()
 }
 
 /// Writes the journal of each run as the product does.

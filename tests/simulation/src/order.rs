@@ -6,24 +6,18 @@ use paperclip_engine::journal::Entry;
 use crate::scenario::{Cancel, CancelWay, Scenario};
 use crate::script::{End, OnTerm};
 
-/// What a run heard, each thing once, in the order in which its plugin was told: of a journal's segments, oldest first.
-///
-/// # Errors
-/// A line is no entry of a journal.
-pub fn heard(segments: &[String]) -> Result<Vec<String>, String> {
+/// What a run heard, each thing once, in the order in which its plugin was told.
+pub fn heard(journal: impl IntoIterator<Item = Entry<'static>>) -> Vec<String> {
     let mut order: Vec<String> = Vec::new();
-    for line in segments.iter().flat_map(|segment| segment.lines()) {
-        let (_checksum, json) = line.split_once(' ').ok_or_else(|| format!("no entry: {line:.80}"))?;
-        let Entry::Step { events, .. } = Entry::parse(json).map_err(|error| error.to_string())? else {
-            continue;
-        };
+    for entry in journal {
+        let Entry::Step { events, .. } = entry else { continue };
         for thing in events.iter().flat_map(things) {
             if !order.contains(&thing) {
                 order.push(thing);
             }
         }
     }
-    Ok(order)
+    order
 }
 
 fn things(event: &Event) -> Vec<String> {

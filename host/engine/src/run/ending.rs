@@ -56,9 +56,7 @@ impl<G: Guest> Run<G> {
         let line = entry.to_line();
         self.append(line);
         self.effects.push_back(Effect::Sync);
-        for told in self.ledger.teller.end(result, is_unread) {
-            self.show(told);
-        }
+        self.show_end(result, is_unread);
         self.phase = Phase::CleaningUp(ending);
         self.polls.clear();
         self.logs.stop_all();
@@ -74,6 +72,13 @@ impl<G: Guest> Run<G> {
         looked_at.extend(uncertain);
         self.clean_up(certain, looked_at);
         self.release = Some(Release::Held);
+    }
+
+    /// Shows the result, and before it that there was more to read.
+    pub(super) fn show_end(&mut self, result: Map<String, Value>, is_unread: bool) {
+        for told in self.ledger.teller.end(result, is_unread) {
+            self.show(told);
+        }
     }
 
     /// Nothing is asked for any more but that these Jobs go, unless the API has said already that they will; some of them only if a look

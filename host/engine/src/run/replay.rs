@@ -116,9 +116,7 @@ impl<G: Guest> Run<G> {
                 self.at(at_ms);
                 self.replay.expected = Expected::Nothing;
                 self.replay.finish = None;
-                for told in self.ledger.teller.end(result.into_owned(), is_unread) {
-                    self.show(told);
-                }
+                self.show_end(result.into_owned(), is_unread);
                 self.replay.end = Some((ending, delete_jobs.into_owned()));
                 Ok(())
             }

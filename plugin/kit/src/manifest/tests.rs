@@ -10,6 +10,7 @@ use crate::kubernetes::{environment, label, quantity::Quantity};
 use crate::request::{EnvName, File};
 
 mod script;
+mod variables;
 
 struct Plain;
 
@@ -118,122 +119,6 @@ fn the_second_attempt_has_its_own_name_and_no_session() {
 }
 
 #[test]
-fn secrets_of_the_server_are_not_inherited() {
-    let own = own_pod(
-        json!([
-            {"name": "DATABASE_URL"}, {"name": "KEY"}, {"name": "STRIPE_KEY"},
-            {"name": "PGPASSWORD", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
-        ]),
-        json!([{"secretRef": {"name": "all"}}]),
-    );
-    let with = |mode: &str| {
-        let mut request = request(json!({"inheritEnv": mode}), json!({}));
-        request.self_pod = Some(own.clone());
-        request.host.denied_env = vec!["STRIPE_*".into()];
-        request.config_env = vec![EnvName { name: "REDIS_URL".into(), value: None }];
-        planned(&request)
-    };
-    let filtered = with("filtered");
-    for name in ["DATABASE_URL", "BETTER_AUTH_SECRET", "PGPASSWORD", "PAPERCLIP_AGENT_JWT_SECRET"] {
-        assert_eq!(variable(&filtered, name), Some(&json!({"name": name, "value": ""})), "{name}");
-    }
-    assert_eq!(variable(&filtered, "STRIPE_KEY"), None);
-    assert_eq!(filtered.secrets[0].entries["KEY"], Source::SelfPodEnv("KEY".into()));
-    assert_eq!(filtered.secrets[0].entries["REDIS_URL"], Source::ConfigEnv("REDIS_URL".into()));
-
-    let all = with("all");
-    assert_eq!(all.secrets[0].entries["DATABASE_URL"], Source::SelfPodEnv("DATABASE_URL".into()));
-    assert!(variable(&all, "PGPASSWORD").unwrap()["valueFrom"].is_object());
-    assert_eq!(variable(&all, "BETTER_AUTH_SECRET"), None);
-
-    let none = with("none");
-    assert_eq!(variable(&none, "KEY"), None);
-    assert_eq!(container(&none)["envFrom"], Value::Null);
-    assert_eq!(none.secrets[0].entries.keys().collect::<Vec<_>>(), ["REDIS_URL", "prompt.txt"]);
-}
-
-#[test]
-fn the_run_knows_better_than_its_config() {
-    let mut request = request(json!({"image": "a:1"}), json!({}));
-    request.config_env = ["PAPERCLIP_API_KEY", "PAPERCLIP_RUN_ID", "HOME", "MINE"]
-        .map(|name| EnvName { name: name.into(), value: None })
-        .to_vec();
-    let without_token = planned(&request);
-    let own_key = Source::ConfigEnv("PAPERCLIP_API_KEY".into());
-    assert_eq!(without_token.secrets[0].entries["PAPERCLIP_API_KEY"], own_key);
-    request.has_auth_token = true;
-    let plan = planned(&request);
-    assert_eq!(plan.secrets[0].entries["PAPERCLIP_API_KEY"], Source::AuthToken);
-    assert_eq!(variable(&plan, "PAPERCLIP_RUN_ID").unwrap()["value"], "run-1");
-    assert_eq!(variable(&plan, "HOME").unwrap()["value"], "/paperclip");
-    assert_eq!(plan.secrets[0].entries["MINE"], Source::ConfigEnv("MINE".into()));
-    assert_eq!(plan.warnings.len(), 3);
-}
-
-#[test]
-fn paperclips_address_comes_from_its_pod_then_the_host() {
-    let mut request = request(json!({"image": "a:1"}), json!({}));
-    let address = |request: &Request| variable(&planned(request), API_URL).cloned();
-    const API_URL: &str = "PAPERCLIP_API_URL";
-    assert_eq!(address(&request), Some(json!({"name": API_URL, "value": "http://localhost:3100"})));
-    request.host.api_url = Some("http://host:1".into());
-    assert_eq!(address(&request), Some(json!({"name": API_URL, "value": "http://host:1"})));
-    let from = json!({"configMapKeyRef": {"name": "c", "key": "k"}});
-    request.self_pod = Some(own_pod(json!([{"name": API_URL, "valueFrom": from}]), json!([])));
-    assert_eq!(address(&request), Some(json!({"name": API_URL, "valueFrom": from})));
-    request.self_pod = Some(own_pod(json!([{"name": API_URL, "value": "http://own:1"}]), json!([])));
-    request.config.insert("inheritEnv".into(), json!("none"));
-    assert_eq!(address(&request), Some(json!({"name": API_URL, "value": "http://own:1"})));
-    request.self_pod = Some(own_pod(json!([{"name": API_URL, "value": ""}]), json!([])));
-    assert_eq!(address(&request), Some(json!({"name": API_URL, "value": "http://host:1"})), "empty is none");
-}
-
-#[test]
-fn an_inherited_literal_is_taken_over_unless_it_is_empty() {
-    let mut request = request(json!({}), json!({}));
-    let env = json!([{"name": "TZ", "value": "Europe/Berlin"}, {"name": "EMPTY", "value": ""}]);
-    request.self_pod = Some(own_pod(env, json!([])));
-    let plan = planned(&request);
-    assert_eq!(variable(&plan, "TZ"), Some(&json!({"name": "TZ", "value": "Europe/Berlin"})));
-    assert_eq!(variable(&plan, "EMPTY"), None);
-}
-
-#[test]
-fn a_value_that_a_plugin_may_see_is_the_containers() {
-    let mut request = request(json!({}), json!({}));
-    let env = json!([{"name": "TZ", "value": "Europe/Berlin"}, {"name": "STRIPE_KEY", "value": "s"}, {"name": "KEY"}]);
-    request.self_pod = Some(own_pod(env, json!([])));
-    request.host.denied_env = vec!["STRIPE_*".into()];
-    let shown = |request: &Request, name| {
-        [InheritEnv::Filtered, InheritEnv::All, InheritEnv::None]
-            .map(|inherit| super::environment::shown_value(request, inherit, name))
-    };
-    let berlin = || Some("Europe/Berlin".to_owned());
-    assert_eq!(shown(&request, "TZ"), [berlin(), berlin(), None]);
-    assert_eq!(shown(&request, "STRIPE_KEY"), [None, Some("s".to_owned()), None]);
-    assert_eq!(shown(&request, "KEY"), [None, None, None], "the host keeps it");
-    assert_eq!(shown(&request, "NONE"), [None, None, None]);
-    let own = |value: Option<&str>| EnvName { name: "TZ".into(), value: value.map(str::to_owned) };
-    request.config_env = vec![own(Some("UTC")), own(None)];
-    assert_eq!(shown(&request, "TZ"), [None, None, None], "the last one of a name counts");
-    request.config_env.reverse();
-    assert_eq!(shown(&request, "TZ"), [(); 3].map(|()| Some("UTC".to_owned())));
-}
-
-#[test]
-fn a_variable_may_be_as_long_as_a_program_takes_it() {
-    const NAME: &str = "PAPERCLIP_COMPANY_ID";
-    let mut request = request(json!({"image": "a:1"}), json!({}));
-    let room = environment::VARIABLE_MAX_BYTES - NAME.len() - 2;
-    request.agent.company_id = "x".repeat(room);
-    assert!(variable(&planned(&request), NAME).is_some());
-    request.agent.company_id.push('x');
-    let plan = planned(&request);
-    assert_eq!(variable(&plan, NAME), None);
-    assert!(plan.warnings[0].contains("it would be 131073 bytes"), "{:?}", plan.warnings);
-}
-
-#[test]
 fn runs_that_exclude_one_another_have_one_guard_and_one_selector() {
     let labels = |agent: &str, task: &str| {
         let mut request = request(json!({}), json!({"taskId": task}));
@@ -269,144 +154,11 @@ fn a_pod_has_no_empty_lists() {
 }
 
 #[test]
-fn an_inherited_volume_keeps_its_name_unless_that_is_taken() {
-    let mut request = request(json!({}), json!({}));
-    let mut own = own_pod(json!([]), json!([]));
-    let volume = |name: &str| json!({"name": name, "secret": {"secretName": format!("of-{name}")}});
-    own["spec"]["volumes"] = json!([volume("certificates"), volume("run")]);
-    own["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "certificates", "mountPath": "/certificates"}, {"name": "run", "mountPath": "/keys"}]);
-    request.self_pod = Some(own);
-    let plan = planned(&request);
-    let volumes = plan.job["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
-    let names: Vec<&str> = volumes.iter().map(|volume| volume["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["prompt", "run", "certificates", "inherited-1"]);
-}
-
-#[test]
-fn references_only_paperclips_pod_could_follow_are_mended_or_left_out() {
-    let mut request = request(json!({}), json!({}));
-    request.self_pod = Some(own_pod(
-        json!([
-            {"name": "CPUS", "valueFrom": {"resourceFieldRef": {"containerName": "paperclip", "resource": "limits.cpu"}}},
-            {"name": "FILE", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "p", "key": "k"}}},
-        ]),
-        json!([]),
-    ));
-    let plan = planned(&request);
-    assert_eq!(
-        variable(&plan, "CPUS").unwrap()["valueFrom"],
-        json!({"resourceFieldRef": {"resource": "limits.cpu"}})
-    );
-    assert_eq!(variable(&plan, "FILE"), None);
-    assert!(plan.warnings[0].starts_with("FILE is left out"), "{:?}", plan.warnings);
-}
-
-#[test]
-fn the_context_becomes_variables() {
-    let plan = planned(&request(
-        json!({"image": "a:1"}),
-        json!({
-            "commentId": " c2 ",
-            "paperclipWake": {"z": 1.0, "a": [null]},
-            "paperclipWorkspace": {
-                "cwd": "/w", "source": "s", "strategy": "worktree", "workspaceId": "w1", "repoUrl": "u", "repoRef": "r",
-                "branchName": "b", "worktreePath": "/t", "agentHome": "/h",
-            },
-            "issueIds": [" a ", "", "b"],
-            "paperclipWorkspaces": [{"id": 1}, "x", null, []],
-            "paperclipRuntimeServiceIntents": ["x"],
-            "paperclipRuntimeServices": [{"url": "$(HOME)/$$"}],
-            "paperclipRuntimePrimaryUrl": "http://s",
-        }),
-    ));
-    let values: Vec<_> = container(&plan)["env"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .skip(4)
-        .map(|variable| (variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap()))
-        .collect();
-    assert_eq!(
-        values,
-        [
-            ("PAPERCLIP_WAKE_COMMENT_ID", "c2"),
-            ("PAPERCLIP_WAKE_PAYLOAD_JSON", "{\"z\":1,\"a\":[null]}"),
-            ("PAPERCLIP_WORKSPACE_CWD", "/w"),
-            ("PAPERCLIP_WORKSPACE_SOURCE", "s"),
-            ("PAPERCLIP_WORKSPACE_STRATEGY", "worktree"),
-            ("PAPERCLIP_WORKSPACE_ID", "w1"),
-            ("PAPERCLIP_WORKSPACE_REPO_URL", "u"),
-            ("PAPERCLIP_WORKSPACE_REPO_REF", "r"),
-            ("PAPERCLIP_WORKSPACE_BRANCH", "b"),
-            ("PAPERCLIP_WORKSPACE_WORKTREE_PATH", "/t"),
-            ("AGENT_HOME", "/h"),
-            ("PAPERCLIP_LINKED_ISSUE_IDS", " a ,b"),
-            ("PAPERCLIP_WORKSPACES_JSON", "[{\"id\":1},[]]"),
-            // Written for the kubelet, which turns it back into `$(HOME)/$$`.
-            ("PAPERCLIP_RUNTIME_SERVICES_JSON", "[{\"url\":\"$$(HOME)/$$$$\"}]"),
-            ("PAPERCLIP_RUNTIME_PRIMARY_URL", "http://s"),
-            ("HOME", "/paperclip"),
-        ]
-    );
-    assert_eq!(container(&plan)["workingDir"], "/w");
-}
-
-#[test]
-fn what_no_program_could_start_with_is_left_out_or_refused() {
-    let payload = "x".repeat(environment::VARIABLE_MAX_BYTES);
-    let plan_of = |config: Value, context: Value| plan(&request(config, context), Attempt::FIRST, &Plain);
-    let large = plan_of(json!({"image": "a:1"}), json!({"paperclipWake": {"reason": payload}})).unwrap();
-    assert_eq!(variable(&large, "PAPERCLIP_WAKE_PAYLOAD_JSON"), None);
-    assert!(large.warnings[0].starts_with("PAPERCLIP_WAKE_PAYLOAD_JSON is left out"), "{:?}", large.warnings);
-    let nul = plan_of(json!({"image": "a:1"}), json!({"wakeReason": "a\0b"})).unwrap();
-    assert_eq!(variable(&nul, "PAPERCLIP_WAKE_REASON"), None);
-    let args = plan_of(json!({"image": "a:1", "extraArgs": [payload]}), json!({})).unwrap_err();
-    assert_eq!(args.field, "extraArgs");
-    let cwd = plan_of(json!({"image": "a:1"}), json!({"paperclipWorkspace": {"cwd": "repo"}})).unwrap_err();
-    assert_eq!(cwd.field, "context.paperclipWorkspace.cwd");
-}
-
-#[test]
-fn a_warning_is_told_once() {
-    struct Asking;
-    impl AgentType for Asking {
-        fn adapter_type(&self) -> &'static str {
-            Plain.adapter_type()
-        }
-        fn job_name_prefix(&self) -> &'static str {
-            Plain.job_name_prefix()
-        }
-        fn container_name(&self) -> &'static str {
-            Plain.container_name()
-        }
-        fn program(&self) -> &'static str {
-            Plain.program()
-        }
-        fn forced_env(&self) -> &'static [(&'static str, &'static str)] {
-            Plain.forced_env()
-        }
-        fn arguments(&self, _: &Call<'_>, config: &mut Fields<'_>) -> Result<Vec<String>, Refusal> {
-            Ok(config.text("model")?.into_iter().map(str::to_owned).collect())
-        }
-    }
-    let request = request(json!({"image": "a:1", "model": 3}), json!({}));
-    assert_eq!(plan(&request, Attempt::FIRST, &Asking).unwrap().warnings.len(), 1);
-}
-
-#[test]
 fn a_session_that_no_program_could_be_given_is_refused() {
     let mut request = request(json!({"image": "a:1"}), json!({}));
     request.runtime.session_id = Some("a\0b".into());
     assert_eq!(plan(&request, Attempt::FIRST, &Plain).unwrap_err().field, "runtime.sessionId");
     assert!(plan(&request, Attempt::WITH_FRESH_SESSION, &Plain).is_ok());
-}
-
-#[test]
-fn a_name_that_is_no_variable_is_refused() {
-    let mut request = request(json!({"image": "a:1"}), json!({}));
-    request.config_env = vec![EnvName { name: "MY KEY".into(), value: None }];
-    let refusal = plan(&request, Attempt::FIRST, &Plain).unwrap_err();
-    assert_eq!(refusal.field, "env.MY KEY");
 }
 
 #[test]
@@ -442,6 +194,20 @@ fn files_are_mounted_and_named_to_the_agent() {
     let mounts = container(&plan)["volumeMounts"].as_array().unwrap();
     assert!(mounts.contains(&json!({"name": "bundle", "mountPath": "/tmp/bundle", "readOnly": true})));
     assert_eq!(plan.to_json()["configMaps"][0]["keys"], json!(["file-0000", "file-0001", "file-0002"]));
+}
+
+#[test]
+fn an_inherited_volume_keeps_its_name_unless_that_is_taken() {
+    let mut request = request(json!({}), json!({}));
+    let mut own = own_pod(json!([]), json!([]));
+    let volume = |name: &str| json!({"name": name, "secret": {"secretName": format!("of-{name}")}});
+    own["spec"]["volumes"] = json!([volume("certificates"), volume("run")]);
+    own["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "certificates", "mountPath": "/certificates"}, {"name": "run", "mountPath": "/keys"}]);
+    request.self_pod = Some(own);
+    let plan = planned(&request);
+    let volumes = plan.job["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
+    let names: Vec<&str> = volumes.iter().map(|volume| volume["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["prompt", "run", "certificates", "inherited-1"]);
 }
 
 #[test]

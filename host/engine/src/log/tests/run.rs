@@ -1,7 +1,7 @@
 //! A reader driven by hand, against a log that a kubelet keeps.
 
 use super::server::Log;
-use crate::log::reader::WIND_MS;
+use crate::log::reader::{MAX_SHORT_READS, WIND_MS};
 use crate::log::{ContainerSeen, Line, LogEnd, LogLimits, LogOutput, LogReader, LogRequest, Position};
 
 /// A reader, and what it told.
@@ -105,6 +105,17 @@ impl Run {
         self.see(ContainerSeen::Terminated);
         self.serve(log);
         self.close(LogEnd::Clean);
+    }
+
+    /// Each last read ends cleanly and brings what the log has, until the reader gives up.
+    pub(super) fn read_in_vain(&mut self, log: &Log) {
+        for attempt in 1..=MAX_SHORT_READS {
+            self.serve(log);
+            self.close(LogEnd::Clean);
+            if attempt < MAX_SHORT_READS {
+                self.wait();
+            }
+        }
     }
 
     pub(super) fn lines(&self) -> Vec<&str> {
