@@ -104,9 +104,10 @@ impl Case<'_> {
 
     /// The result's text, else what the main agent said last.
     fn summary(&self) -> String {
-        let text = self.result.map_or("", |event| &event.text);
-        let text = if text.is_empty() { self.stream.texts().trim() } else { text };
-        clean(text, SUMMARY_BYTES)
+        match self.result.map(|event| &event.text).filter(|text| !text.is_empty()) {
+            Some(text) => clean(text, SUMMARY_BYTES),
+            None => clean(self.stream.texts().trim(), SUMMARY_BYTES),
+        }
     }
 
     fn login_url(&self) -> Option<String> {
@@ -141,7 +142,7 @@ impl Case<'_> {
     fn result_json(&self, rule: &Rule, result: &AdapterResult) -> Map<String, Value> {
         let mut json = match self.result {
             Some(event) => event.to_object(),
-            None => Map::from_iter([("stdoutTail".to_owned(), without_nul(self.stream.tail()).into())]),
+            None => Map::from_iter([("stdoutTail".to_owned(), without_nul(&self.stream.tail()).into())]),
         };
         let mut add = |name: &str, value: Option<Value>| {
             if let Some(value) = value {

@@ -216,7 +216,7 @@ impl Stream {
         self.ends_empty
     }
 
-    pub(crate) fn texts(&self) -> &str {
+    pub(crate) fn texts(&self) -> String {
         self.texts.kept()
     }
 
@@ -244,7 +244,7 @@ impl Stream {
         self.nonempty_lines
     }
 
-    pub(crate) fn tail(&self) -> &str {
+    pub(crate) fn tail(&self) -> String {
         self.tail.kept()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// What stands where text was left out.
@@ -71,87 +71,6 @@ pub fn iso_time(unix_ms: i64) -> Option<String> {
     let (year, month, day, millisecond) = (at.year(), at.month(), at.day(), at.millisecond());
     let (hour, minute, second) = (at.hour(), at.minute(), at.second());
     Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z"))
-}
-
-/// Up to where a text may grow of which `bytes` are kept: cutting it there moves four bytes for each one that came, however many come.
-/// A thousand runs keep such texts.
-const fn with_slack(bytes: usize) -> usize {
-    bytes + bytes / 4
-}
-
-/// The last whole lines of an output.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct LineTail {
-    text: String,
-}
-
-impl LineTail {
-    /// What is kept, in bytes.
-    pub const BYTES: usize = 8 * 1024;
-
-    /// Adds a line, given without its line feed.
-    pub fn push(&mut self, line: &str) {
-        let start = line.ceil_char_boundary(line.len().saturating_sub(Self::BYTES));
-        self.text.push_str(&line[start..]);
-        self.text.push('\n');
-        if self.text.len() > with_slack(Self::BYTES) {
-            let cut = self.text.len() - self.kept().len();
-            self.text.drain(..cut);
-        }
-    }
-
-    /// The last [`LineTail::BYTES`] bytes from the beginning of a line on; of a longer last line its end.
-    pub fn kept(&self) -> &str {
-        let start = self.text.len().saturating_sub(Self::BYTES);
-        if start == 0 || self.text.as_bytes()[start - 1] == b'\n' {
-            return &self.text[start..];
-        }
-        let start = self.text.ceil_char_boundary(start);
-        let tail = &self.text[start..];
-        match tail.split_once('\n') {
-            Some((_, lines)) if !lines.is_empty() => lines,
-            Some(_) | None => tail,
-        }
-    }
-
-    pub fn clear(&mut self) {
-        self.text = String::new();
-    }
-}
-
-/// Blocks of text, parted by blank lines, of which the last ones are kept.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct TextBlocks {
-    text: String,
-}
-
-impl TextBlocks {
-    /// What is kept, in bytes, separators included.
-    pub const BYTES: usize = 32 * 1024;
-    const SEPARATOR: &str = "\n\n";
-
-    pub fn push(&mut self, block: &str) {
-        if !self.text.is_empty() {
-            self.text.push_str(Self::SEPARATOR);
-        }
-        self.text.push_str(&tail(block, Self::BYTES));
-        if self.text.len() > with_slack(Self::BYTES) {
-            let cut = self.text.len() - self.kept().len();
-            self.text.drain(..cut);
-        }
-    }
-
-    /// The last [`TextBlocks::BYTES`] bytes from the beginning of a block on.
-    pub fn kept(&self) -> &str {
-        let start = self.text.ceil_char_boundary(self.text.len().saturating_sub(Self::BYTES));
-        let tail = &self.text[start..];
-        if start == 0 {
-            return tail;
-        }
-        tail.split_once(Self::SEPARATOR).map_or(tail, |(_, blocks)| blocks)
-    }
 }
 
 /// The name under which [`bounded_object`] lists what it left out.
@@ -261,42 +180,6 @@ mod tests {
         assert_eq!(iso_time(1_780_000_000_000).as_deref(), Some("2026-05-28T20:26:40.000Z"));
         assert_eq!(iso_time(1_780_000_000_042).as_deref(), Some("2026-05-28T20:26:40.042Z"));
         assert_eq!(iso_time(i64::MAX), None);
-    }
-
-    #[test]
-    fn the_tail_of_an_output_begins_with_a_whole_line() {
-        let mut tail = LineTail::default();
-        for index in 0..5000 {
-            tail.push(&format!("line {index}"));
-        }
-        assert!(tail.kept().len() <= LineTail::BYTES);
-        assert!(tail.kept().starts_with("line "));
-        assert!(tail.kept().ends_with("line 4999\n"));
-    }
-
-    #[test]
-    fn of_a_line_longer_than_the_tail_its_end_is_kept() {
-        let mut tail = LineTail::default();
-        tail.push("short");
-        tail.push(&"é".repeat(LineTail::BYTES));
-        assert!(tail.kept().len() <= LineTail::BYTES);
-        assert!(tail.kept().ends_with("é\n"));
-    }
-
-    #[test]
-    fn the_last_blocks_of_text_are_kept() {
-        let mut blocks = TextBlocks::default();
-        assert_eq!(blocks.kept(), "");
-        blocks.push("one");
-        blocks.push("two");
-        assert_eq!(blocks.kept(), "one\n\ntwo");
-        for index in 0..10_000 {
-            blocks.push(&format!("block {index}"));
-        }
-        assert!(blocks.kept().len() <= TextBlocks::BYTES);
-        assert!(blocks.kept().starts_with("block "));
-        assert!(blocks.kept().ends_with("block 9999"));
-        assert!(blocks.text.len() <= with_slack(TextBlocks::BYTES) + 20);
     }
 
     #[test]

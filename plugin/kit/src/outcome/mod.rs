@@ -8,15 +8,17 @@ mod cause;
 mod code;
 mod document;
 mod evidence;
+mod kept;
 #[cfg(any(test, feature = "parity"))]
 pub mod parity;
 mod result;
 mod session;
 
-pub use bounds::{LineTail, TextBlocks, bounded_object, head, iso_time, printable, tail, without_nul};
+pub use bounds::{bounded_object, head, iso_time, printable, tail, without_nul};
 pub use cause::InfraCause;
 pub use code::{ErrorCode, ErrorFamily};
 pub use document::EvidenceDocument;
 pub use evidence::{DeletionTrace, Evidence, JobCondition, JobOutcome, PodEnd, RunFacts, Termination};
+pub use kept::{LineTail, TextBlocks};
 pub use result::{AdapterResult, BillingType, ExecutionRecovery, RESULT_JSON_BYTES, Usage, UsageBasis};
 pub use session::{SessionParams, Workspace};
