@@ -55,7 +55,7 @@ pub fn printable(line: &str, max_bytes: usize) -> String {
 /// [`printable`] text of at most `max_chars` characters, then the mark of a cut.
 pub(super) fn quoted(line: &str, max_chars: usize) -> String {
     // A character has at most four bytes, so that what is cut here is cut below.
-    let text = printable(line, 4 * (max_chars + 1) + ELLIPSIS.len());
+    let text = printable(line, 4 * max_chars + ELLIPSIS.len());
     match text.char_indices().nth(max_chars) {
         Some((end, _)) => format!("{}{ELLIPSIS}", &text[..end]),
         None => text,
@@ -165,7 +165,9 @@ mod tests {
     fn a_quoted_line_has_neither_colours_nor_control_characters() {
         assert_eq!(printable("\u{1b}[31mError:\u{1b}[0m no\u{7} such\tfile\r", 100), "Error: no  such file");
         assert_eq!(printable("\u{1b}[31", 100), "");
-        assert_eq!(printable(&"x".repeat(300), 10).len(), 10);
+        assert_eq!(printable(&"x".repeat(10), 10), "xxxxxxxxxx");
+        assert_eq!(printable(&"x".repeat(11), 10), "xxxxxxx…");
+        assert_eq!(printable(&"x".repeat(300), 10), "xxxxxxx…");
     }
 
     #[test]
@@ -202,6 +204,63 @@ mod tests {
         assert!(kept["result"].as_str().unwrap().ends_with('…'));
         assert_eq!(kept["omittedFields"], json!(["list"]));
         assert!(json_bytes(&kept) <= 20_000);
+    }
+
+    /// What an object of at most this size has for its members when others are named as left out.
+    fn room(max_bytes: usize) -> usize {
+        max_bytes - (OMITTED_NAMES * (OMITTED_NAME_BYTES * ESCAPED_BYTES + 3) + OMITTED.len() + 8)
+    }
+
+    #[test]
+    fn an_object_may_fill_its_bound() {
+        let Value::Object(object) = json!({"list": [1, 2, 3], "text": "x".repeat(7000)}) else {
+            unreachable!()
+        };
+        let size = json_bytes(&object);
+        assert_eq!(bounded_object(object.clone(), size + 1), object);
+        assert_ne!(bounded_object(object.clone(), size - 1), object);
+    }
+
+    #[test]
+    fn small_members_use_all_the_room_that_the_names_of_the_others_leave() {
+        let max_bytes = 10_000;
+        // As JSON, a digit and a comma each, but for the brackets and the last comma; then the name and what parts members.
+        let digits = |bytes: usize| Value::from(vec![1; (bytes - 1) / 2]);
+        let filler = |name: &str, bytes: usize| (name.to_owned(), digits(bytes - name.len() - 4));
+        let [first, second] = [1001, room(max_bytes) - 1001].map(|bytes| bytes - bytes % 2);
+        let mut object = Map::from_iter([filler("first", first), filler("second", second)]);
+        // The longest names, and more of them than are listed.
+        let large = digits(8000);
+        object
+            .extend(('\u{e}'..='\u{1f}').map(|c| (c.to_string().repeat(OMITTED_NAME_BYTES), large.clone())));
+        let kept = bounded_object(object, max_bytes);
+        assert_eq!(kept.keys().collect::<Vec<_>>(), ["first", "second", OMITTED]);
+        assert_eq!(kept[OMITTED].as_array().unwrap().len(), OMITTED_NAMES);
+        assert!((max_bytes - 5..=max_bytes).contains(&json_bytes(&kept)), "{}", json_bytes(&kept));
+    }
+
+    #[test]
+    fn a_text_keeps_as_much_as_fits_if_all_of_it_were_escaped() {
+        let cut = |max_bytes: usize| {
+            let Value::Object(object) = json!({"text": "x".repeat(100_000)}) else { unreachable!() };
+            bounded_object(object, max_bytes)
+        };
+        let frame = "\"text\":\"\",".len();
+        let room_for = |bytes: usize| 10_000 - room(10_000) + frame + ESCAPED_BYTES * bytes;
+        assert_eq!(cut(room_for(10))["text"], "xxxxxxx…");
+        assert_eq!(cut(room_for(4))["text"], "x…");
+        // What one does not need is the next one's.
+        let max_bytes = 14_000;
+        let texts: Map<_, _> =
+            ["a", "b"].map(|name| (name.to_owned(), Value::from("x".repeat(100_000)))).into_iter().collect();
+        let kept = bounded_object(texts, max_bytes);
+        let frame = "\"a\":\"\",".len();
+        let first = (room(max_bytes) - frame) / ESCAPED_BYTES;
+        let second = (room(max_bytes) - frame - (first + 2) - frame) / ESCAPED_BYTES;
+        let lengths = ["a", "b"].map(|name| kept[name].as_str().unwrap().len());
+        assert_eq!(lengths, [first, second]);
+        // Nothing but the mark would be left.
+        assert_eq!(cut(room_for(3)), Map::from_iter([(OMITTED.to_owned(), json!(["text"]))]));
     }
 
     proptest! {

@@ -90,6 +90,27 @@ mod tests {
     fn an_ordinary_exit_has_no_cause() {
         assert_eq!(InfraCause::from_reason("Error"), None);
         assert_eq!(InfraCause::from_reason("Completed"), None);
-        assert_eq!(InfraCause::from_reason("OOMKilled"), Some(InfraCause::OomKilled));
+    }
+
+    #[test]
+    fn what_the_cluster_did_may_be_retried_and_what_a_clock_or_a_person_did_may_not() {
+        for (reason, cause, may_be_retried) in [
+            ("OOMKilled", InfraCause::OomKilled, true),
+            ("Evicted", InfraCause::Evicted, true),
+            ("EvictionByEvictionAPI", InfraCause::Evicted, true),
+            ("TerminationByKubelet", InfraCause::Evicted, true),
+            ("Preempting", InfraCause::Preempted, true),
+            ("PreemptionByScheduler", InfraCause::Preempted, true),
+            ("NodeLost", InfraCause::NodeLost, true),
+            ("DeletionByTaintManager", InfraCause::NodeLost, true),
+            ("DeletionByPodGC", InfraCause::NodeLost, true),
+            ("NodeShutdown", InfraCause::NodeShutdown, true),
+            ("Terminated", InfraCause::NodeShutdown, true),
+            ("DeadlineExceeded", InfraCause::Deadline, false),
+        ] {
+            assert_eq!(InfraCause::from_reason(reason), Some(cause), "{reason}");
+            assert_eq!(cause.may_be_retried(), may_be_retried, "{reason}");
+        }
+        assert!(!InfraCause::Deleted.may_be_retried());
     }
 }

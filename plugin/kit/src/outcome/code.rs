@@ -204,10 +204,26 @@ mod tests {
     fn the_name_of_a_code_is_the_same_in_json_and_in_text() {
         for code in ErrorCode::ALL {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
+            assert_eq!(code.to_string(), code.as_str());
             if let Some(family) = code.family() {
                 assert_eq!(serde_json::to_value(family).unwrap(), family.as_str());
             }
         }
+    }
+
+    #[test]
+    fn what_may_be_retried_has_a_family() {
+        let with_family: Vec<_> =
+            ErrorCode::ALL.iter().filter_map(|code| Some((code.as_str(), code.family()?.as_str()))).collect();
+        assert_eq!(
+            with_family,
+            [
+                ("provider_quota", "provider_quota"),
+                ("claude_transient_upstream", "transient_upstream"),
+                ("llm_api_error", "transient_upstream"),
+                ("claude_refusal", "model_refusal"),
+            ]
+        );
     }
 
     #[test]
