@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::bounds::tail;
 
@@ -78,8 +78,8 @@ impl TextBlocks {
 ///
 /// In chunks, because thousands of runs keep such texts: one string would be moved for each doubling of its room, and
 /// leave its smaller places behind in a memory that never shrinks.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(from = "String")]
 struct TextEnd<const BYTES: usize> {
     chunks: VecDeque<String>,
     /// Of all chunks. What is before the text's end goes a chunk at a time.
@@ -127,9 +127,9 @@ impl<const BYTES: usize> PartialEq for TextEnd<BYTES> {
 
 impl<const BYTES: usize> Eq for TextEnd<BYTES> {}
 
-impl<const BYTES: usize> From<TextEnd<BYTES>> for String {
-    fn from(end: TextEnd<BYTES>) -> String {
-        end.text()
+impl<const BYTES: usize> Serialize for TextEnd<BYTES> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.text().serialize(to)
     }
 }
 
