@@ -360,6 +360,8 @@ mod tests {
         assert!(read(&[&empty]).ends_empty());
         assert!(!read(&[&empty, &full]).ends_empty());
         assert!(read(&[&full, &empty]).ends_empty());
+        let stopped = assistant("m", r#""content":[],"stop_reason":"end_turn","usage":{"output_tokens":0}"#);
+        assert!(!read(&[&stopped]).ends_empty());
         let tool_result = r#"{"type":"user","message":{"content":[{"type":"tool_result"}]}}"#;
         assert!(read(&[&empty, tool_result]).has_content());
         assert!(!read(&[tool_result]).has_content());
@@ -405,6 +407,7 @@ mod tests {
             r#"{"session_id":"b","subtype":"success","type":"result"}"#,
             &assistant("m", r#""content":[{"type":"text","text":"late"}]"#),
         ]);
+        assert!(stream.has_result());
         assert_eq!(stream.result().unwrap().subtype, "success");
         assert_eq!(stream.session_id(), Some("s"));
         assert_eq!(stream.tail(), "");

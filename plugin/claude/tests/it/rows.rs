@@ -253,8 +253,9 @@ fn row_10_an_answer_that_is_none_is_the_apis() {
     let result = Story::new().fails(text, &json!({})).result();
     assert_eq!(result.error_code, Some(ErrorCode::LlmApiError));
     assert_eq!(result.error_family.unwrap().as_str(), "transient_upstream");
-    let refused = Story::new().fails(text, &json!({"api_error_status": 400}));
-    assert_eq!(refused.code(), Some(ErrorCode::ClaudeRunFailed));
+    let answered = |status: u16| Story::new().fails(text, &json!({"api_error_status": status})).code();
+    assert_eq!(answered(200), Some(ErrorCode::LlmApiError));
+    assert_eq!(answered(400), Some(ErrorCode::ClaudeRunFailed));
 }
 
 #[test]

@@ -340,8 +340,22 @@ mod tests {
     }
 
     #[test]
-    fn a_long_termination_message_is_cut() {
+    fn an_unread_log_is_told_where_nothing_else_explains_it() {
         let mut evidence = ended(1, "Error");
+        evidence.is_log_unread = true;
+        let unread = ", the agent's log could not be read to its end]";
+        assert!(evidence.pod_suffix().ends_with(unread));
+        evidence.pod.is_missing = true;
+        assert!(!evidence.pod_suffix().ends_with(unread));
+        evidence.pod = PodEnd { cause: Some(InfraCause::Evicted), ..PodEnd::default() };
+        assert!(!evidence.pod_suffix().ends_with(unread));
+    }
+
+    #[test]
+    fn a_termination_message_is_told_and_a_long_one_is_cut() {
+        let mut evidence = ended(1, "Error");
+        evidence.container.as_mut().unwrap().message = Some("no\nspace".to_owned());
+        assert_eq!(evidence.pod_suffix(), " [pod: reason=Error, message=no space]");
         evidence.container.as_mut().unwrap().message = Some("m".repeat(5000));
         assert!(evidence.pod_suffix().len() < 300);
     }
