@@ -10,7 +10,7 @@ use super::bounds::tail;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LineTail {
-    text: TextEnd<{ LineTail::BYTES }>,
+    end: TextEnd<{ LineTail::BYTES }>,
 }
 
 impl LineTail {
@@ -20,13 +20,13 @@ impl LineTail {
     /// Adds a line, given without its line feed.
     pub fn push(&mut self, line: &str) {
         let start = line.ceil_char_boundary(line.len().saturating_sub(Self::BYTES));
-        self.text.push(&line[start..]);
-        self.text.push("\n");
+        self.end.push(&line[start..]);
+        self.end.push("\n");
     }
 
     /// The last [`LineTail::BYTES`] bytes from the beginning of a line on; of a longer last line its end.
     pub fn kept(&self) -> String {
-        let text = self.text.text();
+        let text = self.end.text();
         let start = text.len().saturating_sub(Self::BYTES);
         if start == 0 || text.as_bytes()[start - 1] == b'\n' {
             return text[start..].to_owned();
@@ -47,7 +47,7 @@ impl LineTail {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TextBlocks {
-    text: TextEnd<{ TextBlocks::BYTES }>,
+    end: TextEnd<{ TextBlocks::BYTES }>,
 }
 
 impl TextBlocks {
@@ -56,15 +56,15 @@ impl TextBlocks {
     const SEPARATOR: &str = "\n\n";
 
     pub fn push(&mut self, block: &str) {
-        if self.text.bytes > 0 {
-            self.text.push(Self::SEPARATOR);
+        if self.end.bytes > 0 {
+            self.end.push(Self::SEPARATOR);
         }
-        self.text.push(&tail(block, Self::BYTES));
+        self.end.push(&tail(block, Self::BYTES));
     }
 
     /// The last [`TextBlocks::BYTES`] bytes from the beginning of a block on.
     pub fn kept(&self) -> String {
-        let text = self.text.text();
+        let text = self.end.text();
         let start = text.ceil_char_boundary(text.len().saturating_sub(Self::BYTES));
         let tail = &text[start..];
         if start == 0 {
