@@ -156,6 +156,8 @@ mod tests {
         assert!(tail.kept().len() <= LineTail::BYTES);
         assert!(tail.kept().starts_with("line "));
         assert!(tail.kept().ends_with("line 4999\n"));
+        tail.clear();
+        assert_eq!(tail.kept(), "");
     }
 
     #[test]
