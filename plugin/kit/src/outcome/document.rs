@@ -104,6 +104,26 @@ mod tests {
     }
 
     #[test]
+    fn a_document_tells_how_the_run_was_stopped_and_what_came_before_it() {
+        let document = EvidenceDocument::parse(
+            r#"{"cancelled":true,"timedOut":true,"atMs":3,"previousSessionId":"s","pod":{"missing":true}}"#,
+        )
+        .unwrap();
+        let run = RunFacts { timeout_sec: 9.0, ..RunFacts::default() };
+        assert_eq!(
+            document.evidence(7, run.clone()),
+            Evidence {
+                is_cancelled: true,
+                is_timed_out: true,
+                at_ms: Some(3),
+                pod: PodEnd { is_missing: true, was_looked_up: true, ..PodEnd::default() },
+                run: RunFacts { previous_session_id: Some("s".to_owned()), ..run },
+                ..Evidence::default()
+            }
+        );
+    }
+
+    #[test]
     fn standard_error_is_taken_out_of_the_termination_message() {
         let message = format!("own words\n{}\nboom\n", termination::MARKER);
         let json = serde_json::json!({"container": {"exitCode": 1, "message": message}});
