@@ -208,6 +208,7 @@ mod tests {
                 text.push_str(&piece);
                 let start = text.floor_char_boundary(text.len().saturating_sub(4096 + 1));
                 prop_assert_eq!(end.text(), &text[start..]);
+                prop_assert_eq!(end == TextEnd::default(), text.is_empty());
                 let room: usize = end.chunks.iter().map(String::capacity).sum();
                 prop_assert!(room <= 4096 + 2 * CHUNK_BYTES, "{} bytes", room);
             }
