@@ -293,6 +293,12 @@ mod tests {
     }
 
     #[test]
+    fn a_number_may_be_negative_and_is_no_text() {
+        let [count, cost, text] = pick(r#"{"a":7,"b":-0.5,"c":"7"}"#, &["a", "b", "c"]).unwrap();
+        assert_eq!([count, cost, text].map(number), [Some(7.0), Some(-0.5), None]);
+    }
+
+    #[test]
     fn of_equal_names_the_last_counts() {
         let [kind] = pick(r#"{"type":"a","type":"b"}"#, &["type"]).unwrap();
         assert_eq!(text(kind).unwrap(), "b");

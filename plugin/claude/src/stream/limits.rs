@@ -75,6 +75,16 @@ mod tests {
     }
 
     #[test]
+    fn no_more_kinds_are_kept_than_a_provider_has() {
+        let mut limits = RateLimits::default();
+        for kind in 0..100 {
+            let info = format!(r#"{{"status":"rejected","rateLimitType":"{kind}"}}"#);
+            limits.record(Some(&RawValue::from_string(info).unwrap()));
+        }
+        assert_eq!(limits.rejected.len(), RateLimits::KINDS);
+    }
+
+    #[test]
     fn paid_overage_goes_on() {
         assert!(!recorded(&[r#"{"status":"rejected","isUsingOverage":true}"#]).is_rejected());
     }

@@ -216,6 +216,10 @@ mod tests {
             (true, true)
         );
         assert_eq!(said(json!({"subtype": "error_during_execution", "result": "overloaded"})), (true, true));
+        assert_eq!(
+            said(json!({"subtype": "error_max_turns", "is_error": false, "result": "overloaded"})),
+            (true, true)
+        );
         assert_eq!(said(json!({"result": "overloaded"})), (true, true));
     }
 
@@ -242,5 +246,7 @@ mod tests {
         assert!(event.json.len() <= ResultEvent::EVENT_BYTES);
         assert_eq!(serde_json::to_string(&event.to_object()).unwrap(), event.json);
         assert_eq!(event.usage.output_tokens, 3);
+        let line = json!({"type": "result", "result": "x".repeat(48_000)}).to_string();
+        assert_eq!(ResultEvent::read(&line).json, line);
     }
 }

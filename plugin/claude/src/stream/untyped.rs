@@ -134,5 +134,8 @@ mod tests {
             "http://auth.test"
         );
         assert_eq!(url(&["https://"]), None);
+        for line in ["go to https://claude.ai/login now", "https://claude.ai/login\u{1b}[0m"] {
+            assert_eq!(url(&[line]).unwrap(), "https://claude.ai/login");
+        }
     }
 }

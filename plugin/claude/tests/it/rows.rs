@@ -434,6 +434,8 @@ fn a_run_that_the_cluster_took_away_before_it_began_may_be_begun_again() {
     assert_eq!(Story::new().begins().says("x").runs_out_of_memory().result().execution_recovery, None);
     assert_eq!(Story::new().begins().loses_its_job().result().execution_recovery, None);
     assert_eq!(Story::new().begins().exits(1).result().execution_recovery, None);
+    let told = Story::new().begins().fails("Overloaded", &json!({})).loses_its_pod(InfraCause::NodeLost);
+    assert_eq!(told.result().execution_recovery, None);
 }
 
 #[test]

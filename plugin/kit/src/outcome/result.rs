@@ -178,6 +178,15 @@ mod tests {
             })
         );
         assert!(!result.is_success());
+        let transient = AdapterResult::failed(ErrorCode::LlmApiError, String::new());
+        assert_eq!(transient.error_family, ErrorCode::LlmApiError.family());
+    }
+
+    #[test]
+    fn usages_add_up_and_do_not_overflow() {
+        let mut sum = Usage { input_tokens: 1, cached_input_tokens: 2, output_tokens: 3 };
+        sum.add(Usage { input_tokens: 10, cached_input_tokens: 20, output_tokens: u64::MAX });
+        assert_eq!(sum, Usage { input_tokens: 11, cached_input_tokens: 22, output_tokens: u64::MAX });
     }
 
     #[test]
