@@ -216,7 +216,7 @@ mod tests {
         let text = "resets January 2 at 9:30am (America/New_York)";
         assert_eq!(reset(text, "2026-12-30T10:00:00Z").unwrap(), "2027-01-02T14:30:00Z");
         assert_eq!(reset("resets Feb 30, 7am (UTC)", "2026-01-01T00:00:00Z"), None);
-        // Up to a day ago it is this year's, which the server takes as now.
+        // Up to a day ago it is this year's.
         let text = "resets Aug 3, 7am (UTC)";
         assert_eq!(reset(text, "2026-08-04T06:59:59Z").unwrap(), "2026-08-03T07:00:00Z");
         assert_eq!(reset(text, "2026-08-04T07:00:00Z").unwrap(), "2027-08-03T07:00:00Z");

@@ -80,6 +80,8 @@ const OMITTED_NAMES: usize = 16;
 const OMITTED_NAME_BYTES: usize = 64;
 /// Escaped, one byte of text becomes at most six of JSON.
 const ESCAPED_BYTES: usize = 6;
+/// What that list takes of an object's JSON at most.
+const OMITTED_BYTES: usize = OMITTED_NAMES * (OMITTED_NAME_BYTES * ESCAPED_BYTES + 3) + OMITTED.len() + 8;
 
 /// `object` without NUL characters and with at most `max_bytes` of JSON: small members first, then a text that no
 /// longer fits loses its end, any other member goes as a whole and is named in `omittedFields`.
@@ -93,8 +95,7 @@ pub fn bounded_object(mut object: Map<String, Value>, max_bytes: usize) -> Map<S
         return object;
     }
     sizes.sort_unstable();
-    let reserved = OMITTED_NAMES * (OMITTED_NAME_BYTES * ESCAPED_BYTES + 3) + OMITTED.len() + 8;
-    let mut left = max_bytes.saturating_sub(reserved);
+    let mut left = max_bytes.saturating_sub(OMITTED_BYTES);
     let mut kept = Map::new();
     let mut omitted = Vec::new();
     for (size, name) in sizes {
@@ -206,11 +207,6 @@ mod tests {
         assert!(json_bytes(&kept) <= 20_000);
     }
 
-    /// What an object of at most this size has for its members when others are named as left out.
-    fn room(max_bytes: usize) -> usize {
-        max_bytes - (OMITTED_NAMES * (OMITTED_NAME_BYTES * ESCAPED_BYTES + 3) + OMITTED.len() + 8)
-    }
-
     #[test]
     fn an_object_may_fill_its_bound() {
         let Value::Object(object) = json!({"list": [1, 2, 3], "text": "x".repeat(7000)}) else {
@@ -227,7 +223,7 @@ mod tests {
         // As JSON, a digit and a comma each, but for the brackets and the last comma; then the name and what parts members.
         let digits = |bytes: usize| Value::from(vec![1; (bytes - 1) / 2]);
         let filler = |name: &str, bytes: usize| (name.to_owned(), digits(bytes - name.len() - 4));
-        let [first, second] = [1001, room(max_bytes) - 1001].map(|bytes| bytes - bytes % 2);
+        let [first, second] = [1001, max_bytes - OMITTED_BYTES - 1001].map(|bytes| bytes - bytes % 2);
         let mut object = Map::from_iter([filler("first", first), filler("second", second)]);
         // The longest names, and more of them than are listed.
         let large = digits(8000);
@@ -246,7 +242,7 @@ mod tests {
             bounded_object(object, max_bytes)
         };
         let frame = "\"text\":\"\",".len();
-        let room_for = |bytes: usize| 10_000 - room(10_000) + frame + ESCAPED_BYTES * bytes;
+        let room_for = |bytes: usize| OMITTED_BYTES + frame + ESCAPED_BYTES * bytes;
         assert_eq!(cut(room_for(10))["text"], "xxxxxxx…");
         assert_eq!(cut(room_for(4))["text"], "x…");
         // What one does not need is the next one's.
@@ -255,8 +251,9 @@ mod tests {
             ["a", "b"].map(|name| (name.to_owned(), Value::from("x".repeat(100_000)))).into_iter().collect();
         let kept = bounded_object(texts, max_bytes);
         let frame = "\"a\":\"\",".len();
-        let first = (room(max_bytes) - frame) / ESCAPED_BYTES;
-        let second = (room(max_bytes) - frame - (first + 2) - frame) / ESCAPED_BYTES;
+        let room = max_bytes - OMITTED_BYTES;
+        let first = (room - frame) / ESCAPED_BYTES;
+        let second = (room - frame - (first + 2) - frame) / ESCAPED_BYTES;
         let lengths = ["a", "b"].map(|name| kept[name].as_str().unwrap().len());
         assert_eq!(lengths, [first, second]);
         // Nothing but the mark would be left.

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_retried_has_a_family() {
+    fn what_the_server_decides_about_has_a_family() {
         let with_family: Vec<_> =
             ErrorCode::ALL.iter().filter_map(|code| Some((code.as_str(), code.family()?.as_str()))).collect();
         assert_eq!(

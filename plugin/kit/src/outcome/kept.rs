@@ -56,7 +56,7 @@ impl TextBlocks {
     const SEPARATOR: &str = "\n\n";
 
     pub fn push(&mut self, block: &str) {
-        if self.end.bytes > 0 {
+        if !self.end.chunks.is_empty() {
             self.end.push(Self::SEPARATOR);
         }
         self.end.push(&tail(block, Self::BYTES));
@@ -66,10 +66,10 @@ impl TextBlocks {
     pub fn kept(&self) -> String {
         let text = self.end.text();
         let start = text.ceil_char_boundary(text.len().saturating_sub(Self::BYTES));
-        let tail = &text[start..];
         if start == 0 {
             return text;
         }
+        let tail = &text[start..];
         tail.split_once(Self::SEPARATOR).map_or(tail, |(_, blocks)| blocks).to_owned()
     }
 }
@@ -81,9 +81,8 @@ impl TextBlocks {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(from = "String")]
 struct TextEnd<const BYTES: usize> {
+    /// None is empty. What is before the text's end goes a chunk at a time.
     chunks: VecDeque<String>,
-    /// Of all chunks. What is before the text's end goes a chunk at a time.
-    bytes: usize,
 }
 
 /// How large a piece of a [`TextEnd`] may grow.
@@ -98,14 +97,14 @@ impl<const BYTES: usize> TextEnd<BYTES> {
                 Some(last) if !fitting.is_empty() => last.push_str(fitting),
                 Some(_) | None => self.add_chunk(),
             }
-            self.bytes += fitting.len();
             text = rest;
         }
     }
 
     fn add_chunk(&mut self) {
-        while let Some(first) = self.chunks.pop_front_if(|first| self.bytes - first.len() > BYTES) {
-            self.bytes -= first.len();
+        let mut bytes: usize = self.chunks.iter().map(String::len).sum();
+        while let Some(first) = self.chunks.pop_front_if(|first| bytes - first.len() > BYTES) {
+            bytes -= first.len();
         }
         self.chunks.push_back(String::with_capacity(CHUNK_BYTES));
     }
