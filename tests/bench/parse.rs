@@ -183,7 +183,7 @@ fn answers(last: &Command, commands: &[Command]) -> Vec<Event> {
     let answer = |command: &Command| {
         let ok = match &command.action {
             Action::ListJobs(_) => AnswerOk::Jobs(Vec::new()),
-            Action::TryPod(_) => AnswerOk::Warnings(Vec::new()),
+            Action::DryRunPod(_) => AnswerOk::Warnings(Vec::new()),
             Action::CreateJob(_) | Action::CreateSecret(_) => AnswerOk::Created(object()),
             Action::UnsuspendJob(_) => AnswerOk::Done,
             _ => return None,

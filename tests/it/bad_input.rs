@@ -157,8 +157,8 @@ fn plugins() {
     let importing = wat(
         "importing.wasm",
         r#"(component (import "wasi:clocks/wall-clock@0.2.0" (instance)) (instance $i)
-            (export "paperclip:agent/types@0.1.0" (instance $i)) (export "paperclip:agent/runs@0.1.0" (instance $i))
-            (export "paperclip:agent/tools@0.1.0" (instance $i)))"#,
+            (export "paperclip:agent/types@0.2.0" (instance $i)) (export "paperclip:agent/runs@0.2.0" (instance $i))
+            (export "paperclip:agent/tools@0.2.0" (instance $i)))"#,
     );
     refused(&place, &["plugins", "verify", &importing], &["importing.wasm", "wasi:clocks/wall-clock@0.2.0"]);
     let of_tomorrow = wat(

@@ -22,7 +22,7 @@ fn cases(name: &str) -> String {
 fn it_imports_nothing() {
     let inspection = load().inspection();
     assert_eq!(inspection.imports, Vec::<String>::new());
-    assert_eq!(inspection.contract.as_deref(), Some("0.1.0"));
+    assert_eq!(inspection.contract.as_deref(), Some("0.2.0"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::guard;
 use crate::intake::Secrets;
 use crate::ledger::without_prompt;
 
-/// The entry of a run's Secret that holds its [`Brief`].
+/// The entry of a run's Secret that holds its [`RecoveryRecord`].
 pub const BRIEF_KEY: &str = "paperclip-run.json";
 /// A brief that is longer is left out: the run is taken up by a host that has its journal, and by no other.
 const BRIEF_MAX_BYTES: usize = 128 << 10;
@@ -20,7 +20,7 @@ const PROMPT_MAX_BYTES: usize = 256 << 10;
 /// What a host that takes a run up needs to know of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Brief {
+pub struct RecoveryRecord {
     agent: Value,
     runtime: Value,
     /// The agent's config, without the secrets in its `env`.
@@ -32,8 +32,8 @@ pub struct Brief {
     pub secret: NewSecret,
 }
 
-impl Brief {
-    fn new(request: &Request, guard: &AcquireGuard, secret: &NewSecret) -> Brief {
+impl RecoveryRecord {
+    fn new(request: &Request, guard: &AcquireGuard, secret: &NewSecret) -> RecoveryRecord {
         let parse = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
         let mut config = parse(&request.config_json);
         let env = request.config_env.iter().map(|entry| (entry.name.clone(), json!(entry.value)));
@@ -41,7 +41,7 @@ impl Brief {
         let agent = &request.agent;
         let named = without_prompt(secret);
         let secret = named.unwrap_or_else(|| NewSecret { entries: Vec::new(), ..secret.clone() });
-        Brief {
+        RecoveryRecord {
             agent: json!({
                 "id": agent.id, "companyId": agent.company_id, "name": agent.name, "adapterType": agent.adapter_type,
             }),
@@ -55,7 +55,7 @@ impl Brief {
 
     /// # Errors
     /// It is none.
-    pub fn parse(text: &str) -> Result<Brief, serde_json::Error> {
+    pub fn parse(text: &str) -> Result<RecoveryRecord, serde_json::Error> {
         serde_json::from_str(text)
     }
 
@@ -66,7 +66,7 @@ impl Brief {
 
     /// Paperclip's execution context as it would be sent again, for the run that has the Job now.
     pub fn into_context(self, run_id: &str, secrets: &Secrets) -> Value {
-        let Brief { agent, runtime, mut config, context, .. } = self;
+        let RecoveryRecord { agent, runtime, mut config, context, .. } = self;
         if let Some(env) = config.get_mut("env").and_then(Value::as_object_mut) {
             for (name, value) in env {
                 if let Some(secret) = secrets.resolve(&SecretSource::ConfigEnv(name.clone())) {
@@ -87,10 +87,14 @@ impl Brief {
 
 /// The same Secret with the run's brief, if there is room for it. Runs that exclude nobody have none: nobody could tell whether one of them
 /// is still being driven.
-pub(crate) fn with_brief(secret: NewSecret, request: &Request, guard: Option<&AcquireGuard>) -> NewSecret {
+pub(crate) fn with_recovery_record(
+    secret: NewSecret,
+    request: &Request,
+    guard: Option<&AcquireGuard>,
+) -> NewSecret {
     let prompt_bytes: usize = secret.entries.iter().map(|entry| prompt_bytes(&entry.source)).sum();
     let Some(guard) = guard.filter(|_| prompt_bytes <= PROMPT_MAX_BYTES) else { return secret };
-    let text = serde_json::to_string(&Brief::new(request, guard, &secret)).unwrap_or_default();
+    let text = serde_json::to_string(&RecoveryRecord::new(request, guard, &secret)).unwrap_or_default();
     if text.is_empty() || text.len() > BRIEF_MAX_BYTES {
         return secret;
     }
@@ -103,7 +107,7 @@ pub(crate) fn with_brief(secret: NewSecret, request: &Request, guard: Option<&Ac
 fn prompt_bytes(source: &SecretSource) -> usize {
     match source {
         SecretSource::Prompt(text) => text.len(),
-        SecretSource::AuthToken | SecretSource::ConfigEnv(_) | SecretSource::SelfPodEnv(_) => 0,
+        SecretSource::AuthToken | SecretSource::ConfigEnv(_) | SecretSource::PaperclipPodEnv(_) => 0,
     }
 }
 
@@ -174,13 +178,13 @@ mod tests {
     #[test]
     fn a_brief_gives_the_context_again_once_its_secrets_are_read() {
         let (request, secrets) = request();
-        let kept = with_brief(secret("the prompt"), &request, Some(&guard()));
+        let kept = with_recovery_record(secret("the prompt"), &request, Some(&guard()));
         let last = kept.entries.last().expect("it has entries");
         let SecretSource::Prompt(text) = &last.source else { panic!("{last:?}") };
         assert_eq!(last.key, BRIEF_KEY);
         assert!(!text.contains("the-token") && !text.contains("the-key") && !text.contains("the prompt"));
 
-        let brief = Brief::parse(text).expect("its own text");
+        let brief = RecoveryRecord::parse(text).expect("its own text");
         assert_eq!(brief.lease, guard::lease_name("k"));
         let read = brief.secret.entries.iter().filter_map(|entry| {
             secrets.resolve(&entry.source).map(|value| (entry.source.clone(), value.to_owned()))
@@ -197,11 +201,11 @@ mod tests {
     fn there_is_no_brief_where_it_has_no_room_or_no_use() {
         let (request, _) = request();
         let long = secret(&"x".repeat(PROMPT_MAX_BYTES + 1));
-        assert_eq!(with_brief(long.clone(), &request, Some(&guard())), long);
-        assert_eq!(with_brief(secret("p"), &request, None), secret("p"));
+        assert_eq!(with_recovery_record(long.clone(), &request, Some(&guard())), long);
+        assert_eq!(with_recovery_record(secret("p"), &request, None), secret("p"));
         let talkative =
             Request { context_json: json!({"x": "x".repeat(BRIEF_MAX_BYTES)}).to_string(), ..request };
-        assert_eq!(with_brief(secret("p"), &talkative, Some(&guard())), secret("p"));
+        assert_eq!(with_recovery_record(secret("p"), &talkative, Some(&guard())), secret("p"));
     }
 
     #[test]

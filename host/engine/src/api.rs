@@ -17,7 +17,7 @@ pub enum ApiCall {
     /// List Jobs with all these labels → [`ApiReply::Jobs`].
     ListJobs { namespace: String, labels: Vec<Label> },
     /// Dry-run create of a Pod → [`ApiReply::Warnings`].
-    TryPod { manifest_json: String },
+    DryRunPod { manifest_json: String },
     /// Create a Job → [`ApiReply::Created`].
     CreateJob { manifest_json: String },
     /// Create a Secret; the shell fills in the values of its sources → [`ApiReply::Created`].
@@ -53,7 +53,7 @@ impl ApiCall {
     pub fn describe(&self) -> String {
         match self {
             ApiCall::ListJobs { namespace, .. } => format!("list Jobs in {namespace}"),
-            ApiCall::TryPod { .. } => "dry-run create Pod".to_owned(),
+            ApiCall::DryRunPod { .. } => "dry-run create Pod".to_owned(),
             ApiCall::CreateJob { .. } => "create Job".to_owned(),
             ApiCall::CreateSecret(secret) => format!("create Secret {}", secret.name),
             ApiCall::CreateConfigMap(map) => format!("create ConfigMap {}", map.name),

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 pub struct Secrets {
     auth_token: Option<String>,
     config_env: BTreeMap<String, String>,
-    self_pod_env: BTreeMap<String, String>,
+    paperclip_pod_env: BTreeMap<String, String>,
 }
 
 impl Secrets {
@@ -23,7 +23,7 @@ impl Secrets {
                 SecretSource::Prompt(_) => {}
                 SecretSource::AuthToken => secrets.auth_token = Some(value),
                 SecretSource::ConfigEnv(name) => drop(secrets.config_env.insert(name, value)),
-                SecretSource::SelfPodEnv(name) => drop(secrets.self_pod_env.insert(name, value)),
+                SecretSource::PaperclipPodEnv(name) => drop(secrets.paperclip_pod_env.insert(name, value)),
             }
         }
         secrets
@@ -35,7 +35,7 @@ impl Secrets {
             SecretSource::Prompt(text) => Some(text),
             SecretSource::AuthToken => self.auth_token.as_deref(),
             SecretSource::ConfigEnv(name) => self.config_env.get(name).map(String::as_str),
-            SecretSource::SelfPodEnv(name) => self.self_pod_env.get(name).map(String::as_str),
+            SecretSource::PaperclipPodEnv(name) => self.paperclip_pod_env.get(name).map(String::as_str),
         }
     }
 
@@ -47,7 +47,7 @@ impl Secrets {
     /// Each value with the name under which it is masked.
     pub fn named(&self) -> impl Iterator<Item = (&str, &str)> {
         let token = self.auth_token.as_deref().map(|token| ("authToken", token));
-        let env = self.config_env.iter().chain(&self.self_pod_env);
+        let env = self.config_env.iter().chain(&self.paperclip_pod_env);
         token.into_iter().chain(env.map(|(name, value)| (name.as_str(), value.as_str())))
     }
 }
@@ -146,7 +146,7 @@ pub fn take(
         config_env,
         context_json: Value::Object(object_at(context, "context")?).to_string(),
         has_auth_token: secrets.auth_token.is_some(),
-        self_pod_json: self_pod,
+        paperclip_pod_json: self_pod,
         files: surroundings.files,
         host: surroundings.host,
     };
@@ -213,7 +213,7 @@ fn hide_literal(entry: &mut Value, is_main: bool, revealed: &[String], secrets: 
         entry.remove("value");
     }
     if is_main {
-        secrets.self_pod_env.insert(name, value);
+        secrets.paperclip_pod_env.insert(name, value);
     }
 }
 
@@ -291,12 +291,12 @@ mod tests {
         assert!(request.has_auth_token);
         let home = request.config_env.iter().find(|entry| entry.name == "HOME").expect("listed");
         assert_eq!(home.value.as_deref(), Some("/h"));
-        assert!(request.self_pod_json.as_deref().is_some_and(|pod| pod.contains("http://p")));
+        assert!(request.paperclip_pod_json.as_deref().is_some_and(|pod| pod.contains("http://p")));
         for (source, end) in [
             (SecretSource::AuthToken, "token"),
             (SecretSource::ConfigEnv("KEY".to_owned()), "key"),
             (SecretSource::ConfigEnv("BOUND".to_owned()), "bound"),
-            (SecretSource::SelfPodEnv("DB".to_owned()), "db"),
+            (SecretSource::PaperclipPodEnv("DB".to_owned()), "db"),
         ] {
             assert_eq!(secrets.resolve(&source), Some(format!("{CANARY}-{end}").as_str()));
         }

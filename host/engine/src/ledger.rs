@@ -13,7 +13,7 @@ use crate::calls::is_passing;
 use crate::guest::FaultCause;
 use crate::log::Position;
 use crate::manifest;
-use crate::record::Teller;
+use crate::record::RecordSequencer;
 
 /// Most timers that a plugin may have set at a time.
 pub const MAX_TIMERS: u32 = 64;
@@ -41,22 +41,25 @@ pub struct Ledger {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     unsure: Vec<ObjectRef>,
     /// Jobs that this run asked to delete, by UID.
-    pub(crate) deleted_jobs: BTreeMap<String, Deletion>,
+    pub(crate) deleted_jobs: BTreeMap<String, DeletionState>,
     /// Logs that are read, by the id of the command.
     pub(crate) logs: BTreeMap<u64, OpenLog>,
     pub(crate) guard: Claim,
     /// Secrets that this run asked to create, without their prompts: where its secrets are read back from.
     #[serde(default)]
     secrets: Vec<NewSecret>,
-    pub(crate) teller: Teller,
+    #[serde(rename = "teller")]
+    pub(crate) sequencer: RecordSequencer,
 }
 
 /// How far a deletion has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Deletion {
-    Asked,
-    /// The API said yes.
-    Answered,
+pub(crate) enum DeletionState {
+    #[serde(rename = "Asked")]
+    Requested,
+    /// The API accepted it.
+    #[serde(rename = "Answered")]
+    Accepted,
 }
 
 /// A log that is being read.
@@ -112,11 +115,11 @@ impl Ledger {
             }
             Action::ReleaseGuard => self.guard = Claim::None,
             Action::ListJobs(_)
-            | Action::TryPod(_)
+            | Action::DryRunPod(_)
             | Action::CreateJob(_)
             | Action::AdoptJob(_)
-            | Action::LookUpJob(_)
-            | Action::LookUpPods(_)
+            | Action::GetJob(_)
+            | Action::ListPods(_)
             | Action::ListEvents(_)
             | Action::ReadLog(_) => self.open(command),
             Action::CreateSecret(secret) => {
@@ -138,7 +141,7 @@ impl Ledger {
             }
             Action::DeleteJob(delete) => {
                 self.own(&delete.job)?;
-                self.deleted_jobs.insert(delete.job.uid.clone(), Deletion::Asked);
+                self.deleted_jobs.insert(delete.job.uid.clone(), DeletionState::Requested);
                 self.open(command);
             }
             Action::FollowJob(job) => {
@@ -214,9 +217,9 @@ impl Ledger {
                 self.timers.remove(timer);
             }
             Event::JobObserved(_)
-            | Event::JobGone(_)
+            | Event::JobDeleted(_)
             | Event::PodObserved(_)
-            | Event::PodGone(_)
+            | Event::PodDeleted(_)
             | Event::LogLines(_)
             | Event::LogInterrupted(_)
             | Event::LogResumed(_)
@@ -246,7 +249,7 @@ impl Ledger {
                 self.unsure.push(label.job);
             }
             (Some(Action::DeleteJob(delete)), Ok(_)) => {
-                self.deleted_jobs.insert(delete.job.uid, Deletion::Answered);
+                self.deleted_jobs.insert(delete.job.uid, DeletionState::Accepted);
             }
             (Some(_) | None, Ok(_) | Err(_)) => {}
         }
@@ -333,11 +336,11 @@ pub(crate) mod testing {
             jobs: BTreeMap::from([("u".into(), job)]),
             unsure: Vec::new(),
             uncertain: Vec::new(),
-            deleted_jobs: BTreeMap::from([("u".into(), Deletion::Answered)]),
+            deleted_jobs: BTreeMap::from([("u".into(), DeletionState::Accepted)]),
             logs: BTreeMap::from([(4, OpenLog { target, position: Position::default() })]),
             guard: Claim::Held { guard },
             secrets: Vec::new(),
-            teller: Teller::default(),
+            sequencer: RecordSequencer::default(),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::backoff;
 use crate::journal::WholeLine;
 use crate::log::{ContainerSeen, Line, LogEnd, LogLimits, LogOutput, LogReader, Position};
 use crate::port::{Effect, LogId};
-use crate::record::Teller;
+use crate::record::RecordSequencer;
 use crate::redact::Redactor;
 
 /// What is left of a line of more bytes than a plugin takes, at each end, in bytes.
@@ -157,7 +157,7 @@ impl Logs {
     /// What comes next, of any log. Lines are masked here, before anybody sees them.
     pub(crate) fn poll(
         &mut self,
-        teller: &mut Teller,
+        sequencer: &mut RecordSequencer,
         redactor: &Redactor,
         max_line_bytes: u32,
     ) -> Option<Told> {
@@ -165,14 +165,14 @@ impl Logs {
             .logs
             .iter_mut()
             .find_map(|(command, log)| log.reader.poll().map(|output| (*command, output)))?;
-        Some(self.tell(command, output, teller, redactor, max_line_bytes as usize))
+        Some(self.tell(command, output, sequencer, redactor, max_line_bytes as usize))
     }
 
     fn tell(
         &mut self,
         command: u64,
         output: LogOutput,
-        teller: &mut Teller,
+        sequencer: &mut RecordSequencer,
         redactor: &Redactor,
         max_line_bytes: usize,
     ) -> Told {
@@ -194,15 +194,15 @@ impl Logs {
                 Told::Effect(Effect::CloseLog(stream.unwrap_or_default()))
             }
             LogOutput::Lines(lines) => {
-                let first_index = teller.next_index();
+                let first_index = sequencer.next_index();
                 let lines = lines
                     .into_iter()
-                    .map(|line| self.line(line, teller.take_index(), redactor, max_line_bytes))
+                    .map(|line| self.line(line, sequencer.take_index(), redactor, max_line_bytes))
                     .collect();
                 Told::Event(Event::LogLines(LogLines { command, first_index, lines }))
             }
             LogOutput::Gap { lost_lines, lost_bytes, reason } => {
-                let next_index = teller.next_index();
+                let next_index = sequencer.next_index();
                 Told::Event(Event::LogGap(LogGap { command, next_index, lost_lines, lost_bytes, reason }))
             }
             LogOutput::Interrupted { reason } => {

@@ -1,10 +1,12 @@
 //! What passes between the engine and the shell: inputs and effects.
 
-use paperclip_contract::types::{ApiError, CancelRequest, Ending, Gone, JobSnapshot, ObjectRef, PodSnapshot};
+use paperclip_contract::types::{
+    ApiError, CancelRequest, Deletion, Ending, JobSnapshot, ObjectRef, PodSnapshot,
+};
 
 use crate::api::{ApiCall, ApiReply, CallId};
 use crate::log::{LogEnd, LogRequest};
-use crate::record::{Level, Told};
+use crate::record::{Level, SequencedRecord};
 
 /// Names one stream of a log. Each opening has a number of its own, so that what an earlier stream still brings is told apart.
 pub type LogId = u64;
@@ -26,11 +28,11 @@ pub enum Input {
     /// A followed Job was seen, or changed.
     JobSeen(JobSnapshot),
     /// A followed Job is gone.
-    JobGone(Gone),
+    JobDeleted(Deletion),
     /// A Pod of a followed Job was seen, or changed.
     PodSeen(PodSnapshot),
     /// A Pod of a followed Job is gone.
-    PodGone(Gone),
+    PodDeleted(Deletion),
     /// The server accepted [`Effect::OpenLog`].
     LogOpened { log: LogId },
     /// Bytes of a log, as they came.
@@ -71,7 +73,7 @@ pub enum Effect {
     /// GET this path below Paperclip's API URL with the run's token; answer with [`Input::Polled`].
     Poll { poll: PollId, path: String },
     /// Show a record. The shell waits until the sink has taken it: that is the back-pressure.
-    Emit(Told),
+    Emit(SequencedRecord),
     /// All is done, or, when detached, left to a later host: nothing follows.
     Close(Closing),
 }

@@ -52,7 +52,7 @@ pub enum Level {
 
 /// A record and its number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Told {
+pub struct SequencedRecord {
     /// Position among all records of the run, from 0; the same whenever the run is told again.
     pub seq: u64,
     #[serde(flatten)]
@@ -61,12 +61,12 @@ pub struct Told {
 
 /// Makes records of what crossed the contract, while it happens and from a journal alike.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Teller {
+pub struct RecordSequencer {
     next_seq: u64,
     next_index: u64,
 }
 
-impl Teller {
+impl RecordSequencer {
     /// The index of a line that will be told.
     pub(crate) fn take_index(&mut self) -> u64 {
         let index = self.next_index;
@@ -80,14 +80,14 @@ impl Teller {
     }
 
     /// Numbers a record.
-    pub(crate) fn tell(&mut self, record: Record) -> Told {
+    pub(crate) fn tell(&mut self, record: Record) -> SequencedRecord {
         let seq = self.next_seq;
         self.next_seq += 1;
-        Told { seq, record }
+        SequencedRecord { seq, record }
     }
 
     /// The lines and gaps of a step. `whole` has the lines that the plugin got cut, in their order.
-    pub(crate) fn events(&mut self, events: Vec<Event>, whole: Vec<WholeLine>) -> Vec<Told> {
+    pub(crate) fn events(&mut self, events: Vec<Event>, whole: Vec<WholeLine>) -> Vec<SequencedRecord> {
         let mut told = Vec::new();
         let mut whole = whole.into_iter();
         for event in events {
@@ -113,7 +113,7 @@ impl Teller {
     }
 
     /// What a command shows.
-    pub(crate) fn command(&mut self, action: &Action) -> Vec<Told> {
+    pub(crate) fn command(&mut self, action: &Action) -> Vec<SequencedRecord> {
         match action {
             Action::EmitStatus(status) => {
                 let level = match status.level {
@@ -144,7 +144,7 @@ impl Teller {
             Action::AcquireGuard(_)
             | Action::ReleaseGuard
             | Action::ListJobs(_)
-            | Action::TryPod(_)
+            | Action::DryRunPod(_)
             | Action::CreateJob(_)
             | Action::CreateSecret(_)
             | Action::CreateConfigMap(_)
@@ -153,8 +153,8 @@ impl Teller {
             | Action::LabelJob(_)
             | Action::DeleteJob(_)
             | Action::FollowJob(_)
-            | Action::LookUpJob(_)
-            | Action::LookUpPods(_)
+            | Action::GetJob(_)
+            | Action::ListPods(_)
             | Action::ListEvents(_)
             | Action::FollowLog(_)
             | Action::StopLog(_)
@@ -169,7 +169,7 @@ impl Teller {
     }
 
     /// The result, and before it that there was more to read.
-    pub(crate) fn end(&mut self, result: Map<String, Value>, is_unread: bool) -> Vec<Told> {
+    pub(crate) fn end(&mut self, result: Map<String, Value>, is_unread: bool) -> Vec<SequencedRecord> {
         let gap = Record::Gap {
             index: self.next_index,
             lost_lines: None,
@@ -181,7 +181,7 @@ impl Teller {
     }
 
     /// What an entry of a journal shows. A snapshot that is the first entry says how much is missing before it.
-    pub fn entry(&mut self, entry: Entry<'_>) -> Vec<Told> {
+    pub fn entry(&mut self, entry: Entry<'_>) -> Vec<SequencedRecord> {
         match entry {
             Entry::Step { events, whole, .. } => self.events(events.into_owned(), whole.into_owned()),
             Entry::Commands { commands, .. } => {
@@ -189,17 +189,17 @@ impl Teller {
             }
             Entry::Note { level, text } => vec![self.tell(Record::Status { level, text: text.into_owned() })],
             Entry::End { result, is_unread, .. } => self.end(result.into_owned(), is_unread),
-            Entry::Snapshot { ledger, .. } => self.skip_to(&ledger.teller).into_iter().collect(),
+            Entry::Snapshot { ledger, .. } => self.skip_to(&ledger.sequencer).into_iter().collect(),
             Entry::Start { .. } | Entry::Resumed { .. } | Entry::Closed => Vec::new(),
         }
     }
 
-    /// Goes on where another teller stood; a gap stands for what was not told on the way.
-    pub(crate) fn skip_to(&mut self, other: &Teller) -> Option<Told> {
+    /// Goes on where another sequencer stood; a gap stands for what was not told on the way.
+    pub(crate) fn skip_to(&mut self, other: &RecordSequencer) -> Option<SequencedRecord> {
         let lost_lines = other.next_index.saturating_sub(self.next_index);
         let is_behind = self.next_seq < other.next_seq;
         *self = other.clone();
-        is_behind.then(|| Told {
+        is_behind.then(|| SequencedRecord {
             seq: other.next_seq - 1,
             record: Record::Gap {
                 index: other.next_index,
@@ -241,10 +241,10 @@ mod tests {
             cursors: Vec::new().into(),
             whole: Vec::new().into(),
         };
-        let mut teller = Teller::default();
-        let told: Vec<Told> = [step, Entry::Commands { seq: 1, commands: commands.into() }]
+        let mut sequencer = RecordSequencer::default();
+        let told: Vec<SequencedRecord> = [step, Entry::Commands { seq: 1, commands: commands.into() }]
             .into_iter()
-            .flat_map(|entry| teller.entry(entry))
+            .flat_map(|entry| sequencer.entry(entry))
             .collect();
         let shown: Vec<String> = told.iter().map(|told| serde_json::to_string(told).expect("JSON")).collect();
         assert_eq!(
@@ -260,8 +260,8 @@ mod tests {
 
     #[test]
     fn what_a_journal_keeps_no_more_is_told_as_a_gap() {
-        let kept = Teller { next_seq: 12, next_index: 9 };
-        let gap = Teller::default().skip_to(&kept).expect("a gap");
+        let kept = RecordSequencer { next_seq: 12, next_index: 9 };
+        let gap = RecordSequencer::default().skip_to(&kept).expect("a gap");
         assert_eq!(gap.seq, 11);
         assert!(matches!(gap.record, Record::Gap { index: 9, lost_lines: Some(9), .. }));
         assert_eq!(kept.clone().skip_to(&kept), None);

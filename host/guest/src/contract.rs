@@ -48,7 +48,7 @@ pub(crate) fn check(anatomy: &Anatomy) -> Result<(), Mismatch> {
     Ok(())
 }
 
-/// `paperclip:agent/runs@0.1.0` → (`runs`, `0.1.0`).
+/// `paperclip:agent/runs@0.2.0` → (`runs`, `0.2.0`).
 fn interface(export: &str) -> Option<(&str, &str)> {
     export.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@')
 }
@@ -71,8 +71,8 @@ mod tests {
 
     #[test]
     fn a_later_patch_with_more_interfaces_is_taken() {
-        assert_eq!(check(&exporting("0.1.0", &["types", "runs", "tools"])), Ok(()));
-        assert_eq!(check(&exporting("0.1.9", &["types", "runs", "tools", "more"])), Ok(()));
+        assert_eq!(check(&exporting("0.2.0", &["types", "runs", "tools"])), Ok(()));
+        assert_eq!(check(&exporting("0.2.9", &["types", "runs", "tools", "more"])), Ok(()));
     }
 
     #[test]
@@ -89,12 +89,12 @@ mod tests {
     #[test]
     fn what_is_missing_or_imported_is_named() {
         assert_eq!(
-            check(&exporting("0.1.0", &["types", "tools"])),
-            Err(Mismatch::Missing(vec!["paperclip:agent/runs@0.1.0".into()]))
+            check(&exporting("0.2.0", &["types", "tools"])),
+            Err(Mismatch::Missing(vec!["paperclip:agent/runs@0.2.0".into()]))
         );
         let importing = Anatomy {
             imports: vec!["wasi:clocks/wall-clock@0.2.0".into()],
-            ..exporting("0.1.0", &["types", "runs", "tools"])
+            ..exporting("0.2.0", &["types", "runs", "tools"])
         };
         assert_eq!(check(&importing), Err(Mismatch::Imports(vec!["wasi:clocks/wall-clock@0.2.0".into()])));
     }

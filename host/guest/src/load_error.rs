@@ -36,7 +36,7 @@ pub enum LoadError {
     )]
     Compile { from: Source, reason: String },
     #[error(
-        "{from}: its functions are not those of the contract {wanted}: {reason}; build it again from wit/0.1"
+        "{from}: its functions are not those of the contract {wanted}: {reason}; build it again from wit/0.2"
     )]
     Shape { from: Source, wanted: &'static str, reason: String },
     #[error("{from}: failed when it was tried out, in `{call}`: {cause}; it is broken, take another version")]

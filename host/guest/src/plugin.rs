@@ -92,7 +92,7 @@ impl Plugin {
         &self.identity.digest
     }
 
-    /// Version of the contract that it was built for, such as `0.1.0`.
+    /// Version of the contract that it was built for, such as `0.2.0`.
     pub fn contract(&self) -> &str {
         &self.contract
     }

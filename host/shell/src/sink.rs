@@ -2,13 +2,13 @@
 
 use std::io;
 
-use paperclip_engine::record::Told;
+use paperclip_engine::record::SequencedRecord;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// Takes a run's records, oldest first. While it does not return, no more output is read from the agent.
 pub trait Sink: Send + 'static {
     /// Takes one record. An error is final: the run is left to a later host.
-    fn take(&mut self, told: Told) -> impl Future<Output = io::Result<()>> + Send;
+    fn take(&mut self, told: SequencedRecord) -> impl Future<Output = io::Result<()>> + Send;
 
     /// No further record is waiting: show what was held back.
     fn flush(&mut self) -> impl Future<Output = io::Result<()>> + Send;
@@ -38,7 +38,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> NdjsonSink<W> {
 }
 
 impl<W: AsyncWrite + Unpin + Send + 'static> Sink for NdjsonSink<W> {
-    async fn take(&mut self, told: Told) -> io::Result<()> {
+    async fn take(&mut self, told: SequencedRecord) -> io::Result<()> {
         serde_json::to_writer(&mut self.lines, &told.record)?;
         self.lines.push(b'\n');
         if self.lines.len() >= BATCH_BYTES { self.write().await } else { Ok(()) }

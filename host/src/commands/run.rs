@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use paperclip_contract::types::{CancelRequest, CancelSource};
 use paperclip_engine::journal::Entry;
 use paperclip_engine::policy::Policy;
-use paperclip_engine::record::{Level, Teller, Told};
+use paperclip_engine::record::{Level, RecordSequencer, SequencedRecord};
 use paperclip_engine::{Closing, Run, RunSpec, SegmentLimits};
 use paperclip_guest::{Plugin, Tools};
 use paperclip_shell::journal::{self, Header, History, RunFolder};
@@ -54,10 +54,10 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<Exit> {
         let from = args.from;
         return match args.output {
             Output::Ndjson => {
-                retell(&history, From { sink: NdjsonSink::new(tokio::io::stdout()), from }).await
+                replay_records(&history, From { sink: NdjsonSink::new(tokio::io::stdout()), from }).await
             }
             Output::Pretty => {
-                retell(&history, From { sink: PrettySink::new(Tools::new(plugin)), from }).await
+                replay_records(&history, From { sink: PrettySink::new(Tools::new(plugin)), from }).await
             }
         };
     }
@@ -115,8 +115,8 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<Exit> {
 }
 
 /// Shows a run that has ended once more.
-async fn retell<S: Sink>(history: &History, mut sink: S) -> anyhow::Result<Exit> {
-    let mut teller = Teller::default();
+async fn replay_records<S: Sink>(history: &History, mut sink: S) -> anyhow::Result<Exit> {
+    let mut sequencer = RecordSequencer::default();
     let mut exit = Exit::Failed;
     let mut entries = history.read();
     while let Some(entry) = entries.recv().await {
@@ -124,7 +124,7 @@ async fn retell<S: Sink>(history: &History, mut sink: S) -> anyhow::Result<Exit>
         if let Entry::End { ending, .. } = &entry {
             exit = Closing::Ended(*ending).into();
         }
-        for told in teller.entry(entry) {
+        for told in sequencer.entry(entry) {
             sink.take(told).await?;
         }
     }
@@ -205,7 +205,7 @@ struct From<S> {
 }
 
 impl<S: Sink> Sink for From<S> {
-    async fn take(&mut self, told: Told) -> io::Result<()> {
+    async fn take(&mut self, told: SequencedRecord) -> io::Result<()> {
         if told.seq < self.from { Ok(()) } else { self.sink.take(told).await }
     }
 

@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use paperclip_engine::record::{Level, Record, Stream, Told};
+use paperclip_engine::record::{Level, Record, SequencedRecord, Stream};
 use paperclip_guest::Tools;
 use paperclip_shell::Sink;
 
@@ -83,7 +83,7 @@ impl PrettySink {
 }
 
 impl Sink for PrettySink {
-    async fn take(&mut self, told: Told) -> io::Result<()> {
+    async fn take(&mut self, told: SequencedRecord) -> io::Result<()> {
         self.show(told.record)
     }
 

@@ -13,7 +13,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::ListParams;
-use paperclip_engine::adoption::{self, Brief, Turn};
+use paperclip_engine::adoption::{self, RecoveryRecord, Turn};
 use paperclip_engine::api::{ApiCall, ApiReply, Lease};
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::policy::{Pattern, is_label_of};
@@ -167,7 +167,7 @@ impl Supervisor {
     async fn examine(&self, place: &Place, candidate: &Candidate) -> Result<Found, Left> {
         // An ended run that was to leave its Job standing is no news.
         let unless_finished = |left: Left| if candidate.is_finished { Ok(Found::Nothing) } else { Err(left) };
-        let Some((brief, secrets)) = read_brief(&place.cluster, candidate).await? else {
+        let Some((brief, secrets)) = read_recovery_record(&place.cluster, candidate).await? else {
             return unless_finished(candidate.briefless());
         };
         let Some(lease) = read_lease(&place.cluster, &candidate.job.namespace, &brief).await? else {
@@ -214,7 +214,7 @@ impl Supervisor {
         candidate: &Candidate,
         place: &Place,
         run_id: &str,
-        brief: Brief,
+        brief: RecoveryRecord,
         secrets: &Secrets,
     ) -> Result<Box<Beginning>, Left> {
         let around = self.around();
@@ -253,7 +253,10 @@ impl Supervisor {
 }
 
 /// What the run was asked to do, and the values that its Secret has.
-async fn read_brief(cluster: &Cluster, candidate: &Candidate) -> Result<Option<(Brief, Secrets)>, Left> {
+async fn read_recovery_record(
+    cluster: &Cluster,
+    candidate: &Candidate,
+) -> Result<Option<(RecoveryRecord, Secrets)>, Left> {
     let api: Api<Secret> = Api::namespaced(cluster.client().clone(), &candidate.job.namespace);
     for name in &candidate.secrets {
         let found = api.get_opt(name).await.map_err(|error| {
@@ -272,7 +275,11 @@ async fn read_brief(cluster: &Cluster, candidate: &Candidate) -> Result<Option<(
     Ok(None)
 }
 
-async fn read_lease(cluster: &Cluster, namespace: &str, brief: &Brief) -> Result<Option<Lease>, Left> {
+async fn read_lease(
+    cluster: &Cluster,
+    namespace: &str,
+    brief: &RecoveryRecord,
+) -> Result<Option<Lease>, Left> {
     let get = ApiCall::GetLease { namespace: namespace.to_owned(), name: brief.lease.clone() };
     match calls::call(cluster, &Secrets::default(), get).await {
         Ok(ApiReply::Lease(lease)) => Ok(lease),

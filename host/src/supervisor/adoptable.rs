@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
 use paperclip_contract::types::ObjectRef;
-use paperclip_engine::adoption::{BRIEF_KEY, Brief};
+use paperclip_engine::adoption::{BRIEF_KEY, RecoveryRecord};
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::policy;
 use paperclip_shell::snapshot;
@@ -62,14 +62,14 @@ impl Candidate {
     }
 
     /// The brief in a Secret, if that is the Job's own and has one.
-    pub(super) fn brief(&self, secret: &Secret) -> Option<Result<Brief, Left>> {
+    pub(super) fn brief(&self, secret: &Secret) -> Option<Result<RecoveryRecord, Left>> {
         let owners = secret.metadata.owner_references.as_deref().unwrap_or_default();
         if !owners.iter().any(|owner| owner.uid == self.job.uid) {
             return None;
         }
         let text = secret.data.as_ref()?.get(BRIEF_KEY)?;
         let brief = std::str::from_utf8(&text.0).map_err(|error| error.to_string());
-        let brief = brief.and_then(|text| Brief::parse(text).map_err(|error| error.to_string()));
+        let brief = brief.and_then(|text| RecoveryRecord::parse(text).map_err(|error| error.to_string()));
         Some(brief.map_err(|error| {
             let name = secret.metadata.name.as_deref().unwrap_or_default();
             Left::new(format!("{BRIEF_KEY} of Secret {name} cannot be read: {error}"), START_AGAIN)
@@ -79,7 +79,7 @@ impl Candidate {
     /// The context that the run would be started with again, where its Job stands and with what it runs.
     pub(super) fn context(
         &self,
-        brief: Brief,
+        brief: RecoveryRecord,
         run_id: &str,
         secrets: &Secrets,
         cluster: Option<&str>,

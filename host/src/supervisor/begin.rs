@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use paperclip_contract::types::Request;
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::policy::Policy;
-use paperclip_engine::record::{Level, Record, Told};
+use paperclip_engine::record::{Level, Record, SequencedRecord};
 use paperclip_engine::redact::Redactor;
 use paperclip_engine::{Closing, Run, RunSpec, SegmentLimits, result};
 use paperclip_guest::Plugin;
@@ -270,7 +270,7 @@ impl Supervisor {
         };
         let run = Run::new(spec, Observed::new(instance, Arc::clone(&observer)));
         let looks = Arc::clone(&observer);
-        let observe = move |told: &Told| looks.record(told);
+        let observe = move |told: &SequencedRecord| looks.record(told);
         let sink = FeedSink { feed: Arc::clone(&entry.feed), observe };
         let notes = if history.is_empty() { notes } else { Vec::new() };
         let paperclip = around.paperclip.clone();
@@ -387,7 +387,7 @@ async fn wait(
 /// The end of a run of which nothing was begun: the server may start it again by itself.
 fn never_began(entry: &Entry, code: &str, message: &str) -> (State, Option<Map<String, Value>>) {
     let result = result::undone(code, message);
-    let told = Told { seq: entry.feed.next_seq(), record: Record::Result(result.clone()) };
+    let told = SequencedRecord { seq: entry.feed.next_seq(), record: Record::Result(result.clone()) };
     if let Err(error) = entry.feed.push(&told) {
         tracing::error!(%error, "the result cannot be shown");
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, Stream};
-use paperclip_engine::record::{Teller, Told};
+use paperclip_engine::record::{RecordSequencer, SequencedRecord};
 use paperclip_shell::Sink;
 use paperclip_shell::journal::History;
 use tokio::sync::{mpsc, watch};
@@ -73,7 +73,7 @@ impl Feed {
         let _ = self.journal.set(folder);
     }
 
-    pub(crate) fn push(&self, told: &Told) -> io::Result<()> {
+    pub(crate) fn push(&self, told: &SequencedRecord) -> io::Result<()> {
         let mut line = serde_json::to_vec(told)?;
         line.push(b'\n');
         let mut kept = self.kept();
@@ -218,7 +218,7 @@ type Chunk = io::Result<(Bytes, u64)>;
 fn read_journal(folder: PathBuf, from: u64) -> mpsc::Receiver<Chunk> {
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = retell(&folder, from, &sender) {
+        if let Err(error) = replay_records(&folder, from, &sender) {
             // Whoever does not read any more does not mind.
             let _ = sender.blocking_send(Err(error));
         }
@@ -226,13 +226,13 @@ fn read_journal(folder: PathBuf, from: u64) -> mpsc::Receiver<Chunk> {
     receiver
 }
 
-fn retell(folder: &Path, from: u64, sender: &mpsc::Sender<Chunk>) -> io::Result<()> {
-    let mut teller = Teller::default();
+fn replay_records(folder: &Path, from: u64, sender: &mpsc::Sender<Chunk>) -> io::Result<()> {
+    let mut sequencer = RecordSequencer::default();
     let mut chunk = BytesMut::new();
     let mut next_seq = from;
     for entry in History::open(folder).map_err(io::Error::other)?.entries() {
         let (_, entry) = entry.map_err(io::Error::other)?;
-        for told in teller.entry(entry).into_iter().filter(|told| told.seq >= from) {
+        for told in sequencer.entry(entry).into_iter().filter(|told| told.seq >= from) {
             chunk.extend_from_slice(&serde_json::to_vec(&told)?);
             chunk.extend_from_slice(b"\n");
             next_seq = told.seq + 1;
@@ -257,8 +257,8 @@ pub(crate) struct FeedSink<F> {
     pub(crate) observe: F,
 }
 
-impl<F: FnMut(&Told) + Send + 'static> Sink for FeedSink<F> {
-    async fn take(&mut self, told: Told) -> io::Result<()> {
+impl<F: FnMut(&SequencedRecord) + Send + 'static> Sink for FeedSink<F> {
+    async fn take(&mut self, told: SequencedRecord) -> io::Result<()> {
         (self.observe)(&told);
         self.feed.push(&told)
     }
@@ -276,8 +276,11 @@ mod tests {
     use paperclip_engine::record::{Level, Record, Stream as Source};
     use serde_json::Value;
 
-    fn log(seq: u64, text: &str) -> Told {
-        Told { seq, record: Record::Log { stream: Source::Stdout, index: seq, text: text.to_owned() } }
+    fn log(seq: u64, text: &str) -> SequencedRecord {
+        SequencedRecord {
+            seq,
+            record: Record::Log { stream: Source::Stdout, index: seq, text: text.to_owned() },
+        }
     }
 
     fn numbers(bytes: &[u8]) -> Vec<u64> {
@@ -301,7 +304,7 @@ mod tests {
         let ahead = feed.follow(4);
         let status = Record::Status { level: Level::Info, text: "s".into() };
         let (next, ()) = tokio::join!(follower.next(), async {
-            feed.push(&Told { seq: 3, record: status }).expect("pushed");
+            feed.push(&SequencedRecord { seq: 3, record: status }).expect("pushed");
             feed.flush();
         });
         assert_eq!(numbers(&next.expect("a chunk").expect("good")), [3]);

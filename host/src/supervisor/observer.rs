@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use paperclip_engine::record::{Record, Told};
+use paperclip_engine::record::{Record, SequencedRecord};
 use paperclip_shell::{Called, Observer};
 
 use super::entry::Entry;
@@ -37,7 +37,7 @@ impl RunObserver {
     }
 
     /// Looks at a record on its way to the run's followers.
-    pub(super) fn record(&self, told: &Told) {
+    pub(super) fn record(&self, told: &SequencedRecord) {
         match &told.record {
             Record::Log { text, .. } if told.seq >= self.first_new.load(Ordering::Acquire) => {
                 self.metrics.log_lines.inc();
@@ -133,8 +133,11 @@ mod tests {
         RunObserver::new(Arc::new(entry), Arc::new(Metrics::new()), None)
     }
 
-    fn line(seq: u64) -> Told {
-        Told { seq, record: Record::Log { stream: Stream::Stdout, index: seq, text: "four".to_owned() } }
+    fn line(seq: u64) -> SequencedRecord {
+        SequencedRecord {
+            seq,
+            record: Record::Log { stream: Stream::Stdout, index: seq, text: "four".to_owned() },
+        }
     }
 
     #[test]

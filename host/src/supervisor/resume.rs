@@ -13,7 +13,7 @@ use paperclip_contract::types::{Action, Ending, NewSecret, Request, SecretEntry,
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::journal::Entry as Line;
 use paperclip_engine::ledger::without_prompt;
-use paperclip_engine::record::Teller;
+use paperclip_engine::record::RecordSequencer;
 use paperclip_shell::journal::{self, Header, History, RunFolder};
 use paperclip_shell::{Cluster, JournalError};
 use serde_json::{Map, Value};
@@ -207,7 +207,7 @@ impl Supervisor {
 impl Past {
     /// Reads a folder of the state folder; none if no run has begun in it.
     fn read(folder: &Path) -> anyhow::Result<Option<Past>> {
-        let mut teller = Teller::default();
+        let mut sequencer = RecordSequencer::default();
         let (mut request, mut began_ms, mut end, mut is_closed, mut next_seq) = (None, 0, None, false, 0);
         let mut secrets = Vec::new();
         let history = match History::open(folder) {
@@ -244,7 +244,7 @@ impl Past {
                 Line::Closed => is_closed = true,
                 Line::Step { .. } | Line::Note { .. } | Line::Resumed { .. } => {}
             }
-            if let Some(last) = teller.entry(entry).last() {
+            if let Some(last) = sequencer.entry(entry).last() {
                 next_seq = last.seq + 1;
             }
         }

@@ -143,7 +143,7 @@ impl<A: AgentPlugin + 'static> tools::Guest for Plugin<A> {
 fn take_request(request: types::Request) -> Result<Request, Refusal> {
     let runtime = serde_json::from_str(&request.runtime_json)
         .map_err(|error| Refusal::new("runtime", format!("is not as expected: {error}")))?;
-    let self_pod = match &request.self_pod_json {
+    let self_pod = match &request.paperclip_pod_json {
         Some(json) => Some(object("own pod", json)?),
         None => None,
     };

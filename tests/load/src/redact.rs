@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use paperclip_contract::types::{Event, LogLine, LogLines};
 use paperclip_engine::journal::Entry;
 use paperclip_engine::log::{Line, LogLimits, LogOutput, LogReader};
-use paperclip_engine::record::{Record, Stream, Told};
+use paperclip_engine::record::{Record, SequencedRecord, Stream};
 use paperclip_engine::redact::Redactor;
 
 /// What masking may cost.
@@ -102,7 +102,7 @@ fn tell(lines: Vec<Line>, redactor: Option<&Redactor>) {
     let Some(Event::LogLines(LogLines { lines, .. })) = events.into_iter().next() else { return };
     for line in lines {
         let LogLine::Whole(text) = line else { continue };
-        let told = Told { seq: 1, record: Record::Log { stream: Stream::Stdout, index: 1, text } };
+        let told = SequencedRecord { seq: 1, record: Record::Log { stream: Stream::Stdout, index: 1, text } };
         black_box(serde_json::to_vec(&told).expect("plain data serialises"));
     }
 }

@@ -23,9 +23,9 @@ pub fn heard(journal: impl IntoIterator<Item = Entry<'static>>) -> Vec<String> {
 fn things(event: &Event) -> Vec<String> {
     match event {
         Event::JobObserved(job) => of_job(job),
-        Event::JobGone(_) => vec!["job gone".to_owned()],
+        Event::JobDeleted(_) => vec!["job gone".to_owned()],
         Event::PodObserved(pod) => of_pod(pod),
-        Event::PodGone(_) => vec!["pod gone".to_owned()],
+        Event::PodDeleted(_) => vec!["pod gone".to_owned()],
         Event::LogLines(_) => vec!["log lines".to_owned()],
         Event::LogEnded(_) => vec!["log ended".to_owned()],
         _ => Vec::new(),

@@ -90,14 +90,14 @@ pub(crate) fn input(input: &Input) -> String {
             if job.is_deleting { " deleting" } else { "" },
             job.conditions.iter().map(|condition| condition.kind.as_str()).collect::<Vec<_>>()
         ),
-        Input::JobGone(gone) => format!("Job gone ({})", gone.detected_via),
+        Input::JobDeleted(gone) => format!("Job gone ({})", gone.detected_via),
         Input::PodSeen(pod) => format!(
             "Pod seen {:?}{} {:?}",
             pod.phase,
             if pod.is_deleting { " deleting" } else { "" },
             pod.containers.first().map(|container| &container.state)
         ),
-        Input::PodGone(gone) => format!("Pod gone ({})", gone.detected_via),
+        Input::PodDeleted(gone) => format!("Pod gone ({})", gone.detected_via),
         Input::LogOpened { log } => format!("log {log} opened"),
         Input::LogBytes { log, bytes } => format!("log {log}: {} bytes", bytes.len()),
         Input::LogHeld { .. } => String::new(),

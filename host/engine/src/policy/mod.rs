@@ -139,7 +139,7 @@ impl Policy {
     pub fn new(grant: Grant, request: &Request) -> Policy {
         let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
         let config = parse(&request.config_json);
-        let own_pod = request.self_pod_json.as_deref().map(parse).unwrap_or_default();
+        let own_pod = request.paperclip_pod_json.as_deref().map(parse).unwrap_or_default();
         let named = [
             config["namespace"].as_str(),
             own_pod["metadata"]["namespace"].as_str(),
@@ -164,7 +164,7 @@ impl Policy {
         match action {
             Action::AcquireGuard(guard) => self.namespace("the guard", &guard.namespace),
             Action::ListJobs(list) => self.list(list),
-            Action::TryPod(pod) => {
+            Action::DryRunPod(pod) => {
                 let pod = self.manifest("Pod", &pod.manifest_json)?;
                 self.pod("", &pod["metadata"], &pod["spec"])
             }
@@ -179,8 +179,8 @@ impl Policy {
             Action::DeleteJob(delete) => self.object("Job", &delete.job),
             Action::UnsuspendJob(job)
             | Action::FollowJob(job)
-            | Action::LookUpJob(job)
-            | Action::LookUpPods(job)
+            | Action::GetJob(job)
+            | Action::ListPods(job)
             | Action::ListEvents(job) => self.object("Job", job),
             Action::FollowLog(follow) => self.object("Pod", &follow.pod),
             Action::ReadLog(read) => self.object("Pod", &read.pod),

@@ -22,7 +22,7 @@ fn request() -> Request {
         config_env: Vec::new(),
         context_json: "{}".into(),
         has_auth_token: true,
-        self_pod_json: Some(own_pod.to_string()),
+        paperclip_pod_json: Some(own_pod.to_string()),
         files: Vec::new(),
         host: Surroundings::bare(Some("default")).host,
     }

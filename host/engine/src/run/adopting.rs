@@ -19,7 +19,7 @@ impl<G: Guest> Run<G> {
                 self.call_until(Purpose::AdoptedJob { command }, look, COMMAND_RETRY_MS);
                 return None;
             }
-            Action::TryPod(_) => AnswerOk::Warnings(Vec::new()),
+            Action::DryRunPod(_) => AnswerOk::Warnings(Vec::new()),
             // A Job that may run has what it needs.
             Action::CreateSecret(secret) => owned(secret.namespace, secret.name),
             Action::CreateConfigMap(map) => owned(map.namespace, map.name),

@@ -1,6 +1,6 @@
 //! Answers to API calls: what they mean for the plugin's commands, the guard and the cleanup.
 
-use paperclip_contract::types::{Answer, AnswerOk, ApiError, Event, Gone, ObjectRef};
+use paperclip_contract::types::{Answer, AnswerOk, ApiError, Deletion, Event, ObjectRef};
 
 use super::Run;
 use crate::api::{self, ApiCall, ApiReply, CallId, Owned};
@@ -102,7 +102,7 @@ impl<G: Guest> Run<G> {
             Ok(ApiReply::Job(Some(seen))) if seen.job.uid == job.uid => self.see_job(seen),
             Ok(_) => {
                 let detected_via = "read-404".to_owned();
-                self.see_job_gone(Gone { object: job, detected_via, is_ours: false });
+                self.see_job_gone(Deletion { object: job, detected_via, is_ours: false });
             }
             // It is still to be found out, unless this host may not look at Jobs.
             Err(error) if calls::is_passing(&error) => self.unheard.follow(self.now_ms, &job),

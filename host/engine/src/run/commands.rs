@@ -59,7 +59,7 @@ impl<G: Guest> Run<G> {
 
     /// Shows the lines that the plugin has just read. They stand in the journal by now.
     pub(super) fn tell_events(&mut self, events: Vec<Event>, whole: Vec<WholeLine>) {
-        for told in self.ledger.teller.events(events, whole) {
+        for told in self.ledger.sequencer.events(events, whole) {
             self.show(told);
         }
     }
@@ -105,7 +105,7 @@ impl<G: Guest> Run<G> {
     /// Notes a command and shows what it says, if it may be carried out.
     pub(super) fn note_command(&mut self, command: &Command) -> Result<(), GuestFault> {
         self.ledger.command(self.now_ms, command).map_err(|cause| self.fault(cause))?;
-        for told in self.ledger.teller.command(&command.action) {
+        for told in self.ledger.sequencer.command(&command.action) {
             self.show(told);
         }
         Ok(())
@@ -134,14 +134,14 @@ impl<G: Guest> Run<G> {
                 serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&json)
                     .map_err(|_error| FaultCause::Contract("report-meta is not a JSON object".to_owned()))?;
             }
-            // The ledger and the teller have done what there is to do.
+            // The ledger and the sequencer have done what there is to do.
             Action::SetTimer(_)
             | Action::CancelTimer(_)
             | Action::EmitStatus(_)
             | Action::EmitLog(_)
             | Action::Other(_) => {}
             call @ (Action::ListJobs(_)
-            | Action::TryPod(_)
+            | Action::DryRunPod(_)
             | Action::CreateJob(_)
             | Action::CreateSecret(_)
             | Action::CreateConfigMap(_)
@@ -149,8 +149,8 @@ impl<G: Guest> Run<G> {
             | Action::AdoptJob(_)
             | Action::LabelJob(_)
             | Action::DeleteJob(_)
-            | Action::LookUpJob(_)
-            | Action::LookUpPods(_)
+            | Action::GetJob(_)
+            | Action::ListPods(_)
             | Action::ListEvents(_)
             | Action::ReadLog(_)) => self.call(id, call),
         }
@@ -167,7 +167,7 @@ impl<G: Guest> Run<G> {
         }
         let Some(action) = self.unless_adopted(id, action) else { return };
         let action = match action {
-            Action::CreateSecret(secret) => Action::CreateSecret(self.with_brief(secret)),
+            Action::CreateSecret(secret) => Action::CreateSecret(self.with_recovery_record(secret)),
             other => other,
         };
         if let Some(request) = request(action) {
@@ -193,12 +193,12 @@ impl<G: Guest> Run<G> {
     }
 
     /// Puts what another host needs to take the run up beside what its agent needs.
-    fn with_brief(&self, secret: NewSecret) -> NewSecret {
+    fn with_recovery_record(&self, secret: NewSecret) -> NewSecret {
         let guard = match &self.ledger.guard {
             Claim::Held { guard } => Some(guard),
             Claim::None | Claim::Wanted { .. } | Claim::Unreachable { .. } | Claim::Lost => None,
         };
-        adoption::with_brief(secret, &self.spec.request, guard)
+        adoption::with_recovery_record(secret, &self.spec.request, guard)
     }
 
     /// Does what waited for the guard, or says that it is lost; what has to wait on does.
@@ -216,7 +216,8 @@ impl<G: Guest> Run<G> {
     /// Takes what the log readers have to say or want done.
     pub(super) fn drain_logs(&mut self) {
         let max_line_bytes = self.spec.request.host.limits.max_line_bytes;
-        while let Some(told) = self.logs.poll(&mut self.ledger.teller, &self.spec.redactor, max_line_bytes) {
+        while let Some(told) = self.logs.poll(&mut self.ledger.sequencer, &self.spec.redactor, max_line_bytes)
+        {
             match told {
                 Told::Effect(effect) => self.effects.push_back(effect),
                 Told::Event(event) => self.events.push(event),
@@ -280,7 +281,7 @@ fn guard_lost() -> ApiError {
 fn request(action: Action) -> Option<ApiCall> {
     Some(match action {
         Action::ListJobs(list) => ApiCall::ListJobs { namespace: list.namespace, labels: list.labels },
-        Action::TryPod(pod) => ApiCall::TryPod { manifest_json: pod.manifest_json },
+        Action::DryRunPod(pod) => ApiCall::DryRunPod { manifest_json: pod.manifest_json },
         Action::CreateJob(job) => ApiCall::CreateJob { manifest_json: job.manifest_json },
         Action::CreateSecret(secret) => ApiCall::CreateSecret(secret),
         Action::CreateConfigMap(map) => ApiCall::CreateConfigMap(map),
@@ -290,8 +291,8 @@ fn request(action: Action) -> Option<ApiCall> {
         }
         Action::AdoptJob(label) | Action::LabelJob(label) => label_call(label),
         Action::DeleteJob(delete) => ApiCall::DeleteJob { job: delete.job },
-        Action::LookUpJob(job) => ApiCall::GetJob { namespace: job.namespace, name: job.name },
-        Action::LookUpPods(job) => ApiCall::ListPods { job },
+        Action::GetJob(job) => ApiCall::GetJob { namespace: job.namespace, name: job.name },
+        Action::ListPods(job) => ApiCall::ListPods { job },
         Action::ListEvents(job) => ApiCall::ListEvents { job },
         Action::ReadLog(read) => ApiCall::ReadLog(read),
         Action::AcquireGuard(_)
@@ -325,10 +326,10 @@ pub(super) fn is_external(action: &Action) -> bool {
         | Action::DeleteJob(_)
         | Action::Finish(_) => true,
         Action::ListJobs(_)
-        | Action::TryPod(_)
+        | Action::DryRunPod(_)
         | Action::FollowJob(_)
-        | Action::LookUpJob(_)
-        | Action::LookUpPods(_)
+        | Action::GetJob(_)
+        | Action::ListPods(_)
         | Action::ListEvents(_)
         | Action::FollowLog(_)
         | Action::StopLog(_)

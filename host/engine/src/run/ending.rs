@@ -8,7 +8,7 @@ use crate::api::{ApiCall, ApiReply};
 use crate::calls::{CLEANUP_RETRY_MS, Purpose};
 use crate::guest::{FaultCause, Guest, GuestFault};
 use crate::journal::Entry;
-use crate::ledger::Deletion;
+use crate::ledger::DeletionState;
 use crate::manifest;
 use crate::port::{Closing, Effect};
 use crate::record::Level;
@@ -76,7 +76,7 @@ impl<G: Guest> Run<G> {
 
     /// Shows the result, and before it that there was more to read.
     pub(super) fn show_end(&mut self, result: Map<String, Value>, is_unread: bool) {
-        for told in self.ledger.teller.end(result, is_unread) {
+        for told in self.ledger.sequencer.end(result, is_unread) {
             self.show(told);
         }
     }
@@ -89,12 +89,12 @@ impl<G: Guest> Run<G> {
         self.unheard.clear();
         self.calls.forget_commands();
         for job in jobs {
-            if self.ledger.deleted_jobs.get(&job.uid) != Some(&Deletion::Answered) {
+            if self.ledger.deleted_jobs.get(&job.uid) != Some(&DeletionState::Accepted) {
                 self.call_until(Purpose::Cleanup, ApiCall::DeleteJob { job }, CLEANUP_RETRY_MS);
             }
         }
         for job in looked_at {
-            if self.ledger.deleted_jobs.get(&job.uid) != Some(&Deletion::Answered) {
+            if self.ledger.deleted_jobs.get(&job.uid) != Some(&DeletionState::Accepted) {
                 let look = ApiCall::GetJob { namespace: job.namespace.clone(), name: job.name.clone() };
                 self.call_until(Purpose::LastLook(job), look, CLEANUP_RETRY_MS);
             }

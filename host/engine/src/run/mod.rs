@@ -12,8 +12,8 @@ mod tests;
 use std::collections::VecDeque;
 
 use paperclip_contract::types::{
-    AcquireGuard, Action, ApiError, CancelRequest, Command, ContainerState, Ending, Event, Gone, HttpAnswer,
-    HttpFailure, JobSnapshot, ObjectRef, PodSnapshot, Refusal, Request,
+    AcquireGuard, Action, ApiError, CancelRequest, Command, ContainerState, Deletion, Ending, Event,
+    HttpAnswer, HttpFailure, JobSnapshot, ObjectRef, PodSnapshot, Refusal, Request,
 };
 
 pub use replay::ReplayError;
@@ -28,7 +28,7 @@ use crate::logs::Logs;
 use crate::policy::Policy;
 use crate::polls::Polls;
 use crate::port::{Closing, Effect, Input};
-use crate::record::{Level, Record, Told};
+use crate::record::{Level, Record, SequencedRecord};
 use crate::redact::Redactor;
 use crate::result;
 use crate::unheard::Unheard;
@@ -184,9 +184,9 @@ impl<G: Guest> Run<G> {
                 Input::Note { level, text } => self.note(level, text),
                 Input::Called { .. }
                 | Input::JobSeen(_)
-                | Input::JobGone(_)
+                | Input::JobDeleted(_)
                 | Input::PodSeen(_)
-                | Input::PodGone(_)
+                | Input::PodDeleted(_)
                 | Input::LogOpened { .. }
                 | Input::LogBytes { .. }
                 | Input::LogHeld { .. }
@@ -301,15 +301,15 @@ impl<G: Guest> Run<G> {
             Input::Start | Input::Resume | Input::Tick => {}
             Input::Called { call, outcome } => self.on_called(call, outcome),
             Input::JobSeen(job) => self.see_job(job),
-            Input::JobGone(gone) => self.see_job_gone(gone),
+            Input::JobDeleted(gone) => self.see_job_gone(gone),
             Input::PodSeen(mut pod) => {
                 self.mask_pod(&mut pod);
                 self.on_pods(std::slice::from_ref(&pod));
                 self.events.push(Event::PodObserved(pod));
             }
-            Input::PodGone(gone) => {
+            Input::PodDeleted(gone) => {
                 self.logs.on_pod_gone(self.now_ms, &gone.object.uid);
-                self.events.push(Event::PodGone(gone));
+                self.events.push(Event::PodDeleted(gone));
             }
             Input::LogOpened { log } => self.logs.on_opened(self.now_ms, log),
             Input::LogBytes { log, bytes } => self.logs.on_bytes(self.now_ms, log, &bytes),
@@ -338,9 +338,9 @@ impl<G: Guest> Run<G> {
             | Input::Resume
             | Input::Tick
             | Input::JobSeen(_)
-            | Input::JobGone(_)
+            | Input::JobDeleted(_)
             | Input::PodSeen(_)
-            | Input::PodGone(_)
+            | Input::PodDeleted(_)
             | Input::LogOpened { .. }
             | Input::LogBytes { .. }
             | Input::LogHeld { .. }
@@ -361,10 +361,10 @@ impl<G: Guest> Run<G> {
         self.events.push(Event::JobObserved(job));
     }
 
-    pub(super) fn see_job_gone(&mut self, mut gone: Gone) {
+    pub(super) fn see_job_gone(&mut self, mut gone: Deletion) {
         self.unheard.heard(&gone.object.uid);
         gone.is_ours = self.ledger.deleted_jobs.contains_key(&gone.object.uid);
-        self.events.push(Event::JobGone(gone));
+        self.events.push(Event::JobDeleted(gone));
     }
 
     /// A container's messages are text of the agent, too: the tail of its stderr comes by them.
@@ -461,18 +461,18 @@ impl<G: Guest> Run<G> {
     }
 
     fn emit(&mut self, record: Record) {
-        let told = self.ledger.teller.tell(record);
+        let told = self.ledger.sequencer.tell(record);
         self.show(told);
     }
 
     /// Shows a record, with the run's own secrets masked where a plugin or a server wrote text.
-    fn show(&mut self, told: Told) {
+    fn show(&mut self, told: SequencedRecord) {
         let record = match told.record {
             Record::Status { level, text } => Record::Status { level, text: self.spec.redactor.mask(text) },
             Record::Meta(meta) => Record::Meta(result::mask(meta, &self.spec.redactor)),
             record @ (Record::Log { .. } | Record::Gap { .. } | Record::Result(_)) => record,
         };
-        self.effects.push_back(Effect::Emit(Told { seq: told.seq, record }));
+        self.effects.push_back(Effect::Emit(SequencedRecord { seq: told.seq, record }));
     }
 
     fn begin_segment_if_due(&mut self) {

@@ -83,7 +83,7 @@ impl<G: Guest> Run<G> {
                     self.spec.request = (*request).into_owned();
                 }
                 let ledger = ledger.into_owned();
-                if let Some(gap) = self.ledger.teller.skip_to(&ledger.teller) {
+                if let Some(gap) = self.ledger.sequencer.skip_to(&ledger.sequencer) {
                     self.show(gap);
                 }
                 self.ledger = ledger;
@@ -128,8 +128,8 @@ impl<G: Guest> Run<G> {
     }
 
     /// Shows what an entry showed, and does no more: for entries before the snapshot from which the run is taken up.
-    pub fn retell(&mut self, entry: Entry<'static>) {
-        for told in self.ledger.teller.entry(entry) {
+    pub fn replay_records(&mut self, entry: Entry<'static>) {
+        for told in self.ledger.sequencer.entry(entry) {
             self.show(told);
         }
     }

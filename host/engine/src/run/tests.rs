@@ -365,12 +365,12 @@ fn a_followed_job_that_no_watch_tells_of_is_looked_at() {
     second.handle(60_000, Input::Tick);
     assert_eq!(names(&effects(&mut second, &mut journal)), ["get Job j"]);
     second.handle(60_001, Input::Called { call: 1, outcome: Ok(ApiReply::Job(None)) });
-    let gone = Gone { object: job.clone(), detected_via: "read-404".into(), is_ours: false };
-    assert!(second.guest.seen.contains(&Event::JobGone(gone.clone())));
+    let gone = Deletion { object: job.clone(), detected_via: "read-404".into(), is_ours: false };
+    assert!(second.guest.seen.contains(&Event::JobDeleted(gone.clone())));
     assert_eq!(second.deadline_ms(), None);
 
     let mut told = resumed(answers, &journal, 70_000);
-    told.handle(70_001, Input::JobGone(Gone { detected_via: "relist-missing".into(), ..gone }));
+    told.handle(70_001, Input::JobDeleted(Deletion { detected_via: "relist-missing".into(), ..gone }));
     effects(&mut told, &mut journal);
     assert_eq!(told.deadline_ms(), None, "there is nothing to find out");
 }

@@ -9,10 +9,10 @@ use wit_parser::{
 };
 
 const WIT: [&str; 4] = [
-    include_str!("../../../../wit/0.1/world.wit"),
-    include_str!("../../../../wit/0.1/types.wit"),
-    include_str!("../../../../wit/0.1/runs.wit"),
-    include_str!("../../../../wit/0.1/tools.wit"),
+    include_str!("../../../../wit/0.2/world.wit"),
+    include_str!("../../../../wit/0.2/types.wit"),
+    include_str!("../../../../wit/0.2/runs.wit"),
+    include_str!("../../../../wit/0.2/tools.wit"),
 ];
 const MANGLING: ManglingAndAbi = ManglingAndAbi::Legacy(LiftLowerAbi::Sync);
 
@@ -51,7 +51,7 @@ impl Forge {
         Self {
             adapter_type: adapter_type.to_owned(),
             version: "1.2.3".to_owned(),
-            contract: "0.1.0".to_owned(),
+            contract: "0.2.0".to_owned(),
             edits: Vec::new(),
             imports: String::new(),
             functions: String::new(),
@@ -118,7 +118,7 @@ impl Forge {
     }
 
     fn contract_text(&self) -> (Resolve, WorldId) {
-        let mut text = WIT.concat().replace("@0.1.0", &format!("@{}", self.contract));
+        let mut text = WIT.concat().replace("@0.2.0", &format!("@{}", self.contract));
         for (from, to) in &self.edits {
             assert!(text.contains(from.as_str()), "the contract has no {from:?}");
             text = text.replace(from.as_str(), to);

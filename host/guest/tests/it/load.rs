@@ -29,7 +29,7 @@ fn a_plugin_of_the_contract_is_taken() {
     let plugin = Plugin::load(&runtime(), source(), &bytes).unwrap();
     assert_eq!(plugin.adapter_type(), "test_k8s");
     assert_eq!(plugin.version(), "1.2.3");
-    assert_eq!(plugin.contract(), "0.1.0");
+    assert_eq!(plugin.contract(), "0.2.0");
     assert_eq!(plugin.digest(), sha256_hex(&bytes));
     assert_eq!(plugin.descriptor().doc, "A document");
 }
@@ -46,7 +46,7 @@ fn a_plugin_of_a_later_patch_is_taken() {
 fn another_contract_names_both_versions() {
     let error = refusal(&Forge::new("test_k8s").contract("0.9.0").component());
     assert!(matches!(error, LoadError::Version { .. }));
-    assert_says(&error, &["paperclip:agent@0.9.0", "0.1.0"]);
+    assert_says(&error, &["paperclip:agent@0.9.0", "0.2.0"]);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn text_and_garbage_and_cut_off_files_are_told_apart() {
 fn a_component_that_is_no_plugin_tells_what_is_missing() {
     let error = refusal(&wat::parse_str("(component)").unwrap());
     assert!(matches!(error, LoadError::NotAPlugin { .. }));
-    assert_says(&error, &["paperclip:agent/runs@0.1.0"]);
+    assert_says(&error, &["paperclip:agent/runs@0.2.0"]);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn other_functions_under_the_contracts_name_are_refused_at_load() {
     let bytes = Forge::new("test_k8s").edit("phase: func() -> string;", "phase: func() -> u32;").component();
     let error = refusal(&bytes);
     assert!(matches!(error, LoadError::Shape { .. }), "{error}");
-    assert_says(&error, &["contract 0.1.0", "wit/0.1"]);
+    assert_says(&error, &["contract 0.2.0", "wit/0.2"]);
 }
 
 #[test]
@@ -134,10 +134,10 @@ fn an_inspection_tells_the_outside_and_the_need() {
             source: source(),
             digest: sha256_hex(&bytes),
             size_bytes: bytes.len() as u64,
-            contract: Some("0.1.0".into()),
+            contract: Some("0.2.0".into()),
             exports: ["types", "runs", "tools"]
                 .iter()
-                .map(|name| format!("paperclip:agent/{name}@0.1.0"))
+                .map(|name| format!("paperclip:agent/{name}@0.2.0"))
                 .collect(),
             imports: vec![],
             initial_memory_bytes: 256 << 10,

@@ -41,7 +41,7 @@ fn request() -> Request {
         config_env: Vec::new(),
         context_json: "{}".into(),
         has_auth_token: false,
-        self_pod_json: None,
+        paperclip_pod_json: None,
         files: Vec::new(),
         host: paperclip_engine::intake::Surroundings::bare(None).host,
     }

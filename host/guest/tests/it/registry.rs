@@ -32,9 +32,9 @@ fn a_file_takes_the_place_of_a_built_in_plugin() {
     assert_eq!(
         serde_json::to_value(registry.list()).unwrap(),
         serde_json::json!([
-            {"adapterType": "alpha", "version": "2.0.0", "digest": sha256_hex(&new), "contract": "0.1.0",
+            {"adapterType": "alpha", "version": "2.0.0", "digest": sha256_hex(&new), "contract": "0.2.0",
              "source": folder.path().join("other_name.wasm")},
-            {"adapterType": "beta", "version": "1.2.3", "digest": sha256_hex(&beta), "contract": "0.1.0",
+            {"adapterType": "beta", "version": "1.2.3", "digest": sha256_hex(&beta), "contract": "0.2.0",
              "source": "builtin"},
         ])
     );

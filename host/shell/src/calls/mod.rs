@@ -26,7 +26,7 @@ const NOT_FOUND: &str = "NotFound";
 pub async fn call(cluster: &Cluster, secrets: &Secrets, call: ApiCall) -> Result<ApiReply, ApiError> {
     match call {
         ApiCall::ListJobs { namespace, labels } => workloads::list_jobs(cluster, &namespace, &labels).await,
-        ApiCall::TryPod { manifest_json } => workloads::try_pod(cluster, manifest_json).await,
+        ApiCall::DryRunPod { manifest_json } => workloads::try_pod(cluster, manifest_json).await,
         ApiCall::CreateJob { manifest_json } => workloads::create_job(cluster, manifest_json).await,
         ApiCall::CreateSecret(secret) => owned::create_secret(cluster, secrets, &secret).await,
         ApiCall::CreateConfigMap(map) => owned::create_config_map(cluster, &map).await,

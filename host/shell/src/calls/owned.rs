@@ -116,6 +116,6 @@ fn source_name(source: &SecretSource) -> String {
         SecretSource::ConfigEnv(name) => {
             format!("config.env.{name}: the execution context has no such entry")
         }
-        SecretSource::SelfPodEnv(name) => format!("selfPod.env.{name}: the own Pod has no such literal"),
+        SecretSource::PaperclipPodEnv(name) => format!("selfPod.env.{name}: the own Pod has no such literal"),
     }
 }

@@ -12,7 +12,7 @@ use paperclip_contract::types::{ApiError, CancelRequest};
 use paperclip_engine::api::{ApiCall, CallId};
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::port::{Closing, Effect, Input};
-use paperclip_engine::record::{Level, Record, Told};
+use paperclip_engine::record::{Level, Record, SequencedRecord};
 use paperclip_engine::{Guest, ReplayError, Run};
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
@@ -57,7 +57,7 @@ pub struct Ports<S> {
 
 /// Learns what driving a run costs. Must not block.
 pub trait Observer: std::fmt::Debug + Send + Sync {
-    /// All that the journal has was told again: the record with this number is the first one that is new. Told once, before anything else
+    /// All that the journal has was told again: the record with this number is the first one that is new. SequencedRecord once, before anything else
     /// happens to the run.
     fn caught_up(&self, next_seq: u64);
 
@@ -220,7 +220,7 @@ impl<G: Guest> Driver<G> {
         let mut entries = self.history.read();
         while let Some(entry) = entries.recv().await {
             match entry? {
-                (Depth::Retell, entry) => self.run.retell(entry),
+                (Depth::Records, entry) => self.run.replay_records(entry),
                 (Depth::Replay, entry) => self.run.replay(entry).map_err(|cause| DriveError::Replay {
                     run_id: self.run_id.to_string(),
                     folder: self.journal.folder().map(PathBuf::from).unwrap_or_default(),
@@ -259,7 +259,7 @@ impl<G: Guest> Driver<G> {
         }
     }
 
-    fn show(&mut self, told: Told) {
+    fn show(&mut self, told: SequencedRecord) {
         if let Record::Result(result) = &told.record {
             self.result = Some(result.clone());
         }
@@ -300,9 +300,9 @@ impl<G: Guest> Driver<G> {
             }
             Happened::Input(input) => self.handle(input),
             Happened::Changed(Change::JobSeen(job)) => self.handle(Input::JobSeen(job)),
-            Happened::Changed(Change::JobGone(gone)) => self.handle(Input::JobGone(gone)),
+            Happened::Changed(Change::JobDeleted(gone)) => self.handle(Input::JobDeleted(gone)),
             Happened::Changed(Change::PodSeen(pod)) => self.handle(Input::PodSeen(pod)),
-            Happened::Changed(Change::PodGone(gone)) => self.handle(Input::PodGone(gone)),
+            Happened::Changed(Change::PodDeleted(gone)) => self.handle(Input::PodDeleted(gone)),
             Happened::Changed(Change::Refused(text)) => {
                 self.handle(Input::Note { level: Level::Warning, text });
             }

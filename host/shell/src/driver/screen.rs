@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use paperclip_engine::record::{Record, Told};
+use paperclip_engine::record::{Record, SequencedRecord};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
@@ -17,7 +17,7 @@ const QUEUED_BYTES: usize = 64 << 10;
 const RECORD_BYTES: usize = 64;
 
 pub(super) struct Screen {
-    records: mpsc::UnboundedSender<Told>,
+    records: mpsc::UnboundedSender<SequencedRecord>,
     queue: Arc<Queue>,
     task: JoinHandle<io::Result<()>>,
     has_failed: bool,
@@ -45,7 +45,7 @@ impl Screen {
     }
 
     /// Shows a record after those before it. Once the sink has failed, nothing is shown.
-    pub(super) fn show(&mut self, told: Told) {
+    pub(super) fn show(&mut self, told: SequencedRecord) {
         self.queue.bytes.fetch_add(size(&told.record), Ordering::Relaxed);
         let _ = self.records.send(told);
     }
@@ -96,7 +96,7 @@ impl Screen {
 
 async fn show_all<S: Sink>(
     mut sink: S,
-    mut records: mpsc::UnboundedReceiver<Told>,
+    mut records: mpsc::UnboundedReceiver<SequencedRecord>,
     queue: Arc<Queue>,
 ) -> io::Result<()> {
     while let Some(told) = records.recv().await {

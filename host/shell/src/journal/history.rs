@@ -18,7 +18,7 @@ const BLOCK_BYTES: usize = 256 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
     /// It stands before the last snapshot: only what it shows is of interest.
-    Retell,
+    Records,
     /// The run is to be taken through it.
     Replay,
 }
@@ -66,7 +66,7 @@ impl History {
     ) -> impl Iterator<Item = Result<(Depth, Entry<'static>), JournalError>> + Send + use<> {
         let last = self.paths.len().saturating_sub(1);
         self.paths.clone().into_iter().enumerate().flat_map(move |(at, path)| {
-            let depth = if at == last { Depth::Replay } else { Depth::Retell };
+            let depth = if at == last { Depth::Replay } else { Depth::Records };
             Lines::open(path, at == last).map(move |entry| entry.map(|entry| (depth, entry)))
         })
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::Event;
-use paperclip_contract::types::{Gone, JobSnapshot, Label, ObjectRef, PodSnapshot};
+use paperclip_contract::types::{Deletion, JobSnapshot, Label, ObjectRef, PodSnapshot};
 
 use super::Change;
 use super::mailbox::Mailbox;
@@ -139,13 +139,13 @@ impl Board {
         for listener in self.followers.get_mut(&object.uid).into_iter().flatten() {
             if !listener.is_told_gone {
                 listener.is_told_gone = true;
-                listener.mailbox.put(Change::JobGone(gone(object.clone(), detected_via)));
+                listener.mailbox.put(Change::JobDeleted(gone(object.clone(), detected_via)));
             }
         }
     }
 
     fn tell_pod_gone(&self, pod: PodSnapshot, detected_via: &str) {
-        self.tell(&pod.job_uid, &Change::PodGone(gone(pod.pod, detected_via)));
+        self.tell(&pod.job_uid, &Change::PodDeleted(gone(pod.pod, detected_via)));
     }
 
     fn tell(&self, job_uid: &str, change: &Change) {
@@ -161,8 +161,8 @@ impl Board {
     }
 }
 
-fn gone(object: ObjectRef, detected_via: &str) -> Gone {
-    Gone { object, detected_via: detected_via.to_owned(), is_ours: false }
+fn gone(object: ObjectRef, detected_via: &str) -> Deletion {
+    Deletion { object, detected_via: detected_via.to_owned(), is_ours: false }
 }
 
 /// The objects of one kind.
@@ -247,9 +247,9 @@ mod tests {
         changes
             .map(|change| match change {
                 Change::JobSeen(job) => format!("job {} active {}", job.job.uid, job.active_pods),
-                Change::JobGone(gone) => format!("job {} {}", gone.object.uid, gone.detected_via),
+                Change::JobDeleted(gone) => format!("job {} {}", gone.object.uid, gone.detected_via),
                 Change::PodSeen(pod) => format!("pod {} {:?}", pod.pod.uid, pod.phase),
-                Change::PodGone(gone) => format!("pod {} {}", gone.object.uid, gone.detected_via),
+                Change::PodDeleted(gone) => format!("pod {} {}", gone.object.uid, gone.detected_via),
                 Change::Refused(text) => text,
             })
             .collect()

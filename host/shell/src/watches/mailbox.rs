@@ -40,9 +40,9 @@ impl Mailbox {
     pub(super) fn put(&self, change: Change) {
         let key = match &change {
             Change::JobSeen(job) => Key::Job(job.job.uid.clone()),
-            Change::JobGone(gone) => Key::Job(gone.object.uid.clone()),
+            Change::JobDeleted(gone) => Key::Job(gone.object.uid.clone()),
             Change::PodSeen(pod) => Key::Pod(pod.pod.uid.clone()),
-            Change::PodGone(gone) => Key::Pod(gone.object.uid.clone()),
+            Change::PodDeleted(gone) => Key::Pod(gone.object.uid.clone()),
             Change::Refused(_) => Key::Refused,
         };
         let mut unheard = lock(&self.unheard);
@@ -51,7 +51,7 @@ impl Mailbox {
         }
         let slot = unheard.slots.entry(key).or_default();
         match change {
-            Change::JobGone(_) | Change::PodGone(_) => slot.gone = Some(change),
+            Change::JobDeleted(_) | Change::PodDeleted(_) => slot.gone = Some(change),
             Change::JobSeen(_) | Change::PodSeen(_) | Change::Refused(_) => {
                 **slot = Slot { seen: Some(change), gone: None };
             }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use crate::snapshot;
     use k8s_openapi::api::batch::v1::Job;
-    use paperclip_contract::types::{Gone, ObjectRef};
+    use paperclip_contract::types::{Deletion, ObjectRef};
 
     fn seen(uid: &str, active_pods: u32) -> Change {
         let mut job = snapshot::job(&Job::default());
@@ -99,7 +99,7 @@ mod tests {
 
     fn gone(uid: &str) -> Change {
         let object = ObjectRef { namespace: String::new(), name: String::new(), uid: uid.to_owned() };
-        Change::JobGone(Gone { object, detected_via: "watch-deleted".to_owned(), is_ours: false })
+        Change::JobDeleted(Deletion { object, detected_via: "watch-deleted".to_owned(), is_ours: false })
     }
 
     #[test]

@@ -15,7 +15,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::runtime::watcher::Event;
-use paperclip_contract::types::{Gone, JobSnapshot, Label, ObjectRef, PodSnapshot};
+use paperclip_contract::types::{Deletion, JobSnapshot, Label, ObjectRef, PodSnapshot};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -33,9 +33,9 @@ pub const MANAGER: &str = "paperclip";
 pub enum Change {
     JobSeen(JobSnapshot),
     /// `is_ours` is always false: who asked for the deletion is not known here.
-    JobGone(Gone),
+    JobDeleted(Deletion),
     PodSeen(PodSnapshot),
-    PodGone(Gone),
+    PodDeleted(Deletion),
     /// The server refuses to let this process watch; nothing is heard until it does. For a person.
     Refused(String),
 }

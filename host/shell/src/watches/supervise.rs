@@ -38,7 +38,7 @@ const STREAK_GAP: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) enum News<K> {
     Event(Event<K>),
-    /// The server refuses the watch itself. Told once for failures in a row.
+    /// The server refuses the watch itself. SequencedRecord once for failures in a row.
     Refused(String),
 }
 

@@ -77,7 +77,7 @@ async fn a_pod_is_tried_without_being_created_and_warnings_are_told() {
         answer
     });
     let manifest_json = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"n"}}"#.to_owned();
-    let reply = ask(&server, ApiCall::TryPod { manifest_json: manifest_json.clone() }).await.unwrap();
+    let reply = ask(&server, ApiCall::DryRunPod { manifest_json: manifest_json.clone() }).await.unwrap();
     assert_eq!(reply, ApiReply::Warnings(vec!["unknown field \"spec.foo\"".into(), "deprecated".into()]));
     let seen = &server.seen()[0];
     assert!(seen.is(&Method::POST, "/api/v1/namespaces/n/pods") && seen.asks("dryRun=All"), "{seen:?}");

@@ -14,7 +14,7 @@ use paperclip_contract::types::{
 };
 use paperclip_engine::intake::{self, Secrets, Surroundings};
 use paperclip_engine::policy::{Grant, Policy};
-use paperclip_engine::record::{Record, Told};
+use paperclip_engine::record::{Record, SequencedRecord};
 use paperclip_engine::redact::Redactor;
 use paperclip_engine::{Closing, Guest, GuestFault, PluginIdentity, Run, RunSpec, SegmentLimits};
 use paperclip_shell::driver::DriveError;
@@ -229,7 +229,7 @@ enum Then {
 }
 
 impl Sink for Kept {
-    async fn take(&mut self, told: Told) -> io::Result<()> {
+    async fn take(&mut self, told: SequencedRecord) -> io::Result<()> {
         self.records.send(told.record).unwrap();
         match self.then {
             Then::GoOn => Ok(()),

@@ -131,12 +131,12 @@ async fn a_run_goes_on_from_its_last_segment_and_is_told_from_its_first() {
     journal.flush().await.unwrap();
     drop(journal);
     let folder = RunFolder::open(state.path(), "r").unwrap();
-    assert_eq!(read(&folder.history()), ["Retell one", "Replay two", "Replay three"]);
+    assert_eq!(read(&folder.history()), ["Records one", "Replay two", "Replay three"]);
     drop(folder);
     // A host that died while it began a segment left one without a whole record.
     std::fs::write(segment(state.path(), "r", 3), "0000abcd {").unwrap();
     let folder = RunFolder::open(state.path(), "r").unwrap();
-    assert_eq!(read(&folder.history()), ["Retell one", "Replay two", "Replay three"]);
+    assert_eq!(read(&folder.history()), ["Records one", "Replay two", "Replay three"]);
     assert!(!segment(state.path(), "r", 3).exists());
 }
 

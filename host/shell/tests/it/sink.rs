@@ -1,6 +1,6 @@
 //! Records as lines.
 
-use paperclip_engine::record::{Level, Record, Stream, Told};
+use paperclip_engine::record::{Level, Record, SequencedRecord, Stream};
 use paperclip_shell::{NdjsonSink, Sink};
 use tokio::io::AsyncReadExt;
 
@@ -28,6 +28,6 @@ async fn a_reader_that_went_away_is_an_error() {
     assert_eq!(sink.flush().await.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
 }
 
-fn told(record: Record) -> Told {
-    Told { seq: 0, record }
+fn told(record: Record) -> SequencedRecord {
+    SequencedRecord { seq: 0, record }
 }

@@ -56,9 +56,9 @@ async fn next(follower: &mut Follower) -> String {
         timeout(Duration::from_secs(60), follower.changed()).await.expect("a change within a minute");
     match change {
         Change::JobSeen(job) => format!("job {} active {}", job.job.uid, job.active_pods),
-        Change::JobGone(gone) => format!("job {} {}", gone.object.uid, gone.detected_via),
+        Change::JobDeleted(gone) => format!("job {} {}", gone.object.uid, gone.detected_via),
         Change::PodSeen(pod) => format!("pod {} {:?}", pod.pod.uid, pod.phase),
-        Change::PodGone(gone) => format!("pod {} {}", gone.object.uid, gone.detected_via),
+        Change::PodDeleted(gone) => format!("pod {} {}", gone.object.uid, gone.detected_via),
         Change::Refused(text) => text,
     }
 }

@@ -80,7 +80,7 @@ pub(super) fn misses_model(case: &Case<'_>) -> bool {
         || case.has_status(&[NOT_FOUND_STATUS]) && (case.cli_says(NAMES_A_MODEL) || case.names_its_model())
 }
 
-/// Told by the CLI in so many words, never by free text.
+/// SequencedRecord by the CLI in so many words, never by free text.
 pub(super) fn ran_out_of_turns(case: &Case<'_>) -> bool {
     case.result.is_some_and(|event| {
         event.subtype.eq_ignore_ascii_case("error_max_turns")

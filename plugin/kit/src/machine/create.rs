@@ -232,7 +232,7 @@ impl<A: Agent> Machine<A> {
         self.job = Job { state: self.job.state, ..Job::default() };
         self.job.state.go(JobState::Trying);
         let manifest_json = preflight_pod(&plan.job).to_string();
-        self.await_answer(Action::TryPod(NewObject { manifest_json }));
+        self.await_answer(Action::DryRunPod(NewObject { manifest_json }));
     }
 
     fn on_tried(&mut self, outcome: Result<AnswerOk, ApiError>) {
@@ -410,7 +410,7 @@ fn told_source(plan: &Plan, source: &Source) -> SecretSource {
         }
         Source::AuthToken => SecretSource::AuthToken,
         Source::ConfigEnv(name) => SecretSource::ConfigEnv(name.clone()),
-        Source::SelfPodEnv(name) => SecretSource::SelfPodEnv(name.clone()),
+        Source::PaperclipPodEnv(name) => SecretSource::PaperclipPodEnv(name.clone()),
     }
 }
 

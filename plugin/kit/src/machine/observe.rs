@@ -6,7 +6,7 @@ use super::regions::{GuardState, JobState, LogState, PodState, StopState};
 use super::verification::{Looked, Verification};
 use super::{Agent, Machine};
 use crate::bindings::exports::paperclip::agent::types::{
-    AnswerOk, ApiError, ContainerState, ContainerStatus, Event, Gone, GuardBusy, HttpAnswer, JobSnapshot,
+    AnswerOk, ApiError, ContainerState, ContainerStatus, Deletion, Event, GuardBusy, HttpAnswer, JobSnapshot,
     LogLine, LogLines, PodPhase, PodSnapshot,
 };
 use crate::outcome::ErrorCode;
@@ -20,9 +20,9 @@ impl<A: Agent> Machine<A> {
             Event::GuardLost => self.guard.state.go(GuardState::Lost),
             Event::Answered(answer) => self.on_answer(now_ms, answer.command, answer.outcome),
             Event::JobObserved(job) => self.on_job(now_ms, job),
-            Event::JobGone(gone) => self.on_job_gone(&gone),
+            Event::JobDeleted(gone) => self.on_job_gone(&gone),
             Event::PodObserved(pod) => self.on_pod(now_ms, pod),
-            Event::PodGone(gone) => self.on_pod_gone(&gone),
+            Event::PodDeleted(gone) => self.on_pod_gone(&gone),
             Event::LogLines(lines) => self.on_lines(now_ms, &lines),
             Event::LogInterrupted(_) | Event::LogResumed(_) | Event::LogGap(_) => {
                 self.log.heard_at_ms = now_ms;
@@ -131,7 +131,7 @@ impl<A: Agent> Machine<A> {
         }
     }
 
-    fn on_job_gone(&mut self, gone: &Gone) {
+    fn on_job_gone(&mut self, gone: &Deletion) {
         if self.job.object.as_ref().is_some_and(|own| is_same(own, &gone.object)) {
             if !gone.is_ours {
                 self.note_job_gone(&gone.detected_via);
@@ -190,7 +190,7 @@ impl<A: Agent> Machine<A> {
         self.pod.last = Some(pod);
     }
 
-    fn on_pod_gone(&mut self, gone: &Gone) {
+    fn on_pod_gone(&mut self, gone: &Deletion) {
         if self.pod.last.as_ref().is_some_and(|known| is_same(&known.pod, &gone.object)) {
             self.pod.state.go(PodState::Gone);
         }

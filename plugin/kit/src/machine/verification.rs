@@ -27,8 +27,8 @@ pub(super) enum Looked {
 impl Verification {
     /// Asks for both.
     pub(super) fn ask(outbox: &mut Outbox, job: ObjectRef) -> Verification {
-        let pods = Action::LookUpPods(job.clone());
-        Verification::Asked { job: Some(outbox.push(Action::LookUpJob(job))), pods: Some(outbox.push(pods)) }
+        let pods = Action::ListPods(job.clone());
+        Verification::Asked { job: Some(outbox.push(Action::GetJob(job))), pods: Some(outbox.push(pods)) }
     }
 
     /// Whether an answer is one to this look, and to which half of it.

@@ -66,8 +66,10 @@ pub fn build(
             OwnValue::Shown(value) if value.is_empty() => {}
             OwnValue::Shown(value) => environment.set(&variable.name, VariableValue::Plain(value.clone())),
             OwnValue::Hidden => {
-                environment
-                    .set(&variable.name, VariableValue::Secret(Source::SelfPodEnv(variable.name.clone())));
+                environment.set(
+                    &variable.name,
+                    VariableValue::Secret(Source::PaperclipPodEnv(variable.name.clone())),
+                );
             }
             OwnValue::From(_) => {}
         }
@@ -136,7 +138,7 @@ impl Environment {
         let own = own_pod.variables.iter().rev().find(|variable| variable.name == API_URL);
         let api_url = match own.map(|variable| &variable.value) {
             Some(OwnValue::Shown(url)) if !url.is_empty() => VariableValue::Plain(url.clone()),
-            Some(OwnValue::Hidden) => VariableValue::Secret(Source::SelfPodEnv(API_URL.to_owned())),
+            Some(OwnValue::Hidden) => VariableValue::Secret(Source::PaperclipPodEnv(API_URL.to_owned())),
             Some(OwnValue::From(source)) => portable(source).map_or_else(host_api_url, VariableValue::From),
             Some(OwnValue::Shown(_)) | None => host_api_url(),
         };

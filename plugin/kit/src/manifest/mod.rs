@@ -98,7 +98,7 @@ impl Plan {
         match source {
             Source::Prompt => Some(&self.prompt),
             Source::PromptPiece { start, end } => self.prompt.get(*start..*end),
-            Source::AuthToken | Source::ConfigEnv(_) | Source::SelfPodEnv(_) => None,
+            Source::AuthToken | Source::ConfigEnv(_) | Source::PaperclipPodEnv(_) => None,
         }
     }
 

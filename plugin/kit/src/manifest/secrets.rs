@@ -39,7 +39,7 @@ pub enum Source {
     },
     AuthToken,
     ConfigEnv(String),
-    SelfPodEnv(String),
+    PaperclipPodEnv(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,7 +58,7 @@ impl From<Source> for WrittenSource {
             Source::PromptPiece { start, end } => ("prompt".to_owned(), Some((start, end))),
             Source::AuthToken => ("authToken".to_owned(), None),
             Source::ConfigEnv(name) => (format!("config.env.{name}"), None),
-            Source::SelfPodEnv(name) => (format!("selfPod.env.{name}"), None),
+            Source::PaperclipPodEnv(name) => (format!("selfPod.env.{name}"), None),
         };
         WrittenSource { from, start: range.map(|(start, _)| start), end: range.map(|(_, end)| end) }
     }
@@ -76,7 +76,9 @@ impl TryFrom<WrittenSource> for Source {
             (name, _) => name
                 .strip_prefix("config.env.")
                 .map(|name| Source::ConfigEnv(name.to_owned()))
-                .or_else(|| name.strip_prefix("selfPod.env.").map(|name| Source::SelfPodEnv(name.to_owned())))
+                .or_else(|| {
+                    name.strip_prefix("selfPod.env.").map(|name| Source::PaperclipPodEnv(name.to_owned()))
+                })
                 .ok_or_else(|| format!("`{name}` is no source of a Secret's value")),
         }
     }
@@ -184,7 +186,7 @@ mod tests {
             (Source::PromptPiece { start: 0, end: 9 }, json!({"from": "prompt", "start": 0, "end": 9})),
             (Source::AuthToken, json!({"from": "authToken"})),
             (Source::ConfigEnv("A.B".into()), json!({"from": "config.env.A.B"})),
-            (Source::SelfPodEnv("K".into()), json!({"from": "selfPod.env.K"})),
+            (Source::PaperclipPodEnv("K".into()), json!({"from": "selfPod.env.K"})),
         ] {
             assert_eq!(serde_json::to_value(&source).unwrap(), written);
             assert_eq!(serde_json::from_value::<Source>(written).unwrap(), source);

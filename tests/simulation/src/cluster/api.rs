@@ -16,7 +16,7 @@ impl Cluster {
                 let found = self.jobs.values().filter(|job| !job.is_removed).filter(has_all);
                 Ok(ApiReply::Jobs(found.map(Job::snapshot).collect()))
             }
-            ApiCall::TryPod { .. } => Ok(ApiReply::Warnings(Vec::new())),
+            ApiCall::DryRunPod { .. } => Ok(ApiReply::Warnings(Vec::new())),
             ApiCall::CreateJob { manifest_json } => self.create_job(manifest_json),
             ApiCall::CreateSecret(secret) => {
                 self.create_owned(&secret.namespace, &secret.name, &secret.owner)

@@ -19,9 +19,9 @@ pub(crate) use pod::{Pod, Stage};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Change {
     Job(JobSnapshot),
-    JobGone(ObjectRef),
+    JobDeleted(ObjectRef),
     Pod(PodSnapshot),
-    PodGone(ObjectRef),
+    PodDeleted(ObjectRef),
 }
 
 /// One entry of the server's log of versions.
@@ -33,11 +33,11 @@ pub(crate) struct Logged {
 
 impl Change {
     pub(crate) fn is_of_job(&self) -> bool {
-        matches!(self, Change::Job(_) | Change::JobGone(_))
+        matches!(self, Change::Job(_) | Change::JobDeleted(_))
     }
 
     pub(crate) fn is_of_end(&self) -> bool {
-        matches!(self, Change::JobGone(_) | Change::PodGone(_))
+        matches!(self, Change::JobDeleted(_) | Change::PodDeleted(_))
     }
 }
 
@@ -80,7 +80,7 @@ impl Cluster {
     pub(crate) fn tell_job(&mut self, uid: &str) {
         let Some(job) = self.jobs.get(uid) else { return };
         let change =
-            if job.is_removed { Change::JobGone(job.object.clone()) } else { Change::Job(job.snapshot()) };
+            if job.is_removed { Change::JobDeleted(job.object.clone()) } else { Change::Job(job.snapshot()) };
         self.log.push(Logged { job_uid: uid.to_owned(), change });
     }
 
@@ -88,7 +88,7 @@ impl Cluster {
     pub(crate) fn tell_pod(&mut self, uid: &str) {
         let Some(pod) = self.pods.get(uid) else { return };
         let change = if pod.stage == Stage::Removed {
-            Change::PodGone(pod.object.clone())
+            Change::PodDeleted(pod.object.clone())
         } else {
             Change::Pod(pod.snapshot())
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use paperclip_engine::api::{ApiCall, CallId, Lease};
 use paperclip_engine::port::Effect;
-use paperclip_engine::record::{Record, Stream, Told};
+use paperclip_engine::record::{Record, SequencedRecord, Stream};
 
 use super::Mutant;
 use crate::script::TOKEN;
@@ -29,11 +29,13 @@ impl EffectSaboteur {
             (Mutant::CallsBeforeSync, Effect::Sync) | (Mutant::StreamsLeftOpen, Effect::CloseLog(_)) => {
                 Vec::new()
             }
-            (Mutant::GapsHidden, Effect::Emit(Told { record: Record::Gap { .. }, .. })) => Vec::new(),
+            (Mutant::GapsHidden, Effect::Emit(SequencedRecord { record: Record::Gap { .. }, .. })) => {
+                Vec::new()
+            }
             (Mutant::KeepaliveIsOutput, Effect::Poll { poll, path }) => {
                 let text = "[paperclip] still running".to_owned();
                 let record = Record::Log { stream: Stream::Stdout, index: u64::MAX, text };
-                vec![Effect::Emit(Told { seq: u64::MAX, record }), Effect::Poll { poll, path }]
+                vec![Effect::Emit(SequencedRecord { seq: u64::MAX, record }), Effect::Poll { poll, path }]
             }
             (Mutant::TokenInJob, Effect::Call { call, request: ApiCall::CreateJob { manifest_json } }) => {
                 let manifest_json = with_token(&manifest_json);

@@ -119,7 +119,7 @@ impl World {
             let followed = followed_pods(&entry);
             let engine = &mut self.processes[process].engine;
             if at < snapshot {
-                engine.retell(entry);
+                engine.replay_records(entry);
             } else {
                 engine.replay(entry)?;
             }

@@ -1,6 +1,6 @@
 //! Watches: a cursor in the server's log of versions for each kind, and all that may befall it.
 
-use paperclip_contract::types::{Gone, ObjectRef};
+use paperclip_contract::types::{Deletion, ObjectRef};
 use paperclip_engine::port::Input;
 
 use super::process::{Cursor, Follow};
@@ -184,20 +184,20 @@ impl World {
         let is_of_jobs = change.is_of_job();
         let Some(cursor) = self.cursor(process, follow, is_of_jobs) else { return };
         let had_seen = std::mem::replace(&mut cursor.has_seen, true);
-        let gone = |object: ObjectRef| Gone { object, detected_via: via.to_owned(), is_ours: false };
+        let gone = |object: ObjectRef| Deletion { object, detected_via: via.to_owned(), is_ours: false };
         let input = match change {
             Change::Job(job) => Input::JobSeen(job),
             Change::Pod(pod) => Input::PodSeen(pod),
-            Change::JobGone(object) => Input::JobGone(gone(object)),
+            Change::JobDeleted(object) => Input::JobDeleted(gone(object)),
             // Nobody is told of the end of a pod that was never seen: it is in no list.
-            Change::PodGone(object) => {
+            Change::PodDeleted(object) => {
                 if via == "relist-missing" && !had_seen {
                     return;
                 }
                 if via == "watch-deleted" {
                     self.tell_last_state(process, &object);
                 }
-                Input::PodGone(gone(object))
+                Input::PodDeleted(gone(object))
             }
         };
         self.give(process, input);

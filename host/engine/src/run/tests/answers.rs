@@ -191,7 +191,7 @@ fn adopting(answers: &[&[Action]]) -> Driven {
 
 #[test]
 fn a_run_that_was_taken_up_without_its_journal_creates_nothing() {
-    let try_pod = Action::TryPod(NewObject {
+    let try_pod = Action::DryRunPod(NewObject {
         manifest_json: json!({"kind": "Pod", "metadata": {"namespace": "n"}, "spec": manifest()["spec"]["template"]["spec"]})
             .to_string(),
     });
@@ -211,7 +211,7 @@ fn a_run_that_was_taken_up_without_its_journal_ends_when_its_job_is_gone() {
         let (call, _) = driven.request();
         driven.run.handle(driven.now_ms, Input::Called { call, outcome: Ok(ApiReply::Job(found)) });
         let result = std::iter::from_fn(|| driven.run.poll_effect()).find_map(|effect| match effect {
-            Effect::Emit(Told { record: Record::Result(result), .. }) => Some(result),
+            Effect::Emit(SequencedRecord { record: Record::Result(result), .. }) => Some(result),
             _ => None,
         });
         let result = result.expect("it ends");

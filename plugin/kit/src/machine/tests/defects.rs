@@ -36,7 +36,7 @@ fn d6_d37_d40_an_api_that_fails_at_the_end_loses_no_run() {
     taken.is_deleting = true;
     driver.step(vec![Event::PodObserved(taken), log_ended(log)]);
     let failed = || Err(refused(500, "etcdserver: leader changed"));
-    let (job, pods) = (driver.id_of("LookUpJob"), driver.id_of("LookUpPods"));
+    let (job, pods) = (driver.id_of("GetJob"), driver.id_of("ListPods"));
     driver.step(vec![Event::Answered(Answer { command: job, outcome: failed() })]);
     assert_eq!(driver.names(), Vec::<String>::new());
     driver.step(vec![Event::Answered(Answer { command: pods, outcome: failed() })]);

@@ -7,8 +7,8 @@ fn retried() -> (Driver, u64) {
     let (mut driver, log) = Driver::with_image().running();
     driver.step(vec![lines(log, &["no session"]), log_ended(log)]);
     driver.see(PodPhase::Failed, ended(1, None));
-    driver.step(vec![Event::PodGone(gone("pod", true)), Event::JobGone(gone("job", true))]);
-    driver.answer("TryPod", Ok(AnswerOk::Warnings(Vec::new())));
+    driver.step(vec![Event::PodDeleted(gone("pod", true)), Event::JobDeleted(gone("job", true))]);
+    driver.answer("DryRunPod", Ok(AnswerOk::Warnings(Vec::new())));
     driver.create().into_running()
 }
 
@@ -25,7 +25,7 @@ fn a_run_from_guard_to_result() {
     assert_eq!(result["summary"], "hello\nworld");
     assert_eq!(finish.ending, Ending::Succeeded);
     assert_eq!(finish.delete_jobs, [object("job")]);
-    driver.step(vec![Event::JobGone(gone("job", true))]);
+    driver.step(vec![Event::JobDeleted(gone("job", true))]);
     assert_eq!(driver.names(), Vec::<String>::new(), "nothing follows a result");
 }
 
@@ -77,7 +77,7 @@ fn a_cancel_drains_the_output_first() {
     let cancel = CancelRequest { source: CancelSource::Operator, reason: None };
     driver.step(vec![Event::CancelRequested(cancel)]);
     driver.id_of("DeleteJob");
-    driver.step(vec![Event::JobGone(gone("job", true))]);
+    driver.step(vec![Event::JobDeleted(gone("job", true))]);
     assert_eq!(
         driver.names(),
         ["SetTimer"],
@@ -96,14 +96,14 @@ fn a_cancelled_run_whose_pod_went_unseen_does_not_wait_for_it() {
     let (mut driver, log) = Driver::with_image().running();
     let cancel = CancelRequest { source: CancelSource::Operator, reason: None };
     driver.step(vec![Event::CancelRequested(cancel)]);
-    driver.step(vec![Event::JobGone(gone("job", true))]);
+    driver.step(vec![Event::JobDeleted(gone("job", true))]);
     driver.step(vec![Event::HostStopping]);
     driver.now_ms += 20_000;
     // The next host finds neither Job nor pod, and the log answers that there is none.
-    driver.step(vec![Event::HostResumed(20_000), Event::JobGone(gone("job", true))]);
+    driver.step(vec![Event::HostResumed(20_000), Event::JobDeleted(gone("job", true))]);
     driver.step(vec![log_ended(log)]);
-    let pods = driver.id_of("LookUpPods");
-    driver.answer("LookUpJob", Ok(AnswerOk::Job(None)));
+    let pods = driver.id_of("ListPods");
+    driver.answer("GetJob", Ok(AnswerOk::Job(None)));
     driver.step(vec![Event::Answered(Answer { command: pods, outcome: Ok(AnswerOk::Pods(Vec::new())) })]);
     assert_eq!(driver.result().1.ending, Ending::Cancelled);
 }
@@ -155,7 +155,7 @@ fn d35_the_clock_starts_with_the_container() {
     driver.now_ms += 60_000;
     driver.step(vec![Event::TimerFired(TimerName::Run as u64)]);
     driver.id_of("DeleteJob");
-    driver.step(vec![Event::JobGone(gone("job", true)), Event::PodGone(gone("pod", false))]);
+    driver.step(vec![Event::JobDeleted(gone("job", true)), Event::PodDeleted(gone("pod", false))]);
     assert!(!driver.names().contains(&"Finish".to_owned()), "the output is still read");
 }
 
@@ -200,7 +200,7 @@ fn rule_30_a_run_is_not_given_up_for_what_a_silent_watch_told_last() {
     let mut unseen = stalled();
     let away = ApiError { status: None, ..refused(0, "no answer within 30 s") };
     unseen.look(Err(away));
-    assert_eq!(unseen.names(), ["LookUpJob", "LookUpPods"], "it is asked again");
+    assert_eq!(unseen.names(), ["GetJob", "ListPods"], "it is asked again");
     unseen.look(Ok(AnswerOk::Pods(Vec::new())));
     let (result, _) = unseen.result();
     assert!(result["errorMessage"].as_str().unwrap().ends_with("has no pod yet (waited 600 s)"), "{result}");
@@ -209,10 +209,10 @@ fn rule_30_a_run_is_not_given_up_for_what_a_silent_watch_told_last() {
 #[test]
 fn seed_4_a_deletion_is_verified_before_it_is_claimed() {
     let (mut driver, log) = Driver::with_image().running();
-    driver.step(vec![Event::PodGone(gone("pod", false)), log_ended(log)]);
-    assert!(driver.names().contains(&"LookUpJob".to_owned()), "{:?}", driver.names());
-    let pods = driver.id_of("LookUpPods");
-    driver.answer("LookUpJob", Ok(AnswerOk::Job(None)));
+    driver.step(vec![Event::PodDeleted(gone("pod", false)), log_ended(log)]);
+    assert!(driver.names().contains(&"GetJob".to_owned()), "{:?}", driver.names());
+    let pods = driver.id_of("ListPods");
+    driver.answer("GetJob", Ok(AnswerOk::Job(None)));
     driver.step(vec![Event::Answered(Answer { command: pods, outcome: Ok(AnswerOk::Pods(Vec::new())) })]);
     let (result, _) = driver.result();
     assert!(result["errorMessage"].as_str().unwrap().starts_with("pod is gone"), "{result}");
@@ -223,7 +223,7 @@ fn an_api_that_refuses_is_told_with_its_words() {
     let mut driver = Driver::with_image();
     driver.step(vec![Event::GuardAcquired]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
-    driver.answer("TryPod", Err(refused(403, "violates PodSecurity \"restricted:latest\"")));
+    driver.answer("DryRunPod", Err(refused(403, "violates PodSecurity \"restricted:latest\"")));
     let (result, finish) = driver.result();
     assert_eq!(result["errorCode"], "k8s_job_create_failed");
     assert_eq!(
@@ -239,7 +239,7 @@ fn rule_24_a_quota_that_is_used_up_is_waited_for() {
     driver.step(vec![Event::GuardAcquired]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
     let text = "pods \"p\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=5, limited: pods=5";
-    driver.answer("TryPod", Err(refused(403, text)));
+    driver.answer("DryRunPod", Err(refused(403, text)));
     driver.id_of("CreateJob");
 }
 
@@ -249,11 +249,11 @@ fn a_session_that_is_gone_is_tried_without_once() {
     driver.step(vec![lines(log, &["no session"]), log_ended(log)]);
     driver.see(PodPhase::Failed, ended(1, None));
     driver.id_of("DeleteJob");
-    driver.step(vec![Event::JobGone(gone("job", true))]);
+    driver.step(vec![Event::JobDeleted(gone("job", true))]);
     assert_eq!(driver.names(), Vec::<String>::new(), "the pod still stands");
-    driver.step(vec![Event::PodGone(gone("pod", false))]);
-    assert_eq!(driver.names(), ["TryPod"]);
-    driver.answer("TryPod", Ok(AnswerOk::Warnings(Vec::new())));
+    driver.step(vec![Event::PodDeleted(gone("pod", false))]);
+    assert_eq!(driver.names(), ["DryRunPod"]);
+    driver.answer("DryRunPod", Ok(AnswerOk::Warnings(Vec::new())));
     let Some(Action::CreateJob(job)) = driver.commands.last().map(|command| command.action.clone()) else {
         panic!("{:?}", driver.names())
     };
@@ -265,13 +265,13 @@ fn the_output_of_a_pod_that_went_while_no_host_looked_is_asked_for() {
     let mut driver = Driver::with_image().live();
     driver.step(vec![
         Event::PodObserved(agent_pod(PodPhase::Running, ContainerState::Running(Some(1_000)))),
-        Event::PodGone(gone("pod", false)),
-        Event::JobGone(gone("job", false)),
+        Event::PodDeleted(gone("pod", false)),
+        Event::JobDeleted(gone("job", false)),
     ]);
     let log = driver.id_of("FollowLog");
     driver.step(vec![log_ended(log)]);
-    let pods = driver.id_of("LookUpPods");
-    driver.answer("LookUpJob", Ok(AnswerOk::Job(None)));
+    let pods = driver.id_of("ListPods");
+    driver.answer("GetJob", Ok(AnswerOk::Job(None)));
     driver.step(vec![Event::Answered(Answer { command: pods, outcome: Ok(AnswerOk::Pods(Vec::new())) })]);
     assert_eq!(driver.result().0["errorCode"], "claude_exited");
 }
@@ -280,11 +280,11 @@ fn the_output_of_a_pod_that_went_while_no_host_looked_is_asked_for() {
 fn there_is_no_third_attempt_whatever_becomes_of_the_second() {
     let (mut driver, log) = retried();
     driver.step(vec![lines(log, &["working"]), log_ended(log)]);
-    driver.step(vec![Event::PodGone(gone("pod", false)), Event::JobGone(gone("job", false))]);
+    driver.step(vec![Event::PodDeleted(gone("pod", false)), Event::JobDeleted(gone("job", false))]);
     driver.step(vec![
-        Event::Answered(Answer { command: driver.id_of("LookUpJob"), outcome: Ok(AnswerOk::Job(None)) }),
+        Event::Answered(Answer { command: driver.id_of("GetJob"), outcome: Ok(AnswerOk::Job(None)) }),
         Event::Answered(Answer {
-            command: driver.id_of("LookUpPods"),
+            command: driver.id_of("ListPods"),
             outcome: Ok(AnswerOk::Pods(Vec::new())),
         }),
     ]);
@@ -331,10 +331,10 @@ fn an_orphan_of_the_same_task_is_adopted_and_one_of_another_waited_for() {
     driver.step(vec![Event::GuardAcquired]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(vec![orphan("T-2")])));
     assert_eq!(driver.names(), ["EmitStatus", "FollowJob", "SetTimer"]);
-    driver.step(vec![Event::JobGone(gone("orphan", false))]);
+    driver.step(vec![Event::JobDeleted(gone("orphan", false))]);
     assert_eq!(driver.names(), ["CancelTimer", "ListJobs"]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
-    assert_eq!(driver.names(), ["TryPod"]);
+    assert_eq!(driver.names(), ["DryRunPod"]);
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn seed_13_a_job_that_is_being_deleted_is_invisible() {
     driver.step(vec![Event::GuardAcquired]);
     let leaving = JobSnapshot { is_deleting: true, ..job("old") };
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(vec![leaving])));
-    assert_eq!(driver.names(), ["TryPod"]);
+    assert_eq!(driver.names(), ["DryRunPod"]);
 }
 
 #[test]

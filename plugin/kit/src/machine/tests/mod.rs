@@ -11,8 +11,8 @@ use super::outbox::TimerName;
 use super::*;
 use crate::bindings::exports::paperclip::agent::types::{
     Action, Answer, AnswerOk, ApiError, CancelRequest, CancelSource, ContainerRole, ContainerState,
-    ContainerTerminated, ContainerWaiting, Ending, Finish, Gone, HttpAnswer, JobSnapshot, Label, LogEnded,
-    LogInterrupted, LogLine, LogLines, PodPhase,
+    ContainerTerminated, ContainerWaiting, Deletion, Ending, Finish, HttpAnswer, JobSnapshot, Label,
+    LogEnded, LogInterrupted, LogLine, LogLines, PodPhase,
 };
 use crate::config::fields::Fields;
 use crate::machine::testing::object;
@@ -153,7 +153,7 @@ impl Driver {
         assert_eq!(self.names(), ["AcquireGuard"]);
         self.step(vec![Event::GuardAcquired]);
         self.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
-        self.answer("TryPod", Ok(AnswerOk::Warnings(Vec::new())));
+        self.answer("DryRunPod", Ok(AnswerOk::Warnings(Vec::new())));
         self
     }
 
@@ -183,7 +183,7 @@ impl Driver {
 
     /// Takes the wish for a look at Job and pods, and answers it.
     fn look(&mut self, pods: Result<AnswerOk, ApiError>) {
-        let (at_job, at_pods) = (self.id_of("LookUpJob"), self.id_of("LookUpPods"));
+        let (at_job, at_pods) = (self.id_of("GetJob"), self.id_of("ListPods"));
         let seen = JobSnapshot { active_pods: 0, ..job("job") };
         let answers = [(at_job, Ok(AnswerOk::Job(Some(seen)))), (at_pods, pods)];
         let answered = |(command, outcome)| Event::Answered(Answer { command, outcome });
@@ -253,8 +253,8 @@ fn orphan(task: &str) -> JobSnapshot {
     }
 }
 
-fn gone(name: &str, is_ours: bool) -> Gone {
-    Gone { object: object(name), detected_via: "watch-deleted".to_owned(), is_ours }
+fn gone(name: &str, is_ours: bool) -> Deletion {
+    Deletion { object: object(name), detected_via: "watch-deleted".to_owned(), is_ours }
 }
 
 fn refused(status: u16, message: &str) -> ApiError {

@@ -101,8 +101,8 @@ fn rule_18_a_job_under_deletion_is_not_gone() {
     let mut taken = agent_pod(PodPhase::Failed, ended(143, None));
     taken.is_deleting = true;
     driver.step(vec![Event::PodObserved(taken), log_ended(log)]);
-    let look = driver.id_of("LookUpJob");
-    let pods = driver.id_of("LookUpPods");
+    let look = driver.id_of("GetJob");
+    let pods = driver.id_of("ListPods");
     let missing = |command, answer| Event::Answered(Answer { command, outcome: Ok(answer) });
     driver.step(vec![missing(look, AnswerOk::Job(None)), missing(pods, AnswerOk::Pods(Vec::new()))]);
     let (result, _) = driver.result();
@@ -115,7 +115,7 @@ fn rule_19_an_agent_is_never_started_twice_behind_the_runs_back() {
     let mut driver = Driver::with_image();
     driver.step(vec![Event::GuardAcquired]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
-    driver.answer("TryPod", Ok(AnswerOk::Warnings(Vec::new())));
+    driver.answer("DryRunPod", Ok(AnswerOk::Warnings(Vec::new())));
     let Some(Action::CreateJob(new)) = driver.commands.last().map(|command| command.action.clone()) else {
         panic!("{:?}", driver.names())
     };
@@ -252,7 +252,7 @@ fn a_job_that_another_host_ran_is_not_judged_by_output_that_was_never_read() {
     let mut driver = Driver::with_image().tried();
     driver.answer("CreateJob", Ok(AnswerOk::Created(object("job"))));
     driver.see(PodPhase::Running, ContainerState::Running(Some(driver.now_ms)));
-    driver.step(vec![Event::JobGone(gone("job", false))]);
+    driver.step(vec![Event::JobDeleted(gone("job", false))]);
     let (result, _) = driver.result();
     assert_eq!(result["errorCode"], "k8s_concurrency_guard_unreachable");
     assert_eq!(
@@ -294,8 +294,8 @@ fn a_second_attempt_begins_once_the_first_job_is_being_deleted() {
     driver.step(vec![lines(log, &["no session"]), log_ended(log)]);
     driver.see(PodPhase::Failed, ended(1, None));
     let deletion = driver.id_of("DeleteJob");
-    driver.step(vec![Event::PodGone(gone("pod", false))]);
+    driver.step(vec![Event::PodDeleted(gone("pod", false))]);
     assert_eq!(driver.names(), Vec::<String>::new(), "the first Job may still be there");
     driver.step(vec![Event::Answered(Answer { command: deletion, outcome: Ok(AnswerOk::Done) })]);
-    assert_eq!(driver.names(), ["TryPod"]);
+    assert_eq!(driver.names(), ["DryRunPod"]);
 }

@@ -23,11 +23,11 @@ fn secrets_of_the_server_are_not_inherited() {
         assert_eq!(variable(&filtered, name), Some(&json!({"name": name, "value": ""})), "{name}");
     }
     assert_eq!(variable(&filtered, "STRIPE_KEY"), None);
-    assert_eq!(filtered.secrets[0].entries["KEY"], Source::SelfPodEnv("KEY".into()));
+    assert_eq!(filtered.secrets[0].entries["KEY"], Source::PaperclipPodEnv("KEY".into()));
     assert_eq!(filtered.secrets[0].entries["REDIS_URL"], Source::ConfigEnv("REDIS_URL".into()));
 
     let all = with("all");
-    assert_eq!(all.secrets[0].entries["DATABASE_URL"], Source::SelfPodEnv("DATABASE_URL".into()));
+    assert_eq!(all.secrets[0].entries["DATABASE_URL"], Source::PaperclipPodEnv("DATABASE_URL".into()));
     assert!(variable(&all, "PGPASSWORD").unwrap()["valueFrom"].is_object());
     assert_eq!(variable(&all, "BETTER_AUTH_SECRET"), None);
 
