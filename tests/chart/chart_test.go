@@ -1,9 +1,11 @@
-// Package chart tests the Helm chart with Helm's own engine against the manifests that kustomize makes of deploy/base: an
-// operator who takes the one gets what an operator gets who takes the other.
+// Package chart tests the Helm chart with Helm's own engine. The chart is the source of the manifests in deploy/base, which this test
+// renders (`go -C tests/chart test ./... -update`) and compares, so that operators get the same objects from Helm and from kustomize.
 package chart
 
 import (
+	"flag"
 	"maps"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -24,13 +26,18 @@ const (
 	chartFolder = "../../deploy/helm/paperclip-host"
 	baseFolder  = "../../deploy/base"
 	namespace   = "agents"
+	// kustomization is the only file of deploy/base that is written by hand.
+	kustomization = "kustomization.yaml"
+	generated     = "# Rendered from deploy/helm/paperclip-host by `go -C tests/chart test ./... -update`: edit the chart instead.\n"
 )
 
-// object is a Kubernetes object as it stands in a manifest.
+var update = flag.Bool("update", false, "write the rendered manifests to deploy/base")
+
+// object is a Kubernetes object of a manifest.
 type object = map[string]any
 
-// rendered holds the chart's objects by kind.
-func rendered(t *testing.T, values object) map[string]object {
+// files holds the chart's rendered templates by file name.
+func files(t *testing.T, values object, namespace string) map[string]string {
 	t.Helper()
 	chart, err := loader.Load(chartFolder)
 	if err != nil {
@@ -41,10 +48,21 @@ func rendered(t *testing.T, values object) map[string]object {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := engine.Engine{Strict: true}.Render(chart, all)
+	rendered, err := engine.Engine{Strict: true}.Render(chart, all)
 	if err != nil {
 		t.Fatal(err)
 	}
+	byName := map[string]string{}
+	for path, text := range rendered {
+		byName[filepath.Base(path)] = text
+	}
+	return byName
+}
+
+// rendered holds the chart's objects by kind.
+func rendered(t *testing.T, values object) map[string]object {
+	t.Helper()
+	files := files(t, values, namespace)
 	var documents []string
 	for _, file := range slices.Sorted(maps.Keys(files)) {
 		documents = append(documents, files[file])
@@ -84,7 +102,7 @@ func overlay(t *testing.T) string {
 		t.Fatal(err)
 	}
 	text := "namespace: " + namespace + "\nresources: [" + relative + "]\n"
-	if err := filesys.MakeFsOnDisk().WriteFile(filepath.Join(folder, "kustomization.yaml"), []byte(text)); err != nil {
+	if err := filesys.MakeFsOnDisk().WriteFile(filepath.Join(folder, kustomization), []byte(text)); err != nil {
 		t.Fatal(err)
 	}
 	return folder
@@ -110,7 +128,7 @@ func byKind(t *testing.T, text string) map[string]object {
 	return objects
 }
 
-// withoutNamespace drops what Helm adds to a release's objects when it installs them.
+// withoutNamespace drops the namespace, which Helm adds to a release's objects on installation.
 func withoutNamespace(found object) object {
 	if metadata, ok := found["metadata"].(object); ok {
 		delete(metadata, "namespace")
@@ -118,7 +136,7 @@ func withoutNamespace(found object) object {
 	return found
 }
 
-// at is the place of a value in an object: keys, and numbers of elements.
+// at returns the value at a path: keys of objects and indices of lists.
 func at(t *testing.T, root any, path ...any) any {
 	t.Helper()
 	for _, step := range path {
@@ -132,7 +150,36 @@ func at(t *testing.T, root any, path ...any) any {
 	return root
 }
 
-func TestTheChartIsWhatKustomizeMakes(t *testing.T) {
+func TestBaseIsRenderedFromTheChart(t *testing.T) {
+	// Without a namespace: kustomize or kubectl sets it.
+	want := files(t, nil, "")
+	if *update {
+		for name, text := range want {
+			if err := os.WriteFile(filepath.Join(baseFolder, name), []byte(generated+text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	entries, err := os.ReadDir(baseFolder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if want[entry.Name()] == "" && entry.Name() != kustomization {
+			t.Errorf("deploy/base/%s has no template: delete it, or add the template to the chart", entry.Name())
+		}
+	}
+	for name, text := range want {
+		found, err := os.ReadFile(filepath.Join(baseFolder, name))
+		if err != nil {
+			t.Error(err)
+		} else if string(found) != generated+text {
+			t.Errorf("deploy/base/%s is not what the chart renders: run `go -C tests/chart test ./... -update`", name)
+		}
+	}
+}
+
+func TestKustomizeAndChartGiveTheSameObjects(t *testing.T) {
 	chart, base := rendered(t, nil), kustomized(t)
 	if len(base) < 6 {
 		t.Fatalf("deploy/base has %d objects only", len(base))
@@ -147,7 +194,7 @@ func TestTheChartIsWhatKustomizeMakes(t *testing.T) {
 	}
 }
 
-func TestEachValueArrivesAndNothingElseChanges(t *testing.T) {
+func TestEachValueChangesItsFieldAndNothingElse(t *testing.T) {
 	pod := []any{"Deployment", "spec", "template", "spec"}
 	container := append(slices.Clone(pod), "containers", 0)
 	for name, example := range map[string]struct {
@@ -167,7 +214,7 @@ func TestEachValueArrivesAndNothingElseChanges(t *testing.T) {
 			last := len(example.path) - 1
 			parent := at(t, toAny(wanted), example.path[:last]...).(object)
 			if reflect.DeepEqual(parent[example.path[last].(string)], example.value) {
-				t.Fatal("this is the default: nothing is shown by it")
+				t.Fatal("the example is the default value, so it shows nothing")
 			}
 			parent[example.path[last].(string)] = example.value
 			if !reflect.DeepEqual(chart, wanted) {
@@ -177,7 +224,7 @@ func TestEachValueArrivesAndNothingElseChanges(t *testing.T) {
 	}
 }
 
-func TestTheChartsValuesAreAllTried(t *testing.T) {
+func TestEveryValueOfTheChartIsTested(t *testing.T) {
 	chart, err := loader.Load(chartFolder)
 	if err != nil {
 		t.Fatal(err)
@@ -187,8 +234,8 @@ func TestTheChartsValuesAreAllTried(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := slices.Sorted(maps.Keys(values["Values"].(common.Values)))
-	if tried := []string{"image", "replicas", "resources", "tokenSecret"}; !slices.Equal(names, tried) {
-		t.Errorf("the chart has the values %v, tried are %v", names, tried)
+	if tested := []string{"image", "replicas", "resources", "tokenSecret"}; !slices.Equal(names, tested) {
+		t.Errorf("the chart has the values %v, tested are %v", names, tested)
 	}
 }
 
