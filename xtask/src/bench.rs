@@ -13,43 +13,43 @@ use crate::toolchain;
 use crate::wasm;
 use crate::workspace::{self, Workspace};
 
-/// The program that puts the daemon under load.
+/// The load generator.
 const LOAD: &str = "paperclip-load";
-/// What it measures without a host.
+/// The measurement that needs no host.
 const REDACT: &str = "redact";
 
-/// Measures something. Without a name, lists what can be measured.
+/// Runs a measurement, or lists them if no name is given.
 ///
-/// The figures go to stdout, everything else to stderr.
+/// Figures are printed to stdout, everything else to stderr.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// What to measure.
+    /// The measurement
     #[arg(value_enum)]
     name: Option<Bench>,
 
     #[command(flatten)]
     toolchain: toolchain::Selection,
 
-    /// For `serve` and `swap`: build host and load without optimisation, to try something out
+    /// For `serve` and `swap`: build host and load generator without optimisation, for a quick try
     #[arg(long)]
     dev: bool,
 
-    /// For `serve` and `swap`, as they are, such as `-- --runs 100`.
+    /// Arguments of the load generator for `serve` and `swap`, such as `-- --runs 100`
     #[arg(last = true)]
     arguments: Vec<String>,
 }
 
 #[derive(ValueEnum, Debug, Clone, Copy)]
 enum Bench {
-    /// How large each plugin's component is, and what its bytes are for
+    /// The size of each plugin's component, by section
     Size,
-    /// How fast a plugin reads an agent's output against the same parser natively, and in how much memory
+    /// Speed and memory of a plugin that parses an agent's output, compared with the same parser compiled natively
     Parse,
-    /// How much slower output is with the run's secrets masked
+    /// The cost of masking a run's secrets in its output
     Redact,
-    /// How 1,000 runs that stream at a time use the daemon: memory, CPU, requests, latency of lines and results
+    /// The daemon with 1,000 concurrent streaming runs: memory, CPU, requests, latency of lines and results
     Serve,
-    /// How 100 swaps of a plugin disturb 100 runs that stream
+    /// The effect of 100 plugin swaps on 100 streaming runs
     Swap,
 }
 
@@ -82,7 +82,7 @@ fn measure_size(toolchain: toolchain::Selection) -> Result<()> {
     Ok(())
 }
 
-/// In a program of its own, which holds both the host and the natively compiled parser.
+/// Runs a separate program, which contains both the host and the natively compiled parser.
 fn measure_parse(toolchain: toolchain::Selection) -> Result<()> {
     let workspace = Workspace::find()?;
     wasm::build(&workspace, toolchain)?;
@@ -91,12 +91,12 @@ fn measure_parse(toolchain: toolchain::Selection) -> Result<()> {
     process::run(&mut cargo)
 }
 
-/// In processes of their own: the host as it is shipped, a scripted API server, and who follows the runs.
+/// Runs separate processes: the host with the release profile, a scripted API server, and the runs' followers.
 fn measure_load(name: &str, options: &Options) -> Result<()> {
     let workspace = Workspace::find()?;
     wasm::build(&workspace, options.toolchain)?;
     let mut cargo = workspace::cargo();
-    // With the features of the whole workspace: what `cargo xtask dist` builds is then the same, and nothing is compiled twice.
+    // With the features of the whole workspace, as `cargo xtask dist` builds it, so that nothing is compiled twice.
     cargo.current_dir(&workspace.root).args(["build", "--workspace", "--bin", LOAD]);
     if name != REDACT {
         cargo.args(["--bin", HOST]);

@@ -1,4 +1,4 @@
-//! From a core module to a component, and what a component consists of.
+//! Makes a component of a core module, and lists what a component consists of.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use wasmparser::{Encoding, Parser, Payload};
 use wit_component::{ComponentEncoder, DecodedWasm};
 use wit_parser::{Resolve, WorldItem, WorldKey};
 
-/// What a component asks of its host, and what it offers.
+/// The imports and exports of a component.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Interface {
     pub(crate) imports: Vec<String>,
@@ -23,7 +23,7 @@ pub(crate) struct Export {
     pub(crate) functions: usize,
 }
 
-/// Bytes of a component by what they are for, the most first.
+/// The bytes of a component by purpose.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Section {
     pub(crate) name: String,
@@ -41,17 +41,17 @@ pub(crate) fn plugin(core: &[u8]) -> Result<Vec<u8>> {
     let interface = interface(&component)?;
     if !interface.imports.is_empty() {
         bail!(
-            "it imports {}: a plugin imports nothing. Move what it needs into the events that the host hands it",
+            "it imports {}: a plugin imports nothing. Move what it needs into the events that the host passes to it",
             interface.imports.join(", ")
         );
     }
     if interface.exports.is_empty() {
-        bail!("it exports nothing: the crate has to implement the contract's world and to export it");
+        bail!("it exports nothing: the crate must implement and export the contract's world");
     }
     Ok(component)
 }
 
-/// What a component imports and exports.
+/// Returns what a component imports and exports.
 pub(crate) fn interface(component: &[u8]) -> Result<Interface> {
     let DecodedWasm::Component(resolve, world) = wit_component::decode(component)? else {
         bail!("it is a package of WIT, not a component");
@@ -63,7 +63,7 @@ pub(crate) fn interface(component: &[u8]) -> Result<Interface> {
     })
 }
 
-/// What a component's bytes are for.
+/// Returns the sizes of a component's sections, the largest first.
 pub(crate) fn sections(component: &[u8]) -> Result<Vec<Section>> {
     let mut bytes_by_name: BTreeMap<String, u64> = BTreeMap::new();
     let mut enclosing = Vec::new();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_is_a_component_that_imports_nothing() {
+    fn plugin_is_a_component_that_imports_nothing() {
         let component = plugin(&answering_plugin()).unwrap();
         let exports = [("t:t/tools@1.0.0", 2), ("ask", 1)];
         let mut found = interface(&component).unwrap();
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_import_is_refused_by_name() {
+    fn import_is_rejected_by_name() {
         let core = module(
             "package t:t@1.0.0; interface clock { now: func() -> u64; } world w { import clock; export ask: func(); }",
             r#"(module (import "t:t/clock@1.0.0" "now" (func (result i64))) (func (export "ask") (drop (call 0))))"#,
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn an_import_outside_the_contract_is_refused_by_name() {
+    fn import_outside_the_contract_is_rejected_by_name() {
         let core = module(
             "package t:t@1.0.0; world w { export ask: func(); }",
             r#"(module (import "env" "time" (func)) (func (export "ask") (call 0)))"#,
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_without_the_contract_is_refused() {
+    fn module_without_the_contract_is_rejected() {
         let error = plugin(&wat::parse_str("(module)").unwrap()).unwrap_err().to_string();
         assert!(error.starts_with("it exports nothing"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: one run, start to end, with no cluster at hand.
+//! `cargo xtask demo`: one run from start to end, without a cluster.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -25,8 +25,8 @@ use crate::workspace::{Workspace, relative};
 /// cancels the run. The exit code is the run's: 0 if it succeeded.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Run the real Claude Code CLI: `claude` has to be on PATH and ANTHROPIC_API_KEY set. It costs a few cents. It may not
-    /// use tools that need a permission, because the local cluster does not isolate its containers.
+    /// Run the real Claude Code CLI: `claude` must be on PATH and ANTHROPIC_API_KEY set. It costs a few cents. Tools that need a
+    /// permission are disabled, because the local cluster does not isolate its containers.
     #[arg(long)]
     claude: bool,
 
@@ -34,16 +34,16 @@ pub(crate) struct Options {
     toolchain: toolchain::Selection,
 }
 
-/// What the stand-in plays, and how long it waits before each line: long enough to see the run, short enough not to wait.
+/// The recording that the stand-in plays, and its pause before each line: long enough to see the run, short enough not to bore.
 const RECORDING: &str = "tests/fixtures/claude-cli-2.1.330/tool.ndjson";
 const PAUSE_SEC: &str = "0.6";
 
-/// What the real agent is asked to do: a little, without tools.
+/// The real agent's task: small, without tools.
 const PROMPT: &str = "In three short sentences: greet the person who tries you out, say what Kubernetes is to an agent like \
-                      you, and wish them luck. Use no tools.";
+                      you, and say goodbye. Use no tools.";
 const MAX_TURNS: u32 = 3;
 
-/// Of the caller's environment, what the real agent gets.
+/// Variables of the caller's environment that the real agent gets.
 const CLAUDE_VARIABLES: [&str; 3] = [API_KEY, "ANTHROPIC_BASE_URL", "ANTHROPIC_MODEL"];
 const API_KEY: &str = "ANTHROPIC_API_KEY";
 
@@ -55,8 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let workspace = Workspace::find()?;
     process::stage("plugins", || wasm::build(&workspace, options.toolchain))?;
-    // The dev profile: no link-time optimisation to wait for, `cargo xtask test` uses all of it again, and its dependencies are
-    // optimised enough (opt-level 1) for one run, which waits for its agent anyway.
+    // The dev profile: it links fast, `cargo xtask test` reuses its artifacts, and one run spends its time waiting for the agent.
     let (host, _) = process::stage("host", || build_host(&workspace, Profile::Dev))?;
 
     let files = workspace.target.join("demo");
@@ -68,7 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     command.arg("--state").arg(files.join("state"));
     let run_id = run_id(SystemTime::UNIX_EPOCH.elapsed().unwrap_or(Duration::ZERO));
     if options.claude {
-        // By a pipe: the key must not stay behind in a file.
+        // Through a pipe: the key must not be left in a file.
         let context = execution_context(&run_id, &claude_config(&real.variables));
         command.args(["--context", "-"]).stdin(pipe_with(&context)?);
         process::note("The real Claude Code CLI runs; Ctrl-C cancels it.");
@@ -83,11 +82,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         process::note(&format!("Its execution context is in {}.", relative(&context, &workspace)));
     }
     process::announce(&command);
-    // In place of this process: signals and the exit code are then the host's own affair.
+    // Replaces this process, so that signals and the exit code are the host's.
     Err(command.exec()).context("cannot start the host that was just built")
 }
 
-/// What it takes to run the real CLI.
+/// The prerequisites of the real CLI.
 #[derive(Debug)]
 struct RealAgent {
     program: Option<PathBuf>,
@@ -124,7 +123,7 @@ impl RealAgent {
     }
 }
 
-/// Paperclip's execution context of one run, as its server hands it to an adapter.
+/// Paperclip's execution context of one run, as its server passes it to an adapter.
 fn execution_context(run_id: &str, config: &Value) -> Value {
     json!({
         "runId": run_id,
@@ -158,7 +157,7 @@ fn claude_config(variables: &Map<String, Value>) -> Value {
     })
 }
 
-/// The Pod that Paperclip would run in: it brings the volume for the agents' home and working directory.
+/// Paperclip's pod: it provides the volume for the agents' home and working directory.
 fn paperclip_pod() -> Value {
     json!({
         "apiVersion": "v1",
@@ -175,14 +174,14 @@ fn paperclip_pod() -> Value {
     })
 }
 
-/// A UUID's form, another one each time.
+/// A unique id in the form of a UUID.
 fn run_id(since_epoch: Duration) -> String {
     let digits = format!("{:016x}", since_epoch.as_nanos() as u64);
-    // What changes fastest comes first: names of Jobs keep only the beginning.
+    // The digits that change fastest come first: names of Jobs keep only the first characters.
     format!("{}-{}-4000-8000-{:012x}", &digits[8..], &digits[4..8], std::process::id())
 }
 
-/// PATH with the stand-in's folder before all others.
+/// PATH with the stand-in's folder first.
 fn with_stand_in(root: &Path, path: &OsStr) -> Result<OsString> {
     let folders = std::iter::once(root.join("xtask/demo")).chain(std::env::split_paths(path));
     std::env::join_paths(folders).context("the workspace's path has a colon in it, so it cannot be on PATH")
@@ -192,7 +191,7 @@ fn write_json(path: &Path, value: &Value) -> Result<()> {
     fs::write(path, format!("{value:#}\n")).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// A pipe that holds the text: far below the size at which a pipe would wait for its reader.
+/// A pipe that contains the text, which is far smaller than a pipe's buffer.
 fn pipe_with(value: &Value) -> Result<PipeReader> {
     let (reader, mut writer) = std::io::pipe().context("cannot make a pipe")?;
     writer.write_all(value.to_string().as_bytes()).context("cannot write to a pipe")?;
@@ -219,13 +218,13 @@ mod tests {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // Where there is no recording, it ends without reading its prompt.
+        // Without a recording the stand-in exits before it reads its prompt.
         let _ = stand_in.stdin.take().unwrap().write_all(b"a prompt");
         stand_in.wait_with_output().unwrap()
     }
 
     #[test]
-    fn the_stand_in_plays_every_recording_byte_for_byte() {
+    fn stand_in_plays_every_recording_byte_for_byte() {
         let recordings = root().join(RECORDING).parent().unwrap().to_owned();
         for recording in fs::read_dir(recordings).unwrap() {
             let recording = recording.unwrap().path();
@@ -233,14 +232,14 @@ mod tests {
             assert!(output.status.success());
             assert!(
                 output.stdout == fs::read(&recording).unwrap(),
-                "{} is played as it is",
+                "{} is played unchanged",
                 recording.display()
             );
         }
     }
 
     #[test]
-    fn the_stand_in_keeps_backslashes_spaces_and_an_unfinished_line() {
+    fn stand_in_keeps_backslashes_spaces_and_an_unfinished_line() {
         let folder = tempfile::tempdir().unwrap();
         let recording = folder.path().join("recording");
         fs::write(&recording, "  {\"a\\n\": \"%s\\\\\"}\t \n\nunfinished").unwrap();
@@ -249,20 +248,20 @@ mod tests {
     }
 
     #[test]
-    fn the_stand_in_fails_without_its_recording() {
+    fn stand_in_fails_without_its_recording() {
         let output = play(OsStr::new("/nowhere"), "0");
         assert!(!output.status.success());
         assert!(String::from_utf8(output.stderr).unwrap().contains("/nowhere"));
     }
 
     #[test]
-    fn the_stand_in_comes_first_on_the_path() {
+    fn stand_in_comes_first_on_the_path() {
         let path = with_stand_in(root(), OsStr::new("/usr/bin:/bin")).unwrap();
         assert_eq!(process::find_program("claude", &path), Some(root().join("xtask/demo/claude")));
     }
 
     #[test]
-    fn the_real_agent_needs_a_program_and_a_key() {
+    fn real_agent_needs_a_program_and_a_key() {
         let stand_in_as_real = with_stand_in(root(), OsStr::new("")).unwrap();
         let key = |name: &str| (name == API_KEY).then(|| "sk-test".to_owned());
         let message = |agent: &RealAgent| agent.check().unwrap_err().to_string();
@@ -280,14 +279,14 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_a_moment_apart_have_names_that_differ_at_the_start() {
+    fn run_ids_of_nearby_moments_differ_at_the_start() {
         let (first, second) = (run_id(Duration::from_nanos(1)), run_id(Duration::from_micros(1)));
         assert_ne!(first[..8], second[..8]);
         assert_eq!(first.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
     }
 
     #[test]
-    fn a_context_fits_a_pipe() {
+    fn context_fits_into_a_pipe() {
         let context = execution_context("run", &claude_config(&Map::new()));
         let mut text = String::new();
         std::io::Read::read_to_string(&mut pipe_with(&context).unwrap(), &mut text).unwrap();

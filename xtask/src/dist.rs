@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: what is handed out, in `dist/`.
+//! `cargo xtask dist`: the files of a release, in `dist/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use crate::toolchain;
 use crate::wasm;
 use crate::workspace::{self, Workspace, relative};
 
-/// Builds what is handed out: dist/paperclip-host and dist/plugins/TYPE.wasm, TYPE being the agent type.
+/// Builds the files of a release: dist/paperclip-host and dist/plugins/TYPE.wasm, where TYPE is the agent type.
 ///
 /// Builds the plugins as `cargo xtask wasm` does, then the host with the profile `release`, which embeds them: the one file
-/// works alone. Prints the size of each file and the time that each stage took.
+/// works alone. Prints the size of each file and the time of each stage.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -29,7 +29,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let (plugins, _) = process::stage("plugins", || wasm::build(&workspace, options.toolchain))?;
     let (host, _) = process::stage("host", || build_host(&workspace, Profile::Release))?;
     let program = workspace.dist().join(HOST);
-    // Written beside it and renamed: a host that runs from there keeps running.
+    // Written to another file and renamed: a host that runs from this path keeps running.
     let half = program.with_extension("tmp");
     let bytes = fs::copy(&host, &half).with_context(|| format!("cannot write {}", half.display()))?;
     fs::rename(&half, &program).with_context(|| format!("cannot write {}", program.display()))?;
@@ -51,15 +51,15 @@ pub(crate) const HOST: &str = "paperclip-host";
 /// How much the host is optimised.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Profile {
-    /// Shares everything that `cargo test` builds.
+    /// Shares its artifacts with `cargo test`.
     Dev,
     Release,
 }
 
-/// Builds the host with the plugins in `dist/plugins/`, and tells where cargo put it.
+/// Builds the host with the plugins in `dist/plugins/`, and returns the path of the program.
 pub(crate) fn build_host(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
     let mut cargo = workspace::cargo();
-    // With the features of the whole workspace: what `cargo test` builds is then the same, and nothing is compiled twice.
+    // With the features of the whole workspace, as `cargo test` builds it, so that nothing is compiled twice.
     cargo.current_dir(&workspace.root).args(["build", "--workspace", "--bin", HOST]);
     match profile {
         Profile::Dev => {}

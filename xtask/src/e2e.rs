@@ -15,16 +15,16 @@ use crate::toolchain;
 use crate::wasm;
 use crate::workspace::{self, Workspace};
 
-/// Plays the scenarios of tests/e2e on a real Kubernetes: that of `cargo xtask kubernetes`, or any other.
+/// Runs the scenarios of tests/e2e on a real Kubernetes: a new one on this machine, or any other.
 ///
-/// Without --kubeconfig a fresh cluster is started for it and taken away again. With one, scenarios that kill parts of the cluster
-/// are left out, kubectl has to be on PATH, and the nodes need the agent's image (tests/e2e/agent/image.sh makes it).
+/// Without --kubeconfig, starts a new cluster and deletes it afterwards. With --kubeconfig, scenarios that kill parts of the
+/// cluster are skipped, kubectl must be on PATH, and the nodes need the agent's image (tests/e2e/agent/image.sh makes it).
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
     stage: Stage,
 
-    /// Only the scenarios that every change has to pass
+    /// Only the scenarios that every change must pass
     #[arg(long)]
     ci: bool,
 
@@ -32,25 +32,25 @@ pub(crate) struct Options {
     names: Vec<String>,
 }
 
-/// Where the suite plays, and what.
+/// The cluster, the image and the host that the suite uses.
 #[derive(Args, Debug)]
 pub(crate) struct Stage {
     #[command(flatten)]
     toolchain: toolchain::Selection,
 
-    /// Another cluster than that of this machine
+    /// Use this cluster instead of a new one on this machine
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 
-    /// The agent's image, as that cluster's nodes know it
+    /// The agent's image, by its name on that cluster's nodes
     #[arg(long, value_name = "NAME", default_value = AGENT_IMAGE)]
     image: String,
 
-    /// Leave the cluster and the hosts' files for a look
+    /// Keep the cluster and the hosts' files for inspection
     #[arg(long)]
     keep: bool,
 
-    /// Build the host as it is shipped
+    /// Build the host with the release profile
     #[arg(long)]
     release: bool,
 }
@@ -60,7 +60,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     perform(&options.stage, &ci.into_iter().chain(options.names.iter().cloned()).collect::<Vec<_>>())
 }
 
-/// Builds host and suite, and has the suite do what its arguments say.
+/// Builds host and suite, and runs the suite with the arguments.
 pub(crate) fn perform(stage: &Stage, arguments: &[String]) -> Result<()> {
     let workspace = Workspace::find()?;
     process::stage("plugins", || wasm::build(&workspace, stage.toolchain))?;
@@ -72,21 +72,21 @@ pub(crate) fn perform(stage: &Stage, arguments: &[String]) -> Result<()> {
             clear(&folder)?;
             let mut suite = Command::new(&programs.suite);
             suite.arg("--kubeconfig").arg(kubeconfig).arg("--folder").arg(folder);
-            process::run(stage.ask(&mut suite, &programs).args(arguments))
+            process::run(stage.configure(&mut suite, &programs).args(arguments))
         }
-        None => play_on_own_cluster(&workspace, stage, &programs, arguments),
+        None => run_on_new_cluster(&workspace, stage, &programs, arguments),
     }?;
     process::summary(&format!("e2e: all passed in {}", duration(start.elapsed())));
     Ok(())
 }
 
-fn play_on_own_cluster(
+fn run_on_new_cluster(
     workspace: &Workspace,
     stage: &Stage,
     programs: &Programs,
     arguments: &[String],
 ) -> Result<()> {
-    // Beside the one that `cargo xtask kubernetes up` leaves running: its state is nobody's but the suite's.
+    // Not the cluster of `cargo xtask kubernetes up`, which may be in use.
     let default = OwnCluster::new(workspace, None)?;
     let cluster = OwnCluster::new(workspace, Some(&default.folder.with_file_name("e2e")))?;
     cluster.down()?;
@@ -102,17 +102,17 @@ fn play_on_own_cluster(
         .arg(cluster.image_files())
         .arg("--folder")
         .arg(cluster.folder.join("hosts"));
-    let played = process::run(stage.ask(&mut suite, programs).args(arguments));
+    let result = process::run(stage.configure(&mut suite, programs).args(arguments));
     if stage.keep {
-        process::note(&format!("The cluster stays up: {}", cluster.folder.display()));
-        return played;
+        process::note(&format!("The cluster keeps running: {}", cluster.folder.display()));
+        return result;
     }
     let cleared = cluster.down().and_then(|()| cluster.purge());
-    played.and(cleared)
+    result.and(cleared)
 }
 
 impl Stage {
-    fn ask<'a>(&self, suite: &'a mut Command, programs: &Programs) -> &'a mut Command {
+    fn configure<'a>(&self, suite: &'a mut Command, programs: &Programs) -> &'a mut Command {
         suite.arg("--host").arg(&programs.host).arg("--image").arg(&self.image)
     }
 }
@@ -126,7 +126,7 @@ fn clear(folder: &Path) -> Result<()> {
     }
 }
 
-/// The programs that play.
+/// The programs that take part.
 #[derive(Debug)]
 struct Programs {
     host: PathBuf,
@@ -136,7 +136,7 @@ struct Programs {
 impl Programs {
     fn build(release: bool) -> Result<Programs> {
         let mut cargo = workspace::cargo();
-        // As the tests are built, with the same features of what they use: after them nothing is left to do.
+        // With the profile and features of the tests, so that nothing is compiled twice.
         cargo.args(["build", "--workspace", "--bins"]);
         cargo.arg(if release { "--release" } else { "--tests" });
         let built = process::build(&mut cargo)?;

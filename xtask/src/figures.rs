@@ -1,11 +1,11 @@
-//! How figures are shown to a person.
+//! Formats figures for people.
 
 use std::time::Duration;
 
-/// Three figures at most: `0.4 s`, `12 s`, `3 min 05 s`.
+/// Formats a duration with three figures at most: `0.4 s`, `12 s`, `3 min 05 s`.
 pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs_f64();
-    // Where rounding to whole seconds would give 10, one figure after the point is one too many.
+    // From here on, rounding to whole seconds gives 10 or more.
     if seconds < 9.95 {
         return format!("{seconds:.1} s");
     }
@@ -16,7 +16,7 @@ pub(crate) fn duration(time: Duration) -> String {
     }
 }
 
-/// Bytes below 1 KiB, KiB below 1 MiB, MiB from there.
+/// Formats a size: bytes below 1 KiB, KiB below 1 MiB, MiB above.
 pub(crate) fn size(bytes: u64) -> String {
     const KIB: f64 = 1024.0;
     let exact = bytes as f64;
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_the_figures_that_matter() {
+    fn durations_have_three_figures_at_most() {
         let shown = |milliseconds| duration(Duration::from_millis(milliseconds));
         assert_eq!(shown(0), "0.0 s");
         assert_eq!(shown(449), "0.4 s");
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_in_binary_units() {
+    fn sizes_use_binary_units() {
         assert_eq!(size(1023), "1023 B");
         assert_eq!(size(223_232), "218.0 KiB");
         assert_eq!(size(3 << 20), "3.0 MiB");

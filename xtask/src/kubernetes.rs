@@ -15,9 +15,9 @@ use crate::workspace::Workspace;
 
 /// The name under which the cluster's node knows the agent's image.
 pub(crate) const AGENT_IMAGE: &str = "localhost/agent:1";
-/// The newest language version that the cluster's sources ask for.
+/// The Go version that the cluster's sources require.
 const GO: (u32, u32) = (1, 26);
-/// What a node needs, and the Debian package that brings it.
+/// Programs that a node needs, with their Debian packages.
 const PROGRAMS: [(&str, &str); 7] = [
     ("containerd", "containerd"),
     ("runc", "runc"),
@@ -27,36 +27,36 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("openssl", "openssl"),
     ("pgrep", "procps"),
 ];
-/// What the cluster's binary is made of: another text, another binary.
+/// Sources of the cluster's binary; their digest names it.
 const SOURCES: [&str; 4] = ["go.mod", "go.sum", "main.go", "build.sh"];
 
-/// A real Kubernetes on this machine, in a network namespace of its own: for the end-to-end suite, and to try things by hand.
+/// A real Kubernetes on this machine, in its own network namespace: for the end-to-end suite, and to try things by hand.
 ///
-/// Builds Kubernetes from Go modules (ten minutes on two cores, once), installs containerd and what else is missing, starts it in
-/// ten seconds, and puts an image with a stand-in agent on its node. Wants root.
+/// Builds Kubernetes from Go modules (ten minutes on two cores, once), installs containerd and other missing packages, starts it
+/// in ten seconds, and imports an image with a scripted agent. Needs root.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[command(subcommand)]
     command: Task,
 
-    /// Where the cluster lives: a short path; default: cluster/ in the cache folder
+    /// The cluster's folder, a short path; default: cluster/ in the cache folder
     #[arg(long, value_name = "DIR", global = true)]
     dir: Option<PathBuf>,
 }
 
 #[derive(Subcommand, Debug)]
 enum Task {
-    /// Start it, or take it up again where `down` left it
+    /// Start it, or resume it in the state that `down` left
     Up,
-    /// End it at once, as a power cut would
+    /// Stop it at once, like a power cut
     Down {
-        /// Forget its state, too
+        /// Delete its state, too
         #[arg(long)]
         purge: bool,
     },
-    /// Show whether it is there, and its nodes and pods
+    /// Show whether it is running, and its nodes and pods
     Status,
-    /// Run a command where the cluster can be reached, with kubectl on PATH and KUBECONFIG set
+    /// Run a command in the cluster's network namespace, with kubectl on PATH and KUBECONFIG set
     Exec {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
@@ -67,7 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let workspace = Workspace::find()?;
     let cluster = OwnCluster::new(&workspace, options.dir.as_deref())?;
     match &options.command {
-        Task::Up => cluster.up().map(|()| cluster.greet()),
+        Task::Up => cluster.up().map(|()| cluster.print_usage()),
         Task::Down { purge } => {
             cluster.down()?;
             if *purge { cluster.purge() } else { Ok(()) }
@@ -80,16 +80,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
 }
 
-/// A cluster of this machine, up or not.
+/// A cluster of this machine, running or not.
 #[derive(Debug)]
 pub(crate) struct OwnCluster {
     /// `tests/kubernetes/kube`.
     script: PathBuf,
     /// `tests/e2e/agent/image.sh`.
     image_script: PathBuf,
-    /// Kubernetes itself.
+    /// The folder of Kubernetes' binaries.
     binaries: PathBuf,
-    /// Where the cluster lives.
+    /// The cluster's folder.
     pub(crate) folder: PathBuf,
 }
 
@@ -109,15 +109,15 @@ impl OwnCluster {
         self.folder.join("kubeconfig")
     }
 
-    /// The files of the agent's image.
+    /// The folder with the files of the agent's image.
     pub(crate) fn image_files(&self) -> PathBuf {
         self.folder.join("agent")
     }
 
-    /// Builds and installs what is missing, starts the cluster, and puts the agent's image on its node.
+    /// Builds and installs what is missing, starts the cluster, and imports the agent's image.
     pub(crate) fn up(&self) -> Result<()> {
         if self.is_up() {
-            process::note(&format!("The cluster in {} is up already", self.folder.display()));
+            process::note(&format!("The cluster in {} is already running", self.folder.display()));
             return Ok(());
         }
         check_machine()?;
@@ -139,7 +139,7 @@ impl OwnCluster {
         process::run(&mut self.kube("down"))
     }
 
-    /// Removes what the cluster left on the disk.
+    /// Deletes the cluster's files.
     pub(crate) fn purge(&self) -> Result<()> {
         if self.folder.exists() {
             std::fs::remove_dir_all(&self.folder)
@@ -148,7 +148,7 @@ impl OwnCluster {
         Ok(())
     }
 
-    /// A command that runs where the cluster can be reached.
+    /// Returns a command that runs in the cluster's network namespace.
     pub(crate) fn inside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = self.kube("in");
         command.arg(program);
@@ -165,10 +165,10 @@ impl OwnCluster {
             self.binaries.display()
         ));
         let start = Instant::now();
-        // Other builds of the machine go first.
+        // Low priority: other builds of the machine come first.
         let mut build = Command::new("nice");
         process::run(build.arg(&self.script).arg("build").arg(&self.binaries))?;
-        process::note(&format!("Kubernetes is built, in {}", duration(start.elapsed())));
+        process::note(&format!("Kubernetes was built in {}", duration(start.elapsed())));
         Ok(())
     }
 
@@ -177,16 +177,16 @@ impl OwnCluster {
         pid.is_ok_and(|pid| Path::new("/proc").join(pid.trim()).exists())
     }
 
-    fn greet(&self) {
+    fn print_usage(&self) {
         process::summary(&format!("kubernetes: up in {}", self.folder.display()));
-        process::note("Its addresses exist in its own network namespace only. Try:");
+        process::note("It can be reached from its own network namespace only. Try:");
         process::note("  cargo xtask kubernetes exec kubectl get nodes");
         process::note("  cargo xtask kubernetes exec dist/paperclip-host run --context context.json");
     }
 
     fn status(&self) -> Result<()> {
         if !self.is_up() {
-            process::note(&format!("There is no cluster in {}", self.folder.display()));
+            process::note(&format!("No cluster is running in {}", self.folder.display()));
             return Ok(());
         }
         process::note(&format!("The cluster in {} is up", self.folder.display()));
@@ -196,7 +196,7 @@ impl OwnCluster {
         Ok(())
     }
 
-    /// The control script with its first two arguments.
+    /// Returns the control script with its first two arguments.
     fn kube(&self, verb: &str) -> Command {
         let mut command = Command::new(&self.script);
         command.arg(verb).arg(&self.folder);
@@ -224,7 +224,7 @@ fn digest(kit: &Path) -> Result<String> {
     Ok(hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// What no package can bring.
+/// Checks the prerequisites that no package provides.
 fn check_machine() -> Result<()> {
     let is_root = process::output(Command::new("id").arg("-u"))? == "0";
     if !is_root {
@@ -239,33 +239,34 @@ fn check_machine() -> Result<()> {
 }
 
 fn check_go() -> Result<()> {
-    let want = format!("building Kubernetes needs Go {}.{} or newer: install it", GO.0, GO.1);
-    let told = process::output(Command::new("go").args(["env", "GOVERSION"])).context(want.clone())?;
-    match go_version(&told) {
+    let requirement = format!("building Kubernetes needs Go {}.{} or newer: install it", GO.0, GO.1);
+    let found =
+        process::output(Command::new("go").args(["env", "GOVERSION"])).context(requirement.clone())?;
+    match go_version(&found) {
         Some(version) if version >= GO => Ok(()),
-        Some(_) | None => bail!("{want}, this is {told}"),
+        Some(_) | None => bail!("{requirement}, found {found}"),
     }
 }
 
 /// `go1.26.8` → (1, 26).
-fn go_version(told: &str) -> Option<(u32, u32)> {
-    let mut parts = told.strip_prefix("go")?.split('.');
+fn go_version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.strip_prefix("go")?.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 fn install_missing() -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_there = |program: &str| match program.starts_with('/') {
+    let is_installed = |program: &str| match program.starts_with('/') {
         true => Path::new(program).exists(),
         false => process::find_program(program, &path).is_some(),
     };
     let missing: Vec<&str> =
-        PROGRAMS.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
+        PROGRAMS.iter().filter(|(program, _)| !is_installed(program)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
     if process::find_program("apt-get", &path).is_none() {
-        bail!("install {} (Debian's names), without which there is no node", missing.join(", "));
+        bail!("a node needs {} (Debian's package names): install them", missing.join(", "));
     }
     process::run(Command::new("apt-get").args(["--quiet", "update"]))?;
     process::run(
@@ -281,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gos_version_is_read() {
+    fn go_version_is_parsed() {
         assert_eq!(go_version("go1.26.8"), Some((1, 26)));
         assert_eq!(go_version("go1.27rc1"), None);
         assert_eq!(go_version("devel"), None);
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clusters_binary_is_named_by_its_sources() {
+    fn binary_is_named_by_the_digest_of_its_sources() {
         let kit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/kubernetes");
         assert_eq!(digest(&kit).unwrap().len(), 12);
         assert!(digest(Path::new("/nowhere")).is_err());

@@ -1,7 +1,8 @@
 //! The project's own tasks: `cargo xtask --help`.
 //!
-//! A module a command (`wasm`, `dist`, `test`, `demo`, `bench`, `sim`, `kubernetes`, `e2e`, `chaos`, `ci`); below them what they share: the `workspace` as cargo
-//! sees it, the `toolchain` that compiles plugins, the `component` that a plugin becomes, and how a `process` is run.
+//! Each command is a module: `wasm`, `dist`, `test`, `demo`, `bench`, `sim`, `kubernetes`, `e2e`, `chaos`, `ci`. They share the
+//! `workspace` as cargo describes it, the `toolchain` that compiles plugins, the `component` that a plugin becomes, and `process`,
+//! which runs programs. `proofs` and `words` are tests of the docs and of the language.
 
 mod bench;
 mod chaos;
@@ -19,6 +20,8 @@ mod sim;
 mod test;
 mod toolchain;
 mod wasm;
+#[cfg(test)]
+mod words;
 mod workspace;
 
 use std::process::ExitCode;
@@ -79,7 +82,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn command_line_is_well_formed() {
         super::Cli::command().debug_assert();
     }
 }

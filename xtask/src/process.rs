@@ -1,4 +1,4 @@
-//! Runs other programs: prints what is run, says what failed, and times the stages of a task.
+//! Runs other programs: prints the command line, reports failures, and times the stages of a task.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
@@ -17,17 +17,23 @@ const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const FAINT: Style = Style::new().dimmed();
 
-/// Too long to be of use in a line: a list of folders, and flags that are paths with unprintable separators between them.
+/// Variables that are too long to print: a list of folders, and flags with unprintable separators.
 const UNSHOWN_VARIABLES: [&str; 2] = ["PATH", "CARGO_ENCODED_RUSTFLAGS"];
 
-/// Runs a command with the terminal as its own. Fails with the command line unless it exits with 0.
+/// Runs a command that inherits the terminal.
+///
+/// # Errors
+/// If it does not exit with 0; the error names the command line.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     announce(command);
     let status = command.status().with_context(|| cannot_start(command))?;
     check(command, status)
 }
 
-/// What a command prints, without the line's end; its stderr goes to the terminal. Fails unless it exits with 0.
+/// Returns what a command prints, without the final line feed; its stderr is inherited.
+///
+/// # Errors
+/// If it does not exit with 0, or prints something that is not UTF-8.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command.stderr(Stdio::inherit()).output().with_context(|| cannot_start(command))?;
     check(command, output.status)?;
@@ -36,7 +42,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(text.trim_end().to_owned())
 }
 
-/// A file that cargo built: a library, or a program.
+/// A library or program that cargo built.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Artifact {
     pub(crate) package_id: String,
@@ -45,7 +51,7 @@ pub(crate) struct Artifact {
     pub(crate) executable: Option<PathBuf>,
 }
 
-/// Runs a cargo command that builds something, and tells what it built, whether fresh or not.
+/// Runs a cargo command that builds something, and returns what it built, including what was fresh.
 pub(crate) fn build(cargo: &mut Command) -> Result<Vec<Artifact>> {
     announce(cargo);
     let mut child = cargo
@@ -63,14 +69,14 @@ pub(crate) fn build(cargo: &mut Command) -> Result<Vec<Artifact>> {
     Ok(artifacts)
 }
 
-/// Where a program is that cargo has just built.
+/// Returns the path of a program that cargo has just built.
 pub(crate) fn built_program<'a>(built: &'a [Artifact], name: &str) -> Result<&'a Path> {
     let mut programs = built.iter().filter_map(|artifact| artifact.executable.as_deref());
     let found = programs.find(|path| path.file_name().is_some_and(|file| file == name));
     found.with_context(|| format!("cargo built no program {name}"))
 }
 
-/// Runs `work` as a stage of a task: a heading before it, the time it took after it, whether it went well or not.
+/// Runs `work` as a stage of a task, between a heading and the time that it took.
 pub(crate) fn stage<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
     anstream::eprintln!("{HEADING}=== {name}{HEADING:#}");
     let start = Instant::now();
@@ -88,27 +94,27 @@ pub(crate) fn stage<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<(
     }
 }
 
-/// A line about what is going on.
+/// Prints a line about progress.
 pub(crate) fn note(text: &str) {
     anstream::eprintln!("{text}");
 }
 
-/// The last line of a task that went well.
+/// Prints the last line of a task that succeeded.
 pub(crate) fn summary(text: &str) {
     anstream::eprintln!("{GOOD}{text}{GOOD:#}");
 }
 
-/// The last lines of a task that failed: the error and what led to it.
+/// Prints the error of a task that failed, with its causes.
 pub(crate) fn report_error(error: &anyhow::Error) {
     anstream::eprintln!("{BAD}error:{BAD:#} {error:#}");
 }
 
-/// Shows the command line before it runs.
+/// Prints a command line before it runs.
 pub(crate) fn announce(command: &Command) {
     anstream::eprintln!("{FAINT}$ {}{FAINT:#}", line(command));
 }
 
-/// The program of that name on PATH.
+/// Returns the program of that name on PATH.
 pub(crate) fn find_program(name: &str, path: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(path).map(|folder| folder.join(name)).find(|candidate| is_executable(candidate))
 }
@@ -129,7 +135,7 @@ fn cannot_start(command: &Command) -> String {
     format!("cannot start `{}`", line(command))
 }
 
-/// A command as a person would type it: what is set in its environment, the program, its arguments.
+/// Returns a command as a person would type it: the variables it sets, the program, its arguments.
 fn line(command: &Command) -> String {
     let variables = command.get_envs().filter_map(|(name, value)| {
         let value = value.filter(|_| !UNSHOWN_VARIABLES.iter().any(|unshown| name == *unshown))?;
@@ -139,7 +145,7 @@ fn line(command: &Command) -> String {
     variables.chain(words).collect::<Vec<_>>().join(" ")
 }
 
-/// The cargo that runs this task is what `cargo` would be, however long its path.
+/// Shows the cargo that runs this task as `cargo`, however long its path.
 fn program(command: &Command) -> &OsStr {
     let program = command.get_program();
     if std::env::var_os("CARGO").is_some_and(|cargo| cargo == program) {
@@ -149,7 +155,7 @@ fn program(command: &Command) -> &OsStr {
     }
 }
 
-/// A word as a shell would take it.
+/// Quotes a word for a shell.
 fn quoted(word: &OsStr) -> String {
     let word = word.to_string_lossy();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
@@ -160,7 +166,7 @@ fn quoted(word: &OsStr) -> String {
     }
 }
 
-/// Reads one of cargo's messages: an artifact, or something else.
+/// Parses one of cargo's messages. Returns None if it is not an artifact.
 fn artifact(message: &str) -> Result<Option<Artifact>> {
     #[derive(Deserialize)]
     struct Reason {
@@ -170,7 +176,7 @@ fn artifact(message: &str) -> Result<Option<Artifact>> {
     if parsed.reason != "compiler-artifact" {
         return Ok(None);
     }
-    let artifact = serde_json::from_str(message).context("cargo's message has no artifact's form")?;
+    let artifact = serde_json::from_str(message).context("cargo's message is not an artifact")?;
     Ok(Some(artifact))
 }
 
@@ -179,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_is_shown_as_a_person_would_type_it() {
+    fn command_is_shown_as_a_person_would_type_it() {
         let mut command = Command::new("echo");
         command
             .env("CARGO_ENCODED_RUSTFLAGS", "-Ca\u{1f}-Cb")
@@ -190,19 +196,19 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_names_the_command_and_its_status() {
+    fn failure_names_the_command_and_its_status() {
         let error = run(Command::new("sh").args(["-c", "exit 7"])).unwrap_err();
         assert_eq!(error.to_string(), "`sh -c 'exit 7'` failed (exit status: 7)");
     }
 
     #[test]
-    fn a_program_that_is_missing_is_named() {
+    fn missing_program_is_named() {
         let error = run(&mut Command::new("/nowhere/paperclip")).unwrap_err();
         assert_eq!(error.to_string(), "cannot start `/nowhere/paperclip`");
     }
 
     #[test]
-    fn only_artifacts_are_taken_from_cargos_messages() {
+    fn only_artifacts_are_parsed_from_cargos_messages() {
         assert!(artifact(r#"{"reason":"build-finished","success":true}"#).unwrap().is_none());
         let built = artifact(
             r#"{"reason":"compiler-artifact","package_id":"p","filenames":["/t/p.wasm"],"executable":null,"fresh":true}"#,
@@ -212,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_found_on_the_path_if_they_may_be_run() {
+    fn only_executable_programs_are_found_on_the_path() {
         assert!(find_program("sh", OsStr::new("/nowhere:/bin:/usr/bin")).is_some());
         assert!(find_program("passwd", OsStr::new("/etc")).is_none());
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask sim`: the simulation, built with optimisation, on the plugins as they are now.
+//! `cargo xtask sim`: the simulation, built with optimisation, with the current plugins.
 
 use std::process::Command;
 
@@ -15,14 +15,14 @@ const SIMULATION: &str = "simulation";
 
 /// Runs seeded cases of guest and engine in a simulated world with faults: builds the plugins, then the simulation.
 ///
-/// Its own arguments, of which `cargo xtask sim -- --help` tells: `--seeds N`, `--seed S --bytes B`, `--mutant NAME`,
+/// Arguments of the simulation, described by `cargo xtask sim -- --help`: `--seeds N`, `--seed S --bytes B`, `--mutant NAME`,
 /// `--mutants`, `--time 10m`, `--twice`, `--complete`.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
     toolchain: toolchain::Selection,
 
-    /// For the simulation, as they are.
+    /// Arguments of the simulation
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
@@ -31,7 +31,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let workspace = Workspace::find()?;
     wasm::build(&workspace, options.toolchain)?;
     let mut cargo = workspace::cargo();
-    // As the host is built that is handed out, with the same features of what both use: nothing is compiled twice.
+    // With the profile and features of `cargo xtask dist`, so that nothing is compiled twice.
     cargo.current_dir(&workspace.root).args(["build", "--release", "--workspace", "--bin", SIMULATION]);
     let built = process::build(&mut cargo)?;
     process::run(Command::new(process::built_program(&built, SIMULATION)?).args(&options.arguments))

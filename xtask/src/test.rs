@@ -13,17 +13,17 @@ use crate::workspace::{self, Workspace};
 
 /// Runs all tests: builds the plugins, then `cargo test --workspace`.
 ///
-/// The plugins come first, because tests run them under the real host. Stops at the first stage that fails.
+/// The plugins are built first, because tests run them in the real host. Stops at the first stage that fails.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
     toolchain: toolchain::Selection,
 
-    /// For cargo test, as they are: `-p paperclip-kit`, `--lib`, a part of a test's name.
+    /// Arguments of cargo test: `-p paperclip-kit`, `--lib`, a part of a test's name
     #[arg(allow_hyphen_values = true)]
     arguments: Vec<String>,
 
-    /// For the tests' programs: `--nocapture`, `--test-threads 1`.
+    /// Arguments of the test programs: `--nocapture`, `--test-threads 1`
     #[arg(last = true)]
     test_arguments: Vec<String>,
 }
@@ -47,10 +47,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 impl Options {
-    /// What follows `cargo test`.
+    /// Returns the arguments that follow `cargo test`.
     fn for_cargo(&self) -> Vec<&str> {
         let workspace = (!selects_packages(&self.arguments)).then_some("--workspace");
-        // A separator that follows other arguments is among them; one that comes first has been taken by clap.
+        // clap consumes a separator that comes first; one that follows other arguments is among them.
         let separator = (!self.test_arguments.is_empty()).then_some("--");
         let given = self.arguments.iter().map(String::as_str);
         workspace
@@ -62,7 +62,7 @@ impl Options {
     }
 }
 
-/// Cargo takes `--workspace` to mean every package, whatever else is named.
+/// Whether the arguments name packages: with `--workspace` cargo would test every package all the same.
 fn selects_packages(arguments: &[String]) -> bool {
     let mut for_cargo = arguments.iter().take_while(|argument| *argument != "--");
     for_cargo.any(|argument| {
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_are_passed_on_as_they_are() {
+    fn arguments_are_passed_to_cargo_unchanged() {
         for (line, passed_on) in [
             ("", "--workspace"),
             ("grace", "--workspace grace"),
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_workspace_is_tested_unless_packages_are_named() {
+    fn workspace_is_tested_unless_packages_are_named() {
         let selects =
             |line: &str| selects_packages(&line.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>());
         assert!(selects("-p paperclip-kit"));

@@ -1,7 +1,7 @@
 //! Which compiler builds the plugins.
 //!
-//! A plugin needs Rust's standard library for `wasm32-unknown-unknown`. rustup has it ready made; where rustup has it not and
-//! cannot fetch it, Debian's compiler builds it from Debian's package of its source.
+//! A plugin needs Rust's standard library for `wasm32-unknown-unknown`. rustup provides it; where rustup cannot, Debian's
+//! compiler builds it from Debian's package of its source.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -18,13 +18,13 @@ use crate::workspace::{self, WASM_TARGET, Workspace};
 /// How to choose the compiler of the plugins.
 #[derive(Args, Debug, Clone, Copy)]
 pub(crate) struct Selection {
-    /// The compiler for the plugins. Without it the first that works: the installed wasm target, `rustup target add`, the
-    /// system's compiler, the system's compiler after installing it.
+    /// The compiler for the plugins. Default: the first that works of the installed wasm target, `rustup target add`, the
+    /// system's compiler, and the system's compiler after its installation.
     #[arg(long, value_enum, env = "PAPERCLIP_WASM_TOOLCHAIN")]
     pub(crate) toolchain: Option<Toolchain>,
 }
 
-/// A family of compilers that a person may insist on.
+/// A family of compilers that the command line can select.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Toolchain {
     /// The compiler on PATH, with its `wasm32-unknown-unknown` target: installed, or added by rustup
@@ -33,7 +33,7 @@ pub(crate) enum Toolchain {
     System,
 }
 
-/// What this machine has.
+/// The compilers and permissions of this machine.
 #[derive(Debug, Clone)]
 struct Facts {
     /// The compiler on PATH has the target's standard library.
@@ -41,11 +41,11 @@ struct Facts {
     has_rustup: bool,
     /// Packages that the system's compiler lacks. None if it can be used.
     system_lacks: Vec<&'static str>,
-    /// There is `apt-get`, and we are root.
+    /// `apt-get` exists, and the user is root.
     may_install_packages: bool,
 }
 
-/// A way to come by a compiler for plugins.
+/// A way to get a compiler for plugins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     InstalledTarget,
@@ -63,17 +63,17 @@ pub(crate) enum Compiler {
     System,
 }
 
-/// What Debian's compiler needs to build plugins: a package, and a file by which to know that it is there.
+/// What Debian's compiler needs to build plugins: each package with a file that shows that it is installed.
 const SYSTEM_PARTS: [(&str, &str); 5] = [
     ("rustc-web", "/usr/bin/rustc"),
     ("cargo-web", "/usr/bin/cargo"),
     ("rust-web-src", "/usr/lib/rustlib/src/rust/library/std/src/lib.rs"),
     ("rust-web-llvm", "/usr/bin/rust-lld"),
-    // A link to the linker proper: it leads nowhere where that is missing.
+    // A link to the linker; it is dangling if the package is missing.
     ("lld-22", "/usr/bin/rust-lld"),
 ];
 
-/// Finds a compiler and makes it ready: takes the first way that works, and says which one it was.
+/// Finds a compiler and prepares it: uses the first way that works, and prints which one it is.
 pub(crate) fn prepare(selection: Selection) -> Result<Compiler> {
     let start = Instant::now();
     let facts = Facts::of_this_machine();
@@ -91,11 +91,11 @@ pub(crate) fn prepare(selection: Selection) -> Result<Compiler> {
             Err(error) => failures.push(format!("{}: {error:#}", way.describe())),
         }
     }
-    bail!("no compiler for plugins: {}\n{}", failures.join("; "), mend(&facts));
+    bail!("no compiler for plugins: {}\n{}", failures.join("; "), hint(&facts));
 }
 
 impl Compiler {
-    /// Cargo, set up to build for the plugins' target; what to build has to be added.
+    /// Returns a cargo command that builds for the plugins' target; the caller adds the packages.
     pub(crate) fn build(self, workspace: &Workspace) -> Command {
         let mut command = match self {
             Self::Path => {
@@ -110,14 +110,14 @@ impl Compiler {
     }
 }
 
-/// `-Z build-std` is Cargo's unstable way to build the standard library; RUSTC_BOOTSTRAP lets a stable Cargo take it.
+/// `-Z build-std` is Cargo's unstable way to build the standard library; RUSTC_BOOTSTRAP lets a stable Cargo accept it.
 fn system_build(workspace: &Workspace) -> Command {
     let mut command = Command::new("/usr/bin/cargo");
     for (name, _) in workspace::cargo().get_envs() {
         command.env_remove(name);
     }
     command
-        // Where this task was started through rustup, it leads to the libraries of another compiler.
+        // rustup sets it to the libraries of another compiler.
         .env_remove("LD_LIBRARY_PATH")
         .env("RUSTC", "/usr/bin/rustc")
         .env("RUSTC_BOOTSTRAP", "1")
@@ -126,17 +126,17 @@ fn system_build(workspace: &Workspace) -> Command {
     command
 }
 
-/// What suits a plugin's code to an instance that is metered: with both, output is read a tenth faster, long lines by a quarter
+/// Adapts a plugin's code to metered execution: together they parse output a tenth faster, long lines a quarter faster
 /// (`cargo xtask bench parse`), for 48 KiB of code.
 const CODE_GENERATION: [&str; 2] = [
     // A jump table becomes an indirect jump whose index is guarded against speculation; a few comparisons cost less.
     "-Cjump-tables=no",
-    // A call costs more than LLVM knows, for it stores and loads the meter. An instruction weighs 5 unless told.
+    // A call costs more than LLVM assumes, because it stores and loads the meter. The default weight of an instruction is 5.
     "-Cllvm-args=-inline-instr-cost=4",
 ];
 
-/// Besides [`CODE_GENERATION`], takes the machine out of the plugin: panics name files of dependencies by their place in the registry,
-/// not by the home of whoever built them. So the same compiler and sources give the same bytes everywhere, whatever RUSTFLAGS says here.
+/// [`CODE_GENERATION`], and a path mapping that makes builds reproducible: panics name files of dependencies relative to the
+/// registry, not to the builder's home. The same compiler and sources give the same bytes everywhere, whatever RUSTFLAGS is here.
 fn rustflags() -> OsString {
     let mut flags: Vec<OsString> = CODE_GENERATION.map(OsString::from).to_vec();
     let home = std::env::var_os("CARGO_HOME")
@@ -148,23 +148,23 @@ fn rustflags() -> OsString {
         remap.push("=registry");
         flags.push(remap);
     }
-    // As CARGO_ENCODED_RUSTFLAGS parts them.
+    // The separator of CARGO_ENCODED_RUSTFLAGS.
     flags.join(OsStr::new("\u{1f}"))
 }
 
-/// The ways to try, in order. An error if there is none.
-fn ways(wanted: Option<Toolchain>, facts: &Facts) -> Result<Vec<Way>> {
+/// Returns the ways to try, in order.
+fn ways(selected: Option<Toolchain>, facts: &Facts) -> Result<Vec<Way>> {
     let mut ways = Vec::new();
-    if wanted != Some(Toolchain::System) {
+    if selected != Some(Toolchain::System) {
         if facts.is_target_installed {
-            // A build that fails with this one is the plugin's fault: no other compiler mends it.
+            // A build that fails with this one is the plugin's fault: another compiler does not help.
             return Ok(vec![Way::InstalledTarget]);
         }
         if facts.has_rustup {
             ways.push(Way::AddTarget);
         }
     }
-    if wanted != Some(Toolchain::Rustup) {
+    if selected != Some(Toolchain::Rustup) {
         if facts.system_lacks.is_empty() {
             ways.push(Way::System);
         } else if facts.may_install_packages {
@@ -172,12 +172,12 @@ fn ways(wanted: Option<Toolchain>, facts: &Facts) -> Result<Vec<Way>> {
         }
     }
     if ways.is_empty() {
-        bail!("no compiler for plugins.\n{}", mend(facts));
+        bail!("no compiler for plugins.\n{}", hint(facts));
     }
     Ok(ways)
 }
 
-fn mend(facts: &Facts) -> String {
+fn hint(facts: &Facts) -> String {
     let packages: Vec<_> = SYSTEM_PARTS.iter().map(|(package, _)| *package).collect();
     let lacking = if facts.system_lacks.is_empty() { &packages } else { &facts.system_lacks };
     format!(
@@ -205,10 +205,10 @@ impl Facts {
 
 fn is_target_installed() -> bool {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let mut ask = Command::new(rustc);
-    ask.args(["--print", "target-libdir", "--target", WASM_TARGET]).stderr(Stdio::null());
-    let Ok(folder) = process::output(&mut ask) else { return false };
-    // The folder is there for targets of which only `core` is installed, too.
+    let mut query = Command::new(rustc);
+    query.args(["--print", "target-libdir", "--target", WASM_TARGET]).stderr(Stdio::null());
+    let Ok(folder) = process::output(&mut query) else { return false };
+    // The folder also exists for targets of which only `core` is installed.
     let Ok(files) = std::fs::read_dir(folder) else { return false };
     files.flatten().any(|file| file.file_name().to_string_lossy().starts_with("libstd-"))
 }
@@ -231,7 +231,7 @@ impl Way {
             Self::AddTarget => {
                 process::run(Command::new("rustup").args(["target", "add", WASM_TARGET]))?;
                 if !is_target_installed() {
-                    bail!("rustup has the target now, but rustc on PATH is not rustup's");
+                    bail!("rustup has added the target, but rustc on PATH is not rustup's");
                 }
                 Ok(Compiler::Path)
             }
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn an_installed_target_is_taken_and_nothing_else_tried() {
+    fn installed_target_is_the_only_way_tried() {
         let facts = Facts { is_target_installed: true, has_rustup: true, may_install_packages: true, ..BARE };
         assert_eq!(ways(None, &facts).unwrap(), [Way::InstalledTarget]);
         assert_eq!(ways(Some(Toolchain::Rustup), &facts).unwrap(), [Way::InstalledTarget]);
@@ -281,17 +281,17 @@ mod tests {
     }
 
     #[test]
-    fn packages_are_installed_only_where_they_are_missing_and_may_be() {
-        let may = Facts { may_install_packages: true, has_rustup: true, ..bare_without_system() };
-        assert_eq!(ways(None, &may).unwrap(), [Way::AddTarget, Way::InstallSystem]);
+    fn packages_are_installed_only_if_missing_and_permitted() {
+        let permitted = Facts { may_install_packages: true, has_rustup: true, ..bare_without_system() };
+        assert_eq!(ways(None, &permitted).unwrap(), [Way::AddTarget, Way::InstallSystem]);
         assert_eq!(
-            ways(None, &Facts { system_lacks: Vec::new(), ..may }).unwrap(),
+            ways(None, &Facts { system_lacks: Vec::new(), ..permitted }).unwrap(),
             [Way::AddTarget, Way::System]
         );
     }
 
     #[test]
-    fn a_toolchain_that_is_asked_for_is_the_only_one_tried() {
+    fn selected_toolchain_is_the_only_one_tried() {
         let facts = Facts { is_target_installed: true, has_rustup: true, ..BARE };
         assert_eq!(ways(Some(Toolchain::System), &facts).unwrap(), [Way::System]);
         let facts = Facts { has_rustup: true, may_install_packages: true, ..bare_without_system() };
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_way_the_error_names_what_to_install() {
+    fn error_names_what_to_install() {
         let error = ways(None, &bare_without_system()).unwrap_err().to_string();
         assert!(error.contains("rustup target add wasm32-unknown-unknown"), "{error}");
         assert!(error.contains("apt-get install --no-install-recommends rust-web-src lld-22"), "{error}");

@@ -13,11 +13,11 @@ use crate::process::{self, Artifact};
 use crate::toolchain;
 use crate::workspace::{PluginPackage, Workspace, relative};
 
-/// Builds the plugins as components into dist/plugins/TYPE.wasm, TYPE being the agent type.
+/// Builds the plugins as components into dist/plugins/TYPE.wasm, where TYPE is the agent type.
 ///
-/// Every package under plugin/ that is a cdylib is compiled for wasm32-unknown-unknown with the profile `plugin` and made a
-/// component. It has to import nothing. Files that would not change are not touched, and files of plugins that are no more
-/// are removed. Prints which compiler was taken, and of each component its size, imports and exports.
+/// Compiles every package under plugin/ that is a cdylib for wasm32-unknown-unknown with the profile `plugin`, and makes a
+/// component of it, which must not import anything. Files that would not change are not written, and files of plugins that no
+/// longer exist are removed. Prints the compiler, and each component's size, imports and exports.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -49,14 +49,14 @@ pub(crate) fn build(workspace: &Workspace, toolchain: toolchain::Selection) -> R
     let artifacts = process::build(&mut cargo)?;
     let folder = workspace.dist_plugins();
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    remove_strangers(workspace)?;
+    remove_stale(workspace)?;
     let components: Result<Vec<_>> =
         workspace.plugins.iter().map(|plugin| publish(workspace, plugin, &artifacts)).collect();
     process::note(&format!("plugins built in {}", duration(start.elapsed())));
     components
 }
 
-/// Makes a component of what cargo built, and puts it into `dist/plugins/`.
+/// Makes a component of the module that cargo built, and writes it to `dist/plugins/`.
 fn publish(workspace: &Workspace, plugin: &PluginPackage, artifacts: &[Artifact]) -> Result<Component> {
     let module = artifacts
         .iter()
@@ -65,7 +65,7 @@ fn publish(workspace: &Workspace, plugin: &PluginPackage, artifacts: &[Artifact]
         .find(|file| file.extension().is_some_and(|extension| extension == "wasm"))
         .with_context(|| format!("cargo built no module for the plugin {}", plugin.name))?;
     let core = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
-    let bytes = component::plugin(&core).with_context(|| format!("{} is no plugin", plugin.name))?;
+    let bytes = component::plugin(&core).with_context(|| format!("{} is not a plugin", plugin.name))?;
     let path = workspace.dist_plugins().join(format!("{}.wasm", plugin.agent_type));
     let is_new = write_if_changed(&path, &bytes)?;
     let exports = component::interface(&bytes)?.exports;
@@ -87,8 +87,8 @@ fn describe_export(export: &Export) -> String {
     }
 }
 
-/// Writes a file so that nobody ever sees half of it. Leaves it alone if it holds those bytes already, so that whatever is
-/// built from it stays fresh. True if it was written.
+/// Writes a file atomically. Does not write it if it already has those bytes, so that everything built from it stays fresh.
+/// Returns whether it was written.
 pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool> {
     if fs::read(path).is_ok_and(|present| present == bytes) {
         return Ok(false);
@@ -99,8 +99,8 @@ pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool> {
     Ok(true)
 }
 
-/// The host embeds what is in `dist/plugins/`: a plugin that was renamed must not live on there.
-fn remove_strangers(workspace: &Workspace) -> Result<()> {
+/// Removes components without a package: the host embeds every file in `dist/plugins/`, also that of a renamed plugin.
+fn remove_stale(workspace: &Workspace) -> Result<()> {
     let folder = workspace.dist_plugins();
     for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let path = entry?.path();
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_would_not_change_is_not_touched() {
+    fn unchanged_file_is_not_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("claude_k8s.wasm");
         assert!(write_if_changed(&path, b"one").unwrap());
@@ -134,11 +134,11 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), modified);
         assert!(write_if_changed(&path, b"two").unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"two");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no half of a file is left behind");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left behind");
     }
 
     #[test]
-    fn components_of_plugins_that_are_no_more_are_removed() {
+    fn components_without_a_package_are_removed() {
         let root = tempfile::tempdir().unwrap();
         let plugin = |agent_type: &str| PluginPackage {
             name: String::new(),
@@ -154,7 +154,7 @@ mod tests {
         for name in ["claude_k8s.wasm", "renamed.wasm", "notes.txt"] {
             fs::write(workspace.dist_plugins().join(name), "").unwrap();
         }
-        remove_strangers(&workspace).unwrap();
+        remove_stale(&workspace).unwrap();
         let mut left: Vec<_> =
             fs::read_dir(workspace.dist_plugins()).unwrap().map(|file| file.unwrap().file_name()).collect();
         left.sort();

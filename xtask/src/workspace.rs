@@ -1,4 +1,4 @@
-//! The workspace as cargo sees it: where it is, where it builds, which plugins it has.
+//! The workspace as cargo describes it: its root, its target folder, its plugins.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,15 +8,15 @@ use serde::Deserialize;
 
 use crate::process;
 
-/// The target of plugins. They use nothing of a system, so there is no WASI in it.
+/// The target of plugins. It is not a WASI target, because plugins import nothing.
 pub(crate) const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
 /// Folders of the workspace, and its plugins.
 #[derive(Debug)]
 pub(crate) struct Workspace {
-    /// Where the workspace's `Cargo.toml` is.
+    /// The folder of the workspace's `Cargo.toml`.
     pub(crate) root: PathBuf,
-    /// Where cargo builds, as configured: never assume `target/`.
+    /// Cargo's target folder, which is not always `target/`.
     pub(crate) target: PathBuf,
     /// By package name.
     pub(crate) plugins: Vec<PluginPackage>,
@@ -27,25 +27,28 @@ pub(crate) struct Workspace {
 pub(crate) struct PluginPackage {
     /// The package's name, such as `claude-k8s`.
     pub(crate) name: String,
-    /// How cargo names the package in its messages.
+    /// The package's id in cargo's messages.
     pub(crate) id: String,
     /// The agent type that the plugin serves, such as `claude_k8s`.
     pub(crate) agent_type: String,
 }
 
 impl Workspace {
-    /// Asks cargo. Fails where there is no workspace, or one without plugins.
+    /// Reads the workspace from `cargo metadata`.
+    ///
+    /// # Errors
+    /// If there is no workspace, or it has no plugins.
     pub(crate) fn find() -> Result<Self> {
         let metadata = process::output(cargo().args(["metadata", "--no-deps", "--format-version=1"]))?;
         Self::from_metadata(&metadata)
     }
 
-    /// Where finished files are put: the host's program and, in `plugins/`, the components. Ignored by git.
+    /// The folder of finished files: the host's program and, in `plugins/`, the components. Ignored by git.
     pub(crate) fn dist(&self) -> PathBuf {
         self.root.join("dist")
     }
 
-    /// Where components are put, one a plugin, as `<agent type>.wasm`.
+    /// The folder of components, `<agent type>.wasm` for each plugin.
     pub(crate) fn dist_plugins(&self) -> PathBuf {
         self.dist().join("plugins")
     }
@@ -74,10 +77,10 @@ impl Workspace {
     }
 }
 
-/// The cargo that runs this task, without what it set for this task alone.
+/// Returns the cargo that runs this task, without the variables that it set for this task.
 ///
-/// `cargo run` describes the package it runs in the environment. Build scripts that look at those variables (ring's does) would
-/// be run again, and what depends on them built again, each time that this task and a plain cargo take turns.
+/// `cargo run` describes its package in the environment. Build scripts that read those variables (ring's does) would run again,
+/// and their dependents would be rebuilt, each time that this task and a plain cargo alternate.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {
@@ -88,12 +91,12 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// The agent type that a plugin serves is its package's name in Paperclip's spelling: `claude-k8s` serves `claude_k8s`.
+/// Returns the agent type of a plugin's package, in Paperclip's spelling: `claude-k8s` serves `claude_k8s`.
 pub(crate) fn agent_type(package: &str) -> String {
     package.replace('-', "_")
 }
 
-/// A path as a person in the workspace would type it.
+/// Returns a path relative to the workspace, for messages.
 pub(crate) fn relative<'a>(path: &'a Path, workspace: &Workspace) -> std::path::Display<'a> {
     path.strip_prefix(&workspace.root).unwrap_or(path).display()
 }
@@ -133,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn agent_types_are_spelt_as_paperclip_spells_them() {
+    fn agent_types_use_paperclips_spelling() {
         assert_eq!(agent_type("claude-k8s"), "claude_k8s");
         assert_eq!(agent_type("paperclip-hermes-k8s"), "paperclip_hermes_k8s");
     }
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_workspace_without_plugins_is_an_error() {
+    fn workspace_without_plugins_is_an_error() {
         let metadata = r#"{"workspace_root":"/w","target_directory":"/t","packages":[]}"#;
         let error = Workspace::from_metadata(metadata).unwrap_err().to_string();
         assert!(error.starts_with("there is no plugin in /w/plugin"), "{error}");
