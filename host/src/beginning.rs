@@ -1,9 +1,11 @@
 //! What a run begins with, whoever drives it: its plugin pinned, its journal begun, its secrets masked.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
 use paperclip_contract::types::{ContextFile, HostFacts, Request};
+use paperclip_diagnostic::Diagnose;
 use paperclip_engine::PluginIdentity;
 use paperclip_engine::intake::{self, IntakeError, Secrets, Surroundings};
 use paperclip_engine::journal::FORMAT;
@@ -46,6 +48,22 @@ pub(crate) enum ContextError {
     Intake(#[from] IntakeError),
     #[error(transparent)]
     Environment(#[from] environment::Unfit),
+}
+
+impl Diagnose for ContextError {
+    fn code(&self) -> &'static str {
+        match self {
+            ContextError::Intake(error) => error.code(),
+            ContextError::Environment(error) => error.code(),
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            ContextError::Intake(error) => error.hint(),
+            ContextError::Environment(error) => error.hint(),
+        }
+    }
 }
 
 /// Splits a context into what the plugin may see and the secrets.
@@ -149,6 +167,16 @@ pub(crate) struct Unpinned {
     adapter_type: String,
     plugin_version: String,
     cause: LoadError,
+}
+
+impl Diagnose for Unpinned {
+    fn code(&self) -> &'static str {
+        self.cause.code()
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        self.cause.hint()
+    }
 }
 
 /// Keeps the plugin and says in the run's folder what the run is, unless it has begun already.

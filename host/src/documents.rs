@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use paperclip_contract::types::{ContextFile, Request};
+use paperclip_diagnostic::{Diagnose as _, Diagnostic};
 use paperclip_engine::intake::{self, Secrets};
 use paperclip_guest::{Plugin, Tools};
 use serde_json::{Value, json};
@@ -25,7 +26,10 @@ pub(crate) fn read(what: &str, path: &Path) -> anyhow::Result<String> {
         std::fs::read_to_string(path)
     };
     outcome.map_err(|error| {
-        usage(format!("{what} {}: {error}; name a readable file, or - for stdin", path.display()))
+        usage(
+            Diagnostic::new("file_unreadable", format!("{what} {}: {error}", path.display()))
+                .with_hint("name a readable file, or - for stdin"),
+        )
     })
 }
 
@@ -37,27 +41,42 @@ pub(crate) fn read_context(args: &ContextArgs) -> anyhow::Result<Value> {
 /// The same, by its path alone.
 pub(crate) fn parse_context(path: &Path) -> anyhow::Result<Value> {
     let text = read("context", path)?;
-    intake::parse(&text).map_err(|error| usage(format!("context {}: {error}", path.display())))
+    intake::parse(&text)
+        .map_err(|error| usage(error.diagnostic().on(format_args!("context {}", path.display()))))
 }
 
 /// The agent type that a context, or who called, asks for.
 pub(crate) fn adapter_type(context: &Value, asked: Option<&str>) -> anyhow::Result<String> {
     asked.or_else(|| intake::adapter_type(context)).map(str::to_owned).ok_or_else(|| {
-        usage("agent.adapterType is missing in the context: set it, or name the agent type with --adapter")
+        usage(
+            Diagnostic::new("bad_context", "agent.adapterType is missing in the context")
+                .with_hint("set it, or name the agent type with --adapter"),
+        )
     })
 }
 
 /// The own pod, from a file.
 pub(crate) fn read_self_pod(path: &Path) -> anyhow::Result<Value> {
-    let text = read("own pod", path)?;
+    let text = read("Paperclip's pod", path)?;
     let pod: Value = serde_json::from_str(&text).map_err(|error| {
-        let mend = "give the Pod as JSON, such as `kubectl get pod NAME -o json` prints it";
-        usage(format!("own pod {}: not JSON: {error}; {mend}", path.display()))
+        usage(
+            Diagnostic::new(
+                "bad_paperclip_pod",
+                format!("Paperclip's pod {}: not JSON: {error}", path.display()),
+            )
+            .with_hint("give the Pod as JSON, such as `kubectl get pod NAME -o json` prints it"),
+        )
     })?;
     if pod["spec"]["containers"].is_array() {
         return Ok(pod);
     }
-    Err(usage(format!("own pod {}: it has no spec.containers; give a core/v1 Pod as JSON", path.display())))
+    Err(usage(
+        Diagnostic::new(
+            "bad_paperclip_pod",
+            format!("Paperclip's pod {}: it has no spec.containers", path.display()),
+        )
+        .with_hint("give a core/v1 Pod as JSON"),
+    ))
 }
 
 /// What a run is asked to do, its secrets set aside, and what could not be read on the way.
@@ -86,9 +105,8 @@ pub(crate) fn take(
         default_namespace: args.namespace.clone().or(cluster_namespace.map(str::to_owned)),
         paperclip_api_url,
     };
-    let named = |problem: String| usage(format!("context {}: {problem}", args.context.display()));
-    let (request, secrets) =
-        beginning::take(context, plugin, config, given).map_err(|error| named(error.to_string()))?;
+    let (request, secrets) = beginning::take(context, plugin, config, given)
+        .map_err(|error| usage(error.diagnostic().on(format_args!("context {}", args.context.display()))))?;
     Ok(Intake { request, secrets, warnings })
 }
 
@@ -128,5 +146,6 @@ fn skills(config: &Value, plugin: &Arc<Plugin>) -> anyhow::Result<Snapshot> {
     let config: serde_json::Map<_, _> =
         fields.into_iter().map(|field| (field.to_owned(), config[field].clone())).collect();
     let snapshot = Tools::new(plugin.clone()).skills(&json!({ "config": config }).to_string())?;
-    Ok(serde_json::from_str(&snapshot.map_err(usage)?)?)
+    let snapshot = snapshot.map_err(|problem| usage(Diagnostic::new("bad_config", problem)))?;
+    Ok(serde_json::from_str(&snapshot)?)
 }

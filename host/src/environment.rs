@@ -1,9 +1,11 @@
 //! Variables whose values the host alone knows: `config.env`, and the literals of Paperclip's own pod.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use paperclip_contract::types::{Request, SecretSource};
+use paperclip_diagnostic::Diagnose;
 use paperclip_engine::intake::Secrets;
 use serde_json::Value;
 
@@ -16,15 +18,30 @@ const VARIABLES_MAX_BYTES: usize = 512 << 10;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unfit {
     #[error(
-        "env.{name}: the variable is {bytes} bytes, and no program starts with one over {VARIABLE_MAX_BYTES}; put the text into a file of the agent's workspace"
+        "env.{name}: the variable is {bytes} bytes, and no program starts with one over {VARIABLE_MAX_BYTES}"
     )]
     TooLong { name: String, bytes: usize },
-    #[error("env.{name}: the value holds a NUL character, which no variable can; take it out")]
+    #[error("env.{name}: the value holds a NUL character, which no variable can")]
     Nul { name: String },
     #[error(
-        "env: the variables are {bytes} bytes together, and a run's Secret has room for {VARIABLES_MAX_BYTES}; put long texts into files of the agent's workspace"
+        "env: the variables are {bytes} bytes together, and a run's Secret has capacity for {VARIABLES_MAX_BYTES}"
     )]
     TooMany { bytes: usize },
+}
+
+impl Diagnose for Unfit {
+    fn code(&self) -> &'static str {
+        "bad_context"
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        let hint = match self {
+            Unfit::TooLong { .. } => "put the text into a file of the agent's workspace",
+            Unfit::Nul { .. } => "remove it",
+            Unfit::TooMany { .. } => "put long texts into files of the agent's workspace",
+        };
+        Some(hint.into())
+    }
 }
 
 /// Refuses what no container starts with, or no Secret holds.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use paperclip_contract::types::Ending;
+use paperclip_diagnostic::Diagnostic;
 use paperclip_engine::Closing;
 
 /// How the program ends. The numbers are part of its interface.
@@ -11,10 +12,10 @@ use paperclip_engine::Closing;
 pub(crate) enum Exit {
     Succeeded = 0,
     Failed = 1,
-    /// Bad usage or configuration: nothing was begun.
+    /// Bad usage or configuration: nothing was started.
     Usage = 2,
     Cancelled = 3,
-    /// The run goes on in the cluster.
+    /// The run continues in the cluster.
     Detached = 4,
 }
 
@@ -36,19 +37,28 @@ impl From<Closing> for Exit {
     }
 }
 
-/// An error of the one who called: it names what is wrong and the mend, and ends the program with [`Exit::Usage`].
+/// Bad usage or configuration: it ends the program with [`Exit::Usage`].
 #[derive(Debug)]
-pub(crate) struct UsageError(pub(crate) String);
+pub(crate) struct UsageError(pub(crate) Diagnostic);
 
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        self.0.fmt(f)
     }
 }
 
 impl std::error::Error for UsageError {}
 
-/// Makes a usage error of any error that already speaks to a person.
-pub(crate) fn usage(error: impl fmt::Display) -> anyhow::Error {
-    anyhow::Error::new(UsageError(error.to_string()))
+/// Returns a usage error.
+pub(crate) fn usage(error: impl Into<Diagnostic>) -> anyhow::Error {
+    anyhow::Error::new(UsageError(error.into()))
+}
+
+/// Returns what a person sees of any error.
+pub(crate) fn diagnostic_of(error: &anyhow::Error) -> Diagnostic {
+    match error.downcast_ref::<UsageError>() {
+        Some(UsageError(diagnostic)) => diagnostic.clone(),
+        None => Diagnostic::new("internal", format!("{error:#}"))
+            .with_hint("PAPERCLIP_LOG=debug shows what led to it"),
+    }
 }

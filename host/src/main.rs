@@ -76,6 +76,6 @@ fn start_logging(level: tracing::Level, format: LogFormat) {
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    anstream::eprintln!("{}error:{} {error:#}", pretty::style::ERROR, anstyle::Reset);
+    pretty::show_error(&exit::diagnostic_of(error));
     if error.downcast_ref::<UsageError>().is_some() { Exit::Usage.into() } else { Exit::Failed.into() }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use paperclip_diagnostic::Diagnostic;
 use paperclip_guest::{Plugin, Registry, Runtime, RuntimeOptions};
 
 use crate::exit::usage;
@@ -26,8 +27,8 @@ pub(crate) fn runtime_for(max_instances: u32) -> anyhow::Result<Runtime> {
     match Runtime::new(&options) {
         Ok(runtime) => Ok(runtime),
         // A cache that can't be used costs a tenth of a second, no run.
-        Err(paperclip_guest::RuntimeError::Cache { dir, reason, mend }) => {
-            tracing::warn!(dir = %dir.display(), %reason, mend, "compiled plugins are not cached");
+        Err(paperclip_guest::RuntimeError::Cache { dir, reason, hint }) => {
+            tracing::warn!(dir = %dir.display(), %reason, hint, "compiled plugins are not cached");
             Ok(Runtime::new(&RuntimeOptions { cache_dir: None, ..options })?)
         }
         Err(error) => Err(error.into()),
@@ -58,11 +59,15 @@ pub(crate) fn get_or_only(
     match listed.as_slice() {
         [only] => registry.get(&only.adapter_type).cloned().map_err(usage),
         [] => Err(usage(
-            "there is no plugin: build them with `cargo xtask wasm`, or name a folder with --plugins",
+            Diagnostic::new("no_plugin", "this program has no plugin")
+                .with_hint("build the plugins with `cargo xtask wasm`, or name a folder with --plugins"),
         )),
         several => {
             let types: Vec<&str> = several.iter().map(|plugin| plugin.adapter_type.as_str()).collect();
-            Err(usage(format!("which agent type? Name one with --adapter: {}", types.join(", "))))
+            Err(usage(
+                Diagnostic::new("ambiguous_agent_type", "the agent type is not known")
+                    .with_hint(format!("name one with --adapter: {}", types.join(", "))),
+            ))
         }
     }
 }

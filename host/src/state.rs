@@ -3,6 +3,8 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 
+use paperclip_diagnostic::Diagnostic;
+
 use crate::exit::usage;
 
 /// The folder that was asked for, else the platform's: `$XDG_STATE_HOME/paperclip-host` or `~/.local/state/paperclip-host`.
@@ -20,10 +22,10 @@ pub(crate) fn cache_folder() -> Option<PathBuf> {
 pub(crate) fn make_folder(path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
-        usage(format!(
-            "state {}: {error}; name a folder that this user may write with state (--state)",
-            path.display()
-        ))
+        usage(
+            Diagnostic::new("state_unwritable", format!("state {}: {error}", path.display()))
+                .with_hint("name a folder that this user may write with state (--state)"),
+        )
     })
 }
 

@@ -12,10 +12,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::Uri;
+use http::uri::InvalidUri;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use paperclip_diagnostic::Diagnostic;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
@@ -86,13 +88,15 @@ impl Traces {
     ///
     /// # Errors
     /// The URL is none of plain HTTP.
-    pub(crate) fn to(endpoint: &str, host_id: String) -> Result<Traces, String> {
-        let uri: Uri = endpoint.parse().map_err(|error| format!("traces.endpoint {endpoint:?}: {error}"))?;
+    pub(crate) fn to(endpoint: &str, host_id: String) -> Result<Traces, Diagnostic> {
+        let bad = |cause: String| {
+            Diagnostic::new("bad_traces_endpoint", format!("traces.endpoint {endpoint:?}: {cause}")).with_hint(
+                "give a URL such as http://127.0.0.1:4318/v1/traces; for TLS run a collector beside this process",
+            )
+        };
+        let uri: Uri = endpoint.parse().map_err(|error: InvalidUri| bad(error.to_string()))?;
         if uri.scheme_str() != Some("http") || uri.authority().is_none() {
-            return Err(format!(
-                "traces.endpoint {endpoint:?}: give a URL such as http://127.0.0.1:4318/v1/traces; for TLS put a collector beside this \
-                 process"
-            ));
+            return Err(bad("it is not a URL of plain HTTP".to_owned()));
         }
         let (told, queue) = mpsc::channel(QUEUED_SPANS);
         let collector =
@@ -279,7 +283,7 @@ mod tests {
     #[tokio::test]
     async fn only_plain_http_is_taken() {
         for url in ["https://c/v1/traces", "collector:4318", "/v1/traces", "http://"] {
-            let error = Traces::to(url, String::new()).expect_err(url);
+            let error = Traces::to(url, String::new()).expect_err(url).message;
             assert!(error.contains("traces.endpoint"), "{error}");
         }
     }

@@ -1,4 +1,4 @@
-//! Wrong input: one clear line with the mend, exit code 2, nothing left behind.
+//! Wrong input: one line that says what is wrong, one with the hint, exit code 2, nothing left behind.
 
 use std::fs;
 
@@ -14,8 +14,11 @@ fn refused(place: &Place, args: &[&str], says: &[&str]) {
     for text in says {
         assert!(stderr.contains(text), "{args:?} should say {text:?}: {stderr}");
     }
-    assert_eq!(stderr.trim_end().lines().count(), 1, "{args:?}: {stderr}");
-    assert!(stderr.starts_with("error: "), "{args:?}: {stderr}");
+    let lines: Vec<&str> = stderr.trim_end().lines().collect();
+    let [error, hint] = lines.as_slice() else {
+        panic!("{args:?} should print an error and a hint: {stderr}")
+    };
+    assert!(error.starts_with("error: ") && hint.starts_with("hint: "), "{args:?}: {stderr}");
     assert!(output.stdout.is_empty(), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
 }
 

@@ -65,8 +65,8 @@ pub enum IntakeError {
     NotJson(String),
     #[error("{field}: expected {expected}, found {found}")]
     WrongType { field: String, expected: &'static str, found: &'static str },
-    #[error("{field} is missing or empty: {mend}")]
-    Missing { field: &'static str, mend: &'static str },
+    #[error("{field} is missing or empty")]
+    Missing { field: &'static str, hint: &'static str },
 }
 
 /// What a request is made of, besides the context.
@@ -122,7 +122,10 @@ pub fn take(
     let agent = &context["agent"];
     let agent_id = text_at(agent, "id", "agent.id")?.unwrap_or_default();
     if agent_id.is_empty() {
-        return Err(IntakeError::Missing { field: "agent.id", mend: "it names the agent that runs" });
+        return Err(IntakeError::Missing {
+            field: "agent.id",
+            hint: "set it to the id of the agent that runs",
+        });
     }
     let mut secrets = Secrets {
         auth_token: text_at(context, "authToken", "authToken")?.filter(|token| !token.is_empty()),
@@ -224,9 +227,9 @@ fn own_container(pod: &Value) -> Option<usize> {
     named.or(if containers.is_empty() { None } else { Some(0) })
 }
 
-fn required(context: &Value, field: &'static str, mend: &'static str) -> Result<String, IntakeError> {
+fn required(context: &Value, field: &'static str, hint: &'static str) -> Result<String, IntakeError> {
     let text = text_at(context, field, field)?.unwrap_or_default();
-    if text.trim().is_empty() { Err(IntakeError::Missing { field, mend }) } else { Ok(text) }
+    if text.trim().is_empty() { Err(IntakeError::Missing { field, hint }) } else { Ok(text) }
 }
 
 fn text_at(value: &Value, key: &str, field: &str) -> Result<Option<String>, IntakeError> {

@@ -8,6 +8,7 @@ pub mod api;
 pub mod backoff;
 pub mod calls;
 pub mod comparison;
+mod diagnose;
 pub mod guard;
 pub mod guest;
 pub mod intake;

@@ -19,13 +19,13 @@ pub(crate) fn open(dir: &Path) -> Result<Cache, RuntimeError> {
     Cache::new(config).map_err(|error| RuntimeError::Cache {
         dir,
         reason: format!("{error:#}"),
-        mend: "give another folder",
+        hint: "give another folder",
     })
 }
 
 /// Makes `dir` if it is missing and closes it to others. Refuses one that somebody else may have written into.
 fn private_dir(dir: &Path) -> Result<PathBuf, RuntimeError> {
-    let refuse = |reason: String, mend| RuntimeError::Cache { dir: dir.to_owned(), reason, mend };
+    let refuse = |reason: String, hint| RuntimeError::Cache { dir: dir.to_owned(), reason, hint };
     let failed = |error: io::Error| refuse(error.to_string(), "give a folder that this user may write");
     DirBuilder::new().recursive(true).mode(PRIVATE).create(dir).map_err(failed)?;
     let dir = fs::canonicalize(dir).map_err(failed)?;

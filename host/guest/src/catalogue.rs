@@ -81,9 +81,7 @@ pub struct Fallback {
 
 /// There is no version to go back to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "no previous version of {adapter_type} is known to this process; put the file of the wanted version into the plugins folder"
-)]
+#[error("no previous version of {adapter_type} is known to this process")]
 pub struct NoPrevious {
     pub adapter_type: String,
 }
@@ -117,7 +115,11 @@ impl Catalogue {
         }
         let claim = |rejected: &&Rejected| rejected.adapter_type.as_deref() == Some(adapter_type);
         if let Some(rejected) = shelf.rejected.iter().find(claim) {
-            return Err(NoPlugin::Rejected { wanted: wanted(), error: rejected.error.clone() });
+            return Err(NoPlugin::Rejected {
+                wanted: wanted(),
+                error: rejected.error.clone(),
+                hint: rejected.hint.clone(),
+            });
         }
         let known: Vec<&str> = shelf.active.keys().map(String::as_str).collect();
         Err(NoPlugin::Unknown {
@@ -181,6 +183,7 @@ impl Catalogue {
                     adapter_type: Some(adapter_type.clone()),
                     source: plugin.source().clone(),
                     error,
+                    hint: Some("put a fixed version into the plugins folder".to_owned()),
                 }),
             }
         }

@@ -22,6 +22,7 @@ mod budget;
 mod cache;
 mod catalogue;
 mod contract;
+mod diagnose;
 mod digest;
 mod fault;
 mod golden;

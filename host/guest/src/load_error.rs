@@ -1,4 +1,4 @@
-//! Why a plugin is not taken: one line that names the source and the mend.
+//! Why a plugin is rejected.
 
 use crate::budget::MAX_PLUGIN_BYTES;
 use crate::source::Source;
@@ -6,44 +6,34 @@ use paperclip_engine::FaultCause;
 use std::fmt;
 use std::io;
 
-/// Why a plugin is not taken.
+/// Why a plugin is rejected. The message names its source; [`Diagnose::hint`](paperclip_diagnostic::Diagnose) says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    #[error("{from}: cannot be read: {error}; check the path and its permissions")]
+    #[error("{from}: cannot be read: {error}")]
     Read { from: Source, error: io::Error },
-    #[error(
-        "{from}: has {found} bytes, a plugin may have {MAX_PLUGIN_BYTES}; build it with the profile `plugin`, stripped of debug information"
-    )]
+    #[error("{from}: has {found} bytes, a plugin may have {MAX_PLUGIN_BYTES}")]
     TooLarge { from: Source, found: u64 },
-    #[error("{from}: is {found}, not a WebAssembly component; {}", found.mend())]
+    #[error("{from}: is {found}, not a WebAssembly component")]
     NotAComponent { from: Source, found: Found },
-    #[error("{from}: is a damaged component: {reason}; build or copy it again")]
+    #[error("{from}: is a damaged component: {reason}")]
     Damaged { from: Source, reason: String },
-    #[error(
-        "{from}: speaks the contract paperclip:agent@{found}, this host speaks {wanted}; take the plugin built for {wanted}, or the host that speaks {found}"
-    )]
+    #[error("{from}: speaks the contract paperclip:agent@{found}, this host speaks {wanted}")]
     Version { from: Source, found: String, wanted: &'static str },
-    #[error("{from}: is no agent plugin, it does not export {}; build it for the world `agent-plugin` of the contract", missing.join(", "))]
+    #[error("{from}: is no agent plugin, it does not export {}", missing.join(", "))]
     NotAPlugin { from: Source, missing: Vec<String> },
-    #[error("{from}: imports {}, but a plugin may import nothing; build it for wasm32-unknown-unknown, without WASI", imports.join(", "))]
+    #[error("{from}: imports {}, but a plugin may import nothing", imports.join(", "))]
     Imports { from: Source, imports: Vec<String> },
-    #[error(
-        "{from}: needs {found_bytes} bytes of memory to begin with, an instance may have {limit_bytes}; make its static data smaller"
-    )]
+    #[error("{from}: needs {found_bytes} bytes of memory to begin with, an instance may have {limit_bytes}")]
     Memory { from: Source, found_bytes: u64, limit_bytes: u64 },
-    #[error(
-        "{from}: does not compile: {reason}; build it with wit-component and Rust's default features for wasm32-unknown-unknown"
-    )]
+    #[error("{from}: does not compile: {reason}")]
     Compile { from: Source, reason: String },
-    #[error(
-        "{from}: its functions are not those of the contract {wanted}: {reason}; build it again from wit/0.2"
-    )]
+    #[error("{from}: its functions are not those of the contract {wanted}: {reason}")]
     Shape { from: Source, wanted: &'static str, reason: String },
-    #[error("{from}: failed when it was tried out, in `{call}`: {cause}; it is broken, take another version")]
+    #[error("{from}: failed when it was tried out, in `{call}`: {cause}")]
     Trial { from: Source, call: &'static str, cause: FaultCause },
-    #[error("{from}: could not be tried out: {reason}; finish runs, or allow more instances")]
+    #[error("{from}: could not be tried out: {reason}")]
     NoRoom { from: Source, reason: String },
-    #[error("{from}: describes itself wrongly: {reason}; mend its `describe`")]
+    #[error("{from}: describes itself wrongly: {reason}")]
     Descriptor { from: Source, reason: String },
 }
 
@@ -59,7 +49,7 @@ pub enum Found {
 }
 
 impl Found {
-    fn mend(self) -> &'static str {
+    pub(crate) fn hint(self) -> &'static str {
         match self {
             Found::CoreModule => {
                 "make it a component with wit-component, as `cargo xtask wasm` does for the plugins of this repository"

@@ -5,6 +5,7 @@ use crate::load_error::LoadError;
 use crate::plugin::{self, Plugin};
 use crate::runtime::Runtime;
 use crate::source::Source;
+use paperclip_diagnostic::{Diagnose as _, Diagnostic};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -56,13 +57,15 @@ pub struct Rejected {
     /// The agent type that it has, or that its name lets expect.
     pub adapter_type: Option<String>,
     pub source: Source,
-    /// One line that names the source and the mend.
+    /// Names the source and what is wrong with it.
     pub error: String,
+    /// What to do about it.
+    pub hint: Option<String>,
 }
 
 /// The plugins folder cannot be listed.
 #[derive(Debug, thiserror::Error)]
-#[error("plugins folder {}: {error}; give a folder that exists and may be read", folder.display())]
+#[error("plugins folder {}: {error}", folder.display())]
 pub struct FolderError {
     pub folder: PathBuf,
     pub error: io::Error,
@@ -71,13 +74,11 @@ pub struct FolderError {
 /// There is no plugin to use for an agent type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoPlugin {
-    #[error("no plugin for agent type {wanted:?}; known: {known}; put {wanted}.wasm into {into} to add it")]
+    #[error("no plugin for agent type {wanted:?}; known: {known}")]
     Unknown { wanted: String, known: String, into: String },
     #[error("the plugin for agent type {wanted:?} is not usable: {error}")]
-    Rejected { wanted: String, error: String },
-    #[error(
-        "the plugin for agent type {wanted:?} is under quarantine: {reason}; put a mended version into the plugins folder"
-    )]
+    Rejected { wanted: String, error: String, hint: Option<String> },
+    #[error("the plugin for agent type {wanted:?} is under quarantine: {reason}")]
     Quarantined { wanted: String, reason: String },
 }
 
@@ -115,7 +116,7 @@ impl Registry {
                 Ok(plugin) => {
                     registry.plugins.entry(plugin.adapter_type().to_owned()).or_insert(plugin);
                 }
-                Err(error) => registry.reject(source.expected_type(), source, error.to_string()),
+                Err(error) => registry.reject(source.expected_type(), source, error.diagnostic()),
             }
         }
         Ok(registry)
@@ -128,7 +129,11 @@ impl Registry {
             return Ok(plugin);
         }
         if let Some(rejected) = self.rejected_claim(adapter_type) {
-            return Err(NoPlugin::Rejected { wanted, error: rejected.error.clone() });
+            return Err(NoPlugin::Rejected {
+                wanted,
+                error: rejected.error.clone(),
+                hint: rejected.hint.clone(),
+            });
         }
         Err(NoPlugin::Unknown {
             wanted,
@@ -170,7 +175,7 @@ impl Registry {
                 }
                 Err(error) => {
                     let source = Source::File(path.clone());
-                    self.reject(source.expected_type(), source, error.to_string());
+                    self.reject(source.expected_type(), source, error.diagnostic());
                 }
             }
         }
@@ -190,14 +195,19 @@ impl Registry {
     /// Nobody can tell which of several files of one type is meant.
     fn reject_all(&mut self, adapter_type: &str, claimants: &[&Arc<Plugin>]) {
         let names: Vec<String> = claimants.iter().map(|plugin| plugin.source().to_string()).collect();
-        let error = format!("{} are all of agent type {adapter_type}; leave one of them", names.join(", "));
+        let problem = Diagnostic::new(
+            "ambiguous_plugin",
+            format!("{} are all of agent type {adapter_type}", names.join(", ")),
+        )
+        .with_hint("keep one of them");
         for plugin in claimants {
-            self.reject(Some(adapter_type.to_owned()), plugin.source().clone(), error.clone());
+            self.reject(Some(adapter_type.to_owned()), plugin.source().clone(), problem.clone());
         }
     }
 
-    fn reject(&mut self, adapter_type: Option<String>, source: Source, error: String) {
-        self.rejected.push(Rejected { adapter_type, source, error });
+    fn reject(&mut self, adapter_type: Option<String>, source: Source, problem: Diagnostic) {
+        let Diagnostic { message: error, hint, .. } = problem;
+        self.rejected.push(Rejected { adapter_type, source, error, hint });
     }
 }
 

@@ -30,11 +30,9 @@ impl Default for RuntimeOptions {
 /// Why there is no runtime.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    #[error("cache of compiled plugins {}: {reason}; {mend}", dir.display())]
-    Cache { dir: PathBuf, reason: String, mend: &'static str },
-    #[error(
-        "cannot reserve room for {max_instances} plugin instances of {memory_bytes} bytes: {reason}; allow fewer instances, or raise the limit of address space (ulimit -v)"
-    )]
+    #[error("cache of compiled plugins {}: {reason}", dir.display())]
+    Cache { dir: PathBuf, reason: String, hint: &'static str },
+    #[error("cannot reserve room for {max_instances} plugin instances of {memory_bytes} bytes: {reason}")]
     Pool { max_instances: u32, memory_bytes: u64, reason: String },
 }
 

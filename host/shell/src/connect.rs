@@ -43,22 +43,16 @@ impl std::fmt::Debug for Access {
     }
 }
 
-/// Why a cluster cannot be used. The text names the file, context or server, and what to do.
+/// Why a cluster cannot be used. The message names the file, context or server.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error("kubeconfig {place}: {cause}; {mend}")]
-    Kubeconfig { place: String, cause: String, mend: &'static str },
-    #[error(
-        "no service account of a Pod: {0}; run inside a cluster with automountServiceAccountToken, or name a kubeconfig"
-    )]
+    #[error("kubeconfig {place}: {cause}")]
+    Kubeconfig { place: String, cause: String, hint: &'static str },
+    #[error("no service account of a Pod: {0}")]
     InCluster(String),
-    #[error(
-        "{place}: {server} cannot be used: {cause}; check the server's address, the CA and the credentials there"
-    )]
+    #[error("{place}: {server} cannot be used: {cause}")]
     Client { place: String, server: String, cause: String },
-    #[error(
-        "{server} ({place}) does not answer: {cause}; check that the cluster runs and can be reached from here"
-    )]
+    #[error("{server} ({place}) does not answer: {cause}")]
     Unreachable { place: String, server: String, cause: String },
 }
 
@@ -206,7 +200,7 @@ fn place(access: &Access) -> String {
 async fn config(access: &Access, place: &str) -> Result<Config, ConnectError> {
     let failed = |error: KubeconfigError| ConnectError::Kubeconfig {
         place: place.to_owned(),
-        mend: mend(&error),
+        hint: hint(&error),
         cause: transport::explain(&error),
     };
     let (kubeconfig, context) = match access {
@@ -222,7 +216,7 @@ async fn config(access: &Access, place: &str) -> Result<Config, ConnectError> {
         return Err(ConnectError::Kubeconfig {
             place: place.to_owned(),
             cause: format!("cluster {} has a proxy-url", cluster.name),
-            mend: "proxies are not supported: give the server an address that can be reached directly",
+            hint: "proxies are not supported: give the server an address that can be reached directly",
         });
     }
     let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
@@ -234,7 +228,7 @@ fn has_proxy(named: &kube::config::NamedCluster) -> bool {
     proxy.is_some_and(|proxy| !proxy.is_empty())
 }
 
-fn mend(error: &KubeconfigError) -> &'static str {
+fn hint(error: &KubeconfigError) -> &'static str {
     match error {
         KubeconfigError::CurrentContextNotSet => "set current-context or name a context",
         KubeconfigError::LoadContext(_) => "name a context that it has: kubectl config get-contexts",
@@ -244,15 +238,15 @@ fn mend(error: &KubeconfigError) -> &'static str {
             "give the cluster a server, such as https://host:6443"
         }
         KubeconfigError::LoadCertificateAuthority(_) | KubeconfigError::ParseCertificates(_) => {
-            "mend the cluster's certificate-authority"
+            "fix the cluster's certificate-authority"
         }
         KubeconfigError::LoadClientCertificate(_) | KubeconfigError::LoadClientKey(_) => {
-            "mend the user's client-certificate and client-key"
+            "fix the user's client-certificate and client-key"
         }
         KubeconfigError::KindMismatch
         | KubeconfigError::ApiVersionMismatch
         | KubeconfigError::Parse(_)
-        | KubeconfigError::ParseProxyUrl(_) => "mend the file: kubectl config view shows what is read",
+        | KubeconfigError::ParseProxyUrl(_) => "fix the file: kubectl config view shows what is read",
     }
 }
 

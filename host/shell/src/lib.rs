@@ -5,6 +5,7 @@
 pub mod calls;
 mod clock;
 pub mod connect;
+mod diagnose;
 pub mod driver;
 mod exchange;
 pub mod journal;

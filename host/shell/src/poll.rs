@@ -26,9 +26,9 @@ const RUN_ID: HeaderName = HeaderName::from_static("x-paperclip-run-id");
 /// Why a URL cannot be Paperclip's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    #[error("Paperclip's API URL {url:?}: {cause}; give one such as http://paperclip:3100")]
+    #[error("Paperclip's API URL {url:?}: {cause}")]
     Bad { url: String, cause: String },
-    #[error("Paperclip's API URL {url}: no TLS: {cause}; install the system's CA certificates")]
+    #[error("Paperclip's API URL {url}: no TLS: {cause}")]
     Tls { url: String, cause: String },
 }
 

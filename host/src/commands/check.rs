@@ -1,5 +1,6 @@
 //! `check`: Paperclip's environment test.
 
+use paperclip_diagnostic::Diagnostic;
 use paperclip_guest::Tools;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -48,13 +49,18 @@ pub(crate) async fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
         "selfPod": self_pod,
         "namespace": args.namespace.as_deref().unwrap_or(cluster.default_namespace()),
     });
-    let probes: Vec<Probe> = serde_json::from_str(&tools.plan_check(&input.to_string())?.map_err(usage)?)?;
+    let probes: Vec<Probe> =
+        serde_json::from_str(&tools.plan_check(&input.to_string())?.map_err(bad_config)?)?;
     let answers = probe::answer_all(&cluster, probes).await;
     if let Some(local) = connected.local {
         local.shutdown().await;
     }
-    let report = tools.judge_check(&json!(answers).to_string())?.map_err(usage)?;
+    let report = tools.judge_check(&json!(answers).to_string())?.map_err(bad_config)?;
     show(&adapter_type, &report, args.json)
+}
+
+fn bad_config(message: String) -> anyhow::Error {
+    usage(Diagnostic::new("bad_config", message).with_hint("correct that field of the config"))
 }
 
 /// Values of `config.env` are nobody's business here.

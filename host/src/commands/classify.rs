@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::args::ClassifyArgs;
 use crate::exit::{Exit, usage};
 use crate::plugins;
+use paperclip_diagnostic::Diagnostic;
 use paperclip_guest::Tools;
 
 pub(crate) fn classify(args: &ClassifyArgs) -> anyhow::Result<Exit> {
@@ -17,7 +18,9 @@ pub(crate) fn classify(args: &ClassifyArgs) -> anyhow::Result<Exit> {
     let name = args.evidence.display();
     let mut out = BufWriter::new(io::stdout().lock());
     for (number, line) in (1..).zip(open(args)?.lines()) {
-        let line = line.map_err(|error| usage(format!("evidence {name}, line {number}: {error}")))?;
+        let line = line.map_err(|error| {
+            usage(Diagnostic::new("file_unreadable", format!("evidence {name}, line {number}: {error}")))
+        })?;
         if line.trim().is_empty() {
             continue;
         }
@@ -25,7 +28,11 @@ pub(crate) fn classify(args: &ClassifyArgs) -> anyhow::Result<Exit> {
             Ok(result) => writeln!(out, "{result}")?,
             Err(problem) => {
                 out.flush()?;
-                return Err(usage(format!("evidence {name}, line {number}: {problem}")));
+                let problem =
+                    Diagnostic::new("bad_evidence", format!("evidence {name}, line {number}: {problem}"));
+                return Err(usage(
+                    problem.with_hint("correct that line: each line is one document of evidence"),
+                ));
             }
         }
     }
@@ -38,7 +45,10 @@ fn open(args: &ClassifyArgs) -> anyhow::Result<Box<dyn BufRead>> {
         return Ok(Box::new(io::stdin().lock()));
     }
     let file = std::fs::File::open(&args.evidence).map_err(|error| {
-        usage(format!("evidence {}: {error}; name a readable file, or - for stdin", args.evidence.display()))
+        usage(
+            Diagnostic::new("file_unreadable", format!("evidence {}: {error}", args.evidence.display()))
+                .with_hint("name a readable file, or - for stdin"),
+        )
     })?;
     Ok(Box::new(BufReader::new(file)))
 }

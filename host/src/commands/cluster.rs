@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use paperclip_cluster::{LocalCluster, Options};
+use paperclip_diagnostic::Diagnostic;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::ClusterArgs;
@@ -17,7 +18,9 @@ pub(crate) async fn cluster(args: ClusterArgs) -> anyhow::Result<Exit> {
         state_dir: args.state,
         ..Options::default()
     };
-    let local = LocalCluster::start(options).await.map_err(|error| usage(format!("{error:#}")))?;
+    let local = LocalCluster::start(options)
+        .await
+        .map_err(|error| usage(Diagnostic::new("local_cluster_failed", format!("{error:#}"))))?;
     println!("local cluster at {}", local.url());
     match &args.kubeconfig_out {
         Some(path) => {

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use paperclip_diagnostic::Diagnostic;
+
 use crate::args::ManifestArgs;
 use crate::config::Config;
 use crate::documents;
@@ -32,9 +34,12 @@ pub(crate) async fn manifest(args: &ManifestArgs) -> anyhow::Result<Exit> {
             println!("{}", serde_json::to_string_pretty(&document)?);
             Ok(Exit::Succeeded)
         }
-        Err(refusal) => Err(usage(match refusal.field {
-            Some(field) => format!("{field}: {}", refusal.message),
-            None => refusal.message,
-        })),
+        Err(refusal) => {
+            let message = match refusal.field {
+                Some(field) => format!("{field}: {}", refusal.message),
+                None => refusal.message,
+            };
+            Err(usage(Diagnostic::new("bad_config", message).with_hint("correct that field of the config")))
+        }
     }
 }

@@ -1,19 +1,21 @@
-//! `plugins`: what is in use, and what a file holds.
+//! `plugins`: lists plugins and examines files.
 
 use std::path::Path;
 
+use paperclip_diagnostic::Diagnostic;
 use paperclip_guest::{Inspection, LoadError, Registry, Runtime, Source, inspect, verify};
 
 use super::revert::revert;
 use crate::args::{PluginsArgs, PluginsCommand};
 use crate::exit::{Exit, usage};
 use crate::plugins::{BUILTIN, runtime};
+use crate::pretty::style::{DIM, ERROR};
 
 pub(crate) async fn plugins(args: &PluginsArgs) -> anyhow::Result<Exit> {
     match &args.command {
         PluginsCommand::List { plugins, json } => list(&runtime()?, plugins.as_deref(), *json),
         PluginsCommand::Inspect { plugin, json } => {
-            let inspection = look(&runtime()?, plugin, inspect)?;
+            let inspection = examine(&runtime()?, plugin, inspect)?;
             if *json {
                 println!("{}", serde_json::to_string_pretty(&inspection)?);
             } else {
@@ -25,7 +27,7 @@ pub(crate) async fn plugins(args: &PluginsArgs) -> anyhow::Result<Exit> {
             revert(adapter_type, listen.clone(), token_file.as_deref()).await
         }
         PluginsCommand::Verify { plugin } => {
-            let inspection = look(&runtime()?, plugin, verify)?;
+            let inspection = examine(&runtime()?, plugin, verify)?;
             println!(
                 "{}: {} {} (contract {}, sha256:{}) is taken",
                 inspection.source,
@@ -55,28 +57,30 @@ fn list(runtime: &Runtime, folder: Option<&Path>, is_json: bool) -> anyhow::Resu
         );
     }
     for rejected in registry.rejected() {
-        anstream::eprintln!("{}rejected:{} {}", crate::pretty::style::ERROR, anstyle::Reset, rejected.error);
+        anstream::eprintln!("{ERROR}rejected:{ERROR:#} {}", rejected.error);
+        if let Some(hint) = &rejected.hint {
+            anstream::eprintln!("{DIM}hint:{DIM:#} {hint}");
+        }
     }
     Ok(Exit::Succeeded)
 }
 
-type Look = fn(&Runtime, Source, &[u8]) -> Result<Inspection, LoadError>;
+type Examine = fn(&Runtime, Source, &[u8]) -> Result<Inspection, LoadError>;
 
-/// Looks at a file, or at a built-in plugin where there is no file of that name.
-fn look(runtime: &Runtime, wanted: &Path, how: Look) -> anyhow::Result<Inspection> {
-    let builtin = BUILTIN.iter().find(|(name, _)| Path::new(name) == wanted);
-    match (std::fs::read(wanted), builtin) {
-        (Ok(bytes), _) => how(runtime, Source::File(wanted.to_owned()), &bytes).map_err(usage),
+/// Examines a file, or a built-in plugin if there is no file of that name.
+fn examine(runtime: &Runtime, requested: &Path, how: Examine) -> anyhow::Result<Inspection> {
+    let builtin = BUILTIN.iter().find(|(name, _)| Path::new(name) == requested);
+    match (std::fs::read(requested), builtin) {
+        (Ok(bytes), _) => how(runtime, Source::File(requested.to_owned()), &bytes).map_err(usage),
         (Err(_), Some((name, bytes))) => {
             how(runtime, Source::Builtin((*name).to_owned()), bytes).map_err(usage)
         }
         (Err(error), None) => {
             let known: Vec<&str> = BUILTIN.iter().map(|(name, _)| *name).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            Err(usage(format!(
-                "plugin {}: {error}; name a readable file, or a built-in agent type: {known}",
-                wanted.display()
-            )))
+            let problem =
+                Diagnostic::new("plugin_unreadable", format!("plugin {}: {error}", requested.display()));
+            Err(usage(problem.with_hint(format!("name a readable file, or a built-in agent type: {known}"))))
         }
     }
 }

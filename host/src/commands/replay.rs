@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use paperclip_contract::types::{Command, Event};
+use paperclip_diagnostic::Diagnostic;
 use paperclip_engine::comparison::{Comparison, Difference};
 use paperclip_guest::{Plugin, Runtime, Source};
 use paperclip_shell::journal::{self, Header, History};
@@ -18,10 +19,10 @@ const SHOWN_CHARS: usize = 400;
 
 pub(crate) fn replay(args: &ReplayArgs) -> anyhow::Result<Exit> {
     let history = History::open(&args.journal).map_err(|_error| {
-        usage(format!(
-            "journal {}: there is none; name a run's folder below <state>/runs, or one journal-NNNNNN.ndjson of it",
-            args.journal.display()
-        ))
+        usage(
+            Diagnostic::new("journal_not_found", format!("journal {}: not found", args.journal.display()))
+                .with_hint("name a run's folder below <state>/runs, or one journal-NNNNNN.ndjson of it"),
+        )
     })?;
     let folder = if args.journal.is_dir() { Some(args.journal.as_path()) } else { args.journal.parent() };
     let header = folder.and_then(journal::header);
@@ -72,7 +73,11 @@ fn recorded_plugin(
 ) -> anyhow::Result<Arc<Plugin>> {
     let (Some(folder), Some(header)) = (folder, header) else {
         return Err(usage(
-            "the journal has no header.json beside it that names its plugin; name one with --plugin",
+            Diagnostic::new(
+                "plugin_unknown",
+                "the journal has no header.json beside it that names its plugin",
+            )
+            .with_hint("name a plugin with --plugin"),
         ));
     };
     let kept = folder
@@ -89,9 +94,15 @@ fn recorded_plugin(
         }
     }
     let Header { adapter_type, plugin_version, plugin_digest, .. } = header;
-    Err(usage(format!(
-        "plugin {adapter_type} {plugin_version} (sha256:{plugin_digest:.12}), with which the run began, is not kept any more; name one with --plugin"
-    )))
+    Err(usage(
+        Diagnostic::new(
+            "plugin_not_kept",
+            format!(
+                "plugin {adapter_type} {plugin_version} (sha256:{plugin_digest:.12}), with which the run started, is no longer kept"
+            ),
+        )
+        .with_hint("name a plugin with --plugin"),
+    ))
 }
 
 fn show(difference: &Difference) {

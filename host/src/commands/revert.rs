@@ -6,6 +6,7 @@ use std::path::Path;
 use http::header::{AUTHORIZATION, HOST};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
+use paperclip_diagnostic::Diagnostic;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -19,12 +20,17 @@ pub(crate) async fn revert(
     token_file: Option<&Path>,
 ) -> anyhow::Result<Exit> {
     let listen = listen.unwrap_or_default();
-    let token = token_file
-        .map(std::fs::read_to_string)
-        .transpose()
-        .map_err(|error| usage(format!("token file: {error}; name the one that the daemon has")))?;
+    let token = token_file.map(std::fs::read_to_string).transpose().map_err(|error| {
+        usage(
+            Diagnostic::new("file_unreadable", format!("token file: {error}"))
+                .with_hint("name the file that the daemon has"),
+        )
+    })?;
     let unreachable = |error: io::Error| {
-        usage(format!("no daemon answers at {listen}: {error}; name its address with --listen"))
+        usage(
+            Diagnostic::new("daemon_unreachable", format!("no daemon answers at {listen}: {error}"))
+                .with_hint("name its address with --listen"),
+        )
     };
     let (status, answer) = match &listen {
         Listen::Tcp(address) => {
@@ -41,8 +47,8 @@ pub(crate) async fn revert(
         println!("{adapter_type}: sha256:{:.12} instead of sha256:{:.12}", digest("to"), digest("from"));
         return Ok(Exit::Succeeded);
     }
-    let told = |field: &str| answer["error"][field].as_str().unwrap_or_default().to_owned();
-    Err(usage(format!("{}; {}", told("message"), told("mend"))))
+    let text = |field: &str| answer["error"][field].as_str().unwrap_or_default();
+    Err(usage(Diagnostic::new("revert_refused", text("message")).with_hint(text("hint"))))
 }
 
 async fn post<S>(

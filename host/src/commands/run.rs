@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use paperclip_contract::types::{CancelRequest, CancelSource};
+use paperclip_diagnostic::{Diagnose as _, Diagnostic};
 use paperclip_engine::journal::Entry;
 use paperclip_engine::policy::Policy;
 use paperclip_engine::record::{Level, RecordSequencer, SequencedRecord};
@@ -109,7 +110,7 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<Exit> {
         local.shutdown().await;
     }
     if let Some(failure) = outcome.failure {
-        anstream::eprintln!("{}error:{} {failure}", crate::pretty::style::ERROR, anstyle::Reset);
+        crate::pretty::show_error(&failure.diagnostic());
     }
     Ok(outcome.closing.into())
 }
@@ -149,9 +150,10 @@ fn run_folder(mode: JournalMode, state: Option<&Path>, run_id: &str) -> anyhow::
     match (state, mode) {
         (Some(state), mode) => beginning::open_folder(state, run_id, mode).map_err(usage),
         (None, JournalMode::BestEffort) => Ok(None),
-        (None, JournalMode::Required) => {
-            Err(usage("no folder for the journal: there is no home folder; name one with --state"))
-        }
+        (None, JournalMode::Required) => Err(usage(
+            Diagnostic::new("no_state_folder", "no folder for the journal: there is no home folder")
+                .with_hint("name one with --state"),
+        )),
     }
 }
 

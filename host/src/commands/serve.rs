@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use paperclip_diagnostic::Diagnostic;
 use paperclip_guest::{Catalogue, CatalogueOptions};
 use paperclip_shell::{Cluster, PaperclipApi};
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,7 +13,7 @@ use crate::access;
 use crate::args::{AccessArgs, ServeArgs};
 use crate::config::Config;
 use crate::documents;
-use crate::exit::{Exit, usage};
+use crate::exit::{Exit, diagnostic_of, usage};
 use crate::plugins;
 use crate::serve::{Authority, Door, router, serve as serve_http, watch_plugins};
 use crate::state;
@@ -37,7 +38,10 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<Exit> {
     raise_file_limit();
 
     let state = state::folder(config.state.clone()).ok_or_else(|| {
-        usage("no folder for the state: there is no home folder; name one with state (--state)")
+        usage(
+            Diagnostic::new("no_state_folder", "no folder for the state: there is no home folder")
+                .with_hint("name one with state (--state)"),
+        )
     })?;
     state::make_folder(&state)?;
     let catalogue = Arc::new(open_catalogue(&config)?);
@@ -127,7 +131,12 @@ fn open_catalogue(config: &Config) -> anyhow::Result<Catalogue> {
     };
     let catalogue = Catalogue::open(runtime, options).map_err(usage)?;
     for rejected in catalogue.show().rejected {
-        tracing::warn!(adapter = rejected.adapter_type, error = rejected.error, "plugin is not taken");
+        tracing::warn!(
+            adapter = rejected.adapter_type,
+            error = rejected.error,
+            hint = rejected.hint,
+            "plugin is rejected"
+        );
     }
     Ok(catalogue)
 }
@@ -136,7 +145,8 @@ async fn named_clusters(config: &Config) -> anyhow::Result<BTreeMap<String, Clus
     let mut clusters = BTreeMap::new();
     for (name, named) in &config.clusters {
         let connected = access::open(&named.access(), None).await;
-        let connected = connected.map_err(|error| usage(format!("clusters.{name}: {error}")))?;
+        let connected =
+            connected.map_err(|error| usage(diagnostic_of(&error).on(format_args!("clusters.{name}"))))?;
         clusters.insert(name.clone(), connected.cluster);
     }
     Ok(clusters)

@@ -7,6 +7,7 @@ use crate::args::TranscriptArgs;
 use crate::exit::{Exit, usage};
 use crate::plugins;
 use crate::pretty::transcript::{Entry, render};
+use paperclip_diagnostic::Diagnostic;
 use paperclip_guest::Tools;
 use serde_json::Value;
 
@@ -21,8 +22,9 @@ pub(crate) fn transcript(args: &TranscriptArgs) -> anyhow::Result<Exit> {
     let mut reader = open(&args.file)?;
     let mut batch = Vec::new();
     loop {
-        let is_more = read_batch(&mut *reader, &mut batch)
-            .map_err(|error| usage(format!("output {}: {error}", args.file.display())))?;
+        let is_more = read_batch(&mut *reader, &mut batch).map_err(|error| {
+            usage(Diagnostic::new("file_unreadable", format!("output {}: {error}", args.file.display())))
+        })?;
         let at = jiff::Timestamp::now().to_string();
         for entries in tools.transcript(&batch, &at)? {
             show(&entries, args.json)?;
@@ -53,7 +55,10 @@ fn open(path: &Path) -> anyhow::Result<Box<dyn BufRead>> {
         return Ok(Box::new(io::stdin().lock()));
     }
     let file = std::fs::File::open(path).map_err(|error| {
-        usage(format!("output {}: {error}; name a readable file, or - for stdin", path.display()))
+        usage(
+            Diagnostic::new("file_unreadable", format!("output {}: {error}", path.display()))
+                .with_hint("name a readable file, or - for stdin"),
+        )
     })?;
     Ok(Box::new(BufReader::new(file)))
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use paperclip_diagnostic::Diagnostic;
 use paperclip_engine::policy::Grant;
 use serde::{Deserialize, Serialize};
 
@@ -209,7 +210,10 @@ impl Config {
     /// The file alone.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Config> {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            usage(format!("config {}: {error}; name a readable TOML file", path.display()))
+            usage(
+                Diagnostic::new("config_unreadable", format!("config {}: {error}", path.display()))
+                    .with_hint("name a readable TOML file"),
+            )
         })?;
         Config::parse(path, &text)
     }
@@ -248,7 +252,10 @@ impl Config {
                 None => path.display().to_string(),
             };
             let what = error.message().trim().replace('\n', "; ");
-            usage(format!("config {place}: {what}; docs/operating-serve.md lists all fields"))
+            usage(
+                Diagnostic::new("bad_config", format!("config {place}: {what}"))
+                    .with_hint("docs/operating-serve.md lists all fields"),
+            )
         })
     }
 
@@ -292,10 +299,10 @@ impl Config {
     /// What no field alone shows.
     fn check(&self) -> anyhow::Result<()> {
         if self.token_file.is_none() && !self.listen.is_private() {
-            return Err(usage(format!(
-                "listen {}: anybody who reaches this address could start runs; name a file with a token in token_file (--token-file), or \
-                 listen on a loopback address or a Unix socket",
-                self.listen
+            let problem =
+                format!("listen {}: anybody who reaches this address could start runs", self.listen);
+            return Err(usage(Diagnostic::new("token_required", problem).with_hint(
+                "name a file with a token in token_file (--token-file), or listen on a loopback address or a Unix socket",
             )));
         }
         let limits = &self.limits;
@@ -308,9 +315,10 @@ impl Config {
             ("plugin_traps", limits.plugin_traps),
         ] {
             if value == 0 {
-                return Err(usage(format!(
-                    "limits.{field}: 0 would stop all runs; give 1 or more, or leave it out"
-                )));
+                let problem = format!("limits.{field}: 0 would stop all runs");
+                return Err(usage(
+                    Diagnostic::new("bad_config", problem).with_hint("give 1 or more, or leave it out"),
+                ));
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use paperclip_diagnostic::Diagnostic;
 use paperclip_engine::record::{Level, Record, SequencedRecord, Stream};
 use paperclip_guest::Tools;
 use paperclip_shell::Sink;
@@ -101,4 +102,12 @@ fn spinner() -> ProgressBar {
     let spinner = ProgressBar::new_spinner().with_style(style);
     spinner.enable_steady_tick(TICK);
     spinner
+}
+
+/// Prints an error on stderr: the message, and below it the hint.
+pub(crate) fn show_error(diagnostic: &Diagnostic) {
+    anstream::eprintln!("{ERROR}error:{ERROR:#} {}", diagnostic.message);
+    if let Some(hint) = &diagnostic.hint {
+        anstream::eprintln!("{DIM}hint:{DIM:#} {hint}");
+    }
 }

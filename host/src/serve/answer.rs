@@ -1,4 +1,4 @@
-//! Errors as the API answers them: `{"error":{"code","message","mend"}}`.
+//! Errors as the API answers them: `{"error":{"code","message","hint"}}`.
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
@@ -17,6 +17,8 @@ struct Body {
 struct Error {
     code: &'static str,
     message: String,
+    hint: String,
+    /// The name that `hint` had before version 0.2 of the API. It is removed in the version after.
     mend: String,
 }
 
@@ -57,8 +59,9 @@ const fn retry_after(kind: Kind) -> Option<HeaderValue> {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Refusal { kind, message, mend } = self;
-        let body = Body { error: Error { code: kind.code(), message, mend } };
+        let Refusal { kind, message, hint } = self;
+        let mend = hint.clone();
+        let body = Body { error: Error { code: kind.code(), message, hint, mend } };
         let mut response = (status(kind), Json(body)).into_response();
         if let Some(seconds) = retry_after(kind) {
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
@@ -99,6 +102,6 @@ impl From<QueryRejection> for Refusal {
 
 impl From<PathRejection> for Refusal {
     fn from(rejection: PathRejection) -> Refusal {
-        Refusal::new(Kind::BadRequest, rejection.body_text(), "mend the path")
+        Refusal::new(Kind::BadRequest, rejection.body_text(), "correct the path")
     }
 }

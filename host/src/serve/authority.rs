@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use axum::http::{HeaderMap, header};
+use paperclip_diagnostic::Diagnostic;
 use subtle::ConstantTimeEq as _;
 
 use crate::exit::usage;
@@ -25,14 +26,23 @@ impl Authority {
     /// Reads the token's file, if there is one.
     pub(crate) fn read(file: Option<&Path>) -> anyhow::Result<Authority> {
         let Some(path) = file else { return Ok(Authority(None)) };
-        let bad = |cause: String| usage(format!("token file {}: {cause}", path.display()));
-        let token = std::fs::read_to_string(path)
-            .map_err(|error| bad(format!("{error}; name a readable file with the bearer token")))?;
+        let bad = |cause: String, hint: String| {
+            usage(
+                Diagnostic::new("bad_token_file", format!("token file {}: {cause}", path.display()))
+                    .with_hint(hint),
+            )
+        };
+        let token = std::fs::read_to_string(path).map_err(|error| {
+            bad(error.to_string(), "name a readable file with the bearer token".to_owned())
+        })?;
         let token = token.trim();
         if token.len() < MIN_TOKEN_BYTES || token.contains(char::is_whitespace) {
-            return Err(bad(format!(
-                "it holds no token: give one line of {MIN_TOKEN_BYTES} characters or more without spaces, such as `openssl rand -hex 32` prints"
-            )));
+            return Err(bad(
+                "it holds no token".to_owned(),
+                format!(
+                    "give one line of {MIN_TOKEN_BYTES} characters or more without spaces, such as `openssl rand -hex 32` prints"
+                ),
+            ));
         }
         Ok(Authority(Some(token.to_owned())))
     }

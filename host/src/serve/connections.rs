@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
+use paperclip_diagnostic::Diagnostic;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tower::ServiceExt as _;
@@ -35,7 +36,10 @@ pub(crate) enum Door {
 impl Door {
     pub(crate) async fn open(listen: &Listen) -> anyhow::Result<Door> {
         let failed = |error: io::Error| {
-            usage(format!("listen {listen}: {error}; name a free address with listen (--listen)"))
+            usage(
+                Diagnostic::new("cannot_listen", format!("listen {listen}: {error}"))
+                    .with_hint("name a free address with listen (--listen)"),
+            )
         };
         match listen {
             Listen::Tcp(address) => Ok(Door::Tcp(TcpListener::bind(address).await.map_err(failed)?)),

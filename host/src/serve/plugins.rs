@@ -98,7 +98,7 @@ pub(super) async fn check(
     let probes = tools
         .plan_check(&input.to_string())
         .map_err(broken)?
-        .map_err(|error| Refusal::new(Kind::BadRequest, error, "mend the config"))?;
+        .map_err(|error| Refusal::new(Kind::BadRequest, error, "correct the config"))?;
     let probes = serde_json::from_str(&probes).map_err(internal)?;
     let answers = probe::answer_all(&around.cluster, probes).await;
     let report = tools
@@ -109,10 +109,7 @@ pub(super) async fn check(
 }
 
 fn plugin(app: &App, adapter_type: &str) -> Result<Arc<Plugin>, Refusal> {
-    app.supervisor
-        .catalogue()
-        .get(adapter_type)
-        .map_err(|error| Refusal { kind: Kind::NotFound, ..Refusal::of_error(Kind::NoPlugin, &error) })
+    app.supervisor.catalogue().get(adapter_type).map_err(|error| Refusal::of(Kind::NotFound, &error))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "what map_err gives")]

@@ -157,8 +157,8 @@ impl Supervisor {
             }
             Ok(Found::Driven { until_ms }) => Some(until_ms),
             Ok(Found::Nothing) => None,
-            Err(Left { why, mend }) => {
-                tracing::warn!(run = candidate.run, job, namespace, why, mend, "Job is left alone");
+            Err(Left { why, hint }) => {
+                tracing::warn!(run = candidate.run, job, namespace, why, hint, "Job is left alone");
                 None
             }
         }

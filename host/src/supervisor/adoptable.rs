@@ -31,12 +31,12 @@ pub(super) struct Candidate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Left {
     pub(super) why: String,
-    pub(super) mend: String,
+    pub(super) hint: String,
 }
 
 impl Left {
-    pub(super) fn new(why: impl Into<String>, mend: impl Into<String>) -> Left {
-        Left { why: why.into(), mend: mend.into() }
+    pub(super) fn new(why: impl Into<String>, hint: impl Into<String>) -> Left {
+        Left { why: why.into(), hint: hint.into() }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use paperclip_contract::types::Request;
+use paperclip_diagnostic::{Diagnose as _, Diagnostic};
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::policy::Policy;
 use paperclip_engine::record::{Level, Record, SequencedRecord};
@@ -58,9 +59,10 @@ impl Supervisor {
     /// Takes a run on; the same run again is the same run.
     pub(crate) fn start(&self, adapter: Option<&str>, context: &Value) -> Result<Arc<Entry>, Refusal> {
         let around = self.around();
-        let adapter_type = adapter
-            .or_else(|| paperclip_engine::intake::adapter_type(context))
-            .ok_or_else(|| intake::bad_context("agent.adapterType is missing"))?;
+        let adapter_type =
+            adapter.or_else(|| paperclip_engine::intake::adapter_type(context)).ok_or_else(|| {
+                intake::bad_context(Diagnostic::new("bad_context", "agent.adapterType is missing"))
+            })?;
         if let Some(entry) = self.bring_secrets(context)? {
             return Ok(entry);
         }
@@ -74,7 +76,7 @@ impl Supervisor {
             self.not_resuming()?;
         }
         let plugin =
-            self.catalogue().get(adapter_type).map_err(|error| Refusal::of_error(Kind::NoPlugin, &error))?;
+            self.catalogue().get(adapter_type).map_err(|error| Refusal::of(Kind::NoPlugin, &error))?;
         let taken = intake::take(context, &plugin, around)?;
         let cluster = intake::cluster(around, &context["config"])?.clone();
         self.has_memory()?;
@@ -220,7 +222,7 @@ impl Supervisor {
         };
         let Outcome { closing, result, failure } = driven.await;
         if let Some(failure) = failure {
-            tracing::error!(%failure, "run let go");
+            tracing::error!(failure = %failure.diagnostic(), "run is detached");
         }
         let state = match closing {
             Closing::Ended(ending) => ending.into(),
@@ -255,7 +257,7 @@ impl Supervisor {
         let header = beginning::header(&plugin, run_id, &unmasked_env, adopted);
         let (journal, history, header) = self
             .open_journal(folder, &entry, &plugin, header)
-            .map_err(|error| ("journal_unavailable", error.to_string()))?;
+            .map_err(|error| ("journal_unavailable", error.diagnostic().to_string()))?;
         let instance = plugin.instantiate().map_err(|fault| (result::PLUGIN_FAILED, fault.to_string()))?;
         let spec = RunSpec {
             policy: Policy::new(around.config.grant(&entry.about.adapter_type), &request),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use paperclip_contract::types::Request;
+use paperclip_diagnostic::Diagnostic;
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::redact::Redactor;
 use paperclip_guest::Plugin;
@@ -30,23 +31,23 @@ pub(super) fn take(context: &Value, plugin: &Arc<Plugin>, around: &Surroundings)
     let mut warnings = self_pod.as_mut().map(environment::expand_own_literals).unwrap_or_default();
     let home = config.paperclip_home.as_deref();
     let files = documents::read_files(&context["config"], home, plugin, &mut warnings)
-        .map_err(|error| bad_context(&error.to_string()))?;
+        .map_err(|error| bad_context(crate::exit::diagnostic_of(&error)))?;
     let given = Given {
         self_pod: self_pod.as_ref(),
         files,
         default_namespace: Some(default_namespace(around, context).to_owned()),
         paperclip_api_url: around.paperclip.as_ref().map(|api| api.url().to_owned()),
     };
-    let (request, secrets) =
-        beginning::take(context, plugin, config, given).map_err(|error| bad_context(&error.to_string()))?;
+    let (request, secrets) = beginning::take(context, plugin, config, given).map_err(bad_context)?;
     let redactor = beginning::redactor(&request, &secrets, &config.unmasked_env)
-        .map_err(|error| bad_context(&error.to_string()))?;
+        .map_err(|error| bad_context(Diagnostic::new("bad_context", error.to_string())))?;
     Ok(Intake { request, secrets, redactor, warnings })
 }
 
-pub(super) fn bad_context(message: &str) -> Refusal {
-    let (what, mend) = message.rsplit_once("; ").unwrap_or((message, "mend that field and send it again"));
-    Refusal::new(Kind::BadRequest, format!("context: {what}"), mend)
+pub(super) fn bad_context(problem: impl Into<Diagnostic>) -> Refusal {
+    let Diagnostic { message, hint, .. } = problem.into();
+    let hint = hint.unwrap_or_else(|| "correct that field and send the context again".to_owned());
+    Refusal::new(Kind::BadRequest, format!("context: {message}"), hint)
 }
 
 /// The cluster that a config names in `kubeconfig`, else the host's own.

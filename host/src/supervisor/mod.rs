@@ -203,7 +203,7 @@ impl Supervisor {
             return answer.clone();
         }
         let version = self.around().cluster.version().await;
-        let answer = version.map(drop).map_err(|error| Refusal::of_error(Kind::NotReady, &error));
+        let answer = version.map(drop).map_err(|error| Refusal::of(Kind::NotReady, &error));
         *probed = Some((Instant::now(), answer.clone()));
         answer
     }
@@ -283,7 +283,7 @@ impl Supervisor {
         let reloaded = tokio::task::spawn_blocking(move || catalogue.reload()).await;
         let changed = match reloaded {
             Ok(Ok(changed)) => changed,
-            Ok(Err(error)) => return Err(Refusal::of_error(Kind::Internal, &error)),
+            Ok(Err(error)) => return Err(Refusal::of(Kind::Internal, &error)),
             Err(error) => {
                 return Err(Refusal::new(
                     Kind::Internal,
@@ -296,7 +296,12 @@ impl Supervisor {
             self.note_change(change);
         }
         for rejected in self.catalogue().show().rejected {
-            tracing::warn!(adapter = rejected.adapter_type, error = rejected.error, "plugin is not taken");
+            tracing::warn!(
+                adapter = rejected.adapter_type,
+                error = rejected.error,
+                hint = rejected.hint,
+                "plugin is rejected"
+            );
         }
         self.note_plugins();
         Ok(changed)
@@ -305,7 +310,7 @@ impl Supervisor {
     /// Goes back to the version of a plugin before.
     pub(crate) fn revert_plugin(&self, adapter_type: &str) -> Result<paperclip_guest::Changed, Refusal> {
         let reverted = self.catalogue().revert(adapter_type);
-        let change = reverted.map_err(|error| Refusal::of_error(Kind::NotFound, &error))?;
+        let change = reverted.map_err(|error| Refusal::of(Kind::NotFound, &error))?;
         self.note_change(&change);
         self.note_plugins();
         Ok(change)

@@ -1,12 +1,16 @@
-//! Why a wish is not granted: a code for programs, a message and a mend for people.
+//! Why a request is refused: a code for programs, a message and a hint for people.
+
+use std::borrow::Cow;
+
+use paperclip_diagnostic::Diagnose;
 
 /// The errors of the daemon's API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}; {mend}")]
+#[error("{message}; {hint}")]
 pub(crate) struct Refusal {
     pub(crate) kind: Kind,
     pub(crate) message: String,
-    pub(crate) mend: String,
+    pub(crate) hint: String,
 }
 
 /// What kind of error it is. The names are part of the API.
@@ -50,16 +54,13 @@ impl Kind {
 }
 
 impl Refusal {
-    pub(crate) fn new(kind: Kind, message: impl Into<String>, mend: impl Into<String>) -> Refusal {
-        Refusal { kind, message: message.into(), mend: mend.into() }
+    pub(crate) fn new(kind: Kind, message: impl Into<String>, hint: impl Into<String>) -> Refusal {
+        Refusal { kind, message: message.into(), hint: hint.into() }
     }
 
-    /// Of an error that says what to do behind its last semicolon, as this program's errors do.
-    pub(crate) fn of_error(kind: Kind, error: &dyn std::fmt::Display) -> Refusal {
-        let text = error.to_string();
-        match text.rsplit_once("; ").or_else(|| text.rsplit_once(": ")) {
-            Some((message, mend)) => Refusal::new(kind, message, mend),
-            None => Refusal::new(kind, text, "see the message"),
-        }
+    /// Returns the refusal for an error.
+    pub(crate) fn of(kind: Kind, error: &impl Diagnose) -> Refusal {
+        let hint = error.hint().map_or_else(|| "see the message".to_owned(), Cow::into_owned);
+        Refusal::new(kind, error.to_string(), hint)
     }
 }

@@ -173,7 +173,7 @@ impl Supervisor {
         }
         let entry = self.get(run_id)?;
         let plugin = self.catalogue().get(&entry.about.adapter_type);
-        let plugin = plugin.map_err(|error| Refusal::of_error(Kind::NoPlugin, &error))?;
+        let plugin = plugin.map_err(|error| Refusal::of(Kind::NoPlugin, &error))?;
         let taken = intake::take(context, &plugin, self.around())?;
         if let Some(waiting) = self.shared.awaited().remove(run_id) {
             // One that has just given up goes on without.

@@ -120,10 +120,10 @@ fn what_cannot_be_taken_up_is_named_and_left_alone() {
     let left = daemon.wait_for_log("Job is left alone");
     assert_eq!((left["job"].as_str(), left["run"].as_str()), (Some(job), Some("r1")));
     assert_eq!(left["why"], "no Secret of its own says what its run was asked to do");
-    assert_eq!(left["mend"], "start its run again, which adopts it, or delete the Job");
+    assert_eq!(left["hint"], "start its run again, which adopts it, or delete the Job");
     let daemon = daemon.when_ready();
     assert_eq!(daemon.get("/v1/runs/r1").status, 404);
-    // The mend works.
+    // The hint works.
     assert_eq!(daemon.run("r1", config()).status, 202);
     place.open_gate();
     assert_eq!(daemon.events("r1", 0).last().unwrap()["errorCode"], Value::Null);

@@ -116,7 +116,11 @@ fn every_route_answers_as_it_is_described() {
             (status, &json!(code)),
             "{method} {path}: {error}"
         );
-        assert!(!error["error"]["mend"].as_str().unwrap().is_empty(), "{error}");
+        assert!(!error["error"]["hint"].as_str().unwrap().is_empty(), "{error}");
+        assert_eq!(
+            error["error"]["mend"], error["error"]["hint"],
+            "the former name is sent for one more version"
+        );
     }
     let long = daemon.run("long", json!({"env": {"LONG": "x".repeat(128 << 10)}}));
     let error = &long.json()["error"];
@@ -124,7 +128,7 @@ fn every_route_answers_as_it_is_described() {
     assert!(
         error["message"].as_str().unwrap().starts_with("context: env.LONG: the variable is 131078 bytes")
     );
-    assert_eq!(error["mend"], "put the text into a file of the agent's workspace");
+    assert_eq!(error["hint"], "put the text into a file of the agent's workspace");
     let log = daemon.stop();
     assert!(!log.contains(TOKEN), "{log}");
 }

@@ -152,7 +152,7 @@ fn a_cancel_that_comes_too_late_is_refused_and_not_forgotten() {
     let refused = daemon.post("/v1/runs/r1/cancel", &Value::Null);
     let error = &refused.json()["error"];
     assert_eq!((refused.status, &error["code"]), (503, &json!("stopping")));
-    assert_eq!(error["mend"], "ask again when it is up again");
+    assert_eq!(error["hint"], "ask again when it is up again");
     cluster.signal(Signal::CONT);
     daemon.stop();
 

@@ -2,6 +2,7 @@
 
 use crate::forge::Forge;
 use crate::{runtime, source};
+use paperclip_diagnostic::Diagnose as _;
 use paperclip_engine::FaultCause;
 use paperclip_guest::{
     Found, Inspection, LoadError, Plugin, Runtime, RuntimeOptions, Source, inspect, sha256_hex, verify,
@@ -15,7 +16,7 @@ fn refusal(bytes: &[u8]) -> LoadError {
 
 #[track_caller]
 fn assert_says(error: &LoadError, words: &[&str]) {
-    let line = error.to_string();
+    let line = error.diagnostic().to_string();
     assert!(line.starts_with("plugins/test.wasm: "), "{line}");
     assert!(!line.contains('\n'), "{line}");
     for word in words {

@@ -2,6 +2,7 @@
 
 use crate::forge::Forge;
 use crate::runtime;
+use paperclip_diagnostic::Diagnose as _;
 use paperclip_guest::{NoPlugin, Registry, Source, sha256_hex};
 use std::fs;
 use std::path::Path;
@@ -43,7 +44,7 @@ fn a_file_takes_the_place_of_a_built_in_plugin() {
 #[test]
 fn an_unknown_type_tells_the_known_ones_and_how_to_add_it() {
     let registry = Registry::load(&runtime(), &[("alpha", &Forge::new("alpha").component())], None).unwrap();
-    let line = registry.get("gamma").unwrap_err().to_string();
+    let line = registry.get("gamma").unwrap_err().diagnostic().to_string();
     for word in ["\"gamma\"", "known: alpha", "gamma.wasm", "--plugins"] {
         assert!(line.contains(word), "{word:?} is missing in: {line}");
     }

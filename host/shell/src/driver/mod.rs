@@ -117,9 +117,9 @@ pub struct Outcome {
 pub enum DriveError {
     #[error(transparent)]
     Journal(#[from] JournalError),
-    #[error("the output cannot be written: {0}; the run goes on in the cluster")]
+    #[error("the output cannot be written: {0}")]
     Sink(io::Error),
-    #[error("run {run_id} cannot be taken up: {cause}. It goes on in the cluster; move {folder} away and start it again to adopt its Job", folder = .folder.display())]
+    #[error("run {run_id} cannot be resumed: {cause}")]
     Replay { run_id: String, folder: PathBuf, cause: ReplayError },
 }
 

@@ -24,11 +24,11 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// Why a run has no journal, or none any more.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    #[error("run {run_id} is driven by another process already (process {holder}, lock {lock}): wait until it has ended, or stop it", lock = .lock.display())]
+    #[error("run {run_id} is driven by another process already (process {holder}, lock {lock})", lock = .lock.display())]
     Locked { run_id: String, holder: String, lock: PathBuf },
-    #[error("journal {path}: {cause}; make the folder writable and its disk not full, or name another with --state", path = .path.display())]
+    #[error("journal {path}: {cause}", path = .path.display())]
     Io { path: PathBuf, cause: io::Error },
-    #[error("journal {path}, line {line}: {cause}; a run cannot be taken up from it: move its folder away and start the run again, which then adopts its Job", path = .path.display())]
+    #[error("journal {path}, line {line}: {cause}", path = .path.display())]
     Damaged { path: PathBuf, line: u64, cause: String },
 }
 

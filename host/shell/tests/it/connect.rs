@@ -1,5 +1,6 @@
 //! Access to a cluster, and what is said when there is none.
 
+use paperclip_diagnostic::Diagnose as _;
 use paperclip_engine::api::ApiCall;
 use paperclip_engine::intake::Secrets;
 use paperclip_shell::requests::RequestCount;
@@ -10,7 +11,7 @@ use crate::server::{Server, json, kubeconfig, not_found};
 
 async fn refused(kubeconfig: &str) -> String {
     let access = Access::Inline { kubeconfig: kubeconfig.to_owned() };
-    Cluster::connect(&access).await.expect_err("refused").to_string()
+    Cluster::connect(&access).await.expect_err("refused").diagnostic().to_string()
 }
 
 #[tokio::test]
@@ -45,7 +46,7 @@ async fn a_server_that_is_not_there_is_named() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{free}");
     let cluster = Cluster::connect(&Access::Inline { kubeconfig: kubeconfig(&url) }).await.unwrap();
-    let error = cluster.version().await.unwrap_err().to_string();
+    let error = cluster.version().await.unwrap_err().diagnostic().to_string();
     assert!(error.contains(&url) && error.contains("refused") && error.contains("check that"), "{error}");
     let get = ApiCall::GetJob { namespace: "n".into(), name: "j".into() };
     let error = calls::call(&cluster, &Secrets::default(), get).await.unwrap_err();
@@ -54,20 +55,20 @@ async fn a_server_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
-async fn a_kubeconfig_that_cannot_be_used_is_named_with_the_mend() {
+async fn names_an_unusable_kubeconfig_and_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("absent.yaml");
     let access = Access::Kubeconfig { path: Some(path.clone()), context: None };
-    let error = Cluster::connect(&access).await.expect_err("absent").to_string();
+    let error = Cluster::connect(&access).await.expect_err("absent").diagnostic().to_string();
     assert!(error.contains(&path.display().to_string()) && error.contains("name a file"), "{error}");
 
     std::fs::write(&path, kubeconfig("http://h:1")).unwrap();
     let access = Access::Kubeconfig { path: Some(path.clone()), context: Some("other".into()) };
-    let error = Cluster::connect(&access).await.expect_err("no such context").to_string();
+    let error = Cluster::connect(&access).await.expect_err("no such context").diagnostic().to_string();
     assert!(error.contains("context other") && error.contains("get-contexts"), "{error}");
 
     let error = refused("clusters: [").await;
-    assert!(error.contains("mend the file"), "{error}");
+    assert!(error.contains("fix the file"), "{error}");
     let error = refused(&kubeconfig("not a url")).await;
     assert!(error.contains("give the cluster a server"), "{error}");
     let proxied = kubeconfig("https://h:1").replace(r#""server":"#, r#""proxy-url":"http://p:1","server":"#);

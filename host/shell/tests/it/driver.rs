@@ -12,6 +12,7 @@ use paperclip_contract::types::{
     Action, AnswerOk, CancelRequest, CancelSource, Command, ContainerState, Ending, Event, Finish, FollowLog,
     LogLine, NewObject, NewSecret, ObjectRef, PollHttp, Refusal, Request, SecretEntry, SecretSource,
 };
+use paperclip_diagnostic::Diagnose as _;
 use paperclip_engine::intake::{self, Secrets, Surroundings};
 use paperclip_engine::policy::{Grant, Policy};
 use paperclip_engine::record::{Record, SequencedRecord};
@@ -464,7 +465,7 @@ async fn without_a_required_journal_nothing_is_created() {
     let (outcome, _) = begun.ended().await;
     assert_eq!((outcome.closing, outcome.result), (Closing::Detached, None));
     let Some(DriveError::Journal(error)) = outcome.failure else { panic!("{:?}", outcome.failure) };
-    let text = error.to_string();
+    let text = error.diagnostic().to_string();
     assert!(text.contains("runs/r") && text.contains("--state"), "{text}");
     assert_eq!(server.server.count(|seen| seen.method != Method::GET), 0);
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use paperclip_diagnostic::Diagnose as _;
 use paperclip_engine::journal::Entry;
 use paperclip_engine::record::Level;
 use paperclip_shell::Journal;
@@ -76,7 +77,7 @@ async fn a_run_that_is_driven_already_is_refused_until_it_is_let_go() {
     let held = open(state.path(), "run-1");
     let error = RunFolder::open(state.path(), "run-1").expect_err("locked");
     assert!(matches!(error, JournalError::Locked { .. }), "{error}");
-    let text = error.to_string();
+    let text = error.diagnostic().to_string();
     assert!(text.contains("run-1") && text.contains(&std::process::id().to_string()), "{text}");
     assert!(text.contains("wait until it has ended"), "{text}");
     RunFolder::open(state.path(), "run-2").expect("another run");
@@ -168,7 +169,7 @@ async fn a_journal_that_is_not_required_ends_with_a_warning() {
         journal.sync().await.unwrap();
     }
     let file = tempfile::NamedTempFile::new().unwrap();
-    let error = RunFolder::open(file.path(), "r").expect_err("a file is no folder").to_string();
+    let error = RunFolder::open(file.path(), "r").expect_err("a file is no folder").diagnostic().to_string();
     assert!(error.contains("--state") && error.contains(&file.path().display().to_string()), "{error}");
 }
 

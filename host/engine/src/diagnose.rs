@@ -1,0 +1,22 @@
+//! What a person can do about the engine's errors.
+
+use std::borrow::Cow;
+
+use paperclip_diagnostic::Diagnose;
+
+use crate::intake::IntakeError;
+
+impl Diagnose for IntakeError {
+    fn code(&self) -> &'static str {
+        "bad_context"
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        let hint = match self {
+            IntakeError::NotJson(_) => "give Paperclip's execution context as one JSON object",
+            IntakeError::WrongType { .. } => "correct that field and send the context again",
+            IntakeError::Missing { hint, .. } => hint,
+        };
+        Some(hint.into())
+    }
+}

@@ -1,0 +1,110 @@
+//! What a person can do about errors of plugins.
+
+use std::borrow::Cow;
+
+use paperclip_diagnostic::Diagnose;
+
+use crate::catalogue::NoPrevious;
+use crate::load_error::LoadError;
+use crate::registry::{FolderError, NoPlugin};
+use crate::runtime::RuntimeError;
+
+impl Diagnose for LoadError {
+    fn code(&self) -> &'static str {
+        match self {
+            LoadError::Read { .. } => "plugin_unreadable",
+            LoadError::TooLarge { .. } => "plugin_too_large",
+            LoadError::NotAComponent { .. } => "plugin_not_a_component",
+            LoadError::Damaged { .. } => "plugin_damaged",
+            LoadError::Version { .. } => "plugin_contract_version",
+            LoadError::NotAPlugin { .. } => "plugin_exports_missing",
+            LoadError::Imports { .. } => "plugin_has_imports",
+            LoadError::Memory { .. } => "plugin_memory_too_large",
+            LoadError::Compile { .. } => "plugin_does_not_compile",
+            LoadError::Shape { .. } => "plugin_signature_mismatch",
+            LoadError::Trial { .. } => "plugin_trial_failed",
+            LoadError::NoRoom { .. } => "plugin_no_capacity",
+            LoadError::Descriptor { .. } => "plugin_bad_descriptor",
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        let hint = match self {
+            LoadError::Read { .. } => "check the path and its permissions",
+            LoadError::TooLarge { .. } => "build it with the profile `plugin`, stripped of debug information",
+            LoadError::NotAComponent { found, .. } => found.hint(),
+            LoadError::Damaged { .. } => "build or copy it again",
+            LoadError::Version { found, wanted, .. } => {
+                return Some(
+                    format!("use the plugin built for {wanted}, or a host that speaks {found}").into(),
+                );
+            }
+            LoadError::NotAPlugin { .. } => "build it for the world `agent-plugin` of the contract",
+            LoadError::Imports { .. } => "build it for wasm32-unknown-unknown, without WASI",
+            LoadError::Memory { .. } => "make its static data smaller",
+            LoadError::Compile { .. } => {
+                "build it with wit-component and Rust's default features for wasm32-unknown-unknown"
+            }
+            LoadError::Shape { .. } => "build it again from wit/0.2",
+            LoadError::Trial { .. } => "use another version: this one is broken",
+            LoadError::NoRoom { .. } => "wait until runs have ended, or allow more instances",
+            LoadError::Descriptor { .. } => "fix its `describe`",
+        };
+        Some(hint.into())
+    }
+}
+
+impl Diagnose for FolderError {
+    fn code(&self) -> &'static str {
+        "plugins_folder_unreadable"
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        Some("name a folder that exists and that this user may read".into())
+    }
+}
+
+impl Diagnose for NoPlugin {
+    fn code(&self) -> &'static str {
+        "no_plugin"
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            NoPlugin::Unknown { wanted, into, .. } => {
+                Some(format!("put {wanted}.wasm into {into} to add it").into())
+            }
+            NoPlugin::Rejected { hint, .. } => hint.as_deref().map(Cow::from),
+            NoPlugin::Quarantined { .. } => Some("put a fixed version into the plugins folder".into()),
+        }
+    }
+}
+
+impl Diagnose for NoPrevious {
+    fn code(&self) -> &'static str {
+        "no_previous_plugin"
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        Some("put the file of the version that you want into the plugins folder".into())
+    }
+}
+
+impl Diagnose for RuntimeError {
+    fn code(&self) -> &'static str {
+        match self {
+            RuntimeError::Cache { .. } => "plugin_cache_unusable",
+            RuntimeError::Pool { .. } => "plugin_pool_too_large",
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        let hint = match self {
+            RuntimeError::Cache { hint, .. } => hint,
+            RuntimeError::Pool { .. } => {
+                "allow fewer instances, or raise the limit of address space (ulimit -v)"
+            }
+        };
+        Some(hint.into())
+    }
+}
