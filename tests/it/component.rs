@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use paperclip_contract::types::Event;
 use paperclip_engine::intake::{self, Surroundings};
+use paperclip_engine::{FaultCause, Guest as _};
 use paperclip_guest::{Plugin, Runtime, RuntimeOptions, Tools};
-use paperclip_kit::{manifest, outcome};
+use paperclip_parity::{manifest, outcome};
 use serde_json::{Map, Value, json};
 
 use crate::host::{fixture, plugin, recording};
@@ -65,10 +67,10 @@ fn it_describes_itself() {
 #[test]
 fn finished_evidence_is_judged_as_the_cases_say() {
     let tools = Tools::new(load());
-    for case in outcome::parity::cases(&cases("classify")) {
+    for case in outcome::cases(&cases("classify")) {
         let result = tools.classify(1_777_593_600_000, &case.evidence.to_string()).unwrap().unwrap();
         let result: Map<String, Value> = serde_json::from_str(&result).unwrap();
-        let verdict = outcome::parity::check_case(&case.expected, &case.reference, &result);
+        let verdict = outcome::check_case(&case.expected, &case.reference, &result);
         assert_eq!(verdict, Ok(()), "{}", case.name);
     }
 }
@@ -76,7 +78,7 @@ fn finished_evidence_is_judged_as_the_cases_say() {
 #[test]
 fn manifests_are_the_reference_adapters_but_for_the_wanted_differences() {
     let plugin = load();
-    for case in manifest::parity::cases(&cases("manifest")) {
+    for case in manifest::cases(&cases("manifest")) {
         let surroundings = Surroundings {
             self_pod: Some(&case.pod),
             revealed_env: &plugin.descriptor().revealed_env,
@@ -85,8 +87,22 @@ fn manifests_are_the_reference_adapters_but_for_the_wanted_differences() {
         let (request, _) = intake::take(&case.context, "claude_k8s", surroundings).unwrap();
         let printed = Tools::new(plugin.clone()).manifest(&request).unwrap().unwrap();
         let printed = serde_json::from_str(&printed).unwrap();
-        assert_eq!(manifest::parity::differences(&case, &printed), Vec::<String>::new(), "{}", case.name);
+        assert_eq!(manifest::differences(&case, &printed), Vec::<String>::new(), "{}", case.name);
     }
+}
+
+#[test]
+fn an_illegal_transition_is_a_fault_that_names_region_and_states() {
+    let plugin = load();
+    let case = &manifest::cases(&cases("manifest"))[0];
+    let surroundings = Surroundings { self_pod: Some(&case.pod), ..Surroundings::bare(None) };
+    let (request, _) = intake::take(&case.context, "claude_k8s", surroundings).unwrap();
+    let mut run = plugin.instantiate().unwrap();
+    run.start(1_000, &request).unwrap().unwrap();
+    // The guard was requested and never acquired.
+    let fault = run.step(2_000, &[Event::GuardLost]).unwrap_err();
+    let FaultCause::Trap(text) = fault.cause else { panic!("{fault}") };
+    assert!(text.contains("illegal transition of GuardState: from Requested to Lost"), "{text}");
 }
 
 #[test]

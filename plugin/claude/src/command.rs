@@ -64,8 +64,9 @@ pub(crate) fn config_fields() -> Vec<ConfigField> {
 mod tests {
     use super::*;
     use crate::agent::Claude;
-    use paperclip_kit::manifest::{self, parity};
+    use paperclip_kit::manifest;
     use paperclip_kit::request::{Attempt, Request};
+    use paperclip_parity::manifest as parity;
     use serde_json::{Value, json};
 
     const CASES: &str = include_str!("../../../tests/fixtures/cases/manifest.ndjson");

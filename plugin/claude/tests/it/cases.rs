@@ -1,7 +1,7 @@
 //! The cases that the reference adapter was measured with.
 
 use claude_k8s::outcome::classify_document;
-use paperclip_kit::outcome::parity::{cases, check_case};
+use paperclip_parity::outcome::{cases, check_case};
 use serde_json::{Map, Value};
 
 const CASES: &str = include_str!("../../../../tests/fixtures/cases/classify.ndjson");

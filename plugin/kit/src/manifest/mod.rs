@@ -21,8 +21,6 @@ pub mod environment;
 pub mod job;
 pub mod labels;
 pub mod own_pod;
-#[cfg(any(test, feature = "parity"))]
-pub mod parity;
 pub mod secrets;
 pub mod termination;
 

@@ -9,8 +9,6 @@ mod code;
 mod document;
 mod evidence;
 mod kept;
-#[cfg(any(test, feature = "parity"))]
-pub mod parity;
 mod result;
 mod session;
 

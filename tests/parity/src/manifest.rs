@@ -1,18 +1,16 @@
-//! Comparison with the manifests of the reference adapter: the wanted differences, one function each, are worked into
-//! what that adapter made of a case, and the rest must be equal.
+//! Compares manifests: the intended differences are applied to the reference adapter's manifest, and the rest must be equal.
 
+use paperclip_kit::manifest::SPEC_HASH;
+use paperclip_kit::manifest::denied_env::{is_denied, overridden_names};
+use paperclip_kit::request::{EnvName, Request};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-
-use super::SPEC_HASH;
-use super::denied_env::{is_denied, overridden_names};
-use crate::request::{EnvName, Request};
 
 /// Names whose values a plugin may see.
 pub const REVEALED: [&str; 5] =
     ["CLAUDE_CODE_USE_BEDROCK", "ANTHROPIC_BEDROCK_BASE_URL", "PAPERCLIP_API_URL", "HOME", "PATH"];
-/// What the Job's deadline allows for beyond timeout and grace.
-const DEADLINE_ROOM_SEC: u64 = 3600;
+/// What the Job's deadline adds to timeout and grace.
+const DEADLINE_SLACK_SEC: u64 = 3600;
 const DEFAULT_GRACE_SEC: u64 = 60;
 const DEFAULT_CANCEL_GRACE_SEC: u64 = 3;
 const RUNTIME_VARIABLES: [&str; 3] = ["PAPERCLIP_RUN_ID", "PAPERCLIP_AGENT_ID", "PAPERCLIP_COMPANY_ID"];
@@ -23,18 +21,24 @@ pub struct Case {
     pub name: String,
     /// Paperclip's execution context.
     pub context: Value,
-    /// Paperclip's own Pod.
+    /// Paperclip's pod.
     pub pod: Value,
-    /// What the reference adapter made of them.
+    /// The reference adapter's answer.
     pub expected: Value,
 }
 
 /// Reads cases, one a line.
+///
+/// # Panics
+/// A line is not a case.
 pub fn cases(ndjson: &str) -> Vec<Case> {
-    ndjson.lines().map(|line| serde_json::from_str(line).expect("a fixture is a case a line")).collect()
+    ndjson.lines().map(|line| serde_json::from_str(line).expect("a fixture has one case a line")).collect()
 }
 
-/// The request as a host makes it: values that a plugin may not see are taken out.
+/// Makes the request as a host does: values that a plugin may not see are removed.
+///
+/// # Panics
+/// The case's context is not an execution context.
 pub fn request(case: &Case) -> Request {
     let mut written = case.context.clone();
     let config_env = written["config"].as_object_mut().and_then(|config| config.shift_remove("env"));
@@ -44,7 +48,7 @@ pub fn request(case: &Case) -> Request {
     };
     let env = config_env.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
     let mut request: Request =
-        serde_json::from_value(written).expect("a case's context is one of Paperclip's");
+        serde_json::from_value(written).expect("a case's context is an execution context");
     request.config_env = env.iter().map(|(name, value)| shown(name, value)).collect();
     request.has_auth_token = case.context["authToken"].is_string();
     let mut pod = case.pod.clone();
@@ -60,7 +64,7 @@ pub fn request(case: &Case) -> Request {
     request
 }
 
-/// Where a printed plan differs from what the case wants: a path and both sides each.
+/// Returns where a printed plan differs from what the case expects: a path and both sides each.
 pub fn differences(case: &Case, printed: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let mut ours = printed.clone();
@@ -73,35 +77,35 @@ pub fn differences(case: &Case, printed: &Value) -> Vec<String> {
     if hash.as_ref().and_then(Value::as_str).map(str::len) != Some(64) {
         found.push(format!("job.metadata.annotations: no {SPEC_HASH}"));
     }
-    let wanted = wanted(case, &mut ours, &mut found);
-    compare("", &wanted, &ours, &mut found);
+    let expected = expected(case, &mut ours, &mut found);
+    compare("", &expected, &ours, &mut found);
     found
 }
 
-/// The reference adapter's answer with the wanted differences worked in.
-fn wanted(case: &Case, ours: &mut Value, found: &mut Vec<String>) -> Value {
-    let mut wanted = case.expected.clone();
-    wanted.as_object_mut().map(|plan| plan.shift_remove("promptSecret"));
-    let secret = format!("{}-run", wanted["jobName"].as_str().unwrap_or_default());
+/// Returns the reference adapter's answer with the intended differences applied.
+fn expected(case: &Case, ours: &mut Value, found: &mut Vec<String>) -> Value {
+    let mut expected = case.expected.clone();
+    expected.as_object_mut().map(|plan| plan.shift_remove("promptSecret"));
+    let secret = format!("{}-run", expected["jobName"].as_str().unwrap_or_default());
     let mut entries = Map::from_iter([("prompt.txt".to_owned(), json!({"from": "prompt"}))]);
-    let spec = &mut wanted["job"]["spec"];
+    let spec = &mut expected["job"]["spec"];
     spec["suspend"] = json!(true);
-    deadline_has_room(&case.context["config"], spec);
+    deadline_has_slack(&case.context["config"], spec);
     let pod = &mut spec["template"]["spec"];
     pod_is_locked_down(&case.context["config"], pod);
     prompt_is_a_secret(&secret, pod);
     let container = &mut pod["containers"][0];
     environment_is_secret(case, &secret, container, &mut entries);
     command_is_wrapped(container, &mut ours["job"]["spec"]["template"]["spec"]["containers"][0], found);
-    wanted["secrets"] =
-        json!([{"name": secret, "namespace": wanted["namespace"], "entries": Value::Object(entries)}]);
-    wanted
+    expected["secrets"] =
+        json!([{"name": secret, "namespace": expected["namespace"], "entries": Value::Object(entries)}]);
+    expected
 }
 
-fn deadline_has_room(config: &Value, spec: &mut Value) {
+fn deadline_has_slack(config: &Value, spec: &mut Value) {
     if let Some(timeout) = spec["activeDeadlineSeconds"].as_u64() {
         let grace = config["graceSec"].as_u64().unwrap_or(DEFAULT_GRACE_SEC);
-        spec["activeDeadlineSeconds"] = json!(timeout + grace + DEADLINE_ROOM_SEC);
+        spec["activeDeadlineSeconds"] = json!(timeout + grace + DEADLINE_SLACK_SEC);
     }
 }
 
@@ -115,7 +119,7 @@ fn pod_is_locked_down(config: &Value, pod: &mut Value) {
     }
 }
 
-/// No init container writes it; and a folder of the run's own stands beside it.
+/// No init container writes the prompt, and the pod has a directory for the run's own files.
 fn prompt_is_a_secret(secret: &str, pod: &mut Value) {
     pod.as_object_mut().map(|pod| pod.shift_remove("initContainers"));
     let items = json!([{"key": "prompt.txt", "path": "prompt.txt"}]);
@@ -137,12 +141,12 @@ fn prompt_is_a_secret(secret: &str, pod: &mut Value) {
     );
 }
 
-/// Literals of Paperclip's pod, the values of `config.env` and the token come out of the run's Secret; the server's own
-/// secrets are not inherited.
+/// Literals of Paperclip's pod, the values of `config.env` and the token come from the run's Secret; the server's own secrets
+/// are not inherited.
 fn environment_is_secret(case: &Case, secret: &str, container: &mut Value, entries: &mut Map<String, Value>) {
     let config_env = &case.context["config"]["env"];
     let has_token = case.context["authToken"].is_string();
-    let own_literals = own_literals(&case.pod);
+    let literals = paperclip_literals(&case.pod);
     let mut variables = Vec::new();
     for variable in container["env"].as_array().into_iter().flatten() {
         let name = variable["name"].as_str().unwrap_or_default();
@@ -153,8 +157,8 @@ fn environment_is_secret(case: &Case, secret: &str, container: &mut Value, entri
             "PAPERCLIP_API_KEY" if has_token => Some("authToken".to_owned()),
             _ if config_env[name].is_string() => Some(format!("config.env.{name}")),
             _ if is_denied(name, &[]) => continue,
-            _ if is_literal && !REVEALED.contains(&name) && own_literals.contains_key(name) => {
-                (own_literals[name] == variable["value"]).then(|| format!("selfPod.env.{name}"))
+            _ if is_literal && !REVEALED.contains(&name) && literals.contains_key(name) => {
+                (literals[name] == variable["value"]).then(|| format!("selfPod.env.{name}"))
             }
             _ => None,
         };
@@ -185,10 +189,12 @@ fn runtime_value<'a>(context: &'a Value, name: &str) -> &'a Value {
     }
 }
 
-fn own_literals(pod: &Value) -> Map<String, Value> {
+fn paperclip_literals(pod: &Value) -> Map<String, Value> {
     let containers = pod["spec"]["containers"].as_array().cloned().unwrap_or_default();
-    let own = containers.iter().find(|container| container["name"] == "paperclip").or(containers.first());
-    own.and_then(|container| container["env"].as_array())
+    let paperclip =
+        containers.iter().find(|container| container["name"] == "paperclip").or(containers.first());
+    paperclip
+        .and_then(|container| container["env"].as_array())
         .into_iter()
         .flatten()
         .filter(|variable| variable["value"].is_string())
@@ -196,20 +202,20 @@ fn own_literals(pod: &Value) -> Map<String, Value> {
         .collect()
 }
 
-/// The same call stands in a script that forwards signals and keeps stderr apart.
-fn command_is_wrapped(wanted: &mut Value, ours: &mut Value, found: &mut Vec<String>) {
-    let call = wanted["command"][2].as_str().unwrap_or_default();
+/// The same call is in a script that forwards signals and separates stderr.
+fn command_is_wrapped(expected: &mut Value, ours: &mut Value, found: &mut Vec<String>) {
+    let call = expected["command"][2].as_str().unwrap_or_default();
     let script = ours["command"][2].as_str().unwrap_or_default();
     if !script.lines().any(|line| line == format!("{call} 2>/tmp/paperclip/stderr &"))
         && !script.contains(call)
     {
         found.push(format!("job.spec.template.spec.containers[0].command: no `{call}` in `{script}`"));
     }
-    wanted["command"][2] = Value::Null;
+    expected["command"][2] = Value::Null;
     ours["command"][2] = Value::Null;
 }
 
-/// Puts others in the place of a list's entry of this name.
+/// Replaces the entry of this name in a list.
 fn replace(list: &mut Value, name: &str, others: &[Value]) {
     let Some(entries) = list.as_array_mut() else { return };
     if let Some(at) = entries.iter().position(|entry| entry["name"] == name) {
@@ -217,8 +223,8 @@ fn replace(list: &mut Value, name: &str, others: &[Value]) {
     }
 }
 
-fn compare(path: &str, wanted: &Value, ours: &Value, found: &mut Vec<String>) {
-    match (wanted, ours) {
+fn compare(path: &str, expected: &Value, ours: &Value, found: &mut Vec<String>) {
+    match (expected, ours) {
         (Value::Object(left), Value::Object(right)) => {
             for (key, value) in left {
                 compare(&format!("{path}.{key}"), value, right.get(key).unwrap_or(&Value::Null), found);
@@ -232,7 +238,7 @@ fn compare(path: &str, wanted: &Value, ours: &Value, found: &mut Vec<String>) {
                 compare(&format!("{path}[{index}]"), left, right, found);
             }
         }
-        _ if wanted == ours => {}
-        _ => found.push(format!("{}: wanted {wanted}, got {ours}", path.trim_start_matches('.'))),
+        _ if expected == ours => {}
+        _ => found.push(format!("{}: expected {expected}, got {ours}", path.trim_start_matches('.'))),
     }
 }

@@ -1,0 +1,6 @@
+//! Compares what plugins make of the fixtures in `tests/fixtures/cases` with what the reference adapter made of them.
+//!
+//! The intended differences are stated here, one function each; everything else must be equal.
+
+pub mod manifest;
+pub mod outcome;
