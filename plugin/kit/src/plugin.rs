@@ -12,31 +12,31 @@ use std::marker::PhantomData;
 use serde_json::{Map, Value};
 
 use crate::bindings::exports::paperclip::agent::{runs, tools, types};
-use crate::machine::{Agent, Machine};
+use crate::machine::{Agent, IllegalTransition, Machine};
 use crate::manifest;
 use crate::outcome::ErrorCode;
 use crate::refusal::{CONFIG_INVALID, Refusal};
 use crate::request::{self, Attempt, Request};
 use crate::{check, panic_note, skills};
 
-/// An agent type with all that Paperclip asks an adapter for.
+/// Everything that Paperclip asks an adapter for, for one agent type.
 pub trait AgentPlugin: Agent {
-    /// Who the plugin is.
+    /// Returns the plugin's descriptor.
     fn describe() -> types::Descriptor;
 
-    /// Judges a finished run's evidence document.
+    /// Judges the evidence document of a finished run, and returns the result as JSON.
     ///
     /// # Errors
-    /// What is wrong with the document.
+    /// The document is malformed; the text says where.
     fn classify(at_ms: u64, evidence_json: &str) -> Result<String, String>;
 
-    /// Paperclip's transcript entries of a line, a JSON array.
+    /// Returns Paperclip's transcript entries of a line, as a JSON array.
     fn transcript(line: &str, at: &str) -> String;
 
-    /// A session from what Paperclip stored.
+    /// Reads a session from the JSON that Paperclip stored; `None` if it holds none.
     fn decode_session(stored_json: &str) -> Option<String>;
 
-    /// What Paperclip is to store for a session.
+    /// Writes a session as the JSON that Paperclip stores; `None` if it is not a session.
     fn encode_session(session_json: &str) -> Option<String>;
 }
 
@@ -58,14 +58,13 @@ impl<A: AgentPlugin + 'static> runs::GuestRun for Run<A> {
         request: types::Request,
     ) -> Result<(runs::Run, Vec<types::Command>), types::Refusal> {
         panic_note::install();
-        let (machine, commands) = take_request(request)
-            .and_then(|request| Machine::<A>::start(at_ms, request))
-            .map_err(told_refusal)?;
+        let mut machine = read_request(request).and_then(Machine::<A>::new).map_err(contract_refusal)?;
+        let commands = or_fault(machine.step(at_ms, Vec::new()));
         Ok((runs::Run::new(Run(RefCell::new(machine))), commands))
     }
 
     fn step(&self, at_ms: u64, events: Vec<types::Event>) -> Vec<types::Command> {
-        self.0.borrow_mut().step(at_ms, events)
+        or_fault(self.0.borrow_mut().step(at_ms, events))
     }
 
     fn snapshot(&self) -> Vec<u8> {
@@ -79,7 +78,7 @@ impl<A: AgentPlugin + 'static> runs::GuestRun for Run<A> {
             Err(error) => Err(types::Refusal {
                 code: ErrorCode::SnapshotUnreadable.to_string(),
                 field: None,
-                message: format!("the snapshot is not one of this version of the plugin: {error}"),
+                message: format!("the snapshot was not made by this version of the plugin: {error}"),
             }),
         }
     }
@@ -97,10 +96,10 @@ impl<A: AgentPlugin + 'static> tools::Guest for Plugin<A> {
 
     fn manifest(request: types::Request) -> Result<String, types::Refusal> {
         panic_note::install();
-        take_request(request)
+        read_request(request)
             .and_then(|request| manifest::plan(&request, Attempt::FIRST, &A::default()))
             .map(|plan| plan.to_json().to_string())
-            .map_err(told_refusal)
+            .map_err(contract_refusal)
     }
 
     fn classify(at_ms: u64, evidence_json: String) -> Result<String, String> {
@@ -139,12 +138,19 @@ impl<A: AgentPlugin + 'static> tools::Guest for Plugin<A> {
     }
 }
 
-/// The request as it crossed the contract → as the kit works with it.
-fn take_request(request: types::Request) -> Result<Request, Refusal> {
+/// Ends the instance where a region made an illegal transition. A plugin cannot return a fault: it panics, which traps, and the host ends
+/// the run with the text that [`panic_note`] leaves.
+#[track_caller]
+fn or_fault<T>(stepped: Result<T, IllegalTransition>) -> T {
+    stepped.unwrap_or_else(|illegal| panic!("{illegal}"))
+}
+
+/// Converts a request of the contract to the kit's.
+fn read_request(request: types::Request) -> Result<Request, Refusal> {
     let runtime = serde_json::from_str(&request.runtime_json)
-        .map_err(|error| Refusal::new("runtime", format!("is not as expected: {error}")))?;
+        .map_err(|error| Refusal::new("runtime", format!("is malformed: {error}")))?;
     let self_pod = match &request.paperclip_pod_json {
-        Some(json) => Some(object("own pod", json)?),
+        Some(json) => Some(object("Paperclip's pod", json)?),
         None => None,
     };
     Ok(Request {
@@ -183,7 +189,18 @@ fn object(field: &str, json: &str) -> Result<Map<String, Value>, Refusal> {
     serde_json::from_str(json).map_err(|error| Refusal::new(field, format!("is not an object: {error}")))
 }
 
-fn told_refusal(refusal: Refusal) -> types::Refusal {
+fn contract_refusal(refusal: Refusal) -> types::Refusal {
     let code = if refusal.code.is_empty() { CONFIG_INVALID.to_owned() } else { refusal.code };
     types::Refusal { code, field: Some(refusal.field), message: refusal.message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "illegal transition of JobState: from Deleted to Live")]
+    fn an_illegal_transition_ends_the_instance() {
+        or_fault::<()>(Err(IllegalTransition { region: "JobState", from: "Deleted", to: "Live" }));
+    }
 }

@@ -179,15 +179,15 @@ mod tests {
         let snapshot = |job: &str, attempt: u32| {
             serde_json::json!({
                 "attempt": {"number": attempt}, "guard": {"state": "Held"}, "job": {"state": job},
-                "pod": {"state": "Absent"}, "log": {"state": "Closed"}, "stop": {"state": "Unasked"},
+                "pod": {"state": "NotObserved"}, "log": {"state": "NotFollowed"}, "stop": {"state": "NotRequested"},
             })
             .to_string()
         };
         let mut watched = Watched::default();
         assert_eq!(watched.see(snapshot("Listing", 1).as_bytes()), Ok(()));
-        assert_eq!(watched.see(snapshot("Trying", 1).as_bytes()), Ok(()));
-        assert!(watched.moves.0.contains(&("job", "Listing".to_owned(), "Trying".to_owned())));
-        assert!(watched.see(snapshot("Absent", 1).as_bytes()).is_err());
-        assert_eq!(watched.see(snapshot("Trying", 2).as_bytes()), Ok(()), "a second attempt begins anew");
+        assert_eq!(watched.see(snapshot("Preflight", 1).as_bytes()), Ok(()));
+        assert!(watched.moves.0.contains(&("job", "Listing".to_owned(), "Preflight".to_owned())));
+        assert!(watched.see(snapshot("NotCreated", 1).as_bytes()).is_err());
+        assert_eq!(watched.see(snapshot("Preflight", 2).as_bytes()), Ok(()), "a second attempt begins anew");
     }
 }

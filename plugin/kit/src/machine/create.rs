@@ -1,4 +1,4 @@
-//! From the guard to a Job that may run: look for others, try, create, furnish, release, or adopt.
+//! From the guard to an unsuspended Job: list the agent's Jobs, dry run, create, create dependents, unsuspend, or adopt.
 
 use std::rc::Rc;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::observe::{describe, is_finished};
 use super::outbox::TimerName;
-use super::region::Region as _;
+use super::region::{IllegalTransition, Region as _};
 use super::regions::{GuardState, JobState};
 use super::{Agent, Job, Machine};
 use crate::bindings::exports::paperclip::agent::types::{
@@ -18,13 +18,13 @@ use crate::manifest::labels::{RUN_ID, SESSION_ID, TASK_ID};
 use crate::manifest::{self, Plan, Source};
 use crate::orphan::{self, Orphan};
 use crate::outcome::ErrorCode;
+use crate::refusal::Refusal;
 
 impl<A: Agent> Machine<A> {
-    pub(super) fn acquire_guard(&mut self) {
-        self.guard.state.go(GuardState::Asked);
+    pub(super) fn acquire_guard(&mut self) -> Result<(), IllegalTransition> {
+        self.guard.state.transition(GuardState::Requested)?;
         let Some(key) = self.facts.guard_key.clone() else {
-            self.guard.state.go(GuardState::Held);
-            return;
+            return self.guard.state.transition(GuardState::Held);
         };
         let wait_ms = match self.facts.settings.when_busy {
             WhenBusy::Wait => u64::from(self.facts.settings.queue_timeout_sec) * 1_000,
@@ -32,30 +32,41 @@ impl<A: Agent> Machine<A> {
         };
         let namespace = self.facts.namespace.clone();
         self.outbox.push(Action::AcquireGuard(AcquireGuard { key, namespace, wait_ms }));
+        Ok(())
     }
 
-    pub(super) fn list_jobs(&mut self) {
-        let Some(plan) = self.plan() else { return };
-        self.job.state.go(JobState::Listing);
+    pub(super) fn list_jobs(&mut self) -> Result<(), IllegalTransition> {
+        let plan = match self.plan() {
+            Ok(plan) => plan,
+            Err(refusal) => {
+                self.finish_failed(ErrorCode::K8sJobCreateFailed, refusal.to_string());
+                return Ok(());
+            }
+        };
+        self.job.state.transition(JobState::Listing)?;
         let list =
             ListJobs { namespace: plan.namespace.clone(), labels: labels(plan.labels.guard_selector()) };
         self.await_answer(Action::ListJobs(list));
+        Ok(())
     }
 
-    /// The plan of the current attempt. It is a pure function of the request, so one that was dropped is made again.
-    fn plan(&mut self) -> Option<Rc<Plan>> {
+    /// Returns the plan of the current attempt. It is a pure function of the request: one that was dropped is computed again.
+    fn plan(&mut self) -> Result<Rc<Plan>, Refusal> {
         if let Some(plan) = &self.plan {
-            return Some(Rc::clone(plan));
+            return Ok(Rc::clone(plan));
         }
-        match manifest::plan(&self.request, self.attempt, &self.agent) {
-            Ok(plan) => {
-                let plan = Rc::new(plan);
-                self.plan = Some(Rc::clone(&plan));
-                Some(plan)
-            }
+        let plan = Rc::new(manifest::plan(&self.request, self.attempt, &self.agent)?);
+        self.plan = Some(Rc::clone(&plan));
+        Ok(plan)
+    }
+
+    /// Returns the plan of the current attempt; if there is none, the Job has failed.
+    fn plan_or_fail(&mut self) -> Result<Option<Rc<Plan>>, IllegalTransition> {
+        match self.plan() {
+            Ok(plan) => Ok(Some(plan)),
             Err(refusal) => {
-                self.fail_job(ErrorCode::K8sJobCreateFailed, refusal.to_string());
-                None
+                self.fail_job(ErrorCode::K8sJobCreateFailed, refusal.to_string())?;
+                Ok(None)
             }
         }
     }
@@ -65,28 +76,44 @@ impl<A: Agent> Machine<A> {
         self.job.awaited.insert(command);
     }
 
-    pub(super) fn fail_job(&mut self, code: ErrorCode, message: String) {
-        self.job.state.go(JobState::Failed);
+    pub(super) fn fail_job(&mut self, code: ErrorCode, message: String) -> Result<(), IllegalTransition> {
+        self.job.state.transition(JobState::Failed)?;
         self.job.cause = Some((code, message));
+        Ok(())
     }
 
-    /// Takes the answer that the Job's pipeline waited for.
-    pub(super) fn on_job_answer(&mut self, now_ms: u64, outcome: Result<AnswerOk, ApiError>) {
+    /// Records the answer that the Job's next transition waits for.
+    pub(super) fn on_job_answer(
+        &mut self,
+        now_ms: u64,
+        outcome: Result<AnswerOk, ApiError>,
+    ) -> Result<(), IllegalTransition> {
         match self.job.state {
             JobState::Listing => self.on_listed(now_ms, outcome),
-            JobState::Trying => self.on_tried(outcome),
+            JobState::Preflight => self.on_preflight_answered(outcome),
             JobState::Creating => self.on_created(outcome),
-            JobState::Furnishing => self.on_furnished(outcome),
-            JobState::Releasing => self.on_released(now_ms, outcome),
+            JobState::CreatingDependents => self.on_dependent_created(outcome),
+            JobState::Unsuspending => self.on_unsuspended(now_ms, outcome),
             JobState::Adopting => self.on_adopted(now_ms, outcome),
-            JobState::Leaving => self.job.is_deletion_accepted = outcome.is_ok(),
-            JobState::Absent | JobState::Blocked | JobState::Live | JobState::Failed | JobState::Gone => {}
+            JobState::Deleting => {
+                self.job.is_deletion_accepted = outcome.is_ok();
+                Ok(())
+            }
+            JobState::NotCreated
+            | JobState::Blocked
+            | JobState::Live
+            | JobState::Failed
+            | JobState::Deleted => Ok(()),
         }
     }
 
-    // ------------------------------------------------------------------ others' Jobs
+    // ------------------------------------------------------------------ Jobs of other runs
 
-    fn on_listed(&mut self, now_ms: u64, outcome: Result<AnswerOk, ApiError>) {
+    fn on_listed(
+        &mut self,
+        now_ms: u64,
+        outcome: Result<AnswerOk, ApiError>,
+    ) -> Result<(), IllegalTransition> {
         let jobs = match outcome {
             Ok(AnswerOk::Jobs(jobs)) => jobs,
             Ok(_) => Vec::new(),
@@ -95,7 +122,7 @@ impl<A: Agent> Machine<A> {
                 return self.fail_job(ErrorCode::K8sConcurrencyGuardUnreachable, text);
             }
         };
-        let Some(plan) = self.plan() else { return };
+        let Some(plan) = self.plan_or_fail()? else { return Ok(()) };
         let mut live: Vec<JobSnapshot> =
             jobs.into_iter().filter(|job| !job.is_deleting && !is_finished(job)).collect();
         live.sort_by_key(|job| std::cmp::Reverse(job.created_at_ms));
@@ -114,12 +141,12 @@ impl<A: Agent> Machine<A> {
         match (self.job.blockers.is_empty(), target) {
             (false, _) => self.on_blocked(now_ms),
             (true, Some(job)) => self.adopt(&plan, job),
-            (true, None) => self.try_pod(&plan),
+            (true, None) => self.preflight(&plan),
         }
     }
 
-    /// Whether a Job of another run concerns this one. Runs that exclude nobody are in nobody's way, and nobody tells whether one of them is
-    /// still being driven; runs of a task exclude those of the same task only.
+    /// Whether a Job of another run may block this one. With scope `none` no run blocks another, and no guard shows whether such a Job still
+    /// has a host; with scope `task` only Jobs of the same task count.
     fn is_in_scope(&self, plan: &Plan, job: &JobSnapshot) -> bool {
         match self.facts.settings.concurrency_scope {
             ConcurrencyScope::Agent => true,
@@ -130,7 +157,7 @@ impl<A: Agent> Machine<A> {
         }
     }
 
-    /// Whether an orphan may be adopted, else why it is in the way.
+    /// Whether an orphan may be adopted; the error says why it blocks this run instead.
     fn judge_orphan(&self, plan: &Plan, job: &JobSnapshot) -> Result<(), (ErrorCode, String)> {
         let name = &job.job.name;
         if !self.facts.settings.reattach_orphaned_jobs {
@@ -153,22 +180,21 @@ impl<A: Agent> Machine<A> {
     fn block(&mut self, now_ms: u64, job: ObjectRef, code: ErrorCode, text: String) {
         self.job.blockers.push(job);
         self.job.cause.get_or_insert((code, text));
-        self.job.live_since_ms.get_or_insert(now_ms);
+        self.job.blocked_since_ms.get_or_insert(now_ms);
     }
 
-    /// Waits for the Jobs in the way to end, if the config says so; they are followed, not asked for again.
-    fn on_blocked(&mut self, now_ms: u64) {
+    /// Waits for the blocking Jobs to end if the config says so. They are followed, not listed again.
+    fn on_blocked(&mut self, now_ms: u64) -> Result<(), IllegalTransition> {
         let wait_ms = match self.facts.settings.when_busy {
             WhenBusy::Wait => self.queue_ms(),
             WhenBusy::Fail => 0,
         };
-        let since_ms = self.job.live_since_ms.unwrap_or(now_ms);
+        let since_ms = self.job.blocked_since_ms.unwrap_or(now_ms);
         let left_ms = (since_ms + wait_ms).saturating_sub(now_ms);
         if left_ms == 0 {
-            self.job.state.go(JobState::Failed);
-            return;
+            return self.job.state.transition(JobState::Failed);
         }
-        self.job.state.go(JobState::Blocked);
+        self.job.state.transition(JobState::Blocked)?;
         self.plan = None;
         if let Some((_, text)) = &self.job.cause {
             self.outbox.info(format!("[paperclip] {text}; waiting for it to end"));
@@ -177,65 +203,81 @@ impl<A: Agent> Machine<A> {
             self.outbox.push(Action::FollowJob(blocker));
         }
         self.outbox.set_timer(TimerName::Queue, left_ms);
+        Ok(())
     }
 
     pub(super) fn queue_ms(&self) -> u64 {
         u64::from(self.facts.settings.queue_timeout_sec) * 1_000
     }
 
-    fn adopt(&mut self, plan: &Plan, job: JobSnapshot) {
+    fn adopt(&mut self, plan: &Plan, job: JobSnapshot) -> Result<(), IllegalTransition> {
         let from = label(&job, RUN_ID).unwrap_or("unknown").to_owned();
         self.outbox.info(format!(
             "[paperclip] Reattached to Job {} of run {from}; its log is read from the beginning",
             job.job.name
         ));
-        self.job.state.go(JobState::Adopting);
+        self.job.state.transition(JobState::Adopting)?;
         self.job.is_adopted = true;
         self.job.cause = None;
         self.job.object = Some(job.job.clone());
         let labels = labels(adopted_labels(plan));
         self.await_answer(Action::AdoptJob(LabelJob { job: job.job.clone(), labels }));
         self.job.last = Some(job);
+        Ok(())
     }
 
-    fn on_adopted(&mut self, now_ms: u64, outcome: Result<AnswerOk, ApiError>) {
+    fn on_adopted(
+        &mut self,
+        now_ms: u64,
+        outcome: Result<AnswerOk, ApiError>,
+    ) -> Result<(), IllegalTransition> {
         let object = self.job.object.clone();
         match (outcome, object) {
             (Ok(AnswerOk::Job(Some(_)) | AnswerOk::Done), Some(object)) => {
-                // A Job whose host died before it was released is still suspended, and may lack its Secrets.
+                // A Job whose host died before it was unsuspended is still suspended, and may lack its Secrets.
                 if self.job.last.as_ref().is_some_and(|job| job.is_suspended) {
-                    return self.furnish(&object);
+                    return self.create_dependents(&object);
                 }
                 self.outbox.push(Action::FollowJob(object));
-                self.go_live(now_ms);
+                self.enter_live(now_ms)
             }
-            (Ok(_), _) => self.fail_adoption("the Job was gone before it could be adopted"),
+            (Ok(_), _) => self.fail_adoption("the Job was deleted before it could be adopted"),
             (Err(error), _) => self.fail_adoption(&describe(&error)),
         }
     }
 
-    /// The Job stays whose it was.
-    fn fail_adoption(&mut self, cause: &str) {
+    /// The Job still belongs to its run.
+    fn fail_adoption(&mut self, cause: &str) -> Result<(), IllegalTransition> {
         self.job.object = None;
-        self.fail_job(ErrorCode::K8sPodReattachFailed, format!("Pod reattach failed: {cause}"));
+        self.fail_job(ErrorCode::K8sPodReattachFailed, format!("Pod reattach failed: {cause}"))
     }
 
-    // ------------------------------------------------------------------ the own Job
+    // ------------------------------------------------------------------ the Job of this run
 
-    pub(super) fn try_own_pod(&mut self) {
-        if let Some(plan) = self.plan() {
-            self.try_pod(&plan);
+    pub(super) fn preflight_second_attempt(&mut self) -> Result<(), IllegalTransition> {
+        match self.plan() {
+            Ok(plan) => self.preflight(&plan),
+            // A fresh session has a longer prompt, which may be too long.
+            Err(refusal) => {
+                self.finish_failed(ErrorCode::K8sJobCreateFailed, refusal.to_string());
+                Ok(())
+            }
         }
     }
 
-    fn try_pod(&mut self, plan: &Plan) {
+    /// Checks by a dry run of the Pod whether the API accepts it.
+    fn preflight(&mut self, plan: &Plan) -> Result<(), IllegalTransition> {
         self.job = Job { state: self.job.state, ..Job::default() };
-        self.job.state.go(JobState::Trying);
+        self.job.state.transition(JobState::Preflight)?;
         let manifest_json = preflight_pod(&plan.job).to_string();
         self.await_answer(Action::DryRunPod(NewObject { manifest_json }));
+        Ok(())
     }
 
-    fn on_tried(&mut self, outcome: Result<AnswerOk, ApiError>) {
+    fn on_preflight_answered(
+        &mut self,
+        outcome: Result<AnswerOk, ApiError>,
+    ) -> Result<(), IllegalTransition> {
         match outcome {
             Ok(AnswerOk::Warnings(warnings)) => {
                 for warning in warnings {
@@ -243,13 +285,16 @@ impl<A: Agent> Machine<A> {
                 }
             }
             Ok(_) => {}
-            Err(error) if is_missing_right(&error) => {
-                let text = "[paperclip] Warning: no right to create pods (dry run): Pod Security, quotas and service accounts are not checked beforehand";
+            Err(error) if is_missing_permission(&error) => {
+                let text = "[paperclip] Warning: no permission to create pods (dry run): Pod Security, quotas and service accounts are not checked beforehand";
                 self.outbox.warn(text);
             }
-            // Room comes when other pods end: the Job's controller tries again, and `quotaGraceSec` says for how long.
+            // The quota has capacity again when other pods end: the Job's controller retries, and `quotaGraceSec` says for how long.
             Err(error) if is_over_quota(&error) => {
-                let text = format!("[paperclip] Waiting: no room for the pod yet: {}", describe(&error));
+                let text = format!(
+                    "[paperclip] Waiting: the quota has no capacity for the pod yet: {}",
+                    describe(&error)
+                );
                 self.outbox.warn(text);
             }
             Err(error) => {
@@ -257,14 +302,15 @@ impl<A: Agent> Machine<A> {
                 return self.fail_job(ErrorCode::K8sJobCreateFailed, text);
             }
         }
-        let Some(plan) = self.plan() else { return };
-        self.job.state.go(JobState::Creating);
+        let Some(plan) = self.plan_or_fail()? else { return Ok(()) };
+        self.job.state.transition(JobState::Creating)?;
         self.outbox.info(format!("[paperclip] {}", plan.skills_line()));
         self.outbox.push(Action::ReportMeta(meta(&plan).to_string()));
         self.await_answer(Action::CreateJob(NewObject { manifest_json: plan.job.to_string() }));
+        Ok(())
     }
 
-    fn on_created(&mut self, outcome: Result<AnswerOk, ApiError>) {
+    fn on_created(&mut self, outcome: Result<AnswerOk, ApiError>) -> Result<(), IllegalTransition> {
         let object = match outcome {
             Ok(AnswerOk::Created(object)) => object,
             Ok(_) => {
@@ -276,26 +322,26 @@ impl<A: Agent> Machine<A> {
                 return self.fail_job(ErrorCode::K8sJobCreateFailed, text);
             }
         };
-        self.furnish(&object);
+        self.create_dependents(&object)
     }
 
-    /// Creates what the Job's pod needs, owned by the Job, before it may run.
-    fn furnish(&mut self, object: &ObjectRef) {
-        let Some(plan) = self.plan() else { return };
-        self.job.state.go(JobState::Furnishing);
+    /// Creates the Secrets and ConfigMaps that the Job's pod needs, owned by the Job, before it is unsuspended.
+    fn create_dependents(&mut self, object: &ObjectRef) -> Result<(), IllegalTransition> {
+        let Some(plan) = self.plan_or_fail()? else { return Ok(()) };
+        self.job.state.transition(JobState::CreatingDependents)?;
         self.job.object = Some(object.clone());
         self.outbox.push(Action::FollowJob(object.clone()));
-        let own_labels = labels(plan.owned_labels());
+        let owned_labels = labels(plan.owned_labels());
         for secret in &plan.secrets {
             let entries = secret
                 .entries
                 .iter()
-                .map(|(key, source)| SecretEntry { key: key.clone(), source: told_source(&plan, source) })
+                .map(|(key, source)| SecretEntry { key: key.clone(), source: secret_source(&plan, source) })
                 .collect();
             self.await_answer(Action::CreateSecret(NewSecret {
                 namespace: secret.namespace.clone(),
                 name: secret.name.clone(),
-                labels: own_labels.clone(),
+                labels: owned_labels.clone(),
                 owner: object.clone(),
                 entries,
             }));
@@ -304,61 +350,72 @@ impl<A: Agent> Machine<A> {
             self.await_answer(Action::CreateConfigMap(NewConfigMap {
                 namespace: map.namespace.clone(),
                 name: map.name.clone(),
-                labels: own_labels.clone(),
+                labels: owned_labels.clone(),
                 owner: object.clone(),
                 entries: labels(map.entries.clone()),
             }));
         }
+        Ok(())
     }
 
-    fn on_furnished(&mut self, outcome: Result<AnswerOk, ApiError>) {
-        if let Err(error) = outcome {
-            let text = format!("Failed to create prompt Secret: {}", describe(&error));
-            self.fail_job(ErrorCode::K8sPromptSecretCreateFailed, text);
+    fn on_dependent_created(&mut self, outcome: Result<AnswerOk, ApiError>) -> Result<(), IllegalTransition> {
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let text = format!("Failed to create prompt Secret: {}", describe(&error));
+                self.fail_job(ErrorCode::K8sPromptSecretCreateFailed, text)
+            }
         }
     }
 
-    pub(super) fn release(&mut self) {
-        let Some(object) = self.job.object.clone() else { return };
-        self.job.state.go(JobState::Releasing);
+    pub(super) fn unsuspend(&mut self) -> Result<(), IllegalTransition> {
+        let Some(object) = self.job.object.clone() else { return Ok(()) };
+        self.job.state.transition(JobState::Unsuspending)?;
         self.await_answer(Action::UnsuspendJob(object));
+        Ok(())
     }
 
-    fn on_released(&mut self, now_ms: u64, outcome: Result<AnswerOk, ApiError>) {
+    fn on_unsuspended(
+        &mut self,
+        now_ms: u64,
+        outcome: Result<AnswerOk, ApiError>,
+    ) -> Result<(), IllegalTransition> {
         match outcome {
-            Ok(_) => self.released(now_ms),
+            Ok(_) => self.start_job(now_ms),
             Err(error) if error.status == Some(404) => {
-                self.job.gone_via = Some("unsuspend-404".to_owned());
-                self.job.state.go(JobState::Gone);
+                self.job.deleted_via = Some("unsuspend-404".to_owned());
+                self.job.state.transition(JobState::Deleted)
             }
             Err(error) => {
                 let text =
                     format!("Failed to create Kubernetes Job: it could not be started: {}", describe(&error));
-                self.fail_job(ErrorCode::K8sJobCreateFailed, text);
+                self.fail_job(ErrorCode::K8sJobCreateFailed, text)
             }
         }
     }
 
-    fn go_live(&mut self, now_ms: u64) {
-        self.job.state.go(JobState::Live);
+    fn enter_live(&mut self, now_ms: u64) -> Result<(), IllegalTransition> {
+        self.job.state.transition(JobState::Live)?;
         self.plan = None;
         self.job.live_since_ms = Some(now_ms);
+        Ok(())
     }
 
-    /// The own Job may run now.
-    pub(super) fn released(&mut self, now_ms: u64) {
-        self.go_live(now_ms);
-        // What the watch told of it before is over.
+    /// Records that this run's Job is unsuspended.
+    pub(super) fn start_job(&mut self, now_ms: u64) -> Result<(), IllegalTransition> {
+        self.enter_live(now_ms)?;
+        // The last snapshot is older than the answer.
         if let Some(job) = &mut self.job.last {
             job.is_suspended = false;
         }
         if let Some(object) = &self.job.object {
             self.outbox.info(format!("[paperclip] Job {} created in {}", object.name, object.namespace));
         }
+        Ok(())
     }
 }
 
-/// The Pod that the Job's template stands for, as a request of its own: a dry run of it meets what a dry run of the Job does not.
+/// Returns the Pod of the Job's template: its dry run meets Pod Security, quotas and webhooks, which that of the Job does not.
 fn preflight_pod(job: &Value) -> Value {
     let template = &job["spec"]["template"];
     let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"]});
@@ -368,24 +425,24 @@ fn preflight_pod(job: &Value) -> Value {
     pod
 }
 
-/// Whether the host itself may not create pods, as opposed to the pod being refused.
-fn is_missing_right(error: &ApiError) -> bool {
+/// Whether the host lacks the permission to create pods, as opposed to the pod being refused.
+fn is_missing_permission(error: &ApiError) -> bool {
     error.status == Some(403) && error.message.contains("cannot create resource \"pods\"")
 }
 
-/// Whether a quota refuses the pod for as long as others use it up.
+/// Whether a quota that is used up refuses the pod.
 fn is_over_quota(error: &ApiError) -> bool {
     error.status == Some(403) && error.message.contains("exceeded quota: ")
 }
 
-/// What makes an orphan this run's: its run, and the session that it works in as far as it is known.
+/// Returns the labels that make an orphan this run's: its run, and its session if one is known.
 fn adopted_labels(plan: &Plan) -> Vec<(&'static str, String)> {
     let run = plan.labels.run_id.clone().map(|run| (RUN_ID, run));
     let session = plan.labels.session_id.clone().map(|session| (SESSION_ID, session));
     run.into_iter().chain(session).collect()
 }
 
-/// How the agent is invoked, for Paperclip's record of the run. No secret has a place in it.
+/// Returns how the agent is invoked, for Paperclip's record of the run. It holds no secret.
 fn meta(plan: &Plan) -> Value {
     let container = &plan.job["spec"]["template"]["spec"]["containers"][0];
     json!({
@@ -403,7 +460,7 @@ fn meta(plan: &Plan) -> Value {
     })
 }
 
-fn told_source(plan: &Plan, source: &Source) -> SecretSource {
+fn secret_source(plan: &Plan, source: &Source) -> SecretSource {
     match source {
         Source::Prompt | Source::PromptPiece { .. } => {
             SecretSource::Prompt(plan.prompt_of(source).unwrap_or_default().to_owned())

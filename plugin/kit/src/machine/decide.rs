@@ -1,88 +1,96 @@
-//! The one place where regions meet: what is known now → what to do.
+//! The one place where regions meet: derives commands from what is known now.
 
 use super::outbox::TimerName;
-use super::region::Region as _;
+use super::region::{IllegalTransition, Region as _};
 use super::regions::{GuardState, JobState, LogState, PodState, StopState};
 use super::{Agent, Attempt, Job, Log, Machine, Pod};
 use crate::bindings::exports::paperclip::agent::types::{
     Action, DeleteCause, DeleteJob, FollowLog, PollHttp,
 };
 
-/// How long a deleted Job may take to go before its run ends without waiting for it, in ms, beyond the pod's own grace.
+/// How long a deleted Job may remain, beyond the pod's own grace, before its run ends without waiting for it, in ms.
 pub(super) const STOP_SLACK_MS: u64 = 15_000;
 
 impl<A: Agent> Machine<A> {
-    pub(super) fn decide(&mut self, now_ms: u64) {
+    pub(super) fn decide(&mut self, now_ms: u64) -> Result<(), IllegalTransition> {
         match self.job.state {
-            JobState::Absent => self.decide_begin(now_ms),
+            JobState::NotCreated => self.decide_start(now_ms),
             JobState::Blocked => self.decide_blocked(now_ms),
-            JobState::Furnishing => self.decide_furnishing(now_ms),
+            JobState::CreatingDependents => self.decide_dependents(now_ms),
             JobState::Live => self.decide_live(now_ms),
-            JobState::Leaving | JobState::Gone => self.decide_end(now_ms),
-            JobState::Failed => self.finish_unbegun(now_ms),
-            // Nothing stands yet, and neither a list nor a dry run makes anything.
-            JobState::Listing | JobState::Trying => {
+            JobState::Deleting | JobState::Deleted => self.decide_end(now_ms),
+            JobState::Failed => {
+                self.finish_not_started(now_ms);
+                Ok(())
+            }
+            // Nothing was created yet, and neither a list nor a dry run creates anything.
+            JobState::Listing | JobState::Preflight => {
                 if self.stop.state == StopState::Cancelled {
                     self.finish_cancelled(now_ms);
                 }
+                Ok(())
             }
-            // An answer is on its way; nothing is decided before it.
-            JobState::Creating | JobState::Releasing | JobState::Adopting => {}
+            // An answer is pending; nothing is decided before it.
+            JobState::Creating | JobState::Unsuspending | JobState::Adopting => Ok(()),
         }
     }
 
-    fn decide_begin(&mut self, now_ms: u64) {
+    fn decide_start(&mut self, now_ms: u64) -> Result<(), IllegalTransition> {
         if self.stop.state == StopState::Cancelled {
-            return self.finish_cancelled(now_ms);
+            self.finish_cancelled(now_ms);
+            return Ok(());
         }
-        if self.guard.state == GuardState::Free {
-            self.acquire_guard();
+        if self.guard.state == GuardState::NotRequested {
+            self.acquire_guard()?;
         }
         match self.guard.state {
-            GuardState::Held if self.attempt.number > 1 => self.try_own_pod(),
+            GuardState::Held if self.attempt.number > 1 => self.preflight_second_attempt(),
             GuardState::Held => self.list_jobs(),
-            GuardState::Refused | GuardState::Lost => self.finish_unbegun(now_ms),
-            GuardState::Free | GuardState::Asked => {}
+            GuardState::Refused | GuardState::Lost => {
+                self.finish_not_started(now_ms);
+                Ok(())
+            }
+            GuardState::NotRequested | GuardState::Requested => Ok(()),
         }
     }
 
-    fn decide_blocked(&mut self, now_ms: u64) {
+    fn decide_blocked(&mut self, now_ms: u64) -> Result<(), IllegalTransition> {
         if self.stop.state == StopState::Cancelled {
             self.finish_cancelled(now_ms);
         } else if self.job.blockers.is_empty() {
             self.outbox.cancel_timer(TimerName::Queue);
-            self.list_jobs();
-        } else if self.job.live_since_ms.is_some_and(|since| since + self.queue_ms() <= now_ms) {
-            self.job.state.go(JobState::Failed);
-            self.finish_unbegun(now_ms);
+            self.list_jobs()?;
+        } else if self.job.blocked_since_ms.is_some_and(|since| since + self.queue_ms() <= now_ms) {
+            self.job.state.transition(JobState::Failed)?;
+            self.finish_not_started(now_ms);
         }
+        Ok(())
     }
 
-    fn decide_furnishing(&mut self, now_ms: u64) {
+    fn decide_dependents(&mut self, now_ms: u64) -> Result<(), IllegalTransition> {
         if self.stop.state == StopState::Cancelled {
             self.finish_cancelled(now_ms);
         } else if self.guard.state == GuardState::Lost {
-            self.finish_unbegun(now_ms);
+            self.finish_not_started(now_ms);
         } else if self.job.awaited.is_empty() {
-            self.release();
+            self.unsuspend()?;
         }
+        Ok(())
     }
 
-    fn decide_live(&mut self, now_ms: u64) {
+    fn decide_live(&mut self, now_ms: u64) -> Result<(), IllegalTransition> {
         self.poll_for_cancel();
-        self.follow_log(now_ms);
-        self.set_run_clock(now_ms);
+        self.follow_log(now_ms)?;
+        self.set_run_timer(now_ms);
         match self.stop.state {
-            StopState::Unasked => self.decide_waiting(now_ms),
-            StopState::Cancelled => self.stop_job(now_ms, DeleteCause::Cancelled),
-            StopState::TimedOut => self.stop_job(now_ms, DeleteCause::TimedOut),
+            StopState::NotRequested => self.decide_waiting(now_ms),
+            StopState::Cancelled => self.stop_job(now_ms, DeleteCause::Cancelled)?,
+            StopState::TimedOut => self.stop_job(now_ms, DeleteCause::TimedOut)?,
         }
-        if !self.is_finished {
-            self.decide_end(now_ms);
-        }
+        if self.is_finished { Ok(()) } else { self.decide_end(now_ms) }
     }
 
-    /// Paperclip flips a run's status when somebody cancels it there: that is asked for while the Job lives.
+    /// Polls the run's status in Paperclip while the Job is live: it changes when the run is cancelled there.
     fn poll_for_cancel(&mut self) {
         if self.poll.is_none() && self.facts.may_poll {
             let path = format!("/api/heartbeat-runs/{}", path_segment(&self.request.run_id));
@@ -90,10 +98,10 @@ impl<A: Agent> Machine<A> {
         }
     }
 
-    pub(super) fn follow_log(&mut self, now_ms: u64) {
+    pub(super) fn follow_log(&mut self, now_ms: u64) -> Result<(), IllegalTransition> {
         let has_started = self.pod.agent_started_ms.is_some();
-        let (LogState::Closed, true, Some(pod)) = (self.log.state, has_started, &self.pod.last) else {
-            return;
+        let (LogState::NotFollowed, true, Some(pod)) = (self.log.state, has_started, &self.pod.last) else {
+            return Ok(());
         };
         let name = self.agent.container_name();
         let agent = pod.containers.iter().find(|container| container.name == name);
@@ -102,22 +110,23 @@ impl<A: Agent> Machine<A> {
             container: name.to_owned(),
             restart_count: agent.map_or(0, |agent| agent.restart_count),
         };
-        self.log.state.go(LogState::Following);
-        self.log.heard_at_ms = now_ms;
+        self.log.state.transition(LogState::Following)?;
+        self.log.last_activity_ms = now_ms;
         self.log.command = Some(self.outbox.push(Action::FollowLog(follow)));
         let place = pod.node.as_deref().map_or(String::new(), |node| format!(" on node {node}"));
         self.outbox.info(format!("[paperclip] Agent started in pod {}{place}", pod.pod.name));
         self.outbox.cancel_timer(TimerName::Stall);
+        Ok(())
     }
 
-    /// The run's clock starts when the container runs: waiting for an image is not working.
-    fn set_run_clock(&mut self, now_ms: u64) {
+    /// Sets the timer of the run's timeout, which counts from the start of the container and not from the creation of the Job.
+    fn set_run_timer(&mut self, now_ms: u64) {
         if let (Some(due_ms), LogState::Following, PodState::Started) =
             (self.run_due_ms(), self.log.state, self.pod.state)
-            && self.stop.state == StopState::Unasked
-            && !self.pod.is_clock_set
+            && self.stop.state == StopState::NotRequested
+            && !self.pod.is_run_timer_set
         {
-            self.pod.is_clock_set = true;
+            self.pod.is_run_timer_set = true;
             self.outbox.set_timer(TimerName::Run, due_ms.saturating_sub(now_ms));
         }
     }
@@ -127,15 +136,15 @@ impl<A: Agent> Machine<A> {
         Some(self.pod.agent_started_ms? + timeout_ms)
     }
 
-    pub(super) fn is_run_over(&self, now_ms: u64) -> bool {
+    pub(super) fn is_timeout_over(&self, now_ms: u64) -> bool {
         self.run_due_ms().is_some_and(|due_ms| due_ms <= now_ms)
     }
 
     /// Deletes the Job while its log is still followed: the pod gets SIGTERM and its grace, the output is drained.
-    fn stop_job(&mut self, now_ms: u64, cause: DeleteCause) {
-        let Some(job) = self.job.object.clone() else { return };
-        if !self.job.is_deletion_asked {
-            self.job.is_deletion_asked = true;
+    fn stop_job(&mut self, now_ms: u64, cause: DeleteCause) -> Result<(), IllegalTransition> {
+        let Some(job) = self.job.object.clone() else { return Ok(()) };
+        if !self.job.is_deletion_requested {
+            self.job.is_deletion_requested = true;
             self.outbox.info(match cause {
                 DeleteCause::Cancelled => format!("[paperclip] Run cancelled — deleting Job {}", job.name),
                 DeleteCause::TimedOut => format!("[paperclip] Run timed out — deleting Job {}", job.name),
@@ -145,9 +154,7 @@ impl<A: Agent> Machine<A> {
             let grace_ms = u64::from(self.facts.settings.cancel_grace_sec) * 1_000;
             self.outbox.set_timer(TimerName::Stop, grace_ms + STOP_SLACK_MS);
         }
-        if self.is_stop_overdue(now_ms) {
-            self.finish_judged(now_ms);
-        }
+        if self.is_stop_overdue(now_ms) { self.finish_judged(now_ms) } else { Ok(()) }
     }
 
     fn is_stop_overdue(&self, now_ms: u64) -> bool {
@@ -155,21 +162,21 @@ impl<A: Agent> Machine<A> {
         now_ms >= self.stop.since_ms + grace_ms + STOP_SLACK_MS
     }
 
-    /// Begins the same run once more, with a fresh session, now that the pod of the first attempt is gone.
-    pub(super) fn begin_second_attempt(&mut self, now_ms: u64) {
+    /// Starts the second attempt, with a fresh session, after the pod of the first one was deleted.
+    pub(super) fn start_second_attempt(&mut self, now_ms: u64) -> Result<(), IllegalTransition> {
         self.attempt = Attempt::WITH_FRESH_SESSION;
         self.plan = None;
         self.job = Job::default();
         self.pod = Pod::default();
         self.log = Log::default();
         self.stream = A::Stream::default();
-        // Whatever becomes of this attempt, there is no third one.
+        // There is no third attempt, whatever the outcome of this one.
         self.retry_result = None;
-        self.decide_begin(now_ms);
+        self.decide_start(now_ms)
     }
 }
 
-/// A path segment, percent-encoded where it holds anything but the unreserved characters of RFC 3986.
+/// Returns a path segment, percent-encoded where it has other characters than RFC 3986's unreserved ones.
 fn path_segment(text: &str) -> String {
     use std::fmt::Write as _;
     let mut segment = String::with_capacity(text.len());

@@ -1,4 +1,4 @@
-//! What the regions know → the evidence that an agent type judges.
+//! Collects what the regions know as the evidence that an agent type judges.
 
 use super::regions::{JobState, LogState, PodState, StopState};
 use super::{Agent, Machine};
@@ -31,10 +31,10 @@ impl<A: Agent> Machine<A> {
     }
 
     fn job_outcome(&self) -> JobOutcome {
-        if let Some(outcome) = self.job.last.as_ref().and_then(told_outcome) {
+        if let Some(outcome) = self.job.last.as_ref().and_then(outcome_of) {
             return outcome;
         }
-        if self.job.state == JobState::Gone && self.job.gone_via.is_some() {
+        if self.job.state == JobState::Deleted && self.job.deleted_via.is_some() {
             JobOutcome::Gone
         } else {
             JobOutcome::Unknown
@@ -43,7 +43,7 @@ impl<A: Agent> Machine<A> {
 
     fn pod_end(&self) -> PodEnd {
         let pod = self.pod.last.as_ref();
-        let is_missing = self.pod.is_missing || self.pod.state == PodState::Gone;
+        let is_missing = self.pod.is_missing || self.pod.state == PodState::Deleted;
         PodEnd {
             phase: pod.map(|pod| phase_name(pod.phase).to_owned()),
             is_missing,
@@ -53,7 +53,7 @@ impl<A: Agent> Machine<A> {
         }
     }
 
-    /// What the cluster did to the pod: its own reason first, then its disruption, then who deleted it.
+    /// Returns what the cluster did to the pod: its own reason first, then its disruption, then its deletion.
     fn infra_cause(&self, pod: &PodSnapshot) -> Option<InfraCause> {
         let own = pod.reason.as_deref().and_then(InfraCause::from_reason);
         let disrupted = pod
@@ -62,8 +62,8 @@ impl<A: Agent> Machine<A> {
             .find(|condition| condition.is_true && condition.kind == "DisruptionTarget")
             .and_then(|condition| condition.reason.as_deref())
             .and_then(InfraCause::from_reason);
-        let is_by_job = self.job.last.as_ref().and_then(told_outcome) == Some(JobOutcome::DeadlineExceeded);
-        let deleted = pod.is_deleting && !self.job.is_deletion_asked;
+        let is_by_job = self.job.last.as_ref().and_then(outcome_of) == Some(JobOutcome::DeadlineExceeded);
+        let deleted = pod.is_deleting && !self.job.is_deletion_requested;
         own.or(disrupted)
             .or(is_by_job.then_some(InfraCause::Deadline))
             .or(deleted.then_some(InfraCause::Deleted))
@@ -72,18 +72,18 @@ impl<A: Agent> Machine<A> {
     fn deletion_trace(&self, now_ms: u64) -> DeletionTrace {
         let conditions = self.job.last.as_ref().map(|job| job.conditions.as_slice()).unwrap_or_default();
         DeletionTrace {
-            detected_via: self.job.gone_via.clone(),
+            detected_via: self.job.deleted_via.clone(),
             job: self.job.object.as_ref().map(|job| job.name.clone()),
             namespace: self.job.object.as_ref().map(|job| job.namespace.clone()),
             pod_running_sec: self.pod.agent_started_ms.map(|started| now_ms.saturating_sub(started) / 1_000),
             job_observations: Some(self.job.observations),
-            last_job_conditions: conditions.iter().map(told_condition).collect(),
+            last_job_conditions: conditions.iter().map(job_condition).collect(),
         }
     }
 }
 
-/// How the Job's conditions say that it ended.
-fn told_outcome(job: &JobSnapshot) -> Option<JobOutcome> {
+/// Returns how the Job ended, by its conditions.
+fn outcome_of(job: &JobSnapshot) -> Option<JobOutcome> {
     let failed = job
         .conditions
         .iter()
@@ -97,7 +97,7 @@ fn told_outcome(job: &JobSnapshot) -> Option<JobOutcome> {
     is_complete.then_some(JobOutcome::Complete)
 }
 
-fn told_condition(condition: &Condition) -> JobCondition {
+fn job_condition(condition: &Condition) -> JobCondition {
     JobCondition {
         kind: condition.kind.clone(),
         status: if condition.is_true { "True" } else { "False" }.to_owned(),

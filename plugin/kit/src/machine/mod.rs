@@ -1,7 +1,7 @@
-//! The run state machine: regions take in what happened, then one [`decide`](Machine::step) looks at the facts and makes the commands.
+//! The run state machine: regions record the events, then one [`decide`](Machine::step) reads the facts and makes the commands.
 //!
 //! It is level-triggered: missed or compressed states of the cluster are harmless, since every decision is made from what is known now.
-//! The machine has no clock, does no I/O and holds no secret value; its whole state serialises, so that a run can be taken up again.
+//! The machine has no clock, does no I/O and holds no secret value. Its whole state serialises, so that a run can be resumed.
 
 mod create;
 mod decide;
@@ -35,6 +35,7 @@ use crate::outcome::{AdapterResult, ErrorCode, Evidence, RunFacts};
 use crate::refusal::Refusal;
 use crate::request::{Attempt, Request};
 use outbox::Outbox;
+pub use region::IllegalTransition;
 use regions::{GuardState, JobState, LogState, PodState, StopState};
 use stall::Stall;
 use verification::Verification;
@@ -42,39 +43,47 @@ use verification::Verification;
 /// A region's states, each with those that may follow it.
 pub type Table = Vec<(String, Vec<String>)>;
 
-/// Which moves a run may make: a table a region, by the name under which [`Machine`]'s serialised form has the region.
+/// Returns the legal transitions of a run: a table for each region, by the region's name in [`Machine`]'s serialised form.
 ///
-/// A region's state stands there as `{"<region>": {"state": "<state>"}}`; to stay is always legal. A second attempt begins anew.
+/// There a region's state is `{"<region>": {"state": "<state>"}}`. To keep a state is always legal. A second attempt restarts the
+/// regions `job`, `pod` and `log`.
+///
+/// ```
+/// let regions = paperclip_kit::machine::regions();
+/// let (name, guard) = &regions[0];
+/// assert_eq!(*name, "guard");
+/// assert_eq!(guard[0], ("NotRequested".to_owned(), vec!["Requested".to_owned()]));
+/// ```
 pub fn regions() -> [(&'static str, Table); 5] {
     regions::tables()
 }
 
-/// What the machine needs of an agent type, beyond its manifest: its stream and its judgement.
+/// What the machine needs of an agent type, beyond its manifest: how to read its stream and how to judge an attempt.
 pub trait Agent: AgentType + Default + std::fmt::Debug {
-    /// What is kept of the agent's output: bounded, whatever it prints.
+    /// What is kept of the agent's output; bounded, whatever the agent prints.
     type Stream: Default + Clone + std::fmt::Debug + Serialize + DeserializeOwned;
 
     /// Reads a whole line.
     fn read_line(&self, stream: &mut Self::Stream, line: &str);
 
-    /// Reads what is left of a line that was too long to be handed over whole.
+    /// Reads the head and tail of a line that was too long to be passed whole.
     fn read_cut_line(&self, stream: &mut Self::Stream, head: &str, tail: &str, line_bytes: u64);
 
     /// Reads a line of stderr.
     fn read_stderr_line(&self, stream: &mut Self::Stream, line: &str);
 
-    /// What a request says about the result of an attempt.
+    /// Returns what the request says about the result of an attempt.
     fn run_facts(&self, request: &Request, settings: &Settings, attempt: Attempt) -> RunFacts;
 
     /// Judges a finished attempt.
     fn judge(&self, evidence: &Evidence, stream: &Self::Stream) -> Judgement;
 }
 
-/// What came of an attempt.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judgement {
     pub result: AdapterResult,
-    /// The session could not be resumed: the line that says that the same run starts once more without one.
+    /// The session could not be resumed: the status line that announces a second attempt without it.
     pub retry: Option<String>,
 }
 
@@ -95,26 +104,26 @@ pub struct Machine<A: Agent> {
     stop: Stop,
     poll: Option<u64>,
     stream: A::Stream,
-    /// When the attempt was seen to be over.
+    /// Since when the attempt is known to have ended.
     settling_since_ms: Option<u64>,
     /// When the settle timer is due.
     settle_timer_ms: Option<u64>,
-    /// What the first attempt came to, while a second one is being begun.
+    /// The result of the first attempt, until the second one has started.
     retry_result: Option<AdapterResult>,
     is_finished: bool,
-    /// Dropped where the run waits for long and once its Job lives: it has the prompt's size, and can be made again.
+    /// Dropped while the run waits and once its Job is live: it is as large as the prompt, and can be computed again.
     #[serde(skip)]
     plan: Option<Rc<Plan>>,
 }
 
-/// What the plan of a run says, kept for its whole life. The plan itself is made again where its texts are needed.
+/// The parts of the plan that the whole run needs. The plan itself is computed again where its texts are needed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Facts {
     namespace: String,
-    /// Runs with the same key exclude one another; none excludes nobody.
+    /// Runs with the same key exclude one another; `None` excludes no run.
     guard_key: Option<String>,
     settings: Settings,
-    /// Whether cancellation can be polled: somebody to ask, and a token to ask with.
+    /// Whether cancellation can be polled: the URL of Paperclip's API and a token are known.
     may_poll: bool,
 }
 
@@ -130,26 +139,28 @@ struct Guard {
 struct Job {
     state: JobState,
     object: Option<ObjectRef>,
-    /// As it was last seen.
+    /// The last snapshot.
     last: Option<JobSnapshot>,
-    /// How often it was seen.
+    /// How many snapshots there were.
     observations: u32,
-    /// Commands whose answers are awaited before the next move.
+    /// Commands whose answers are awaited before the next transition.
     awaited: BTreeSet<u64>,
-    /// Jobs of other runs that are in the way.
+    /// Jobs of other runs that block this one.
     blockers: Vec<ObjectRef>,
+    /// Since when this run is blocked.
+    blocked_since_ms: Option<u64>,
     /// Why it failed.
     cause: Option<(ErrorCode, String)>,
-    /// How its disappearance was noticed, unless this run brought it about.
-    gone_via: Option<String>,
-    is_deletion_asked: bool,
-    /// The API has taken the deletion.
+    /// How its deletion was detected, unless this run requested it.
+    deleted_via: Option<String>,
+    is_deletion_requested: bool,
+    /// The API has accepted the deletion.
     is_deletion_accepted: bool,
-    /// A look at the Job or its Pods that verifies what was told: the command, and whether it was answered.
+    /// Verifies the end of the attempt with the API.
     verification: Verification,
-    /// It was another run's before.
+    /// It was created by another run.
     is_adopted: bool,
-    /// Since when it may run.
+    /// Since when it is unsuspended.
     live_since_ms: Option<u64>,
 }
 
@@ -158,28 +169,28 @@ struct Pod {
     state: PodState,
     last: Option<PodSnapshot>,
     agent_started_ms: Option<u64>,
-    /// A look-up found none.
+    /// The API lists none.
     is_missing: bool,
     /// What keeps it from starting, and since when.
     stall: Option<(Stall, u64)>,
-    /// The look whether it is so still, before the run is given up for it: watches may be silent for longer than a grace.
-    stall_check: Verification,
-    /// The query for Kubernetes' own words about the stall; made once a stall.
+    /// Verifies the stall with the API before the run fails for it: watches may be silent for longer than a grace.
+    stall_verification: Verification,
+    /// The command that lists the Kubernetes events of the stall; one for each stall.
     events_query: Option<u64>,
-    /// The first warning that the query found.
-    event_words: Option<String>,
-    /// The run clock is set.
-    is_clock_set: bool,
+    /// The message of the first warning among them.
+    event_message: Option<String>,
+    /// The timer of the run's timeout is set.
+    is_run_timer_set: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Log {
     state: LogState,
     command: Option<u64>,
-    /// When the last sign of it came.
-    heard_at_ms: u64,
+    /// When the stream last reported anything.
+    last_activity_ms: u64,
     is_stderr_emitted: bool,
-    /// It ended before all was read.
+    /// It ended before everything was read.
     is_cut_short: bool,
 }
 
@@ -187,24 +198,25 @@ struct Log {
 struct Stop {
     state: StopState,
     reason: Option<String>,
-    /// When it was asked for.
+    /// When it was requested.
     since_ms: u64,
 }
 
 impl Default for Job {
     fn default() -> Self {
         Job {
-            state: JobState::Absent,
+            state: JobState::NotCreated,
             object: None,
             last: None,
             observations: 0,
             awaited: BTreeSet::new(),
             blockers: Vec::new(),
+            blocked_since_ms: None,
             cause: None,
-            gone_via: None,
-            is_deletion_asked: false,
+            deleted_via: None,
+            is_deletion_requested: false,
             is_deletion_accepted: false,
-            verification: Verification::Open,
+            verification: Verification::NotRequested,
             is_adopted: false,
             live_since_ms: None,
         }
@@ -214,15 +226,15 @@ impl Default for Job {
 impl Default for Pod {
     fn default() -> Self {
         Pod {
-            state: PodState::Absent,
+            state: PodState::NotObserved,
             last: None,
             agent_started_ms: None,
             is_missing: false,
             stall: None,
-            stall_check: Verification::Open,
+            stall_verification: Verification::NotRequested,
             events_query: None,
-            event_words: None,
-            is_clock_set: false,
+            event_message: None,
+            is_run_timer_set: false,
         }
     }
 }
@@ -230,9 +242,9 @@ impl Default for Pod {
 impl Default for Log {
     fn default() -> Self {
         Log {
-            state: LogState::Closed,
+            state: LogState::NotFollowed,
             command: None,
-            heard_at_ms: 0,
+            last_activity_ms: 0,
             is_stderr_emitted: false,
             is_cut_short: false,
         }
@@ -240,32 +252,34 @@ impl Default for Log {
 }
 
 impl<A: Agent> Machine<A> {
-    /// Begins a run: what a plan can refuse is refused now.
+    /// Prepares a run. Its first step has no events.
     ///
     /// # Errors
-    /// The request asks for something that Kubernetes or the agent would not take.
-    pub fn start(at_ms: u64, request: Request) -> Result<(Self, Vec<Command>), Refusal> {
+    /// The request asks for something that Kubernetes or the agent would not accept.
+    pub fn new(request: Request) -> Result<Self, Refusal> {
         let agent = A::default();
         let plan = manifest::plan(&request, Attempt::FIRST, &agent)?;
         let may_poll = request.has_auth_token && request.host.api_url.is_some();
-        let facts = Facts {
-            namespace: plan.namespace.clone(),
-            guard_key: plan.guard_key.clone(),
-            settings: plan.settings.clone(),
-            may_poll,
-        };
-        let warnings = plan.warnings.clone();
-        let mut machine = Machine {
+        let mut outbox = Outbox::default();
+        for warning in &plan.warnings {
+            outbox.warn(warning.clone());
+        }
+        Ok(Machine {
             agent,
             request,
             attempt: Attempt::FIRST,
-            facts,
-            outbox: Outbox::default(),
-            guard: Guard { state: GuardState::Free, cause: None },
+            facts: Facts {
+                namespace: plan.namespace.clone(),
+                guard_key: plan.guard_key.clone(),
+                settings: plan.settings.clone(),
+                may_poll,
+            },
+            outbox,
+            guard: Guard { state: GuardState::NotRequested, cause: None },
             job: Job::default(),
             pod: Pod::default(),
             log: Log::default(),
-            stop: Stop { state: StopState::Unasked, reason: None, since_ms: 0 },
+            stop: Stop { state: StopState::NotRequested, reason: None, since_ms: 0 },
             poll: None,
             stream: A::Stream::default(),
             settling_since_ms: None,
@@ -273,28 +287,25 @@ impl<A: Agent> Machine<A> {
             retry_result: None,
             is_finished: false,
             plan: Some(Rc::new(plan)),
-        };
-        for warning in warnings {
-            machine.outbox.warn(warning);
-        }
-        machine.decide(at_ms);
-        let commands = machine.outbox.take();
-        Ok((machine, commands))
+        })
     }
 
-    /// Takes in what happened and decides what to do.
-    pub fn step(&mut self, at_ms: u64, events: Vec<Event>) -> Vec<Command> {
+    /// Records the events and returns the commands that follow from what is known now.
+    ///
+    /// # Errors
+    /// An event led to a transition that no table has. The run is lost: a machine that returned an error must not be used again.
+    pub fn step(&mut self, at_ms: u64, events: Vec<Event>) -> Result<Vec<Command>, IllegalTransition> {
         if self.is_finished {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         for event in events {
-            self.observe(at_ms, event);
+            self.observe(at_ms, event)?;
         }
-        self.decide(at_ms);
-        self.outbox.take()
+        self.decide(at_ms)?;
+        Ok(self.outbox.take())
     }
 
-    /// Where the run stands, in a few words.
+    /// Returns the run's phase in a few words, for display.
     pub fn phase(&self) -> String {
         if self.is_finished {
             return "finished".to_owned();
@@ -302,35 +313,36 @@ impl<A: Agent> Machine<A> {
         match self.stop.state {
             StopState::Cancelled => return "cancelling".to_owned(),
             StopState::TimedOut => return "timed out, stopping".to_owned(),
-            StopState::Unasked => {}
+            StopState::NotRequested => {}
         }
         match self.job.state {
-            JobState::Absent => match self.guard.state {
-                GuardState::Asked => "waiting for the agent's turn".to_owned(),
-                GuardState::Free | GuardState::Held | GuardState::Refused | GuardState::Lost => {
+            JobState::NotCreated => match self.guard.state {
+                GuardState::Requested => "waiting for the agent's turn".to_owned(),
+                GuardState::NotRequested | GuardState::Held | GuardState::Refused | GuardState::Lost => {
                     "preparing".to_owned()
                 }
             },
-            JobState::Listing => "looking for other runs of the agent".to_owned(),
+            JobState::Listing => "listing Jobs of the agent".to_owned(),
             JobState::Blocked => "waiting for another run of the agent".to_owned(),
-            JobState::Trying | JobState::Creating | JobState::Furnishing | JobState::Releasing => {
-                "creating the Job".to_owned()
-            }
+            JobState::Preflight
+            | JobState::Creating
+            | JobState::CreatingDependents
+            | JobState::Unsuspending => "creating the Job".to_owned(),
             JobState::Adopting => "adopting the Job".to_owned(),
             JobState::Live => self.pod_phase(),
-            JobState::Leaving => "starting once more without the session".to_owned(),
-            JobState::Failed | JobState::Gone => "settling".to_owned(),
+            JobState::Deleting => "restarting without the session".to_owned(),
+            JobState::Failed | JobState::Deleted => "settling".to_owned(),
         }
     }
 
     fn pod_phase(&self) -> String {
         match (self.pod.state, &self.pod.stall) {
             (PodState::Started, _) => "the agent runs".to_owned(),
-            (PodState::Ended | PodState::Gone, _) => "settling".to_owned(),
-            (PodState::Absent | PodState::Waiting, Some((stall, _))) => {
+            (PodState::Ended | PodState::Deleted, _) => "settling".to_owned(),
+            (PodState::NotObserved | PodState::Waiting, Some((stall, _))) => {
                 format!("waiting for the pod: {}", stall.detail)
             }
-            (PodState::Absent | PodState::Waiting, None) => "waiting for the pod".to_owned(),
+            (PodState::NotObserved | PodState::Waiting, None) => "waiting for the pod".to_owned(),
         }
     }
 }

@@ -1,64 +1,66 @@
-//! Events → regions. Nothing is decided here.
+//! Records events in the regions. Nothing is decided here.
 
 use super::outbox::{TimerName, is_same};
-use super::region::Region as _;
+use super::region::{IllegalTransition, Region as _};
 use super::regions::{GuardState, JobState, LogState, PodState, StopState};
-use super::verification::{Looked, Verification};
+use super::verification::{Read, Verification};
 use super::{Agent, Machine};
 use crate::bindings::exports::paperclip::agent::types::{
     AnswerOk, ApiError, ContainerState, ContainerStatus, Deletion, Event, GuardBusy, HttpAnswer, JobSnapshot,
-    LogLine, LogLines, PodPhase, PodSnapshot,
+    LogEnded, LogLine, LogLines, PodPhase, PodSnapshot,
 };
 use crate::outcome::ErrorCode;
 
 impl<A: Agent> Machine<A> {
-    pub(super) fn observe(&mut self, now_ms: u64, event: Event) {
+    pub(super) fn observe(&mut self, now_ms: u64, event: Event) -> Result<(), IllegalTransition> {
         match event {
-            Event::GuardAcquired => self.guard.state.go(GuardState::Held),
+            Event::GuardAcquired => self.guard.state.transition(GuardState::Held),
             Event::GuardBusy(busy) => self.on_guard_busy(&busy),
             Event::GuardUnreachable(error) => self.on_guard_unreachable(&error),
-            Event::GuardLost => self.guard.state.go(GuardState::Lost),
+            Event::GuardLost => self.guard.state.transition(GuardState::Lost),
             Event::Answered(answer) => self.on_answer(now_ms, answer.command, answer.outcome),
             Event::JobObserved(job) => self.on_job(now_ms, job),
-            Event::JobDeleted(gone) => self.on_job_gone(&gone),
+            Event::JobDeleted(deletion) => self.on_job_deleted(&deletion),
             Event::PodObserved(pod) => self.on_pod(now_ms, pod),
-            Event::PodDeleted(gone) => self.on_pod_gone(&gone),
-            Event::LogLines(lines) => self.on_lines(now_ms, &lines),
+            Event::PodDeleted(deletion) => self.on_pod_deleted(&deletion),
+            Event::LogLines(lines) => {
+                self.on_lines(now_ms, &lines);
+                Ok(())
+            }
             Event::LogInterrupted(_) | Event::LogResumed(_) | Event::LogGap(_) => {
-                self.log.heard_at_ms = now_ms;
+                self.log.last_activity_ms = now_ms;
+                Ok(())
             }
-            Event::LogEnded(ended) => {
-                if Some(ended.command) == self.log.command {
-                    self.log.state.go(LogState::Ended);
-                    self.log.is_cut_short = !ended.is_complete;
-                }
-            }
+            Event::LogEnded(ended) => self.on_log_ended(&ended),
             Event::TimerFired(timer) => self.on_timer(now_ms, timer),
             Event::HttpAnswered(answer) => self.on_http(now_ms, &answer),
             Event::CancelRequested(cancel) => self.cancel(now_ms, cancel.reason),
-            // What these say is told by the state of the cluster, too; nothing is to be done for them.
-            Event::HttpFailed(_) | Event::HostStopping | Event::Other(_) => {}
-            Event::HostResumed(away_ms) => self.on_resumed(now_ms, away_ms),
+            // The state of the cluster shows what matters about these; they need no reaction.
+            Event::HttpFailed(_) | Event::HostStopping | Event::Other(_) => Ok(()),
+            Event::HostResumed(away_ms) => {
+                self.on_resumed(now_ms, away_ms);
+                Ok(())
+            }
         }
     }
 
-    /// While nobody looked nothing could be seen: the time away is no part of any grace.
+    /// Without a host nothing could be observed: the time away does not count for any grace.
     fn on_resumed(&mut self, now_ms: u64, away_ms: u64) {
-        self.log.heard_at_ms = now_ms;
+        self.log.last_activity_ms = now_ms;
         if let Some((_, since_ms)) = &mut self.pod.stall {
             *since_ms = (*since_ms + away_ms).min(now_ms);
         }
         if self.job.state == JobState::Blocked
-            && let Some(since_ms) = &mut self.job.live_since_ms
+            && let Some(since_ms) = &mut self.job.blocked_since_ms
         {
             *since_ms = (*since_ms + away_ms).min(now_ms);
         }
     }
 
-    fn on_guard_busy(&mut self, busy: &GuardBusy) {
+    fn on_guard_busy(&mut self, busy: &GuardBusy) -> Result<(), IllegalTransition> {
         let holder = busy.holder.as_deref().unwrap_or("unknown");
         if busy.is_final {
-            self.guard.state.go(GuardState::Refused);
+            self.guard.state.transition(GuardState::Refused)?;
             let text = format!("Concurrent run blocked: run {holder} is still running for this agent");
             self.guard.cause = Some((ErrorCode::K8sConcurrentRunBlocked, text));
         } else {
@@ -69,138 +71,158 @@ impl<A: Agent> Machine<A> {
                 "[paperclip] Waiting for run {holder} of this agent to end (place {place} in line)"
             ));
         }
+        Ok(())
     }
 
-    fn on_guard_unreachable(&mut self, error: &ApiError) {
-        self.guard.state.go(GuardState::Refused);
+    fn on_guard_unreachable(&mut self, error: &ApiError) -> Result<(), IllegalTransition> {
+        self.guard.state.transition(GuardState::Refused)?;
         let text = format!("Concurrency guard unreachable: {}", describe(error));
         self.guard.cause = Some((ErrorCode::K8sConcurrencyGuardUnreachable, text));
+        Ok(())
     }
 
-    fn on_answer(&mut self, now_ms: u64, command: u64, outcome: Result<AnswerOk, ApiError>) {
+    fn on_answer(
+        &mut self,
+        now_ms: u64,
+        command: u64,
+        outcome: Result<AnswerOk, ApiError>,
+    ) -> Result<(), IllegalTransition> {
         if Some(command) == self.pod.events_query {
             if let Ok(AnswerOk::Events(events)) = outcome {
-                self.tell_events(&events);
+                self.on_events(&events);
             }
-            return;
+            return Ok(());
         }
-        if self.on_verified(now_ms, command, &outcome) {
-            return;
+        if let Some(read) = self.pod.stall_verification.on_answer(command) {
+            // While the API does not answer, the last snapshot is not verified: the run does not fail for it.
+            if outcome.as_ref().is_err_and(is_unavailable) {
+                self.pod.stall_verification = Verification::NotRequested;
+            }
+            return self.on_verified(now_ms, read, outcome);
         }
-        if self.job.awaited.remove(&command) {
-            self.on_job_answer(now_ms, outcome);
+        if let Some(read) = self.job.verification.on_answer(command) {
+            return self.on_verified(now_ms, read, outcome);
         }
+        if self.job.awaited.remove(&command) { self.on_job_answer(now_ms, outcome) } else { Ok(()) }
     }
 
-    /// Takes the answers to the look-ups of a [`Verification`].
-    fn on_verified(&mut self, now_ms: u64, command: u64, outcome: &Result<AnswerOk, ApiError>) -> bool {
-        let of_stall = self.pod.stall_check.answered(command);
-        let Some(looked) = of_stall.or_else(|| self.job.verification.answered(command)) else { return false };
-        match (looked, outcome) {
-            (Looked::AtJob, Ok(AnswerOk::Job(Some(seen)))) if self.is_own(seen) => {
-                self.on_job(now_ms, seen.clone());
-            }
-            (Looked::AtJob, Ok(AnswerOk::Job(_))) => self.note_job_gone("grace-period-verify-404"),
-            (Looked::AtPods, Ok(AnswerOk::Pods(found))) => match found.first() {
-                Some(pod) => self.on_pod(now_ms, pod.clone()),
-                None => self.pod.is_missing = true,
+    /// Records an answer of a [`Verification`]. An error leaves what is known as it is.
+    fn on_verified(
+        &mut self,
+        now_ms: u64,
+        read: Read,
+        outcome: Result<AnswerOk, ApiError>,
+    ) -> Result<(), IllegalTransition> {
+        match (read, outcome) {
+            (Read::Job, Ok(AnswerOk::Job(Some(job)))) if self.is_own(&job) => self.on_job(now_ms, job),
+            (Read::Job, Ok(AnswerOk::Job(_))) => self.record_deletion("grace-period-verify-404"),
+            (Read::Pods, Ok(AnswerOk::Pods(pods))) => match pods.into_iter().next() {
+                Some(pod) => self.on_pod(now_ms, pod),
+                None => {
+                    self.pod.is_missing = true;
+                    Ok(())
+                }
             },
-            // Nothing is known while the API is away: a run is not given up for what was so once.
-            (_, Err(error)) if of_stall.is_some() && is_away(error) => {
-                self.pod.stall_check = Verification::Open;
-            }
-            (_, Ok(_) | Err(_)) => {}
+            (Read::Job | Read::Pods, Ok(_) | Err(_)) => Ok(()),
         }
-        true
     }
 
-    fn is_own(&self, seen: &JobSnapshot) -> bool {
-        self.job.object.as_ref().is_some_and(|own| is_same(own, &seen.job))
+    fn is_own(&self, job: &JobSnapshot) -> bool {
+        self.job.object.as_ref().is_some_and(|own| is_same(own, &job.job))
     }
 
-    fn on_job(&mut self, now_ms: u64, seen: JobSnapshot) {
-        if self.is_own(&seen) {
-            // The answer may be lost, or hours late: what was asked for is done.
-            if self.job.state == JobState::Releasing && !seen.is_suspended {
-                self.released(now_ms);
+    fn on_job(&mut self, now_ms: u64, job: JobSnapshot) -> Result<(), IllegalTransition> {
+        if self.is_own(&job) {
+            // The answer to the command may be lost or late: the snapshot shows that it was carried out.
+            if self.job.state == JobState::Unsuspending && !job.is_suspended {
+                self.start_job(now_ms)?;
             }
             self.job.observations = self.job.observations.saturating_add(1);
-            self.job.last = Some(seen);
-        } else if seen.is_deleting || is_finished(&seen) {
-            self.job.blockers.retain(|blocker| !is_same(blocker, &seen.job));
+            self.job.last = Some(job);
+        } else if job.is_deleting || is_finished(&job) {
+            self.job.blockers.retain(|blocker| !is_same(blocker, &job.job));
         }
+        Ok(())
     }
 
-    fn on_job_gone(&mut self, gone: &Deletion) {
-        if self.job.object.as_ref().is_some_and(|own| is_same(own, &gone.object)) {
-            if !gone.is_ours {
-                self.note_job_gone(&gone.detected_via);
-            }
-            self.job_is_gone();
+    fn on_job_deleted(&mut self, deletion: &Deletion) -> Result<(), IllegalTransition> {
+        if self.job.object.as_ref().is_some_and(|own| is_same(own, &deletion.object)) {
+            if deletion.is_ours { self.enter_deleted() } else { self.record_deletion(&deletion.detected_via) }
         } else {
-            self.job.blockers.retain(|blocker| !is_same(blocker, &gone.object));
+            self.job.blockers.retain(|blocker| !is_same(blocker, &deletion.object));
+            Ok(())
         }
     }
 
-    fn note_job_gone(&mut self, via: &str) {
-        if !self.job.is_deletion_asked && self.job.gone_via.is_none() {
-            self.job.gone_via = Some(via.to_owned());
+    fn record_deletion(&mut self, via: &str) -> Result<(), IllegalTransition> {
+        if !self.job.is_deletion_requested && self.job.deleted_via.is_none() {
+            self.job.deleted_via = Some(via.to_owned());
         }
-        self.job_is_gone();
+        self.enter_deleted()
     }
 
-    fn job_is_gone(&mut self) {
+    fn enter_deleted(&mut self) -> Result<(), IllegalTransition> {
         match self.job.state {
-            // Its agent ran though this run never let it.
-            JobState::Furnishing if self.pod.agent_started_ms.is_some() => {
+            // Its agent ran although this run never unsuspended it.
+            JobState::CreatingDependents if self.pod.agent_started_ms.is_some() => {
                 let text = "Concurrency guard unreachable: another host took this run's Job over and ran it";
-                self.fail_job(ErrorCode::K8sConcurrencyGuardUnreachable, text.to_owned());
+                self.fail_job(ErrorCode::K8sConcurrencyGuardUnreachable, text.to_owned())
             }
-            JobState::Furnishing | JobState::Releasing | JobState::Live | JobState::Leaving => {
-                self.job.state.go(JobState::Gone);
+            JobState::CreatingDependents | JobState::Unsuspending | JobState::Live | JobState::Deleting => {
+                self.job.state.transition(JobState::Deleted)
             }
-            // One that is being adopted is not followed yet: the answer says it.
-            JobState::Absent
+            // A Job that is being adopted is not followed yet: the answer shows that it was deleted.
+            JobState::NotCreated
             | JobState::Listing
             | JobState::Blocked
             | JobState::Adopting
-            | JobState::Trying
+            | JobState::Preflight
             | JobState::Creating
             | JobState::Failed
-            | JobState::Gone => {}
+            | JobState::Deleted => Ok(()),
         }
     }
 
-    fn on_pod(&mut self, now_ms: u64, pod: PodSnapshot) {
+    fn on_pod(&mut self, now_ms: u64, pod: PodSnapshot) -> Result<(), IllegalTransition> {
         let is_own = self.job.object.as_ref().is_some_and(|job| job.uid == pod.job_uid);
         let is_other = self.pod.last.as_ref().is_some_and(|known| known.pod.uid != pod.pod.uid);
-        // A second pod of the Job is not this attempt's agent once the first one has started.
+        // Once the agent has started in one pod, another pod of the Job is not this attempt's.
         if !is_own || (is_other && self.pod.state >= PodState::Started) {
-            return;
+            return Ok(());
         }
         let agent = pod.containers.iter().find(|container| container.name == self.agent.container_name());
         let state = pod_state(&pod, agent);
         if let Some(started) = agent.and_then(started_at) {
             self.pod.agent_started_ms.get_or_insert(started.unwrap_or(now_ms));
         }
-        if self.pod.state != PodState::Gone && state >= self.pod.state {
-            self.pod.state.go(state);
+        if self.pod.state != PodState::Deleted && state >= self.pod.state {
+            self.pod.state.transition(state)?;
         }
         self.pod.is_missing = false;
         self.pod.last = Some(pod);
+        Ok(())
     }
 
-    fn on_pod_gone(&mut self, gone: &Deletion) {
-        if self.pod.last.as_ref().is_some_and(|known| is_same(&known.pod, &gone.object)) {
-            self.pod.state.go(PodState::Gone);
+    fn on_pod_deleted(&mut self, deletion: &Deletion) -> Result<(), IllegalTransition> {
+        if self.pod.last.as_ref().is_some_and(|known| is_same(&known.pod, &deletion.object)) {
+            self.pod.state.transition(PodState::Deleted)?;
         }
+        Ok(())
+    }
+
+    fn on_log_ended(&mut self, ended: &LogEnded) -> Result<(), IllegalTransition> {
+        if Some(ended.command) == self.log.command {
+            self.log.state.transition(LogState::Ended)?;
+            self.log.is_cut_short = !ended.is_complete;
+        }
+        Ok(())
     }
 
     fn on_lines(&mut self, now_ms: u64, lines: &LogLines) {
         if Some(lines.command) != self.log.command {
             return;
         }
-        self.log.heard_at_ms = now_ms;
+        self.log.last_activity_ms = now_ms;
         for line in &lines.lines {
             match line {
                 LogLine::Whole(text) => self.agent.read_line(&mut self.stream, text),
@@ -211,60 +233,63 @@ impl<A: Agent> Machine<A> {
         }
     }
 
-    fn on_timer(&mut self, now_ms: u64, timer: u64) {
+    fn on_timer(&mut self, now_ms: u64, timer: u64) -> Result<(), IllegalTransition> {
         match TimerName::from_number(timer) {
-            Some(TimerName::Run) if self.is_agent_running() && self.is_run_over(now_ms) => {
-                self.stop.state.go(StopState::TimedOut);
+            Some(TimerName::Run) if self.is_agent_running() && self.is_timeout_over(now_ms) => {
+                self.stop.state.transition(StopState::TimedOut)?;
                 self.stop.since_ms = now_ms;
             }
-            // The others are looked at by their due time: a timer is only a reason to look.
+            // The decision that follows compares due times: these timers only cause a step.
             Some(
                 TimerName::Run | TimerName::Queue | TimerName::Stall | TimerName::Settle | TimerName::Stop,
             )
             | None => {}
         }
+        Ok(())
     }
 
-    /// An agent that has ended was in time, whatever is still awaited of it.
+    /// Whether the timeout applies: an agent that has ended was in time, even if its log is still read.
     fn is_agent_running(&self) -> bool {
-        let is_wanted = self.stop.state == StopState::Unasked && self.job.state == JobState::Live;
-        is_wanted && self.pod.state == PodState::Started
+        let is_active = self.stop.state == StopState::NotRequested && self.job.state == JobState::Live;
+        is_active && self.pod.state == PodState::Started
     }
 
-    /// Paperclip's answer about its run: only `cancelled` and `cancelling` cancel it.
-    fn on_http(&mut self, now_ms: u64, answer: &HttpAnswer) {
-        if answer.status != 200 {
-            return;
-        }
+    /// Reads Paperclip's answer about its run: only `cancelled` and `cancelling` cancel it.
+    fn on_http(&mut self, now_ms: u64, answer: &HttpAnswer) -> Result<(), IllegalTransition> {
         #[derive(serde::Deserialize)]
         struct HeartbeatRun {
             status: Option<String>,
         }
+        if answer.status != 200 {
+            return Ok(());
+        }
         let status = serde_json::from_str::<HeartbeatRun>(&answer.body).ok().and_then(|run| run.status);
-        if let Some("cancelled" | "cancelling") = status.as_deref() {
-            self.cancel(now_ms, None);
+        match status.as_deref() {
+            Some("cancelled" | "cancelling") => self.cancel(now_ms, None),
+            Some(_) | None => Ok(()),
         }
     }
 
-    fn cancel(&mut self, now_ms: u64, reason: Option<String>) {
+    fn cancel(&mut self, now_ms: u64, reason: Option<String>) -> Result<(), IllegalTransition> {
         if self.stop.state == StopState::Cancelled {
-            return;
+            return Ok(());
         }
-        // One that timed out is being stopped already, and has no more time for it.
-        if self.stop.state == StopState::Unasked {
+        // A run that timed out is already stopping; its grace is not extended.
+        if self.stop.state == StopState::NotRequested {
             self.stop.since_ms = now_ms;
         }
-        self.stop.state.go(StopState::Cancelled);
+        self.stop.state.transition(StopState::Cancelled)?;
         self.stop.reason = reason;
+        Ok(())
     }
 }
 
-/// Whether the API gave no answer, or none that says anything of what was asked.
-fn is_away(error: &ApiError) -> bool {
+/// Whether the error says nothing about the object: the API did not answer, or refused the request for its load.
+fn is_unavailable(error: &ApiError) -> bool {
     error.status.is_none_or(|status| status == 429 || status >= 500)
 }
 
-/// Whether a Job has come to its end.
+/// Whether a Job is terminal: complete or failed.
 pub(super) fn is_finished(job: &JobSnapshot) -> bool {
     job.conditions
         .iter()
@@ -288,7 +313,7 @@ fn pod_state(pod: &PodSnapshot, agent: Option<&ContainerStatus>) -> PodState {
     }
 }
 
-/// Whether the container has started, and when as far as its status tells.
+/// Returns when the container started, if it has: the inner value is absent if its status has no time.
 fn started_at(agent: &ContainerStatus) -> Option<Option<u64>> {
     match &agent.state {
         ContainerState::Running(at_ms) => Some(*at_ms),
@@ -297,7 +322,7 @@ fn started_at(agent: &ContainerStatus) -> Option<Option<u64>> {
     }
 }
 
-/// An error of the API, for a message.
+/// Returns an API error as text for a message.
 pub(super) fn describe(error: &ApiError) -> String {
     match error.status {
         Some(status) => format!("{} (HTTP {status})", error.message),

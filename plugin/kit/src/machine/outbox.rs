@@ -1,4 +1,4 @@
-//! Commands on their way to the host, and their ids.
+//! The commands of a step, and their ids.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use crate::bindings::exports::paperclip::agent::types::{
     Action, Command, ObjectRef, Status, StatusLevel, Timer,
 };
 
-/// Commands of the current step. Ids go on rising over the whole run.
+/// Commands of the current step. Ids increase over the whole run.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Outbox {
     last_id: u64,
@@ -15,7 +15,7 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Adds a command and tells its id.
+    /// Adds a command and returns its id.
     pub(crate) fn push(&mut self, action: Action) -> u64 {
         self.last_id += 1;
         self.commands.push(Command { id: self.last_id, action });
@@ -47,19 +47,19 @@ impl Outbox {
     }
 }
 
-/// The timers of a run; the number is what crosses to the host.
+/// The timers of a run; the host gets the number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub(crate) enum TimerName {
-    /// Another run's Job is in the way for too long.
+    /// Another run's Job has blocked this one for too long.
     Queue = 1,
     /// The pod does not start.
     Stall = 2,
-    /// The run's own clock.
+    /// The run's own timeout.
     Run = 3,
-    /// The agent has ended, and no sign comes of the rest.
+    /// The agent has ended, and the rest of the attempt's data does not arrive.
     Settle = 4,
-    /// A stop was asked for, and the agent does not end.
+    /// A stop was requested, and the agent does not end.
     Stop = 5,
 }
 
@@ -71,7 +71,7 @@ impl TimerName {
     }
 }
 
-/// Whether both name the same object of the cluster.
+/// Whether two references name the same object.
 pub(crate) fn is_same(a: &ObjectRef, b: &ObjectRef) -> bool {
     a.uid == b.uid && a.name == b.name && a.namespace == b.namespace
 }

@@ -1,20 +1,20 @@
-//! The regions of a run. A second attempt begins with regions of its own.
+//! The regions of a run. A second attempt starts with regions of its own.
 
 use super::Table;
 use super::region::{region, table};
 
 region! {
-    /// The guard: nobody else runs under the same key.
+    /// The guard: no other run with the same key is active.
     GuardState {
-        /// Not asked for yet.
-        Free => [Asked],
-        /// Asked for; somebody else may hold it, or the API may not answer.
-        Asked => [Held, Refused],
+        /// Not requested yet.
+        NotRequested => [Requested],
+        /// Requested; another run may hold it, or the API may not answer.
+        Requested => [Held, Refused],
         /// Held: Jobs may be created.
         Held => [Lost],
-        /// It was not had in time, or the API did not answer.
+        /// Not acquired in time, or the API did not answer.
         Refused => [],
-        /// Another host took it: nothing new is created.
+        /// Another host took the lease: nothing is created from now on.
         Lost => [],
     }
 }
@@ -23,45 +23,45 @@ region! {
     /// The Job of the current attempt.
     JobState {
         /// None is known.
-        Absent => [Listing, Trying],
-        /// Looking for Jobs of this agent that still run.
-        Listing => [Blocked, Adopting, Trying, Failed],
-        /// Another run's Job is in the way; it is followed until it ends.
+        NotCreated => [Listing, Preflight],
+        /// The agent's unfinished Jobs are being listed.
+        Listing => [Blocked, Adopting, Preflight, Failed],
+        /// Another run's Job blocks this one; it is followed until it ends.
         Blocked => [Listing, Failed],
-        /// Asking whether the API would take such a Pod.
-        Trying => [Creating, Failed],
+        /// A dry run checks whether the API accepts the Pod.
+        Preflight => [Creating, Failed],
         /// Being created, suspended.
-        Creating => [Furnishing, Failed],
-        /// It stands, suspended; its Secrets and ConfigMaps are being created.
-        Furnishing => [Releasing, Failed, Gone],
+        Creating => [CreatingDependents, Failed],
+        /// Created and suspended; its Secrets and ConfigMaps are being created.
+        CreatingDependents => [Unsuspending, Failed, Deleted],
         /// Being unsuspended.
-        Releasing => [Live, Failed, Gone],
-        /// An orphan's or this run's earlier Job is being made ours.
-        Adopting => [Furnishing, Live, Failed],
-        /// It may run.
-        Live => [Leaving, Gone],
-        /// This run asked for its deletion, so that another attempt may follow.
-        Leaving => [Gone],
-        /// It was not to be had; the cause is told.
+        Unsuspending => [Live, Failed, Deleted],
+        /// An orphaned Job, or this run's earlier one, is being labelled as this run's.
+        Adopting => [CreatingDependents, Live, Failed],
+        /// Unsuspended: its Pod may run.
+        Live => [Deleting, Deleted],
+        /// This run requested its deletion, so that another attempt may follow.
+        Deleting => [Deleted],
+        /// It could not be created or adopted; the cause is recorded.
         Failed => [],
-        /// It is gone from the cluster.
-        Gone => [],
+        /// Deleted from the cluster.
+        Deleted => [],
     }
 }
 
 region! {
     /// The Pod of the current attempt.
     PodState {
-        /// None was seen.
-        Absent => [Waiting, Started, Ended],
-        /// Seen; the agent's container has not started.
-        Waiting => [Started, Ended, Gone],
+        /// None was observed.
+        NotObserved => [Waiting, Started, Ended],
+        /// Observed; the agent's container has not started.
+        Waiting => [Started, Ended, Deleted],
         /// The agent's container has started.
-        Started => [Ended, Gone],
+        Started => [Ended, Deleted],
         /// The agent's container has ended, or the Pod ended without it.
-        Ended => [Gone],
-        /// It is gone from the cluster.
-        Gone => [],
+        Ended => [Deleted],
+        /// Deleted from the cluster.
+        Deleted => [],
     }
 }
 
@@ -69,27 +69,27 @@ region! {
     /// The agent's output.
     LogState {
         /// Not read yet.
-        Closed => [Following],
+        NotFollowed => [Following],
         /// Being read.
         Following => [Ended],
-        /// All that can be had was read.
+        /// Everything that can be read was read.
         Ended => [],
     }
 }
 
 region! {
-    /// Why the run is to stop before its agent ends by itself.
+    /// Why the run stops before its agent ends by itself.
     StopState {
-        /// It is not.
-        Unasked => [Cancelled, TimedOut],
-        /// Somebody cancelled it.
+        /// It does not.
+        NotRequested => [Cancelled, TimedOut],
+        /// It was cancelled.
         Cancelled => [],
-        /// Its own clock ran out.
+        /// Its own timeout has passed.
         TimedOut => [Cancelled],
     }
 }
 
-/// The tables of all regions, by the name under which a run's snapshot has their state.
+/// Returns the tables of all regions, by the name under which a run's snapshot has their state.
 pub(super) fn tables() -> [(&'static str, Table); 5] {
     [
         ("guard", table::<GuardState>()),
@@ -102,7 +102,7 @@ pub(super) fn tables() -> [(&'static str, Table); 5] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::region::{Region as _, print};
+    use super::super::region::{IllegalTransition, Region as _, print};
     use super::*;
 
     #[test]
@@ -118,9 +118,26 @@ mod tests {
     }
 
     #[test]
-    fn a_move_that_is_not_in_the_table_is_illegal() {
-        assert!(JobState::may(JobState::Live, JobState::Gone));
-        assert!(!JobState::may(JobState::Gone, JobState::Live));
-        assert!(!StopState::may(StopState::Cancelled, StopState::TimedOut));
+    fn a_transition_that_is_not_in_the_table_is_illegal() {
+        assert!(JobState::is_legal(JobState::Live, JobState::Deleted));
+        assert!(!JobState::is_legal(JobState::Deleted, JobState::Live));
+        assert!(!StopState::is_legal(StopState::Cancelled, StopState::TimedOut));
+    }
+
+    #[test]
+    fn an_illegal_transition_names_region_and_states_and_changes_nothing() {
+        let mut state = JobState::Deleted;
+        assert_eq!(state.transition(JobState::Deleted), Ok(()), "to keep a state is legal");
+        let illegal = state.transition(JobState::Live).unwrap_err();
+        assert_eq!(illegal, IllegalTransition { region: "JobState", from: "Deleted", to: "Live" });
+        assert_eq!(illegal.to_string(), "illegal transition of JobState: from Deleted to Live");
+        assert_eq!(state, JobState::Deleted);
+    }
+
+    #[test]
+    fn snapshots_have_the_names_of_the_tables() {
+        for (state, _) in JobState::TABLE {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.name());
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Why a pod does not start: what is wrong, whether it may heal, and for how long to hope.
+//! Why a pod does not start: the cause, whether it may recover, and how long to wait for that.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,15 +12,15 @@ use crate::config::Settings;
 pub(crate) enum StallKind {
     /// The Job has no pod yet: a quota, an admission webhook, or a slow controller.
     NoPod,
-    /// Held back by somebody's wish: a suspended Job, a scheduling gate.
+    /// Queued by another controller: a suspended Job, a scheduling gate.
     Queued,
-    /// No node takes it.
+    /// No node fits it.
     Unschedulable,
-    /// An image does not come.
+    /// An image cannot be pulled.
     Image,
-    /// A container can't be created: a Secret, a key or a mount is missing.
+    /// A container cannot be created: a Secret, a key or a mount is missing.
     Create,
-    /// A container starts and falls over again and again.
+    /// A container crashes repeatedly.
     CrashLoop,
     /// On its node, nothing reported yet: volumes are being mounted, images pulled.
     Starting,
@@ -28,15 +28,15 @@ pub(crate) enum StallKind {
     Fatal,
 }
 
-/// A stall as it was seen.
+/// A stall as the last snapshot shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stall {
     pub(crate) kind: StallKind,
-    /// What is wrong, in the words of the final error.
+    /// The cause, as the final error message has it.
     pub(crate) detail: String,
 }
 
-/// How long a kind of stall may last before the run fails, in ms; 0 does not wait.
+/// Returns how long a kind of stall may last before the run fails, in ms; 0 does not wait.
 pub(crate) fn grace_ms(kind: StallKind, settings: &Settings) -> u64 {
     let seconds = match kind {
         StallKind::NoPod => settings.quota_grace_sec,
@@ -49,7 +49,7 @@ pub(crate) fn grace_ms(kind: StallKind, settings: &Settings) -> u64 {
     u64::from(seconds) * 1_000
 }
 
-/// Why this pod, whose agent has not started, does not start.
+/// Returns why this pod, whose agent has not started, does not start.
 pub(crate) fn of_pod(pod: &PodSnapshot) -> Stall {
     pod.containers
         .iter()
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_23_what_cannot_heal_is_told_from_what_may() {
+    fn rule_23_fatal_stalls_are_distinguished_from_recoverable_ones() {
         use ContainerRole::{Init, Main};
         for (role, state, kind, detail) in [
             (
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unschedulable_pod_and_a_gated_one_are_no_failures_yet() {
+    fn an_unschedulable_pod_and_a_gated_pod_are_stalls_and_not_failures() {
         let mut pod = pod(PodPhase::Pending, Vec::new());
         pod.conditions = vec![condition("PodScheduled", false, Some("Unschedulable"), Some("0/3 nodes"))];
         assert_eq!(of_pod(&pod).detail, "Pod unschedulable: 0/3 nodes");

@@ -1,4 +1,4 @@
-//! Objects for tests.
+//! Kubernetes objects for tests.
 
 use crate::bindings::exports::paperclip::agent::types::{
     Condition, ContainerRole, ContainerState, ContainerStatus, ObjectRef, PodPhase, PodSnapshot,

@@ -1,51 +1,51 @@
-//! A look at the Job and its pods: what watches told may be minutes old.
+//! Gets the Job and lists its Pods: what watches reported may be minutes old.
 
 use serde::{Deserialize, Serialize};
 
 use super::outbox::Outbox;
 use crate::bindings::exports::paperclip::agent::types::{Action, ObjectRef};
 
-/// How far a look has come.
+/// The progress of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Verification {
-    Open,
-    /// Both were asked for; the ids of the commands that have no answer yet.
-    Asked {
+    NotRequested,
+    /// Both reads were requested; the ids of the commands that have no answer yet.
+    Pending {
         job: Option<u64>,
         pods: Option<u64>,
     },
     Done,
 }
 
-/// What an answer tells of.
+/// Which read of a verification an answer belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Looked {
-    AtJob,
-    AtPods,
+pub(super) enum Read {
+    Job,
+    Pods,
 }
 
 impl Verification {
-    /// Asks for both.
-    pub(super) fn ask(outbox: &mut Outbox, job: ObjectRef) -> Verification {
+    /// Requests both reads.
+    pub(super) fn request(outbox: &mut Outbox, job: ObjectRef) -> Verification {
         let pods = Action::ListPods(job.clone());
-        Verification::Asked { job: Some(outbox.push(Action::GetJob(job))), pods: Some(outbox.push(pods)) }
+        Verification::Pending { job: Some(outbox.push(Action::GetJob(job))), pods: Some(outbox.push(pods)) }
     }
 
-    /// Whether an answer is one to this look, and to which half of it.
-    pub(super) fn answered(&mut self, command: u64) -> Option<Looked> {
-        let Verification::Asked { job, pods } = self else { return None };
-        let looked = if *job == Some(command) {
+    /// Records the answer to a command; `None` if the command is not one of this verification.
+    pub(super) fn on_answer(&mut self, command: u64) -> Option<Read> {
+        let Verification::Pending { job, pods } = self else { return None };
+        let read = if *job == Some(command) {
             *job = None;
-            Looked::AtJob
+            Read::Job
         } else if *pods == Some(command) {
             *pods = None;
-            Looked::AtPods
+            Read::Pods
         } else {
             return None;
         };
         if job.is_none() && pods.is_none() {
             *self = Verification::Done;
         }
-        Some(looked)
+        Some(read)
     }
 }

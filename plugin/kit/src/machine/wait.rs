@@ -1,4 +1,4 @@
-//! Waiting for the pod to start: the cause is shown while it lasts, and ends the run once its grace is over.
+//! Waits for the Pod to start: shows the cause while it lasts, and ends the run when its grace has passed.
 
 use super::outbox::TimerName;
 use super::regions::PodState;
@@ -8,9 +8,9 @@ use super::{Agent, Machine};
 use crate::bindings::exports::paperclip::agent::types::{Action, ClusterEvent};
 use crate::outcome::ErrorCode;
 
-/// How long a pod may say nothing before Kubernetes' own events are asked for, in ms.
+/// How long a pod may report nothing before its Kubernetes events are listed, in ms.
 const EVENTS_AFTER_MS: u64 = 20_000;
-/// A Job that is still suspended so long after it was released, in ms, is held back by somebody else: watches lag.
+/// A Job that is still suspended so long after it was unsuspended, in ms, was suspended by another controller: watches lag.
 const SUSPENDED_AFTER_MS: u64 = 5_000;
 /// How many events are shown.
 const EVENTS_SHOWN: usize = 3;
@@ -18,8 +18,8 @@ const EVENTS_SHOWN: usize = 3;
 impl<A: Agent> Machine<A> {
     pub(super) fn decide_waiting(&mut self, now_ms: u64) {
         match self.pod.state {
-            PodState::Absent | PodState::Waiting => {}
-            PodState::Started | PodState::Ended | PodState::Gone => return,
+            PodState::NotObserved | PodState::Waiting => {}
+            PodState::Started | PodState::Ended | PodState::Deleted => return,
         }
         let stall = self.current_stall(now_ms);
         let grace_ms = stall::grace_ms(stall.kind, &self.facts.settings);
@@ -29,11 +29,11 @@ impl<A: Agent> Machine<A> {
         let since_ms = known.filter(|_| !is_new).map_or(now_ms, |(_, since_ms)| since_ms);
         let age_ms = now_ms - since_ms;
         if is_new {
-            self.pod.stall_check = Verification::Open;
+            self.pod.stall_verification = Verification::NotRequested;
         }
         if age_ms >= grace_ms {
-            if stall.kind == StallKind::Fatal || self.is_so_still() {
-                return self.finish_unscheduled(now_ms, &stall, age_ms);
+            if stall.kind == StallKind::Fatal || self.is_stall_verified() {
+                return self.finish_unscheduled(&stall, age_ms);
             }
             self.pod.stall = Some((stall, since_ms));
             return;
@@ -50,7 +50,7 @@ impl<A: Agent> Machine<A> {
         let is_silent = matches!(stall.kind, StallKind::Starting | StallKind::NoPod);
         if is_new {
             self.pod.events_query = None;
-            self.pod.event_words = None;
+            self.pod.event_message = None;
             let first_ms = if is_silent { EVENTS_AFTER_MS.min(grace_ms) } else { grace_ms };
             self.outbox.set_timer(TimerName::Stall, first_ms);
         } else if is_silent && age_ms >= EVENTS_AFTER_MS && self.pod.events_query.is_none() {
@@ -62,13 +62,13 @@ impl<A: Agent> Machine<A> {
         self.pod.stall = Some((stall, since_ms));
     }
 
-    /// Whether a look at the cluster was taken since the stall began, and it goes on. Asks for it.
-    fn is_so_still(&mut self) -> bool {
-        match (self.pod.stall_check, self.job.object.clone()) {
+    /// Whether the stall was verified with the API since it started. Requests the verification if there was none.
+    fn is_stall_verified(&mut self) -> bool {
+        match (self.pod.stall_verification, self.job.object.clone()) {
             (Verification::Done, _) | (_, None) => true,
-            (Verification::Asked { .. }, Some(_)) => false,
-            (Verification::Open, Some(job)) => {
-                self.pod.stall_check = Verification::ask(&mut self.outbox, job);
+            (Verification::Pending { .. }, Some(_)) => false,
+            (Verification::NotRequested, Some(job)) => {
+                self.pod.stall_verification = Verification::request(&mut self.outbox, job);
                 false
             }
         }
@@ -87,24 +87,25 @@ impl<A: Agent> Machine<A> {
         Stall { kind: StallKind::NoPod, detail: format!("Job {job} has no pod yet") }
     }
 
-    /// Shows what Kubernetes wrote about a stall.
-    pub(super) fn tell_events(&mut self, events: &[ClusterEvent]) {
+    /// Shows the warnings among the Kubernetes events of a stall.
+    pub(super) fn on_events(&mut self, events: &[ClusterEvent]) {
         let warnings = events.iter().filter(|event| event.is_warning);
         for event in warnings.take(EVENTS_SHOWN) {
             let text = format!("[paperclip] Waiting: {}: {} ({})", event.about, event.message, event.reason);
             self.outbox.warn(text);
-            self.pod.event_words.get_or_insert_with(|| event.message.clone());
+            self.pod.event_message.get_or_insert_with(|| event.message.clone());
         }
     }
 
-    fn finish_unscheduled(&mut self, now_ms: u64, stall: &Stall, age_ms: u64) {
+    fn finish_unscheduled(&mut self, stall: &Stall, age_ms: u64) {
         let mut text = format!("Pod scheduling failed: {}", stall.detail);
-        if let Some(words) = self.pod.event_words.as_deref().filter(|words| !stall.detail.contains(words)) {
-            text.push_str(&format!(": {words}"));
+        let message = self.pod.event_message.as_deref();
+        if let Some(message) = message.filter(|message| !stall.detail.contains(message)) {
+            text.push_str(&format!(": {message}"));
         }
         if age_ms > 0 {
             text.push_str(&format!(" (waited {} s)", age_ms / 1_000));
         }
-        self.finish_failed(now_ms, ErrorCode::K8sPodScheduleFailed, text);
+        self.finish_failed(ErrorCode::K8sPodScheduleFailed, text);
     }
 }

@@ -1,8 +1,8 @@
-//! What the former adapters did wrong, by the numbers of docs/differences.md.
+//! Defects of the former adapters, by their numbers in docs/differences.md.
 
 use super::*;
 
-/// A run that has taken over the Job of another one.
+/// A run that has adopted the Job of another one.
 fn adopted() -> Driver {
     let mut driver = Driver::with_image();
     driver.step(vec![Event::GuardAcquired]);
@@ -18,18 +18,18 @@ fn pod_of_orphan(phase: PodPhase, state: ContainerState) -> Event {
 }
 
 #[test]
-fn d5_what_the_end_looked_like_is_known_before_anything_is_deleted() {
+fn d5_reads_the_end_of_the_attempt_before_deleting_anything() {
     let (mut driver, log) = Driver::with_image().running();
-    driver.see(PodPhase::Failed, ended(137, None));
+    driver.observe(PodPhase::Failed, ended(137, None));
     assert!(!driver.names().contains(&"DeleteJob".to_owned()), "{:?}", driver.names());
     driver.step(vec![log_ended(log)]);
     let (result, finish) = driver.result();
     assert_eq!(result["exitCode"], 137);
-    assert_eq!(finish.delete_jobs, [object("job")], "with the result, and not before");
+    assert_eq!(finish.delete_jobs, [object("job")], "with the result and not before it");
 }
 
 #[test]
-fn d6_d37_d40_an_api_that_fails_at_the_end_loses_no_run() {
+fn d6_d37_d40_an_api_failure_at_the_end_does_not_lose_a_finished_run() {
     let (mut driver, log) = Driver::with_image().running();
     driver.step(vec![lines(log, &["all of it"])]);
     let mut taken = agent_pod(PodPhase::Succeeded, ended(0, None));
@@ -46,7 +46,7 @@ fn d6_d37_d40_an_api_that_fails_at_the_end_loses_no_run() {
 }
 
 #[test]
-fn d21_a_job_that_was_taken_over_can_be_cancelled() {
+fn d21_an_adopted_job_can_be_cancelled() {
     let mut driver = adopted();
     driver.step(vec![pod_of_orphan(PodPhase::Running, ContainerState::Running(Some(1)))]);
     let body = json!({"status": "cancelled"}).to_string();
@@ -59,7 +59,7 @@ fn d21_a_job_that_was_taken_over_can_be_cancelled() {
 }
 
 #[test]
-fn d21_a_job_that_was_taken_over_has_the_runs_deadline() {
+fn d21_an_adopted_job_has_the_timeout_of_the_run() {
     let mut driver = adopted();
     driver.step(vec![pod_of_orphan(PodPhase::Running, ContainerState::Running(Some(1_000)))]);
     driver.now_ms += 60_000;
@@ -68,7 +68,7 @@ fn d21_a_job_that_was_taken_over_has_the_runs_deadline() {
 }
 
 #[test]
-fn d21_a_job_that_cannot_be_taken_over_is_not_deleted() {
+fn d21_a_job_that_cannot_be_adopted_is_not_deleted() {
     let mut driver = Driver::with_image();
     driver.step(vec![Event::GuardAcquired]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(vec![orphan("T-1")])));
@@ -79,7 +79,7 @@ fn d21_a_job_that_cannot_be_taken_over_is_not_deleted() {
 }
 
 #[test]
-fn d23_a_busy_agent_is_waited_for() {
+fn d23_waits_for_a_busy_agent() {
     let mut driver = Driver::with_image();
     let busy = |is_final| {
         Event::GuardBusy(crate::bindings::exports::paperclip::agent::types::GuardBusy {
@@ -96,7 +96,7 @@ fn d23_a_busy_agent_is_waited_for() {
 }
 
 #[test]
-fn d25_a_run_says_nothing_while_nothing_happens() {
+fn d25_emits_nothing_while_nothing_happens() {
     let (mut driver, _) = Driver::with_image().running();
     for _ in 0..240 {
         driver.now_ms += 15_000;

@@ -2,39 +2,39 @@
 
 use super::*;
 
-/// Up to the second attempt's agent at work; its log is followed by this command.
+/// Up to the running agent of the second attempt, with the command that follows its log.
 fn retried() -> (Driver, u64) {
     let (mut driver, log) = Driver::with_image().running();
     driver.step(vec![lines(log, &["no session"]), log_ended(log)]);
-    driver.see(PodPhase::Failed, ended(1, None));
-    driver.step(vec![Event::PodDeleted(gone("pod", true)), Event::JobDeleted(gone("job", true))]);
+    driver.observe(PodPhase::Failed, ended(1, None));
+    driver.step(vec![Event::PodDeleted(deletion("pod", true)), Event::JobDeleted(deletion("job", true))]);
     driver.answer("DryRunPod", Ok(AnswerOk::Warnings(Vec::new())));
     driver.create().into_running()
 }
 
 #[test]
-fn a_run_from_guard_to_result() {
+fn runs_from_guard_to_result() {
     let (mut driver, log) = Driver::with_image().running();
     assert!(driver.names().contains(&"PollHttp".to_owned()) || driver.machine.poll.is_some());
     driver.step(vec![lines(log, &["hello"])]);
     assert_eq!(driver.names(), Vec::<String>::new());
-    driver.see(PodPhase::Succeeded, ended(0, None));
+    driver.observe(PodPhase::Succeeded, ended(0, None));
     assert!(!driver.names().contains(&"Finish".to_owned()), "the rest of the output is missing");
     driver.step(vec![lines(log, &["world"]), log_ended(log)]);
     let (result, finish) = driver.result();
     assert_eq!(result["summary"], "hello\nworld");
     assert_eq!(finish.ending, Ending::Succeeded);
     assert_eq!(finish.delete_jobs, [object("job")]);
-    driver.step(vec![Event::JobDeleted(gone("job", true))]);
+    driver.step(vec![Event::JobDeleted(deletion("job", true))]);
     assert_eq!(driver.names(), Vec::<String>::new(), "nothing follows a result");
 }
 
 #[test]
-fn the_tail_of_stderr_stands_behind_the_output() {
+fn emits_the_tail_of_stderr_after_the_output() {
     let (mut driver, log) = Driver::with_image().running();
     let message = format!("{}\nboom\n", crate::manifest::termination::MARKER);
     driver.step(vec![log_ended(log)]);
-    driver.see(PodPhase::Failed, ended(3, Some(&message)));
+    driver.observe(PodPhase::Failed, ended(3, Some(&message)));
     assert_eq!(driver.names(), ["EmitLog", "Finish"]);
     let (result, finish) = driver.result();
     assert_eq!((result["exitCode"].as_i64(), finish.ending), (Some(3), Ending::Failed));
@@ -42,7 +42,7 @@ fn the_tail_of_stderr_stands_behind_the_output() {
 }
 
 #[test]
-fn seed_18_silence_ends_nothing_while_the_container_runs() {
+fn seed_18_silence_does_not_end_a_run_while_its_container_runs() {
     let (mut driver, _) = Driver::with_image().running();
     for _ in 0..100 {
         driver.now_ms += 200;
@@ -72,19 +72,19 @@ fn seed_2_only_cancelled_and_cancelling_cancel() {
 }
 
 #[test]
-fn a_cancel_drains_the_output_first() {
+fn drains_the_output_before_a_cancelled_run_finishes() {
     let (mut driver, log) = Driver::with_image().running();
     let cancel = CancelRequest { source: CancelSource::Operator, reason: None };
     driver.step(vec![Event::CancelRequested(cancel)]);
     driver.id_of("DeleteJob");
-    driver.step(vec![Event::JobDeleted(gone("job", true))]);
+    driver.step(vec![Event::JobDeleted(deletion("job", true))]);
     assert_eq!(
         driver.names(),
         ["SetTimer"],
-        "the pod has its grace, and the rest of the output is on its way"
+        "the pod has its grace, and the rest of the output is still read"
     );
     driver.step(vec![lines(log, &["last words"])]);
-    driver.see(PodPhase::Failed, ended(143, None));
+    driver.observe(PodPhase::Failed, ended(143, None));
     driver.step(vec![log_ended(log)]);
     let (result, finish) = driver.result();
     assert_eq!((result["errorCode"].as_str(), finish.ending), (Some("cancelled"), Ending::Cancelled));
@@ -92,15 +92,15 @@ fn a_cancel_drains_the_output_first() {
 }
 
 #[test]
-fn a_cancelled_run_whose_pod_went_unseen_does_not_wait_for_it() {
+fn finishes_a_cancelled_run_whose_pod_was_deleted_unobserved() {
     let (mut driver, log) = Driver::with_image().running();
     let cancel = CancelRequest { source: CancelSource::Operator, reason: None };
     driver.step(vec![Event::CancelRequested(cancel)]);
-    driver.step(vec![Event::JobDeleted(gone("job", true))]);
+    driver.step(vec![Event::JobDeleted(deletion("job", true))]);
     driver.step(vec![Event::HostStopping]);
     driver.now_ms += 20_000;
     // The next host finds neither Job nor pod, and the log answers that there is none.
-    driver.step(vec![Event::HostResumed(20_000), Event::JobDeleted(gone("job", true))]);
+    driver.step(vec![Event::HostResumed(20_000), Event::JobDeleted(deletion("job", true))]);
     driver.step(vec![log_ended(log)]);
     let pods = driver.id_of("ListPods");
     driver.answer("GetJob", Ok(AnswerOk::Job(None)));
@@ -109,9 +109,9 @@ fn a_cancelled_run_whose_pod_went_unseen_does_not_wait_for_it() {
 }
 
 #[test]
-fn a_cancel_of_a_run_that_timed_out_gives_it_no_more_time() {
+fn cancelling_a_timed_out_run_does_not_extend_its_grace() {
     let mut driver = Driver::start(&json!({"image": "echo:1", "timeoutSec": 60, "cancelGraceSec": 5})).live();
-    driver.see(PodPhase::Running, ContainerState::Running(Some(driver.now_ms)));
+    driver.observe(PodPhase::Running, ContainerState::Running(Some(driver.now_ms)));
     driver.now_ms += 60_000;
     driver.step(vec![Event::TimerFired(TimerName::Run as u64)]);
     driver.answer("DeleteJob", Err(refused(403, "jobs is forbidden")));
@@ -133,20 +133,20 @@ fn a_cancel_before_anything_was_created_creates_nothing() {
 
     let mut listing = Driver::with_image();
     listing.step(vec![Event::GuardAcquired]);
-    let mut trying = Driver::with_image();
-    trying.step(vec![Event::GuardAcquired]);
-    trying.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
-    for mut driver in [listing, trying] {
+    let mut preflight = Driver::with_image();
+    preflight.step(vec![Event::GuardAcquired]);
+    preflight.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
+    for mut driver in [listing, preflight] {
         driver.step(vec![Event::CancelRequested(cancel.clone())]);
         assert_eq!(driver.names(), ["Finish"], "the answer is not waited for");
     }
 }
 
 #[test]
-fn d35_the_clock_starts_with_the_container() {
+fn d35_the_timeout_starts_with_the_container() {
     let mut driver = Driver::with_image().live();
     driver.now_ms += 50_000;
-    driver.see(PodPhase::Running, ContainerState::Running(Some(driver.now_ms)));
+    driver.observe(PodPhase::Running, ContainerState::Running(Some(driver.now_ms)));
     let timer = driver.commands.iter().find_map(|command| match &command.action {
         Action::SetTimer(timer) if timer.timer == TimerName::Run as u64 => Some(timer.after_ms),
         _ => None,
@@ -155,12 +155,12 @@ fn d35_the_clock_starts_with_the_container() {
     driver.now_ms += 60_000;
     driver.step(vec![Event::TimerFired(TimerName::Run as u64)]);
     driver.id_of("DeleteJob");
-    driver.step(vec![Event::JobDeleted(gone("job", true)), Event::PodDeleted(gone("pod", false))]);
+    driver.step(vec![Event::JobDeleted(deletion("job", true)), Event::PodDeleted(deletion("pod", false))]);
     assert!(!driver.names().contains(&"Finish".to_owned()), "the output is still read");
 }
 
 #[test]
-fn rule_23_a_stalled_pod_has_its_grace_and_its_cause_is_told() {
+fn rule_23_a_stalled_pod_fails_with_its_cause_after_its_grace() {
     let mut driver = Driver::with_image().live();
     let waiting = || {
         ContainerState::Waiting(ContainerWaiting {
@@ -168,14 +168,14 @@ fn rule_23_a_stalled_pod_has_its_grace_and_its_cause_is_told() {
             message: Some("Back-off pulling image".to_owned()),
         })
     };
-    driver.see(PodPhase::Pending, waiting());
+    driver.observe(PodPhase::Pending, waiting());
     assert!(driver.names().contains(&"EmitStatus".to_owned()));
     driver.now_ms += 179_000;
-    driver.see(PodPhase::Pending, waiting());
+    driver.observe(PodPhase::Pending, waiting());
     assert_eq!(driver.names(), Vec::<String>::new());
     driver.now_ms += 1_000;
     driver.step(vec![Event::TimerFired(TimerName::Stall as u64)]);
-    driver.look(Ok(AnswerOk::Pods(vec![agent_pod(PodPhase::Pending, waiting())])));
+    driver.verify(Ok(AnswerOk::Pods(vec![agent_pod(PodPhase::Pending, waiting())])));
     let (result, _) = driver.result();
     assert_eq!(result["errorCode"], "k8s_pod_schedule_failed");
     assert_eq!(
@@ -185,7 +185,7 @@ fn rule_23_a_stalled_pod_has_its_grace_and_its_cause_is_told() {
 }
 
 #[test]
-fn rule_30_a_run_is_not_given_up_for_what_a_silent_watch_told_last() {
+fn rule_30_verifies_a_stall_before_the_run_fails_for_it() {
     let stalled = || {
         let mut driver = Driver::with_image().live();
         driver.now_ms += 600_000;
@@ -194,22 +194,22 @@ fn rule_30_a_run_is_not_given_up_for_what_a_silent_watch_told_last() {
     };
     let mut running = stalled();
     let agent = agent_pod(PodPhase::Running, ContainerState::Running(Some(running.now_ms - 590_000)));
-    running.look(Ok(AnswerOk::Pods(vec![agent])));
+    running.verify(Ok(AnswerOk::Pods(vec![agent])));
     assert!(running.names().contains(&"FollowLog".to_owned()), "{:?}", running.names());
 
-    let mut unseen = stalled();
-    let away = ApiError { status: None, ..refused(0, "no answer within 30 s") };
-    unseen.look(Err(away));
-    assert_eq!(unseen.names(), ["GetJob", "ListPods"], "it is asked again");
-    unseen.look(Ok(AnswerOk::Pods(Vec::new())));
-    let (result, _) = unseen.result();
+    let mut unverified = stalled();
+    let unavailable = ApiError { status: None, ..refused(0, "no answer within 30 s") };
+    unverified.verify(Err(unavailable));
+    assert_eq!(unverified.names(), ["GetJob", "ListPods"], "both reads are requested again");
+    unverified.verify(Ok(AnswerOk::Pods(Vec::new())));
+    let (result, _) = unverified.result();
     assert!(result["errorMessage"].as_str().unwrap().ends_with("has no pod yet (waited 600 s)"), "{result}");
 }
 
 #[test]
-fn seed_4_a_deletion_is_verified_before_it_is_claimed() {
+fn seed_4_a_deletion_is_verified_before_it_is_reported() {
     let (mut driver, log) = Driver::with_image().running();
-    driver.step(vec![Event::PodDeleted(gone("pod", false)), log_ended(log)]);
+    driver.step(vec![Event::PodDeleted(deletion("pod", false)), log_ended(log)]);
     assert!(driver.names().contains(&"GetJob".to_owned()), "{:?}", driver.names());
     let pods = driver.id_of("ListPods");
     driver.answer("GetJob", Ok(AnswerOk::Job(None)));
@@ -219,7 +219,7 @@ fn seed_4_a_deletion_is_verified_before_it_is_claimed() {
 }
 
 #[test]
-fn an_api_that_refuses_is_told_with_its_words() {
+fn reports_the_message_of_an_api_that_refuses_the_pod() {
     let mut driver = Driver::with_image();
     driver.step(vec![Event::GuardAcquired]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
@@ -234,7 +234,7 @@ fn an_api_that_refuses_is_told_with_its_words() {
 }
 
 #[test]
-fn rule_24_a_quota_that_is_used_up_is_waited_for() {
+fn rule_24_waits_for_a_quota_that_is_used_up() {
     let mut driver = Driver::with_image();
     driver.step(vec![Event::GuardAcquired]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
@@ -244,14 +244,14 @@ fn rule_24_a_quota_that_is_used_up_is_waited_for() {
 }
 
 #[test]
-fn a_session_that_is_gone_is_tried_without_once() {
+fn retries_once_without_an_unavailable_session() {
     let (mut driver, log) = Driver::with_image().running();
     driver.step(vec![lines(log, &["no session"]), log_ended(log)]);
-    driver.see(PodPhase::Failed, ended(1, None));
+    driver.observe(PodPhase::Failed, ended(1, None));
     driver.id_of("DeleteJob");
-    driver.step(vec![Event::JobDeleted(gone("job", true))]);
-    assert_eq!(driver.names(), Vec::<String>::new(), "the pod still stands");
-    driver.step(vec![Event::PodDeleted(gone("pod", false))]);
+    driver.step(vec![Event::JobDeleted(deletion("job", true))]);
+    assert_eq!(driver.names(), Vec::<String>::new(), "the pod still exists");
+    driver.step(vec![Event::PodDeleted(deletion("pod", false))]);
     assert_eq!(driver.names(), ["DryRunPod"]);
     driver.answer("DryRunPod", Ok(AnswerOk::Warnings(Vec::new())));
     let Some(Action::CreateJob(job)) = driver.commands.last().map(|command| command.action.clone()) else {
@@ -261,12 +261,12 @@ fn a_session_that_is_gone_is_tried_without_once() {
 }
 
 #[test]
-fn the_output_of_a_pod_that_went_while_no_host_looked_is_asked_for() {
+fn follows_the_log_of_a_pod_that_was_deleted_without_a_host() {
     let mut driver = Driver::with_image().live();
     driver.step(vec![
         Event::PodObserved(agent_pod(PodPhase::Running, ContainerState::Running(Some(1_000)))),
-        Event::PodDeleted(gone("pod", false)),
-        Event::JobDeleted(gone("job", false)),
+        Event::PodDeleted(deletion("pod", false)),
+        Event::JobDeleted(deletion("job", false)),
     ]);
     let log = driver.id_of("FollowLog");
     driver.step(vec![log_ended(log)]);
@@ -277,10 +277,10 @@ fn the_output_of_a_pod_that_went_while_no_host_looked_is_asked_for() {
 }
 
 #[test]
-fn there_is_no_third_attempt_whatever_becomes_of_the_second() {
+fn there_is_no_third_attempt() {
     let (mut driver, log) = retried();
     driver.step(vec![lines(log, &["working"]), log_ended(log)]);
-    driver.step(vec![Event::PodDeleted(gone("pod", false)), Event::JobDeleted(gone("job", false))]);
+    driver.step(vec![Event::PodDeleted(deletion("pod", false)), Event::JobDeleted(deletion("job", false))]);
     driver.step(vec![
         Event::Answered(Answer { command: driver.id_of("GetJob"), outcome: Ok(AnswerOk::Job(None)) }),
         Event::Answered(Answer {
@@ -294,7 +294,7 @@ fn there_is_no_third_attempt_whatever_becomes_of_the_second() {
 #[test]
 fn an_agent_that_has_ended_does_not_time_out() {
     let (mut driver, log) = Driver::with_image().running();
-    driver.see(PodPhase::Succeeded, ended(0, None));
+    driver.observe(PodPhase::Succeeded, ended(0, None));
     driver.now_ms += 59_975;
     driver.step(vec![Event::TimerFired(TimerName::Run as u64)]);
     driver.step(vec![lines(log, &["done"]), log_ended(log)]);
@@ -302,25 +302,25 @@ fn an_agent_that_has_ended_does_not_time_out() {
 }
 
 #[test]
-fn the_time_without_a_host_is_no_part_of_a_grace() {
+fn time_without_a_host_does_not_count_for_a_grace() {
     let (mut driver, log) = Driver::with_image().running();
-    driver.see(PodPhase::Succeeded, ended(0, None));
+    driver.observe(PodPhase::Succeeded, ended(0, None));
     driver.now_ms += 600_000;
     driver.step(vec![Event::HostResumed(600_000)]);
-    assert!(!driver.names().contains(&"Finish".to_owned()), "the output can still be had");
+    assert!(!driver.names().contains(&"Finish".to_owned()), "the output can still be read");
     driver.step(vec![lines(log, &["done"]), log_ended(log)]);
     assert_eq!(driver.result().0["summary"], "done");
 
     let mut driver = Driver::with_image().live();
     let waiting = ContainerWaiting { reason: Some("ImagePullBackOff".to_owned()), message: None };
-    driver.see(PodPhase::Pending, ContainerState::Waiting(waiting));
+    driver.observe(PodPhase::Pending, ContainerState::Waiting(waiting));
     driver.now_ms += 600_000;
     driver.step(vec![Event::HostResumed(600_000)]);
     assert_eq!(driver.names(), Vec::<String>::new(), "the image may be there by now");
 }
 
 #[test]
-fn an_orphan_of_the_same_task_is_adopted_and_one_of_another_waited_for() {
+fn adopts_an_orphan_of_the_same_task_and_waits_for_one_of_another() {
     let mut driver = Driver::with_image();
     driver.step(vec![Event::GuardAcquired]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(vec![orphan("T-1")])));
@@ -331,44 +331,44 @@ fn an_orphan_of_the_same_task_is_adopted_and_one_of_another_waited_for() {
     driver.step(vec![Event::GuardAcquired]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(vec![orphan("T-2")])));
     assert_eq!(driver.names(), ["EmitStatus", "FollowJob", "SetTimer"]);
-    driver.step(vec![Event::JobDeleted(gone("orphan", false))]);
+    driver.step(vec![Event::JobDeleted(deletion("orphan", false))]);
     assert_eq!(driver.names(), ["CancelTimer", "ListJobs"]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
     assert_eq!(driver.names(), ["DryRunPod"]);
 }
 
 #[test]
-fn seed_13_a_job_that_is_being_deleted_is_invisible() {
+fn seed_13_ignores_a_job_that_is_being_deleted() {
     let mut driver = Driver::with_image();
     driver.step(vec![Event::GuardAcquired]);
-    let leaving = JobSnapshot { is_deleting: true, ..job("old") };
-    driver.answer("ListJobs", Ok(AnswerOk::Jobs(vec![leaving])));
+    let deleting = JobSnapshot { is_deleting: true, ..job("old") };
+    driver.answer("ListJobs", Ok(AnswerOk::Jobs(vec![deleting])));
     assert_eq!(driver.names(), ["DryRunPod"]);
 }
 
 #[test]
-fn a_job_that_is_seen_to_run_was_released_whatever_became_of_the_answer() {
-    let mut driver = Driver::with_image().tried().furnish();
-    let release = driver.id_of("UnsuspendJob");
-    let mut seen = JobSnapshot { job: object("job"), is_suspended: true, ..orphan("T-1") };
-    driver.step(vec![Event::JobObserved(seen.clone())]);
-    assert!(!driver.names().contains(&"EmitStatus".to_owned()), "it is suspended still");
-    seen.is_suspended = false;
-    driver.step(vec![Event::JobObserved(seen)]);
-    driver.see(PodPhase::Running, ContainerState::Running(Some(1_000)));
+fn a_job_that_runs_was_unsuspended_even_if_the_answer_is_lost() {
+    let mut driver = Driver::with_image().preflight().create_dependents();
+    let unsuspend = driver.id_of("UnsuspendJob");
+    let mut observed = JobSnapshot { job: object("job"), is_suspended: true, ..orphan("T-1") };
+    driver.step(vec![Event::JobObserved(observed.clone())]);
+    assert!(!driver.names().contains(&"EmitStatus".to_owned()), "it is still suspended");
+    observed.is_suspended = false;
+    driver.step(vec![Event::JobObserved(observed)]);
+    driver.observe(PodPhase::Running, ContainerState::Running(Some(1_000)));
     let log = driver.id_of("FollowLog");
     let lost = Err(ApiError { status: None, ..refused(500, "no answer within 30 s") });
-    driver.step(vec![Event::Answered(Answer { command: release, outcome: lost })]);
-    assert_eq!(driver.names(), Vec::<String>::new(), "the agent works on");
-    driver.see(PodPhase::Succeeded, ended(0, None));
+    driver.step(vec![Event::Answered(Answer { command: unsuspend, outcome: lost })]);
+    assert_eq!(driver.names(), Vec::<String>::new(), "the agent keeps running");
+    driver.observe(PodPhase::Succeeded, ended(0, None));
     driver.step(vec![log_ended(log)]);
     assert_eq!(driver.result().1.ending, Ending::Succeeded);
 }
 
 #[test]
-fn a_log_that_could_not_be_read_to_its_end_is_told() {
+fn reports_a_log_that_could_not_be_read_to_its_end() {
     let (mut driver, _) = Driver::with_image().running();
-    driver.see(PodPhase::Failed, ended(1, None));
+    driver.observe(PodPhase::Failed, ended(1, None));
     driver.now_ms += 60_000;
     driver.step(vec![Event::TimerFired(TimerName::Settle as u64)]);
     let (result, _) = driver.result();
@@ -376,7 +376,31 @@ fn a_log_that_could_not_be_read_to_its_end_is_told() {
     assert!(message.ends_with("the agent's log could not be read to its end"), "{message}");
 
     let (mut driver, command) = Driver::with_image().running();
-    driver.see(PodPhase::Failed, ended(1, None));
+    driver.observe(PodPhase::Failed, ended(1, None));
     driver.step(vec![Event::LogEnded(LogEnded { command, line_count: 0, bytes: 0, is_complete: false })]);
     assert_eq!(driver.result().0["errorMessage"], message);
+}
+
+#[test]
+fn an_illegal_transition_is_an_error_with_region_and_states() {
+    let mut driver = Driver::with_image();
+    let illegal = driver.try_step(vec![Event::GuardLost]).unwrap_err();
+    assert_eq!(illegal, IllegalTransition { region: "GuardState", from: "Requested", to: "Lost" });
+}
+
+#[test]
+fn fails_when_the_prompt_of_the_second_attempt_is_too_long() {
+    let mut request = request(&json!({
+        "image": "echo:1",
+        "bootstrapPromptTemplate": "x".repeat(crate::prompt::PROMPT_MAX_BYTES),
+    }));
+    request.runtime.session_id = Some("s-1".to_owned());
+    let (mut driver, log) = Driver::of(request).running();
+    driver.step(vec![lines(log, &["no session"]), log_ended(log)]);
+    driver.observe(PodPhase::Failed, ended(1, None));
+    driver.step(vec![Event::PodDeleted(deletion("pod", true)), Event::JobDeleted(deletion("job", true))]);
+    let (result, finish) = driver.result();
+    assert_eq!(result["errorCode"], "k8s_job_create_failed");
+    assert!(result["errorMessage"].as_str().unwrap().starts_with("bootstrapPromptTemplate: "), "{result}");
+    assert!(finish.delete_jobs.is_empty());
 }

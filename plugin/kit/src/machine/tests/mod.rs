@@ -1,4 +1,4 @@
-//! A run driven by hand, with a small agent type of its own.
+//! Runs of a small agent type, driven by hand.
 
 mod defects;
 mod life;
@@ -77,8 +77,24 @@ impl Agent for Echo {
             result.error_code = Some(ErrorCode::ClaudeExited);
             result.error_message = Some(evidence.describe_truncation());
         }
-        let retry = stream.0.iter().any(|line| line == "no session").then(|| "once more".to_owned());
+        let retry = stream.0.iter().any(|line| line == "no session").then(|| "retry".to_owned());
         Judgement { result, retry }
+    }
+}
+
+fn request(config: &Value) -> Request {
+    Request {
+        run_id: "run-1".to_owned(),
+        agent: crate::request::Agent { id: "agent-1".to_owned(), ..Default::default() },
+        config: config.as_object().cloned().unwrap(),
+        context: json!({"taskId": "T-1"}).as_object().cloned().unwrap(),
+        has_auth_token: true,
+        host: crate::request::HostFacts {
+            default_namespace: Some("agents".to_owned()),
+            api_url: Some("http://paperclip".to_owned()),
+            ..Default::default()
+        },
+        ..Request::default()
     }
 }
 
@@ -91,20 +107,12 @@ struct Driver {
 
 impl Driver {
     fn start(config: &Value) -> Driver {
-        let request = Request {
-            run_id: "run-1".to_owned(),
-            agent: crate::request::Agent { id: "agent-1".to_owned(), ..Default::default() },
-            config: config.as_object().cloned().unwrap(),
-            context: json!({"taskId": "T-1"}).as_object().cloned().unwrap(),
-            has_auth_token: true,
-            host: crate::request::HostFacts {
-                default_namespace: Some("agents".to_owned()),
-                api_url: Some("http://paperclip".to_owned()),
-                ..Default::default()
-            },
-            ..Request::default()
-        };
-        let (machine, commands) = Machine::start(1_000, request).unwrap();
+        Driver::of(request(config))
+    }
+
+    fn of(request: Request) -> Driver {
+        let mut machine = Machine::new(request).unwrap();
+        let commands = machine.step(1_000, Vec::new()).unwrap();
         Driver { machine, now_ms: 1_000, commands }
     }
 
@@ -113,24 +121,30 @@ impl Driver {
     }
 
     fn step(&mut self, events: Vec<Event>) {
+        self.try_step(events).unwrap();
+    }
+
+    fn try_step(&mut self, events: Vec<Event>) -> Result<(), IllegalTransition> {
         self.now_ms += 10;
         let snapshot = serde_json::to_vec(&self.machine).unwrap();
         let mut twin: Machine<Echo> = serde_json::from_slice(&snapshot).unwrap();
-        self.commands = self.machine.step(self.now_ms, events.clone());
-        assert_eq!(self.commands, twin.step(self.now_ms, events), "a restored run decides the same");
+        let stepped = self.machine.step(self.now_ms, events.clone());
+        assert_eq!(stepped, twin.step(self.now_ms, events), "a restored run decides the same");
+        self.commands = stepped?;
+        Ok(())
     }
 
     fn names(&self) -> Vec<String> {
         self.commands.iter().map(|command| name(&command.action)).collect()
     }
 
-    fn id_of(&self, wanted: &str) -> u64 {
-        let found = self.commands.iter().find(|command| name(&command.action) == wanted);
-        found.unwrap_or_else(|| panic!("no {wanted} in {:?}", self.names())).id
+    fn id_of(&self, action: &str) -> u64 {
+        let found = self.commands.iter().find(|command| name(&command.action) == action);
+        found.unwrap_or_else(|| panic!("no {action} in {:?}", self.names())).id
     }
 
-    fn answer(&mut self, wanted: &str, outcome: Result<AnswerOk, ApiError>) {
-        let command = self.id_of(wanted);
+    fn answer(&mut self, action: &str, outcome: Result<AnswerOk, ApiError>) {
+        let command = self.id_of(action);
         self.step(vec![Event::Answered(Answer { command, outcome })]);
     }
 
@@ -143,13 +157,13 @@ impl Driver {
         (serde_json::from_str(&finish.result_json).unwrap(), finish)
     }
 
-    /// Up to a Job that may run.
+    /// Up to an unsuspended Job.
     fn live(self) -> Driver {
-        self.tried().create()
+        self.preflight().create()
     }
 
-    /// Up to the wish for a Job.
-    fn tried(mut self) -> Driver {
+    /// Up to the command that creates the Job.
+    fn preflight(mut self) -> Driver {
         assert_eq!(self.names(), ["AcquireGuard"]);
         self.step(vec![Event::GuardAcquired]);
         self.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
@@ -158,13 +172,13 @@ impl Driver {
     }
 
     fn create(self) -> Driver {
-        let mut driver = self.furnish();
+        let mut driver = self.create_dependents();
         driver.answer("UnsuspendJob", Ok(AnswerOk::Done));
         driver
     }
 
-    /// Up to the wish that the Job may run.
-    fn furnish(mut self) -> Driver {
+    /// Up to the command that unsuspends the Job.
+    fn create_dependents(mut self) -> Driver {
         self.answer("CreateJob", Ok(AnswerOk::Created(object("job"))));
         assert_eq!(self.names(), ["FollowJob", "CreateSecret"]);
         self.answer("CreateSecret", Ok(AnswerOk::Created(object("secret"))));
@@ -176,21 +190,21 @@ impl Driver {
     }
 
     fn into_running(mut self) -> (Driver, u64) {
-        self.see(PodPhase::Running, ContainerState::Running(Some(self.now_ms)));
+        self.observe(PodPhase::Running, ContainerState::Running(Some(self.now_ms)));
         let log = self.id_of("FollowLog");
         (self, log)
     }
 
-    /// Takes the wish for a look at Job and pods, and answers it.
-    fn look(&mut self, pods: Result<AnswerOk, ApiError>) {
-        let (at_job, at_pods) = (self.id_of("GetJob"), self.id_of("ListPods"));
-        let seen = JobSnapshot { active_pods: 0, ..job("job") };
-        let answers = [(at_job, Ok(AnswerOk::Job(Some(seen)))), (at_pods, pods)];
+    /// Answers both reads of a verification.
+    fn verify(&mut self, pods: Result<AnswerOk, ApiError>) {
+        let (get_job, list_pods) = (self.id_of("GetJob"), self.id_of("ListPods"));
+        let found = JobSnapshot { active_pods: 0, ..job("job") };
+        let answers = [(get_job, Ok(AnswerOk::Job(Some(found)))), (list_pods, pods)];
         let answered = |(command, outcome)| Event::Answered(Answer { command, outcome });
         self.step(answers.map(answered).to_vec());
     }
 
-    fn see(&mut self, phase: PodPhase, state: ContainerState) {
+    fn observe(&mut self, phase: PodPhase, state: ContainerState) {
         self.step(vec![Event::PodObserved(agent_pod(phase, state))]);
     }
 }
@@ -225,7 +239,7 @@ fn log_ended(command: u64) -> Event {
     Event::LogEnded(LogEnded { command, line_count: 0, bytes: 0, is_complete: true })
 }
 
-/// A Job with a pod that works.
+/// A Job with a running pod.
 fn job(name: &str) -> JobSnapshot {
     JobSnapshot {
         job: object(name),
@@ -253,7 +267,7 @@ fn orphan(task: &str) -> JobSnapshot {
     }
 }
 
-fn gone(name: &str, is_ours: bool) -> Deletion {
+fn deletion(name: &str, is_ours: bool) -> Deletion {
     Deletion { object: object(name), detected_via: "watch-deleted".to_owned(), is_ours }
 }
 

@@ -1,4 +1,4 @@
-//! What Kubernetes does to Jobs and pods, and what a run makes of it.
+//! What Kubernetes does to Jobs and pods, and how a run reacts.
 
 use super::*;
 use crate::machine::testing::condition;
@@ -22,19 +22,19 @@ fn job_with(kind: &str, reason: Option<&str>) -> Event {
 }
 
 #[test]
-fn rule_14_the_containers_end_ends_the_run_and_the_jobs_condition_is_not_waited_for() {
+fn rule_14_the_end_of_the_container_ends_the_run_before_the_jobs_condition() {
     for early in ["SuccessCriteriaMet", "FailureTarget"] {
         let (mut driver, log) = Driver::with_image().running();
         driver.step(vec![job_with(early, None)]);
         assert_eq!(driver.names(), Vec::<String>::new(), "{early} comes while the agent may still print");
-        driver.see(PodPhase::Running, ended(0, None));
+        driver.observe(PodPhase::Running, ended(0, None));
         driver.step(vec![log_ended(log)]);
         assert_eq!(driver.result().1.ending, Ending::Succeeded);
     }
 }
 
 #[test]
-fn rule_15_a_sidecar_that_goes_on_holds_no_run() {
+fn rule_15_a_running_sidecar_does_not_delay_the_end_of_a_run() {
     let (mut driver, log) = Driver::with_image().running();
     let mesh = ("mesh", ContainerRole::Main, ContainerState::Running(Some(1)));
     driver.step(vec![Event::PodObserved(pod_of(PodPhase::Running, ended(0, None), &[mesh]))]);
@@ -45,7 +45,7 @@ fn rule_15_a_sidecar_that_goes_on_holds_no_run() {
 }
 
 #[test]
-fn rule_15_a_job_that_a_sidecar_holds_is_not_retained() {
+fn rule_15_does_not_retain_a_job_whose_sidecar_keeps_running() {
     let retained = |sidecar: ContainerState| {
         let (mut driver, log) = Driver::start(&json!({"image": "echo:1", "retainJobs": true})).running();
         let mesh = ("mesh", ContainerRole::Main, sidecar);
@@ -54,7 +54,7 @@ fn rule_15_a_job_that_a_sidecar_holds_is_not_retained() {
         driver.result().1.delete_jobs.is_empty()
     };
     assert!(retained(ended(0, None)));
-    assert!(!retained(ContainerState::Running(Some(1))), "it would stand there for ever");
+    assert!(!retained(ContainerState::Running(Some(1))), "it would never be deleted");
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn rule_15_the_end_of_a_sidecar_is_not_the_agents() {
 }
 
 #[test]
-fn rule_16_a_native_sidecar_that_fails_is_no_failed_init_container() {
+fn rule_16_a_failing_native_sidecar_is_not_a_failed_init_container() {
     let waiting = || ContainerState::Waiting(ContainerWaiting { reason: None, message: None });
     let mut driver = Driver::with_image().live();
     let sidecar = ("proxy", ContainerRole::Sidecar, ended(1, None));
@@ -84,7 +84,7 @@ fn rule_16_a_native_sidecar_that_fails_is_no_failed_init_container() {
 }
 
 #[test]
-fn rule_17_a_pod_of_another_job_of_the_name_is_not_the_runs() {
+fn rule_17_ignores_a_pod_of_another_job_with_the_same_name() {
     let mut driver = Driver::with_image().live();
     let mut stranger = agent_pod(PodPhase::Failed, ended(9, None));
     stranger.job_uid = "uid-of-an-earlier-job".to_owned();
@@ -93,25 +93,25 @@ fn rule_17_a_pod_of_another_job_of_the_name_is_not_the_runs() {
 }
 
 #[test]
-fn rule_18_a_job_under_deletion_is_not_gone() {
+fn rule_18_a_job_under_deletion_is_not_deleted_yet() {
     let (mut driver, log) = Driver::with_image().running();
     driver.step(vec![Event::JobObserved(JobSnapshot { is_deleting: true, ..job("job") })]);
-    assert_eq!(driver.names(), Vec::<String>::new(), "its pod may have its grace");
+    assert_eq!(driver.names(), Vec::<String>::new(), "its pod still has its grace");
     driver.step(vec![lines(log, &["last words"])]);
     let mut taken = agent_pod(PodPhase::Failed, ended(143, None));
     taken.is_deleting = true;
     driver.step(vec![Event::PodObserved(taken), log_ended(log)]);
-    let look = driver.id_of("GetJob");
+    let get = driver.id_of("GetJob");
     let pods = driver.id_of("ListPods");
     let missing = |command, answer| Event::Answered(Answer { command, outcome: Ok(answer) });
-    driver.step(vec![missing(look, AnswerOk::Job(None)), missing(pods, AnswerOk::Pods(Vec::new()))]);
+    driver.step(vec![missing(get, AnswerOk::Job(None)), missing(pods, AnswerOk::Pods(Vec::new()))]);
     let (result, _) = driver.result();
-    assert_eq!(result["exitCode"], 143, "the last that was seen of it counts");
+    assert_eq!(result["exitCode"], 143, "the last snapshot counts");
     assert_eq!(result["summary"], "last words");
 }
 
 #[test]
-fn rule_19_an_agent_is_never_started_twice_behind_the_runs_back() {
+fn rule_19_the_cluster_never_restarts_an_agent() {
     let mut driver = Driver::with_image();
     driver.step(vec![Event::GuardAcquired]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
@@ -128,11 +128,11 @@ fn rule_19_an_agent_is_never_started_twice_behind_the_runs_back() {
     let mut second = agent_pod(PodPhase::Running, ContainerState::Running(Some(9)));
     second.pod = object("pod-2");
     driver.step(vec![Event::PodObserved(second)]);
-    assert_eq!(driver.names(), Vec::<String>::new(), "its output is not taken for the first one's");
+    assert_eq!(driver.names(), Vec::<String>::new(), "its output is not read as that of the first pod");
 }
 
 #[test]
-fn rule_20_the_jobs_deadline_is_told_as_the_cause() {
+fn rule_20_reports_the_jobs_deadline_as_the_cause() {
     let (mut driver, log) = Driver::with_image().running();
     let mut taken = agent_pod(PodPhase::Failed, ended(143, None));
     taken.is_deleting = true;
@@ -147,7 +147,7 @@ fn rule_20_the_jobs_deadline_is_told_as_the_cause() {
 }
 
 #[test]
-fn rule_20_a_job_that_is_suspended_or_gated_is_queued_and_not_stuck() {
+fn rule_20_a_suspended_or_gated_job_is_queued() {
     let mut driver = Driver::start(&json!({"image": "echo:1", "queueTimeoutSec": 7200})).live();
     driver.now_ms += 6_000;
     driver.step(vec![Event::JobObserved(JobSnapshot { is_suspended: true, active_pods: 0, ..job("job") })]);
@@ -159,7 +159,7 @@ fn rule_20_a_job_that_is_suspended_or_gated_is_queued_and_not_stuck() {
     assert!(!driver.names().contains(&"Finish".to_owned()), "longer than any other grace");
     driver.now_ms += 4_300_000;
     driver.step(vec![Event::PodObserved(gated.clone())]);
-    driver.look(Ok(AnswerOk::Pods(vec![gated])));
+    driver.verify(Ok(AnswerOk::Pods(vec![gated])));
     let (result, _) = driver.result();
     assert_eq!(
         result["errorMessage"],
@@ -168,8 +168,8 @@ fn rule_20_a_job_that_is_suspended_or_gated_is_queued_and_not_stuck() {
 }
 
 #[test]
-fn rule_21_a_disruption_is_the_clusters_doing() {
-    for (own, disruption, wanted) in [
+fn rule_21_reports_a_disruption_as_an_infrastructure_cause() {
+    for (own, disruption, expected) in [
         (None, Some("PreemptionByScheduler"), InfraCause::Preempted),
         (None, Some("EvictionByEvictionAPI"), InfraCause::Evicted),
         (None, Some("DeletionByTaintManager"), InfraCause::NodeLost),
@@ -187,36 +187,36 @@ fn rule_21_a_disruption_is_the_clusters_doing() {
             .collect();
         driver.step(vec![Event::PodObserved(taken), log_ended(log)]);
         let cause = driver.machine.evidence(driver.now_ms).cause();
-        assert_eq!(cause, Some(wanted), "{own:?} {disruption:?}");
-        assert!(wanted.may_be_retried());
+        assert_eq!(cause, Some(expected), "{own:?} {disruption:?}");
+        assert!(expected.may_be_retried());
     }
 }
 
 #[test]
-fn rule_22_only_the_reason_tells_that_memory_ran_out() {
+fn rule_22_only_the_reason_shows_that_memory_ran_out() {
     let (mut driver, _) = Driver::with_image().running();
-    driver.see(PodPhase::Failed, ended(137, None));
-    assert_eq!(driver.machine.evidence(driver.now_ms).cause(), None, "somebody killed it");
+    driver.observe(PodPhase::Failed, ended(137, None));
+    assert_eq!(driver.machine.evidence(driver.now_ms).cause(), None, "another process may have killed it");
 
     let (mut driver, _) = Driver::with_image().running();
     let ContainerState::Terminated(mut killed) = ended(137, None) else { unreachable!() };
     killed.reason = Some("OOMKilled".to_owned());
-    driver.see(PodPhase::Failed, ContainerState::Terminated(killed));
+    driver.observe(PodPhase::Failed, ContainerState::Terminated(killed));
     assert_eq!(driver.machine.evidence(driver.now_ms).cause(), Some(InfraCause::OomKilled));
 }
 
 #[test]
 fn rule_22_a_pod_on_a_lost_node_is_neither_ended_nor_replaced() {
     let (mut driver, _) = Driver::with_image().running();
-    driver.see(PodPhase::Unknown, ContainerState::Unknown);
+    driver.observe(PodPhase::Unknown, ContainerState::Unknown);
     assert_eq!(driver.names(), Vec::<String>::new());
     driver.now_ms += 30_000;
-    driver.see(PodPhase::Running, ContainerState::Running(Some(1)));
-    assert_eq!(driver.names(), Vec::<String>::new(), "the node is back, and the agent has worked on");
+    driver.observe(PodPhase::Running, ContainerState::Running(Some(1)));
+    assert_eq!(driver.names(), Vec::<String>::new(), "the node is back, and the agent kept running");
 }
 
 #[test]
-fn rule_24_the_events_tell_why_a_job_gets_no_pod() {
+fn rule_24_shows_the_events_of_a_job_without_a_pod() {
     let mut driver = Driver::with_image().live();
     driver.step(vec![Event::JobObserved(JobSnapshot { active_pods: 0, ..job("job") })]);
     driver.now_ms += 20_000;
@@ -241,18 +241,18 @@ fn rule_24_the_events_tell_why_a_job_gets_no_pod() {
     );
     driver.now_ms += 3_600_000;
     driver.step(vec![Event::TimerFired(TimerName::Stall as u64)]);
-    driver.look(Ok(AnswerOk::Pods(Vec::new())));
+    driver.verify(Ok(AnswerOk::Pods(Vec::new())));
     let (result, _) = driver.result();
     assert!(result["errorMessage"].as_str().unwrap().contains("exceeded quota: q"), "{result}");
 }
 
-/// Host a hung over the Secret of its Job; host b adopted the Job, ran it and deleted it.
+/// Host A hung while it created the Secret of its Job; host B adopted the Job, ran it and deleted it.
 #[test]
 fn a_job_that_another_host_ran_is_not_judged_by_output_that_was_never_read() {
-    let mut driver = Driver::with_image().tried();
+    let mut driver = Driver::with_image().preflight();
     driver.answer("CreateJob", Ok(AnswerOk::Created(object("job"))));
-    driver.see(PodPhase::Running, ContainerState::Running(Some(driver.now_ms)));
-    driver.step(vec![Event::JobDeleted(gone("job", false))]);
+    driver.observe(PodPhase::Running, ContainerState::Running(Some(driver.now_ms)));
+    driver.step(vec![Event::JobDeleted(deletion("job", false))]);
     let (result, _) = driver.result();
     assert_eq!(result["errorCode"], "k8s_concurrency_guard_unreachable");
     assert_eq!(
@@ -261,9 +261,9 @@ fn a_job_that_another_host_ran_is_not_judged_by_output_that_was_never_read() {
     );
 }
 
-/// Nobody lets a suspended Job run, and no deadline ends it, once its run is over.
+/// After its run has ended, nothing unsuspends or ends a suspended Job.
 #[test]
-fn an_adopted_job_that_cannot_be_let_run_goes_and_one_that_was_not_adopted_stays() {
+fn deletes_an_adopted_job_that_cannot_be_unsuspended_and_keeps_one_that_was_not_adopted() {
     let lost = || Err(ApiError { status: None, ..refused(0, "no answer within 30 s") });
     let adopting = || {
         let mut driver = Driver::with_image();
@@ -289,13 +289,13 @@ fn an_adopted_job_that_cannot_be_let_run_goes_and_one_that_was_not_adopted_stays
 
 /// The pod was preempted while the deletion of its Job had no answer.
 #[test]
-fn a_second_attempt_begins_once_the_first_job_is_being_deleted() {
+fn starts_the_second_attempt_once_the_first_job_is_being_deleted() {
     let (mut driver, log) = Driver::with_image().running();
     driver.step(vec![lines(log, &["no session"]), log_ended(log)]);
-    driver.see(PodPhase::Failed, ended(1, None));
-    let deletion = driver.id_of("DeleteJob");
-    driver.step(vec![Event::PodDeleted(gone("pod", false))]);
+    driver.observe(PodPhase::Failed, ended(1, None));
+    let delete = driver.id_of("DeleteJob");
+    driver.step(vec![Event::PodDeleted(deletion("pod", false))]);
     assert_eq!(driver.names(), Vec::<String>::new(), "the first Job may still be there");
-    driver.step(vec![Event::Answered(Answer { command: deletion, outcome: Ok(AnswerOk::Done) })]);
+    driver.step(vec![Event::Answered(Answer { command: delete, outcome: Ok(AnswerOk::Done) })]);
     assert_eq!(driver.names(), ["DryRunPod"]);
 }
