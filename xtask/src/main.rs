@@ -2,7 +2,8 @@
 //!
 //! Each command is a module: `wasm`, `dist`, `test`, `demo`, `bench`, `sim`, `kubernetes`, `e2e`, `chaos`, `ci`. They share the
 //! `workspace` as cargo describes it, the `toolchain` that compiles plugins, the `component` that a plugin becomes, and `process`,
-//! which runs programs. `proofs` and `words` are tests of the docs and of the language.
+//! which runs programs. `proofs`, `words` and
+//! `platforms` are tests of the docs, the language and the sources.
 
 mod bench;
 mod chaos;
@@ -13,6 +14,8 @@ mod dist;
 mod e2e;
 mod figures;
 mod kubernetes;
+#[cfg(test)]
+mod platforms;
 mod process;
 #[cfg(test)]
 mod proofs;

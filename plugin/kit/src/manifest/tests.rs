@@ -9,6 +9,7 @@ use crate::config::{ConcurrencyScope, InheritEnv};
 use crate::kubernetes::{environment, label, quantity::Quantity};
 use crate::request::{EnvName, File};
 
+#[cfg(target_os = "linux")]
 mod script;
 mod variables;
 
