@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use paperclip_diagnostic::Diagnose;
 
 use crate::catalogue::NoPrevious;
+use crate::contract::series;
 use crate::load_error::LoadError;
 use crate::registry::{FolderError, NoPlugin};
 use crate::runtime::RuntimeError;
@@ -34,10 +35,10 @@ impl Diagnose for LoadError {
             LoadError::TooLarge { .. } => "build it with the profile `plugin`, stripped of debug information",
             LoadError::NotAComponent { found, .. } => found.hint(),
             LoadError::Damaged { .. } => "build or copy it again",
-            LoadError::Version { found, wanted, .. } => {
-                return Some(
-                    format!("use the plugin built for {wanted}, or a host that speaks {found}").into(),
-                );
+            LoadError::Version { found, supported, .. } => {
+                let hint =
+                    format!("use a build of the plugin for {supported}, or a host that supports {found}");
+                return Some(hint.into());
             }
             LoadError::NotAPlugin { .. } => "build it for the world `agent-plugin` of the contract",
             LoadError::Imports { .. } => "build it for wasm32-unknown-unknown, without WASI",
@@ -45,7 +46,9 @@ impl Diagnose for LoadError {
             LoadError::Compile { .. } => {
                 "build it with wit-component and Rust's default features for wasm32-unknown-unknown"
             }
-            LoadError::Shape { .. } => "build it again from wit/0.2",
+            LoadError::Shape { version, .. } => {
+                return Some(format!("build it again from wit/{}", series(version)).into());
+            }
             LoadError::Trial { .. } => "use another version: this one is broken",
             LoadError::NoRoom { .. } => "wait until runs have ended, or allow more instances",
             LoadError::Descriptor { .. } => "fix its `describe`",

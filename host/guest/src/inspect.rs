@@ -95,7 +95,7 @@ fn outside(runtime: &Runtime, source: Source, digest: &str, size_bytes: u64, ana
         source,
         digest: digest.to_owned(),
         size_bytes,
-        contract: contract::version(&anatomy).map(str::to_owned),
+        contract: contract::exported_version(&anatomy).map(str::to_owned),
         exports: anatomy.exports,
         imports: anatomy.imports,
         initial_memory_bytes: anatomy.initial_memory_bytes,

@@ -80,9 +80,8 @@ impl Instance {
 impl Guest for Instance {
     fn start(&mut self, at_ms: u64, request: &Request) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
         self.unbegun("start")?;
-        let started = self.live.call("start", RUN_FUEL, |store, plugin| {
-            plugin.paperclip_agent_runs().run().call_start(store, at_ms, request)
-        })?;
+        let started =
+            self.live.call("start", RUN_FUEL, |store, plugin| plugin.start(store, at_ms, request))?;
         match started {
             Ok((run, commands)) => {
                 self.run = Some(run);
@@ -94,31 +93,25 @@ impl Guest for Instance {
 
     fn step(&mut self, at_ms: u64, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
         let run = self.begun("step")?;
-        let commands = self.live.call("step", STEP_FUEL, |store, plugin| {
-            plugin.paperclip_agent_runs().run().call_step(store, run, at_ms, events)
-        })?;
+        let commands =
+            self.live.call("step", STEP_FUEL, |store, plugin| plugin.step(store, run, at_ms, events))?;
         self.within_limits("step", commands)
     }
 
     fn snapshot(&mut self) -> Result<Vec<u8>, GuestFault> {
         let run = self.begun("snapshot")?;
-        self.live.call("snapshot", RUN_FUEL, |store, plugin| {
-            plugin.paperclip_agent_runs().run().call_snapshot(store, run)
-        })
+        self.live.call("snapshot", RUN_FUEL, |store, plugin| plugin.snapshot(store, run))
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<Result<(), Refusal>, GuestFault> {
         self.unbegun("restore")?;
-        let restored = self.live.call("restore", RUN_FUEL, |store, plugin| {
-            plugin.paperclip_agent_runs().run().call_restore(store, snapshot)
-        })?;
+        let restored =
+            self.live.call("restore", RUN_FUEL, |store, plugin| plugin.restore(store, snapshot))?;
         Ok(restored.map(|run| self.run = Some(run)))
     }
 
     fn phase(&mut self) -> Result<String, GuestFault> {
         let run = self.begun("phase")?;
-        self.live.call("phase", STEP_FUEL, |store, plugin| {
-            plugin.paperclip_agent_runs().run().call_phase(store, run)
-        })
+        self.live.call("phase", STEP_FUEL, |store, plugin| plugin.phase(store, run))
     }
 }

@@ -1,9 +1,9 @@
 //! One instance of a plugin: calls into it are metered, and after the first fault it stays dead.
 
 use crate::budget::MAX_TABLE_ELEMENTS;
+use crate::contract::{Exports, ExportsPre};
 use crate::fault::{self, Allowance};
 use crate::runtime::Runtime;
-use paperclip_contract::{AgentPlugin, AgentPluginPre};
 use paperclip_engine::{FaultCause, GuestFault};
 use std::fmt;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(crate) struct Identity {
 pub(crate) struct Live {
     identity: Arc<Identity>,
     store: Store<Meter>,
-    exports: AgentPlugin,
+    exports: Exports,
     allowed: Allowance,
     answered: u64,
     fault: Option<GuestFault>,
@@ -47,7 +47,7 @@ impl Live {
     /// [`FaultCause::NoRoom`] if as many instances live as may.
     pub(crate) fn new(
         runtime: &Runtime,
-        pre: &AgentPluginPre<Meter>,
+        pre: &ExportsPre,
         identity: Arc<Identity>,
     ) -> Result<Live, GuestFault> {
         let limits = paperclip_engine::limits();
@@ -71,7 +71,7 @@ impl Live {
         &mut self,
         name: &'static str,
         fuel: u64,
-        call: impl FnOnce(&mut Store<Meter>, &AgentPlugin) -> wasmtime::Result<T>,
+        call: impl FnOnce(&mut Store<Meter>, &Exports) -> wasmtime::Result<T>,
     ) -> Result<T, GuestFault> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());

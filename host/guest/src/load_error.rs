@@ -17,8 +17,8 @@ pub enum LoadError {
     NotAComponent { from: Source, found: Found },
     #[error("{from}: is a damaged component: {reason}")]
     Damaged { from: Source, reason: String },
-    #[error("{from}: speaks the contract paperclip:agent@{found}, this host speaks {wanted}")]
-    Version { from: Source, found: String, wanted: &'static str },
+    #[error("{from}: implements the contract paperclip:agent@{found}, this host supports {supported}")]
+    Version { from: Source, found: String, supported: String },
     #[error("{from}: is no agent plugin, it does not export {}", missing.join(", "))]
     NotAPlugin { from: Source, missing: Vec<String> },
     #[error("{from}: imports {}, but a plugin may import nothing", imports.join(", "))]
@@ -27,8 +27,8 @@ pub enum LoadError {
     Memory { from: Source, found_bytes: u64, limit_bytes: u64 },
     #[error("{from}: does not compile: {reason}")]
     Compile { from: Source, reason: String },
-    #[error("{from}: its functions are not those of the contract {wanted}: {reason}")]
-    Shape { from: Source, wanted: &'static str, reason: String },
+    #[error("{from}: its functions are not those of the contract {version}: {reason}")]
+    Shape { from: Source, version: &'static str, reason: String },
     #[error("{from}: failed when it was tried out, in `{call}`: {cause}")]
     Trial { from: Source, call: &'static str, cause: FaultCause },
     #[error("{from}: could not be tried out: {reason}")]

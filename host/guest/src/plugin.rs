@@ -2,15 +2,14 @@
 
 use crate::anatomy::{self, Anatomy, Unreadable};
 use crate::budget::{MAX_PLUGIN_BYTES, TOOL_FUEL};
-use crate::contract::{self, Mismatch};
+use crate::contract::{self, ContractVersion, ExportsPre, Mismatch};
 use crate::digest::sha256_hex;
 use crate::instance::Instance;
-use crate::live::{Identity, Live, Meter};
+use crate::live::{Identity, Live};
 use crate::load_error::LoadError;
 use crate::runtime::Runtime;
 use crate::source::Source;
 use paperclip_contract::types::Descriptor;
-use paperclip_contract::{AgentPluginPre, VERSION};
 use paperclip_engine::{FaultCause, GuestFault};
 use std::fmt;
 use std::fs::{self, File};
@@ -28,25 +27,25 @@ pub struct Plugin {
     descriptor: Descriptor,
     identity: Arc<Identity>,
     runtime: Runtime,
-    pre: AgentPluginPre<Meter>,
+    pre: ExportsPre,
 }
 
 impl Plugin {
     /// Verifies, compiles and tries out a plugin. Takes 0.1 s or more the first time, about 1 ms from the cache: not on
     /// a thread that serves others.
     pub fn load(runtime: &Runtime, source: Source, bytes: &[u8]) -> Result<Arc<Plugin>, LoadError> {
-        let anatomy = acceptable(runtime, &source, bytes)?;
-        let pre = compile(runtime, &source, bytes)?;
+        let (anatomy, version) = acceptable(runtime, &source, bytes)?;
+        let pre = compile(runtime, &source, bytes, version)?;
         let unknown =
             Identity { plugin: source.to_string(), version: "?".to_owned(), digest: sha256_hex(bytes) };
-        let descriptor = try_out(runtime, &source, &pre, unknown.clone())?;
+        let descriptor = try_out(runtime, &source, &pre, version, unknown.clone())?;
         let identity = Identity {
             plugin: descriptor.adapter_type.clone(),
             version: descriptor.version.clone(),
             ..unknown
         };
         Ok(Arc::new(Plugin {
-            contract: contract::version(&anatomy).unwrap_or(VERSION).to_owned(),
+            contract: contract::exported_version(&anatomy).unwrap_or(version.number()).to_owned(),
             source,
             file: bytes.into(),
             anatomy,
@@ -148,56 +147,68 @@ pub(crate) fn read(source: &Source, path: &Path) -> Result<Vec<u8>, LoadError> {
 }
 
 /// All that can be said without compiling.
-fn acceptable(runtime: &Runtime, source: &Source, bytes: &[u8]) -> Result<Anatomy, LoadError> {
+fn acceptable(
+    runtime: &Runtime,
+    source: &Source,
+    bytes: &[u8],
+) -> Result<(Anatomy, ContractVersion), LoadError> {
     let from = source.clone();
     let anatomy = match anatomy::read(bytes) {
         Ok(anatomy) => anatomy,
         Err(Unreadable::NotAComponent(found)) => return Err(LoadError::NotAComponent { from, found }),
         Err(Unreadable::Damaged(reason)) => return Err(LoadError::Damaged { from, reason }),
     };
-    match contract::check(&anatomy) {
-        Ok(()) => {}
-        Err(Mismatch::Version(found)) => return Err(LoadError::Version { from, found, wanted: VERSION }),
+    let version = match contract::check(&anatomy) {
+        Ok(version) => version,
+        Err(Mismatch::Version(found)) => {
+            return Err(LoadError::Version { from, found, supported: contract::supported() });
+        }
         Err(Mismatch::Missing(missing)) => return Err(LoadError::NotAPlugin { from, missing }),
         Err(Mismatch::Imports(imports)) => return Err(LoadError::Imports { from, imports }),
-    }
+    };
     let (found_bytes, limit_bytes) = (anatomy.initial_memory_bytes, runtime.memory_bytes());
     if found_bytes > limit_bytes {
         return Err(LoadError::Memory { from, found_bytes, limit_bytes });
     }
-    Ok(anatomy)
+    Ok((anatomy, version))
 }
 
-fn compile(runtime: &Runtime, source: &Source, bytes: &[u8]) -> Result<AgentPluginPre<Meter>, LoadError> {
+fn compile(
+    runtime: &Runtime,
+    source: &Source,
+    bytes: &[u8],
+    version: ContractVersion,
+) -> Result<ExportsPre, LoadError> {
     let from = || source.clone();
     let component = Component::from_binary(runtime.engine(), bytes)
         .map_err(|error| LoadError::Compile { from: from(), reason: one_line(&error) })?;
     Linker::new(runtime.engine())
         .instantiate_pre(&component)
-        .and_then(AgentPluginPre::new)
-        .map_err(|error| LoadError::Shape { from: from(), wanted: VERSION, reason: one_line(&error) })
+        .and_then(|pre| ExportsPre::new(version, pre))
+        .map_err(|error| LoadError::Shape {
+            from: from(),
+            version: version.number(),
+            reason: one_line(&error),
+        })
 }
 
 /// Makes an instance and asks it who it is. Only an instance shows whether the functions have the contract's types.
 fn try_out(
     runtime: &Runtime,
     source: &Source,
-    pre: &AgentPluginPre<Meter>,
+    pre: &ExportsPre,
+    version: ContractVersion,
     identity: Identity,
 ) -> Result<Descriptor, LoadError> {
     let failed = |fault: GuestFault| match (fault.call, fault.cause) {
         (_, FaultCause::NoRoom(reason)) => LoadError::NoRoom { from: source.clone(), reason },
         ("instantiate", FaultCause::Contract(reason)) => {
-            LoadError::Shape { from: source.clone(), wanted: VERSION, reason }
+            LoadError::Shape { from: source.clone(), version: version.number(), reason }
         }
         (call, cause) => LoadError::Trial { from: source.clone(), call, cause },
     };
     let descriptor = Live::new(runtime, pre, Arc::new(identity))
-        .and_then(|mut live| {
-            live.call("describe", TOOL_FUEL, |store, plugin| {
-                plugin.paperclip_agent_tools().call_describe(store)
-            })
-        })
+        .and_then(|mut live| live.call("describe", TOOL_FUEL, |store, plugin| plugin.describe(store)))
         .map_err(failed)?;
     match implausible(&descriptor) {
         None => Ok(descriptor),

@@ -1,9 +1,9 @@
 //! The pure functions of a plugin beside runs.
 
 use crate::budget::{IDLE_BYTES, MAX_IDLE, TOOL_FUEL};
+use crate::contract::Exports;
 use crate::live::{Live, Meter};
 use crate::plugin::Plugin;
-use paperclip_contract::tools::Guest;
 use paperclip_contract::types::{Descriptor, Refusal, Request};
 use paperclip_engine::GuestFault;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,54 +32,54 @@ impl Tools {
 
     /// What the plugin says it is, asked anew; [`Plugin::descriptor`] has what it said when it was loaded.
     pub fn describe(&self) -> Called<Descriptor> {
-        self.call("describe", |store, tools| tools.call_describe(store))
+        self.call("describe", |store, plugin| plugin.describe(store))
     }
 
     /// What a run of `request` would create, as JSON; the refusal names the field at fault.
     pub fn manifest(&self, request: &Request) -> Called<Result<String, Refusal>> {
-        self.call("manifest", |store, tools| tools.call_manifest(store, request))
+        self.call("manifest", |store, plugin| plugin.manifest(store, request))
     }
 
     /// Judges finished evidence: a JSON document → Paperclip's AdapterExecutionResult. The inner error says what is
     /// wrong with the document.
     pub fn classify(&self, at_ms: u64, evidence_json: &str) -> Called<Result<String, String>> {
-        self.call("classify", |store, tools| tools.call_classify(store, at_ms, evidence_json))
+        self.call("classify", |store, plugin| plugin.classify(store, at_ms, evidence_json))
     }
 
     /// Lines of an agent → for each line an array of transcript entries as JSON. `at` is the `ts` of the entries.
     pub fn transcript(&self, lines: &[String], at: &str) -> Called<Vec<String>> {
-        self.call("transcript", |store, tools| tools.call_transcript(store, lines, at))
+        self.call("transcript", |store, plugin| plugin.transcript(store, lines, at))
     }
 
     /// A session as Paperclip stores it, from what it stored or an agent reported; none: there is no session.
     pub fn decode_session(&self, stored_json: &str) -> Called<Option<String>> {
-        self.call("decode-session", |store, tools| tools.call_decode_session(store, stored_json))
+        self.call("decode-session", |store, plugin| plugin.decode_session(store, stored_json))
     }
 
     /// The reverse of [`Tools::decode_session`].
     pub fn encode_session(&self, session_json: &str) -> Called<Option<String>> {
-        self.call("encode-session", |store, tools| tools.call_encode_session(store, session_json))
+        self.call("encode-session", |store, plugin| plugin.encode_session(store, session_json))
     }
 
     /// Paperclip's skills snapshot. The inner error says what is wrong with the document.
     pub fn skills(&self, input_json: &str) -> Called<Result<String, String>> {
-        self.call("skills", |store, tools| tools.call_skills(store, input_json))
+        self.call("skills", |store, plugin| plugin.skills(store, input_json))
     }
 
     /// What an environment check has to ask the cluster.
     pub fn plan_check(&self, input_json: &str) -> Called<Result<String, String>> {
-        self.call("plan-check", |store, tools| tools.call_plan_check(store, input_json))
+        self.call("plan-check", |store, plugin| plugin.plan_check(store, input_json))
     }
 
     /// What the answers to [`Tools::plan_check`] mean.
     pub fn judge_check(&self, answers_json: &str) -> Called<Result<String, String>> {
-        self.call("judge-check", |store, tools| tools.call_judge_check(store, answers_json))
+        self.call("judge-check", |store, plugin| plugin.judge_check(store, answers_json))
     }
 
     fn call<T>(
         &self,
         name: &'static str,
-        call: impl FnOnce(&mut Store<Meter>, &Guest) -> wasmtime::Result<T>,
+        call: impl FnOnce(&mut Store<Meter>, &Exports) -> wasmtime::Result<T>,
     ) -> Called<T> {
         // The lock is not held during the call, and nothing between lock and unlock panics.
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -87,7 +87,7 @@ impl Tools {
             Some(live) => live,
             None => self.plugin.live()?,
         };
-        let answer = live.call(name, TOOL_FUEL, |store, plugin| call(store, plugin.paperclip_agent_tools()));
+        let answer = live.call(name, TOOL_FUEL, call);
         if !live.is_dead() && live.usage().memory_bytes <= IDLE_BYTES {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < MAX_IDLE {

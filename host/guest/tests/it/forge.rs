@@ -8,12 +8,19 @@ use wit_parser::{
     Function, LiftLowerAbi, ManglingAndAbi, Resolve, WasmExport, WasmExportKind, WorldId, WorldItem, WorldKey,
 };
 
-const WIT: [&str; 4] = [
-    include_str!("../../../../wit/0.2/world.wit"),
-    include_str!("../../../../wit/0.2/types.wit"),
-    include_str!("../../../../wit/0.2/runs.wit"),
-    include_str!("../../../../wit/0.2/tools.wit"),
-];
+macro_rules! wit {
+    ($version:literal) => {
+        [
+            include_str!(concat!("../../../../wit/", $version, "/world.wit")),
+            include_str!(concat!("../../../../wit/", $version, "/types.wit")),
+            include_str!(concat!("../../../../wit/", $version, "/runs.wit")),
+            include_str!(concat!("../../../../wit/", $version, "/tools.wit")),
+        ]
+    };
+}
+
+const WIT_0_1: [&str; 4] = wit!("0.1");
+const WIT_0_2: [&str; 4] = wit!("0.2");
 const MANGLING: ManglingAndAbi = ManglingAndAbi::Legacy(LiftLowerAbi::Sync);
 
 /// Where the module's fixed data stands. Everything from `SCRATCH` on is zero and free for a body to use, up to `HEAP`,
@@ -65,7 +72,7 @@ impl Forge {
         self
     }
 
-    /// Builds for another version of the contract.
+    /// Builds for another version of the contract; one that does not exist has the types of the newest.
     pub(crate) fn contract(mut self, version: &str) -> Self {
         self.contract = version.to_owned();
         self
@@ -118,7 +125,11 @@ impl Forge {
     }
 
     fn contract_text(&self) -> (Resolve, WorldId) {
-        let mut text = WIT.concat().replace("@0.2.0", &format!("@{}", self.contract));
+        let (wit, number) = match self.contract.starts_with("0.1.") {
+            true => (WIT_0_1, "@0.1.0"),
+            false => (WIT_0_2, "@0.2.0"),
+        };
+        let mut text = wit.concat().replace(number, &format!("@{}", self.contract));
         for (from, to) in &self.edits {
             assert!(text.contains(from.as_str()), "the contract has no {from:?}");
             text = text.replace(from.as_str(), to);

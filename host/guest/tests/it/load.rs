@@ -36,18 +36,20 @@ fn a_plugin_of_the_contract_is_taken() {
 }
 
 #[test]
-fn a_plugin_of_a_later_patch_is_taken() {
-    let bytes = Forge::new("test_k8s").contract("0.1.7").component();
-    let plugin = Plugin::load(&runtime(), source(), &bytes).unwrap();
-    assert_eq!(plugin.contract(), "0.1.7");
-    plugin.instantiate().unwrap();
+fn loads_plugins_of_each_version_and_of_later_patches() {
+    for contract in ["0.1.0", "0.1.7", "0.2.0", "0.2.7"] {
+        let bytes = Forge::new("test_k8s").contract(contract).component();
+        let plugin = Plugin::load(&runtime(), source(), &bytes).unwrap();
+        assert_eq!(plugin.contract(), contract);
+        plugin.instantiate().unwrap();
+    }
 }
 
 #[test]
-fn another_contract_names_both_versions() {
+fn an_unsupported_contract_is_named_with_the_supported_ones() {
     let error = refusal(&Forge::new("test_k8s").contract("0.9.0").component());
     assert!(matches!(error, LoadError::Version { .. }));
-    assert_says(&error, &["paperclip:agent@0.9.0", "0.2.0"]);
+    assert_says(&error, &["paperclip:agent@0.9.0", "0.1.0 and 0.2.0"]);
 }
 
 #[test]
