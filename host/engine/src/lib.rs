@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod calls;
 pub mod comparison;
 mod diagnose;
+pub mod driver;
 pub mod guard;
 pub mod guest;
 pub mod intake;

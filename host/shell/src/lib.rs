@@ -1,6 +1,6 @@
 //! The shell of a run: carries the engine's effects out and decides nothing.
 //!
-//! [`drive`] takes an engine and the [`Ports`] through which it acts: a [`Cluster`], Paperclip's API, a [`Journal`] and a [`Sink`].
+//! [`drive`] takes an engine and the [`RunPorts`] through which it acts: a [`Cluster`], Paperclip's API, a [`Journal`] and a [`Sink`].
 
 pub mod calls;
 mod clock;
@@ -18,7 +18,7 @@ mod transport;
 pub mod watches;
 
 pub use connect::{Access, Cluster, ConnectError};
-pub use driver::{Called, Control, Observer, Outcome, Ports, drive};
+pub use driver::{Called, Control, Observer, Outcome, RunPorts, drive};
 pub use journal::{Journal, JournalError};
 pub use poll::{PaperclipApi, UrlError};
 pub use sink::{NdjsonSink, Sink};

@@ -7,6 +7,7 @@ use kube::client::Body;
 use kube::core::Request;
 use kube::core::subresource::LogParams;
 use paperclip_contract::types::ObjectRef;
+use paperclip_engine::driver::LogPiece;
 use paperclip_engine::log::{LogEnd, LogRequest};
 use tokio::sync::mpsc;
 
@@ -20,21 +21,13 @@ pub const QUEUED_PIECES: usize = 4;
 /// Most bytes of an error's body that are read.
 const REFUSAL_BYTES: usize = 16 << 10;
 
-/// What a stream brings, in this order: opened, bytes, the end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
-    Opened,
-    Bytes(Vec<u8>),
-    Closed(LogEnd),
-}
-
 /// Reads a log until its end or until the reader is gone. Dropping the future closes the connection. No deadline: the engine has one.
 pub async fn read(
     cluster: &Cluster,
     pod: &ObjectRef,
     container: &str,
     request: LogRequest,
-    pieces: &mpsc::Sender<Piece>,
+    pieces: &mpsc::Sender<LogPiece>,
 ) {
     let end = match open(cluster, pod, container, request).await {
         Ok(body) => match forward(body, pieces).await {
@@ -44,7 +37,7 @@ pub async fn read(
         Err(end) => end,
     };
     // A reader that went away does not want to know.
-    let _ = pieces.send(Piece::Closed(end)).await;
+    let _ = pieces.send(LogPiece::Closed(end)).await;
 }
 
 async fn open(
@@ -67,8 +60,8 @@ async fn open(
 }
 
 /// Hands over what comes. None if nobody reads any more.
-async fn forward(mut body: Body, pieces: &mpsc::Sender<Piece>) -> Option<LogEnd> {
-    pieces.send(Piece::Opened).await.ok()?;
+async fn forward(mut body: Body, pieces: &mpsc::Sender<LogPiece>) -> Option<LogEnd> {
+    pieces.send(LogPiece::Opened).await.ok()?;
     loop {
         match body.frame().await {
             None => return Some(LogEnd::Clean),
@@ -76,7 +69,7 @@ async fn forward(mut body: Body, pieces: &mpsc::Sender<Piece>) -> Option<LogEnd>
             Some(Ok(frame)) => {
                 let Ok(data) = frame.into_data() else { continue };
                 for piece in data.chunks(PIECE_BYTES) {
-                    pieces.send(Piece::Bytes(piece.to_vec())).await.ok()?;
+                    pieces.send(LogPiece::Bytes(piece.to_vec())).await.ok()?;
                 }
             }
         }

@@ -13,7 +13,7 @@ use paperclip_engine::record::{Level, RecordSequencer, SequencedRecord};
 use paperclip_engine::{Closing, Run, RunSpec, SegmentLimits};
 use paperclip_guest::{Plugin, Tools};
 use paperclip_shell::journal::{self, Header, History, RunFolder};
-use paperclip_shell::{Cluster, Control, Journal, NdjsonSink, Outcome, PaperclipApi, Ports, Sink, drive};
+use paperclip_shell::{Cluster, Control, Journal, NdjsonSink, Outcome, PaperclipApi, RunPorts, Sink, drive};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -195,7 +195,7 @@ impl Seat {
         let Seat { run_id, cluster, paperclip, journal, history, notes, from } = self;
         let sink = From { sink, from };
         let observer = Arc::new(());
-        let ports = Ports { run_id, cluster, secrets, paperclip, journal, history, notes, sink, observer };
+        let ports = RunPorts { run_id, cluster, secrets, paperclip, journal, history, notes, sink, observer };
         Ok(drive(run, ports, control()?).await)
     }
 }

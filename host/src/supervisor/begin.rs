@@ -13,7 +13,7 @@ use paperclip_engine::redact::Redactor;
 use paperclip_engine::{Closing, Run, RunSpec, SegmentLimits, result};
 use paperclip_guest::Plugin;
 use paperclip_shell::journal::{self, Adopted, Header, History, RunFolder};
-use paperclip_shell::{Cluster, Control, Journal, JournalError, Outcome, Ports, drive};
+use paperclip_shell::{Cluster, Control, Journal, JournalError, Outcome, RunPorts, drive};
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
@@ -277,7 +277,7 @@ impl Supervisor {
         let notes = if history.is_empty() { notes } else { Vec::new() };
         let paperclip = around.paperclip.clone();
         let run_id = entry.about.run_id.clone();
-        let ports = Ports { run_id, cluster, secrets, paperclip, journal, history, notes, sink, observer };
+        let ports = RunPorts { run_id, cluster, secrets, paperclip, journal, history, notes, sink, observer };
         Ok(drive(run, ports, controls))
     }
 

@@ -98,7 +98,7 @@ impl Observer for RunObserver {
     }
 
     fn called(&self, called: Called) {
-        self.trace(SpanKind::Call(called.what), called.began_at, called.failure);
+        self.trace(SpanKind::Call(called.what), called.started_at, called.failure);
     }
 
     fn synced(&self, took: Duration) {

@@ -43,6 +43,9 @@ pub enum ReplayError {
     Order(&'static str),
     #[error("the snapshot is damaged: {0}")]
     Snapshot(String),
+    /// A replay shows records and does nothing else.
+    #[error("a replay requested {0}")]
+    Effect(String),
 }
 
 impl<G: Guest> Run<G> {

@@ -1,73 +1,72 @@
-//! One run, one task: what happened goes into the engine, what the engine wants is carried out, in its order.
+//! The tokio loop of a run: carries out the operations of a [`Driver`] and hands it the events of its sources. It decides nothing.
 
-mod screen;
+mod sink_pump;
 mod streams;
 
 use std::io;
 use std::path::PathBuf;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use paperclip_contract::types::{ApiError, CancelRequest};
 use paperclip_engine::api::{ApiCall, CallId};
+use paperclip_engine::driver::{Driver, DriverEvent, Failure, Operation, ReplayDepth, Source, Wait};
 use paperclip_engine::intake::Secrets;
-use paperclip_engine::port::{Closing, Effect, Input};
-use paperclip_engine::record::{Level, Record, SequencedRecord};
+use paperclip_engine::journal::Entry;
+use paperclip_engine::port::{Closing, PollId};
+use paperclip_engine::record::Level;
 use paperclip_engine::{Guest, ReplayError, Run};
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::Sleep;
 use tracing::Instrument;
 
 use crate::calls;
 use crate::clock::Clock;
 use crate::connect::Cluster;
 use crate::exchange::no_answer;
-use crate::journal::{Depth, History, Journal, JournalError};
-use crate::logs::Piece;
+use crate::journal::{History, Journal, JournalError};
 use crate::poll::PaperclipApi;
 use crate::sink::Sink;
-use crate::watches::{Change, Follower};
-use screen::Screen;
+use crate::watches::Subscription;
+use sink_pump::SinkPump;
 use streams::Streams;
 
-/// Most inputs that are handed to the engine before its effects are carried out.
-const BATCH: usize = 16;
-/// How long a sink may take for what is left when this process is to exit.
-const DETACH_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Through what a run acts.
+/// Everything through which a run acts.
 #[derive(Debug)]
-pub struct Ports<S> {
-    /// The run's id, as Paperclip knows it.
+pub struct RunPorts<S> {
+    /// The run's id in Paperclip.
     pub run_id: String,
     pub cluster: Cluster,
     /// Values for the Secrets that the engine creates, and the token for Paperclip's API.
     pub secrets: Secrets,
-    /// Where the run is polled; polls fail without it.
+    /// Paperclip's API, which is polled for the run's state; polls fail without it.
     pub paperclip: Option<PaperclipApi>,
     pub journal: Journal,
-    /// What the run has been before, if it has: it is taken up from there, and told to the sink from its beginning.
+    /// The run's journal as earlier hosts wrote it. The run resumes from there, and its records are replayed into the sink.
     pub history: History,
-    /// What the sink is to be told first; part of the run's record from then on.
+    /// Status lines that become part of the run's record once its history was replayed.
     pub notes: Vec<(Level, String)>,
     pub sink: S,
     pub observer: Arc<dyn Observer>,
 }
 
-/// Learns what driving a run costs. Must not block.
+/// Receives measurements while a run is driven. Its methods must not block.
 pub trait Observer: std::fmt::Debug + Send + Sync {
-    /// All that the journal has was told again: the record with this number is the first one that is new. SequencedRecord once, before anything else
-    /// happens to the run.
+    /// The history was replayed: the record with this number is the first new one. Called once, before anything else happens to the
+    /// run.
     fn caught_up(&self, next_seq: u64);
 
-    /// A call to the Kubernetes API has its answer.
+    /// A call to the Kubernetes API was answered.
     fn called(&self, called: Called);
 
     /// The journal was made durable within this time.
     fn synced(&self, took: Duration);
 
-    /// Lines were handed over this long after the newest of them was written, by the clocks of node and host.
+    /// Lines were shown this long after the newest of them was written, by the clocks of node and host.
     fn lagged(&self, lag: Duration);
 }
 
@@ -76,12 +75,12 @@ pub trait Observer: std::fmt::Debug + Send + Sync {
 pub struct Called {
     /// Such as `create Job`.
     pub what: String,
-    pub began_at: SystemTime,
-    /// The API's status and reason, where it did not do what was asked.
+    pub started_at: SystemTime,
+    /// The API's status and reason, if the call failed.
     pub failure: Option<String>,
 }
 
-/// Nobody wants to know.
+/// Ignores all measurements.
 impl Observer for () {
     fn caught_up(&self, _next_seq: u64) {}
 
@@ -92,13 +91,13 @@ impl Observer for () {
     fn lagged(&self, _lag: Duration) {}
 }
 
-/// What somebody wants of a run that is driven.
+/// A request to a run that is being driven.
 #[derive(Debug)]
 pub enum Control {
-    /// It is to end. Whoever gives a sender is told once that is on disk, so that it will, whatever happens to this process; never, if the
-    /// run ends or is let go of before.
+    /// End the run. The sender, if there is one, is used once the request is durable, so that the run ends whatever happens to this
+    /// process. It is dropped unused if the run ends or is detached before.
     Cancel(CancelRequest, Option<oneshot::Sender<()>>),
-    /// This process is to exit; the run goes on in the cluster.
+    /// This process is to exit; the run continues in the cluster.
     Stop,
 }
 
@@ -106,9 +105,9 @@ pub enum Control {
 #[derive(Debug)]
 pub struct Outcome {
     pub closing: Closing,
-    /// Paperclip's AdapterExecutionResult, if the run came to one. The sink was given it too.
+    /// Paperclip's AdapterExecutionResult, if the run has one. The sink was given it too.
     pub result: Option<Map<String, Value>>,
-    /// What forced this process to let go of the run; `closing` is [`Closing::Detached`] then unless there is a result.
+    /// What forced this process to release the run; `closing` is [`Closing::Detached`] then unless there is a result.
     pub failure: Option<DriveError>,
 }
 
@@ -123,13 +122,13 @@ pub enum DriveError {
     Replay { run_id: String, folder: PathBuf, cause: ReplayError },
 }
 
-/// Drives a run until the engine closes it and the sink has taken all of it. All that it started ends with it, also when the future is
-/// dropped.
+/// Drives a run until the engine closes it and the sink has taken all of its records. Everything that the drive started ends with it,
+/// also when the future is dropped.
 ///
-/// A closed `control` channel is not a wish to stop.
+/// A closed `control` channel does not stop the run.
 pub fn drive<G, S>(
     run: Run<G>,
-    ports: Ports<S>,
+    ports: RunPorts<S>,
     control: mpsc::Receiver<Control>,
 ) -> impl Future<Output = Outcome> + Send
 where
@@ -137,328 +136,271 @@ where
     S: Sink,
 {
     let span = tracing::info_span!("run", run_id = %ports.run_id);
-    // In one place: a future keeps room for whatever it is given as well as for what it makes of that.
-    let driver = Box::new(Driver::new(run, ports, control));
-    driver.drive().instrument(span)
+    // Boxed: a future reserves memory for its arguments as well as for what it makes of them.
+    let executor = Box::new(Executor::new(run, ports, control));
+    executor.drive().instrument(span)
 }
 
-struct Driver<G> {
-    run: Run<G>,
+type HistoryReader = mpsc::Receiver<Result<(ReplayDepth, Entry<'static>), JournalError>>;
+type Event = DriverEvent<DriveError>;
+
+/// Carries out a driver's operations.
+struct Executor<G> {
+    driver: Driver<G, DriveError>,
     run_id: Arc<str>,
     clock: Clock,
     cluster: Cluster,
     secrets: Arc<Secrets>,
     paperclip: Option<PaperclipApi>,
     journal: Journal,
-    history: History,
-    notes: Vec<(Level, String)>,
-    control: Option<mpsc::Receiver<Control>>,
-    /// Who is to be told that a cancel is on disk.
-    cancelling: Vec<oneshot::Sender<()>>,
-    screen: Screen,
+    /// None once the history was read.
+    history: Option<HistoryReader>,
+    control: mpsc::Receiver<Control>,
+    /// Senders of cancels that are not durable yet.
+    unacknowledged: Vec<oneshot::Sender<()>>,
+    sink: SinkPump,
     observer: Arc<dyn Observer>,
-    /// The number after that of the last record that was shown.
-    next_seq: u64,
-    /// Calls and polls that are under way.
-    asking: JoinSet<Input>,
-    follower: Follower,
+    /// Calls and polls that have no answer yet.
+    answers: JoinSet<Event>,
+    subscription: Subscription,
     streams: Streams,
-    result: Option<Map<String, Value>>,
-    failure: Option<DriveError>,
 }
 
-/// What happened, before it is the engine's.
-enum Happened {
-    Input(Input),
-    Changed(Change),
-    Piece(u64, Piece),
-    ControlClosed,
-    Screen(screen::Changed),
-}
-
-impl<G: Guest> Driver<G> {
-    fn new<S: Sink>(run: Run<G>, ports: Ports<S>, control: mpsc::Receiver<Control>) -> Self {
-        Driver {
-            run,
+impl<G: Guest> Executor<G> {
+    fn new<S: Sink>(run: Run<G>, ports: RunPorts<S>, control: mpsc::Receiver<Control>) -> Self {
+        Executor {
+            driver: Driver::new(run, ports.notes),
             run_id: ports.run_id.into(),
             clock: Clock::start(),
-            follower: ports.cluster.watches().follower(),
+            subscription: ports.cluster.watches().subscribe(),
             streams: Streams::new(ports.cluster.clone()),
             cluster: ports.cluster,
             secrets: Arc::new(ports.secrets),
             paperclip: ports.paperclip,
             journal: ports.journal,
-            history: ports.history,
-            notes: ports.notes,
-            control: Some(control),
-            cancelling: Vec::new(),
-            screen: Screen::open(ports.sink),
+            history: Some(ports.history.read()),
+            control,
+            unacknowledged: Vec::new(),
+            sink: SinkPump::start(ports.sink),
             observer: ports.observer,
-            next_seq: 0,
-            asking: JoinSet::new(),
-            result: None,
-            failure: None,
+            answers: JoinSet::new(),
         }
     }
 
     async fn drive(mut self: Box<Self>) -> Outcome {
-        let closing = match self.replay().await {
-            Ok(()) => self.go().await,
-            Err(error) => self.let_go(error),
-        };
-        let Driver { screen, result, mut failure, .. } = *self;
-        // Nothing of the run is wanted any more but what the sink has not shown yet.
-        let patience = (closing == Closing::Detached).then_some(DETACH_DEADLINE);
-        if let Err(error) = screen.close(patience).await {
-            failure.get_or_insert(DriveError::Sink(error));
-        }
-        Outcome { closing, result, failure }
-    }
-
-    /// Takes the run through its journal, and tells the sink what it showed.
-    async fn replay(&mut self) -> Result<(), DriveError> {
-        let mut entries = self.history.read();
-        while let Some(entry) = entries.recv().await {
-            match entry? {
-                (Depth::Records, entry) => self.run.replay_records(entry),
-                (Depth::Replay, entry) => self.run.replay(entry).map_err(|cause| DriveError::Replay {
-                    run_id: self.run_id.to_string(),
-                    folder: self.journal.folder().map(PathBuf::from).unwrap_or_default(),
-                    cause,
-                })?,
-            }
-            while let Some(effect) = self.run.poll_effect() {
-                if let Effect::Emit(told) = effect {
-                    self.show(told);
-                }
-            }
-            while !self.screen.has_room() {
-                if let screen::Changed::Failed(error) = self.screen.changed(true).await {
-                    return Err(DriveError::Sink(error));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn go(&mut self) -> Closing {
-        self.observer.caught_up(self.next_seq);
-        for (level, text) in std::mem::take(&mut self.notes) {
-            self.handle(Input::Note { level, text });
-        }
-        self.handle(Input::Resume);
         loop {
-            match self.carry_out().await {
-                Ok(None) => {}
-                Ok(Some(closing)) => return closing,
-                Err(error) => return self.let_go(error.into()),
-            }
-            let happened = self.next().await;
-            self.take(happened);
-            self.take_waiting();
-        }
-    }
-
-    fn show(&mut self, told: SequencedRecord) {
-        if let Record::Result(result) = &told.record {
-            self.result = Some(result.clone());
-        }
-        self.next_seq = told.seq + 1;
-        self.screen.show(told);
-    }
-
-    /// Waits for something to happen. Logs come last, so that no flood of output delays a cancel, an answer or a timer, and only while
-    /// the sink keeps up: that is the back-pressure, down to the agent's socket.
-    async fn next(&mut self) -> Happened {
-        let due = self.run.deadline_ms().map(|at_ms| self.clock.until(at_ms));
-        let has_room = self.screen.has_room();
-        tokio::select! {
-            biased;
-            wish = receive(&mut self.control) => match wish {
-                Some(Control::Cancel(request, noted)) => {
-                    self.cancelling.extend(noted);
-                    Happened::Input(Input::Cancel(request))
-                }
-                Some(Control::Stop) => Happened::Input(Input::Stop),
-                None => Happened::ControlClosed,
-            },
-            Some(answered) = self.asking.join_next() => Happened::Input(answer(answered)),
-            change = self.follower.changed() => Happened::Changed(change),
-            () = sleep(due) => Happened::Input(Input::Tick),
-            (log, piece) = self.streams.next(), if has_room => Happened::Piece(log, piece),
-            changed = self.screen.changed(!has_room) => Happened::Screen(changed),
-        }
-    }
-
-    fn take(&mut self, happened: Happened) {
-        match happened {
-            Happened::Input(Input::Tick) => {
-                for log in self.streams.held() {
-                    self.handle(Input::LogHeld { log });
-                }
-                self.handle(Input::Tick);
-            }
-            Happened::Input(input) => self.handle(input),
-            Happened::Changed(Change::JobSeen(job)) => self.handle(Input::JobSeen(job)),
-            Happened::Changed(Change::JobDeleted(gone)) => self.handle(Input::JobDeleted(gone)),
-            Happened::Changed(Change::PodSeen(pod)) => self.handle(Input::PodSeen(pod)),
-            Happened::Changed(Change::PodDeleted(gone)) => self.handle(Input::PodDeleted(gone)),
-            Happened::Changed(Change::Refused(text)) => {
-                self.handle(Input::Note { level: Level::Warning, text });
-            }
-            Happened::Piece(log, Piece::Opened) => self.handle(Input::LogOpened { log }),
-            Happened::Piece(log, Piece::Bytes(bytes)) => self.handle(Input::LogBytes { log, bytes }),
-            Happened::Piece(log, Piece::Closed(end)) => self.handle(Input::LogClosed { log, end }),
-            Happened::ControlClosed => self.control = None,
-            Happened::Screen(screen::Changed::Failed(error)) => {
-                self.failure.get_or_insert(DriveError::Sink(error));
-                // With the result out, only the cleanup is left: that needs no sink.
-                if self.result.is_none() {
-                    self.handle(Input::Stop);
+            while let Some(operation) = self.driver.poll_operation() {
+                if let Some(outcome) = self.execute(operation).await {
+                    self.driver.handle_completion(outcome);
                 }
             }
-            Happened::Screen(screen::Changed::Room) => {}
+            let bytes = self.sink.take_progress();
+            if bytes > 0 {
+                self.handle(DriverEvent::SinkProgress { bytes });
+            }
+            let Some(wait) = self.driver.poll_wait() else { break };
+            let event = self.next(wait).await;
+            self.handle(event);
         }
+        self.into_outcome()
     }
 
-    /// Takes what is there already: one flush and one look at the deadlines for all of it.
-    fn take_waiting(&mut self) {
-        for _ in 1..BATCH {
-            let happened = if let Some(answered) = self.asking.try_join_next() {
-                Happened::Input(answer(answered))
-            } else if let Some(change) = self.follower.try_changed() {
-                Happened::Changed(change)
-            } else if self.screen.has_room()
-                && let Some((log, piece)) = self.streams.try_next()
-            {
-                Happened::Piece(log, piece)
-            } else {
-                return;
-            };
-            self.take(happened);
-        }
-    }
-
-    fn handle(&mut self, input: Input) {
+    fn handle(&mut self, event: Event) {
         let now_ms = self.clock.now_ms();
-        self.run.handle(now_ms, input);
+        self.driver.handle_event(now_ms, event);
     }
 
-    async fn carry_out(&mut self) -> Result<Option<Closing>, JournalError> {
-        let mut has_lines = false;
-        while let Some(effect) = self.run.poll_effect() {
-            match effect {
-                Effect::Append(line) => self.journal.append(&line).await?,
-                Effect::Sync => self.sync().await?,
-                Effect::Segment(line) => self.journal.begin_segment(&line).await?,
-                Effect::Call { call, request } => {
-                    if let ApiCall::ListJobs { namespace, .. } = &request {
-                        self.follower.watch(namespace);
-                    }
-                    self.call(call, request);
-                }
-                Effect::Follow(job) => self.follower.follow(&job),
-                Effect::OpenLog { log, pod, container, request } => {
-                    self.streams.open(log, pod, container, request);
-                }
-                Effect::CloseLog(log) => self.streams.close(log),
-                Effect::Poll { poll, path } => self.poll(poll, path),
-                Effect::Emit(told) => {
-                    // What was shown is in the journal, if this process dies.
-                    self.journal.flush().await?;
-                    has_lines |= matches!(told.record, Record::Log { .. });
-                    self.show(told);
-                }
-                Effect::Close(Closing::Refused) => {
-                    self.journal.discard();
-                    return Ok(Some(Closing::Refused));
-                }
-                Effect::Close(closing @ (Closing::Ended(_) | Closing::Detached)) => {
-                    self.sync().await?;
-                    return Ok(Some(closing));
+    fn into_outcome(self: Box<Self>) -> Outcome {
+        let Executor { driver, run_id, journal, .. } = *self;
+        let outcome = driver.into_outcome().expect("a driver that waits for nothing is closed");
+        let failure = outcome.failure.map(|failure| match failure {
+            Failure::External(error) => error,
+            Failure::Replay(cause) => DriveError::Replay {
+                run_id: run_id.to_string(),
+                folder: journal.folder().map(PathBuf::from).unwrap_or_default(),
+                cause,
+            },
+        });
+        Outcome { closing: outcome.closing, result: outcome.result, failure }
+    }
+
+    // ------------------------------------------------------------------ events
+
+    /// The first event of the first enabled source that has one.
+    async fn next(&mut self, wait: Wait) -> Event {
+        let mut sleep = pin!(wait.deadline_ms().map(|at_ms| tokio::time::sleep(self.clock.until(at_ms))));
+        std::future::poll_fn(|context| {
+            for source in wait.sources() {
+                if let Poll::Ready(event) = self.poll_source(source, sleep.as_mut(), context) {
+                    return Poll::Ready(event);
                 }
             }
-        }
-        if let (true, Some(newest_ms)) = (has_lines, self.run.newest_line_ms()) {
-            self.observer.lagged(Duration::from_millis(self.clock.now_ms().saturating_sub(newest_ms)));
-        }
-        if !self.cancelling.is_empty() && !self.run.holds_cancel() {
-            self.sync().await?;
-            for noted in self.cancelling.drain(..) {
-                // Who does not wait any more need not be told.
-                let _ = noted.send(());
+            if wait.may_block() { Poll::Pending } else { Poll::Ready(DriverEvent::NothingReady) }
+        })
+        .await
+    }
+
+    fn poll_source(
+        &mut self,
+        source: Source,
+        sleep: Pin<&mut Option<Sleep>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Event> {
+        match source {
+            Source::History => self.poll_history(context),
+            Source::Control => self.control.poll_recv(context).map(|control| match control {
+                Some(Control::Cancel(request, sender)) => {
+                    let awaits_acknowledgement = sender.is_some();
+                    self.unacknowledged.extend(sender);
+                    DriverEvent::Cancel { request, awaits_acknowledgement }
+                }
+                Some(Control::Stop) => DriverEvent::Stop,
+                None => DriverEvent::ControlClosed,
+            }),
+            Source::Answers => match self.answers.poll_join_next(context) {
+                Poll::Ready(Some(Ok(event))) => Poll::Ready(event),
+                // A panic in a call is a defect of this program; it must not become a wait without end.
+                Poll::Ready(Some(Err(error))) => std::panic::resume_unwind(error.into_panic()),
+                Poll::Ready(None) | Poll::Pending => Poll::Pending,
+            },
+            Source::Watches => self.subscription.poll_next(context).map(DriverEvent::Watch),
+            Source::Deadline => match sleep.as_pin_mut() {
+                Some(sleep) => sleep
+                    .poll(context)
+                    .map(|()| DriverEvent::DeadlineReached { held_logs: self.streams.held() }),
+                None => Poll::Pending,
+            },
+            Source::Logs => {
+                self.streams.poll_next(context).map(|(log, piece)| DriverEvent::Log { log, piece })
+            }
+            Source::SinkFailure => {
+                self.sink.poll_failure(context).map(|error| DriverEvent::SinkFailed(DriveError::Sink(error)))
+            }
+            Source::SinkProgress => {
+                self.sink.poll_progress(context).map(|bytes| DriverEvent::SinkProgress { bytes })
             }
         }
-        Ok(None)
+    }
+
+    fn poll_history(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        let entry = match &mut self.history {
+            Some(reader) => ready!(reader.poll_recv(context)),
+            None => None,
+        };
+        Poll::Ready(match entry {
+            Some(Ok((depth, entry))) => DriverEvent::HistoryEntry(depth, entry),
+            Some(Err(error)) => DriverEvent::HistoryFailed(error.into()),
+            None => {
+                self.history = None;
+                DriverEvent::HistoryEnded
+            }
+        })
+    }
+
+    // ------------------------------------------------------------------ operations
+
+    /// Carries an operation out. Returns its outcome, if the driver waits for one.
+    async fn execute(&mut self, operation: Operation) -> Option<Result<(), DriveError>> {
+        let outcome = match operation {
+            Operation::Append(line) => self.journal.append(&line).await,
+            Operation::Flush => self.journal.flush().await,
+            Operation::Sync => self.sync().await,
+            Operation::StartSegment(line) => self.journal.start_segment(&line).await,
+            Operation::CloseSink { within_ms } => {
+                let closed = self.sink.close(within_ms.map(Duration::from_millis)).await;
+                return Some(closed.map_err(DriveError::Sink));
+            }
+            Operation::DiscardJournal => {
+                self.journal.discard();
+                return None;
+            }
+            Operation::WatchNamespace(namespace) => {
+                self.subscription.watch(&namespace);
+                return None;
+            }
+            Operation::Call { call, request } => {
+                self.call(call, request);
+                return None;
+            }
+            Operation::Follow(job) => {
+                self.subscription.follow(&job);
+                return None;
+            }
+            Operation::OpenLog { log, pod, container, request } => {
+                self.streams.open(log, pod, container, request);
+                return None;
+            }
+            Operation::CloseLog(log) => {
+                self.streams.close(log);
+                return None;
+            }
+            Operation::Poll { poll, path } => {
+                self.poll(poll, path);
+                return None;
+            }
+            Operation::Show(record) => {
+                self.sink.show(record);
+                return None;
+            }
+            Operation::AcknowledgeCancels => {
+                for sender in self.unacknowledged.drain(..) {
+                    // The sender may have stopped waiting.
+                    let _ = sender.send(());
+                }
+                return None;
+            }
+            Operation::ReportCaughtUp { next_seq } => {
+                self.observer.caught_up(next_seq);
+                return None;
+            }
+            Operation::ReportLag { newest_ms } => {
+                let lag_ms = self.clock.now_ms().saturating_sub(newest_ms);
+                self.observer.lagged(Duration::from_millis(lag_ms));
+                return None;
+            }
+        };
+        Some(outcome.map_err(DriveError::Journal))
     }
 
     async fn sync(&mut self) -> Result<(), JournalError> {
-        let begun = std::time::Instant::now();
+        let started = std::time::Instant::now();
         self.journal.sync().await?;
-        self.observer.synced(begun.elapsed());
+        self.observer.synced(started.elapsed());
         Ok(())
     }
 
     fn call(&mut self, call: CallId, request: ApiCall) {
         let (cluster, secrets) = (self.cluster.clone(), Arc::clone(&self.secrets));
         let observer = Arc::clone(&self.observer);
-        let asking = async move {
-            let (what, began_at) = (request.describe(), SystemTime::now());
+        let answer = async move {
+            let (what, started_at) = (request.describe(), SystemTime::now());
             let outcome = calls::call(&cluster, &secrets, request).await;
-            let failure = outcome.as_ref().err().map(failure);
-            observer.called(Called { what, began_at, failure });
-            Input::Called { call, outcome }
+            let failure = outcome.as_ref().err().map(status_and_reason);
+            observer.called(Called { what, started_at, failure });
+            DriverEvent::Called { call, outcome }
         };
-        self.asking.spawn(asking.in_current_span());
+        self.answers.spawn(answer.in_current_span());
     }
 
-    fn poll(&mut self, poll: u64, path: String) {
+    fn poll(&mut self, poll: PollId, path: String) {
         let (paperclip, run_id) = (self.paperclip.clone(), Arc::clone(&self.run_id));
         let secrets = Arc::clone(&self.secrets);
-        let asking = async move {
+        let answer = async move {
             let outcome = match paperclip {
                 Some(paperclip) => paperclip.get(&path, secrets.auth_token(), &run_id).await,
                 None => Err(no_answer("no URL of Paperclip's API is configured on this host".to_owned())),
             };
-            Input::Polled { poll, outcome }
+            DriverEvent::Polled { poll, outcome }
         };
-        self.asking.spawn(asking.in_current_span());
-    }
-
-    /// Without its journal the run must not go on here: what it does next could not be known after a crash.
-    fn let_go(&mut self, error: DriveError) -> Closing {
-        self.failure.get_or_insert(error);
-        Closing::Detached
+        self.answers.spawn(answer.in_current_span());
     }
 }
 
-/// Not the message: it may quote what it refuses.
-fn failure(error: &ApiError) -> String {
+/// Leaves the message out: it may quote the request that was refused.
+fn status_and_reason(error: &ApiError) -> String {
     match (error.status, &error.reason) {
         (Some(status), Some(reason)) => format!("{status} {reason}"),
         (Some(status), None) => status.to_string(),
         (None, _) => "no answer".to_owned(),
-    }
-}
-
-async fn receive(control: &mut Option<mpsc::Receiver<Control>>) -> Option<Control> {
-    match control {
-        Some(control) => control.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep(due: Option<Duration>) {
-    match due {
-        Some(due) => tokio::time::sleep(due).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// A panic in a call is a defect of this program; it does not become a wait without end.
-fn answer(answered: Result<Input, tokio::task::JoinError>) -> Input {
-    match answered {
-        Ok(input) => input,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

@@ -1,18 +1,18 @@
-//! The logs that a run reads. Each has a queue of its own, so that nothing of a dropped stream is taken for its successor's.
+//! The log streams that a run reads. Each has a queue of its own, so that no piece of a dropped stream is taken for its successor's.
 
 use std::collections::BTreeMap;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use paperclip_contract::types::ObjectRef;
+use paperclip_engine::driver::LogPiece;
 use paperclip_engine::log::{LogEnd, LogRequest};
 use paperclip_engine::port::LogId;
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TryRecvError;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use crate::connect::Cluster;
-use crate::logs::{self, Piece, QUEUED_PIECES};
+use crate::logs::{self, QUEUED_PIECES};
 
 pub(super) struct Streams {
     cluster: Cluster,
@@ -20,7 +20,7 @@ pub(super) struct Streams {
 }
 
 struct Stream {
-    pieces: mpsc::Receiver<Piece>,
+    pieces: mpsc::Receiver<LogPiece>,
     task: JoinHandle<()>,
 }
 
@@ -49,39 +49,27 @@ impl Streams {
         self.open.remove(&log);
     }
 
-    /// The next piece of any log. Cancel-safe.
-    pub(super) async fn next(&mut self) -> (LogId, Piece) {
-        let (log, piece) = std::future::poll_fn(|context| {
-            for (log, stream) in &mut self.open {
-                if let Poll::Ready(piece) = stream.pieces.poll_recv(context) {
-                    return Poll::Ready((*log, piece));
-                }
+    /// Waits for the next piece of any log.
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<(LogId, LogPiece)> {
+        for (log, stream) in &mut self.open {
+            if let Poll::Ready(piece) = stream.pieces.poll_recv(context) {
+                let log = *log;
+                return Poll::Ready((log, self.taken(log, piece)));
             }
-            Poll::Pending
-        })
-        .await;
-        (log, self.taken(log, piece))
+        }
+        Poll::Pending
     }
 
-    /// The logs of which something waits to be taken.
+    /// The logs of which pieces wait to be taken.
     pub(super) fn held(&self) -> Vec<LogId> {
         self.open.iter().filter(|(_, stream)| !stream.pieces.is_empty()).map(|(log, _)| *log).collect()
     }
 
-    /// The next piece of any log, if there is one already.
-    pub(super) fn try_next(&mut self) -> Option<(LogId, Piece)> {
-        let (log, piece) = self.open.iter_mut().find_map(|(log, stream)| match stream.pieces.try_recv() {
-            Ok(piece) => Some((*log, Some(piece))),
-            Err(TryRecvError::Disconnected) => Some((*log, None)),
-            Err(TryRecvError::Empty) => None,
-        })?;
-        Some((log, self.taken(log, piece)))
-    }
-
-    /// A stream ends with its last piece; one that has none was broken off.
-    fn taken(&mut self, log: LogId, piece: Option<Piece>) -> Piece {
-        let piece = piece.unwrap_or_else(|| Piece::Closed(LogEnd::Broken("its reader broke off".to_owned())));
-        if let Piece::Closed(_) = piece {
+    /// A stream ends with its last piece; a stream without one was broken off.
+    fn taken(&mut self, log: LogId, piece: Option<LogPiece>) -> LogPiece {
+        let piece =
+            piece.unwrap_or_else(|| LogPiece::Closed(LogEnd::Broken("its reader broke off".to_owned())));
+        if let LogPiece::Closed(_) = piece {
             self.close(log);
         }
         piece

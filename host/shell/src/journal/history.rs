@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
+use paperclip_engine::driver::ReplayDepth;
 use paperclip_engine::journal::Entry;
 use tokio::sync::mpsc;
 
@@ -13,15 +14,6 @@ use super::{JournalError, checked, segments};
 const READ_AHEAD: usize = 16;
 /// Bytes that are read at a time.
 const BLOCK_BYTES: usize = 256 << 10;
-
-/// What an entry is good for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
-    /// It stands before the last snapshot: only what it shows is of interest.
-    Records,
-    /// The run is to be taken through it.
-    Replay,
-}
 
 /// The segments of a journal, oldest first.
 #[derive(Debug, Clone, Default)]
@@ -63,16 +55,16 @@ impl History {
     /// A last line that is not whole is being written, or was when a host died: it is left out.
     pub fn entries(
         &self,
-    ) -> impl Iterator<Item = Result<(Depth, Entry<'static>), JournalError>> + Send + use<> {
+    ) -> impl Iterator<Item = Result<(ReplayDepth, Entry<'static>), JournalError>> + Send + use<> {
         let last = self.paths.len().saturating_sub(1);
         self.paths.clone().into_iter().enumerate().flat_map(move |(at, path)| {
-            let depth = if at == last { Depth::Replay } else { Depth::Records };
+            let depth = if at == last { ReplayDepth::Full } else { ReplayDepth::Records };
             Lines::open(path, at == last).map(move |entry| entry.map(|entry| (depth, entry)))
         })
     }
 
     /// Reads them on a thread of their own, a few ahead. Must be called within a tokio runtime.
-    pub fn read(&self) -> mpsc::Receiver<Result<(Depth, Entry<'static>), JournalError>> {
+    pub fn read(&self) -> mpsc::Receiver<Result<(ReplayDepth, Entry<'static>), JournalError>> {
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
         let entries = self.entries();
         tokio::task::spawn_blocking(move || {

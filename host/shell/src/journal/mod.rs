@@ -13,7 +13,7 @@ mod store;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use history::{Depth, History};
+pub use history::History;
 use segments::Segments;
 pub use segments::{Adopted, Header, RunFolder, header};
 pub use store::{Retention, keep_plugin, kept_plugin, prune, run_folder};
@@ -77,7 +77,7 @@ impl Journal {
     }
 
     /// Makes all lines durable, then begins a new segment with this one.
-    pub async fn begin_segment(&mut self, json_line: &str) -> Result<(), JournalError> {
+    pub async fn start_segment(&mut self, json_line: &str) -> Result<(), JournalError> {
         self.write(Durability::Machine).await?;
         let mut first = Vec::new();
         push_line(&mut first, json_line);

@@ -1,44 +1,34 @@
-//! Watches that all runs of a process share: two a namespace, for Jobs and for Pods with our own label.
+//! Watches that all runs of a process share: two per namespace, for Jobs and for Pods with the product's label.
 //!
-//! They begin with the first run that follows a Job in the namespace and end with the last. A run hears of its own Job and of that Job's
-//! Pods only, and of their newest state: a run that does not listen makes nobody wait and stores one state an object.
+//! They start with the first run that follows a Job in the namespace and end with the last. A run receives its own Job and that Job's
+//! Pods only, in their newest state: a run that does not read delays no other and stores one state per object.
 
-mod board;
-mod mailbox;
+mod cache;
+mod inbox;
 mod supervise;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::runtime::watcher::Event;
-use paperclip_contract::types::{Deletion, JobSnapshot, Label, ObjectRef, PodSnapshot};
+use paperclip_contract::types::{Label, ObjectRef};
+use paperclip_engine::driver::WatchEvent;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use board::Board;
-use mailbox::Mailbox;
+use cache::WatchCache;
+use inbox::Inbox;
 
-/// The label that our Jobs and Pods carry.
+/// The label of the product's Jobs and Pods.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Its value.
 pub const MANAGER: &str = "paperclip";
-
-/// What a run hears of a Job that it follows.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Change {
-    JobSeen(JobSnapshot),
-    /// `is_ours` is always false: who asked for the deletion is not known here.
-    JobDeleted(Deletion),
-    PodSeen(PodSnapshot),
-    PodDeleted(Deletion),
-    /// The server refuses to let this process watch; nothing is heard until it does. For a person.
-    Refused(String),
-}
 
 /// The watches of a process. Cheap to clone.
 #[derive(Clone)]
@@ -47,13 +37,13 @@ pub struct Watches {
     namespaces: Arc<Mutex<BTreeMap<String, Weak<Namespace>>>>,
 }
 
-/// One run's ear. Dropping it ends the watches that nobody else needs.
+/// What one run receives of the watches. Dropping it ends the watches that no other run needs.
 #[derive(Debug)]
-pub struct Follower {
+pub struct Subscription {
     watches: Watches,
-    mailbox: Arc<Mailbox>,
+    inbox: Arc<Inbox>,
     followed: Vec<Followed>,
-    /// Namespaces that are watched although nothing in them is followed yet.
+    /// Namespaces that are watched although none of their Jobs is followed yet.
     watched: Vec<Arc<Namespace>>,
 }
 
@@ -63,45 +53,50 @@ struct Followed {
     job: ObjectRef,
 }
 
-/// The two watches of a namespace and what they know.
+/// The two watches of a namespace and the objects that they know.
 #[derive(Debug)]
 struct Namespace {
-    board: Arc<Mutex<Board>>,
+    cache: Arc<Mutex<WatchCache>>,
     /// Whether the Jobs have been listed.
     is_listed: Arc<watch::Sender<bool>>,
     /// When the server last answered a request of the watch of Jobs.
-    heard_at: Heard,
+    last_activity: LastActivity,
     tasks: [AbortHandle; 2],
 }
 
-/// When a server was last heard.
-type Heard = Arc<Mutex<Instant>>;
+/// When a server last answered.
+type LastActivity = Arc<Mutex<Instant>>;
 
-/// How long a server may be silent before its watch proves nothing. Watches are opened anew more often than that.
+/// How long a server may be silent before its watch proves nothing. Watches are opened again more often than that.
 const FRESH: Duration = Duration::from_secs(60);
-/// How long a first list is waited for.
-const LIST_PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for the first list.
+const LIST_DEADLINE: Duration = Duration::from_secs(5);
 
 impl Watches {
-    /// Watches through this client, which must allow answers to stay open.
+    /// Returns the watches of a client, which must allow responses to stay open.
     pub fn new(client: Client) -> Watches {
         Watches { client, namespaces: Arc::default() }
     }
 
-    /// An ear that hears nothing yet.
-    pub fn follower(&self) -> Follower {
-        Follower { watches: self.clone(), mailbox: Arc::default(), followed: Vec::new(), watched: Vec::new() }
+    /// Returns a subscription that follows no Job yet.
+    pub fn subscribe(&self) -> Subscription {
+        Subscription {
+            watches: self.clone(),
+            inbox: Arc::default(),
+            followed: Vec::new(),
+            watched: Vec::new(),
+        }
     }
 
-    /// Namespaces that are being watched.
+    /// Returns the namespaces that are being watched.
     pub fn namespaces(&self) -> Vec<String> {
         let namespaces = lock(&self.namespaces);
         let live = namespaces.iter().filter(|(_, namespace)| namespace.strong_count() > 0);
         live.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Whether the watch of a namespace proves that it has no Job with all these labels. False where it proves nothing: it is not
-    /// watched, was not heard for a while, or has such a Job, whose state may have changed meanwhile.
+    /// Returns whether the watch of a namespace proves that it has no Job with all these labels. False if the namespace is not watched,
+    /// its watch was silent for a while, or it has such a Job, whose state may have changed since.
     pub async fn has_no_job(&self, namespace: &str, labels: &[Label]) -> bool {
         let watched = lock(&self.namespaces).get(namespace).and_then(Weak::upgrade);
         match watched {
@@ -128,22 +123,22 @@ impl std::fmt::Debug for Watches {
     }
 }
 
-impl Follower {
-    /// Hears of this Job and its Pods from now on, beginning with what is known. Must be called within a tokio runtime.
+impl Subscription {
+    /// Follows this Job and its Pods, current states first. Must be called within a tokio runtime.
     pub fn follow(&mut self, job: &ObjectRef) {
         self.followed.retain(|followed| {
             let is_same = followed.job.uid == job.uid;
             if is_same {
-                lock(&followed.namespace.board).unfollow(&job.uid, &self.mailbox);
+                lock(&followed.namespace.cache).unfollow(&job.uid, &self.inbox);
             }
             !is_same
         });
         let namespace = self.watches.namespace(&job.namespace);
-        lock(&namespace.board).follow(job.clone(), &self.mailbox);
+        lock(&namespace.cache).follow(job.clone(), &self.inbox);
         self.followed.push(Followed { namespace, job: job.clone() });
     }
 
-    /// Watches a namespace from now on, so that what it holds is known when it is asked for.
+    /// Watches a namespace from now on, so that its objects are known when they are requested.
     pub fn watch(&mut self, namespace: &str) {
         let namespace = self.watches.namespace(namespace);
         if !self.watched.iter().any(|watched| Arc::ptr_eq(watched, &namespace)) {
@@ -151,58 +146,58 @@ impl Follower {
         }
     }
 
-    /// The next change; waits for one. Cancel-safe.
-    pub async fn changed(&mut self) -> Change {
-        self.mailbox.take().await
+    /// Waits for the next event of the followed Jobs. Cancel-safe.
+    pub async fn next(&mut self) -> WatchEvent {
+        std::future::poll_fn(|context| self.poll_next(context)).await
     }
 
-    /// The next change, if there is one already.
-    pub fn try_changed(&mut self) -> Option<Change> {
-        self.mailbox.try_take()
+    /// Polls for the next event of the followed Jobs.
+    pub fn poll_next(&mut self, context: &Context<'_>) -> Poll<WatchEvent> {
+        self.inbox.poll_take(context)
     }
 }
 
-impl Drop for Follower {
+impl Drop for Subscription {
     fn drop(&mut self) {
         for followed in &self.followed {
-            lock(&followed.namespace.board).unfollow(&followed.job.uid, &self.mailbox);
+            lock(&followed.namespace.cache).unfollow(&followed.job.uid, &self.inbox);
         }
     }
 }
 
 impl Namespace {
     fn watch(client: &Client, name: &str) -> Namespace {
-        let board = Arc::new(Mutex::new(Board::default()));
-        let (jobs, pods) = (Arc::clone(&board), Arc::clone(&board));
-        let (heard_at, is_listed) =
-            (Heard::new(Mutex::new(Instant::now())), Arc::new(watch::Sender::new(false)));
+        let cache = Arc::new(Mutex::new(WatchCache::default()));
+        let (jobs, pods) = (Arc::clone(&cache), Arc::clone(&cache));
+        let last_activity = LastActivity::new(Mutex::new(Instant::now()));
+        let is_listed = Arc::new(watch::Sender::new(false));
         let listed = Arc::clone(&is_listed);
         let jobs = supervise::supervise::<Job>(
             client.clone(),
             name.to_owned(),
-            Arc::clone(&heard_at),
-            move |news| {
-                let is_end_of_list = matches!(news, supervise::News::Event(Event::InitDone));
-                lock(&jobs).on_jobs(news);
+            Arc::clone(&last_activity),
+            move |notice| {
+                let is_end_of_list = matches!(notice, supervise::Notice::Event(Event::InitDone));
+                lock(&jobs).on_jobs(notice);
                 if is_end_of_list {
                     listed.send_replace(true);
                 }
             },
         );
-        let unheard = Heard::new(Mutex::new(Instant::now()));
-        let pods = supervise::supervise::<Pod>(client.clone(), name.to_owned(), unheard, move |news| {
-            lock(&pods).on_pods(news);
+        let unread = LastActivity::new(Mutex::new(Instant::now()));
+        let pods = supervise::supervise::<Pod>(client.clone(), name.to_owned(), unread, move |notice| {
+            lock(&pods).on_pods(notice);
         });
         let tasks = [tokio::spawn(jobs).abort_handle(), tokio::spawn(pods).abort_handle()];
-        Namespace { board, is_listed, heard_at, tasks }
+        Namespace { cache, is_listed, last_activity, tasks }
     }
 
     async fn has_no_job(&self, labels: &[Label]) -> bool {
         let mut is_listed = self.is_listed.subscribe();
-        let listed = tokio::time::timeout(LIST_PATIENCE, is_listed.wait_for(|is_listed| *is_listed)).await;
+        let listed = tokio::time::timeout(LIST_DEADLINE, is_listed.wait_for(|is_listed| *is_listed)).await;
         matches!(listed, Ok(Ok(_)))
-            && lock(&self.heard_at).elapsed() < FRESH
-            && !lock(&self.board).has_job(labels)
+            && lock(&self.last_activity).elapsed() < FRESH
+            && !lock(&self.cache).has_job(labels)
     }
 }
 
@@ -214,7 +209,7 @@ impl Drop for Namespace {
     }
 }
 
-/// A panic while the lock was held leaves states that are old at worst.
+/// Ignores poison: a panic while the lock was held leaves outdated states at worst.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,8 @@
-//! One watch that goes on whatever the server does.
+//! One watch that continues whatever the server does.
 //!
-//! kube's watcher resumes and re-lists by itself, but repeats two things for ever, both observed: a watch that the server refuses with
-//! HTTP 410 at its start, and, thousands of times a second, one that the server closes at once. Neither leaves its own loop, so that its
-//! requests are paced below it, and it is made anew where its resource version has expired.
+//! kube's watcher resumes and lists again by itself, but repeats two things forever, both observed: a watch that the server refuses with
+//! HTTP 410 at its start, and, thousands of times a second, a watch that the server closes at once. Neither leaves the watcher's own
+//! loop. So its requests are paced below it, and a new watcher is made when the resource version has expired.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -18,41 +18,41 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tower::BoxError;
 
-use super::{Heard, MANAGED_BY, MANAGER};
+use super::{LastActivity, MANAGED_BY, MANAGER};
 use crate::transport;
 
-/// What the server closes a watch after; one that has died unnoticed is found 5 s later.
+/// After this the server closes a watch, in s; one that was cut unnoticed is found 5 s later.
 const WATCH_TIMEOUT_S: u32 = 45;
-/// Least time between the beginnings of two watches of the same objects.
+/// Least time between the starts of two watches of the same objects.
 const MIN_RESTART: Duration = Duration::from_secs(1);
-/// Longest time until the server must have begun to answer.
+/// Longest time until the server must have started to answer.
 const START_DEADLINE: Duration = Duration::from_secs(30);
-/// First wait after a failure; doubled with each further one.
+/// First wait after a failure; doubled with each further failure.
 const BACKOFF_BASE: Duration = Duration::from_millis(200);
-/// Longest wait: a server that is back must not be waited for.
+/// Longest wait: the watch must be back soon after the server is.
 const BACKOFF_CAP: Duration = Duration::from_millis(1_600);
-/// Failures further apart have nothing to do with each other.
+/// Failures further apart are not failures in a row.
 const STREAK_GAP: Duration = Duration::from_secs(10);
 
-/// What a watch brings.
+/// What a watch reports.
 #[derive(Debug)]
-pub(super) enum News<K> {
+pub(super) enum Notice<K> {
     Event(Event<K>),
-    /// The server refuses the watch itself. SequencedRecord once for failures in a row.
+    /// The server refuses the watch itself. Reported once for failures in a row.
     Refused(String),
 }
 
-/// Watches the objects of a kind with our label; never ends.
+/// Watches the objects of a kind that have the product's label; never ends.
 pub(super) async fn supervise<K>(
     client: Client,
     namespace: String,
-    heard_at: Heard,
-    mut tell: impl FnMut(News<K>),
+    last_activity: LastActivity,
+    mut report: impl FnMut(Notice<K>),
 ) where
     K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     K: Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let api: Api<K> = Api::namespaced(paced(client, heard_at), &namespace);
+    let api: Api<K> = Api::namespaced(paced(client, last_activity), &namespace);
     let config =
         watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}")).timeout(WATCH_TIMEOUT_S);
     let mut failures = Failures::default();
@@ -61,7 +61,7 @@ pub(super) async fn supervise<K>(
         while let Some(event) = events.next().await {
             let error = match event {
                 Ok(event) => {
-                    tell(News::Event(event));
+                    report(Notice::Event(event));
                     continue;
                 }
                 Err(error) => error,
@@ -72,7 +72,7 @@ pub(super) async fn supervise<K>(
                 tracing::warn!(namespace, kind = %K::kind(&()), error = text, "the watch failed; trying again");
                 if matches!(status(&error), Some(401 | 403)) {
                     let plural = K::plural(&());
-                    tell(News::Refused(format!(
+                    report(Notice::Refused(format!(
                         "{plural} in namespace {namespace} cannot be watched: {text}; grant list and watch on {plural}"
                     )));
                 }
@@ -87,8 +87,8 @@ pub(super) async fn supervise<K>(
     }
 }
 
-/// Whether the watcher would go on with a resource version that the server no longer has. It re-lists by itself only where the
-/// server says so within a watch that had begun.
+/// Whether the watcher would continue with a resource version that the server no longer has. It lists again by itself only if the
+/// server says so within a watch that had started.
 fn is_expired(error: &watcher::Error) -> bool {
     !matches!(error, watcher::Error::WatchError(_)) && status(error) == Some(410)
 }
@@ -106,13 +106,13 @@ fn status(error: &watcher::Error) -> Option<u16> {
     }
 }
 
-/// The same client, but for a pause before a watch that follows another too soon, and a deadline until an answer begins.
-fn paced(client: Client, heard_at: Heard) -> Client {
+/// Returns the client with a pause before a watch that follows another too soon, and a deadline until a response starts.
+fn paced(client: Client, last_activity: LastActivity) -> Client {
     let namespace = client.default_namespace().to_owned();
     let next_at = Arc::new(Mutex::new(Instant::now()));
     let service = tower::service_fn(move |request: http::Request<Body>| {
         let client = client.clone();
-        let (next_at, heard_at) = (Arc::clone(&next_at), Arc::clone(&heard_at));
+        let (next_at, last_activity) = (Arc::clone(&next_at), Arc::clone(&last_activity));
         async move {
             if is_watch(request.uri()) {
                 let mut next_at = next_at.lock().await;
@@ -122,7 +122,7 @@ fn paced(client: Client, heard_at: Heard) -> Client {
             match tokio::time::timeout(START_DEADLINE, client.send(request)).await {
                 Ok(Ok(answer)) => {
                     if answer.status().is_success() {
-                        *super::lock(&heard_at) = Instant::now();
+                        *super::lock(&last_activity) = Instant::now();
                     }
                     Ok(answer)
                 }
@@ -138,7 +138,7 @@ fn is_watch(uri: &http::Uri) -> bool {
     uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "watch=true"))
 }
 
-/// Failures one after another.
+/// Failures in a row.
 #[derive(Debug, Default)]
 struct Failures {
     streak: u32,
@@ -146,7 +146,7 @@ struct Failures {
 }
 
 impl Failures {
-    /// Counts one, and how long to wait for it.
+    /// Counts a failure. Returns how long to wait after it.
     fn next(&mut self) -> Duration {
         let now = Instant::now();
         if self.last.is_none_or(|last| now.duration_since(last) > STREAK_GAP) {
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn waits_double_up_to_the_cap_and_begin_anew_after_a_good_while() {
+    async fn waits_double_up_to_the_cap_and_restart_after_a_gap() {
         let mut failures = Failures::default();
         let waits: Vec<u128> = (0..5).map(|_| failures.next().as_millis()).collect();
         assert_eq!(waits, [200, 400, 800, 1_600, 1_600]);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_is_known_by_its_query() {
+    fn recognises_a_watch_by_its_query() {
         assert!(is_watch(&http::Uri::from_static(
             "/apis/batch/v1/namespaces/n/jobs?&watch=true&timeoutSeconds=45"
         )));

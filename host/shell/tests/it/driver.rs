@@ -20,7 +20,7 @@ use paperclip_engine::redact::Redactor;
 use paperclip_engine::{Closing, Guest, GuestFault, PluginIdentity, Run, RunSpec, SegmentLimits};
 use paperclip_shell::driver::DriveError;
 use paperclip_shell::journal::{History, RunFolder, run_folder};
-use paperclip_shell::{Control, Journal, Outcome, PaperclipApi, Ports, Sink, drive};
+use paperclip_shell::{Control, Journal, Outcome, PaperclipApi, RunPorts, Sink, drive};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
@@ -272,7 +272,7 @@ async fn take_up_with(
     let (run, _) = run();
     let (sender, records) = mpsc::unbounded_channel();
     let (control, wishes) = mpsc::channel(1);
-    let ports = Ports {
+    let ports = RunPorts {
         run_id: "r".into(),
         cluster: server.cluster().await,
         secrets,

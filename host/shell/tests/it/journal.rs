@@ -98,11 +98,11 @@ async fn a_torn_last_record_is_cut_off_and_whole_ones_stay() {
         let whole = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("{whole}{tail}")).unwrap();
         // Whoever only reads leaves it alone.
-        assert_eq!(read(&History::open(&run_folder(state.path(), "r")).unwrap()), ["Replay one"]);
+        assert_eq!(read(&History::open(&run_folder(state.path(), "r")).unwrap()), ["Full one"]);
         let mut journal = open(state.path(), "r");
         journal.append(&note("two")).await.unwrap();
         journal.sync().await.unwrap();
-        assert_eq!(read(&History::open(&path).unwrap()), ["Replay one", "Replay two"], "{tail:.40}");
+        assert_eq!(read(&History::open(&path).unwrap()), ["Full one", "Full two"], "{tail:.40}");
     }
 }
 
@@ -127,17 +127,17 @@ async fn a_run_goes_on_from_its_last_segment_and_is_told_from_its_first() {
     let state = tempfile::tempdir().unwrap();
     let mut journal = open(state.path(), "r");
     journal.append(&note("one")).await.unwrap();
-    journal.begin_segment(&note("two")).await.unwrap();
+    journal.start_segment(&note("two")).await.unwrap();
     journal.append(&note("three")).await.unwrap();
     journal.flush().await.unwrap();
     drop(journal);
     let folder = RunFolder::open(state.path(), "r").unwrap();
-    assert_eq!(read(&folder.history()), ["Records one", "Replay two", "Replay three"]);
+    assert_eq!(read(&folder.history()), ["Records one", "Full two", "Full three"]);
     drop(folder);
     // A host that died while it began a segment left one without a whole record.
     std::fs::write(segment(state.path(), "r", 3), "0000abcd {").unwrap();
     let folder = RunFolder::open(state.path(), "r").unwrap();
-    assert_eq!(read(&folder.history()), ["Records one", "Replay two", "Replay three"]);
+    assert_eq!(read(&folder.history()), ["Records one", "Full two", "Full three"]);
     assert!(!segment(state.path(), "r", 3).exists());
 }
 

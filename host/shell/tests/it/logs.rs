@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use paperclip_contract::types::ObjectRef;
+use paperclip_engine::driver::LogPiece;
 use paperclip_engine::log::{LogEnd, LogRequest};
-use paperclip_shell::logs::{PIECE_BYTES, Piece, QUEUED_PIECES, read};
+use paperclip_shell::logs::{PIECE_BYTES, QUEUED_PIECES, read};
 use paperclip_shell::{Access, Cluster};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -26,12 +27,12 @@ async fn read_all(cluster: Cluster) -> (bool, Vec<u8>, Option<LogEnd>) {
     let (mut is_opened, mut all, mut end) = (false, Vec::new(), None);
     while let Some(piece) = receiver.recv().await {
         match piece {
-            Piece::Opened => is_opened = true,
-            Piece::Bytes(bytes) => {
+            LogPiece::Opened => is_opened = true,
+            LogPiece::Bytes(bytes) => {
                 assert!(is_opened && bytes.len() <= PIECE_BYTES);
                 all.extend(bytes);
             }
-            Piece::Closed(closed) => end = Some(closed),
+            LogPiece::Closed(closed) => end = Some(closed),
         }
     }
     reading.await.unwrap();
@@ -92,7 +93,7 @@ async fn a_server_that_is_not_there_is_a_broken_stream() {
     drop(server);
     let (sender, mut receiver) = mpsc::channel(QUEUED_PIECES);
     read(&cluster, &pod(), "agent", WHOLE, &sender).await;
-    assert!(matches!(receiver.recv().await, Some(Piece::Closed(LogEnd::Broken(_)))));
+    assert!(matches!(receiver.recv().await, Some(LogPiece::Closed(LogEnd::Broken(_)))));
 }
 
 #[tokio::test]
@@ -120,8 +121,8 @@ async fn a_dropped_reader_closes_its_connection_and_a_slow_one_stops_it() {
     let (sender, mut receiver) = mpsc::channel(QUEUED_PIECES);
     let cluster = server.cluster().await;
     let reading = tokio::spawn(async move { read(&cluster, &pod(), "agent", WHOLE, &sender).await });
-    assert_eq!(receiver.recv().await, Some(Piece::Opened));
-    assert!(matches!(receiver.recv().await, Some(Piece::Bytes(_))));
+    assert_eq!(receiver.recv().await, Some(LogPiece::Opened));
+    assert!(matches!(receiver.recv().await, Some(LogPiece::Bytes(_))));
     // A quarter of a GiB would have been sent by the time the server notices, if nothing had held it back.
     assert!(timeout(Duration::from_millis(200), dropped.recv()).await.is_err());
     reading.abort();
@@ -136,7 +137,7 @@ async fn an_open_stream_hands_over_what_there_is() {
     let (sender, mut receiver) = mpsc::channel(QUEUED_PIECES);
     let cluster = server.cluster().await;
     let reading = tokio::spawn(async move { read(&cluster, &pod(), "agent", WHOLE, &sender).await });
-    assert_eq!(receiver.recv().await, Some(Piece::Opened));
-    assert_eq!(receiver.recv().await, Some(Piece::Bytes(b"2026-01-02T03:04:05Z hello\n".to_vec())));
+    assert_eq!(receiver.recv().await, Some(LogPiece::Opened));
+    assert_eq!(receiver.recv().await, Some(LogPiece::Bytes(b"2026-01-02T03:04:05Z hello\n".to_vec())));
     reading.abort();
 }

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
+use futures::FutureExt as _;
 use http::Response;
 use paperclip_contract::types::{Label, ObjectRef};
+use paperclip_engine::driver::WatchEvent;
 use paperclip_shell::Cluster;
-use paperclip_shell::watches::{Change, Follower};
+use paperclip_shell::watches::Subscription;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
@@ -44,22 +46,22 @@ fn expired(code: u16) -> Value {
         "message": "too old resource version", "code": code})
 }
 
-fn follow(cluster: &Cluster, uid: &str) -> Follower {
-    let mut follower = cluster.watches().follower();
-    follower.follow(&object(uid));
-    follower
+fn follow(cluster: &Cluster, uid: &str) -> Subscription {
+    let mut subscription = cluster.watches().subscribe();
+    subscription.follow(&object(uid));
+    subscription
 }
 
 /// The next change in short; fails the test where none comes in a minute.
-async fn next(follower: &mut Follower) -> String {
+async fn next(subscription: &mut Subscription) -> String {
     let change =
-        timeout(Duration::from_secs(60), follower.changed()).await.expect("a change within a minute");
+        timeout(Duration::from_secs(60), subscription.next()).await.expect("a change within a minute");
     match change {
-        Change::JobSeen(job) => format!("job {} active {}", job.job.uid, job.active_pods),
-        Change::JobDeleted(gone) => format!("job {} {}", gone.object.uid, gone.detected_via),
-        Change::PodSeen(pod) => format!("pod {} {:?}", pod.pod.uid, pod.phase),
-        Change::PodDeleted(gone) => format!("pod {} {}", gone.object.uid, gone.detected_via),
-        Change::Refused(text) => text,
+        WatchEvent::JobSeen(job) => format!("job {} active {}", job.job.uid, job.active_pods),
+        WatchEvent::JobDeleted(gone) => format!("job {} {}", gone.object.uid, gone.detected_via),
+        WatchEvent::PodSeen(pod) => format!("pod {} {:?}", pod.pod.uid, pod.phase),
+        WatchEvent::PodDeleted(gone) => format!("pod {} {}", gone.object.uid, gone.detected_via),
+        WatchEvent::Refused(text) => text,
     }
 }
 
@@ -96,7 +98,7 @@ async fn runs_share_two_watches_and_each_hears_of_its_own_job() {
     assert!(heard.contains(&"job a active 1".to_owned()), "{heard:?}");
     assert!(heard.contains(&"pod p PodPhase::Failed".to_owned()), "{heard:?}");
     assert_eq!(next(&mut b).await, "job b active 0");
-    assert_eq!(b.try_changed(), None);
+    assert_eq!(b.next().now_or_never(), None);
     // Who comes later hears what is known without another request.
     let mut late = follow(&cluster, "b");
     assert_eq!(next(&mut late).await, "job b active 0");
@@ -115,13 +117,13 @@ async fn runs_share_two_watches_and_each_hears_of_its_own_job() {
 async fn rules_29_and_30_a_list_goes_before_a_watch_that_is_renewed_within_a_minute() {
     let server = jobs_only(|seen| if seen.is_watch() { open("") } else { list(&[job("a", 10, 1)]) });
     let cluster = server.in_process();
-    let mut follower = follow(&cluster, "a");
-    assert_eq!(next(&mut follower).await, "job a active 1");
+    let mut subscription = follow(&cluster, "a");
+    assert_eq!(next(&mut subscription).await, "job a active 1");
     let seen: Vec<Seen> = server.seen().into_iter().filter(is_jobs).collect();
     assert!(!seen[0].is_watch());
     assert!(seen[0].query.split('&').all(|pair| !pair.starts_with("sendInitialEvents")), "{seen:?}");
     // Nothing is heard of the second any more, as of one whose connection died without a word.
-    assert!(timeout(Duration::from_secs(180), follower.changed()).await.is_err());
+    assert!(timeout(Duration::from_secs(180), subscription.next()).await.is_err());
     let watches: Vec<Seen> =
         server.seen().into_iter().filter(|seen| is_jobs(seen) && seen.is_watch()).collect();
     assert!(watches.iter().all(|watch| watch.asks("timeoutSeconds=45")), "{watches:?}");
@@ -140,9 +142,9 @@ async fn rule_27_an_http_410_at_the_start_of_a_watch_makes_a_new_list() {
         if counted.load(Ordering::SeqCst) == 1 { json(410, &expired(410)) } else { open("") }
     });
     let cluster = server.in_process();
-    let mut follower = follow(&cluster, "a");
-    assert_eq!(next(&mut follower).await, "job a active 0");
-    assert_eq!(next(&mut follower).await, "job a active 1");
+    let mut subscription = follow(&cluster, "a");
+    assert_eq!(next(&mut subscription).await, "job a active 0");
+    assert_eq!(next(&mut subscription).await, "job a active 1");
     assert_eq!(server.count(|seen| is_jobs(seen) && !seen.is_watch()), 2);
 }
 
@@ -160,18 +162,18 @@ async fn rule_27_a_410_within_a_watch_makes_a_new_list_and_what_it_lacks_is_gone
         if lists.fetch_add(1, Ordering::SeqCst) == 0 { list(&[job("a", 10, 1)]) } else { list(&[]) }
     });
     let cluster = server.in_process();
-    let mut follower = follow(&cluster, "a");
-    assert_eq!(next(&mut follower).await, "job a active 1");
-    assert_eq!(next(&mut follower).await, "job a relist-missing");
+    let mut subscription = follow(&cluster, "a");
+    assert_eq!(next(&mut subscription).await, "job a active 1");
+    assert_eq!(next(&mut subscription).await, "job a relist-missing");
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_28_watches_that_close_at_once_do_not_run_hot() {
     let server = jobs_only(|seen| if seen.is_watch() { text(200, "") } else { list(&[job("a", 10, 1)]) });
     let cluster = server.in_process();
-    let mut follower = follow(&cluster, "a");
-    assert_eq!(next(&mut follower).await, "job a active 1");
-    assert!(timeout(Duration::from_secs(30), follower.changed()).await.is_err());
+    let mut subscription = follow(&cluster, "a");
+    assert_eq!(next(&mut subscription).await, "job a active 1");
+    assert!(timeout(Duration::from_secs(30), subscription.next()).await.is_err());
     let watches = server.count(|seen| is_jobs(seen) && seen.is_watch());
     assert!((28..=32).contains(&watches), "{watches} watches in 30 s");
 }
@@ -185,9 +187,9 @@ async fn a_server_that_is_back_is_heard_within_the_capped_backoff() {
         (false, false) => list(&[job("a", 10, 1)]),
     });
     let cluster = server.in_process();
-    let mut follower = follow(&cluster, "a");
-    let heard = timeout(Duration::from_secs(70), follower.changed()).await;
-    assert!(matches!(heard, Ok(Change::JobSeen(_))), "{heard:?}");
+    let mut subscription = follow(&cluster, "a");
+    let heard = timeout(Duration::from_secs(70), subscription.next()).await;
+    assert!(matches!(heard, Ok(WatchEvent::JobSeen(_))), "{heard:?}");
     assert!(down_until.elapsed() <= Duration::from_millis(1_600), "{:?}", down_until.elapsed());
     let lists = server.count(|seen| is_jobs(seen) && !seen.is_watch());
     assert!(lists < 45, "{lists} lists in 60 s");
@@ -207,10 +209,10 @@ async fn a_watch_that_breaks_goes_on_from_where_it_was() {
         (true, _) => text(500, "another version was asked for"),
     });
     let cluster = server.in_process();
-    let mut follower = follow(&cluster, "a");
+    let mut subscription = follow(&cluster, "a");
     let mut heard = Vec::new();
     while heard.last().map(String::as_str) != Some("job a active 2") {
-        heard.push(next(&mut follower).await);
+        heard.push(next(&mut subscription).await);
     }
     assert_eq!(server.count(|seen| is_jobs(seen) && !seen.is_watch()), 1);
 }
@@ -219,10 +221,10 @@ async fn a_watch_that_breaks_goes_on_from_where_it_was() {
 async fn a_refused_watch_is_told_to_who_follows() {
     let server = jobs_only(|_| failure(403, "Forbidden", "jobs.batch is forbidden: cannot list"));
     let cluster = server.in_process();
-    let mut follower = follow(&cluster, "a");
-    let text = next(&mut follower).await;
+    let mut subscription = follow(&cluster, "a");
+    let text = next(&mut subscription).await;
     assert!(text.contains("jobs in namespace n") && text.contains("grant list and watch on jobs"), "{text}");
-    assert!(timeout(Duration::from_secs(30), follower.changed()).await.is_err(), "told once");
+    assert!(timeout(Duration::from_secs(30), subscription.next()).await.is_err(), "told once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -244,8 +246,8 @@ async fn the_watch_answers_for_the_list_only_where_it_proves_that_there_is_nothi
     let label = |value: &str| [Label { key: "paperclip.io/agent-id".into(), value: value.into() }];
     let watches = cluster.watches();
     assert!(!watches.has_no_job("n", &label("idle")).await, "nobody watches");
-    let mut follower = watches.follower();
-    follower.watch("n");
+    let mut subscription = watches.subscribe();
+    subscription.watch("n");
     assert!(watches.has_no_job("n", &label("idle")).await);
     assert!(!watches.has_no_job("n", &label("busy")).await);
     is_away.store(1, Ordering::Relaxed);

@@ -1,0 +1,232 @@
+//! The driver with a scripted plugin and an executor that succeeds, unless a test says otherwise.
+
+use std::collections::VecDeque;
+
+use paperclip_contract::types::{
+    Action, CancelRequest, CancelSource, Command, Ending, Event, Finish, Refusal, Request, Status,
+    StatusLevel,
+};
+use serde_json::json;
+
+use super::*;
+use crate::intake::{self, Surroundings};
+use crate::policy::{Grant, Policy};
+use crate::redact::Redactor;
+use crate::{GuestFault, PluginIdentity, RunSpec, SegmentLimits};
+
+const NOW_MS: u64 = 1_000;
+
+/// Answers its calls one after another with these actions.
+#[derive(Debug)]
+struct Script(VecDeque<Vec<Action>>);
+
+impl Script {
+    fn next(&mut self) -> Vec<Command> {
+        let actions = self.0.pop_front().unwrap_or_default();
+        (1..).zip(actions).map(|(id, action)| Command { id, action }).collect()
+    }
+}
+
+impl Guest for Script {
+    fn start(
+        &mut self,
+        _at_ms: u64,
+        _request: &Request,
+    ) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
+        Ok(Ok(self.next()))
+    }
+
+    fn step(&mut self, _at_ms: u64, _events: &[Event]) -> Result<Vec<Command>, GuestFault> {
+        Ok(self.next())
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, GuestFault> {
+        Ok(Vec::new())
+    }
+
+    fn restore(&mut self, _snapshot: &[u8]) -> Result<Result<(), Refusal>, GuestFault> {
+        Ok(Ok(()))
+    }
+
+    fn phase(&mut self) -> Result<String, GuestFault> {
+        Ok(String::new())
+    }
+}
+
+type Tested = Driver<Script, &'static str>;
+
+fn driver(answers: &[&[Action]], notes: &[&str]) -> Tested {
+    let context = json!({"runId": "r", "agent": {"id": "a"}});
+    let (request, secrets) =
+        intake::take(&context, "x", Surroundings::bare(Some("n"))).expect("a valid context");
+    let spec = RunSpec {
+        policy: Policy::new(Grant::default(), &request),
+        request,
+        host_id: "host".into(),
+        redactor: Redactor::new(secrets.named()).expect("no secrets"),
+        seed: 1,
+        plugin: PluginIdentity::default(),
+        poll_interval_ms: 1,
+        segments: SegmentLimits::default(),
+        adopts: None,
+    };
+    let answers = answers.iter().map(|actions| actions.to_vec()).collect();
+    let notes = notes.iter().map(|text| (Level::Info, (*text).to_owned())).collect();
+    Driver::new(Run::new(spec, Script(answers)), notes)
+}
+
+/// A driver whose run has started with these answers, and whose first operations are done.
+fn started(answers: &[&[Action]]) -> Tested {
+    let mut driver = driver(answers, &[]);
+    driver.handle_event(NOW_MS, DriverEvent::HistoryEnded);
+    operations(&mut driver);
+    driver
+}
+
+/// Carries out all operations. Returns their names, with texts of records.
+fn operations(driver: &mut Tested) -> Vec<String> {
+    let mut names = Vec::new();
+    while let Some(operation) = driver.poll_operation() {
+        names.push(name(&operation));
+        if operation.has_completion() {
+            assert_eq!(driver.poll_operation(), None, "{operation:?} is outstanding");
+            driver.handle_completion(Ok(()));
+        }
+    }
+    names
+}
+
+fn name(operation: &Operation) -> String {
+    match operation {
+        Operation::Show(SequencedRecord { record: Record::Status { text, .. }, .. }) => {
+            format!("Show {text}")
+        }
+        Operation::Show(SequencedRecord { record: Record::Result(_), .. }) => "Show result".to_owned(),
+        other => {
+            let text = format!("{other:?}");
+            text.split([' ', '(']).next().unwrap_or_default().to_owned()
+        }
+    }
+}
+
+fn status(text: &str) -> Action {
+    Action::EmitStatus(Status { level: StatusLevel::Info, text: text.into() })
+}
+
+fn finish() -> Action {
+    let finish = Finish { result_json: "{}".into(), ending: Ending::Succeeded, delete_jobs: Vec::new() };
+    Action::Finish(finish)
+}
+
+fn cancel(awaits_acknowledgement: bool) -> DriverEvent<&'static str> {
+    let request = CancelRequest { source: CancelSource::Operator, reason: None };
+    DriverEvent::Cancel { request, awaits_acknowledgement }
+}
+
+fn sources(driver: &Tested) -> Vec<Source> {
+    driver.poll_wait().expect("the run is driven").sources().collect()
+}
+
+#[test]
+fn flushes_the_journal_before_it_shows_a_record() {
+    let mut driver = driver(&[&[status("a"), status("b")]], &["note"]);
+    assert_eq!(sources(&driver), [Source::History]);
+    driver.handle_event(NOW_MS, DriverEvent::HistoryEnded);
+    assert_eq!(
+        operations(&mut driver),
+        ["ReportCaughtUp", "Append", "Flush", "Show note", "Append", "Append", "Flush", "Show a", "Show b"]
+    );
+}
+
+#[test]
+fn acknowledges_a_cancel_once_it_is_durable() {
+    let mut driver = started(&[]);
+    driver.handle_event(NOW_MS, cancel(true));
+    driver.handle_event(NOW_MS, DriverEvent::NothingReady);
+    assert_eq!(operations(&mut driver), ["Append", "Sync", "AcknowledgeCancels"]);
+    driver.handle_event(NOW_MS, cancel(false));
+    driver.handle_event(NOW_MS, DriverEvent::NothingReady);
+    assert_eq!(operations(&mut driver), ["Append"], "nobody waits");
+}
+
+#[test]
+fn takes_a_batch_of_inputs_before_it_carries_out_their_effects() {
+    let mut driver = started(&[]);
+    for taken in 1..=BATCH {
+        driver.handle_event(NOW_MS, cancel(false));
+        let is_batch_full = taken == BATCH;
+        assert_eq!(driver.poll_operation().is_some(), is_batch_full, "{taken}");
+        let wait = driver.poll_wait().expect("the run is driven");
+        assert_eq!(wait.has(Source::Control), false, "{taken}");
+        assert_eq!(wait.may_block(), is_batch_full, "{taken}");
+    }
+}
+
+#[test]
+fn reads_logs_last_and_only_while_the_sink_has_capacity() {
+    let mut driver = driver(&[], &[&"x".repeat(SINK_CAPACITY_BYTES)]);
+    driver.handle_event(NOW_MS, DriverEvent::HistoryEnded);
+    operations(&mut driver);
+    assert_eq!(
+        sources(&driver),
+        [Source::Control, Source::Answers, Source::Watches, Source::SinkFailure, Source::SinkProgress]
+    );
+    driver.handle_event(NOW_MS, DriverEvent::SinkProgress { bytes: SINK_CAPACITY_BYTES });
+    assert_eq!(
+        sources(&driver),
+        [Source::Control, Source::Answers, Source::Watches, Source::Logs, Source::SinkFailure]
+    );
+}
+
+#[test]
+fn replays_no_further_entry_while_the_sink_has_no_capacity() {
+    let mut driver = driver(&[], &[]);
+    let entry = || Entry::Note { level: Level::Info, text: "x".repeat(SINK_CAPACITY_BYTES).into() };
+    driver.handle_event(NOW_MS, DriverEvent::HistoryEntry(ReplayDepth::Records, entry()));
+    assert_eq!(operations(&mut driver).len(), 1);
+    assert_eq!(sources(&driver), [Source::SinkFailure, Source::SinkProgress]);
+    driver.handle_event(NOW_MS, DriverEvent::SinkProgress { bytes: 2 * SINK_CAPACITY_BYTES });
+    assert_eq!(sources(&driver), [Source::History]);
+    driver.handle_event(NOW_MS, DriverEvent::SinkFailed("broken pipe"));
+    let outcome = driver.into_outcome().expect("the run is released");
+    assert_eq!(outcome.closing, Closing::Detached);
+    assert!(matches!(outcome.failure, Some(Failure::External("broken pipe"))));
+}
+
+#[test]
+fn a_failed_journal_releases_the_run_before_its_effects_are_carried_out() {
+    let mut driver = driver(&[&[status("a")]], &[]);
+    driver.handle_event(NOW_MS, DriverEvent::HistoryEnded);
+    assert_eq!(driver.poll_operation().map(|operation| name(&operation)).as_deref(), Some("ReportCaughtUp"));
+    assert_eq!(driver.poll_operation().map(|operation| name(&operation)).as_deref(), Some("Append"));
+    assert_eq!(sources(&driver), [], "an operation is outstanding");
+    driver.handle_completion(Err("disk full"));
+    assert_eq!(driver.poll_operation(), Some(Operation::CloseSink { within_ms: Some(DETACH_DEADLINE_MS) }));
+    driver.handle_completion(Err("terminal closed"));
+    assert_eq!((driver.poll_operation(), driver.poll_wait()), (None, None));
+    let outcome = driver.into_outcome().expect("the run is released");
+    assert_eq!((outcome.closing, outcome.result), (Closing::Detached, None));
+    assert!(matches!(outcome.failure, Some(Failure::External("disk full"))), "the first failure is kept");
+}
+
+#[test]
+fn a_failed_sink_stops_a_run_that_has_no_result() {
+    let mut driver = started(&[]);
+    driver.handle_event(NOW_MS, DriverEvent::SinkFailed("broken pipe"));
+    driver.handle_event(NOW_MS, DriverEvent::NothingReady);
+    assert_eq!(operations(&mut driver).last().map(String::as_str), Some("Sync"));
+    let outcome = driver.into_outcome().expect("the run is released");
+    assert_eq!(outcome.closing, Closing::Detached);
+    assert!(matches!(outcome.failure, Some(Failure::External("broken pipe"))));
+}
+
+#[test]
+fn syncs_the_journal_and_drains_the_sink_when_the_run_has_ended() {
+    let mut driver = driver(&[&[finish()]], &[]);
+    driver.handle_event(NOW_MS, DriverEvent::HistoryEnded);
+    let operations = operations(&mut driver);
+    assert_eq!(operations[operations.len() - 4..], ["Show result", "Append", "Sync", "CloseSink"]);
+    let outcome = driver.into_outcome().expect("the run has ended");
+    assert_eq!(outcome.closing, Closing::Ended(Ending::Succeeded));
+    assert!(outcome.result.is_some() && outcome.failure.is_none());
+}
