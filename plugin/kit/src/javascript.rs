@@ -1,16 +1,16 @@
-//! What JavaScript makes of a value, where Paperclip and its prompts depend on it.
+//! JavaScript's conversions of values, where Paperclip and its prompts depend on them.
 
 use serde_json::{Number, Value};
 
-/// The largest distance from 0 up to which every whole number is exact in JavaScript.
+/// The largest integer up to which all are exact in JavaScript: `Number.MAX_SAFE_INTEGER`.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
-/// `text.trim()`.
+/// Returns `text.trim()`.
 pub fn trim(text: &str) -> &str {
     text.trim_matches(is_white_space)
 }
 
-/// Whether `\s` matches and `trim` removes this character: ECMAScript's WhiteSpace and LineTerminator.
+/// Whether `\s` matches this character and `trim` removes it: ECMAScript's WhiteSpace and LineTerminator.
 pub fn is_white_space(c: char) -> bool {
     matches!(
         c,
@@ -19,12 +19,18 @@ pub fn is_white_space(c: char) -> bool {
     )
 }
 
-/// `text.length`: UTF-16 units.
+/// Returns `text.length`: the number of UTF-16 code units.
 pub fn length(text: &str) -> usize {
     text.encode_utf16().count()
 }
 
-/// `String(number)`.
+/// Returns `String(number)`.
+///
+/// ```
+/// use paperclip_kit::javascript::number_text;
+///
+/// assert_eq!(number_text(&serde_json::from_str("1.0").unwrap()), "1");
+/// ```
 pub fn number_text(number: &Number) -> String {
     if let Some(whole) = number.as_i64().filter(|whole| whole.unsigned_abs() <= MAX_SAFE_INTEGER) {
         return whole.to_string();
@@ -32,7 +38,7 @@ pub fn number_text(number: &Number) -> String {
     number.as_f64().map_or_else(|| number.to_string(), float_text)
 }
 
-/// `JSON.stringify(value)`.
+/// Returns `JSON.stringify(value)`.
 pub fn json_text(value: &Value) -> String {
     let mut text = String::new();
     write_json(value, &mut text);
@@ -70,7 +76,7 @@ fn write_json(value: &Value, out: &mut String) {
     }
 }
 
-/// Number::toString of ECMAScript, from the shortest digits that read back as the same number.
+/// Returns ECMAScript's Number::toString, from the shortest digits that parse to the same number.
 fn float_text(number: f64) -> String {
     if number == 0.0 {
         return "0".into();
@@ -80,7 +86,7 @@ fn float_text(number: f64) -> String {
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let digits = mantissa.replace('.', "");
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    // The decimal point stands after this many digits.
+    // The decimal point follows this many digits.
     let point = exponent + 1;
     let count = i32::try_from(digits.len()).unwrap_or(i32::MAX);
     let zeros = |count: i32| "0".repeat(usize::try_from(count).unwrap_or(0));
@@ -102,13 +108,13 @@ fn float_text(number: f64) -> String {
 mod tests {
     use super::*;
 
-    fn restated(json: &str) -> String {
+    fn stringified(json: &str) -> String {
         json_text(&serde_json::from_str(json).unwrap())
     }
 
     #[test]
-    fn numbers_read_as_in_javascript() {
-        // Each right side is what `JSON.stringify(JSON.parse(left))` gives.
+    fn writes_numbers_as_javascript_does() {
+        // Each right side is the result of `JSON.stringify(JSON.parse(left))`.
         for (json, expected) in [
             ("0", "0"),
             ("-0.0", "0"),
@@ -126,18 +132,18 @@ mod tests {
             ("0.1", "0.1"),
             ("100.25", "100.25"),
         ] {
-            assert_eq!(restated(json), expected, "{json}");
+            assert_eq!(stringified(json), expected, "{json}");
         }
     }
 
     #[test]
-    fn objects_keep_their_order_and_texts_their_escapes() {
+    fn keeps_the_order_of_objects_and_escapes_texts() {
         let json = r#"{"z":1,"a":[true,null,"\"\\\n\u0001é\u2028"],"m":{}}"#;
-        assert_eq!(restated(json), "{\"z\":1,\"a\":[true,null,\"\\\"\\\\\\n\\u0001é\u{2028}\"],\"m\":{}}");
+        assert_eq!(stringified(json), "{\"z\":1,\"a\":[true,null,\"\\\"\\\\\\n\\u0001é\u{2028}\"],\"m\":{}}");
     }
 
     #[test]
-    fn trim_takes_a_byte_order_mark_and_leaves_a_next_line() {
+    fn trim_removes_a_byte_order_mark_and_keeps_a_next_line() {
         assert_eq!(trim("\u{feff} \u{3000}x\u{85}\n"), "x\u{85}");
     }
 

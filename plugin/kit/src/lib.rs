@@ -1,7 +1,7 @@
 //! What agent types share: the run state machine, the Job's manifest, config, prompt, outcomes, and the exports of a plugin.
 //!
-//! Everything here is pure: no clock, no I/O, no randomness, and nothing that grows with an agent's output. It compiles natively for
-//! its tests, and into each plugin's component.
+//! Everything here is pure: no clock, no I/O, no randomness, and no state that grows with an agent's output. It compiles natively for
+//! its tests, and into the component of each plugin.
 
 pub mod bindings;
 pub mod check;

@@ -1,22 +1,22 @@
-//! What becomes of a live Job of the same agent that another run has left behind.
+//! Classifies orphans: unfinished Jobs of the same agent whose run has no host any more.
 
 use std::collections::BTreeMap;
 
 use crate::manifest::labels::{SESSION_ID, TASK_ID};
 
-/// What the labels of a left-behind Job mean for this run.
+/// What an orphan's labels mean for this run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Orphan {
-    /// It does what this run was asked to do: go on with it.
+    /// Its task and session are this run's: it is adopted.
     Reattach,
-    /// Whether it does cannot be told.
+    /// Its task or this run's is unknown.
     BlockTaskUnknown,
     BlockTaskMismatch,
     BlockSessionMismatch,
 }
 
 impl Orphan {
-    /// The `errorCode` of a run that is blocked by it.
+    /// Returns the `errorCode` of a run that it blocks.
     pub fn error_code(self) -> Option<&'static str> {
         match self {
             Orphan::Reattach => None,
@@ -26,7 +26,7 @@ impl Orphan {
         }
     }
 
-    /// What a run that is blocked by this Job says of it.
+    /// Returns the error message of a run that this Job blocks.
     pub fn error_message(self, job_name: &str) -> Option<String> {
         let what = match self {
             Orphan::Reattach => return None,
@@ -38,9 +38,19 @@ impl Orphan {
     }
 }
 
-/// Judges a Job by its labels. `task` and `session` are this run's, as label values.
+/// Classifies a Job by its labels. `task` and `session` are this run's, as label values.
 ///
-/// Only a known and equal task lets a Job be adopted, and then only two known sessions can tell it from this run's.
+/// A Job is adopted only if both tasks are known and equal; two known sessions must be equal, too.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use paperclip_kit::orphan::{Orphan, classify};
+///
+/// let labels = BTreeMap::from([("paperclip.io/task-id".to_owned(), "T-1".to_owned())]);
+/// assert_eq!(classify(&labels, Some("T-1"), None), Orphan::Reattach);
+/// assert_eq!(classify(&labels, Some("T-2"), None), Orphan::BlockTaskMismatch);
+/// ```
 pub fn classify(job_labels: &BTreeMap<String, String>, task: Option<&str>, session: Option<&str>) -> Orphan {
     let of_job = |key: &str| job_labels.get(key).map(String::as_str).filter(|value| !value.is_empty());
     let (Some(job_task), Some(task)) = (of_job(TASK_ID), task) else { return Orphan::BlockTaskUnknown };
@@ -58,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_pair_of_labels() {
+    fn classifies_every_pair_of_labels() {
         use Orphan::{BlockSessionMismatch, BlockTaskMismatch, BlockTaskUnknown, Reattach};
         let labels = |task: Option<&str>, session: Option<&str>| -> BTreeMap<String, String> {
             [(TASK_ID, task), (SESSION_ID, session)]

@@ -1,14 +1,14 @@
-//! What a panic said, left where the host finds it.
+//! The text of a panic, written where the host finds it.
 //!
-//! A plugin imports nothing, so it cannot tell; and an instance that has trapped can't be asked. The host reads the note
-//! out of the dead instance's memory instead: it looks for [`MARK`] and takes the text up to the next NUL.
+//! A plugin has no imports, so it cannot report the text, and an instance that has trapped cannot be called. The host reads the note
+//! from the trapped instance's memory instead: it searches for [`MARK`] and reads the text up to the next NUL.
 
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// What stands before the note, and nowhere else in a plugin's memory. The host knows it too.
+/// Precedes the note, and is nowhere else in a plugin's memory. The host has the same constant.
 const MARK: [u8; 16] = *b"\x01paperclip panic";
-/// What is kept of a panic: place and text.
+/// The longest text of a note: location and message of the panic.
 const TEXT_BYTES: usize = 1024;
 const NOTE_BYTES: usize = MARK.len() + TEXT_BYTES + "\0".len();
 
@@ -26,13 +26,13 @@ const fn marked() -> Note {
     note
 }
 
-/// From now on a panic leaves a note. Every export begins with this: a plugin has no other beginning.
+/// Installs the panic hook that writes the note. Every export calls this first: a plugin has no other entry point.
 #[cfg(target_family = "wasm")]
 pub(crate) fn install() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         std::panic::set_hook(Box::new(|panic| {
-            // A note that does not fit is cut.
+            // A note that is too long is truncated.
             let _ = match (panic.location(), panic.payload_as_str()) {
                 (Some(place), Some(text)) => write!(Pen::on(&NOTE), "{place}: {text}"),
                 (Some(place), None) => write!(Pen::on(&NOTE), "{place}"),
@@ -42,13 +42,13 @@ pub(crate) fn install() {
     });
 }
 
-/// Natively, in tests, a panic is told by the test's own means.
+/// Natively, in tests, the test harness reports a panic.
 #[cfg(not(target_family = "wasm"))]
 pub(crate) fn install() {
     let _ = Pen::on(&NOTE);
 }
 
-/// Writes a note without asking for memory: there may be none left.
+/// Writes a note without allocating: there may be no memory left.
 struct Pen<'n> {
     note: &'n Note,
     at: usize,
@@ -83,14 +83,14 @@ mod tests {
     #[test]
     fn a_note_is_the_mark_the_text_and_a_nul() {
         let note = marked();
-        let text = "no\0 room";
+        let text = "out\0 of memory";
         write!(Pen::on(&note), "src/a.rs:{}: {text}", 7).unwrap();
-        let expected = [&MARK[..], b"src/a.rs:7: no room\0"].concat();
+        let expected = [&MARK[..], b"src/a.rs:7: out of memory\0"].concat();
         assert_eq!(&read(&note)[..expected.len()], expected);
     }
 
     #[test]
-    fn a_long_note_is_cut_before_the_last_nul() {
+    fn truncates_a_long_note_before_the_last_nul() {
         let note = marked();
         assert!(write!(Pen::on(&note), "{}", "x".repeat(2 * TEXT_BYTES)).is_err());
         let bytes = read(&note);

@@ -149,7 +149,7 @@ fn or_fault<T>(stepped: Result<T, IllegalTransition>) -> T {
 fn read_request(request: types::Request) -> Result<Request, Refusal> {
     let runtime = serde_json::from_str(&request.runtime_json)
         .map_err(|error| Refusal::new("runtime", format!("is malformed: {error}")))?;
-    let self_pod = match &request.paperclip_pod_json {
+    let paperclip_pod = match &request.paperclip_pod_json {
         Some(json) => Some(object("Paperclip's pod", json)?),
         None => None,
     };
@@ -170,7 +170,7 @@ fn read_request(request: types::Request) -> Result<Request, Refusal> {
             .collect(),
         context: object("context", &request.context_json)?,
         has_auth_token: request.has_auth_token,
-        self_pod: self_pod.map(Value::Object),
+        paperclip_pod: paperclip_pod.map(Value::Object),
         files: request
             .files
             .into_iter()

@@ -1,4 +1,4 @@
-//! What a run is asked to do: Paperclip's execution context as the host understood it. It holds no secret value.
+//! The request of a run: Paperclip's execution context as the host parsed it. It holds no secret value.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -15,19 +15,18 @@ pub struct Request {
     pub config: Map<String, Value>,
     /// `config.env`, in the order in which it was written.
     pub config_env: Vec<EnvName>,
-    /// Why and on what the agent runs: task, wake reason, workspace.
+    /// Why the agent runs and on what: wake reason, task, workspace.
     pub context: Map<String, Value>,
     /// Whether the host holds a token for this run.
     pub has_auth_token: bool,
-    /// The Pod that Paperclip runs in. An entry of its environment that has neither `value` nor `valueFrom` is a literal
-    /// whose value the host keeps.
-    pub self_pod: Option<Value>,
+    /// Paperclip's pod. An entry of its environment that has neither `value` nor `valueFrom` is a literal whose value the host keeps.
+    pub paperclip_pod: Option<Value>,
     /// Instructions, skills and other files for the agent.
     pub files: Vec<File>,
     pub host: HostFacts,
 }
 
-/// Who runs.
+/// The agent that runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Agent {
@@ -49,7 +48,7 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// The session to resume: that of the session's parameters, else the plain id.
+    /// Returns the id of the session to resume: that of the session's parameters, else the plain id.
     pub fn session(&self) -> Option<&str> {
         self.session_params
             .as_ref()
@@ -76,30 +75,30 @@ pub struct File {
     pub content: String,
 }
 
-/// What the operator configured for all runs of the host.
+/// Facts about the host, which the operator configured for all runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HostFacts {
-    /// The namespace of runs whose config names none and whose own pod is unknown.
+    /// The namespace of runs whose config names none, where Paperclip's pod is unknown.
     pub default_namespace: Option<String>,
     /// Where agents reach Paperclip's API.
     pub api_url: Option<String>,
-    /// Names that agents do not inherit from Paperclip's pod, beyond the built-in list; `*` stands for any text.
+    /// Names that agents do not inherit from Paperclip's pod, beyond the built-in list; `*` matches any text.
     pub denied_env: Vec<String>,
-    /// The clusters that config's `kubeconfig` may name.
+    /// The clusters that the config field `kubeconfig` may name.
     pub clusters: Vec<String>,
 }
 
-/// The text under a key of a config or context, if there is one that is not empty.
+/// Returns the text under a key of a config or context, unless it is empty.
 pub fn text<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
     map.get(key).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
-/// Which try of a run this is.
+/// The number of an attempt of a run, and how it treats the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
-    /// 1, or 2 where the first could not resume its session.
+    /// 1, or 2 if the first attempt could not resume its session.
     pub number: u32,
     /// The session of the request is not resumed.
     pub is_session_fresh: bool,
@@ -107,7 +106,7 @@ pub struct Attempt {
 
 impl Attempt {
     pub const FIRST: Attempt = Attempt { number: 1, is_session_fresh: false };
-    /// The one that follows a session that could not be resumed.
+    /// The attempt that follows a session that could not be resumed.
     pub const WITH_FRESH_SESSION: Attempt = Attempt { number: 2, is_session_fresh: true };
 }
 
@@ -117,7 +116,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_session_of_the_parameters_goes_before_the_plain_id() {
+    fn the_session_of_the_parameters_precedes_the_plain_id() {
         let with = |params: Value, id: Option<&str>| Runtime {
             session_params: Some(params),
             session_id: id.map(Into::into),

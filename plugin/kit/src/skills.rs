@@ -1,6 +1,6 @@
 //! Paperclip's skills snapshot: which skills an agent has, could have, and lacks.
 //!
-//! Skills come with each run's context; nothing is installed on the side, so a sync changes nothing and lists again.
+//! Skills come with the context of each run; the adapter installs none, so a sync changes nothing and returns the snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,21 +9,21 @@ use serde_json::Value;
 
 use crate::javascript::trim;
 
-/// The skill by which an agent finds its way around Paperclip's API: every agent has it, whatever it wants.
+/// The skill that documents Paperclip's API for agents: every agent has it, whether it is desired or not.
 const OPERATIONAL_SKILL: &str = "paperclipai/paperclip/paperclip";
 
-/// What is known of skills: those of the company, those that an agent wants, and those that somebody put into its home.
+/// The skills of the company, those that the agent desires, and those that are installed in its home.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Input {
-    /// An agent's config; what is not given beside it stands there.
+    /// The agent's config: the source of the fields that are absent here.
     config: Config,
     available: Option<Vec<Value>>,
     desired: Option<Vec<Value>>,
     installed: Vec<Installed>,
 }
 
-/// The fields by which the server hands skills to an adapter.
+/// The config fields in which the server passes skills to an adapter.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Config {
@@ -36,19 +36,19 @@ struct Config {
 struct Available {
     key: String,
     runtime_name: Option<String>,
-    /// The folder that it stands in.
+    /// Its directory.
     source: Option<String>,
-    /// Why its files are not there.
+    /// Why its files are missing.
     missing: Option<String>,
 }
 
 impl Available {
-    /// None: it has no key.
+    /// Reads a skill; `None` if it has no key.
     fn read(entry: &Value) -> Option<Available> {
         let text =
             |name: &str| entry[name].as_str().map(trim).filter(|text| !text.is_empty()).map(str::to_owned);
         let is_missing = entry["sourceStatus"] == "missing";
-        let missing = || text("missingDetail").unwrap_or_else(|| "Its files are not there.".to_owned());
+        let missing = || text("missingDetail").unwrap_or_else(|| "Its files are missing.".to_owned());
         Some(Available {
             key: text("key").or(text("name"))?,
             runtime_name: text("runtimeName").or(text("name")),
@@ -57,7 +57,7 @@ impl Available {
         })
     }
 
-    /// The last part of its key.
+    /// Returns the last part of its key.
     fn slug(&self) -> &str {
         self.key.rsplit('/').next().unwrap_or_default()
     }
@@ -102,21 +102,27 @@ struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 enum State {
-    /// Wanted, and put into each run.
+    /// Desired, and part of each run.
     Configured,
-    /// Could be wanted.
+    /// Not desired.
     Available,
-    /// Wanted, and not there.
+    /// Desired, and missing.
     Missing,
-    /// Somebody else's.
+    /// Not managed by Paperclip.
     External,
 }
 
-/// The snapshot for `{"config","available":[{key,runtimeName,source,sourceStatus?}],"desired":[key | {key}],"installed":[{name,path}]}`;
-/// without `available` and `desired` those of the config, `paperclipRuntimeSkills` and `paperclipSkillSync.desiredSkills`.
+/// Returns the snapshot for `{"config","available":[{key,runtimeName,source,sourceStatus?}],"desired":[key | {key}],"installed":[{name,path}]}`;
+/// `available` and `desired` default to the config's `paperclipRuntimeSkills` and `paperclipSkillSync.desiredSkills`.
+///
+/// ```
+/// let input = r#"{"available": [{"key": "acme/review"}], "desired": ["review"]}"#;
+/// let snapshot = paperclip_kit::skills::snapshot("claude_k8s", input).unwrap();
+/// assert!(snapshot.contains(r#""desiredSkills":["acme/review"]"#));
+/// ```
 ///
 /// # Errors
-/// What is wrong with the document.
+/// The document is malformed.
 pub fn snapshot(adapter_type: &str, input_json: &str) -> Result<String, String> {
     let input: Input = serde_json::from_str(input_json).map_err(|error| format!("skills: {error}"))?;
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
@@ -152,25 +158,26 @@ pub fn snapshot(adapter_type: &str, input_json: &str) -> Result<String, String> 
     serde_json::to_string(&snapshot).map_err(|error| format!("skills: {error}"))
 }
 
-/// The keys that are meant by what an agent wants: a key, a runtime name or the last part of a key, each if only one skill has it.
+/// Resolves desired skills to keys: by key, by runtime name or by the last part of a key, each if exactly one skill matches.
 fn desired_keys(available: &[Available], desired: &[Value]) -> BTreeSet<String> {
-    let told = desired.iter().filter_map(|wanted| wanted.as_str().or(wanted["key"].as_str()));
-    let keys = told.map(trim).filter(|wanted| !wanted.is_empty()).map(|wanted| {
-        let meant = only(available, |skill| skill.key.eq_ignore_ascii_case(wanted))
+    let names = desired.iter().filter_map(|entry| entry.as_str().or(entry["key"].as_str()));
+    let keys = names.map(trim).filter(|name| !name.is_empty()).map(|name| {
+        let skill = only(available, |skill| skill.key.eq_ignore_ascii_case(name))
             .or_else(|| {
-                let named = |name: &str| name.eq_ignore_ascii_case(wanted);
-                only(available, |skill| skill.runtime_name.as_deref().is_some_and(named))
+                let has_name = |runtime: &str| runtime.eq_ignore_ascii_case(name);
+                only(available, |skill| skill.runtime_name.as_deref().is_some_and(has_name))
             })
-            .or_else(|| only(available, |skill| skill.slug().eq_ignore_ascii_case(wanted)));
-        meant.map_or_else(|| wanted.to_owned(), |skill| skill.key.clone())
+            .or_else(|| only(available, |skill| skill.slug().eq_ignore_ascii_case(name)));
+        skill.map_or_else(|| name.to_owned(), |skill| skill.key.clone())
     });
     let operational = available.iter().find(|skill| skill.key.eq_ignore_ascii_case(OPERATIONAL_SKILL));
     keys.chain(operational.map(|skill| skill.key.clone())).collect()
 }
 
-fn only(available: &[Available], is_meant: impl Fn(&Available) -> bool) -> Option<&Available> {
-    let mut meant = available.iter().filter(|skill| is_meant(skill));
-    meant.next().filter(|_| meant.next().is_none())
+/// Returns the skill that matches, if exactly one does.
+fn only(available: &[Available], is_match: impl Fn(&Available) -> bool) -> Option<&Available> {
+    let mut matches = available.iter().filter(|skill| is_match(skill));
+    matches.next().filter(|_| matches.next().is_none())
 }
 
 fn managed(skill: Available, is_desired: bool) -> Entry {
@@ -179,7 +186,7 @@ fn managed(skill: Available, is_desired: bool) -> Entry {
         (None, true) => State::Configured,
         (None, false) => State::Available,
     };
-    let put = || is_desired.then(|| "Put into each run's files.".to_owned());
+    let included = || is_desired.then(|| "Included in the files of each run.".to_owned());
     Entry {
         key: skill.key,
         runtime_name: skill.runtime_name,
@@ -190,7 +197,7 @@ fn managed(skill: Available, is_desired: bool) -> Entry {
         read_only: false,
         source_path: skill.source,
         target_path: None,
-        detail: skill.missing.or_else(put),
+        detail: skill.missing.or_else(included),
     }
 }
 
@@ -243,11 +250,11 @@ mod tests {
     }
 
     #[test]
-    fn each_skill_has_its_state_and_they_are_sorted() {
+    fn lists_every_skill_with_its_state_sorted_by_key() {
         let (snapshot, states) = states(&json!({
             "available": [{"key": "b", "runtimeName": "b"}, {"key": "a", "source": "/s/a"}, {"runtimeName": "nameless"},
                 {"key": "c", "sourceStatus": "missing", "missingDetail": "Deleted."}],
-            "desired": ["a", "gone", " "],
+            "desired": ["a", "unknown", " "],
             "installed": [{"name": "own", "path": "/paperclip/.claude/skills/own"}],
         }));
         assert_eq!(
@@ -256,11 +263,11 @@ mod tests {
                 ("a", "configured"),
                 ("b", "available"),
                 ("c", "missing"),
-                ("gone", "missing"),
-                ("own", "external")
+                ("own", "external"),
+                ("unknown", "missing")
             ])
         );
-        assert_eq!(snapshot["desiredSkills"], json!(["a", "gone"]));
+        assert_eq!(snapshot["desiredSkills"], json!(["a", "unknown"]));
         assert_eq!(snapshot["mode"], "ephemeral");
         assert_eq!(snapshot["entries"][0]["sourcePath"], "/s/a");
         assert_eq!(snapshot["entries"][2]["detail"], "Deleted.");
@@ -268,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_config_has_the_skills_as_the_server_hands_them_over() {
+    fn reads_the_skills_of_a_config() {
         let (_, states) = states(&json!({"config": {
             "paperclipRuntimeSkills": [{"key": "acme/x/review", "runtimeName": "rev", "source": "/r"},
                 {"key": "acme/x/audit", "runtimeName": "audit", "source": "/a"},
@@ -291,14 +298,14 @@ mod tests {
     }
 
     #[test]
-    fn every_agent_has_the_skill_for_paperclip_itself() {
+    fn every_agent_has_the_operational_skill() {
         let available = json!([{"key": OPERATIONAL_SKILL, "runtimeName": "paperclip"}, {"key": "b"}]);
         let (_, states) = states(&json!({"available": available, "desired": []}));
         assert_eq!(states, pairs(&[("b", "available"), (OPERATIONAL_SKILL, "configured")]));
     }
 
     #[test]
-    fn a_broken_document_is_named() {
+    fn reports_a_malformed_document() {
         assert!(super::snapshot("x_k8s", "[").unwrap_err().starts_with("skills: "));
     }
 }

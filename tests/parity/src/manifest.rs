@@ -60,7 +60,7 @@ pub fn request(case: &Case) -> Request {
             }
         }
     }
-    request.self_pod = Some(pod);
+    request.paperclip_pod = Some(pod);
     request
 }
 

@@ -1,6 +1,6 @@
-//! What the product does in the cluster, and what is missing where it may not.
+//! The permissions that runs need in the cluster, and the effect of each missing one.
 
-/// A right that a run makes use of.
+/// A permission that a run uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {
     /// The check's code, and the probe's id.
@@ -9,9 +9,9 @@ pub struct Access {
     pub resource: &'static str,
     pub subresource: &'static str,
     pub verb: &'static str,
-    /// Whether no run works without it.
+    /// Whether runs fail without it.
     pub is_needed: bool,
-    /// What it is for, to be read after "Without it".
+    /// The effect of its absence, after the words "Without it".
     pub without: &'static str,
 }
 
@@ -41,39 +41,39 @@ const LEASES: (&str, &str) = ("coordination.k8s.io", "leases");
 const EVENTS: (&str, &str) = ("", "events");
 const CLAIMS: (&str, &str) = ("", "persistentvolumeclaims");
 
-/// All rights, in the order of the report.
+/// All permissions, in the order of the report.
 pub const ACCESS: [Access; 21] = [
     needed("k8s_rbac_job_create", JOBS, "create", "no run starts"),
     needed("k8s_rbac_job_get", JOBS, "get", "a vanished Job cannot be verified"),
-    needed("k8s_rbac_job_list", JOBS, "list", "runs of the same agent cannot be told apart"),
-    needed("k8s_rbac_job_watch", JOBS, "watch", "the end of a run is not seen"),
-    needed("k8s_rbac_job_patch", JOBS, "patch", "a created Job is never let go, and none is adopted"),
+    needed("k8s_rbac_job_list", JOBS, "list", "other runs of the same agent are not found"),
+    needed("k8s_rbac_job_watch", JOBS, "watch", "the end of a run is not noticed"),
+    needed("k8s_rbac_job_patch", JOBS, "patch", "a created Job is never unsuspended, and no Job is adopted"),
     needed("k8s_rbac_job_delete", JOBS, "delete", "runs cannot be cancelled or cleaned up"),
     needed("k8s_rbac_pod_get", PODS, "get", "the cause of a failure stays unknown"),
     needed("k8s_rbac_pod_list", PODS, "list", "a run's pod is not found"),
-    needed("k8s_rbac_pod_watch", PODS, "watch", "the state of a run's pod is not seen"),
+    needed("k8s_rbac_pod_watch", PODS, "watch", "the state of a run's pod is not known"),
     useful(
         "k8s_rbac_pod_create",
         PODS,
         "create",
-        "what an admission rule refuses is told late (only a dry run is made)",
+        "a pod that an admission rule refuses is reported late (only a dry run is made)",
     ),
     Access {
         subresource: "log",
         ..needed("k8s_rbac_pod_log", PODS, "get", "the agent's output cannot be read")
     },
     needed("k8s_rbac_secret_create", SECRETS, "create", "agents get neither prompt nor credentials"),
-    needed("k8s_rbac_secret_get", SECRETS, "get", "a run cannot be taken up again after a restart"),
+    needed("k8s_rbac_secret_get", SECRETS, "get", "a run cannot be resumed after a restart"),
     needed("k8s_rbac_configmap_create", CONFIG_MAPS, "create", "agents get neither instructions nor skills"),
     useful(
         "k8s_rbac_configmap_get",
         CONFIG_MAPS,
         "get",
-        "a run that repeats one just deleted may fail on what that one left",
+        "a run that repeats one just deleted may fail on its remaining objects",
     ),
     needed("k8s_rbac_lease_get", LEASES, "get", "two runs of an agent may start at once"),
     needed("k8s_rbac_lease_create", LEASES, "create", "two runs of an agent may start at once"),
-    needed("k8s_rbac_lease_update", LEASES, "update", "a run loses its place while it works"),
+    needed("k8s_rbac_lease_update", LEASES, "update", "a run loses its lease while it runs"),
     needed(
         "k8s_rbac_lease_delete",
         LEASES,
@@ -85,11 +85,12 @@ pub const ACCESS: [Access; 21] = [
 ];
 
 impl Access {
+    /// Returns the permission with this code.
     pub fn of(code: &str) -> Option<&'static Access> {
         ACCESS.iter().find(|access| access.code == code)
     }
 
-    /// `pods/log`, `jobs`.
+    /// Returns resource and subresource, such as `jobs` or `pods/log`.
     pub fn target(&self) -> String {
         match self.subresource {
             "" => self.resource.to_owned(),
@@ -97,8 +98,8 @@ impl Access {
         }
     }
 
-    /// What to add to a Role, for the operator.
-    pub fn mend(&self, namespace: &str) -> String {
+    /// Returns the hint for an operator: the effect, and what to add to a Role.
+    pub fn hint(&self, namespace: &str) -> String {
         let target = self.target();
         let group = if self.group.is_empty() { "\"\"" } else { self.group };
         format!(
@@ -120,9 +121,9 @@ mod tests {
     }
 
     #[test]
-    fn a_mend_can_be_copied_into_a_role() {
+    fn a_hint_names_verb_resource_group_and_namespace() {
         assert_eq!(
-            Access::of("k8s_rbac_pod_log").unwrap().mend("agents"),
+            Access::of("k8s_rbac_pod_log").unwrap().hint("agents"),
             "Without it the agent's output cannot be read. Add the verb `get` on `pods/log` (apiGroups: \"\") to the Role of Paperclip's service account in namespace agents."
         );
     }

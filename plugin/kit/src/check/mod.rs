@@ -1,4 +1,4 @@
-//! Paperclip's environment test: what to ask the cluster, and what its answers mean to an operator.
+//! Paperclip's environment test: the probes of the cluster, and a report of their answers for an operator.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -10,23 +10,23 @@ pub use access::{ACCESS, Access};
 pub use report::{Answer, Check, Level, Report, Status, report};
 
 use crate::config;
-use crate::manifest::own_pod::OwnPod;
+use crate::manifest::paperclip_pod::PaperclipPod;
 use crate::refusal::Refusal;
 use crate::request::{HostFacts, Request, text};
 
-/// The Secret that an installation of Paperclip usually has.
+/// The name of the Secret that an installation of Paperclip usually has.
 const DEFAULT_SECRET: &str = "paperclip-secrets";
 
-/// Something to ask the cluster.
+/// A question for the host to ask the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Probe {
-    /// Comes back with the answer.
+    /// Identifies the probe in the answers.
     pub id: String,
     #[serde(flatten)]
     pub question: Question,
 }
 
-/// What is asked.
+/// The question of a probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Question {
@@ -34,11 +34,11 @@ pub enum Question {
     Api,
     /// Does the namespace exist?
     Namespace { namespace: String },
-    /// Would a SelfSubjectAccessReview allow this? An `error` of the answer says that it could not be asked.
+    /// Does a SelfSubjectAccessReview allow this? An `error` in the answer means that the review failed.
     Access { namespace: String, group: String, resource: String, subresource: String, verb: String },
     /// Does the Secret exist?
     Secret { namespace: String, name: String },
-    /// The volume claim, as `object` of the answer. No name: there is none to ask for, and the answer is `ok: false`.
+    /// Does the volume claim exist? `object` of the answer: the claim. Without a name there is none, and the answer is `ok: false`.
     Pvc { namespace: String, name: Option<String> },
 }
 
@@ -47,29 +47,30 @@ pub enum Question {
 #[serde(rename_all = "camelCase", default)]
 struct Environment {
     config: Map<String, Value>,
-    self_pod: Option<Value>,
+    #[serde(rename = "selfPod")]
+    paperclip_pod: Option<Value>,
     /// The host's default.
     namespace: Option<String>,
-    /// Names of clusters that the config may choose.
+    /// Names of clusters that the config may name.
     clusters: Vec<String>,
 }
 
-/// The questions for a config, in the order of the report.
+/// Plans the probes for a config, in the order of the report.
 ///
 /// # Errors
-/// The config itself is wrong: nothing needs to be asked.
+/// The config itself is invalid: nothing is probed.
 pub fn plan(request: &Request) -> Result<Vec<Probe>, Refusal> {
     let config = config::read(request)?;
-    let own_pod = request.self_pod.as_ref().map(OwnPod::read).unwrap_or_default();
+    let paperclip_pod = request.paperclip_pod.as_ref().map(PaperclipPod::read).unwrap_or_default();
     let namespace = config
         .placement
         .namespace
-        .or(own_pod.namespace)
+        .or(paperclip_pod.namespace)
         .or_else(|| request.host.default_namespace.clone())
         .ok_or_else(|| {
             Refusal::new(
                 "namespace",
-                "no namespace: Paperclip's own pod is unknown and the host has no default; set this field",
+                "no namespace: Paperclip's pod is unknown and the host has no default; set this field",
             )
         })?;
     let probe = |id: &str, question| Probe { id: id.to_owned(), question };
@@ -89,21 +90,21 @@ pub fn plan(request: &Request) -> Result<Vec<Probe>, Refusal> {
     }));
     let secret = text(&request.config, "secretRef").unwrap_or(DEFAULT_SECRET).to_owned();
     probes.push(probe("secret", Question::Secret { namespace: namespace.clone(), name: secret }));
-    let claim = own_pod.data_claim.map(|claim| claim.claim_name);
+    let claim = paperclip_pod.data_claim.map(|claim| claim.claim_name);
     probes.push(probe("pvc", Question::Pvc { namespace, name: claim }));
     Ok(probes)
 }
 
-/// [`plan`] of `{"config","selfPod"?,"namespace"?,"clusters"?}`, as a JSON array of probes.
+/// Applies [`plan`] to `{"config","selfPod"?,"namespace"?,"clusters"?}` and returns a JSON array of probes.
 ///
 /// # Errors
-/// What is wrong with the document or with the config in it.
+/// The document is malformed, or the config in it is invalid.
 pub fn plan_document(input_json: &str) -> Result<String, String> {
     let input: Environment = serde_json::from_str(input_json)
-        .map_err(|error| format!("the environment to check is not readable: {error}"))?;
+        .map_err(|error| format!("the environment to check is malformed: {error}"))?;
     let request = Request {
         config: input.config,
-        self_pod: input.self_pod,
+        paperclip_pod: input.paperclip_pod,
         host: HostFacts {
             default_namespace: input.namespace,
             clusters: input.clusters,
@@ -115,16 +116,22 @@ pub fn plan_document(input_json: &str) -> Result<String, String> {
     serde_json::to_string(&probes).map_err(|error| error.to_string())
 }
 
-/// [`report()`] on `[{…the probe, "ok","error"?,"object"?}]`, as `{"status","checks":[{"code","level","message","hint"}]}`.
+/// Applies [`report()`] to `[{…the probe, "ok","error"?,"object"?}]` and returns `{"status","checks":[{"code","level","message","hint"}]}`.
 ///
 /// # Errors
-/// What is wrong with the document.
+/// The document is malformed.
+///
+/// ```
+/// let answers = r#"[{"id": "api", "kind": "api", "ok": true}]"#;
+/// let report = paperclip_kit::check::report_document(answers).unwrap();
+/// assert!(report.starts_with(r#"{"status":"pass""#));
+/// ```
 pub fn report_document(answers_json: &str) -> Result<String, String> {
-    let written: Vec<Value> = serde_json::from_str(answers_json)
-        .map_err(|error| format!("the answers are not readable: {error}"))?;
+    let written: Vec<Value> =
+        serde_json::from_str(answers_json).map_err(|error| format!("the answers are malformed: {error}"))?;
     let answers = written
         .iter()
-        .map(|answer| Answer::read(answer).ok_or_else(|| format!("this is no answered probe: {answer}")))
+        .map(|answer| Answer::read(answer).ok_or_else(|| format!("this is not an answered probe: {answer}")))
         .collect::<Result<Vec<_>, _>>()?;
     serde_json::to_string(&report(&answers)).map_err(|error| error.to_string())
 }
@@ -135,7 +142,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn every_right_is_asked_for_in_the_runs_namespace() {
+    fn probes_every_permission_in_the_runs_namespace() {
         let input = json!({"config": {"namespace": "agents", "secretRef": "s"}, "selfPod": {
             "metadata": {"namespace": "paperclip"},
             "spec": {
@@ -159,10 +166,12 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_config_is_told_before_anything_is_asked() {
-        let asked = |input: Value| plan_document(&input.to_string()).unwrap_err();
-        assert!(asked(json!({"config": {"namespace": "Agents"}})).starts_with("namespace: `Agents` must be"));
-        assert!(asked(json!({"config": {}})).starts_with("namespace: no namespace"));
-        assert!(asked(json!("x")).starts_with("the environment to check is not readable"));
+    fn refuses_an_invalid_config_before_probing() {
+        let refused = |input: Value| plan_document(&input.to_string()).unwrap_err();
+        assert!(
+            refused(json!({"config": {"namespace": "Agents"}})).starts_with("namespace: `Agents` must be")
+        );
+        assert!(refused(json!({"config": {}})).starts_with("namespace: no namespace"));
+        assert!(refused(json!("x")).starts_with("the environment to check is malformed"));
     }
 }

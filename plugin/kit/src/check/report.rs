@@ -1,4 +1,4 @@
-//! What the cluster's answers mean: Paperclip's environment test result.
+//! Makes Paperclip's environment test result from the cluster's answers.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -9,16 +9,16 @@ use super::{Access, Probe, Question};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     pub probe: Probe,
-    /// Whether what was asked is so.
+    /// Whether the answer is yes.
     pub ok: bool,
-    /// Why it could not be found out.
+    /// Why there is no answer.
     pub error: Option<String>,
-    /// What was found.
+    /// The object that was found.
     pub object: Option<Value>,
 }
 
 impl Answer {
-    /// Reads an answer as the host writes it: the probe with `ok`, `error` and `object` put in. None if it is no probe.
+    /// Reads an answer as the host writes it: the probe with `ok`, `error` and `object`; `None` if it is not a probe.
     pub fn read(written: &Value) -> Option<Answer> {
         let text = |key: &str| written[key].as_str().map(str::to_owned);
         let namespace = || text("namespace").unwrap_or_default();
@@ -66,7 +66,7 @@ pub struct Check {
     pub code: String,
     pub level: Level,
     pub message: String,
-    /// How to mend it.
+    /// How to fix it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
@@ -79,7 +79,7 @@ pub enum Level {
     Error,
 }
 
-/// Judges the answers. Where the API does not answer, nothing else means anything.
+/// Judges the answers. If the API does not answer, the report has no other check.
 pub fn report(answers: &[Answer]) -> Report {
     let mut checks: Vec<Check> = answers.iter().map(check).collect();
     if let Some(unreachable) = checks.iter().find(|check| check.code == "k8s_api_unreachable").cloned() {
@@ -125,7 +125,7 @@ fn namespace(answer: &Answer, namespace: &str) -> Check {
     }
     let message = format!("The namespace {namespace} could not be read: {}.", cause(answer));
     let hint = format!(
-        "Create it (`kubectl create namespace {namespace}`), or set the field namespace. If it exists, the service account may merely not read namespaces."
+        "Create it (`kubectl create namespace {namespace}`), or set the field namespace. If it exists, the service account may lack the permission to read namespaces."
     );
     wrong(Level::Warn, "k8s_namespace_check_failed", message, hint)
 }
@@ -134,17 +134,17 @@ fn access(answer: &Answer, namespace: &str, access: Option<&Access>, verb: &str,
     let target = access.map_or_else(|| resource.to_owned(), Access::target);
     let code = answer.probe.id.as_str();
     if answer.ok {
-        return found(code, format!("May {verb} {target} in namespace {namespace}."));
+        return found(code, format!("Allowed to {verb} {target} in namespace {namespace}."));
     }
-    let hint = access.map(|access| access.mend(namespace)).unwrap_or_default();
+    let hint = access.map(|access| access.hint(namespace)).unwrap_or_default();
     if let Some(error) = &answer.error {
         let message = format!(
-            "Whether {target} may be accessed ({verb}) in namespace {namespace} could not be asked: {error}."
+            "The permission to {verb} {target} in namespace {namespace} could not be reviewed: {error}."
         );
         return wrong(Level::Warn, code, message, hint);
     }
     let level = if access.is_none_or(|access| access.is_needed) { Level::Error } else { Level::Warn };
-    wrong(level, code, format!("May not {verb} {target} in namespace {namespace}."), hint)
+    wrong(level, code, format!("Not allowed to {verb} {target} in namespace {namespace}."), hint)
 }
 
 fn secret(answer: &Answer, namespace: &str, name: &str) -> Check {
@@ -212,11 +212,11 @@ mod tests {
     use crate::request::Request;
     use serde_json::json;
 
-    /// All questions of a healthy environment, answered by `answer`.
+    /// All probes of an environment, answered by `answer`.
     fn answers(answer: impl Fn(&Probe) -> Value) -> Vec<Answer> {
         let mut request = Request::default();
         request.config.insert("namespace".into(), json!("agents"));
-        request.self_pod = Some(json!({"spec": {
+        request.paperclip_pod = Some(json!({"spec": {
             "containers": [{"volumeMounts": [{"name": "d", "mountPath": "/paperclip"}]}],
             "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}],
         }}));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn each_thing_that_is_wrong_has_a_code_a_level_and_a_mend() {
+    fn every_finding_has_a_code_a_level_and_a_hint() {
         for (id, answer, code, status) in [
             ("namespace", json!({"ok": false}), "k8s_namespace_check_failed", Status::Warn),
             ("secret", json!({"ok": false}), "k8s_secret_missing", Status::Warn),
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn every_denied_right_is_named_with_its_mend() {
+    fn every_denied_permission_is_reported_with_its_hint() {
         let denied = |probe: &Probe| match probe.question {
             Question::Access { .. } => json!({"ok": false}),
             _ => healthy(probe),
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_api_nothing_else_is_told() {
+    fn without_the_api_nothing_else_is_reported() {
         let silent = answers(|_| json!({"ok": false, "error": "connection refused"}));
         let report = report(&silent);
         assert_eq!((report.status, report.checks.len()), (Status::Fail, 1));
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_is_that_of_paperclips_server() {
+    fn the_report_is_the_document_of_paperclips_server() {
         let answers = json!([
             {"id": "api", "kind": "api", "ok": true},
             {"id": "secret", "kind": "secret", "namespace": "n", "name": "s", "ok": false},

@@ -1,13 +1,13 @@
-//! A value that somebody typed as JSON or YAML, with the lines on which its parts stand.
+//! Parses a value that a person wrote as JSON or YAML, with the lines of its parts.
 
 use granit_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Number, Value};
 
-/// Longer texts are no configuration that anybody typed.
+/// The longest text; no person writes a longer one.
 const TEXT_MAX_BYTES: usize = 64 * 1024;
 const NESTING_MAX: usize = 8;
 
-/// A value and the line that it begins on, counted from 1, where it was typed.
+/// A value, and the line on which it starts, counted from 1, if it was parsed from text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
     pub line: Option<usize>,
@@ -21,11 +21,11 @@ pub enum NodeValue {
     Number(Number),
     Text(String),
     List(Vec<Node>),
-    /// Keys in the order in which they were written, none twice.
+    /// Unique keys, in the order of the text.
     Map(Vec<(String, Node)>),
 }
 
-/// Why a text could not be read.
+/// Why a text could not be parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
     pub line: Option<usize>,
@@ -33,7 +33,7 @@ pub struct Unreadable {
 }
 
 impl NodeValue {
-    /// What it is, in words.
+    /// Returns the type in words.
     pub fn kind(&self) -> &'static str {
         match self {
             NodeValue::Null => "nothing",
@@ -46,7 +46,7 @@ impl NodeValue {
     }
 }
 
-/// A value that came as JSON, with no lines.
+/// Converts a JSON value, which has no lines.
 pub fn from_json(value: &Value) -> Node {
     let value = match value {
         Value::Null => NodeValue::Null,
@@ -61,11 +61,20 @@ pub fn from_json(value: &Value) -> Node {
     Node { line: None, value }
 }
 
-/// Reads a text as JSON if it looks like that, else as one YAML document. Anchors that are referred to are refused: a
-/// short text could stand for a huge one.
+/// Parses a text as JSON if it starts like that, else as one YAML document.
+///
+/// # Errors
+/// The text is too long or malformed, has two documents, or has an alias: a short text could expand to a huge one.
+///
+/// ```
+/// use paperclip_kit::config::document::{NodeValue, parse};
+///
+/// let NodeValue::Map(entries) = parse("# disks\ndisk: ssd").unwrap().value else { panic!() };
+/// assert_eq!((entries[0].0.as_str(), entries[0].1.line), ("disk", Some(2)));
+/// ```
 pub fn parse(text: &str) -> Result<Node, Unreadable> {
     if text.len() > TEXT_MAX_BYTES {
-        let message = format!("the text is {} bytes; at most {TEXT_MAX_BYTES} are read", text.len());
+        let message = format!("the text is {} bytes; at most {TEXT_MAX_BYTES} are parsed", text.len());
         return Err(Unreadable { line: None, message });
     }
     if text.trim_start().starts_with(['{', '['])
@@ -92,7 +101,7 @@ pub fn parse(text: &str) -> Result<Node, Unreadable> {
         match events.next()? {
             (Event::StreamEnd, _) => return Ok(document),
             (Event::DocumentEnd, _) => {}
-            (_, line) => return Err(unreadable(line, "a second document begins here; give one only")),
+            (_, line) => return Err(unreadable(line, "a second document starts here; write only one")),
         }
     }
 }
@@ -117,7 +126,7 @@ impl<'a> Events<'a> {
             Event::SequenceStart(..) => NodeValue::List(self.list()?),
             Event::MappingStart(..) => NodeValue::Map(self.map()?),
             Event::Alias(_) => {
-                return Err(unreadable(line, "references (`*name`) are not read; write the value out"));
+                return Err(unreadable(line, "aliases (`*name`) are not supported; write the value out"));
             }
             _ => return Err(unreadable(line, "a value is missing")),
         };
@@ -143,18 +152,18 @@ impl<'a> Events<'a> {
                 (_, line) => return Err(unreadable(line, "a key must be plain text")),
             };
             if entries.iter().any(|(known, _)| *known == key) {
-                return Err(unreadable(line, &format!("the key `{key}` stands here for the second time")));
+                return Err(unreadable(line, &format!("the key `{key}` occurs twice")));
             }
             let (event, value_line) = self.next()?;
             let mut node = self.node(event, value_line)?;
-            // A person looks for the line of the key.
+            // The line of the key is the one that a person searches for.
             node.line = Some(line);
             entries.push((key, node));
         }
     }
 }
 
-/// A scalar without quotes, by YAML 1.2's core schema as far as JSON knows it too.
+/// Resolves a scalar without quotes by YAML 1.2's core schema, restricted to JSON's types.
 fn plain(text: &str) -> NodeValue {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => NodeValue::Null,
@@ -191,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn json_and_yaml_read_alike() {
+    fn parses_json_and_yaml_alike() {
         let expected =
             json!([{"key": "gpu", "operator": "Exists", "n": 60, "t": "60", "b": true, "x": null}]);
         for text in [
@@ -205,14 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_those_of_the_keys() {
+    fn entries_have_the_lines_of_their_keys() {
         let node = parse("# c\na: 1\nb:\n  - x\n").unwrap();
         let NodeValue::Map(entries) = node.value else { panic!("no map") };
         assert_eq!(entries.iter().map(|(_, node)| node.line).collect::<Vec<_>>(), [Some(2), Some(3)]);
     }
 
     #[test]
-    fn what_cannot_be_read_tells_its_line() {
+    fn errors_have_a_line() {
         for (text, line) in [
             ("a: 1\nb: [x\n", 2),
             ("a: 1\na: 2", 2),
@@ -227,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_text_is_nothing() {
+    fn an_empty_text_is_null() {
         for text in ["", "  \n", "# only a comment\n", "---\n"] {
             assert_eq!(parse(text).unwrap().value, NodeValue::Null, "{text:?}");
         }
@@ -235,7 +244,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused(text in "[-a:{}\\[\\],#&*!|>'\"%@`?~ \t\n]{0,60}|.{0,40}") {
+        fn parses_or_refuses_any_text(text in "[-a:{}\\[\\],#&*!|>'\"%@`?~ \t\n]{0,60}|.{0,40}") {
             let _ = parse(&text);
         }
     }

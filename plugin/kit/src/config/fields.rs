@@ -1,12 +1,23 @@
-//! Reads values out of an agent's config as Paperclip's adapters do: what has the wrong type counts as not given, which
-//! is told as a warning.
+//! Reads values of an agent's config as Paperclip's adapters do: a value of the wrong type counts as absent and causes a
+//! warning.
 
 use serde_json::{Map, Value};
 
 use crate::javascript::trim;
 use crate::refusal::Refusal;
 
-/// A config, and what was found odd in it.
+/// A config, with the warnings about it.
+///
+/// ```
+/// use paperclip_kit::config::fields::Fields;
+/// use serde_json::json;
+///
+/// let config = json!({"model": "opus", "retainJobs": "yes"});
+/// let mut fields = Fields::new(config.as_object().unwrap());
+/// assert_eq!(fields.text("model").unwrap(), Some("opus"));
+/// assert!(!fields.flag("retainJobs", false));
+/// assert_eq!(fields.into_warnings().len(), 1);
+/// ```
 #[derive(Debug)]
 pub struct Fields<'a> {
     map: &'a Map<String, Value>,
@@ -14,19 +25,20 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// Wraps a config.
     pub fn new(map: &'a Map<String, Value>) -> Fields<'a> {
         Fields { map, warnings: Vec::new() }
     }
 
-    /// A value of any type; null counts as not given.
+    /// Returns a value of any type; null counts as absent.
     pub fn value(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
-    /// Text that is not empty.
+    /// Returns a text that is not empty.
     ///
     /// # Errors
-    /// It holds a NUL character, which no program can be given.
+    /// It contains a NUL character, which no argument of a program can have.
     pub fn text(&mut self, key: &str) -> Result<Option<&'a str>, Refusal> {
         match self.value(key) {
             None => Ok(None),
@@ -41,12 +53,18 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Text without white space around it; blank text counts as not given.
+    /// Returns a text without surrounding white space; blank text counts as absent.
+    ///
+    /// # Errors
+    /// It contains a NUL character.
     pub fn trimmed(&mut self, key: &str) -> Result<Option<&'a str>, Refusal> {
         Ok(self.text(key)?.map(trim).filter(|text| !text.is_empty()))
     }
 
-    /// Text of an object's name, checked by one of Kubernetes' rules.
+    /// Returns a text that satisfies one of Kubernetes' rules.
+    ///
+    /// # Errors
+    /// It breaks the rule, or contains a NUL character.
     pub fn checked(
         &mut self,
         key: &str,
@@ -59,7 +77,7 @@ impl<'a> Fields<'a> {
         Ok(text)
     }
 
-    /// `true` or `false`.
+    /// Returns `true` or `false`.
     pub fn flag(&mut self, key: &str, default: bool) -> bool {
         match self.value(key) {
             None => default,
@@ -71,10 +89,10 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A whole number from 0 to `max`.
+    /// Returns a whole number from 0 to `max`.
     ///
     /// # Errors
-    /// Negative, with a fraction, or too large.
+    /// The number is negative, has a fraction, or is too large.
     pub fn whole(&mut self, key: &str, default: u32, max: u32) -> Result<u32, Refusal> {
         match self.whole_or_negative(key, max)? {
             None => Ok(default),
@@ -82,16 +100,19 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A limit where 0, and by Paperclip's custom every negative number, means none.
+    /// Returns a limit; 0 and, as in Paperclip, every negative number mean that there is none.
+    ///
+    /// # Errors
+    /// The number has a fraction or is too large.
     pub fn limit(&mut self, key: &str, max: u32) -> Result<Option<u32>, Refusal> {
         let number = self.whole_or_negative(key, max)?;
         Ok(number.and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0))
     }
 
-    /// One of the texts that the field knows.
+    /// Returns the option that the text names.
     ///
     /// # Errors
-    /// Another text.
+    /// The text names no option.
     pub fn choice<T: Copy>(&mut self, key: &str, options: &[(&str, T)], default: T) -> Result<T, Refusal> {
         let Some(text) = self.trimmed(key)? else { return Ok(default) };
         options.iter().find(|(name, _)| *name == text).map(|(_, option)| *option).ok_or_else(|| {
@@ -100,10 +121,10 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// The texts of a list; members of other types are left out.
+    /// Returns the texts of a list; members of other types are left out.
     ///
     /// # Errors
-    /// One of them holds a NUL character.
+    /// One of them contains a NUL character.
     pub fn texts(&mut self, key: &str) -> Result<Vec<&'a str>, Refusal> {
         let members = match self.value(key) {
             None => return Ok(Vec::new()),
@@ -126,21 +147,23 @@ impl<'a> Fields<'a> {
         Ok(texts)
     }
 
+    /// Adds a warning.
     pub fn warn(&mut self, warning: String) {
         self.warnings.push(warning);
     }
 
+    /// Returns the warnings, in the order in which the values were read.
     pub fn into_warnings(self) -> Vec<String> {
         self.warnings
     }
 
-    /// A whole number up to `max`, or any negative one.
+    /// Returns a whole number up to `max`, or any negative one.
     fn whole_or_negative(&mut self, key: &str, max: u32) -> Result<Option<i64>, Refusal> {
         match self.value(key) {
             None => Ok(None),
             Some(value @ Value::Number(number)) => match number.as_f64() {
                 Some(float) if float.fract() == 0.0 && float <= f64::from(max) => {
-                    // Saturates far below zero, where the amount no longer matters.
+                    // Saturates far below zero, where only the sign matters.
                     Ok(Some(float as i64))
                 }
                 _ => Err(not_whole(key, value, max)),
@@ -179,7 +202,7 @@ mod tests {
     fn map(value: Value) -> Map<String, Value> {
         match value {
             Value::Object(map) => map,
-            other => panic!("{other} is no object"),
+            other => panic!("{other} is not an object"),
         }
     }
 

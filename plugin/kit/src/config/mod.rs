@@ -1,4 +1,4 @@
-//! An agent's config: what operators set in Paperclip's form, checked before anything is created.
+//! Reads an agent's config: the values of Paperclip's form, checked before anything is created.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,13 +17,13 @@ use fields::Fields;
 use resources::Resources;
 use text_area::Entry;
 
-/// No time in a config is longer than a year.
+/// The longest time in a config: a year.
 pub const SECONDS_MAX: u32 = 365 * 24 * 3600;
 
-/// Label keys that Kubernetes sets on a Job's Pods itself; it refuses other values.
+/// Label keys that Kubernetes itself sets on the Pods of a Job; it refuses other values.
 const KUBERNETES_OWN_LABELS: [&str; 2] = ["job-name", "controller-uid"];
 const KUBERNETES_OWN_PREFIX: &str = "batch.kubernetes.io/";
-/// Labels under these prefixes are the product's own; others that a config gives are skipped.
+/// Prefixes of labels that the run sets; a config's labels under them are skipped.
 const RESERVED_PREFIXES: [&str; 2] = ["paperclip.io/", "app.kubernetes.io/"];
 
 /// A config, read and checked.
@@ -31,27 +31,27 @@ const RESERVED_PREFIXES: [&str; 2] = ["paperclip.io/", "app.kubernetes.io/"];
 pub struct Config {
     pub settings: Settings,
     pub placement: Placement,
-    /// What was given and is not used, and why.
+    /// What was configured and is not used, and why.
     pub warnings: Vec<String>,
 }
 
-/// How a run is watched over and judged. Times are in seconds.
+/// Timeouts, graces and policies of a run. Times are in seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Settings {
-    /// How long the agent may work; none is without end.
+    /// How long the agent may run; `None` has no limit.
     pub timeout_sec: Option<u32>,
-    /// What is added to the timeout before the Job itself is taken for stuck.
+    /// What the Job's deadline adds to the timeout.
     pub grace_sec: u32,
-    /// How long a run waits for another one of its key.
+    /// How long a run waits for another run with its key.
     pub queue_timeout_sec: u32,
     /// From SIGTERM to SIGKILL.
     pub cancel_grace_sec: u32,
-    /// How long images may fail to be pulled.
+    /// How long pulling an image may fail.
     pub image_grace_sec: u32,
-    /// How long volumes, Secrets and the container's creation may fail.
+    /// How long mounting volumes and creating the container may fail.
     pub mount_grace_sec: u32,
-    /// How long no node may have room.
+    /// How long the pod may be unschedulable.
     pub schedule_grace_sec: u32,
     /// How long a quota may keep the Pod from being created.
     pub quota_grace_sec: u32,
@@ -85,7 +85,7 @@ pub enum WhenBusy {
     Fail,
 }
 
-/// What agents inherit of the environment of Paperclip's pod.
+/// Which variables of Paperclip's pod agents inherit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum InheritEnv {
@@ -95,10 +95,10 @@ pub enum InheritEnv {
     None,
 }
 
-/// Where and as what the agent's Pod runs.
+/// Where the agent's Pod runs, and with which image, account and resources.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Placement {
-    /// The host's cluster of this name, else its own.
+    /// The name of one of the host's clusters; `None` is its default.
     pub cluster: Option<String>,
     pub namespace: Option<String>,
     pub image: Option<String>,
@@ -108,7 +108,7 @@ pub struct Placement {
     pub node_selector: Vec<(String, String)>,
     pub tolerations: Vec<Toleration>,
     pub extra_labels: Vec<(String, String)>,
-    /// Keys of labels that a config may not set.
+    /// Keys of labels in the config that the run does not set.
     pub skipped_labels: Vec<String>,
     pub working_dir: Option<String>,
 }
@@ -116,7 +116,18 @@ pub struct Placement {
 /// Reads a request's config.
 ///
 /// # Errors
-/// A field holds what Kubernetes or the agent would not take; what merely has the wrong type is a warning.
+/// A field holds what Kubernetes or the agent would not accept. A value of the wrong type is a warning.
+///
+/// ```
+/// use paperclip_kit::config;
+/// use paperclip_kit::request::Request;
+///
+/// let mut request = Request::default();
+/// request.config.insert("timeoutSec".to_owned(), 900.into());
+/// assert_eq!(config::read(&request).unwrap().settings.timeout_sec, Some(900));
+/// request.config.insert("namespace".to_owned(), "Agents".into());
+/// assert_eq!(config::read(&request).unwrap_err().field, "namespace");
+/// ```
 pub fn read(request: &Request) -> Result<Config, Refusal> {
     let mut fields = Fields::new(&request.config);
     let settings = settings(&mut fields)?;
@@ -177,11 +188,11 @@ fn placement(fields: &mut Fields<'_>, clusters: &[String]) -> Result<Placement, 
     })
 }
 
-/// A path from a run's config would read any file of the host: only what the operator named is taken.
+/// Reads the name of a cluster. A path is refused: it would give a run's config access to any file of the host.
 fn cluster(fields: &mut Fields<'_>, clusters: &[String]) -> Result<Option<String>, Refusal> {
-    let Some(wanted) = fields.trimmed("kubeconfig")? else { return Ok(None) };
-    if clusters.iter().any(|known| known == wanted) {
-        return Ok(Some(wanted.to_owned()));
+    let Some(name) = fields.trimmed("kubeconfig")? else { return Ok(None) };
+    if clusters.iter().any(|known| known == name) {
+        return Ok(Some(name.to_owned()));
     }
     let known = match clusters {
         [] => "this host has none; leave the field empty, or let the operator add one under `clusters`"
@@ -189,7 +200,7 @@ fn cluster(fields: &mut Fields<'_>, clusters: &[String]) -> Result<Option<String
         names => format!("this host has {}", names.join(", ")),
     };
     let message =
-        format!("`{wanted}` must be the name of a cluster in the host's `clusters`, not a file: {known}");
+        format!("`{name}` must be the name of a cluster in the host's `clusters`, not a file: {known}");
     Err(Refusal::new("kubeconfig", message))
 }
 
@@ -201,7 +212,7 @@ fn entries(fields: &mut Fields<'_>, key: &str) -> Result<Vec<Entry>, Refusal> {
     Ok(entries)
 }
 
-/// Entries whose keys and values are those of labels.
+/// Checks that keys and values are legal in labels.
 fn labels_of(field: &str, entries: Vec<Entry>) -> Result<Vec<(String, String)>, Refusal> {
     for Entry { key, value, line } in &entries {
         label::key(key).map_err(|rule| Refusal::on_line(field, *line, format!("the key `{key}` {rule}")))?;
@@ -258,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_names_its_field_value_and_mend() {
+    fn refusals_name_field_value_and_correction() {
         for (config, field, message) in [
             (json!({"namespace": "Agents"}), "namespace", "`Agents` must be at most 63 lower-case"),
             (json!({"image": "acme/Agent"}), "image", "`acme/Agent` must be an image reference"),
@@ -290,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn clusters_are_named_by_the_host() {
+    fn a_cluster_is_one_of_the_hosts_names() {
         let placement = read(&request(&json!({"kubeconfig": " west "}))).unwrap().placement;
         assert_eq!(placement.cluster.as_deref(), Some("west"));
         let refusal = read(&request(&json!({"kubeconfig": "north"}))).unwrap_err();
@@ -298,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_labels_are_skipped_unseen() {
+    fn skips_reserved_labels_without_checking_them() {
         let labels = json!({"labels": {"paperclip.io/": "??", "team": "x", "app.kubernetes.io/name": "2"}});
         let config = read(&request(&labels)).unwrap();
         assert_eq!(config.placement.extra_labels, [("team".to_owned(), "x".to_owned())]);

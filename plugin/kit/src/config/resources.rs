@@ -7,7 +7,7 @@ use crate::javascript::{number_text, trim};
 use crate::kubernetes::quantity::Quantity;
 use crate::refusal::Refusal;
 
-/// Requests and limits as they were written.
+/// Requests and limits, as the config has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resources {
     pub requests: Amounts,
@@ -20,10 +20,10 @@ pub struct Amounts {
     pub memory: String,
 }
 
-/// Reads `resources.requests.cpu` and its like, each a field of its own or inside an object `resources`.
+/// Reads `resources.requests.cpu` and the other amounts, each a field of its own or a member of an object `resources`.
 ///
 /// # Errors
-/// No quantity, or a request above its limit.
+/// An amount is not a quantity, or a request is above its limit.
 pub fn read(fields: &mut Fields<'_>) -> Result<Resources, Refusal> {
     let requests = Amounts {
         cpu: amount(fields, "requests", "cpu", "1000m")?,
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn flat_fields_go_before_the_object_and_that_before_the_defaults() {
+    fn flat_fields_precede_the_object_and_that_precedes_the_defaults() {
         assert_eq!(texts(&json!({})), ["1000m", "2Gi", "4000m", "8Gi"]);
         let config = json!({
             "resources.requests.cpu": " 250m ",
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_that_kubernetes_would_refuse() {
+    fn refuses_amounts_that_kubernetes_would_refuse() {
         for (config, field) in [
             (json!({"resources.requests.cpu": "lots"}), "resources.requests.cpu"),
             (json!({"resources.limits.memory": "4GB"}), "resources.limits.memory"),

@@ -1,5 +1,5 @@
-//! The form in which operators configure an agent, as Paperclip's server reads it (`AdapterConfigSchema`). Model, effort,
-//! instructions, timeout, environment, extra arguments and prompt template are fields of the platform's own.
+//! The form in which operators configure an agent, as Paperclip's server reads it (`AdapterConfigSchema`). Paperclip itself has the
+//! fields for model, effort, instructions, timeout, environment, extra arguments and prompt template.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ pub struct ConfigField {
     pub required: bool,
 }
 
-/// The controls that the server knows and that these forms use.
+/// The types of the server's controls that these forms use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FieldKind {
@@ -41,10 +41,12 @@ pub struct FieldOption {
 }
 
 impl ConfigField {
+    /// Creates a field without default, options and group.
     pub fn new(kind: FieldKind, key: &'static str, label: &'static str, hint: &'static str) -> ConfigField {
         ConfigField { key, label, kind, default: None, options: Vec::new(), hint, group: "", required: false }
     }
 
+    /// Sets the default.
     pub fn default(self, default: impl Into<Value>) -> ConfigField {
         ConfigField { default: Some(default.into()), ..self }
     }
@@ -55,14 +57,14 @@ impl ConfigField {
     }
 }
 
-/// The fields that all agent types share, in the order of the form.
+/// Returns the fields that all agent types share, in the order of the form.
 pub fn schema() -> Vec<ConfigField> {
     let groups = [
         ("Kubernetes", kubernetes()),
         ("Resources", resources()),
         ("Scheduling", scheduling()),
         ("Runs", runs()),
-        ("Patience", patience()),
+        ("Graces", graces()),
     ];
     groups
         .into_iter()
@@ -70,7 +72,7 @@ pub fn schema() -> Vec<ConfigField> {
         .collect()
 }
 
-/// `{"fields": [...]}`, as the server asks for it.
+/// Returns `{"fields": [...]}`, the document that the server expects.
 pub fn document(fields: &[ConfigField]) -> Value {
     json!({ "fields": fields })
 }
@@ -78,9 +80,9 @@ pub fn document(fields: &[ConfigField]) -> Value {
 fn kubernetes() -> Vec<ConfigField> {
     use FieldKind::{Select, Text};
     vec![
-        ConfigField::new(Text, "namespace", "Namespace", "Where the agent's Jobs run. Empty: where Paperclip runs."),
-        ConfigField::new(Text, "image", "Image", "The container image of the agent. Empty: that of Paperclip."),
-        ConfigField::new(Select, "imagePullPolicy", "Image pull policy", "When the node fetches the image.")
+        ConfigField::new(Text, "namespace", "Namespace", "The namespace of the agent's Jobs. Empty: Paperclip's namespace."),
+        ConfigField::new(Text, "image", "Image", "The container image of the agent. Empty: Paperclip's image."),
+        ConfigField::new(Select, "imagePullPolicy", "Image pull policy", "When the node pulls the image.")
             .options(&[
                 ("IfNotPresent", "If not present"),
                 ("Always", "Always"),
@@ -91,19 +93,19 @@ fn kubernetes() -> Vec<ConfigField> {
             Text,
             "serviceAccountName",
             "Service account",
-            "Gives the agent this account's token. Empty: the agent gets no token for the cluster.",
+            "The agent gets this account's token. Empty: no token for the cluster.",
         ),
         ConfigField::new(
             Text,
             "kubeconfig",
             "Cluster",
-            "The name of a cluster that the operator of the host has set up. Empty: the host's own.",
+            "The name of a cluster in the host's configuration. Empty: the host's default.",
         ),
         ConfigField::new(
             Select,
             "inheritEnv",
             "Inherited environment",
-            "What the agent gets of the environment of Paperclip's pod. Filtered leaves out the server's own secrets.",
+            "Which variables of Paperclip's pod the agent inherits. Filtered excludes the server's own secrets.",
         )
         .options(&[("filtered", "Filtered"), ("all", "All"), ("none", "None")])
         .default("filtered"),
@@ -118,16 +120,16 @@ fn resources() -> Vec<ConfigField> {
         amount(
             "resources.requests.cpu",
             "CPU request",
-            "What the node keeps free, such as 500m or 2.",
+            "The CPU that the scheduler reserves, such as 500m or 2.",
             "1000m",
         ),
         amount(
             "resources.requests.memory",
             "Memory request",
-            "What the node keeps free, such as 512Mi.",
+            "The memory that the scheduler reserves, such as 512Mi.",
             "2Gi",
         ),
-        amount("resources.limits.cpu", "CPU limit", "Above this the agent is slowed down.", "4000m"),
+        amount("resources.limits.cpu", "CPU limit", "Above this the agent is throttled.", "4000m"),
         amount("resources.limits.memory", "Memory limit", "Above this the agent is killed.", "8Gi"),
     ]
 }
@@ -143,12 +145,12 @@ fn scheduling() -> Vec<ConfigField> {
         area(
             "tolerations",
             "Tolerations",
-            "Taints that the agent puts up with: a list in YAML or JSON, or key=value:Effect lines.",
+            "Taints that the agent's Pod tolerates: a list in YAML or JSON, or key=value:Effect lines.",
         ),
         area(
             "labels",
             "Extra labels",
-            "For Jobs and Pods: key=value lines, or a map in YAML or JSON. Those under paperclip.io/ and app.kubernetes.io/ are skipped.",
+            "Labels of Jobs and Pods: key=value lines, or a map in YAML or JSON. Keys under paperclip.io/ and app.kubernetes.io/ are skipped.",
         ),
     ]
 }
@@ -168,21 +170,21 @@ fn runs() -> Vec<ConfigField> {
             Toggle,
             "reattachOrphanedJobs",
             "Adopt orphaned Jobs",
-            "Go on with a Job of the same task and session whose run was lost, rather than refuse to start.",
+            "Continue a Job of the same task and session whose run was lost, instead of refusing to start.",
         )
         .default(true),
         ConfigField::new(
             Toggle,
             "retryFreshSession",
             "Retry with a fresh session",
-            "Start once more when the former session cannot be resumed.",
+            "Start again without the session if it cannot be resumed.",
         )
         .default(true),
         ConfigField::new(
             Toggle,
             "retainJobs",
             "Keep finished Jobs",
-            "Leave a Job until its time to live has passed.",
+            "Keep a Job until its time to live has passed.",
         )
         .default(false),
         ConfigField::new(
@@ -192,23 +194,23 @@ fn runs() -> Vec<ConfigField> {
             "How long Kubernetes keeps a finished Job that was not deleted.",
         )
         .default(300),
-        ConfigField::new(
-            Number,
-            "cancelGraceSec",
-            "Cancel grace (s)",
-            "From the request to stop to the kill.",
-        )
-        .default(3),
+        ConfigField::new(Number, "cancelGraceSec", "Cancel grace (s)", "The time from SIGTERM to SIGKILL.")
+            .default(3),
     ]
 }
 
-fn patience() -> Vec<ConfigField> {
+fn graces() -> Vec<ConfigField> {
     let grace = |key, label, hint, default: u32| {
         ConfigField::new(FieldKind::Number, key, label, hint).default(default)
     };
     vec![
-        grace("scheduleGraceSec", "No room (s)", "How long no node may have room before the run fails.", 300),
-        grace("quotaGraceSec", "Quota (s)", "How long a quota may hold the Pod back.", 300),
+        grace(
+            "scheduleGraceSec",
+            "Unschedulable (s)",
+            "How long the Pod may be unschedulable before the run fails.",
+            300,
+        ),
+        grace("quotaGraceSec", "Quota (s)", "How long a quota may prevent the Pod.", 300),
         grace("imageGraceSec", "Image (s)", "How long pulling the image may fail.", 180),
         grace(
             "mountGraceSec",
@@ -229,7 +231,7 @@ mod tests {
     use crate::request::Request;
 
     #[test]
-    fn the_defaults_shown_are_the_defaults_used() {
+    fn the_form_shows_the_defaults_that_are_used() {
         let shown: serde_json::Map<String, Value> =
             schema().into_iter().filter_map(|field| Some((field.key.to_owned(), field.default?))).collect();
         let with_shown = Request { config: shown, ..Request::default() };
@@ -251,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_as_the_server_reads_it() {
+    fn the_form_is_the_schema_of_the_server() {
         insta::assert_json_snapshot!(document(&schema()));
     }
 }

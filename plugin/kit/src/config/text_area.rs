@@ -1,11 +1,11 @@
-//! Text areas that hold a map of texts, such as `nodeSelector`: `k=v` lines, YAML, JSON, or an object from the API.
+//! Reads a map of texts from a text area such as `nodeSelector`: `k=v` lines, YAML, JSON, or an object from the API.
 
 use serde_json::Value;
 
 use super::document::{self, Node, NodeValue};
 use crate::refusal::Refusal;
 
-/// One entry, with the line that it was typed on.
+/// One entry, with its line in the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub key: String,
@@ -13,13 +13,21 @@ pub struct Entry {
     pub line: Option<usize>,
 }
 
-/// The entries of a text area, in order; of two with the same key the later counts, at the place of the first.
+/// Returns the entries of a text area, in order. Of two entries with the same key the later one wins, at the position of the first.
 ///
-/// A line with `=` makes the text one of `k=v` lines, with `#` before comments; of those, a line without `=` is skipped
-/// with a warning.
+/// A text that has a line with `=` consists of `k=v` lines, with `#` before comments; a line without `=` is then skipped with a
+/// warning.
 ///
 /// # Errors
-/// It is no map, or a value is not text.
+/// The value is not a map, or an entry is not text.
+///
+/// ```
+/// use paperclip_kit::config::text_area::entries;
+/// use serde_json::json;
+///
+/// let entries = entries("nodeSelector", &json!("disk=ssd\nzone=eu"), &mut Vec::new()).unwrap();
+/// assert_eq!((entries[1].key.as_str(), entries[1].value.as_str(), entries[1].line), ("zone", "eu", Some(2)));
+/// ```
 pub fn entries(field: &str, value: &Value, warnings: &mut Vec<String>) -> Result<Vec<Entry>, Refusal> {
     let node = match value {
         Value::String(text) if is_assignments(text) => return Ok(assignments(field, text, warnings)),
@@ -31,7 +39,7 @@ pub fn entries(field: &str, value: &Value, warnings: &mut Vec<String>) -> Result
         NodeValue::Null => Ok(Vec::new()),
         NodeValue::List(items) if items.is_empty() => Ok(Vec::new()),
         NodeValue::Map(entries) => entries.into_iter().map(|(key, node)| entry(field, key, node)).collect(),
-        // Plain words: lines that name no value, skipped like those between `k=v` lines.
+        // Plain words: lines without a value, skipped like those between `k=v` lines.
         NodeValue::Text(_) if value.is_string() => {
             Ok(assignments(field, value.as_str().unwrap_or_default(), warnings))
         }
@@ -104,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_write_a_map() {
+    fn reads_every_notation_of_a_map() {
         let expected = pairs(&[("disktype", "ssd"), ("zone", "eu")]);
         for (value, warnings) in [
             (json!("disktype=ssd\n#c\n zone = eu \nbad"), 1),
@@ -120,20 +128,20 @@ mod tests {
     }
 
     #[test]
-    fn nothing_given_is_an_empty_map() {
+    fn an_empty_value_is_an_empty_map() {
         for value in [json!(""), json!(" \n"), json!("# c"), json!({}), json!([]), json!("{}")] {
             assert_eq!(read(&value), (Vec::new(), 0), "{value}");
         }
     }
 
     #[test]
-    fn lines_without_a_value_are_skipped() {
+    fn skips_lines_without_a_value() {
         assert_eq!(read(&json!("bad\nworse")), (Vec::new(), 2));
         assert_eq!(read(&json!("a=\nb==c")), (pairs(&[("a", ""), ("b", "=c")]), 0));
     }
 
     #[test]
-    fn what_is_no_map_of_texts_is_refused_with_its_line() {
+    fn refuses_values_that_are_not_a_map_of_texts_with_their_line() {
         for (value, message) in [
             (json!("a: x\nb: true"), "line 2: `b` must be text: put its value in quotes, \"true\""),
             (json!("a: [x]"), "line 1: `a` must be text, not a list"),

@@ -1,4 +1,4 @@
-//! The config field `tolerations`: a list from the API, JSON, YAML, or taints as `kubectl taint` writes them, one a line.
+//! Reads the config field `tolerations`: a list from the API, JSON, YAML, or taints in the notation of `kubectl taint`, one a line.
 
 use serde_json::Value;
 
@@ -12,7 +12,15 @@ const EXPECTED: &str = "write a list of tolerations in YAML or JSON, or one tain
 /// Reads and checks the tolerations.
 ///
 /// # Errors
-/// It is no list of tolerations, or Kubernetes would not take one of them.
+/// The value is not a list of tolerations, or Kubernetes would refuse one of them.
+///
+/// ```
+/// use paperclip_kit::config::tolerations::read;
+/// use serde_json::json;
+///
+/// let tolerations = read(&json!("gpu=yes:NoSchedule")).unwrap();
+/// assert_eq!(tolerations[0].key.as_deref(), Some("gpu"));
+/// ```
 pub fn read(value: &Value) -> Result<Vec<Toleration>, Refusal> {
     let tolerations = match value {
         Value::String(text) => match taints(text) {
@@ -70,7 +78,7 @@ fn one(index: usize, entries: Vec<(String, Node)>) -> Result<Toleration, Refusal
                 continue;
             }
             _ => {
-                return Err(refused("is no field of a toleration; there are key, operator, value, effect and tolerationSeconds".into()));
+                return Err(refused("is not a field of a toleration; the fields are key, operator, value, effect and tolerationSeconds".into()));
             }
         };
         *slot = match node.value {
@@ -98,7 +106,7 @@ fn seconds(value: &NodeValue) -> Result<Option<i64>, String> {
     }
 }
 
-/// Taints, one a line: `key=value:Effect`, `key:Effect`, `key=value`. None if a line is something else.
+/// Reads taints, one a line: `key=value:Effect`, `key:Effect`, `key=value`. `None` if a line is something else.
 fn taints(text: &str) -> Option<Vec<Placed>> {
     let tolerations: Vec<Placed> = text
         .lines()
@@ -132,7 +140,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn every_way_to_write_them() {
+    fn reads_every_notation_of_tolerations() {
         let expected = json!([{"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoSchedule"}]);
         for text in [
             "- key: gpu\n  operator: Equal\n  value: \"yes\"\n  effect: NoSchedule\n",
@@ -147,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_and_taints_without_a_value() {
+    fn reads_seconds_and_taints_without_a_value() {
         let read = |value| serde_json::to_value(read(&value).unwrap()).unwrap();
         assert_eq!(
             read(json!("spot:NoExecute\na=b")),
@@ -159,13 +167,13 @@ mod tests {
         let timed =
             json!([{"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}]);
         assert_eq!(read(timed.clone()), timed);
-        for nothing in [json!(""), json!([]), json!({}), json!("# none")] {
-            assert_eq!(read(nothing), json!([]));
+        for empty in [json!(""), json!([]), json!({}), json!("# none")] {
+            assert_eq!(read(empty), json!([]));
         }
     }
 
     #[test]
-    fn what_kubernetes_would_refuse_names_place_and_mend() {
+    fn refusals_name_toleration_field_and_correction() {
         for (value, field, message) in [
             (
                 json!([{"key": "a"}, {"effect": "No"}]),
@@ -173,7 +181,7 @@ mod tests {
                 "must be `Exists` where there is no key",
             ),
             (json!("- key: a\n- key: b c\n"), "tolerations[1].key", "line 2: `b c` must be a name"),
-            (json!("- key: a\n  kye: x\n"), "tolerations[0].kye", "line 2: is no field of a toleration"),
+            (json!("- key: a\n  kye: x\n"), "tolerations[0].kye", "line 2: is not a field of a toleration"),
             (
                 json!("- key: a\n  value: true\n"),
                 "tolerations[0].value",

@@ -170,7 +170,7 @@ impl<A: Agent> Machine<A> {
         self.pod = Pod::default();
         self.log = Log::default();
         self.stream = A::Stream::default();
-        // There is no third attempt, whatever the outcome of this one.
+        // There is no third attempt.
         self.retry_result = None;
         self.decide_start(now_ms)
     }

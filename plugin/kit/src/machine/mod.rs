@@ -60,7 +60,7 @@ pub fn regions() -> [(&'static str, Table); 5] {
 
 /// What the machine needs of an agent type, beyond its manifest: how to read its stream and how to judge an attempt.
 pub trait Agent: AgentType + Default + std::fmt::Debug {
-    /// What is kept of the agent's output; bounded, whatever the agent prints.
+    /// What is kept of the agent's output; bounded, however much the agent prints.
     type Stream: Default + Clone + std::fmt::Debug + Serialize + DeserializeOwned;
 
     /// Reads a whole line.

@@ -71,7 +71,7 @@ impl<A: Agent> Machine<A> {
         }
     }
 
-    /// Whether the end needs no verification: this run caused it, or the container's end was observed in a pod that nobody deleted.
+    /// Whether the end needs no verification: this run caused it, or the container's end was observed in a pod that is not being deleted.
     fn is_end_explained(&self) -> bool {
         let is_deleting = self.pod.last.as_ref().is_some_and(|pod| pod.is_deleting);
         let is_observed = self.terminated().is_some() && !is_deleting;

@@ -1,24 +1,24 @@
-//! What an agent type adds to a run's manifest.
+//! The parts of a run's manifest that depend on the agent type.
 
 use crate::config::fields::Fields;
 use crate::refusal::Refusal;
 
-/// One kind of agent: the program that its container runs, and how it is called.
+/// One type of agent: the program that its container runs, and its arguments.
 pub trait AgentType {
-    /// Such as `claude_k8s`: Paperclip's name for the type, and the value of the label `paperclip.io/adapter-type`.
+    /// Returns Paperclip's name for the type, such as `claude_k8s`: the value of the label `paperclip.io/adapter-type`.
     fn adapter_type(&self) -> &'static str;
-    /// What the names of its Jobs begin with; lower-case letters and digits.
+    /// Returns the prefix of its Jobs' names: lower-case letters and digits.
     fn job_name_prefix(&self) -> &'static str;
-    /// The container that the agent runs in.
+    /// Returns the name of the agent's container.
     fn container_name(&self) -> &'static str;
-    /// The program, found by the container's PATH. It reads the prompt from its standard input.
+    /// Returns the program, which is on the container's PATH and reads the prompt from its standard input.
     fn program(&self) -> &'static str;
-    /// Variables that the container has whatever config and inheritance say.
+    /// Returns variables that neither config nor inheritance can override.
     fn forced_env(&self) -> &'static [(&'static str, &'static str)];
-    /// The program's arguments.
+    /// Returns the program's arguments.
     ///
     /// # Errors
-    /// A config field of the agent type's own holds what the program would not take.
+    /// One of the agent type's config fields holds what the program would not accept.
     fn arguments(&self, call: &Call<'_>, config: &mut Fields<'_>) -> Result<Vec<String>, Refusal>;
 }
 
@@ -27,7 +27,7 @@ pub trait AgentType {
 pub struct Call<'a> {
     /// The session to resume.
     pub session: Option<&'a str>,
-    /// The folder with the run's files, if it has any.
+    /// The directory of the run's files, if it has any.
     pub bundle_dir: Option<&'a str>,
     /// The file with the agent's instructions, if it has any.
     pub instructions_file: Option<&'a str>,

@@ -1,4 +1,4 @@
-//! Files for the agent: instructions, skills. They stand in ConfigMaps that the Job owns, mounted as one folder.
+//! Files for the agent, such as instructions and skills: in ConfigMaps that the Job owns, mounted as one directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,14 +13,14 @@ use crate::request::File;
 pub const BUNDLE_DIR: &str = "/tmp/bundle";
 /// The file that holds the agent's instructions.
 pub const INSTRUCTIONS_PATH: &str = "agent-instructions.md";
-/// Below this folder each skill has one of its own.
+/// Each skill has a directory below this one.
 const SKILLS_PREFIX: &str = ".claude/skills/";
-/// What all files of a run may be together.
+/// The largest total size of a run's files.
 pub const BUNDLE_MAX_BYTES: usize = 3 * 1024 * 1024;
-/// The most that is put into one ConfigMap of the API's 1 MiB.
+/// The largest total size of files in one ConfigMap, of the API's limit of 1 MiB.
 const CONFIG_MAP_MAX_BYTES: usize = 900 * 1024;
 
-/// A ConfigMap that the Job owns: the text of each key.
+/// A ConfigMap that the Job owns, with the text of each key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigMapPlan {
     pub name: String,
@@ -28,7 +28,7 @@ pub struct ConfigMapPlan {
     pub entries: BTreeMap<String, String>,
 }
 
-/// The ConfigMaps of a run and how its Pod reads them.
+/// The ConfigMaps of a run and the volume that its Pod mounts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bundle {
     pub plans: Vec<ConfigMapPlan>,
@@ -37,21 +37,18 @@ pub struct Bundle {
     pub has_instructions: bool,
 }
 
-/// The names of the skills among the files, sorted.
+/// Returns the names of the skills among the files, sorted.
 pub fn skills(files: &[File]) -> Vec<String> {
     let names = files.iter().filter_map(|file| file.path.strip_prefix(SKILLS_PREFIX)?.split_once('/'));
     names.map(|(name, _)| name.to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// The files as the agent gets them: its instructions also say where they come from, since other files that they speak of
-/// lie beside the original.
+/// Returns the files as the agent gets them: the instructions end with the path that they come from, since they may refer to other files
+/// relative to it.
 pub fn with_origin(files: &[File], instructions_path: Option<&str>) -> Vec<File> {
     let origin = instructions_path.map(|path| {
-        let folder =
-            path.rsplit_once('/').map_or(".", |(folder, _)| if folder.is_empty() { "/" } else { folder });
-        format!(
-            "\n\nThese instructions are a copy of {path}. Relative paths in them are meant from {folder}.\n"
-        )
+        let dir = path.rsplit_once('/').map_or(".", |(dir, _)| if dir.is_empty() { "/" } else { dir });
+        format!("\n\nThese instructions are a copy of {path}. Relative paths in them start from {dir}.\n")
     });
     files
         .iter()
@@ -64,10 +61,10 @@ pub fn with_origin(files: &[File], instructions_path: Option<&str>) -> Vec<File>
         .collect()
 }
 
-/// Distributes files over ConfigMaps; none where there are no files.
+/// Distributes files over ConfigMaps; `None` if there are no files.
 ///
 /// # Errors
-/// A path that leads out of the folder or stands there twice, or more text than fits.
+/// A path leads out of the directory or occurs twice, or the files are too large.
 pub fn plan(job_name: &str, namespace: &str, files: &[File]) -> Result<Option<Bundle>, Refusal> {
     check(files)?;
     if files.is_empty() {
@@ -75,15 +72,15 @@ pub fn plan(job_name: &str, namespace: &str, files: &[File]) -> Result<Option<Bu
     }
     let mut plans: Vec<ConfigMapPlan> = Vec::new();
     let mut items: Vec<Vec<Value>> = Vec::new();
-    let mut room_bytes = 0;
+    let mut free_bytes = 0;
     for (index, file) in files.iter().enumerate() {
-        if plans.is_empty() || file.content.len() > room_bytes {
+        if plans.is_empty() || file.content.len() > free_bytes {
             let name = format!("{job_name}-bundle-{:03}", plans.len());
             plans.push(ConfigMapPlan { name, namespace: namespace.into(), entries: BTreeMap::new() });
             items.push(Vec::new());
-            room_bytes = CONFIG_MAP_MAX_BYTES;
+            free_bytes = CONFIG_MAP_MAX_BYTES;
         }
-        room_bytes -= file.content.len();
+        free_bytes -= file.content.len();
         let key = format!("file-{index:04}");
         if let (Some(plan), Some(items)) = (plans.last_mut(), items.last_mut()) {
             items.push(json!({"key": key, "path": file.path}));
@@ -111,19 +108,19 @@ fn check(files: &[File]) -> Result<(), Refusal> {
             .map_err(|rule| refused(format!("the path `{}` {rule}", file.path)))?;
         if file.content.len() > CONFIG_MAP_MAX_BYTES {
             return Err(refused(format!(
-                "`{}` is {} bytes; a file for the agent may be at most {CONFIG_MAP_MAX_BYTES}: put it into the workspace instead",
+                "`{}` is {} bytes; a file for the agent can have at most {CONFIG_MAP_MAX_BYTES}: put it into the workspace instead",
                 file.path,
                 file.content.len()
             )));
         }
         let first = sorted.partition_point(|path| *path < file.path.as_str());
         if sorted.get(first + 1) == Some(&file.path.as_str()) {
-            return Err(refused(format!("the path `{}` is given twice", file.path)));
+            return Err(refused(format!("the path `{}` occurs twice", file.path)));
         }
-        let folder = format!("{}/", file.path);
-        let inside = sorted.partition_point(|path| *path < folder.as_str());
-        if sorted.get(inside).is_some_and(|path| path.starts_with(&folder)) {
-            return Err(refused(format!("the path `{}` is both a file and a folder", file.path)));
+        let dir = format!("{}/", file.path);
+        let inside = sorted.partition_point(|path| *path < dir.as_str());
+        if sorted.get(inside).is_some_and(|path| path.starts_with(&dir)) {
+            return Err(refused(format!("the path `{}` is both a file and a directory", file.path)));
         }
     }
     let bundle_bytes: usize = files.iter().map(|file| file.content.len()).sum();
@@ -131,7 +128,7 @@ fn check(files: &[File]) -> Result<(), Refusal> {
         return Err(Refusal::new(
             "files",
             format!(
-                "instructions and skills are {bundle_bytes} bytes together; at most {BUNDLE_MAX_BYTES} are handed to an agent: give it fewer skills"
+                "instructions and skills are {bundle_bytes} bytes in total; an agent gets at most {BUNDLE_MAX_BYTES}: give it fewer skills"
             ),
         ));
     }
@@ -162,11 +159,11 @@ mod tests {
         assert!(!plan("j", "n", &files[1..]).unwrap().unwrap().has_instructions);
         assert_eq!(plan("j", "n", &[]).unwrap(), None);
         let full: Vec<File> = (0..4).map(|n| file(&n.to_string(), BUNDLE_MAX_BYTES / 4)).collect();
-        assert!(plan("j", "n", &full).is_ok(), "as much as may be");
+        assert!(plan("j", "n", &full).is_ok(), "exactly the limit");
     }
 
     #[test]
-    fn skills_are_folders_of_their_own() {
+    fn skills_are_directories() {
         let files = [
             file(".claude/skills/review/SKILL.md", 1),
             file(".claude/skills/audit/SKILL.md", 1),
@@ -178,25 +175,28 @@ mod tests {
     }
 
     #[test]
-    fn instructions_tell_where_they_come_from() {
+    fn instructions_end_with_their_origin() {
         let files = [File { path: INSTRUCTIONS_PATH.into(), content: "Be kind.\n".into() }, file("b", 1)];
-        let told = with_origin(&files, Some("/paperclip/agents/nova/AGENTS.md"));
+        let files_with_origin = with_origin(&files, Some("/paperclip/agents/nova/AGENTS.md"));
         assert_eq!(
-            told[0].content,
-            "Be kind.\n\nThese instructions are a copy of /paperclip/agents/nova/AGENTS.md. Relative paths in them are meant from /paperclip/agents/nova.\n"
+            files_with_origin[0].content,
+            "Be kind.\n\nThese instructions are a copy of /paperclip/agents/nova/AGENTS.md. Relative paths in them start from /paperclip/agents/nova.\n"
         );
-        assert_eq!(told[1], files[1]);
+        assert_eq!(files_with_origin[1], files[1]);
         assert_eq!(with_origin(&files, None), files);
-        assert!(with_origin(&files, Some("/A.md"))[0].content.ends_with("meant from /.\n"));
-        assert!(with_origin(&files, Some("A.md"))[0].content.ends_with("meant from ..\n"));
+        assert!(with_origin(&files, Some("/A.md"))[0].content.ends_with("start from /.\n"));
+        assert!(with_origin(&files, Some("A.md"))[0].content.ends_with("start from ..\n"));
     }
 
     #[test]
-    fn what_does_not_fit_or_leads_out_is_refused() {
+    fn refuses_files_that_are_too_large_or_lead_out_of_the_directory() {
         for (files, expected) in [
             (vec![file("../a", 1)], "the path `../a` must be a relative path"),
-            (vec![file("a", 1), file("b", 1), file("a", 1)], "the path `a` is given twice"),
-            (vec![file("a", 1), file("a-b", 1), file("a/b", 1)], "the path `a` is both a file and a folder"),
+            (vec![file("a", 1), file("b", 1), file("a", 1)], "the path `a` occurs twice"),
+            (
+                vec![file("a", 1), file("a-b", 1), file("a/b", 1)],
+                "the path `a` is both a file and a directory",
+            ),
             (vec![file("a", CONFIG_MAP_MAX_BYTES + 1)], "`a` is 921601 bytes"),
             (
                 (0..4).map(|n| file(&n.to_string(), CONFIG_MAP_MAX_BYTES)).collect(),

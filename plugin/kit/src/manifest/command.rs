@@ -2,25 +2,30 @@
 
 use super::termination::{MARKER, MESSAGE_MAX_BYTES};
 
-/// A folder of the container for the run's own use.
+/// The container's directory for the run's own files.
 pub const RUN_DIR: &str = "/tmp/paperclip";
 const STDERR_FILE: &str = "/tmp/paperclip/stderr";
-/// Where Kubernetes looks for a container's termination message.
+/// The file from which Kubernetes reads a container's termination message.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
-/// A script for any POSIX shell that feeds the prompt to the agent and
-/// - passes TERM and INT on to it: as PID 1 the shell would otherwise ignore them, and the agent would never know;
+/// Returns a script for any POSIX shell that feeds the prompt to the agent and
+/// - forwards TERM and INT to it: as PID 1 the shell would otherwise ignore them, and the agent would not receive them;
 /// - ends only when the agent has ended, with the agent's exit code;
-/// - keeps the agent's stderr out of the output that is parsed, and leaves its tail as the termination message.
+/// - separates the agent's stderr from the output that is parsed, and writes its tail as the termination message.
 ///
-/// INT is passed on as TERM, because a shell starts its background programs with INT ignored. The shell's own remarks
-/// (`Killed`) would stand among the agent's output, and its exit code says the same: they go nowhere.
+/// INT is forwarded as TERM, because a shell starts its background programs with INT ignored. The shell's own messages
+/// (`Killed`) are discarded: they would be mixed into the agent's output, and the exit code says the same.
+///
+/// ```
+/// let script = paperclip_kit::manifest::command::script("agent", &["--flag".to_owned()], "/tmp/prompt/prompt.txt");
+/// assert!(script.contains("cat /tmp/prompt/prompt.txt | agent '--flag'"));
+/// ```
 pub fn script(program: &str, arguments: &[String], prompt_files: &str) -> String {
     let call: Vec<String> = arguments.iter().map(|argument| quoted(argument)).collect();
     let call = call.join(" ");
     let tail_bytes = MESSAGE_MAX_BYTES - MARKER.len() - 1;
-    // A `wait` that a signal interrupts is repeated; one that finds the agent already waited for (127) told its code
-    // before. bash at times forgets the code of an agent that ends right after such a signal (-1): the signal ended it.
+    // A `wait` that a signal interrupts is repeated; 127 means that an earlier one returned the code. bash sometimes loses the code
+    // of an agent that ends right after such a signal (-1): the signal ended it.
     format!(
         r#"exec 2>/dev/null
 agent= code= signalled=
@@ -44,7 +49,11 @@ exit "$code"
     )
 }
 
-/// A word that a POSIX shell reads back as this text.
+/// Quotes a text as one word of a POSIX shell.
+///
+/// ```
+/// assert_eq!(paperclip_kit::manifest::command::quoted("it's"), r"'it'\''s'");
+/// ```
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

@@ -1,6 +1,6 @@
 //! The server's own secrets: variables of Paperclip's pod that agents do not inherit.
 
-/// Names and patterns; `*` stands for any text.
+/// Names and patterns; `*` matches any text.
 const DENIED: [&str; 14] = [
     "DATABASE_URL",
     "DATABASE_*",
@@ -18,8 +18,8 @@ const DENIED: [&str; 14] = [
     "PAPERCLIP_INSTANCE_*",
 ];
 
-/// Names behind the patterns that a server is known to have. An inherited Secret or ConfigMap may hold them under names
-/// that a plugin never sees, so they are overridden by name.
+/// Names that match the patterns and that a server is known to have. An inherited Secret or ConfigMap may hold them; a plugin does not
+/// see its keys, so these names are overridden one by one.
 const DENIED_BY_NAME: [&str; 8] = [
     "BETTER_AUTH_SECRET",
     "DATABASE_MIGRATION_URL",
@@ -31,12 +31,19 @@ const DENIED_BY_NAME: [&str; 8] = [
     "SMTP_PASSWORD",
 ];
 
-/// Whether a variable of this name stays with the server.
+/// Whether agents do not inherit a variable of this name. `extra` holds the operator's names and patterns.
+///
+/// ```
+/// use paperclip_kit::manifest::denied_env::is_denied;
+///
+/// assert!(is_denied("DATABASE_URL", &[]));
+/// assert!(is_denied("STRIPE_KEY", &["STRIPE_*".to_owned()]));
+/// ```
 pub fn is_denied(name: &str, extra: &[String]) -> bool {
     DENIED.iter().copied().chain(extra.iter().map(String::as_str)).any(|pattern| matches(pattern, name))
 }
 
-/// The exact names that are overridden where a whole Secret or ConfigMap is inherited, sorted.
+/// Returns the names that are overridden where a whole Secret or ConfigMap is inherited, sorted.
 pub fn overridden_names(extra: &[String]) -> Vec<String> {
     let mut names: Vec<String> = DENIED
         .iter()
@@ -53,7 +60,7 @@ pub fn overridden_names(extra: &[String]) -> Vec<String> {
 fn matches(pattern: &str, name: &str) -> bool {
     let Some((prefix, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(remaining) = name.strip_prefix(prefix) else { return false };
-    // What follows the `*` may begin at any character of what remains.
+    // The text after `*` may match at any character of the remaining name.
     let ends = remaining.char_indices().map(|(at, _)| at).chain([remaining.len()]);
     rest.is_empty() || ends.into_iter().any(|at| matches(rest, &remaining[at..]))
 }
@@ -63,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_stay_and_names_that_go() {
+    fn the_servers_secrets_are_denied_and_other_names_are_not() {
         for name in [
             "DATABASE_URL",
             "DATABASE_POOL",

@@ -1,4 +1,4 @@
-//! The Job itself, as batch/v1 JSON.
+//! Builds the Job as batch/v1 JSON.
 
 use serde_json::{Map, Value, json};
 
@@ -6,17 +6,17 @@ use super::bundle::{BUNDLE_DIR, Bundle};
 use super::command::RUN_DIR;
 use super::environment::Environment;
 use super::labels::RunLabels;
-use super::own_pod::{DATA_DIR, OwnPod};
+use super::paperclip_pod::{DATA_DIR, PaperclipPod};
 use super::secrets::{PROMPT_DIR, Secrets};
 use crate::config::{Config, Settings};
 
 /// The user and group that agents run as.
 const AGENT_USER: u32 = 1000;
-/// What the Job's own deadline allows for beyond the run's: time to be scheduled, to pull the image, to be queued by a
-/// scheduling gate. The run's own clock, which starts with the container, ends it long before.
-const DEADLINE_ROOM_SEC: u32 = 3600;
+/// What the Job's deadline adds to the run's timeout: time to be scheduled, to pull the image, to wait for a scheduling gate. The run's
+/// timeout, which counts from the start of the container, ends it long before.
+const DEADLINE_SLACK_SEC: u32 = 3600;
 
-/// What a Job is made of.
+/// The input of [`job`].
 #[derive(Debug, Clone, Copy)]
 pub struct Parts<'a> {
     pub name: &'a str,
@@ -28,13 +28,13 @@ pub struct Parts<'a> {
     pub working_dir: &'a str,
     pub script: &'a str,
     pub config: &'a Config,
-    pub own_pod: &'a OwnPod,
+    pub paperclip_pod: &'a PaperclipPod,
     pub environment: &'a Environment,
     pub secrets: &'a Secrets,
     pub bundle: Option<&'a Bundle>,
 }
 
-/// The Job, suspended, with no hash of its specification yet.
+/// Builds the Job, suspended, without the hash of its specification.
 pub fn job(parts: &Parts<'_>) -> Value {
     let mut labels: Map<String, Value> =
         parts.labels.entries().into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
@@ -59,7 +59,7 @@ pub fn job(parts: &Parts<'_>) -> Value {
             "paperclip.io/agent-name": parts.agent_name,
         },
     });
-    // Parts are moved into place: `json!` would copy them at every level.
+    // The parts are moved: `json!` would copy them at every level.
     object([
         ("apiVersion", Some(json!("batch/v1"))),
         ("kind", Some(json!("Job"))),
@@ -68,11 +68,11 @@ pub fn job(parts: &Parts<'_>) -> Value {
     ])
 }
 
-/// The backstop for a run whose host is gone for good.
+/// Returns the deadline that ends a Job whose run has no host any more.
 fn active_deadline_sec(settings: &Settings) -> Option<u32> {
     settings
         .timeout_sec
-        .map(|timeout_sec| timeout_sec.saturating_add(settings.grace_sec).saturating_add(DEADLINE_ROOM_SEC))
+        .map(|timeout_sec| timeout_sec.saturating_add(settings.grace_sec).saturating_add(DEADLINE_SLACK_SEC))
 }
 
 fn pod_spec(parts: &Parts<'_>) -> Value {
@@ -80,12 +80,12 @@ fn pod_spec(parts: &Parts<'_>) -> Value {
     let (volumes, mounts) = volumes(parts);
     let node_selector: Map<String, Value> =
         placement.node_selector.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
-    let pull_secrets = &parts.own_pod.image_pull_secrets;
+    let pull_secrets = &parts.paperclip_pod.image_pull_secrets;
     object([
         ("restartPolicy", Some(json!("Never"))),
         ("terminationGracePeriodSeconds", Some(json!(parts.config.settings.cancel_grace_sec))),
         ("serviceAccountName", placement.service_account.as_deref().map(Value::from)),
-        // Without an account of its own the agent has no business with the cluster's API.
+        // An agent without a configured service account does not use the cluster's API.
         ("automountServiceAccountToken", placement.service_account.is_none().then(|| json!(false))),
         (
             "securityContext",
@@ -99,7 +99,7 @@ fn pod_spec(parts: &Parts<'_>) -> Value {
             })),
         ),
         ("imagePullSecrets", (!pull_secrets.is_empty()).then(|| json!(pull_secrets))),
-        ("dnsConfig", parts.own_pod.dns_config.clone()),
+        ("dnsConfig", parts.paperclip_pod.dns_config.clone()),
         ("nodeSelector", (!node_selector.is_empty()).then_some(Value::Object(node_selector))),
         ("tolerations", (!placement.tolerations.is_empty()).then(|| json!(placement.tolerations))),
         ("containers", Some(Value::Array(vec![container(parts, mounts)]))),
@@ -138,7 +138,7 @@ fn container(parts: &Parts<'_>, mounts: Vec<Value>) -> Value {
     ])
 }
 
-/// The Pod's volumes and where the container mounts them. A name or path is never given twice: the run's own go first.
+/// Returns the Pod's volumes and the container's mounts. Names and paths are unique; the run's own precede inherited ones.
 fn volumes(parts: &Parts<'_>) -> (Vec<Value>, Vec<Value>) {
     let mut volumes = vec![named("prompt", &parts.secrets.prompt_volume)];
     let mut mounts = vec![json!({"name": "prompt", "mountPath": PROMPT_DIR, "readOnly": true})];
@@ -148,7 +148,7 @@ fn volumes(parts: &Parts<'_>) -> (Vec<Value>, Vec<Value>) {
         volumes.push(named("bundle", &bundle.volume));
         mounts.push(json!({"name": "bundle", "mountPath": BUNDLE_DIR, "readOnly": true}));
     }
-    if let Some(claim) = &parts.own_pod.data_claim {
+    if let Some(claim) = &parts.paperclip_pod.data_claim {
         volumes.push(json!({"name": "data", "persistentVolumeClaim": {"claimName": claim.claim_name}}));
         mounts.push(object([
             ("name", Some(json!("data"))),
@@ -156,29 +156,29 @@ fn volumes(parts: &Parts<'_>) -> (Vec<Value>, Vec<Value>) {
             ("subPath", claim.sub_path.as_deref().map(Value::from)),
         ]));
     }
-    for (index, volume) in parts.own_pod.secret_volumes.iter().enumerate() {
+    for (index, volume) in parts.paperclip_pod.secret_volumes.iter().enumerate() {
         let is_taken = |name: &str| volumes.iter().any(|volume| volume["name"] == name);
         let name = if is_taken(&volume.name) { format!("inherited-{index}") } else { volume.name.clone() };
-        let free: Vec<_> = volume
+        let new_mounts: Vec<_> = volume
             .mounts
             .iter()
-            .filter(|own| !mounts.iter().any(|mount| mount["mountPath"] == own.path.as_str()))
-            .map(|own| {
+            .filter(|inherited| !mounts.iter().any(|mount| mount["mountPath"] == inherited.path.as_str()))
+            .map(|inherited| {
                 object([
                     ("name", Some(json!(name))),
-                    ("mountPath", Some(json!(own.path))),
-                    ("subPath", own.sub_path.as_deref().map(Value::from)),
+                    ("mountPath", Some(json!(inherited.path))),
+                    ("subPath", inherited.sub_path.as_deref().map(Value::from)),
                     ("readOnly", Some(json!(true))),
                 ])
             })
             .collect();
-        if free.is_empty() {
+        if new_mounts.is_empty() {
             continue;
         }
         let mut source = volume.source.clone();
         source.insert("optional".into(), json!(true));
         volumes.push(json!({"name": name, "secret": source}));
-        mounts.extend(free);
+        mounts.extend(new_mounts);
     }
     (volumes, mounts)
 }
@@ -189,7 +189,7 @@ fn named(name: &str, volume: &Value) -> Value {
     Value::Object(named)
 }
 
-/// An object of the fields that are there.
+/// Builds an object of the fields that have a value.
 fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
     Value::Object(fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect())
 }

@@ -1,4 +1,4 @@
-//! The names and labels by which a run's objects are known.
+//! The names and labels that identify a run's objects.
 
 use std::collections::BTreeMap;
 
@@ -24,10 +24,10 @@ pub const ATTEMPT: &str = "paperclip.io/attempt";
 
 const SLUG_MAX_BYTES: usize = 16;
 const HASH_HEX_DIGITS: usize = 6;
-/// Enough that no two agents of a cluster ever share a guard.
+/// 64 bits: no two agents of a cluster share a guard by chance.
 const GUARD_HASH_HEX_DIGITS: usize = 16;
 
-/// A run's ids as label values. What has no character that a label may hold is none.
+/// A run's ids as label values. An id without any character that is legal in a label is `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunLabels {
@@ -42,8 +42,10 @@ pub struct RunLabels {
 }
 
 impl RunLabels {
+    /// Reads the ids of an attempt.
+    ///
     /// # Errors
-    /// The agent's id cannot be a label: nothing could tell its Jobs from others.
+    /// The agent's id cannot be a label: its Jobs could not be selected.
     pub fn of(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> Result<RunLabels, Refusal> {
         let agent_id = sanitized(&request.agent.id).ok_or_else(|| Refusal {
             code: AGENT_ID_INVALID.into(),
@@ -65,7 +67,7 @@ impl RunLabels {
         })
     }
 
-    /// All labels, in the order in which they are shown.
+    /// Returns all labels, in the order in which they are shown.
     pub fn entries(&self) -> Vec<(&'static str, String)> {
         let mut entries = vec![
             (MANAGED_BY, "paperclip".to_owned()),
@@ -86,12 +88,12 @@ impl RunLabels {
         entries
     }
 
-    /// The labels that all Jobs of this agent carry, by which the guard finds them.
+    /// Returns the labels that all Jobs of this agent have, and no other Job.
     pub fn guard_selector(&self) -> BTreeMap<&'static str, String> {
         BTreeMap::from([(AGENT_ID, self.agent_id.clone()), (ADAPTER_TYPE, self.adapter_type.clone())])
     }
 
-    /// The name of the lease that runs with the same key share; none where runs do not exclude one another.
+    /// Returns the name of the lease that runs of this scope share; `None` if runs do not exclude one another.
     pub fn guard_key(&self, scope: ConcurrencyScope) -> Option<String> {
         let task = match scope {
             ConcurrencyScope::Agent => "",
@@ -103,7 +105,7 @@ impl RunLabels {
     }
 }
 
-/// What the agent works on: the task, else the issue.
+/// Returns the id of the task that the agent works on, else of the issue.
 pub fn task_id(request: &Request) -> Option<&str> {
     ["taskId", "issueId"]
         .into_iter()
@@ -112,7 +114,7 @@ pub fn task_id(request: &Request) -> Option<&str> {
         .find(|id| !id.is_empty())
 }
 
-/// `<prefix>-<agent>-<run>-<6 hex digits>`, and `-2` for a second attempt.
+/// Returns `<prefix>-<agent>-<run>-<6 hex digits>`, and `-2` after it for a second attempt.
 pub fn job_name(prefix: &str, request: &Request, attempt: Attempt) -> String {
     let hash = hex_digest(&format!("{}:{}", request.agent.id, request.run_id));
     let name = format!(
@@ -124,7 +126,7 @@ pub fn job_name(prefix: &str, request: &Request, attempt: Attempt) -> String {
     if attempt.number > 1 { format!("{name}-{}", attempt.number) } else { name }
 }
 
-/// The SHA-256 of a text in hexadecimal digits.
+/// Returns the SHA-256 of a text in hexadecimal digits.
 pub fn hex_digest(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -153,23 +155,23 @@ mod tests {
     }
 
     #[test]
-    fn job_names() {
-        let named = |agent, run, attempt| job_name("ac", &request(agent, run), attempt);
+    fn job_names_have_prefix_agent_run_and_hash() {
+        let name_of = |agent, run, attempt| job_name("ac", &request(agent, run), attempt);
         assert_eq!(
-            named(
+            name_of(
                 "7d1d7b9c-4a8e-4f0e-9f27-1b2c3d4e5f60",
                 "0b7c2f6e-1111-4222-8333-444455556666",
                 Attempt::FIRST
             ),
             "ac-7d1d7b9c-4a8e-4f-0b7c2f6e-1111-42-a16acb"
         );
-        assert!(named("Agent_One", "RUN 1", Attempt::FIRST).starts_with("ac-agentone-run1-"));
-        assert!(named("abcdefghijklmno-p", "r", Attempt::FIRST).starts_with("ac-abcdefghijklmno-r-"));
-        assert!(named("a", "b", Attempt::WITH_FRESH_SESSION).ends_with("-2"));
+        assert!(name_of("Agent_One", "RUN 1", Attempt::FIRST).starts_with("ac-agentone-run1-"));
+        assert!(name_of("abcdefghijklmno-p", "r", Attempt::FIRST).starts_with("ac-abcdefghijklmno-r-"));
+        assert!(name_of("a", "b", Attempt::WITH_FRESH_SESSION).ends_with("-2"));
     }
 
     #[test]
-    fn the_issue_stands_in_for_a_blank_task() {
+    fn the_issue_replaces_a_blank_task() {
         let mut request = request("a", "r");
         for (context, expected) in [
             (json!({"taskId": "t", "issueId": "i"}), Some("t")),
@@ -184,7 +186,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_ids_make_a_name_that_kubernetes_takes(agent in ".{0,80}", run in "[a-zA-Z0-9_.-]{0,80}") {
+        fn any_ids_make_a_name_that_kubernetes_accepts(agent in ".{0,80}", run in "[a-zA-Z0-9_.-]{0,80}") {
             for attempt in [Attempt::FIRST, Attempt::WITH_FRESH_SESSION] {
                 prop_assert_eq!(name::dns_label(&job_name("ac", &request(&agent, &run), attempt)), Ok(()));
             }

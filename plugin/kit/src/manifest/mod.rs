@@ -1,4 +1,4 @@
-//! What a run puts into the cluster: a suspended Job, and the Secrets and ConfigMaps that it owns.
+//! The objects that a run creates in the cluster: a suspended Job, and the Secrets and ConfigMaps that it owns.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ pub mod denied_env;
 pub mod environment;
 pub mod job;
 pub mod labels;
-pub mod own_pod;
+pub mod paperclip_pod;
 pub mod secrets;
 pub mod termination;
 
@@ -31,20 +31,20 @@ pub use secrets::{SecretPlan, Source};
 
 use bundle::{BUNDLE_DIR, Bundle, INSTRUCTIONS_PATH};
 use environment::Environment;
-use own_pod::{DATA_DIR, OwnPod};
+use paperclip_pod::{DATA_DIR, PaperclipPod};
 
-/// The annotation by which a Job that was created before is told from another one of the same name.
+/// The annotation that distinguishes a Job of this specification from another one of the same name.
 pub const SPEC_HASH: &str = "paperclip.io/spec-hash";
-/// Annotations are for people; a longer name is cut.
+/// A longer name is truncated in the annotation, which is for people.
 const AGENT_NAME_MAX_CHARS: usize = 256;
 
-/// Everything that is decided before anything is created.
+/// An attempt's objects and facts, computed before anything is created.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
     pub namespace: String,
     pub job_name: String,
-    /// batch/v1, suspended.
+    /// The batch/v1 Job, suspended.
     pub job: Value,
     pub secrets: Vec<SecretPlan>,
     pub config_maps: Vec<ConfigMapPlan>,
@@ -54,15 +54,15 @@ pub struct Plan {
     pub prompt_metrics: Metrics,
     /// The skills among the run's files, sorted.
     pub skills: Vec<String>,
-    /// Labels of the config that the run does not take.
+    /// Keys of labels in the config that the run does not set.
     pub skipped_labels: Vec<String>,
-    /// What was given and is not used, and why; for the run's log.
+    /// What was configured and is not used, and why; for the run's log.
     pub warnings: Vec<String>,
     pub labels: RunLabels,
-    /// Runs with the same key exclude one another; none where they do not.
+    /// Runs with the same key exclude one another; `None` excludes no run.
     pub guard_key: Option<String>,
     pub container_name: String,
-    /// The host's cluster of this name, else its own.
+    /// The name of one of the host's clusters; `None` is its default.
     pub cluster: Option<String>,
     pub settings: Settings,
     /// The hash under [`SPEC_HASH`].
@@ -70,19 +70,19 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The labels of Secrets and ConfigMaps.
+    /// Returns the labels of Secrets and ConfigMaps.
     pub fn owned_labels(&self) -> Vec<(&'static str, String)> {
         let kept =
             [labels::MANAGED_BY, labels::AGENT_ID, labels::ADAPTER_TYPE, labels::RUN_ID, labels::ATTEMPT];
         self.labels.entries().into_iter().filter(|(key, _)| kept.contains(key)).collect()
     }
 
-    /// `Skills bundled (2): a, b` or `Skills bundled (0): none`, for the run's log.
+    /// Returns `Skills bundled (2): a, b` or `Skills bundled (0): none`, for the run's log.
     pub fn skills_line(&self) -> String {
         format!("Skills bundled ({}): {}", self.skills.len(), self.skill_names())
     }
 
-    /// `Skills (2): a, b`, for Paperclip's record of how the agent was invoked.
+    /// Returns `Skills (2): a, b`, for Paperclip's record of how the agent was invoked.
     pub fn skills_note(&self) -> String {
         format!("Skills ({}): {}", self.skills.len(), self.skill_names())
     }
@@ -91,7 +91,7 @@ impl Plan {
         if self.skills.is_empty() { "none".to_owned() } else { self.skills.join(", ") }
     }
 
-    /// The part of the prompt that a Secret's entry holds; none if it holds something else.
+    /// Returns the part of the prompt that a Secret's entry holds; `None` if it holds something else.
     pub fn prompt_of(&self, source: &Source) -> Option<&str> {
         match source {
             Source::Prompt => Some(&self.prompt),
@@ -100,7 +100,7 @@ impl Plan {
         }
     }
 
-    /// The plan as `paperclip-host manifest` prints it.
+    /// Returns the plan as `paperclip-host manifest` prints it.
     pub fn to_json(&self) -> Value {
         let config_maps: Vec<Value> = self
             .config_maps
@@ -128,16 +128,16 @@ impl Plan {
 /// Plans one attempt of a run.
 ///
 /// # Errors
-/// Something that was configured would be refused by Kubernetes, by the container's runtime or by the agent, or the run
-/// cannot be told from others. The refusal names the field and what would be right.
+/// Kubernetes, the container's runtime or the agent would refuse something that was configured, or the agent's id has no
+/// character that is legal in a label. The refusal names the field and how to correct it.
 pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> Result<Plan, Refusal> {
     let Config { settings, placement, mut warnings } = config::read(request)?;
     let config = Config { settings, placement, warnings: Vec::new() };
-    let own_pod = request.self_pod.as_ref().map(OwnPod::read).unwrap_or_default();
+    let paperclip_pod = request.paperclip_pod.as_ref().map(PaperclipPod::read).unwrap_or_default();
     let labels = RunLabels::of(request, attempt, agent_type)?;
     let job_name = labels::job_name(agent_type.job_name_prefix(), request, attempt);
-    let namespace = namespace(request, &config, &own_pod, &mut warnings)?;
-    let image = image(&config, &own_pod)?;
+    let namespace = namespace(request, &config, &paperclip_pod, &mut warnings)?;
+    let image = image(&config, &paperclip_pod)?;
     let working_dir = working_dir(request, &config)?;
 
     let session = session(request, attempt)?;
@@ -146,7 +146,7 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
     let bundle = bundle::plan(&job_name, &namespace, &files)?;
     let args = arguments(request, agent_type, session, bundle.as_ref(), &mut warnings)?;
 
-    let environment = environment::build(request, &own_pod, config.settings.inherit_env, agent_type)?;
+    let environment = environment::build(request, &paperclip_pod, config.settings.inherit_env, agent_type)?;
     warnings.extend(environment.warnings.iter().cloned());
     let secrets = secrets::plan(&job_name, &namespace, &environment.variables, &prompt.text);
     let script = script(agent_type.program(), &args, secrets.prompt_files, &environment)?;
@@ -161,7 +161,7 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
         working_dir: &working_dir,
         script: &script,
         config: &config,
-        own_pod: &own_pod,
+        paperclip_pod: &paperclip_pod,
         environment: &environment,
         secrets: &secrets,
         bundle: bundle.as_ref(),
@@ -193,23 +193,25 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
 fn namespace(
     request: &Request,
     config: &Config,
-    own_pod: &OwnPod,
+    paperclip_pod: &PaperclipPod,
     warnings: &mut Vec<String>,
 ) -> Result<String, Refusal> {
     let namespace = config
         .placement
         .namespace
         .as_ref()
-        .or(own_pod.namespace.as_ref())
+        .or(paperclip_pod.namespace.as_ref())
         .or(request.host.default_namespace.as_ref())
         .ok_or_else(|| {
             let message =
-                "no namespace: Paperclip's own pod is unknown and the host has no default; set this field";
+                "no namespace: Paperclip's pod is unknown and the host has no default; set this field";
             Refusal::new("namespace", message)
         })?;
     name::dns_label(namespace).map_err(|rule| Refusal::new("namespace", format!("`{namespace}` {rule}")))?;
-    let references = own_pod.references();
-    if own_pod.namespace.as_ref().is_some_and(|own| own != namespace) && !references.is_empty() {
+    let references = paperclip_pod.references();
+    if paperclip_pod.namespace.as_ref().is_some_and(|paperclip| paperclip != namespace)
+        && !references.is_empty()
+    {
         warnings.push(format!(
             "the run's namespace {namespace} is not Paperclip's own: {} must exist there too",
             references.join(", ")
@@ -218,9 +220,9 @@ fn namespace(
     Ok(namespace.clone())
 }
 
-fn image(config: &Config, own_pod: &OwnPod) -> Result<String, Refusal> {
-    config.placement.image.clone().or_else(|| own_pod.image.clone()).ok_or_else(|| {
-        let message = "no image: outside a cluster there is no pod of Paperclip's to take it from; set this field to an image that holds the agent, such as `registry.example.com/team/agent:1.2`";
+fn image(config: &Config, paperclip_pod: &PaperclipPod) -> Result<String, Refusal> {
+    config.placement.image.clone().or_else(|| paperclip_pod.image.clone()).ok_or_else(|| {
+        let message = "no image: outside a cluster there is no Paperclip pod that has one; set this field to an image that contains the agent, such as `registry.example.com/team/agent:1.2`";
         Refusal::new("image", message)
     })
 }
@@ -251,14 +253,14 @@ fn arguments(
     };
     let mut fields = Fields::new(&request.config);
     let args = agent_type.arguments(&call, &mut fields)?;
-    // What the settings had read before was told before.
+    // The settings may have reported the same warning before.
     warnings.extend(
         fields.into_warnings().into_iter().filter(|warning| !warnings.contains(warning)).collect::<Vec<_>>(),
     );
     Ok(args)
 }
 
-/// The session that the attempt resumes.
+/// Returns the session that the attempt resumes.
 fn session(request: &Request, attempt: Attempt) -> Result<Option<&str>, Refusal> {
     match request.runtime.session().filter(|_| !attempt.is_session_fresh) {
         Some(id) if id.contains('\0') => Err(Refusal::new(
@@ -280,7 +282,7 @@ fn script(
     if script.len() >= VARIABLE_MAX_BYTES {
         let longest = args.iter().map(String::len).max().unwrap_or(0);
         let message = format!(
-            "the agent's arguments make a command of {} bytes, the longest of them {longest}; no program starts with more than {VARIABLE_MAX_BYTES}: shorten them",
+            "the agent's arguments make a command of {} bytes, the longest of them {longest}; Linux starts no program with an argument over {VARIABLE_MAX_BYTES}: shorten them",
             script.len()
         );
         return Err(Refusal::new("extraArgs", message));
@@ -288,7 +290,7 @@ fn script(
     Ok(unexpanded(&script, &names).into_owned())
 }
 
-/// A value whose text has the keys of every object sorted, so that it has one text.
+/// Serialises a value with the keys of every object sorted, so that equal values have equal texts.
 struct Canonical<'a>(&'a Value);
 
 impl Serialize for Canonical<'_> {

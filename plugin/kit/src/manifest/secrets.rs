@@ -1,4 +1,4 @@
-//! What of a run is kept in Secrets: the prompt, the run's token, and every value that is nobody else's business.
+//! The Secrets of a run: the prompt, the run's token, and every other value that is not public.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +10,15 @@ use crate::kubernetes::environment::is_data_key;
 
 /// Where the prompt is mounted.
 pub const PROMPT_DIR: &str = "/tmp/prompt";
-/// The most that is put into one Secret of the API's 1 MiB.
+/// The largest part of the prompt in one Secret, of the API's limit of 1 MiB.
 pub const PIECE_MAX_BYTES: usize = 900 * 1024;
-/// Up to this size the prompt shares a Secret with the variables, whose sizes only the host knows.
+/// Up to this size the prompt shares a Secret with the variables, whose size only the host knows.
 const SHARED_MAX_BYTES: usize = 256 * 1024;
 const PROMPT_KEY: &str = "prompt.txt";
-/// Names of variables may begin like this too; the keys of those are numbered.
+/// The prefix of the keys of the prompt's pieces. A variable whose name starts with it gets a numbered key.
 const PROMPT_KEY_PREFIX: &str = "prompt.";
 
-/// A Secret that the Job owns: where the host finds the value of each key.
+/// A Secret that the Job owns: the source of the value of each key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretPlan {
     pub name: String,
@@ -26,13 +26,13 @@ pub struct SecretPlan {
     pub entries: BTreeMap<String, Source>,
 }
 
-/// Where a value is to be found. Written as `{"from": "prompt" | "authToken" | "config.env.NAME" | "selfPod.env.NAME"}`; a
-/// piece of the prompt also tells its bytes, `start` to `end`.
+/// The source of a value. Written as `{"from": "prompt" | "authToken" | "config.env.NAME" | "selfPod.env.NAME"}`; a piece of the prompt
+/// also has its byte range, `start` to `end`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "WrittenSource", try_from = "WrittenSource")]
 pub enum Source {
     Prompt,
-    /// These bytes of the prompt, which begin and end at characters.
+    /// A byte range of the prompt, at character boundaries.
     PromptPiece {
         start: usize,
         end: usize,
@@ -79,7 +79,7 @@ impl TryFrom<WrittenSource> for Source {
                 .or_else(|| {
                     name.strip_prefix("selfPod.env.").map(|name| Source::PaperclipPodEnv(name.to_owned()))
                 })
-                .ok_or_else(|| format!("`{name}` is no source of a Secret's value")),
+                .ok_or_else(|| format!("`{name}` is not a source of a Secret's value")),
         }
     }
 }
@@ -92,11 +92,11 @@ pub struct Secrets {
     pub env: Vec<Value>,
     /// The volume for [`PROMPT_DIR`], without its name.
     pub prompt_volume: Value,
-    /// What the shell reads the prompt from.
+    /// The files of the prompt, as a word of the script.
     pub prompt_files: &'static str,
 }
 
-/// Distributes prompt and variables over Secrets.
+/// Distributes the prompt and the variables over Secrets.
 pub fn plan(job_name: &str, namespace: &str, variables: &[Variable], prompt: &str) -> Secrets {
     let run_secret = format!("{job_name}-run");
     let mut entries = BTreeMap::new();
@@ -137,7 +137,7 @@ pub fn plan(job_name: &str, namespace: &str, variables: &[Variable], prompt: &st
     Secrets { plans, env, prompt_volume: prompt_volume(projected), prompt_files }
 }
 
-/// One volume of all the prompt's Secrets.
+/// Returns one volume of all Secrets of the prompt.
 fn prompt_volume(secrets: Vec<(String, Value)>) -> Value {
     if let [(name, items)] = secrets.as_slice() {
         return json!({"secret": {"secretName": name, "items": items}});
@@ -147,7 +147,7 @@ fn prompt_volume(secrets: Vec<(String, Value)>) -> Value {
     json!({"projected": {"sources": sources}})
 }
 
-/// The key of a variable: its name, unless a Secret cannot have that or the prompt might.
+/// Returns the key of a variable: its name, unless that is illegal as a key or may be one of the prompt's.
 fn data_key(index: usize, name: &str) -> String {
     if is_data_key(name) && !name.starts_with(PROMPT_KEY_PREFIX) {
         name.to_owned()
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_are_written_by_name() {
+    fn writes_and_reads_sources_by_name() {
         for (source, written) in [
             (Source::Prompt, json!({"from": "prompt"})),
             (Source::PromptPiece { start: 0, end: 9 }, json!({"from": "prompt", "start": 0, "end": 9})),
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_prompt_stands_in_secrets_of_its_own() {
+    fn a_large_prompt_has_secrets_of_its_own() {
         let one = plan("j", "n", &[], &"x".repeat(PIECE_MAX_BYTES));
         assert_eq!(one.plans.iter().map(|plan| plan.name.as_str()).collect::<Vec<_>>(), ["j-prompt"]);
         assert_eq!(one.prompt_volume["secret"]["secretName"], "j-prompt");
@@ -233,7 +233,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
-        fn pieces_put_together_are_the_prompt(unit in "[aé😀]{1,7}", count in 1..600_000_usize) {
+        fn joined_pieces_are_the_prompt(unit in "[aé😀]{1,7}", count in 1..600_000_usize) {
             let prompt = unit.repeat(count);
             let mut joined = String::new();
             for piece in prompt_pieces(&prompt) {

@@ -1,4 +1,4 @@
-//! Plans as a whole, for an agent type made up for the purpose.
+//! Whole plans, of a minimal agent type.
 
 use std::collections::BTreeMap;
 
@@ -53,7 +53,7 @@ fn request(config: Value, context: Value) -> Request {
 fn object(value: Value) -> serde_json::Map<String, Value> {
     match value {
         Value::Object(map) => map,
-        other => panic!("{other} is no object"),
+        other => panic!("{other} is not an object"),
     }
 }
 
@@ -69,7 +69,7 @@ fn variable<'a>(plan: &'a Plan, name: &str) -> Option<&'a Value> {
     container(plan)["env"].as_array().unwrap().iter().find(|variable| variable["name"] == name)
 }
 
-fn own_pod(env: Value, env_from: Value) -> Value {
+fn paperclip_pod(env: Value, env_from: Value) -> Value {
     let mut container = json!({"name": "paperclip", "image": "p:1"});
     container["env"] = env;
     container["envFrom"] = env_from;
@@ -144,9 +144,9 @@ fn a_pod_has_no_empty_lists() {
     let placed =
         json!({"nodeSelector": {"disk": "ssd"}, "tolerations": [{"key": "gpu", "operator": "Exists"}]});
     let mut request = request(placed, json!({}));
-    let mut own = own_pod(json!([]), json!([]));
-    own["spec"]["imagePullSecrets"] = json!([{"name": "pull"}]);
-    request.self_pod = Some(own);
+    let mut paperclip = paperclip_pod(json!([]), json!([]));
+    paperclip["spec"]["imagePullSecrets"] = json!([{"name": "pull"}]);
+    request.paperclip_pod = Some(paperclip);
     let full = spec(&request);
     for name in ["imagePullSecrets", "nodeSelector", "tolerations"] {
         assert_eq!(bare.get(name), None, "{name}");
@@ -155,7 +155,7 @@ fn a_pod_has_no_empty_lists() {
 }
 
 #[test]
-fn a_session_that_no_program_could_be_given_is_refused() {
+fn refuses_a_session_with_a_nul_character() {
     let mut request = request(json!({"image": "a:1"}), json!({}));
     request.runtime.session_id = Some("a\0b".into());
     assert_eq!(plan(&request, Attempt::FIRST, &Plain).unwrap_err().field, "runtime.sessionId");
@@ -163,7 +163,7 @@ fn a_session_that_no_program_could_be_given_is_refused() {
 }
 
 #[test]
-fn deadline_grace_and_account() {
+fn a_job_has_its_deadline_grace_and_service_account() {
     let plan = planned(&request(
         json!({"image": "a:1", "timeoutSec": 900, "graceSec": 30, "cancelGraceSec": 20, "serviceAccountName": "sa"}),
         json!({}),
@@ -178,7 +178,7 @@ fn deadline_grace_and_account() {
 }
 
 #[test]
-fn files_are_mounted_and_named_to_the_agent() {
+fn mounts_files_and_passes_their_path_to_the_agent() {
     let mut request = request(json!({"image": "a:1"}), json!({}));
     let file = |path: &str| File { path: path.into(), content: "be kind".into() };
     assert_eq!(planned(&request).skills_line(), "Skills bundled (0): none");
@@ -200,11 +200,11 @@ fn files_are_mounted_and_named_to_the_agent() {
 #[test]
 fn an_inherited_volume_keeps_its_name_unless_that_is_taken() {
     let mut request = request(json!({}), json!({}));
-    let mut own = own_pod(json!([]), json!([]));
+    let mut paperclip = paperclip_pod(json!([]), json!([]));
     let volume = |name: &str| json!({"name": name, "secret": {"secretName": format!("of-{name}")}});
-    own["spec"]["volumes"] = json!([volume("certificates"), volume("run")]);
-    own["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "certificates", "mountPath": "/certificates"}, {"name": "run", "mountPath": "/keys"}]);
-    request.self_pod = Some(own);
+    paperclip["spec"]["volumes"] = json!([volume("certificates"), volume("run")]);
+    paperclip["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "certificates", "mountPath": "/certificates"}, {"name": "run", "mountPath": "/keys"}]);
+    request.paperclip_pod = Some(paperclip);
     let plan = planned(&request);
     let volumes = plan.job["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
     let names: Vec<&str> = volumes.iter().map(|volume| volume["name"].as_str().unwrap()).collect();
@@ -212,9 +212,9 @@ fn an_inherited_volume_keeps_its_name_unless_that_is_taken() {
 }
 
 #[test]
-fn volumes_of_paperclips_pod_never_take_the_place_of_the_runs_own() {
+fn inherited_volumes_never_replace_those_of_the_run() {
     let mut request = request(json!({}), json!({}));
-    request.self_pod = Some(json!({
+    request.paperclip_pod = Some(json!({
         "metadata": {"namespace": "paperclip"},
         "spec": {
             "containers": [{"image": "p:1", "volumeMounts": [
@@ -232,9 +232,9 @@ fn volumes_of_paperclips_pod_never_take_the_place_of_the_runs_own() {
 }
 
 #[test]
-fn another_namespace_is_told_what_it_must_hold() {
+fn warns_of_objects_that_another_namespace_must_have() {
     let mut request = request(json!({"namespace": "agents"}), json!({}));
-    request.self_pod = Some(json!({
+    request.paperclip_pod = Some(json!({
         "metadata": {"namespace": "paperclip"},
         "spec": {"imagePullSecrets": [{"name": "reg"}], "containers": [{"image": "p:1"}]},
     }));
@@ -244,12 +244,12 @@ fn another_namespace_is_told_what_it_must_hold() {
         ["the run's namespace agents is not Paperclip's own: Secret reg must exist there too"]
     );
     request.config = object(json!({"namespace": "paperclip"}));
-    assert_eq!(planned(&request).warnings, Vec::<String>::new(), "it is there");
+    assert_eq!(planned(&request).warnings, Vec::<String>::new(), "the Secret is in that namespace");
     request.config = object(json!({"namespace": "agents"}));
-    request.self_pod = Some(json!({
+    request.paperclip_pod = Some(json!({
         "metadata": {"namespace": "paperclip"}, "spec": {"containers": [{"image": "p:1"}]},
     }));
-    assert_eq!(planned(&request).warnings, Vec::<String>::new(), "it refers to nothing");
+    assert_eq!(planned(&request).warnings, Vec::<String>::new(), "the pod refers to no object");
 }
 
 #[test]
@@ -258,15 +258,12 @@ fn secrets_and_files_have_the_labels_of_their_run() {
     let keys: Vec<&str> = plan.owned_labels().iter().map(|(key, _)| *key).collect();
     let all = plan.labels.entries();
     assert!(keys.contains(&labels::MANAGED_BY) && keys.contains(&labels::RUN_ID), "{keys:?}");
-    assert!(
-        !keys.contains(&labels::TASK_ID),
-        "what a selector of Jobs asks for is the Job's alone: {keys:?}"
-    );
+    assert!(!keys.contains(&labels::TASK_ID), "only Jobs have the labels of the selector: {keys:?}");
     assert!(plan.owned_labels().iter().all(|label| all.contains(label)));
 }
 
 #[test]
-fn files_of_three_mebibytes_are_taken() {
+fn accepts_files_of_three_mebibytes() {
     let mut request = request(json!({"image": "a:1"}), json!({}));
     let file = |index: usize| File { path: format!("f{index}"), content: "x".repeat(700 * 1024) };
     request.files = (0..4).map(file).collect();
@@ -279,9 +276,9 @@ fn files_of_three_mebibytes_are_taken() {
 fn the_hash_does_not_depend_on_the_order_of_keys() {
     let with = |dns: &str| {
         let mut request = request(json!({}), json!({}));
-        let mut pod = own_pod(json!([]), json!([]));
+        let mut pod = paperclip_pod(json!([]), json!([]));
         pod["spec"]["dnsConfig"] = serde_json::from_str(dns).unwrap();
-        request.self_pod = Some(pod);
+        request.paperclip_pod = Some(pod);
         planned(&request)
     };
     let (one, other) =
@@ -292,7 +289,7 @@ fn the_hash_does_not_depend_on_the_order_of_keys() {
 }
 
 #[test]
-fn a_prompt_of_eight_megabytes_is_split_and_told_apart() {
+fn splits_a_prompt_of_eight_megabytes() {
     let text = "é".repeat(prompt::PROMPT_MAX_BYTES / 2);
     let plan = planned(&request(json!({"image": "a:1", "promptTemplate": text}), json!({})));
     let joined: String = plan
@@ -306,14 +303,14 @@ fn a_prompt_of_eight_megabytes_is_split_and_told_apart() {
 }
 
 #[test]
-fn a_plan_survives_being_written_down() {
+fn a_plan_survives_serialisation() {
     let plan = planned(&request(json!({"image": "a:1", "timeoutSec": 5}), json!({"taskId": "t"})));
     let text = serde_json::to_string(&plan).unwrap();
     assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
 }
 
-/// What Kubernetes would say of the parts of a Job that a configuration reaches.
-fn assert_kubernetes_takes(plan: &Plan) {
+/// Checks the parts of a Job that depend on the config by Kubernetes' rules.
+fn assert_kubernetes_accepts(plan: &Plan) {
     let job = &plan.job;
     assert_eq!(name::dns_label(job["metadata"]["name"].as_str().unwrap()), Ok(()));
     assert_eq!(name::dns_label(job["metadata"]["namespace"].as_str().unwrap()), Ok(()));
@@ -338,7 +335,7 @@ fn assert_kubernetes_takes(plan: &Plan) {
     for variable in container(plan)["env"].as_array().unwrap() {
         let name = variable["name"].as_str().unwrap();
         assert_eq!(environment::name(name), Ok(()));
-        assert_eq!(names.insert(name.to_owned(), ()), None, "{name} stands there twice");
+        assert_eq!(names.insert(name.to_owned(), ()), None, "{name} occurs twice");
     }
     for secret in &plan.secrets {
         assert_eq!(name::dns_subdomain(&secret.name), Ok(()));
@@ -349,7 +346,7 @@ fn assert_kubernetes_takes(plan: &Plan) {
     }
 }
 
-/// Values that people and programs put into config fields, from right to absurd.
+/// Values of config fields, from valid to absurd.
 fn config_value() -> impl Strategy<Value = Value> {
     let text_area = "([a-z./-]{0,8}[=:] ?[a-zA-Z0-9 .\"'-]{0,8}\r?\n?){0,4}";
     prop_oneof![
@@ -383,7 +380,7 @@ fn config_key() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
-    fn whatever_is_configured_is_refused_or_taken_by_kubernetes(
+    fn any_config_is_refused_or_accepted_by_kubernetes(
         config in prop::collection::vec((config_key(), config_value()), 0..4),
         env_name in "[A-Z]{1,5}|.{0,5}",
         run_id in ".{0,40}",
@@ -394,7 +391,7 @@ proptest! {
         request.run_id = run_id;
         request.config_env = vec![EnvName { name: env_name, value: None }];
         match plan(&request, Attempt::FIRST, &Plain) {
-            Ok(plan) => assert_kubernetes_takes(&plan),
+            Ok(plan) => assert_kubernetes_accepts(&plan),
             Err(refusal) => prop_assert!(!refusal.field.is_empty() && !refusal.message.is_empty()),
         }
     }

@@ -1,4 +1,4 @@
-//! The prompt of a run: what woke the agent, what a former session handed on, and the agent's own template.
+//! Assembles the prompt of a run: why the agent was woken, the handoff of an earlier session, and the agent's own template.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -15,10 +15,10 @@ pub use template::render;
 /// The template of an agent that has none of its own.
 pub const DEFAULT_TEMPLATE: &str =
     "You are agent {{agent.id}} ({{agent.name}}). Continue your Paperclip work.";
-/// The longest prompt that is handed to an agent.
+/// The longest prompt.
 pub const PROMPT_MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// A prompt and how it came about.
+/// A prompt, and the sizes of its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
     pub text: String,
@@ -36,8 +36,8 @@ pub struct Metrics {
     pub heartbeat_prompt_chars: usize,
 }
 
-/// Puts the prompt together: bootstrap (without a session) · wake · handoff · main template (unless a resumed session is
-/// told what woke it), a blank line between, blank parts dropped.
+/// Assembles the prompt: bootstrap (without a session), wake, handoff, and the main template (unless a resumed session has a wake).
+/// The parts are separated by a blank line; blank parts are left out.
 ///
 /// # Errors
 /// The prompt is larger than [`PROMPT_MAX_BYTES`]; the refusal names the largest part.
@@ -82,7 +82,7 @@ pub fn assemble(request: &Request, is_resuming: bool) -> Result<Prompt, Refusal>
     Ok(Prompt { text: joined, metrics })
 }
 
-/// What templates may refer to.
+/// Returns the values that templates may refer to.
 fn template_data(request: &Request) -> Value {
     let agent = &request.agent;
     json!({
@@ -111,7 +111,7 @@ fn too_large(prompt_bytes: usize, sections: &[(&str, &String)]) -> Refusal {
     Refusal::new(
         field,
         format!(
-            "the prompt would be {prompt_bytes} bytes, {} of them from this field; at most {PROMPT_MAX_BYTES} bytes are handed to an agent: shorten it, or let the agent read the text from its workspace",
+            "the prompt would be {prompt_bytes} bytes, {} of them from this field; an agent gets at most {PROMPT_MAX_BYTES} bytes: shorten it, or let the agent read the text from its workspace",
             section.len()
         ),
     )
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_stand_in_order_with_blank_lines_between() {
+    fn joins_the_parts_in_order_with_blank_lines() {
         let request = request(
             json!({"promptTemplate": " main {{run.source}} \n", "bootstrapPromptTemplate": " boot {{company.id}} "}),
             json!({"paperclipWake": {"reason": "w"}, "paperclipSessionHandoffMarkdown": "\n# hand 😀\n"}),
@@ -164,13 +164,13 @@ mod tests {
     }
 
     #[test]
-    fn templates_that_are_no_text_fall_back() {
+    fn a_template_that_is_not_text_is_replaced_by_the_default() {
         let prompt = assemble(&request(json!({"promptTemplate": 3}), json!({})), false).unwrap();
         assert_eq!(prompt.text, "You are agent a1 (Nova). Continue your Paperclip work.");
     }
 
     #[test]
-    fn a_prompt_over_the_limit_is_refused_by_its_largest_part() {
+    fn refuses_a_prompt_over_the_limit_and_names_its_largest_part() {
         let main = "é".repeat(PROMPT_MAX_BYTES / 2);
         let request = request(json!({"promptTemplate": main, "bootstrapPromptTemplate": "x"}), json!({}));
         assert_eq!(assemble(&request, true).unwrap().text.len(), PROMPT_MAX_BYTES);

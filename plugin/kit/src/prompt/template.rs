@@ -1,11 +1,18 @@
-//! Paperclip's prompt templates: `{{ a.b }}` stands for what is found there, everything else stands for itself.
+//! Renders Paperclip's prompt templates: `{{ a.b }}` is replaced by the value at that path.
 
 use serde_json::Value;
 
 use crate::javascript;
 
-/// Fills a template. What is not found, is null, or would lead through a list becomes nothing; objects and lists become
-/// JSON. What is put in is not looked at again.
+/// Renders a template. A path that is missing, null, or leads through a list renders as an empty text; objects and lists render as
+/// JSON. Inserted texts are not rendered.
+///
+/// ```
+/// use paperclip_kit::prompt::render;
+/// use serde_json::json;
+///
+/// assert_eq!(render("Hello {{agent.name}}", &json!({"agent": {"name": "Nova"}})), "Hello Nova");
+/// ```
 pub fn render(template: &str, data: &Value) -> String {
     let mut out = String::with_capacity(template.len());
     let mut rest = template;
@@ -16,7 +23,7 @@ pub fn render(template: &str, data: &Value) -> String {
             out.push_str(&value_text(data, path));
             rest = after;
         } else {
-            // The second brace may still open one: `{{{a}}`.
+            // The second brace may open a placeholder: `{{{a}}`.
             out.push('{');
             rest = &from_open[1..];
         }
@@ -25,7 +32,7 @@ pub fn render(template: &str, data: &Value) -> String {
     out
 }
 
-/// The path of a placeholder that begins here, and what follows it.
+/// Returns the path of a placeholder at the start of the text, and the text after it.
 fn placeholder(text: &str) -> Option<(&str, &str)> {
     let inside = text.strip_prefix("{{")?.trim_start_matches(javascript::is_white_space);
     let path_bytes = inside.bytes().take_while(|byte| is_path_byte(*byte)).count();
@@ -56,7 +63,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn templates_render_as_paperclip_renders_them() {
+    fn renders_templates_as_paperclip_does() {
         let data = json!({
             "agent": {"id": "a1", "name": "No va", "tags": ["x", "y"], "n": 1.0, "ok": true, "none": null, "": {"": "deep"}},
             "evil": "{{agent.id}}",
@@ -83,7 +90,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_renders_and_text_without_braces_stays(template in "[{} .a-c\n]{0,40}|[^{]*") {
+        fn renders_any_text_and_keeps_text_without_braces(template in "[{} .a-c\n]{0,40}|[^{]*") {
             let rendered = render(&template, &json!({"a": "x", "b": {"c": 1}}));
             prop_assert!(template.contains("{{") || rendered == template);
         }

@@ -1,10 +1,10 @@
-//! What woke the agent, as text in front of its prompt.
+//! Describes why the agent was woken, at the start of its prompt.
 
 use serde_json::Value;
 
 use crate::javascript::trim;
 
-/// `Wake reason: R` and `Comment: B` for each comment that has text, a blank line between; empty where nothing is known.
+/// Returns `Wake reason: R` and `Comment: B` for each comment that has text, separated by blank lines; empty if there is none.
 pub(super) fn text(wake: &Value) -> String {
     let reason = wake.get("reason").and_then(non_blank).map(|reason| format!("Wake reason: {reason}"));
     let comments = wake
@@ -27,7 +27,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn blank_and_misshapen_parts_are_left_out() {
+    fn leaves_out_blank_and_malformed_parts() {
         for (wake, expected) in [
             (json!(null), ""),
             (json!({}), ""),

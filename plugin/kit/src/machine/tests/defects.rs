@@ -32,9 +32,9 @@ fn d5_reads_the_end_of_the_attempt_before_deleting_anything() {
 fn d6_d37_d40_an_api_failure_at_the_end_does_not_lose_a_finished_run() {
     let (mut driver, log) = Driver::with_image().running();
     driver.step(vec![lines(log, &["all of it"])]);
-    let mut taken = agent_pod(PodPhase::Succeeded, ended(0, None));
-    taken.is_deleting = true;
-    driver.step(vec![Event::PodObserved(taken), log_ended(log)]);
+    let mut deleting = agent_pod(PodPhase::Succeeded, ended(0, None));
+    deleting.is_deleting = true;
+    driver.step(vec![Event::PodObserved(deleting), log_ended(log)]);
     let failed = || Err(refused(500, "etcdserver: leader changed"));
     let (job, pods) = (driver.id_of("GetJob"), driver.id_of("ListPods"));
     driver.step(vec![Event::Answered(Answer { command: job, outcome: failed() })]);

@@ -98,9 +98,9 @@ fn rule_18_a_job_under_deletion_is_not_deleted_yet() {
     driver.step(vec![Event::JobObserved(JobSnapshot { is_deleting: true, ..job("job") })]);
     assert_eq!(driver.names(), Vec::<String>::new(), "its pod still has its grace");
     driver.step(vec![lines(log, &["last words"])]);
-    let mut taken = agent_pod(PodPhase::Failed, ended(143, None));
-    taken.is_deleting = true;
-    driver.step(vec![Event::PodObserved(taken), log_ended(log)]);
+    let mut deleting = agent_pod(PodPhase::Failed, ended(143, None));
+    deleting.is_deleting = true;
+    driver.step(vec![Event::PodObserved(deleting), log_ended(log)]);
     let get = driver.id_of("GetJob");
     let pods = driver.id_of("ListPods");
     let missing = |command, answer| Event::Answered(Answer { command, outcome: Ok(answer) });
@@ -134,11 +134,11 @@ fn rule_19_the_cluster_never_restarts_an_agent() {
 #[test]
 fn rule_20_reports_the_jobs_deadline_as_the_cause() {
     let (mut driver, log) = Driver::with_image().running();
-    let mut taken = agent_pod(PodPhase::Failed, ended(143, None));
-    taken.is_deleting = true;
+    let mut deleting = agent_pod(PodPhase::Failed, ended(143, None));
+    deleting.is_deleting = true;
     driver.step(vec![
         job_with("FailureTarget", Some("DeadlineExceeded")),
-        Event::PodObserved(taken),
+        Event::PodObserved(deleting),
         log_ended(log),
     ]);
     driver.step(vec![job_with("Failed", Some("DeadlineExceeded"))]);
@@ -178,14 +178,14 @@ fn rule_21_reports_a_disruption_as_an_infrastructure_cause() {
         (Some("Evicted"), None, InfraCause::Evicted),
     ] {
         let (mut driver, log) = Driver::with_image().running();
-        let mut taken = agent_pod(PodPhase::Failed, ended(137, None));
-        taken.is_deleting = true;
-        taken.reason = own.map(str::to_owned);
-        taken.conditions = disruption
+        let mut deleting = agent_pod(PodPhase::Failed, ended(137, None));
+        deleting.is_deleting = true;
+        deleting.reason = own.map(str::to_owned);
+        deleting.conditions = disruption
             .map(|reason| condition("DisruptionTarget", true, Some(reason), None))
             .into_iter()
             .collect();
-        driver.step(vec![Event::PodObserved(taken), log_ended(log)]);
+        driver.step(vec![Event::PodObserved(deleting), log_ended(log)]);
         let cause = driver.machine.evidence(driver.now_ms).cause();
         assert_eq!(cause, Some(expected), "{own:?} {disruption:?}");
         assert!(expected.may_be_retried());

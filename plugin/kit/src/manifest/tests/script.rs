@@ -1,4 +1,4 @@
-//! The container's script, run by the shells of this machine with stand-ins for the agent.
+//! Runs the container's script in the shells of this machine, with a fake agent.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::super::command::{quoted, script};
 use super::super::termination::{MARKER, MESSAGE_MAX_BYTES, split};
 
-/// A container's folders on this machine, and an agent to put into them.
+/// A container's directories on this machine, with a fake agent.
 struct Container {
     root: TempDir,
 }
@@ -19,19 +19,19 @@ struct Container {
 struct Ended {
     code: Option<i32>,
     stdout: Vec<u8>,
-    /// What the shell itself says.
-    remarks: String,
+    /// The shell's own messages.
+    shell_stderr: String,
     message: Option<String>,
 }
 
 impl Container {
     fn new(agent: &str, prompt: &[u8]) -> Container {
         let root = tempfile::tempdir().unwrap();
-        for folder in ["prompt", "paperclip", "bin"] {
-            fs::create_dir(root.path().join(folder)).unwrap();
+        for dir in ["prompt", "paperclip", "bin"] {
+            fs::create_dir(root.path().join(dir)).unwrap();
         }
         fs::write(root.path().join("prompt/prompt.txt"), prompt).unwrap();
-        // Written by another process: a file that this one still holds open in a fork of some other test cannot be run.
+        // Another process writes the file: one that is still open for writing in a fork of this process cannot be executed.
         let program = root.path().join("bin/agent");
         let mut writer = Command::new("sh")
             .args(["-c", "cat >\"$0\"; chmod +x \"$0\""])
@@ -44,7 +44,7 @@ impl Container {
         Container { root }
     }
 
-    /// Something to read from that never has anything.
+    /// Makes a FIFO from which a read never returns.
     fn make_fifo(&self) {
         let fifo = self.root.path().join("bin/agent.fifo");
         assert!(Command::new("mkfifo").arg(fifo).status().unwrap().success());
@@ -72,14 +72,14 @@ impl Container {
     fn ended(&self, mut child: Child) -> Ended {
         let mut stdout = Vec::new();
         child.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
-        let mut remarks = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut remarks).unwrap();
+        let mut shell_stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut shell_stderr).unwrap();
         let code = child.wait().unwrap().code();
         let message = fs::read(self.root.path().join("termination-log")).ok();
         Ended {
             code,
             stdout,
-            remarks,
+            shell_stderr,
             message: message.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
         }
     }
@@ -89,13 +89,13 @@ impl Container {
     }
 }
 
-/// The shells of this machine that images of agents may have as `sh`.
+/// Returns the shells of this machine that an agent's image may have as `sh`.
 fn shells() -> Vec<&'static str> {
-    let is_there = |program: &&str| {
+    let is_installed = |program: &&str| {
         let name = program.split(' ').next().unwrap_or_default();
-        std::env::var("PATH").unwrap().split(':').any(|folder| Path::new(folder).join(name).exists())
+        std::env::var("PATH").unwrap().split(':').any(|dir| Path::new(dir).join(name).exists())
     };
-    ["sh", "dash", "bash --posix", "bash", "busybox sh"].into_iter().filter(is_there).collect()
+    ["sh", "dash", "bash --posix", "bash", "busybox sh"].into_iter().filter(is_installed).collect()
 }
 
 fn signal(child: &Child, name: &str) {
@@ -104,7 +104,7 @@ fn signal(child: &Child, name: &str) {
 }
 
 #[test]
-fn prompt_arguments_output_and_exit_code_pass_through() {
+fn passes_prompt_arguments_output_and_exit_code_through() {
     let prompt: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
     for shell in shells() {
         let agent = Container::new("printf '%s|' \"$@\"; cat; exit 7", &prompt);
@@ -125,13 +125,13 @@ fn exit_codes_are_those_of_the_agent() {
         {
             let ended = Container::new(agent, b"").run(shell, &[]);
             assert_eq!(ended.code, Some(code), "{shell}: {agent}");
-            assert_eq!((ended.remarks.as_str(), ended.message), ("", None), "{shell}: {agent}");
+            assert_eq!((ended.shell_stderr.as_str(), ended.message), ("", None), "{shell}: {agent}");
         }
     }
 }
 
 #[test]
-fn a_missing_agent_is_told() {
+fn reports_a_missing_agent() {
     for shell in shells() {
         let container = Container::new("", b"");
         fs::remove_file(container.root.path().join("bin/agent")).unwrap();
@@ -142,8 +142,8 @@ fn a_missing_agent_is_told() {
     }
 }
 
-/// The signals that a shell can be told to catch: it cannot those that were ignored when it was started, as INT is where
-/// these tests run in the background.
+/// Returns the signals that a shell can trap. It cannot trap those that were ignored when it started, such as INT if these tests run in
+/// the background.
 fn catchable() -> Vec<&'static str> {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
@@ -155,12 +155,12 @@ fn catchable() -> Vec<&'static str> {
         .collect()
 }
 
-/// Part of an agent: says that it is ready once the shell has nothing left to do but wait for it.
+/// Part of a fake agent: prints that it is ready once the shell only waits for it.
 const READY: &str = "until grep -q '^State:.S' /proc/$PPID/status; do :; done; echo ready";
 
 #[test]
-fn signals_reach_the_agent_and_its_own_end_is_awaited() {
-    // A shell that waits, unlike one that reads, never misses a signal.
+fn forwards_signals_and_waits_for_the_agent() {
+    // A shell that waits handles a signal at once; one that reads may miss it.
     let agent =
         format!("trap 'echo stopping; kill -KILL $!; exit 42' TERM; cat \"$0.fifo\" & {READY}; wait $!");
     for shell in shells() {
@@ -177,16 +177,16 @@ fn signals_reach_the_agent_and_its_own_end_is_awaited() {
             output.read_to_string(&mut rest).unwrap();
             assert_eq!(rest, "stopping\n", "{shell} {name}");
             let code = child.wait().unwrap().code();
-            // bash may forget the code, see the script.
-            let is_forgotten = shell.starts_with("bash") && code == Some(143);
-            assert!(code == Some(42) || is_forgotten, "{shell} {name}: {code:?}");
+            // bash may lose the code, see the script.
+            let is_lost = shell.starts_with("bash") && code == Some(143);
+            assert!(code == Some(42) || is_lost, "{shell} {name}: {code:?}");
         }
     }
 }
 
 #[test]
 fn an_agent_killed_by_the_signal_reports_it() {
-    // `exec` so that the signal hits the one that reads, which then ends the pipe.
+    // `exec`, so that the signal ends the process that reads the pipe.
     for shell in shells() {
         let container = Container::new(&format!("{READY}; exec cat \"$0.fifo\""), b"");
         container.make_fifo();
@@ -216,7 +216,7 @@ fn the_tail_of_stderr_becomes_the_termination_message() {
 }
 
 #[test]
-fn what_the_agent_left_as_its_message_is_kept() {
+fn keeps_the_agents_own_termination_message() {
     for shell in shells() {
         let container = Container::new("echo own >\"${0%/bin/agent}/termination-log\"; echo err >&2", b"");
         let message = container.run(shell, &[]).message.unwrap();

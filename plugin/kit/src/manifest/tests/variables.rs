@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn secrets_of_the_server_are_not_inherited() {
-    let own = own_pod(
+    let paperclip = paperclip_pod(
         json!([
             {"name": "DATABASE_URL"}, {"name": "KEY"}, {"name": "STRIPE_KEY"},
             {"name": "PGPASSWORD", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
@@ -13,7 +13,7 @@ fn secrets_of_the_server_are_not_inherited() {
     );
     let with = |mode: &str| {
         let mut request = request(json!({"inheritEnv": mode}), json!({}));
-        request.self_pod = Some(own.clone());
+        request.paperclip_pod = Some(paperclip.clone());
         request.host.denied_env = vec!["STRIPE_*".into()];
         request.config_env = vec![EnvName { name: "REDIS_URL".into(), value: None }];
         planned(&request)
@@ -38,14 +38,14 @@ fn secrets_of_the_server_are_not_inherited() {
 }
 
 #[test]
-fn the_run_knows_better_than_its_config() {
+fn a_config_cannot_override_the_runs_variables() {
     let mut request = request(json!({"image": "a:1"}), json!({}));
     request.config_env = ["PAPERCLIP_API_KEY", "PAPERCLIP_RUN_ID", "HOME", "MINE"]
         .map(|name| EnvName { name: name.into(), value: None })
         .to_vec();
     let without_token = planned(&request);
-    let own_key = Source::ConfigEnv("PAPERCLIP_API_KEY".into());
-    assert_eq!(without_token.secrets[0].entries["PAPERCLIP_API_KEY"], own_key);
+    let configured_key = Source::ConfigEnv("PAPERCLIP_API_KEY".into());
+    assert_eq!(without_token.secrets[0].entries["PAPERCLIP_API_KEY"], configured_key);
     request.has_auth_token = true;
     let plan = planned(&request);
     assert_eq!(plan.secrets[0].entries["PAPERCLIP_API_KEY"], Source::AuthToken);
@@ -56,38 +56,43 @@ fn the_run_knows_better_than_its_config() {
 }
 
 #[test]
-fn paperclips_address_comes_from_its_pod_then_the_host() {
+fn the_api_url_comes_from_paperclips_pod_or_else_the_host() {
     let mut request = request(json!({"image": "a:1"}), json!({}));
-    let address = |request: &Request| variable(&planned(request), API_URL).cloned();
+    let api_url = |request: &Request| variable(&planned(request), API_URL).cloned();
     const API_URL: &str = "PAPERCLIP_API_URL";
-    assert_eq!(address(&request), Some(json!({"name": API_URL, "value": "http://localhost:3100"})));
+    assert_eq!(api_url(&request), Some(json!({"name": API_URL, "value": "http://localhost:3100"})));
     request.host.api_url = Some("http://host:1".into());
-    assert_eq!(address(&request), Some(json!({"name": API_URL, "value": "http://host:1"})));
+    assert_eq!(api_url(&request), Some(json!({"name": API_URL, "value": "http://host:1"})));
     let from = json!({"configMapKeyRef": {"name": "c", "key": "k"}});
-    request.self_pod = Some(own_pod(json!([{"name": API_URL, "valueFrom": from}]), json!([])));
-    assert_eq!(address(&request), Some(json!({"name": API_URL, "valueFrom": from})));
-    request.self_pod = Some(own_pod(json!([{"name": API_URL, "value": "http://own:1"}]), json!([])));
+    request.paperclip_pod = Some(paperclip_pod(json!([{"name": API_URL, "valueFrom": from}]), json!([])));
+    assert_eq!(api_url(&request), Some(json!({"name": API_URL, "valueFrom": from})));
+    request.paperclip_pod =
+        Some(paperclip_pod(json!([{"name": API_URL, "value": "http://own:1"}]), json!([])));
     request.config.insert("inheritEnv".into(), json!("none"));
-    assert_eq!(address(&request), Some(json!({"name": API_URL, "value": "http://own:1"})));
-    request.self_pod = Some(own_pod(json!([{"name": API_URL, "value": ""}]), json!([])));
-    assert_eq!(address(&request), Some(json!({"name": API_URL, "value": "http://host:1"})), "empty is none");
+    assert_eq!(api_url(&request), Some(json!({"name": API_URL, "value": "http://own:1"})));
+    request.paperclip_pod = Some(paperclip_pod(json!([{"name": API_URL, "value": ""}]), json!([])));
+    assert_eq!(
+        api_url(&request),
+        Some(json!({"name": API_URL, "value": "http://host:1"})),
+        "an empty value is ignored"
+    );
 }
 
 #[test]
-fn an_inherited_literal_is_taken_over_unless_it_is_empty() {
+fn inherits_literals_that_are_not_empty() {
     let mut request = request(json!({}), json!({}));
     let env = json!([{"name": "TZ", "value": "Europe/Berlin"}, {"name": "EMPTY", "value": ""}]);
-    request.self_pod = Some(own_pod(env, json!([])));
+    request.paperclip_pod = Some(paperclip_pod(env, json!([])));
     let plan = planned(&request);
     assert_eq!(variable(&plan, "TZ"), Some(&json!({"name": "TZ", "value": "Europe/Berlin"})));
     assert_eq!(variable(&plan, "EMPTY"), None);
 }
 
 #[test]
-fn a_value_that_a_plugin_may_see_is_the_containers() {
+fn a_shown_value_is_that_of_the_container() {
     let mut request = request(json!({}), json!({}));
     let env = json!([{"name": "TZ", "value": "Europe/Berlin"}, {"name": "STRIPE_KEY", "value": "s"}, {"name": "KEY"}]);
-    request.self_pod = Some(own_pod(env, json!([])));
+    request.paperclip_pod = Some(paperclip_pod(env, json!([])));
     request.host.denied_env = vec!["STRIPE_*".into()];
     let shown = |request: &Request, name| {
         [InheritEnv::Filtered, InheritEnv::All, InheritEnv::None]
@@ -98,19 +103,19 @@ fn a_value_that_a_plugin_may_see_is_the_containers() {
     assert_eq!(shown(&request, "STRIPE_KEY"), [None, Some("s".to_owned()), None]);
     assert_eq!(shown(&request, "KEY"), [None, None, None], "the host keeps it");
     assert_eq!(shown(&request, "NONE"), [None, None, None]);
-    let own = |value: Option<&str>| EnvName { name: "TZ".into(), value: value.map(str::to_owned) };
-    request.config_env = vec![own(Some("UTC")), own(None)];
-    assert_eq!(shown(&request, "TZ"), [None, None, None], "the last one of a name counts");
+    let configured = |value: Option<&str>| EnvName { name: "TZ".into(), value: value.map(str::to_owned) };
+    request.config_env = vec![configured(Some("UTC")), configured(None)];
+    assert_eq!(shown(&request, "TZ"), [None, None, None], "the last entry of a name wins");
     request.config_env.reverse();
     assert_eq!(shown(&request, "TZ"), [(); 3].map(|()| Some("UTC".to_owned())));
 }
 
 #[test]
-fn a_variable_may_be_as_long_as_a_program_takes_it() {
+fn a_variable_can_be_as_long_as_linux_allows() {
     const NAME: &str = "PAPERCLIP_COMPANY_ID";
     let mut request = request(json!({"image": "a:1"}), json!({}));
-    let room = environment::VARIABLE_MAX_BYTES - NAME.len() - 2;
-    request.agent.company_id = "x".repeat(room);
+    let free = environment::VARIABLE_MAX_BYTES - NAME.len() - 2;
+    request.agent.company_id = "x".repeat(free);
     assert!(variable(&planned(&request), NAME).is_some());
     request.agent.company_id.push('x');
     let plan = planned(&request);
@@ -119,9 +124,9 @@ fn a_variable_may_be_as_long_as_a_program_takes_it() {
 }
 
 #[test]
-fn references_only_paperclips_pod_could_follow_are_mended_or_left_out() {
+fn adapts_or_leaves_out_references_of_paperclips_pod() {
     let mut request = request(json!({}), json!({}));
-    request.self_pod = Some(own_pod(
+    request.paperclip_pod = Some(paperclip_pod(
         json!([
             {"name": "CPUS", "valueFrom": {"resourceFieldRef": {"containerName": "paperclip", "resource": "limits.cpu"}}},
             {"name": "FILE", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "p", "key": "k"}}},
@@ -178,7 +183,7 @@ fn the_context_becomes_variables() {
             ("AGENT_HOME", "/h"),
             ("PAPERCLIP_LINKED_ISSUE_IDS", " a ,b"),
             ("PAPERCLIP_WORKSPACES_JSON", "[{\"id\":1},[]]"),
-            // Written for the kubelet, which turns it back into `$(HOME)/$$`.
+            // Escaped for the kubelet, which turns it back into `$(HOME)/$$`.
             ("PAPERCLIP_RUNTIME_SERVICES_JSON", "[{\"url\":\"$$(HOME)/$$$$\"}]"),
             ("PAPERCLIP_RUNTIME_PRIMARY_URL", "http://s"),
             ("HOME", "/paperclip"),
@@ -188,7 +193,7 @@ fn the_context_becomes_variables() {
 }
 
 #[test]
-fn what_no_program_could_start_with_is_left_out_or_refused() {
+fn leaves_out_or_refuses_values_that_no_program_could_be_started_with() {
     let payload = "x".repeat(environment::VARIABLE_MAX_BYTES);
     let plan_of = |config: Value, context: Value| plan(&request(config, context), Attempt::FIRST, &Plain);
     let large = plan_of(json!({"image": "a:1"}), json!({"paperclipWake": {"reason": payload}})).unwrap();
@@ -203,9 +208,9 @@ fn what_no_program_could_start_with_is_left_out_or_refused() {
 }
 
 #[test]
-fn a_warning_is_told_once() {
-    struct Asking;
-    impl AgentType for Asking {
+fn a_warning_is_reported_once() {
+    struct WithModel;
+    impl AgentType for WithModel {
         fn adapter_type(&self) -> &'static str {
             Plain.adapter_type()
         }
@@ -226,11 +231,11 @@ fn a_warning_is_told_once() {
         }
     }
     let request = request(json!({"image": "a:1", "model": 3}), json!({}));
-    assert_eq!(plan(&request, Attempt::FIRST, &Asking).unwrap().warnings.len(), 1);
+    assert_eq!(plan(&request, Attempt::FIRST, &WithModel).unwrap().warnings.len(), 1);
 }
 
 #[test]
-fn a_name_that_is_no_variable_is_refused() {
+fn refuses_an_illegal_variable_name() {
     let mut request = request(json!({"image": "a:1"}), json!({}));
     request.config_env = vec![EnvName { name: "MY KEY".into(), value: None }];
     let refusal = plan(&request, Attempt::FIRST, &Plain).unwrap_err();

@@ -1,18 +1,18 @@
-//! What agents inherit from the Pod that Paperclip itself runs in.
+//! Reads Paperclip's pod: what agents inherit from the pod that Paperclip itself runs in.
 
 use serde_json::{Map, Value, json};
 
-/// Where Paperclip keeps its data, in its own pod as in those of agents.
+/// The mount path of Paperclip's data volume, in its pod as in those of agents.
 pub const DATA_DIR: &str = "/paperclip";
-/// The container that Paperclip runs in; else the first.
-const OWN_CONTAINER: &str = "paperclip";
+/// The name of Paperclip's container; a pod without it is read by its first container.
+const PAPERCLIP_CONTAINER: &str = "paperclip";
 
-/// The parts of Paperclip's own Pod that matter to a run.
+/// The parts of Paperclip's pod that matter to a run.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct OwnPod {
+pub struct PaperclipPod {
     pub namespace: Option<String>,
     pub image: Option<String>,
-    pub variables: Vec<OwnVariable>,
+    pub variables: Vec<PodVariable>,
     pub env_from: Vec<Value>,
     pub image_pull_secrets: Vec<Value>,
     pub dns_config: Option<Value>,
@@ -22,19 +22,19 @@ pub struct OwnPod {
 
 /// A variable of Paperclip's container.
 #[derive(Debug, Clone, PartialEq)]
-pub struct OwnVariable {
+pub struct PodVariable {
     pub name: String,
-    pub value: OwnValue,
+    pub value: PodValue,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum OwnValue {
+pub enum PodValue {
     /// A literal that the plugin may see.
     Shown(String),
     /// A literal that the host keeps.
     Hidden,
     /// `valueFrom`: a reference into a Secret, a ConfigMap or the Pod itself.
-    From(Value),
+    Reference(Value),
 }
 
 /// The volume claim behind [`DATA_DIR`].
@@ -59,18 +59,18 @@ pub struct SecretMount {
     pub sub_path: Option<String>,
 }
 
-impl OwnPod {
-    /// Reads a core/v1 Pod; what is missing or misshapen is left out.
-    pub fn read(pod: &Value) -> OwnPod {
+impl PaperclipPod {
+    /// Reads a core/v1 Pod; parts that are missing or malformed are left out.
+    pub fn read(pod: &Value) -> PaperclipPod {
         let spec = &pod["spec"];
         let containers = list(&spec["containers"]);
         let container = containers
             .iter()
-            .find(|container| container["name"] == OWN_CONTAINER)
+            .find(|container| container["name"] == PAPERCLIP_CONTAINER)
             .or(containers.first())
             .unwrap_or(&Value::Null);
         let mounts = list(&container["volumeMounts"]);
-        OwnPod {
+        PaperclipPod {
             namespace: text(&pod["metadata"]["namespace"]),
             image: text(&container["image"]),
             variables: list(&container["env"]).iter().filter_map(variable).collect(),
@@ -88,7 +88,7 @@ impl OwnPod {
         }
     }
 
-    /// Names of objects of its namespace that an agent's Pod refers to: in another namespace they must exist too.
+    /// Returns the objects of its namespace that an agent's Pod refers to: in another namespace they must exist too.
     pub fn references(&self) -> Vec<String> {
         let claim = self.data_claim.iter().map(|claim| format!("volume claim {}", claim.claim_name));
         let pull = self.image_pull_secrets.iter().filter_map(|secret| text(&secret["name"]));
@@ -97,13 +97,13 @@ impl OwnPod {
     }
 }
 
-fn variable(entry: &Value) -> Option<OwnVariable> {
+fn variable(entry: &Value) -> Option<PodVariable> {
     let value = match (&entry["value"], &entry["valueFrom"]) {
-        (Value::String(value), _) => OwnValue::Shown(value.clone()),
-        (_, Value::Object(source)) => OwnValue::From(Value::Object(source.clone())),
-        _ => OwnValue::Hidden,
+        (Value::String(value), _) => PodValue::Shown(value.clone()),
+        (_, Value::Object(source)) => PodValue::Reference(Value::Object(source.clone())),
+        _ => PodValue::Hidden,
     };
-    Some(OwnVariable { name: text(&entry["name"])?, value })
+    Some(PodVariable { name: text(&entry["name"])?, value })
 }
 
 fn data_claim(volumes: &[Value], mounts: &[Value]) -> Option<DataClaim> {
@@ -145,32 +145,32 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_container_called_paperclip_is_read_else_the_first() {
+    fn reads_the_container_named_paperclip_or_else_the_first() {
         let pod = |first: &str, second: &str| {
             json!({"spec": {"containers": [
                 {"name": first, "image": "first"}, {"name": second, "image": "second"},
             ]}})
         };
-        assert_eq!(OwnPod::read(&pod("istio-proxy", "paperclip")).image.as_deref(), Some("second"));
-        assert_eq!(OwnPod::read(&pod("main", "sidecar")).image.as_deref(), Some("first"));
+        assert_eq!(PaperclipPod::read(&pod("istio-proxy", "paperclip")).image.as_deref(), Some("second"));
+        assert_eq!(PaperclipPod::read(&pod("main", "sidecar")).image.as_deref(), Some("first"));
     }
 
     #[test]
-    fn variables_are_shown_hidden_or_referred_to() {
-        let pod = OwnPod::read(&json!({"spec": {"containers": [{"env": [
+    fn reads_shown_hidden_and_referenced_variables() {
+        let pod = PaperclipPod::read(&json!({"spec": {"containers": [{"env": [
             {"name": "PATH", "value": "/bin"},
             {"name": "KEY"},
             {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
             {"value": "nameless"},
         ]}]}}));
         let values: Vec<_> = pod.variables.iter().map(|variable| &variable.value).collect();
-        let node = OwnValue::From(json!({"fieldRef": {"fieldPath": "spec.nodeName"}}));
-        assert_eq!(values, [&OwnValue::Shown("/bin".into()), &OwnValue::Hidden, &node]);
+        let node = PodValue::Reference(json!({"fieldRef": {"fieldPath": "spec.nodeName"}}));
+        assert_eq!(values, [&PodValue::Shown("/bin".into()), &PodValue::Hidden, &node]);
     }
 
     #[test]
-    fn volumes_are_the_data_claim_and_mounted_secrets() {
-        let pod = OwnPod::read(&json!({"spec": {
+    fn reads_the_data_claim_and_mounted_secrets() {
+        let pod = PaperclipPod::read(&json!({"spec": {
             "containers": [{"volumeMounts": [
                 {"name": "state", "mountPath": "/paperclip", "subPath": "home"},
                 {"name": "ssh", "mountPath": "/ssh"}, {"name": "ssh", "mountPath": "/ssh/known", "subPath": "k"},
@@ -221,8 +221,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_document_is_read(pod in json_value()) {
-            let _ = OwnPod::read(&pod);
+        fn reads_any_document(pod in json_value()) {
+            let _ = PaperclipPod::read(&pod);
         }
     }
 }
