@@ -8,6 +8,19 @@ use paperclip_kit::refusal::Refusal;
 /// No run has more turns than this.
 const TURNS_MAX: u32 = 1_000_000;
 
+/// Options that the run sets itself, and their short forms: output and session of another kind could not be read.
+const RESERVED_OPTIONS: [&str; 9] = [
+    "--print",
+    "-p",
+    "--output-format",
+    "--input-format",
+    "--resume",
+    "-r",
+    "--continue",
+    "-c",
+    "--session-id",
+];
+
 /// Sessions and credentials of the CLI live in its home, which must outlast the pod.
 pub(crate) const FORCED_ENV: &[(&str, &str)] = &[("HOME", "/paperclip")];
 
@@ -30,7 +43,7 @@ pub(crate) fn arguments(call: &Call<'_>, config: &mut Fields<'_>) -> Result<Vec<
     let instructions_file = call.instructions_file.filter(|_| call.session.is_none());
     option(&mut args, "--append-system-prompt-file", instructions_file);
     option(&mut args, "--add-dir", call.bundle_dir);
-    args.extend(config.texts("extraArgs")?.into_iter().map(str::to_owned));
+    args.extend(config.extra_args("extraArgs", &RESERVED_OPTIONS)?.into_iter().map(str::to_owned));
     Ok(args)
 }
 
@@ -91,6 +104,16 @@ mod tests {
         let resumed = Call { session: Some("s"), ..call };
         let bundle = ["--add-dir", "/b", "--x", ""];
         assert_eq!(args(&config, resumed), [&first[..], &["--resume", "s"], &options, &bundle].concat());
+    }
+
+    #[test]
+    fn extra_arguments_cannot_override_output_and_session() {
+        for option in RESERVED_OPTIONS {
+            let config = json!({"extraArgs": ["--x", format!("{option}=y")]});
+            let refusal = arguments(&FRESH, &mut Fields::new(config.as_object().unwrap())).unwrap_err();
+            assert_eq!(refusal.field, "extraArgs[1]", "{option}");
+            assert_eq!(refusal.message, format!("`{option}` is set by the run itself; remove it"));
+        }
     }
 
     #[test]

@@ -35,6 +35,23 @@ impl<'a> Fields<'a> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
+    /// Returns the fields whose keys start with a prefix, without it; null counts as absent.
+    pub fn with_prefix(&self, prefix: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let fields = self.map.iter().filter(|(_, value)| !value.is_null());
+        fields.filter_map(move |(key, value)| Some((key.strip_prefix(prefix)?, value)))
+    }
+
+    /// Returns the members of an object.
+    pub fn object(&mut self, key: &str) -> Option<&'a Map<String, Value>> {
+        match self.value(key)? {
+            Value::Object(members) => Some(members),
+            other => {
+                self.warn_type(key, "an object", other);
+                None
+            }
+        }
+    }
+
     /// Returns a text that is not empty.
     ///
     /// # Errors
@@ -107,6 +124,22 @@ impl<'a> Fields<'a> {
     pub fn limit(&mut self, key: &str, max: u32) -> Result<Option<u32>, Refusal> {
         let number = self.whole_or_negative(key, max)?;
         Ok(number.and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0))
+    }
+
+    /// Returns the arguments that a config adds to those of the run.
+    ///
+    /// # Errors
+    /// One of them is an option in `reserved`, which the run sets itself, or contains a NUL character. An option is recognised as
+    /// `--name` and as `--name=value`.
+    pub fn extra_args(&mut self, key: &str, reserved: &[&str]) -> Result<Vec<&'a str>, Refusal> {
+        for (index, member) in self.value(key).and_then(Value::as_array).into_iter().flatten().enumerate() {
+            let option = member.as_str().and_then(|text| text.split('=').next()).unwrap_or_default();
+            if reserved.contains(&option) {
+                let message = format!("`{option}` is set by the run itself; remove it");
+                return Err(Refusal::new(format!("{key}[{index}]"), message));
+            }
+        }
+        self.texts(key)
     }
 
     /// Returns the option that the text names.
@@ -236,6 +269,23 @@ mod tests {
             assert_eq!(fields.limit(key, 1000).unwrap(), None, "{key}");
         }
         assert!(fields.limit("frac", 1000).is_err());
+    }
+
+    #[test]
+    fn extra_arguments_cannot_override_those_of_the_run() {
+        let reserved = ["--resume", "-r"];
+        for (args, field) in [
+            (json!(["--x", "--resume", "s"]), Some("a[1]")),
+            (json!([3, "--resume=s"]), Some("a[1]")),
+            (json!(["-r"]), Some("a[0]")),
+            (json!(["a\0"]), Some("a[0]")),
+            (json!(["--resumes", "resume", "-rf", "--x=--resume"]), None),
+            (json!("--resume"), None),
+        ] {
+            let map = map(json!({"a": args}));
+            let refusal = Fields::new(&map).extra_args("a", &reserved).err();
+            assert_eq!(refusal.map(|refusal| refusal.field).as_deref(), field, "{args}");
+        }
     }
 
     #[test]

@@ -146,7 +146,7 @@ fn settings(fields: &mut Fields<'_>) -> Result<Settings, Refusal> {
     ];
     let inherit = [("filtered", InheritEnv::Filtered), ("all", InheritEnv::All), ("none", InheritEnv::None)];
     Ok(Settings {
-        timeout_sec: fields.limit("timeoutSec", SECONDS_MAX)?,
+        timeout_sec: Some(fields.whole("timeoutSec", 0, SECONDS_MAX)?).filter(|timeout_sec| *timeout_sec > 0),
         grace_sec: fields.whole("graceSec", 60, SECONDS_MAX)?,
         queue_timeout_sec: fields.whole("queueTimeoutSec", 600, SECONDS_MAX)?,
         cancel_grace_sec: fields.whole("cancelGraceSec", 3, SECONDS_MAX)?,
@@ -282,6 +282,7 @@ mod tests {
                 "`/root/.kube/config` must be the name",
             ),
             (json!({"timeoutSec": 1.5}), "timeoutSec", "1.5 must be a whole number"),
+            (json!({"timeoutSec": -1}), "timeoutSec", "-1 must be a whole number"),
             (json!({"ttlSecondsAfterFinished": -1}), "ttlSecondsAfterFinished", "-1 must be a whole number"),
             (
                 json!({"nodeSelector": "a=b\nzone=e u"}),

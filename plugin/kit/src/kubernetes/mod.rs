@@ -9,4 +9,5 @@ pub mod label;
 pub mod name;
 pub mod path;
 pub mod quantity;
+pub mod resource;
 pub mod toleration;

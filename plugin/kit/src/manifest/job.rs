@@ -109,8 +109,6 @@ fn pod_spec(parts: &Parts<'_>) -> Value {
 
 fn container(parts: &Parts<'_>, mounts: Vec<Value>) -> Value {
     let resources = &parts.config.placement.resources;
-    let amounts =
-        |amounts: &crate::config::resources::Amounts| json!({"cpu": amounts.cpu, "memory": amounts.memory});
     let env_from = &parts.environment.env_from;
     object([
         ("name", Some(json!(parts.container_name))),
@@ -131,10 +129,7 @@ fn container(parts: &Parts<'_>, mounts: Vec<Value>) -> Value {
                 "allowPrivilegeEscalation": false,
             })),
         ),
-        (
-            "resources",
-            Some(json!({"requests": amounts(&resources.requests), "limits": amounts(&resources.limits)})),
-        ),
+        ("resources", Some(json!({"requests": resources.requests, "limits": resources.limits}))),
     ])
 }
 

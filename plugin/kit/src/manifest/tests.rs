@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{ConcurrencyScope, InheritEnv};
-use crate::kubernetes::{environment, label, quantity::Quantity};
+use crate::kubernetes::{environment, label, quantity::Quantity, resource};
 use crate::request::{EnvName, File};
 
 #[cfg(target_os = "linux")]
@@ -325,11 +325,18 @@ fn assert_kubernetes_accepts(plan: &Plan) {
         let toleration = serde_json::from_value(toleration.clone()).unwrap();
         assert_eq!(crate::kubernetes::toleration::check(&toleration), Ok(()));
     }
-    let amount = |kind: &str, resource: &str| {
-        Quantity::parse(container(plan)["resources"][kind][resource].as_str().unwrap()).unwrap()
-    };
-    for resource in ["cpu", "memory"] {
-        assert!(amount("requests", resource) <= amount("limits", resource));
+    let resources = &container(plan)["resources"];
+    let quantity = |amount: &Value| Quantity::parse(amount.as_str().unwrap()).unwrap();
+    for (name, request) in resources["requests"].as_object().unwrap() {
+        let may_overcommit = resource::kind(name).unwrap().may_overcommit();
+        match resources["limits"].get(name) {
+            Some(limit) if may_overcommit => assert!(quantity(request) <= quantity(limit)),
+            Some(limit) => assert_eq!(quantity(request), quantity(limit)),
+            None => assert!(may_overcommit, "{name}"),
+        }
+    }
+    for name in resources["limits"].as_object().unwrap().keys() {
+        assert!(resources["requests"].get(name).is_some(), "{name}");
     }
     let mut names = BTreeMap::new();
     for variable in container(plan)["env"].as_array().unwrap() {
@@ -371,8 +378,19 @@ fn config_key() -> impl Strategy<Value = String> {
     let mut keys: Vec<String> =
         crate::config::schema::schema().into_iter().map(|field| field.key.to_owned()).collect();
     keys.extend(
-        ["timeoutSec", "graceSec", "cwd", "extraArgs", "model", "promptTemplate", "resources"]
-            .map(String::from),
+        [
+            "timeoutSec",
+            "graceSec",
+            "cwd",
+            "extraArgs",
+            "model",
+            "promptTemplate",
+            "resources",
+            "resources.limits.ephemeral-storage",
+            "resources.requests.nvidia.com/gpu",
+            "resources.limits.nvidia.com/gpu",
+        ]
+        .map(String::from),
     );
     prop::sample::select(keys)
 }
