@@ -1,6 +1,6 @@
 #!/bin/sh
-# down.sh DIR: ends the cluster that up.sh DIR started, at once, as a power cut would. Its state and its logs stay in DIR,
-# and up.sh DIR takes it up again.
+# down.sh DIR: stops the cluster that up.sh DIR started, at once, like a power cut. Its state and its logs stay in DIR,
+# and up.sh DIR resumes it.
 set -eu
 cd "$1"
 dir=$(pwd)

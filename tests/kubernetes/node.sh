@@ -11,7 +11,7 @@ mkdir -p /var/lib/cni /var/log/containers
 mount --bind "$dir/netstate" /var/lib/cni
 mount -t tmpfs tmpfs /var/log/containers
 
-# The proxy that is not there: a pull fails at once, and no packet leaves.
+# A proxy that does not exist: a pull fails at once, and no packet leaves.
 HTTP_PROXY=http://127.0.0.1:9 HTTPS_PROXY=http://127.0.0.1:9 \
 	sh "$kit/supervise.sh" "$dir" containerd containerd --config "$dir/run/containerd.toml" &
 export CONTAINERD_ADDRESS="$dir/run/containerd.sock" CONTAINERD_NAMESPACE=k8s.io

@@ -5,12 +5,12 @@
 #
 # Needs root, a static busybox, openssl, iproute2, util-linux, and containerd,
 # runc and the CNI plugins bridge, host-local and loopback of the machine
-# (Debian: containerd, runc, containernetworking-plugins; CNI_BIN tells where
-# plugins are if not in the usual places).
+# (Debian: containerd, runc, containernetworking-plugins; CNI_BIN names their
+# folder if it is not one of the usual ones).
 #
-# Small logs (1 MiB a file, rotated within 3 s) make rotation an everyday event:
-# CONTAINER_LOG_MAX_SIZE=10Mi is what Kubernetes comes with. Every request to
-# the API server stands in DIR/log/audit.log.
+# Small logs (1 MiB a file, rotated within 3 s) make rotation frequent:
+# CONTAINER_LOG_MAX_SIZE=10Mi is Kubernetes' default. Every request to the API
+# server is in DIR/log/audit.log.
 #
 # The node (containerd, kubelet and every container) lives in namespaces of its
 # own, so that killing the process in DIR/run/node.pid ends all of it. The

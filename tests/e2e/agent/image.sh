@@ -1,6 +1,6 @@
 #!/bin/sh
-# image.sh FOLDER: lays out the files of the agent's image: a static busybox with all its applets, the stand-in for the
-# agent's CLI, and the recordings that it plays. For other clusters: `tests/kubernetes/image.sh NAME FOLDER sh` makes an
+# image.sh FOLDER: lays out the files of the agent's image: a static busybox with all its applets, the scripted
+# agent, and the recordings that it plays. For other clusters: `tests/kubernetes/image.sh NAME FOLDER sh` makes an
 # archive of them that `kind load image-archive` or `k3s ctr images import` takes.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)

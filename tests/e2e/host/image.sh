@@ -1,5 +1,5 @@
 #!/bin/sh
-# image.sh FOLDER PROGRAM: lays out the files of the host's image: the program, without what only a debugger reads, and the
+# image.sh FOLDER PROGRAM: lays out the files of the host's image: the program without debug information, and the
 # shared libraries that it needs.
 set -eu
 rm -rf "$1"

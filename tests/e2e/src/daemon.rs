@@ -1,4 +1,4 @@
-//! The API of a host that serves, through curl, as a client has it.
+//! The daemon's HTTP API through curl, as a client uses it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-/// Speaks to one host.
+/// A client of one host.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     /// Such as `http://127.0.0.1:7411`.
@@ -18,7 +18,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// For the host at this URL, which this token opens.
+    /// Makes a client of the host at this URL, with its bearer token.
     pub(crate) fn new(url: String, token: &str, folder: &Path) -> Result<Client> {
         let options = folder.join("curl-options");
         let text = format!("silent\nshow-error\nno-buffer\nheader = \"Authorization: Bearer {token}\"\n");
@@ -26,7 +26,7 @@ impl Client {
         Ok(Client { url, options, folder: folder.to_owned() })
     }
 
-    /// Starts a run, and follows its events on the child's stdout.
+    /// Starts a run; the child prints its records on stdout.
     pub(crate) fn start(&self, run_id: &str, context: &Path) -> Result<Child> {
         let url = format!("{}/v1/runs", self.url);
         let context: Value = serde_json::from_slice(&fs::read(context)?)?;
@@ -41,15 +41,15 @@ impl Client {
             .output()
             .context("cannot start curl: install it")?;
         if !output.status.success() {
-            let told = String::from_utf8_lossy(&output.stdout);
-            bail!("{url} refuses the run: {told}{}", String::from_utf8_lossy(&output.stderr));
+            let answer = String::from_utf8_lossy(&output.stdout);
+            bail!("{url} rejects the run: {answer}{}", String::from_utf8_lossy(&output.stderr));
         }
         fs::remove_file(body)?;
         let follow = format!("{url}/{run_id}/events");
         self.curl().arg(follow).stdout(Stdio::piped()).spawn().context("cannot start curl")
     }
 
-    /// Whether it takes runs.
+    /// Whether it accepts runs.
     pub(crate) fn is_ready(&self) -> bool {
         let output = self.curl().arg("--fail").arg(format!("{}/readyz", self.url)).output();
         output.is_ok_and(|output| output.status.success())

@@ -15,17 +15,17 @@ use crate::own_cluster::OwnCluster;
 const NAME: &str = "paperclip-host";
 const IMAGE: &str = "localhost/paperclip-host:1";
 const PORT: u16 = 7411;
-/// What opens its API. Agents must not come to see it.
+/// The bearer token of its API. Agents must not see it.
 const TOKEN: &str = "canary-host-7d793037a0760186574b0282";
 
-/// Replicas that are ready.
+/// The names of the replicas that are ready.
 #[derive(Debug)]
 pub(crate) struct Deployment {
     replicas: Vec<Client>,
 }
 
 impl Deployment {
-    /// Installs it into kubectl's namespace, with this program.
+    /// Installs this program into kubectl's namespace.
     pub(crate) fn install(
         program: &Path,
         cluster: &OwnCluster,
@@ -53,7 +53,7 @@ impl Deployment {
         Ok(Deployment { replicas: clients.collect::<Result<_>>()? })
     }
 
-    /// One of them, by its number from 1 on.
+    /// Returns a replica by its number, from 1 on.
     pub(crate) fn replica(&self, number: usize) -> Result<&Client> {
         let found = number.checked_sub(1).and_then(|index| self.replicas.get(index));
         found.with_context(|| format!("there is no replica {number}"))
@@ -70,7 +70,7 @@ fn lay_out_image(program: &Path, files: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The manifests with the image of this cluster's node, and so many replicas.
+/// Returns the manifests with the image of this cluster's node and a number of replicas.
 fn with_image(manifests: &str, replicas: usize) -> Result<String> {
     let mut objects = Vec::new();
     for document in serde_yaml_ng::Deserializer::from_str(manifests) {

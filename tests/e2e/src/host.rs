@@ -13,14 +13,14 @@ use crate::daemon::Client;
 use crate::records::Records;
 use crate::scenario::SignalName;
 
-/// Stands for every secret of a run: none of its copies may be found anywhere.
+/// Represents every secret of a run: it must not be found anywhere.
 pub(crate) const CANARY: &str = "canary-token-5d41402abc4b2a76b9719d91";
 
-/// What a run is of.
+/// The identity of a run.
 #[derive(Debug)]
 pub(crate) struct Order<'a> {
     pub(crate) run_id: &'a str,
-    /// Unique in the cluster, so that scenarios don't stand in each other's way.
+    /// Unique in the cluster, so that scenarios do not interfere with each other.
     pub(crate) agent: &'a str,
     pub(crate) config: &'a Map<String, Value>,
     pub(crate) self_pod: Option<&'a Value>,
@@ -40,13 +40,13 @@ impl Order<'_> {
     }
 }
 
-/// Where a host works.
+/// The environment of a host.
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
     pub(crate) program: &'a Path,
     pub(crate) kubeconfig: &'a Path,
     pub(crate) namespace: &'a str,
-    /// Holds context, own pod and stderr of the host.
+    /// Contains context, Paperclip's pod and stderr of the host.
     pub(crate) folder: &'a Path,
     pub(crate) state: &'a Path,
 }
@@ -65,7 +65,7 @@ impl Host {
         Host::start_with(name, order, place, |_| true)
     }
 
-    /// Keeps only the records that `keep` wants.
+    /// Keeps only the records that `keep` selects.
     pub(crate) fn start_with(
         name: &str,
         order: &Order<'_>,
@@ -102,7 +102,7 @@ impl Host {
         Ok(Host { run_id, child, records: Records::read(stdout, kept, keep), stderr })
     }
 
-    /// The same for a run that a daemon drives: who follows its events stands for the host.
+    /// The same for a run that a daemon drives: the follower takes the place of the host.
     pub(crate) fn at(daemon: &Client, name: &str, order: &Order<'_>, folder: &Path) -> Result<Host> {
         let context = order.write(name, folder)?;
         let mut child = daemon.start(order.run_id, &context)?;
@@ -125,7 +125,7 @@ impl Host {
         Ok(kill_process(Pid::from_child(&self.child), signal)?)
     }
 
-    /// Waits for its end and gives the exit code; none if a signal ended it.
+    /// Waits for its end and returns the exit code; none if a signal ended it.
     pub(crate) fn wait(&mut self, deadline: Instant) -> Result<Option<i32>> {
         self.records.wait_for_end(deadline)?;
         Ok(self.child.wait()?.code())

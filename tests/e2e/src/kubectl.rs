@@ -1,4 +1,4 @@
-//! Kubernetes through kubectl, as an operator has it.
+//! Kubernetes through kubectl, as an operator uses it.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-/// How often something is asked for that kubectl cannot wait for.
+/// Interval between requests for a condition that kubectl cannot wait for.
 const POLL: Duration = Duration::from_millis(200);
 const NOT_THERE: &str = "cannot start kubectl: is it on PATH?";
 
@@ -24,7 +24,7 @@ impl Kubectl {
         Kubectl { kubeconfig: kubeconfig.to_owned(), namespace: namespace.to_owned() }
     }
 
-    /// Runs it with the arguments of a line, and gives what it prints without the line's end.
+    /// Runs it with the arguments of a line, and returns what it prints without the final line feed.
     pub(crate) fn run(&self, line: &str) -> Result<String> {
         self.call(&words(line), "")
     }
@@ -33,7 +33,7 @@ impl Kubectl {
         self.call(&["apply".to_owned(), "-f".to_owned(), "-".to_owned()], manifests).map(drop)
     }
 
-    /// Creates an object where only the API itself knows how.
+    /// Creates an object at a path that kubectl has no command for.
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<()> {
         let line = ["create", "--raw", path, "-f", "-"].map(str::to_owned);
         self.call(&line, &body.to_string()).map(drop)
@@ -43,7 +43,7 @@ impl Kubectl {
         Ok(serde_json::from_str(&self.run(&format!("{line} -o json"))?)?)
     }
 
-    /// How often an agent was started in the namespace, as the kubelet's events tell.
+    /// Returns how often an agent was started in the namespace, according to the kubelet's events.
     pub(crate) fn agent_starts(&self) -> Result<usize> {
         let events = self.json("get events --field-selector reason=Started")?;
         let items = events["items"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -51,35 +51,35 @@ impl Kubectl {
         Ok(items.iter().filter(is_agent).count())
     }
 
-    /// Asks until the answer is the wanted one.
-    pub(crate) fn until(&self, line: &str, wanted: &str, deadline: Instant) -> Result<()> {
+    /// Repeats the command until it prints exactly the expected text.
+    pub(crate) fn until(&self, line: &str, expected: &str, deadline: Instant) -> Result<()> {
         loop {
             let found = self.run(line)?;
-            if found == wanted {
+            if found == expected {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("`kubectl {line}` still prints {found:?} instead of {wanted:?}");
+                bail!("`kubectl {line}` still prints {found:?} instead of {expected:?}");
             }
             std::thread::sleep(POLL);
         }
     }
 
-    /// Asks until output or error contains this.
-    pub(crate) fn until_told(&self, line: &str, wanted: &str, deadline: Instant) -> Result<()> {
+    /// Repeats the command until its output or error contains the expected text.
+    pub(crate) fn until_output_contains(&self, line: &str, expected: &str, deadline: Instant) -> Result<()> {
         loop {
-            let told = self.run(line).unwrap_or_else(|error| error.to_string());
-            if told.contains(wanted) {
+            let output = self.run(line).unwrap_or_else(|error| error.to_string());
+            if output.contains(expected) {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("`kubectl {line}` still tells {told:?}, without {wanted:?}");
+                bail!("`kubectl {line}` still prints {output:?}, without {expected:?}");
             }
             std::thread::sleep(POLL);
         }
     }
 
-    /// Starts it with output that goes on.
+    /// Starts it with continuous output.
     pub(crate) fn watch(&self, arguments: &[&str]) -> Result<(Child, ChildStdout)> {
         let mut command = self.command();
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -110,7 +110,7 @@ impl Kubectl {
     }
 }
 
-/// The words of a line; single quotes keep one together.
+/// Splits a line into words; single quotes keep a word together.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (index, part) in line.split('\'').enumerate() {

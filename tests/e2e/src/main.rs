@@ -1,7 +1,7 @@
 //! The end-to-end suite: runs of the built host on a real Kubernetes. `cargo xtask e2e` calls it.
 //!
-//! A scenario is a file of `scenarios/`. Each is played in a namespace of its own, and after each the same is asked: is every line of the
-//! agent there once, is there one result, was the agent started once, is nothing left in the cluster, is the run's token nowhere.
+//! A scenario is a file of `scenarios/`. Each runs in its own namespace, and the same is checked after each: every line of the agent
+//! exists once, there is one result, the agent was started once, nothing is left in the cluster, and the run's token is nowhere.
 
 mod chaos;
 mod daemon;
@@ -35,10 +35,10 @@ use stage::World;
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const FAINT: Style = Style::new().dimmed();
-/// Scenarios that are played at the same time: most of the time a run waits for the cluster.
+/// Number of concurrent scenarios: most of the time a run waits for the cluster.
 const AT_ONCE: usize = 3;
 
-/// Plays end-to-end scenarios on a Kubernetes cluster.
+/// Runs end-to-end scenarios on a Kubernetes cluster.
 #[derive(Parser, Debug)]
 struct Options {
     /// The program under test
@@ -47,7 +47,7 @@ struct Options {
     /// The cluster
     #[arg(long, value_name = "FILE")]
     kubeconfig: PathBuf,
-    /// The image with the stand-in agent, as the cluster's nodes know it
+    /// The image with the scripted agent, by its name on the cluster's nodes
     #[arg(long, value_name = "NAME")]
     image: String,
     /// The folder of the cluster, if it is that of tests/kubernetes: scenarios may then kill its parts
@@ -56,10 +56,10 @@ struct Options {
     /// The files of the agent's image
     #[arg(long, value_name = "DIR")]
     image_files: Option<PathBuf>,
-    /// Where hosts write; kept
+    /// Folder of the hosts' files; kept
     #[arg(long, value_name = "DIR")]
     folder: PathBuf,
-    /// Only those that every change has to pass
+    /// Only those that every change must pass
     #[arg(long)]
     ci: bool,
     /// Only scenarios whose name contains one of these
@@ -99,14 +99,14 @@ fn run(options: Options) -> Result<bool> {
         return chaos::run(&world, chaos);
     }
     let all = scenario::read_all(&here.join("scenarios"))?;
-    let is_wanted = |scenario: &Scenario| {
+    let is_selected = |scenario: &Scenario| {
         let is_named =
             options.names.is_empty() || options.names.iter().any(|name| scenario.name.contains(name));
         is_named && (scenario.ci || !options.ci)
     };
     let (can, cannot): (Vec<_>, Vec<_>) = all
         .into_iter()
-        .filter(is_wanted)
+        .filter(is_selected)
         .partition(|scenario| world.own_cluster.is_some() || !scenario.own_cluster);
     if can.is_empty() {
         bail!("no scenario is left: names are parts of the names of files in tests/e2e/scenarios");
@@ -123,7 +123,7 @@ fn run(options: Options) -> Result<bool> {
     Ok(failed == 0)
 }
 
-/// Plays scenarios, some at the same time, and tells of each as it ends. Gives the number of those that failed.
+/// Runs scenarios, some concurrently, and reports each as it ends. Returns the number of failures.
 fn play_all(world: &World, scenarios: &[Scenario], at_once: usize) -> usize {
     let next = AtomicUsize::new(0);
     let failed = AtomicUsize::new(0);

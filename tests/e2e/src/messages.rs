@@ -1,6 +1,6 @@
-//! A scripted Messages API, for an agent's real CLI to talk to.
+//! A scripted Messages API for an agent's real CLI.
 //!
-//! The first part of a request's path is the script that it is answered by, so that one server plays all of them.
+//! The first part of a request's path names the script that answers it, so that one server runs all scripts.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 pub(crate) enum Script {
     /// It answers at once.
     Answers,
-    /// It has a command run, and answers when it sees what that printed.
+    /// It requests a command, and answers when it receives the output.
     UsesTool,
-    /// It has a command run that does not end.
+    /// It requests a command that does not end.
     Hangs,
-    /// The key is refused.
+    /// The key is rejected.
     Unauthorized,
 }
 
@@ -34,7 +34,7 @@ impl Script {
     }
 }
 
-/// Listens on a free port of all interfaces, for as long as the process lives, and tells it.
+/// Listens on a free port of all interfaces until the process ends, and returns the port.
 pub(crate) fn serve() -> io::Result<u16> {
     let listener = TcpListener::bind("0.0.0.0:0")?;
     let port = listener.local_addr()?.port();
@@ -46,7 +46,7 @@ pub(crate) fn serve() -> io::Result<u16> {
     Ok(port)
 }
 
-/// One request a connection.
+/// Serves one request per connection.
 fn answer(mut client: &TcpStream) -> io::Result<()> {
     let (line, body) = read_request(client)?;
     let (status, kind, text) = reply(&line, &body);
@@ -66,8 +66,8 @@ fn read_request(client: &TcpStream) -> io::Result<(String, Value)> {
     let mut length = 0;
     let mut line = String::new();
     while reader.read_line(&mut line)? > 0 && line != "\r\n" {
-        if let Some(told) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = told.trim().parse().map_err(io::Error::other)?;
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().map_err(io::Error::other)?;
         }
         line.clear();
     }

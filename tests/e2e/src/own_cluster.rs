@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-/// The cluster's control script, and the folder that the cluster lives in.
+/// The cluster's control script and folder.
 #[derive(Debug, Clone)]
 pub(crate) struct OwnCluster {
     pub(crate) script: PathBuf,
@@ -27,12 +27,12 @@ impl OwnCluster {
         self.run(&["start"], &[component])
     }
 
-    /// Puts the agent's image onto the node under another name.
+    /// Imports the agent's image under another name.
     pub(crate) fn import_image(&self, name: &str) -> Result<()> {
         self.import(name, &self.image_files, "sh")
     }
 
-    /// Puts an image of these files and this command onto the node.
+    /// Imports an image of these files and this command.
     pub(crate) fn import(&self, name: &str, files: &Path, command: &str) -> Result<()> {
         let files = files.to_str().context("the folder of the image's files is not UTF-8")?;
         self.run(&["import"], &[name, files, command])

@@ -18,7 +18,7 @@ struct State {
 }
 
 impl Proxy {
-    /// Listens on a free port of the loopback interface, for as long as the process lives.
+    /// Listens on a free port of the loopback interface until the process ends.
     pub(crate) fn start(server: SocketAddr) -> io::Result<Proxy> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let proxy = Proxy { port: listener.local_addr()?.port(), state: Arc::default() };
@@ -37,7 +37,7 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// Ends all connections and takes no new ones.
+    /// Closes all connections and accepts no new ones.
     pub(crate) fn cut(&self) {
         self.state.is_cut.store(true, Ordering::SeqCst);
         for stream in self.state.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
@@ -45,7 +45,7 @@ impl Proxy {
         }
     }
 
-    pub(crate) fn mend(&self) {
+    pub(crate) fn restore(&self) {
         self.state.is_cut.store(false, Ordering::SeqCst);
     }
 }

@@ -1,4 +1,4 @@
-//! What a host prints: a JSON record a line.
+//! The output of a host: one JSON record per line.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write as _};
@@ -11,20 +11,20 @@ use serde_json::Value;
 /// The records of a host's stdout as they come, shared with the thread that reads them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Records {
-    shared: Arc<(Mutex<Heard>, Condvar)>,
+    shared: Arc<(Mutex<Received>, Condvar)>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Heard {
+pub(crate) struct Received {
     pub(crate) records: Vec<Value>,
-    /// When each came.
+    /// The time of arrival of each record.
     pub(crate) at: Vec<Instant>,
     pub(crate) is_ended: bool,
 }
 
 impl Records {
-    /// Reads them in a thread of their own until the stream ends, and keeps those that are wanted, also in a file: seconds since the
-    /// start, then the record.
+    /// Reads records in a thread until the stream ends, and keeps the selected ones, also in a file: seconds since the start, then
+    /// the record.
     pub(crate) fn read(
         stdout: impl Read + Send + 'static,
         kept: File,
@@ -43,9 +43,9 @@ impl Records {
                 }
                 // The file is for people: without it the suite still judges.
                 let _ = writeln!(kept, "{:9.3} {line}", start.elapsed().as_secs_f64());
-                let mut heard = reader.lock();
-                heard.records.push(record);
-                heard.at.push(Instant::now());
+                let mut received = reader.lock();
+                received.records.push(record);
+                received.at.push(Instant::now());
                 reader.shared.1.notify_all();
             }
             reader.lock().is_ended = true;
@@ -54,44 +54,44 @@ impl Records {
         records
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Heard> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Received> {
         self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first record, come or to come, that is as wanted.
+    /// Returns the first record that satisfies the predicate, and waits for it if necessary.
     pub(crate) fn wait_for(
         &self,
         what: &str,
         deadline: Instant,
-        wanted: impl Fn(&Value) -> bool,
+        expected: impl Fn(&Value) -> bool,
     ) -> Result<Value> {
-        let mut heard = self.lock();
-        let mut looked_at = 0;
+        let mut received = self.lock();
+        let mut checked = 0;
         loop {
-            if let Some(record) = heard.records[looked_at..].iter().find(|record| wanted(record)) {
+            if let Some(record) = received.records[checked..].iter().find(|record| expected(record)) {
                 return Ok(record.clone());
             }
-            looked_at = heard.records.len();
-            if heard.is_ended {
+            checked = received.records.len();
+            if received.is_ended {
                 bail!("the host ended without {what}");
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 bail!("no {what} came in time");
             }
-            heard = self.shared.1.wait_timeout(heard, left).unwrap_or_else(PoisonError::into_inner).0;
+            received = self.shared.1.wait_timeout(received, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// Waits for the end of the stream.
     pub(crate) fn wait_for_end(&self, deadline: Instant) -> Result<()> {
-        let mut heard = self.lock();
-        while !heard.is_ended {
+        let mut received = self.lock();
+        while !received.is_ended {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 bail!("the host did not end in time");
             }
-            heard = self.shared.1.wait_timeout(heard, left).unwrap_or_else(PoisonError::into_inner).0;
+            received = self.shared.1.wait_timeout(received, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         Ok(())
     }

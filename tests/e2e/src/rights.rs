@@ -1,4 +1,4 @@
-//! The rights of the Role in `deploy/base`: a host with them and no others works, and `paperclip-host check` names each that is missing.
+//! The permissions of the Role in `deploy/base`: a host with exactly these works, and `paperclip-host check` names each missing one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::kubectl::Kubectl;
 
 /// Role and service account of the same name.
 const NAME: &str = "paperclip-host";
-/// How long the API server may take to heed a changed Role.
+/// How long the API server may take to apply a changed Role.
 const HEED: Duration = Duration::from_secs(10);
 
-/// Makes the service account with its Role, and writes a kubeconfig that has its rights.
+/// Creates the service account with its Role, and writes a kubeconfig with its permissions.
 pub(crate) fn grant(kubectl: &Kubectl, manifests: &Path, kubeconfig: &Path) -> Result<()> {
     let role = read_role(manifests)?;
     kubectl.apply(&role.to_string())?;
@@ -28,7 +28,7 @@ pub(crate) fn grant(kubectl: &Kubectl, manifests: &Path, kubeconfig: &Path) -> R
     Ok(fs::write(kubeconfig, config.to_string())?)
 }
 
-/// Takes each right away in turn: the check must fail or warn, and say which right would mend it. With all of them it must pass.
+/// Removes each permission in turn: the check must fail or warn, and its hint must name the permission. With all of them it must pass.
 pub(crate) fn each_is_needed(
     kubectl: &Kubectl,
     manifests: &Path,
@@ -44,14 +44,14 @@ pub(crate) fn each_is_needed(
         let resource = role["rules"][rule]["resources"][0].as_str().unwrap_or_default();
         verbs.retain(|other| other != verb.as_str());
         if verbs.is_empty() {
-            // A rule without verbs is refused.
+            // The API rejects a rule without verbs.
             less["rules"].as_array_mut().context("no rules")?.remove(rule);
         }
         kubectl.apply(&less.to_string())?;
-        let mend = format!("Add the verb `{verb}` on `{resource}`");
-        until(&format!("say {mend:?}"), || {
+        let hint = format!("Add the verb `{verb}` on `{resource}`");
+        until(&format!("say {hint:?}"), || {
             let complaints = complaints(&check()?);
-            Ok(complaints.len() == 1 && complaints[0].contains(&mend))
+            Ok(complaints.len() == 1 && complaints[0].contains(&hint))
         })?;
     }
     kubectl.apply(&role.to_string())
@@ -80,18 +80,18 @@ fn check(program: &Path, kubeconfig: &Path, namespace: &str) -> Result<Value> {
     let mut command = Command::new(program);
     command.args(["check", "--json", "--namespace", namespace, "--kubeconfig"]).arg(kubeconfig);
     let output = command.output().with_context(|| format!("cannot start {}", program.display()))?;
-    let told = || format!("`check` told no report: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).with_context(told)
+    let no_report = || format!("`check` printed no report: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).with_context(no_report)
 }
 
-/// The checks that did not go well, each with its mend.
+/// Returns the checks that did not pass, each with its hint.
 fn complaints(report: &Value) -> Vec<String> {
     let checks = report["checks"].as_array().map(Vec::as_slice).unwrap_or_default();
     let bad = checks.iter().filter(|check| check["level"] != "info" && is_about_rights(check));
     bad.map(ToString::to_string).collect()
 }
 
-/// Other checks are about the agent's config: there is no image without a pod of one's own.
+/// Other checks are about the agent's config: outside a cluster there is no default image.
 fn is_about_rights(check: &Value) -> bool {
     check["code"].as_str().is_some_and(|code| code.starts_with("k8s_rbac_"))
 }
@@ -106,7 +106,7 @@ fn until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
     Ok(())
 }
 
-/// Where the manifests are.
+/// Returns the folder of the manifests.
 pub(crate) fn manifests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/base")
 }
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_role_grants_what_the_check_asks_for() {
+    fn role_grants_exactly_what_the_check_requires() {
         let role = read_role(&manifests()).unwrap();
         let mut granted: Vec<String> = rights(&role)
             .into_iter()

@@ -1,4 +1,4 @@
-//! A scenario: what is set up, what the agent plays, what happens meanwhile, and what has to come of it. One YAML file each.
+//! A scenario: what is set up, what the agent does, what happens meanwhile, and what must result. One YAML file each.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,19 +16,19 @@ pub(crate) struct Scenario {
     pub(crate) name: String,
     /// What it shows, in a sentence.
     pub(crate) about: String,
-    /// Whether it is one of those that every change has to pass.
+    /// Whether every change must pass it.
     #[serde(default)]
     pub(crate) ci: bool,
-    /// Whether it does something to the whole cluster, so that no other may run beside it.
+    /// Whether it affects the whole cluster, so that no other scenario runs at the same time.
     #[serde(default)]
     pub(crate) alone: bool,
     /// Whether it needs the cluster of `tests/kubernetes`, whose parts it restarts or whose node it puts images on.
     #[serde(default)]
     pub(crate) own_cluster: bool,
-    /// Longest it may take, in seconds.
+    /// Time limit in seconds.
     #[serde(default = "default_limit_sec")]
     pub(crate) limit_sec: u64,
-    /// Whether hosts have the rights of the Role in `deploy/base` and no others, instead of an administrator's.
+    /// Whether hosts have exactly the permissions of the Role in `deploy/base` instead of an administrator's.
     #[serde(default)]
     pub(crate) service_account: bool,
     /// Labels of its namespace.
@@ -37,36 +37,36 @@ pub(crate) struct Scenario {
     /// Manifests that are applied before the first host starts.
     #[serde(default)]
     pub(crate) before: String,
-    /// When they have taken effect: admission policies take seconds.
+    /// The condition that shows that they are in effect: admission policies take seconds.
     pub(crate) before_works: Option<Works>,
-    /// The run's config, over what every run has.
+    /// The run's config, merged over that of every run.
     #[serde(default)]
     pub(crate) config: Map<String, Value>,
-    /// The Pod that Paperclip is said to run in.
+    /// Paperclip's pod.
     pub(crate) self_pod: Option<Value>,
-    /// What the stand-in agent does: a shell script, see `agent/claude`.
+    /// What the scripted agent does: a shell script, see `agent/claude`.
     pub(crate) play: String,
     /// What happens while host `a`, which starts first, drives run 1.
     #[serde(default)]
     pub(crate) steps: Vec<Step>,
-    /// By host: how it ends.
+    /// How each host ends.
     pub(crate) expect: BTreeMap<String, Expect>,
     /// How often an agent's container may have started, in all.
     #[serde(default = "one")]
     pub(crate) agent_starts: usize,
 }
 
-/// Something that happens. `{namespace}`, `{job}` and `{pod}` in texts stand for those of host `a`'s run,
-/// `{deploy}` for the folder of the manifests.
+/// A step. In texts, `{namespace}`, `{job}` and `{pod}` are replaced by those of host `a`'s run, `{deploy}` by the folder of the
+/// manifests.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) enum Step {
     /// Starts a host.
     Start(Start),
     /// Waits for an agent's line that contains the text.
-    WaitLine(Told),
+    WaitLine(ExpectedText),
     /// Waits for a status record that contains the text.
-    WaitStatus(Told),
+    WaitStatus(ExpectedText),
     /// Waits until a host has ended.
     WaitExit(String),
     /// INT, TERM or KILL.
@@ -77,28 +77,28 @@ pub(crate) enum Step {
     Until { kubectl: String, prints: String },
     /// Applies manifests to the scenario's namespace.
     Apply(String),
-    /// Takes the rights of the Role away one by one: `paperclip-host check` has to name each.
+    /// Removes the permissions of the Role one by one: `paperclip-host check` must name each.
     EachRightIsNeeded,
-    /// Asks for the pod's eviction, as a node's drain does.
+    /// Requests the pod's eviction, as a node drain does.
     Evict,
-    /// Installs the host as a Deployment with so many replicas, and waits until they are ready.
+    /// Installs the host as a Deployment with this number of replicas, and waits until they are ready.
     Deploy { replicas: usize },
-    /// Puts the agent's image on the node under this name.
+    /// Imports the agent's image under this name.
     ImportImage(String),
-    /// Kills a component of the own cluster; it comes back by itself.
+    /// Kills a component of the test cluster; it is restarted automatically.
     Restart(String),
-    /// Takes a component of the own cluster away for some seconds.
+    /// Stops a component of the test cluster for some seconds.
     Outage { component: String, seconds: u64 },
-    /// Cuts all connections of hosts that were started `through-proxy`, and refuses new ones for some seconds.
+    /// Cuts all connections of hosts that were started `through-proxy`, and rejects new ones for some seconds.
     Cut { seconds: u64 },
 }
 
-/// A kubectl command whose output or error contains the text by then.
+/// A kubectl command and a text that its output or error eventually contains.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Works {
     pub(crate) kubectl: String,
-    pub(crate) tells: String,
+    pub(crate) prints: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -108,22 +108,22 @@ pub(crate) struct Start {
     /// Number of the run that it drives.
     #[serde(default = "one")]
     pub(crate) run: usize,
-    /// The host whose state folder it has; its own if it names none.
+    /// The host whose state folder it uses; default: its own.
     pub(crate) state_of: Option<String>,
-    /// Over the scenario's config.
+    /// Merged over the scenario's config.
     #[serde(default)]
     pub(crate) config: Map<String, Value>,
-    /// In place of the scenario's.
+    /// Replaces the scenario's.
     pub(crate) play: Option<String>,
     #[serde(default)]
     pub(crate) through_proxy: bool,
-    /// The replica of the Deployment that drives it, from 1 on, in place of a host of its own.
+    /// The replica of the Deployment that drives it, from 1 on, instead of a separate host.
     pub(crate) replica: Option<usize>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Told {
+pub(crate) struct ExpectedText {
     pub(crate) host: String,
     pub(crate) text: String,
 }
@@ -142,19 +142,19 @@ pub(crate) enum SignalName {
 pub(crate) struct Expect {
     /// The exit code; none if it was killed.
     pub(crate) exit: Option<i32>,
-    /// What the result has at least. A text that begins with `~` is one that the field must contain.
+    /// Fields that the result must have. A text with the prefix `~` must be contained in the field.
     pub(crate) result: Option<Value>,
-    /// How many numbered lines of the agent came, from 0 on, each once and in order.
+    /// The number of numbered lines of the agent, from 0 on, each once and in order.
     pub(crate) lines: Option<usize>,
-    /// Texts that must stand in status records, in this order.
+    /// Texts that status records must contain, in this order.
     #[serde(default)]
     pub(crate) statuses: Vec<String>,
     /// Whether output may be missing where a gap record says so.
     #[serde(default)]
     pub(crate) may_have_gaps: bool,
-    /// Whether indices begin later than 0: this host went on where another had stopped.
+    /// Whether indices start above 0: this host continues where another had stopped.
     #[serde(default)]
-    pub(crate) goes_on: bool,
+    pub(crate) continues: bool,
 }
 
 fn default_limit_sec() -> u64 {
@@ -184,7 +184,7 @@ pub(crate) fn read_all(folder: &Path) -> Result<Vec<Scenario>> {
 
 fn read(path: &Path) -> Result<Scenario> {
     let text = std::fs::read_to_string(path)?;
-    // By way of JSON: there a choice is a map with one key, where YAML has tags.
+    // Through JSON, where an enum is a map with one key; in YAML it would need a tag.
     let value: Value = serde_yaml_ng::from_str(&text)?;
     let mut scenario: Scenario = serde_json::from_value(value)?;
     scenario.name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -203,7 +203,7 @@ mod tests {
         let scenarios = read_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")).unwrap();
         assert!(scenarios.iter().any(|scenario| scenario.ci));
         for scenario in &scenarios {
-            // A namespace's name is made of it.
+            // It is part of a namespace's name.
             assert!(scenario.name.len() <= 40, "{}", scenario.name);
         }
     }

@@ -1,4 +1,4 @@
-//! Plays one scenario: sets the stage, lets things happen, and judges what came of it.
+//! Runs one scenario: sets it up, executes its steps, and checks the result.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,9 +21,9 @@ use crate::verdict;
 
 /// The label of everything that a run creates.
 const OURS: &str = "app.kubernetes.io/managed-by=paperclip";
-/// What a run may leave for others to see, and has to take away.
+/// Kinds of objects that a run must delete at its end.
 const KINDS: &str = "jobs,pods,secrets,configmaps,leases.coordination.k8s.io";
-/// What stands beside namespaces, with the label `e2e` of the scenario's.
+/// Cluster-scoped kinds, whose objects carry the scenario's label `e2e`.
 const CLUSTER_WIDE: &str = "validatingadmissionpolicies,validatingadmissionpolicybindings,\
     mutatingadmissionpolicies,mutatingadmissionpolicybindings,persistentvolumes";
 /// How long after the result the cluster may take to collect what the Job owned: its controllers need a minute after an outage of the API server.
@@ -51,9 +51,9 @@ struct Stage<'a> {
     deployment: Option<Deployment>,
 }
 
-/// Plays a scenario in a namespace of its own. Fails with everything that was wrong, and what a person would look at next.
+/// Runs a scenario in its own namespace. Fails with everything that was wrong, and with what a person would inspect next.
 pub(crate) fn play(world: &World, scenario: &Scenario) -> Result<()> {
-    // Another run of the suite may still be taking its namespaces away.
+    // Another run of the suite may still be deleting its namespaces.
     let namespace = format!("e2e-{}-{}", scenario.name, std::process::id());
     let folder = world.folder.join(&scenario.name);
     fs::create_dir_all(&folder)?;
@@ -81,7 +81,7 @@ impl Stage<'_> {
             "metadata": {"name": namespace, "labels": self.scenario.namespace_labels},
         });
         self.kubectl.apply(&object.to_string())?;
-        // Pods are refused until it is there.
+        // The API rejects pods until it exists.
         self.kubectl.until(
             "get serviceaccounts default -o name --ignore-not-found",
             "serviceaccount/default",
@@ -94,12 +94,12 @@ impl Stage<'_> {
             self.kubectl.apply(&self.fill(&self.scenario.before))?;
         }
         if let Some(until) = &self.scenario.before_works {
-            self.kubectl.until_told(&until.kubectl, &until.tells, self.deadline)?;
+            self.kubectl.until_output_contains(&until.kubectl, &until.prints, self.deadline)?;
         }
         Ok(())
     }
 
-    /// Takes away what the scenario put into the cluster.
+    /// Deletes what the scenario created in the cluster.
     fn clear(&self) -> Result<()> {
         let namespace = &self.kubectl.namespace;
         if !self.scenario.before.is_empty() {
@@ -150,8 +150,8 @@ impl Stage<'_> {
     fn take(&mut self, step: &Step) -> Result<()> {
         match step {
             Step::Start(start) => self.start(start)?,
-            Step::WaitLine(told) => self.wait(&told.host, "log", &told.text)?,
-            Step::WaitStatus(told) => self.wait(&told.host, "status", &told.text)?,
+            Step::WaitLine(text) => self.wait(&text.host, "log", &text.text)?,
+            Step::WaitStatus(text) => self.wait(&text.host, "status", &text.text)?,
             Step::WaitExit(host) => self.host(host)?.records.wait_for_end(self.deadline)?,
             Step::Signal { host, signal } => self.host(host)?.signal(*signal)?,
             Step::Kubectl(line) => drop(self.kubectl.run(&self.fill(line))?),
@@ -192,7 +192,7 @@ impl Stage<'_> {
                 let (proxy, _) = self.proxy.as_ref().context("no host was started through the proxy")?;
                 proxy.cut();
                 std::thread::sleep(Duration::from_secs(*seconds));
-                proxy.mend();
+                proxy.restore();
             }
         }
         Ok(())
@@ -261,10 +261,10 @@ impl Stage<'_> {
             .context("this needs the cluster of tests/kubernetes: own-cluster: true")
     }
 
-    fn wait(&self, host: &str, kind: &str, wanted: &str) -> Result<()> {
-        let what = format!("{kind} record with {wanted:?}");
+    fn wait(&self, host: &str, kind: &str, expected: &str) -> Result<()> {
+        let what = format!("{kind} record with {expected:?}");
         let records = &self.host(host)?.records;
-        records.wait_for(&what, self.deadline, |record| text(record, kind).contains(wanted)).map(drop)
+        records.wait_for(&what, self.deadline, |record| text(record, kind).contains(expected)).map(drop)
     }
 
     fn evict(&self) -> Result<()> {
@@ -318,37 +318,37 @@ impl Stage<'_> {
 
     fn agent_starts(&self) -> Result<Option<String>> {
         let found = self.kubectl.agent_starts()?;
-        let wanted = self.scenario.agent_starts;
-        Ok((found != wanted).then(|| format!("agents were started {found} times instead of {wanted}")))
+        let expected = self.scenario.agent_starts;
+        Ok((found != expected).then(|| format!("agents were started {found} times instead of {expected}")))
     }
 
-    /// What is left in the cluster once it has had the time to collect it.
+    /// Returns what is left in the cluster after the time for garbage collection.
     fn leftovers(&self) -> Result<Option<String>> {
         let line = format!("get {KINDS} -l {OURS} -o name");
         let left = self.kubectl.until(&line, "", Instant::now() + COLLECTION);
         Ok(left.err().map(|error| format!("something is left behind: {error:#}")))
     }
 
-    /// The run's token in anything that hosts wrote.
+    /// Returns the files of hosts that contain the run's token.
     fn leaks(&self) -> Result<Vec<String>> {
         let mut leaks = Vec::new();
         find(&self.folder, CANARY.as_bytes(), &mut leaks)?;
-        // The suite's own: what the hosts were given.
+        // The suite's own files: the hosts' input.
         leaks.retain(|path| !path.to_string_lossy().ends_with("-context.json"));
-        Ok(leaks.iter().map(|path| format!("the run's token stands in {}", path.display())).collect())
+        Ok(leaks.iter().map(|path| format!("the run's token is in {}", path.display())).collect())
     }
 
-    /// What a person would look at first.
+    /// Returns what a person would inspect first.
     fn story(&self) -> String {
         let mut story = String::new();
         for (name, host) in &self.hosts {
             story.push_str(&format!("--- host {name}\n"));
-            let heard = host.records.lock();
-            let from = heard.records.len().saturating_sub(25);
-            for record in &heard.records[from..] {
+            let received = host.records.lock();
+            let from = received.records.len().saturating_sub(25);
+            for record in &received.records[from..] {
                 story.push_str(&format!("{:.400}\n", record.to_string()));
             }
-            drop(heard);
+            drop(received);
             let stderr = host.stderr();
             story.push_str(&format!("--- stderr of host {name}\n{stderr:.4000}\n"));
         }
@@ -360,7 +360,7 @@ impl Stage<'_> {
     }
 }
 
-/// Lays an object over another, key by key.
+/// Merges an object over another, key by key.
 fn merge(below: &mut Value, above: &Value) {
     match (below, above) {
         (Value::Object(below), Value::Object(above)) => {

@@ -1,11 +1,11 @@
-//! Whether what a host printed is what a scenario expects. Pure.
+//! Compares the output of a host with what a scenario expects. Pure.
 
 use serde_json::Value;
 
 use crate::records::text;
 use crate::scenario::Expect;
 
-/// Everything that is wrong with a host's records, in words; empty if nothing is.
+/// Returns everything that is wrong with a host's records; empty if nothing is.
 pub(crate) fn complaints(expect: &Expect, exit: Option<i32>, records: &[Value]) -> Vec<String> {
     let mut complaints = Vec::new();
     if exit != expect.exit {
@@ -22,9 +22,9 @@ pub(crate) fn complaints(expect: &Expect, exit: Option<i32>, records: &[Value]) 
         complaints.push("there is a gap in the output".to_owned());
     }
     let mut statuses = records.iter().map(|record| text(record, "status"));
-    for wanted in &expect.statuses {
-        if !statuses.any(|status| status.contains(wanted)) {
-            complaints.push(format!("no status, or not in this order, says {wanted:?}"));
+    for expected in &expect.statuses {
+        if !statuses.any(|status| status.contains(expected)) {
+            complaints.push(format!("no status, or not in this order, says {expected:?}"));
             break;
         }
     }
@@ -40,29 +40,29 @@ fn result_complaint(expect: &Expect, records: &[Value]) -> Option<String> {
         Some(_) if records.last().is_none_or(|last| last["type"] != "result") => {
             Some("the result is not the last record".to_owned())
         }
-        Some(wanted) => {
+        Some(expected) => {
             let result = records.last()?;
-            let difference = difference(wanted, result, "result")?;
+            let difference = difference(expected, result, "result")?;
             Some(difference)
         }
     }
 }
 
-/// Where a document lacks what is wanted of it.
-fn difference(wanted: &Value, found: &Value, path: &str) -> Option<String> {
-    match (wanted, found) {
-        (Value::Object(wanted), Value::Object(found)) => wanted.iter().find_map(|(key, wanted)| {
-            difference(wanted, found.get(key).unwrap_or(&Value::Null), &format!("{path}.{key}"))
+/// Returns the first place at which a document lacks an expected field.
+fn difference(expected: &Value, found: &Value, path: &str) -> Option<String> {
+    match (expected, found) {
+        (Value::Object(expected), Value::Object(found)) => expected.iter().find_map(|(key, expected)| {
+            difference(expected, found.get(key).unwrap_or(&Value::Null), &format!("{path}.{key}"))
         }),
         (Value::String(part), Value::String(found)) if part.starts_with('~') => (!found.contains(&part[1..]))
             .then(|| format!("{path} does not contain {:?}: {found:?}", &part[1..])),
-        (wanted, found) => (wanted != found).then(|| format!("{path} is {found} instead of {wanted}")),
+        (expected, found) => (expected != found).then(|| format!("{path} is {found} instead of {expected}")),
     }
 }
 
-/// Indices of lines are in order and miss none, but where a gap stands between them.
+/// Checks that indices of lines are in order and complete, except where there is a gap record between them.
 fn index_complaint(expect: &Expect, records: &[Value]) -> Option<String> {
-    let mut next = (!expect.goes_on).then_some(0);
+    let mut next = (!expect.continues).then_some(0);
     for record in records {
         match record["type"].as_str() {
             Some("log") => {
@@ -79,15 +79,15 @@ fn index_complaint(expect: &Expect, records: &[Value]) -> Option<String> {
     None
 }
 
-/// The agent's own numbers tell what the host's indices can't: whether a line was lost or doubled on its way.
+/// Checks the agent's own numbers, which show what the host's indices cannot: whether a line was lost or repeated on its way.
 fn line_complaint(expect: &Expect, records: &[Value]) -> Option<String> {
-    let wanted = expect.lines?;
+    let expected = expect.lines?;
     let numbers: Vec<usize> = records.iter().filter_map(|record| number(text(record, "log"))).collect();
     if expect.may_have_gaps && records.iter().any(|record| record["type"] == "gap") {
         let is_rising = numbers.windows(2).all(|pair| pair[0] < pair[1]);
         return (!is_rising).then(|| "a line came twice or out of order".to_owned());
     }
-    if numbers.iter().copied().eq(0..wanted) {
+    if numbers.iter().copied().eq(0..expected) {
         return None;
     }
     let wrong = numbers.iter().enumerate().find(|(index, number)| index != *number);
@@ -96,18 +96,18 @@ fn line_complaint(expect: &Expect, records: &[Value]) -> Option<String> {
             let before = before_number(*number, records);
             format!("the agent's line {number} came where {index} was next, after {before:.500}")
         }
-        None => format!("{} numbered lines came instead of {wanted}", numbers.len()),
+        None => format!("{} numbered lines came instead of {expected}", numbers.len()),
     })
 }
 
-/// What came right before the agent's line of this number.
-fn before_number(wanted: usize, records: &[Value]) -> String {
-    let at = records.iter().position(|record| number(text(record, "log")) == Some(wanted));
+/// Returns the record right before the agent's line of this number.
+fn before_number(expected: usize, records: &[Value]) -> String {
+    let at = records.iter().position(|record| number(text(record, "log")) == Some(expected));
     let before = at.and_then(|at| at.checked_sub(1)).map(|at| &records[at]);
     before.map_or("nothing".to_owned(), ToString::to_string)
 }
 
-/// The lines of a run too large to be kept, judged as they come.
+/// The lines of a run too large to be kept, checked as they arrive.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// Numbered lines.
@@ -115,19 +115,19 @@ pub(crate) struct Tally {
     pub(crate) gaps: u64,
     /// The first few places that no gap explains.
     pub(crate) wrong: Vec<String>,
-    /// What comes next, unless a gap stands before it.
+    /// The next expected number, unless a gap precedes it.
     next_index: Option<u64>,
     next_number: Option<usize>,
     least_number: usize,
-    /// What is wrong with the last line, unless a gap follows: the beginning of one and the end of another, where the kubelet left out a
-    /// file that began within a line.
+    /// What is wrong with the last line, unless a gap follows: the start of one line and the end of another, where the kubelet skipped a
+    /// file that started within a line.
     joined: Option<String>,
 }
 
 impl Tally {
     const WRONG: usize = 10;
 
-    /// Takes the next record. Whether it is one to keep: no line.
+    /// Adds the next record. Returns whether to keep it: everything except lines.
     pub(crate) fn take(&mut self, record: &Value) -> bool {
         let kind = record["type"].as_str();
         if let Some(joined) = self.joined.take()
@@ -179,7 +179,7 @@ impl Tally {
     }
 }
 
-/// Whether an event begins within another one.
+/// Whether an event starts within another one.
 fn is_of_two(line: &str) -> bool {
     line.matches(r#"{"type":"assistant""#).count() > 1
 }
@@ -206,12 +206,15 @@ mod tests {
 
     #[test]
     fn a_good_run_has_no_complaints() {
-        let wanted = expect(
+        let expected = expect(
             json!({"exit": 0, "lines": 2, "result": {"errorCode": null, "summary": "~on"}, "statuses": ["b"]}),
         );
         let status = json!({"type": "status", "text": "abc"});
         let result = json!({"type": "result", "errorCode": null, "summary": "done", "more": 1});
-        assert_eq!(complaints(&wanted, Some(0), &[status, line(0, 0), line(1, 1), result]), [] as [&str; 0]);
+        assert_eq!(
+            complaints(&expected, Some(0), &[status, line(0, 0), line(1, 1), result]),
+            [] as [&str; 0]
+        );
     }
 
     #[test]
@@ -239,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tally_tells_what_no_gap_explains() {
+    fn tally_reports_what_no_gap_explains() {
         let gap = || json!({"type": "gap"});
         let joined = |index: usize, number: usize| {
             let text = format!(r#"{{"type":"assistant","mes{{"type":"assistant","text":"line {number}"}}"#);
@@ -271,11 +274,11 @@ mod tests {
 
     #[test]
     fn after_a_gap_lines_may_be_missing_but_none_comes_twice() {
-        let wanted = expect(json!({"exit": 0, "lines": 9, "may-have-gaps": true}));
+        let expected = expect(json!({"exit": 0, "lines": 9, "may-have-gaps": true}));
         let gap = json!({"type": "gap"});
-        assert!(complaints(&wanted, Some(0), &[line(0, 0), gap.clone(), line(5, 5)]).is_empty());
+        assert!(complaints(&expected, Some(0), &[line(0, 0), gap.clone(), line(5, 5)]).is_empty());
         assert_eq!(
-            complaints(&wanted, Some(0), &[line(0, 3), gap, line(5, 3)]),
+            complaints(&expected, Some(0), &[line(0, 3), gap, line(5, 3)]),
             ["a line came twice or out of order"]
         );
     }

@@ -1,4 +1,4 @@
-//! The agent's real CLI in the place of the stand-in, with a scripted model.
+//! The agent's real CLI instead of the scripted agent, with a scripted model.
 
 use std::path::Path;
 use std::time::Instant;
@@ -15,25 +15,25 @@ use crate::verdict;
 /// The image's name on the node.
 const IMAGE: &str = "localhost/claude-code:1";
 
-/// What has to come of a script.
-struct Wanted {
+/// The expected result of a script.
+struct Expectation {
     script: Script,
     exit: i32,
     code: Option<&'static str>,
-    /// Stands in some line.
+    /// A text that some line contains.
     piece: &'static str,
 }
 
-const WANTED: [Wanted; 4] = [
-    Wanted { script: Script::Answers, exit: 0, code: None, piece: "naïve café ☕" },
-    Wanted { script: Script::UsesTool, exit: 0, code: None, piece: r"\n1999\n2000" },
-    Wanted {
+const EXPECTATIONS: [Expectation; 4] = [
+    Expectation { script: Script::Answers, exit: 0, code: None, piece: "naïve café ☕" },
+    Expectation { script: Script::UsesTool, exit: 0, code: None, piece: r"\n1999\n2000" },
+    Expectation {
         script: Script::Unauthorized,
         exit: 1,
         code: Some("claude_auth_required"),
         piece: "Invalid API key",
     },
-    Wanted { script: Script::Hangs, exit: 3, code: Some("cancelled"), piece: "sleep 300" },
+    Expectation { script: Script::Hangs, exit: 3, code: Some("cancelled"), piece: "sleep 300" },
 ];
 
 impl Field<'_> {
@@ -53,8 +53,8 @@ impl Field<'_> {
             .run("get nodes -o jsonpath={.items[0].status.addresses[?(@.type==\"InternalIP\")].address}")?;
         let port = messages::serve().context("cannot serve the scripted Messages API")?;
         let mut good = 0;
-        for wanted in WANTED {
-            let script = wanted.script;
+        for expected in EXPECTATIONS {
+            let script = expected.script;
             let name = format!("cli-{}", script.name());
             let over = json!({
                 "image": IMAGE,
@@ -68,29 +68,29 @@ impl Field<'_> {
             let mut host = self.start_run(&name, &format!("{}-{name}", self.namespace), "a", over, None)?;
             if script == Script::Hangs {
                 let deadline = Instant::now() + PATIENCE;
-                host.records.wait_for("call of the tool", deadline, |record| wanted.is_in(record))?;
+                host.records.wait_for("call of the tool", deadline, |record| expected.is_in(record))?;
                 host.signal(SignalName::Int)?;
             }
             let exit = host.wait(Instant::now() + PATIENCE)?;
-            let heard = host.records.lock();
-            let complaints = wanted.complaints(exit, &heard.records)?;
+            let received = host.records.lock();
+            let complaints = expected.complaints(exit, &received.records)?;
             good += usize::from(complaints.is_empty());
             complaints.iter().for_each(|complaint| println!("{name}: {complaint}"));
-            let result = heard.records.last().cloned().unwrap_or_default();
-            let lines = heard.records.iter().filter(|record| record["type"] == "log").count();
+            let result = received.records.last().cloned().unwrap_or_default();
+            let lines = received.records.iter().filter(|record| record["type"] == "log").count();
             println!(
                 "{name}: {lines} lines, exit {exit:?}, {}, {}, session {}, usage {}",
                 result["errorCode"], result["errorMessage"], result["sessionId"], result["usage"]
             );
         }
-        println!("cli: {good} of {} runs came out as they should", WANTED.len());
-        Ok(good == WANTED.len())
+        println!("cli: {good} of {} runs came out as they should", EXPECTATIONS.len());
+        Ok(good == EXPECTATIONS.len())
     }
 }
 
-impl Wanted {
+impl Expectation {
     fn complaints(&self, exit: Option<i32>, records: &[Value]) -> Result<Vec<String>> {
-        // The session is known, whichever it is.
+        // The session is known, whatever its id.
         let result = json!({"errorCode": self.code, "sessionId": "~"});
         let expect = serde_json::from_value(json!({"exit": self.exit, "result": result}))?;
         let mut complaints = verdict::complaints(&expect, exit, records);

@@ -17,7 +17,7 @@ use crate::host::Host;
 use crate::stage::World;
 use crate::verdict::Tally;
 
-/// How the host names itself to the API server.
+/// The host's user agent at the API server.
 const AGENT: &str = "paperclip-host/";
 
 impl Field<'_> {
@@ -68,7 +68,7 @@ impl Field<'_> {
         let seconds = start.elapsed().as_secs_f64();
         let tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
         println!(
-            "output: {} of {lines} lines, {} gaps told, {seconds:.1} s ({:.1} MB/s), the host had {peak} KiB at most",
+            "output: {} of {lines} lines, {} gaps reported, {seconds:.1} s ({:.1} MB/s), the host had {peak} KiB at most",
             tally.lines,
             tally.gaps,
             (tally.lines * LINE_BYTES as u64) as f64 / 1e6 / seconds,
@@ -83,7 +83,7 @@ impl Field<'_> {
         Ok(is_whole && tally.wrong.is_empty())
     }
 
-    /// Once with a host of its own for each run, and once on a daemon.
+    /// Once with a separate host for each run, and once on a daemon.
     pub(super) fn latency(&self, times: usize) -> Result<bool> {
         self.latency_of("run", times, None)?;
         let daemon = self.daemon("latency")?;
@@ -187,7 +187,7 @@ impl Drop for Daemon {
     }
 }
 
-/// A field of a process's status, in KiB: `VmRSS` what it has, `VmHWM` what it had at most.
+/// Returns a field of a process's status in KiB: `VmRSS` is its resident memory, `VmHWM` the peak.
 fn memory_kib(process: u32, field: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
@@ -195,7 +195,7 @@ fn memory_kib(process: u32, field: &str) -> Result<u64> {
     Ok(number.with_context(|| format!("process {process} has no {field}"))?.parse()?)
 }
 
-/// What is measured of a run.
+/// The measured times of a run.
 #[derive(Debug)]
 struct Times {
     to_first_line: Duration,
@@ -204,20 +204,20 @@ struct Times {
     result_at: Instant,
 }
 
-/// Waits for the run's end, which must be a good one.
+/// Waits for the run's end, which must be a success.
 fn times_of(mut host: Host, start: Instant, patience: Duration) -> Result<Times> {
     let exit = host.wait(Instant::now() + patience)?;
     if exit != Some(0) {
         bail!("a run ended with {exit:?}: {}", host.stderr());
     }
-    let heard = host.records.lock();
+    let received = host.records.lock();
     let is_line = |record: &Value| record["type"] == "log";
-    let first = heard.records.iter().position(is_line).context("no line came")?;
-    let last = heard.records.iter().rposition(is_line).context("no line came")?;
-    let result_at = *heard.at.last().context("no record came")?;
+    let first = received.records.iter().position(is_line).context("no line came")?;
+    let last = received.records.iter().rposition(is_line).context("no line came")?;
+    let result_at = *received.at.last().context("no record came")?;
     Ok(Times {
-        to_first_line: heard.at[first] - start,
-        to_result: result_at - heard.at[last],
+        to_first_line: received.at[first] - start,
+        to_result: result_at - received.at[last],
         run: host.run_id.clone(),
         result_at,
     })
@@ -229,7 +229,7 @@ fn show(name: &str, times: &[Times], ended: &HashMap<String, Instant>) {
     show_spread(name, "start → first line", all(|times| times.to_first_line));
     show_spread(name, "last line → result", all(|times| times.to_result));
     let visible = times.iter().filter_map(|times| {
-        // Where the host was faster than kubectl, it took no time.
+        // Zero if the host was faster than kubectl.
         ended.get(&times.run).map(|end| times.result_at.saturating_duration_since(*end))
     });
     show_spread(name, "end visible in a watch → result", visible.collect());
@@ -246,7 +246,8 @@ fn show_spread(name: &str, what: &str, mut times: Vec<Duration>) {
     println!("{name}, {} runs: {what}: p50 {p50} ms, p95 {p95} ms, max {max} ms", times.len());
 }
 
-/// The host's requests in a namespace that the audit log tells of from this byte on, by verb and resource. Watches and logs are told of when they end.
+/// Counts the host's requests in a namespace by verb and resource, in the audit log from this byte on. The audit log has watches and logs
+/// when they end.
 fn count(log: &Path, from: u64, namespace: &str) -> Result<BTreeMap<String, usize>> {
     let text = fs::read(log)?;
     let new = text.get(usize::try_from(from)?..).context("the audit log was rotated meanwhile: try again")?;

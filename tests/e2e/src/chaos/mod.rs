@@ -1,4 +1,4 @@
-//! Long proofs and measurements, by hand: `cargo xtask chaos`.
+//! Long tests and measurements, run by hand: `cargo xtask chaos`.
 
 mod cli;
 mod figures;
@@ -18,7 +18,7 @@ use crate::host::{Host, Order, Place};
 use crate::kubectl::Kubectl;
 use crate::stage::World;
 
-/// Longest that one run may take beside what its agent does.
+/// Time limit of a run, in addition to the work of its agent.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 #[derive(Subcommand, Debug, Clone)]
@@ -33,7 +33,7 @@ pub(crate) enum Chaos {
         #[arg(long, default_value_t = 100)]
         times: usize,
     },
-    /// Starts two hosts at once, each with a run of the same agent that does not wait: one has to work, the other to be refused
+    /// Starts two hosts at once, each with a run of the same agent that does not wait: one must work, the other must be rejected
     Races {
         #[arg(long, default_value_t = 200)]
         times: usize,
@@ -48,12 +48,12 @@ pub(crate) enum Chaos {
         #[arg(long, default_value_t = 20)]
         runs: usize,
     },
-    /// Runs one after another on one daemon, whose memory is looked at
+    /// Runs one after another on one daemon, whose memory is measured
     Sequence {
         #[arg(long, default_value_t = 200)]
         runs: usize,
     },
-    /// One run with much output: the host's memory, its speed, and what rotation took
+    /// One run with much output: the host's memory and speed, and the lines lost to rotation
     Output {
         #[arg(long, default_value_t = 200)]
         mb: usize,
@@ -71,7 +71,7 @@ pub(crate) enum Chaos {
     },
 }
 
-/// Runs are made in one namespace, which is taken away at the end.
+/// All runs use one namespace, which is deleted at the end.
 pub(crate) fn run(world: &World, chaos: &Chaos) -> Result<bool> {
     let namespace = format!("chaos-{}", std::process::id());
     let kubectl = Kubectl::new(&world.kubeconfig, &namespace);
@@ -115,7 +115,7 @@ impl Field<'_> {
         self.start_at(name, host, play, None)
     }
 
-    /// Starts a run in a host of its own, or at a daemon.
+    /// Starts a run in a separate host, or on a daemon.
     fn start_at(&self, name: &str, host: &str, play: &str, daemon: Option<&Client>) -> Result<Host> {
         let agent = format!("{}-{name}", self.namespace);
         self.start_run(name, &agent, host, json!({"env": {"PLAY": play}}), daemon)
@@ -135,7 +135,7 @@ impl Field<'_> {
         })
     }
 
-    /// Starts a run whose records are kept only where `keep` says so.
+    /// Starts a run and keeps the records that `keep` selects.
     fn start_tallied(
         &self,
         name: &str,

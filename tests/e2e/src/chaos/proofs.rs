@@ -1,4 +1,4 @@
-//! Proofs by repetition: hosts that are killed, cancelled, or race for an agent.
+//! Repeated tests: hosts that are killed, cancelled, or race for an agent.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -89,10 +89,10 @@ impl Field<'_> {
             let signalled = Instant::now();
             let exit = host.wait(signalled + PATIENCE)?;
             slowest = slowest.max(signalled.elapsed());
-            let heard = host.records.lock();
+            let received = host.records.lock();
             let mut tally = Tally::default();
-            heard.records.iter().for_each(|record| _ = tally.take(record));
-            let result = heard.records.last().cloned().unwrap_or_default();
+            received.records.iter().for_each(|record| _ = tally.take(record));
+            let result = received.records.last().cloned().unwrap_or_default();
             let is_late = exit == Some(0) && result["errorCode"] == Value::Null;
             let is_cancelled = exit == Some(3) && result["errorCode"] == "cancelled";
             late += usize::from(is_late);
@@ -114,7 +114,7 @@ impl Field<'_> {
     }
 }
 
-/// Xorshift: moments, not secrets.
+/// Xorshift, for random moments.
 struct Random(u64);
 
 impl Random {

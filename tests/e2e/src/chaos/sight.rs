@@ -1,4 +1,4 @@
-//! What anybody can see of the namespace's pods: `kubectl get --watch`.
+//! The namespace's pods as any client sees them: `kubectl get --watch`.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
@@ -10,12 +10,12 @@ use anyhow::Result;
 
 use crate::kubectl::Kubectl;
 
-/// Longest that an end is waited for which has happened.
+/// Time limit for an end that has already happened.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A line for each change: the run's id, and when its agent's container ended, if it has.
 const COLUMNS: &str = r#"jsonpath={.metadata.labels.paperclip\.io/run-id}{" "}{.status.containerStatuses[?(@.name=="claude")].state.terminated.finishedAt}{"\n"}"#;
 
-/// When the ends of containers became visible. Looks until it is dropped.
+/// The times at which the ends of containers became visible. Watches until it is dropped.
 #[derive(Debug)]
 pub(super) struct Sight {
     child: Child,
@@ -41,7 +41,7 @@ impl Sight {
         Ok(Sight { child, ends })
     }
 
-    /// When the end of each run's container became visible, once there are so many or no more come.
+    /// Returns when the end of each run's container became visible, once there are this many or no more arrive.
     pub(super) fn ends(&self, count: usize) -> HashMap<String, Instant> {
         let ends = self.ends.0.lock().unwrap_or_else(PoisonError::into_inner);
         let awaited = self.ends.1.wait_timeout_while(ends, PATIENCE, |ends| ends.len() < count);
