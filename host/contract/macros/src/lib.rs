@@ -10,10 +10,9 @@ use syn::{Data, DeriveInput, Error, Ident, Path, Token, parse_macro_input, parse
 /// Derives wasmtime's component traits for a struct or an enum that mirrors a type of a WIT file.
 ///
 /// The first argument is the kind of the WIT type: `record`, `variant` or `enum`. The traits to derive
-/// follow: `Lower` for what the
-/// host passes in, `Lift` for what it gets back, both if none is named. Fields and cases get their Rust names
-/// in kebab case, which
-/// is how WIT writes them: `run_id` is `run-id`, `PodScheduled` is `pod-scheduled`.
+/// follow: `Lower` for what the host passes in, `Lift` for what it gets back, both if none is named. Fields
+/// and cases get their Rust names in kebab case, which is how WIT writes them: `run_id` is `run-id`,
+/// `PodScheduled` is `pod-scheduled`.
 ///
 /// ```ignore
 /// #[wit(record, Lower)]
@@ -51,7 +50,8 @@ struct Arguments {
 
 impl Parse for Arguments {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        // `enum` is a keyword, so any identifier is accepted here; wasmtime's derive refuses the ones that it does not know.
+        // `enum` is a keyword, so any identifier is accepted here; wasmtime's derive refuses the ones that it
+        // does not know.
         let kind = input.call(<Ident as syn::ext::IdentExt>::parse_any)?;
         input.parse::<Option<Token![,]>>()?;
         Ok(Self { kind, traits: Punctuated::parse_terminated(input)? })

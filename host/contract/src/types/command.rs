@@ -20,8 +20,7 @@ pub struct Command {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// Acquire the guard. The outcome arrives as an event: [`GuardAcquired`](super::Event::GuardAcquired),
-    /// [`GuardBusy`](super::Event::GuardBusy) or
-    /// [`GuardUnreachable`](super::Event::GuardUnreachable).
+    /// [`GuardBusy`](super::Event::GuardBusy) or [`GuardUnreachable`](super::Event::GuardUnreachable).
     AcquireGuard(AcquireGuard),
     /// Release the guard.
     ReleaseGuard,

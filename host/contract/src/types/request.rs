@@ -26,10 +26,9 @@ pub struct Request {
     /// [`SecretSource::AuthToken`](super::SecretSource::AuthToken) refers to it.
     pub has_auth_token: bool,
     /// The Pod that Paperclip itself runs in (core/v1, JSON), if known. Literal values of its environment are
-    /// removed,
-    /// except empty ones and those that [`Descriptor::revealed_env`](super::Descriptor::revealed_env) lists:
-    /// an entry with
-    /// neither `value` nor `valueFrom` is a literal that the plugin can refer to by
+    /// removed, except empty ones and those that
+    /// [`Descriptor::revealed_env`](super::Descriptor::revealed_env) lists: an entry with neither `value` nor
+    /// `valueFrom` is a literal that the plugin can refer to by
     /// [`SecretSource::PaperclipPodEnv`](super::SecretSource::PaperclipPodEnv).
     #[serde(rename = "self_pod_json")]
     pub paperclip_pod_json: Option<String>,

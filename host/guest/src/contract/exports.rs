@@ -33,7 +33,8 @@ impl ExportsPre {
     /// Creates an instance.
     ///
     /// # Errors
-    /// There is no capacity, the plugin failed, or an export does not have the type that the contract gives it.
+    /// There is no capacity, the plugin failed, or an export does not have the type that the contract gives
+    /// it.
     pub(crate) fn instantiate(&self, store: &mut Store<Meter>) -> Result<Exports> {
         match self {
             Self::V0_1(pre) => pre.instantiate(store).map(Exports::V0_1),

@@ -1,7 +1,7 @@
 //! The versions of the contract that this host supports, and which of them a component implements.
 //!
-//! The engine works with the newest version's types. Each older version is a module with the types that differ and their
-//! conversions. `docs/compatibility.md` says how long a version is supported.
+//! The engine works with the newest version's types. Each older version is a module with the types that
+//! differ and their conversions. `docs/compatibility.md` says how long a version is supported.
 
 mod exports;
 mod v0_1;
@@ -33,8 +33,8 @@ impl ContractVersion {
         }
     }
 
-    /// The supported version that is compatible with this number. Before 1.0 the minor version is the one that breaks: a later
-    /// 0.1.x only adds interfaces.
+    /// The supported version that is compatible with this number. Before 1.0 the minor version is the one
+    /// that breaks: a later 0.1.x only adds interfaces.
     fn compatible_with(number: &str) -> Option<Self> {
         Self::SUPPORTED.into_iter().find(|version| series(version.number()) == series(number))
     }
@@ -56,7 +56,8 @@ pub(crate) enum Mismatch {
     Missing(Vec<String>),
 }
 
-/// Returns the version number of the contract that a component exports: the newest that this host supports, else the first.
+/// Returns the version number of the contract that a component exports: the newest that this host supports,
+/// else the first.
 pub(crate) fn exported_version(anatomy: &Anatomy) -> Option<&str> {
     let numbers = || interfaces(anatomy).map(|(_, number)| number);
     let supported = numbers().filter_map(|number| Some((ContractVersion::compatible_with(number)?, number)));

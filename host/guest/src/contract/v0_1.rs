@@ -1,7 +1,7 @@
 //! Version 0.1 of the contract: the types that differ from the engine's, and their conversions.
 //!
-//! What the host passes in is borrowed from the engine's value, so a line of output is copied once, into the plugin's memory, as in
-//! the newest version.
+//! What the host passes in is borrowed from the engine's value, so a line of output is copied once, into the
+//! plugin's memory, as in the newest version.
 
 use paperclip_contract::types as newest;
 
@@ -18,7 +18,8 @@ mod bindings {
     });
 }
 
-/// The types of `wit/0.1/types.wit` that functions name, and those within them that differ from the newest version.
+/// The types of `wit/0.1/types.wit` that functions name, and those within them that differ from the newest
+/// version.
 #[allow(missing_debug_implementations, unreachable_pub, reason = "the generated bindings name these types")]
 pub mod types {
     use paperclip_contract::types::{

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod catalogue;
+mod contract_0_1;
 mod faults;
 mod forge;
 mod load;
