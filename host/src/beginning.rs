@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use paperclip_contract::types::{ContextFile, HostFacts, Request};
 use paperclip_diagnostic::Diagnose;
@@ -20,8 +21,8 @@ use crate::args::JournalMode;
 use crate::config::Config;
 use crate::environment;
 
-/// Interval of the cancel poll, in ms.
-pub(crate) const POLL_INTERVAL_MS: u64 = 15_000;
+/// Interval of the cancel poll.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Who decides for the run.
 pub(crate) fn identity(plugin: &Plugin) -> PluginIdentity {

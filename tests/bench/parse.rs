@@ -16,6 +16,7 @@ use paperclip_contract::types::{
 };
 use paperclip_engine::Guest as _;
 use paperclip_engine::intake::{self, Surroundings};
+use paperclip_engine::time::Timestamp;
 use paperclip_guest::{Instance, Plugin, Runtime, RuntimeOptions};
 use serde_json::json;
 
@@ -105,7 +106,7 @@ fn speeds(batches: &[Vec<LogLine>], plugin: &std::sync::Arc<Plugin>) -> (f64, f6
         let events: Vec<[Event; 1]> = batches.iter().map(|batch| [event(command, batch.clone())]).collect();
         let start = ThreadTime::now();
         for event in &events {
-            black_box(instance.step(2_000, event).expect("a step"));
+            black_box(instance.step(Timestamp::from_millis(2_000), event).expect("a step"));
         }
         guest = guest.min(start.elapsed());
     }
@@ -139,7 +140,7 @@ fn synthetic(plugin: &std::sync::Arc<Plugin>) -> (u64, f64) {
         sent += batch_bytes as u64;
         let event = [event(command, batch)];
         let start = ThreadTime::now();
-        black_box(instance.step(2_000, &event).expect("a step"));
+        black_box(instance.step(Timestamp::from_millis(2_000), &event).expect("a step"));
         took += start.elapsed();
     }
     (instance.usage().memory_bytes, sent as f64 / 1e6 / took.as_secs_f64())
@@ -162,14 +163,15 @@ fn following(plugin: &std::sync::Arc<Plugin>) -> (Instance, u64) {
     let surroundings = Surroundings::bare(Some("default"));
     let (request, _) = intake::take(&context, "claude_k8s", surroundings).expect("a good context");
     let mut instance = plugin.instantiate().expect("room for an instance");
-    let mut commands = instance.start(1_000, &request).expect("a start").expect("no refusal");
+    let mut commands =
+        instance.start(Timestamp::from_millis(1_000), &request).expect("a start").expect("no refusal");
     loop {
         let command = commands.last().expect("a run under way wants something");
         if let Some(log) = commands.iter().find(|command| matches!(command.action, Action::FollowLog(_))) {
             return (instance, log.id);
         }
         let events = answers(command, &commands);
-        commands = instance.step(1_000, &events).expect("a step");
+        commands = instance.step(Timestamp::from_millis(1_000), &events).expect("a step");
     }
 }
 

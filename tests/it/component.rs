@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use paperclip_contract::types::Event;
 use paperclip_engine::intake::{self, Surroundings};
+use paperclip_engine::time::Timestamp;
 use paperclip_engine::{FaultCause, Guest as _};
 use paperclip_guest::{Plugin, Runtime, RuntimeOptions, Tools};
 use paperclip_parity::{manifest, outcome};
@@ -98,9 +99,9 @@ fn an_illegal_transition_is_a_fault_that_names_region_and_states() {
     let surroundings = Surroundings { self_pod: Some(&case.pod), ..Surroundings::bare(None) };
     let (request, _) = intake::take(&case.context, "claude_k8s", surroundings).unwrap();
     let mut run = plugin.instantiate().unwrap();
-    run.start(1_000, &request).unwrap().unwrap();
+    run.start(Timestamp::from_millis(1_000), &request).unwrap().unwrap();
     // The guard was requested and never acquired.
-    let fault = run.step(2_000, &[Event::GuardLost]).unwrap_err();
+    let fault = run.step(Timestamp::from_millis(2_000), &[Event::GuardLost]).unwrap_err();
     let FaultCause::Trap(text) = fault.cause else { panic!("{fault}") };
     assert!(text.contains("illegal transition of GuardState: from Requested to Lost"), "{text}");
 }

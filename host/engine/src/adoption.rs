@@ -9,6 +9,7 @@ use crate::api::Lease;
 use crate::guard;
 use crate::intake::Secrets;
 use crate::ledger::without_prompt;
+use crate::time::Timestamp;
 
 /// The entry of a run's Secret that holds its [`RecoveryRecord`].
 pub const BRIEF_KEY: &str = "paperclip-run.json";
@@ -116,29 +117,30 @@ fn prompt_bytes(source: &SecretSource) -> usize {
 pub enum Turn {
     /// This host's, once the Lease was replaced by this one: of two hosts one succeeds.
     Own(Lease),
-    /// Another host's, until then at least unless it renews the Lease, in ms since 1970.
-    Other { until_ms: u64 },
+    /// Another host's, until then at least unless it renews the Lease.
+    Other { until: Timestamp },
 }
 
 /// Whether a host may take up the run that holds a Lease: nobody drives it, or nobody has for too long.
-pub fn turn(now_ms: u64, lease: Lease, host: &str) -> Turn {
-    let until_ms = guard::expires_ms(&lease);
-    if lease.host.is_empty() || lease.host == host || until_ms <= now_ms {
-        let taken =
-            Lease { host: host.to_owned(), duration_s: guard::LEASE_S, renewed_at_ms: now_ms, ..lease };
+pub fn turn(now: Timestamp, lease: Lease, host: &str) -> Turn {
+    let until = guard::expires_at(&lease);
+    if lease.host.is_empty() || lease.host == host || until <= now {
+        let taken = Lease { host: host.to_owned(), duration_s: guard::LEASE_S, renewed_at: now, ..lease };
         return Turn::Own(taken);
     }
-    Turn::Other { until_ms }
+    Turn::Other { until }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use paperclip_contract::types::ObjectRef;
 
     use super::*;
     use crate::intake::{self, Surroundings};
 
-    const NOW_MS: u64 = 1_000_000;
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
     fn context() -> Value {
         json!({
@@ -210,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_run_is_taken_from_nobody_who_drives_it() {
-        let lease = |host: &str, renewed_at_ms| Lease {
+        let lease = |host: &str, renewed_at| Lease {
             namespace: "n".into(),
             name: "l".into(),
             uid: "u".into(),
@@ -219,21 +221,24 @@ mod tests {
             holder: "r".into(),
             host: host.into(),
             duration_s: 60,
-            renewed_at_ms,
+            renewed_at,
         };
-        for (host, renewed_at_ms, is_own) in [
-            ("other", NOW_MS - 59_999, false),
-            ("other", NOW_MS - 60_000, true),
-            ("", NOW_MS, true),
-            ("me", NOW_MS, true),
+        for (host, renewed_at, is_own) in [
+            ("other", NOW - Duration::from_millis(59_999), false),
+            ("other", NOW - Duration::from_millis(60_000), true),
+            ("", NOW, true),
+            ("me", NOW, true),
         ] {
-            match turn(NOW_MS, lease(host, renewed_at_ms), "me") {
+            match turn(NOW, lease(host, renewed_at), "me") {
                 Turn::Own(taken) => {
                     assert!(is_own, "{host}");
-                    assert_eq!(taken, Lease { host: "me".into(), renewed_at_ms: NOW_MS, ..lease("", 0) });
+                    assert_eq!(
+                        taken,
+                        Lease { host: "me".into(), renewed_at: NOW, ..lease("", Timestamp::EPOCH) }
+                    );
                 }
-                Turn::Other { until_ms } => {
-                    assert_eq!((until_ms, is_own), (renewed_at_ms + 60_000, false), "{host}");
+                Turn::Other { until } => {
+                    assert_eq!((until, is_own), (renewed_at + Duration::from_secs(60), false), "{host}");
                 }
             }
         }

@@ -5,11 +5,10 @@ use paperclip_contract::types::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::time::Timestamp;
+
 /// Reason of an error of [`ApiCall::CreateSecret`] that was not sent: the host has not all values that the Secret is to have.
 pub const NO_VALUE: &str = "NoValue";
-
-/// Names a call until its answer comes. Never used twice in a run.
-pub type CallId = u64;
 
 /// One request to the Kubernetes API. The shell carries it out once and answers; retries are the engine's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -153,5 +152,6 @@ pub struct Lease {
     /// The host that drives the run; an annotation.
     pub host: String,
     pub duration_s: u32,
-    pub renewed_at_ms: u64,
+    #[serde(rename = "renewed_at_ms")]
+    pub renewed_at: Timestamp,
 }

@@ -1,4 +1,8 @@
-//! Waiting times between tries: exponential, with full jitter drawn from a seed so that a run replays.
+//! Delays between attempts: exponential, with jitter drawn from a seed so that a run replays.
+
+use std::time::Duration;
+
+use crate::time::millis;
 
 /// Draws the next pseudo-random number of a sequence (splitmix64).
 pub fn draw(seed: &mut u64) -> u64 {
@@ -9,12 +13,19 @@ pub fn draw(seed: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The wait before try number `attempt` (1 is the first repetition), in ms: between half and all of `base_ms * 2^(attempt-1)`, at most
-/// `cap_ms`, and never less than what the server asked for.
-pub fn delay_ms(seed: &mut u64, attempt: u32, base_ms: u64, cap_ms: u64, asked_ms: Option<u64>) -> u64 {
-    let full = base_ms.saturating_mul(1 << attempt.saturating_sub(1).min(20)).min(cap_ms).max(1);
-    let jittered = full / 2 + draw(seed) % (full / 2 + 1);
-    jittered.max(asked_ms.unwrap_or(0))
+/// The delay before retry number `attempt`, counted from 1: between half and all of `base * 2^(attempt-1)`, at most `cap`, and never less
+/// than the `retry_after` that the server requested.
+pub fn delay(
+    seed: &mut u64,
+    attempt: u32,
+    base: Duration,
+    cap: Duration,
+    retry_after: Option<Duration>,
+) -> Duration {
+    let (base_ms, cap_ms) = (millis(base), millis(cap));
+    let full_ms = base_ms.saturating_mul(1 << attempt.saturating_sub(1).min(20)).min(cap_ms).max(1);
+    let jittered_ms = full_ms / 2 + draw(seed) % (full_ms / 2 + 1);
+    Duration::from_millis(jittered_ms).max(retry_after.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -23,11 +34,13 @@ mod tests {
 
     #[test]
     fn grows_to_the_cap_and_honours_retry_after() {
+        let (base, cap) = (Duration::from_millis(100), Duration::from_millis(1_600));
         let mut seed = 7;
-        for (attempt, low, high) in [(1, 50, 100), (2, 100, 200), (9, 800, 1600), (60, 800, 1600)] {
-            let delay = delay_ms(&mut seed, attempt, 100, 1600, None);
-            assert!((low..=high).contains(&delay), "attempt {attempt}: {delay}");
+        for (attempt, low_ms, high_ms) in [(1, 50, 100), (2, 100, 200), (9, 800, 1600), (60, 800, 1600)] {
+            let delay = delay(&mut seed, attempt, base, cap, None);
+            assert!((low_ms..=high_ms).contains(&millis(delay)), "attempt {attempt}: {delay:?}");
         }
-        assert_eq!(delay_ms(&mut seed, 1, 100, 1600, Some(30_000)), 30_000);
+        let retry_after = Duration::from_secs(30);
+        assert_eq!(delay(&mut seed, 1, base, cap, Some(retry_after)), retry_after);
     }
 }

@@ -4,13 +4,14 @@ use paperclip_contract::types::{Action, Command, Event};
 
 use crate::guest::{Guest, GuestFault};
 use crate::journal::Entry;
+use crate::time::Timestamp;
 
 /// A step to which a plugin answers otherwise than the journal says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
     /// Number of the step; 0 is the beginning of the run.
     pub seq: u64,
-    pub at_ms: u64,
+    pub at: Timestamp,
     /// What happened.
     pub events: Vec<Event>,
     /// What the journal has that the plugin does not give.
@@ -38,7 +39,7 @@ pub struct Comparison<G> {
 #[derive(Debug)]
 struct Given {
     seq: u64,
-    at_ms: u64,
+    at: Timestamp,
     events: Vec<Event>,
     commands: Result<Vec<Command>, String>,
 }
@@ -52,36 +53,36 @@ impl<G: Guest> Comparison<G> {
     /// Takes the next entry. False: the comparison has ended.
     pub fn entry(&mut self, entry: Entry<'static>) -> bool {
         match entry {
-            Entry::Start { at_ms, request, .. } => {
+            Entry::Start { at, request, .. } => {
                 self.is_begun = true;
-                let answer = self.guest.start(at_ms, &request);
+                let answer = self.guest.start(at, &request);
                 let commands = answer.map_err(|fault| fault.to_string()).and_then(|answer| {
                     answer.map_err(|refusal| format!("it refuses the run: {}", refusal.message))
                 });
-                self.open = Some(Given { seq: 0, at_ms, events: Vec::new(), commands });
+                self.open = Some(Given { seq: 0, at, events: Vec::new(), commands });
                 true
             }
-            Entry::Snapshot { seq, at_ms, guest, .. } if !self.is_begun => {
+            Entry::Snapshot { seq, at, guest, .. } if !self.is_begun => {
                 self.is_begun = true;
                 let restored = crate::run::decode_snapshot(&guest).and_then(|bytes| {
                     let answer = self.guest.restore(&bytes).map_err(|fault: GuestFault| fault.to_string())?;
                     answer.map_err(|refusal| format!("it refuses the snapshot: {}", refusal.message))
                 });
                 if let Err(failure) = restored {
-                    self.open = Some(Given { seq, at_ms, events: Vec::new(), commands: Err(failure) });
+                    self.open = Some(Given { seq, at, events: Vec::new(), commands: Err(failure) });
                     return self.close(&[]);
                 }
                 true
             }
-            Entry::Step { seq, at_ms, events, .. } => {
+            Entry::Step { seq, at, events, .. } => {
                 if !self.close(&[]) {
                     return false;
                 }
                 self.steps += 1;
                 let events = events.into_owned();
                 self.lines += events.iter().map(lines).sum::<u64>();
-                let commands = self.guest.step(at_ms, &events).map_err(|fault| fault.to_string());
-                self.open = Some(Given { seq, at_ms, events, commands });
+                let commands = self.guest.step(at, &events).map_err(|fault| fault.to_string());
+                self.open = Some(Given { seq, at, events, commands });
                 true
             }
             Entry::Commands { commands, .. } => self.close(&commands),
@@ -95,7 +96,7 @@ impl<G: Guest> Comparison<G> {
 
     /// Holds the plugin's last answer against the journal's.
     fn close(&mut self, recorded: &[Command]) -> bool {
-        let Some(Given { seq, at_ms, events, commands }) = self.open.take() else { return true };
+        let Some(Given { seq, at, events, commands }) = self.open.take() else { return true };
         let (given, failure) = match commands {
             Ok(commands) => (commands, None),
             Err(failure) => (Vec::new(), Some(failure)),
@@ -111,7 +112,7 @@ impl<G: Guest> Comparison<G> {
             failure.is_some() || missing.iter().chain(&added).any(|command| !is_cosmetic(&command.action));
         self.differences.push(Difference {
             seq,
-            at_ms,
+            at,
             events,
             recorded: missing,
             given: added,

@@ -3,19 +3,22 @@
 //! A lease is taken over only if it is this run's own or has expired; always at its resourceVersion, so that of two takers one loses. It
 //! says who decides, not what runs: whoever takes it looks for Jobs of the key next, and adopts or waits for what a dead holder left.
 
+use std::time::Duration;
+
 use paperclip_contract::types::{AcquireGuard, ApiError, GuardBusy};
 
 use crate::api::{ApiCall, ApiReply, Lease};
+use crate::time::Timestamp;
 
 /// For how long a lease holds without being renewed, in seconds.
 pub const LEASE_S: u32 = 60;
-/// How often it is renewed, in ms.
-pub const RENEW_MS: u64 = 20_000;
-/// For how long after its renewal a lease is certainly nobody else's, in ms: it is taken over after [`LEASE_S`], by a host whose clock may be
+/// How often it is renewed.
+pub const RENEW_INTERVAL: Duration = Duration::from_secs(20);
+/// For how long after its renewal a lease is certainly nobody else's: it is taken over after [`LEASE_S`], by a host whose clock may be
 /// 30 s ahead of this one's, and what is asked of the API has some seconds to arrive.
-pub const SURE_MS: u64 = 25_000;
-/// How often a busy guard is looked at, in ms.
-pub const BUSY_RETRY_MS: u64 = 5_000;
+pub const CERTAIN_PERIOD: Duration = Duration::from_secs(25);
+/// How often a busy guard is looked at.
+pub const BUSY_RETRY: Duration = Duration::from_secs(5);
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -31,12 +34,12 @@ enum State {
     Asking(Asking),
     /// Somebody else holds it; look again at this time.
     Busy {
-        again_at_ms: u64,
+        again_at: Timestamp,
     },
     /// Held, and due to be renewed at this time.
     Held {
         lease: Lease,
-        renew_at_ms: u64,
+        renew_at: Timestamp,
     },
     /// Held, and the renewal is under way.
     Renewing(Lease),
@@ -85,7 +88,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Guard {
     identity: Identity,
     wanted: Option<AcquireGuard>,
-    give_up_at_ms: u64,
+    give_up_at: Timestamp,
     told_holder: Option<String>,
     /// It was held when an earlier host of this run went away: to find it so is no news, to find it taken is a loss.
     was_held: bool,
@@ -97,16 +100,16 @@ impl Guard {
         Guard {
             identity,
             wanted: None,
-            give_up_at_ms: 0,
+            give_up_at: Timestamp::EPOCH,
             told_holder: None,
             was_held: false,
             state: State::Idle,
         }
     }
 
-    pub(crate) fn acquire(&mut self, now_ms: u64, wanted: AcquireGuard) -> Vec<Outcome> {
-        self.give_up_at_ms = now_ms.saturating_add(wanted.wait_ms);
-        let call = self.create(now_ms, &wanted);
+    pub(crate) fn acquire(&mut self, now: Timestamp, wanted: AcquireGuard) -> Vec<Outcome> {
+        self.give_up_at = now + Duration::from_millis(wanted.wait_ms);
+        let call = self.create(now, &wanted);
         self.wanted = Some(wanted);
         self.state = State::Asking(Asking::Create);
         vec![Outcome::Call(call)]
@@ -115,7 +118,7 @@ impl Guard {
     /// Takes up again what an earlier host of this run held.
     pub(crate) fn retake(&mut self, wanted: AcquireGuard) -> Vec<Outcome> {
         self.was_held = true;
-        self.give_up_at_ms = u64::MAX;
+        self.give_up_at = Timestamp::MAX;
         self.wanted = Some(wanted);
         self.ask(Asking::Read, self.read())
     }
@@ -138,9 +141,9 @@ impl Guard {
     }
 
     /// Whether it is certainly held, or nobody wanted it: what it guards may be done.
-    pub(crate) fn is_sure(&self, now_ms: u64) -> bool {
+    pub(crate) fn is_sure(&self, now: Timestamp) -> bool {
         match &self.state {
-            State::Held { lease, .. } | State::Renewing(lease) => now_ms < lease.renewed_at_ms + SURE_MS,
+            State::Held { lease, .. } | State::Renewing(lease) => now < lease.renewed_at + CERTAIN_PERIOD,
             State::Idle => self.wanted.is_none(),
             State::Asking(_)
             | State::Busy { .. }
@@ -183,9 +186,9 @@ impl Guard {
     }
 
     /// Leaves it to the next host of the same run, which need not wait until it expires. It still keeps other runs out.
-    pub(crate) fn hand_over(&mut self, now_ms: u64) -> Vec<Outcome> {
+    pub(crate) fn hand_over(&mut self, now: Timestamp) -> Vec<Outcome> {
         match std::mem::replace(&mut self.state, State::Idle) {
-            State::Held { lease, .. } => self.leave(now_ms, lease),
+            State::Held { lease, .. } => self.leave(now, lease),
             State::Asking(_) | State::Renewing(_) => {
                 self.state = State::Abandoned { afterwards: Afterwards::HandOver, is_look: false };
                 Vec::new()
@@ -213,16 +216,16 @@ impl Guard {
         vec![Outcome::Call(ApiCall::DeleteLease(lease))]
     }
 
-    fn leave(&mut self, now_ms: u64, lease: Lease) -> Vec<Outcome> {
+    fn leave(&mut self, now: Timestamp, lease: Lease) -> Vec<Outcome> {
         self.state = State::Releasing(Afterwards::HandOver);
-        let ownerless = Lease { host: String::new(), renewed_at_ms: now_ms, ..lease };
+        let ownerless = Lease { host: String::new(), renewed_at: now, ..lease };
         vec![Outcome::Call(ApiCall::UpdateLease(ownerless))]
     }
 
-    pub(crate) fn deadline_ms(&self) -> Option<u64> {
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
         match &self.state {
-            State::Busy { again_at_ms } => Some(*again_at_ms),
-            State::Held { renew_at_ms, .. } => Some(*renew_at_ms),
+            State::Busy { again_at } => Some(*again_at),
+            State::Held { renew_at, .. } => Some(*renew_at),
             State::Idle
             | State::Asking(_)
             | State::Renewing(_)
@@ -233,14 +236,14 @@ impl Guard {
         }
     }
 
-    pub(crate) fn on_deadline(&mut self, now_ms: u64) -> Vec<Outcome> {
+    pub(crate) fn on_deadline(&mut self, now: Timestamp) -> Vec<Outcome> {
         match std::mem::replace(&mut self.state, State::Idle) {
-            State::Busy { again_at_ms } if again_at_ms <= now_ms => {
+            State::Busy { again_at } if again_at <= now => {
                 self.state = State::Asking(Asking::Read);
                 self.read().map(Outcome::Call).into_iter().collect()
             }
-            State::Held { lease, renew_at_ms } if renew_at_ms <= now_ms => {
-                let renewed = Lease { renewed_at_ms: now_ms, ..lease.clone() };
+            State::Held { lease, renew_at } if renew_at <= now => {
+                let renewed = Lease { renewed_at: now, ..lease.clone() };
                 self.state = State::Renewing(lease);
                 vec![Outcome::Call(ApiCall::UpdateLease(renewed))]
             }
@@ -252,16 +255,16 @@ impl Guard {
     }
 
     /// Takes the answer to the call that it asked for last.
-    pub(crate) fn on_answer(&mut self, now_ms: u64, outcome: Result<ApiReply, ApiError>) -> Vec<Outcome> {
+    pub(crate) fn on_answer(&mut self, now: Timestamp, outcome: Result<ApiReply, ApiError>) -> Vec<Outcome> {
         match std::mem::replace(&mut self.state, State::Idle) {
-            State::Asking(asking) => self.on_asked(now_ms, asking, outcome),
-            State::Renewing(lease) => self.on_renewed(now_ms, lease, outcome),
+            State::Asking(asking) => self.on_asked(now, asking, outcome),
+            State::Renewing(lease) => self.on_renewed(now, lease, outcome),
             // A renewal whose answer was lost changed it meanwhile, or somebody else did.
             State::Releasing(afterwards) if outcome.as_ref().is_err_and(is_conflict) => {
                 self.abandon(afterwards)
             }
             State::Releasing(_) => vec![Outcome::Released],
-            State::Abandoned { afterwards, is_look } => self.on_late(now_ms, afterwards, is_look, outcome),
+            State::Abandoned { afterwards, is_look } => self.on_late(now, afterwards, is_look, outcome),
             other @ (State::Idle
             | State::Busy { .. }
             | State::Held { .. }
@@ -276,15 +279,15 @@ impl Guard {
     /// Takes the answer to a call that nobody waits for any more.
     fn on_late(
         &mut self,
-        now_ms: u64,
+        now: Timestamp,
         afterwards: Afterwards,
         is_look: bool,
         outcome: Result<ApiReply, ApiError>,
     ) -> Vec<Outcome> {
         match outcome {
-            Ok(ApiReply::Lease(Some(lease))) if self.is_own(now_ms, &lease) => match afterwards {
+            Ok(ApiReply::Lease(Some(lease))) if self.is_own(now, &lease) => match afterwards {
                 Afterwards::Release => self.give_back(lease),
-                Afterwards::HandOver => self.leave(now_ms, lease),
+                Afterwards::HandOver => self.leave(now, lease),
             },
             // It was created or changed already, maybe by this very call, whose first answer was lost.
             Err(error) if is_conflict(&error) || (!is_look && crate::calls::is_passing(&error)) => {
@@ -294,10 +297,15 @@ impl Guard {
         }
     }
 
-    fn on_asked(&mut self, now_ms: u64, asking: Asking, outcome: Result<ApiReply, ApiError>) -> Vec<Outcome> {
+    fn on_asked(
+        &mut self,
+        now: Timestamp,
+        asking: Asking,
+        outcome: Result<ApiReply, ApiError>,
+    ) -> Vec<Outcome> {
         match (asking, outcome) {
             (Asking::Create | Asking::Replace, Ok(ApiReply::Lease(Some(lease)))) => {
-                self.state = State::Held { lease, renew_at_ms: now_ms + RENEW_MS };
+                self.state = State::Held { lease, renew_at: now + RENEW_INTERVAL };
                 if std::mem::take(&mut self.was_held) { Vec::new() } else { vec![Outcome::Acquired] }
             }
             (Asking::Create | Asking::Replace, Err(error)) if is_conflict(&error) => {
@@ -307,17 +315,17 @@ impl Guard {
             (Asking::Read, Ok(ApiReply::Lease(None))) if self.was_held => self.lost(),
             // The lease went away between two looks, or is taken over when its holder let go.
             (Asking::Read, Ok(ApiReply::Lease(None))) | (Asking::Replace, Ok(ApiReply::Lease(None))) => {
-                let create = self.wanted.as_ref().map(|wanted| self.create(now_ms, wanted));
+                let create = self.wanted.as_ref().map(|wanted| self.create(now, wanted));
                 self.ask(Asking::Create, create)
             }
             (Asking::Replace, Err(error)) if error.status == Some(404) => {
-                let create = self.wanted.as_ref().map(|wanted| self.create(now_ms, wanted));
+                let create = self.wanted.as_ref().map(|wanted| self.create(now, wanted));
                 self.ask(Asking::Create, create)
             }
-            (Asking::Read, Ok(ApiReply::Lease(Some(lease)))) => self.on_read(now_ms, lease),
+            (Asking::Read, Ok(ApiReply::Lease(Some(lease)))) => self.on_read(now, lease),
             // What is held stays held while the API is away.
             (_, Err(error)) if self.was_held && crate::calls::is_passing(&error) => {
-                self.state = State::Busy { again_at_ms: now_ms + BUSY_RETRY_MS };
+                self.state = State::Busy { again_at: now + BUSY_RETRY };
                 Vec::new()
             }
             (_, Err(_)) if self.was_held => self.lost(),
@@ -335,32 +343,37 @@ impl Guard {
     }
 
     /// Whether a lease is this run's, and no other living host's.
-    fn is_own(&self, now_ms: u64, lease: &Lease) -> bool {
+    fn is_own(&self, now: Timestamp, lease: &Lease) -> bool {
         let is_host_free =
-            lease.host.is_empty() || lease.host == self.identity.host || is_expired(now_ms, lease);
+            lease.host.is_empty() || lease.host == self.identity.host || is_expired(now, lease);
         lease.holder == self.identity.run_id && is_host_free
     }
 
-    fn on_read(&mut self, now_ms: u64, lease: Lease) -> Vec<Outcome> {
+    fn on_read(&mut self, now: Timestamp, lease: Lease) -> Vec<Outcome> {
         // Whoever had it meanwhile may have left a Job, even if it has expired since.
         if self.was_held && lease.holder != self.identity.run_id {
             return self.lost();
         }
-        if self.is_own(now_ms, &lease) || is_expired(now_ms, &lease) {
-            self.replace(now_ms, lease)
+        if self.is_own(now, &lease) || is_expired(now, &lease) {
+            self.replace(now, lease)
         } else {
-            self.busy(now_ms, Some(lease.holder))
+            self.busy(now, Some(lease.holder))
         }
     }
 
-    fn on_renewed(&mut self, now_ms: u64, lease: Lease, outcome: Result<ApiReply, ApiError>) -> Vec<Outcome> {
+    fn on_renewed(
+        &mut self,
+        now: Timestamp,
+        lease: Lease,
+        outcome: Result<ApiReply, ApiError>,
+    ) -> Vec<Outcome> {
         match outcome {
             Ok(ApiReply::Lease(Some(lease))) => {
-                self.state = State::Held { lease, renew_at_ms: now_ms + RENEW_MS };
+                self.state = State::Held { lease, renew_at: now + RENEW_INTERVAL };
                 Vec::new()
             }
             Err(error) if crate::calls::is_passing(&error) => {
-                self.state = State::Held { lease, renew_at_ms: now_ms + BUSY_RETRY_MS };
+                self.state = State::Held { lease, renew_at: now + BUSY_RETRY };
                 Vec::new()
             }
             // It was changed: by this renewal, whose answer was lost, or by somebody else.
@@ -381,14 +394,14 @@ impl Guard {
         vec![Outcome::Lost]
     }
 
-    fn busy(&mut self, now_ms: u64, holder: Option<String>) -> Vec<Outcome> {
+    fn busy(&mut self, now: Timestamp, holder: Option<String>) -> Vec<Outcome> {
         if self.was_held {
             return self.lost();
         }
-        let is_final = now_ms >= self.give_up_at_ms;
+        let is_final = now >= self.give_up_at;
         if !is_final {
-            let again_at_ms = (now_ms + BUSY_RETRY_MS).min(self.give_up_at_ms);
-            self.state = State::Busy { again_at_ms };
+            let again_at = (now + BUSY_RETRY).min(self.give_up_at);
+            self.state = State::Busy { again_at };
         }
         if !is_final && self.told_holder == holder {
             return Vec::new();
@@ -397,12 +410,12 @@ impl Guard {
         vec![Outcome::Busy(GuardBusy { holder, position: 1, is_final })]
     }
 
-    fn replace(&mut self, now_ms: u64, lease: Lease) -> Vec<Outcome> {
+    fn replace(&mut self, now: Timestamp, lease: Lease) -> Vec<Outcome> {
         let taken = Lease {
             holder: self.identity.run_id.clone(),
             host: self.identity.host.clone(),
             duration_s: LEASE_S,
-            renewed_at_ms: now_ms,
+            renewed_at: now,
             ..lease
         };
         self.ask(Asking::Replace, Some(ApiCall::UpdateLease(taken)))
@@ -413,7 +426,7 @@ impl Guard {
         call.map(Outcome::Call).into_iter().collect()
     }
 
-    fn create(&self, now_ms: u64, wanted: &AcquireGuard) -> ApiCall {
+    fn create(&self, now: Timestamp, wanted: &AcquireGuard) -> ApiCall {
         ApiCall::CreateLease(Lease {
             namespace: wanted.namespace.clone(),
             name: lease_name(&wanted.key),
@@ -423,7 +436,7 @@ impl Guard {
             holder: self.identity.run_id.clone(),
             host: self.identity.host.clone(),
             duration_s: LEASE_S,
-            renewed_at_ms: now_ms,
+            renewed_at: now,
         })
     }
 
@@ -446,13 +459,13 @@ fn is_conflict(error: &ApiError) -> bool {
     error.status == Some(409)
 }
 
-fn is_expired(now_ms: u64, lease: &Lease) -> bool {
-    expires_ms(lease) <= now_ms
+fn is_expired(now: Timestamp, lease: &Lease) -> bool {
+    expires_at(lease) <= now
 }
 
-/// When it expires unless it is renewed, in ms since 1970.
-pub(crate) fn expires_ms(lease: &Lease) -> u64 {
-    lease.renewed_at_ms.saturating_add(u64::from(lease.duration_s) * 1_000)
+/// When it expires unless it is renewed.
+pub(crate) fn expires_at(lease: &Lease) -> Timestamp {
+    lease.renewed_at + Duration::from_secs(lease.duration_s.into())
 }
 
 #[cfg(test)]

@@ -3,16 +3,21 @@
 use paperclip_contract::types::{Command, Event, Refusal, Request};
 
 use crate::policy::Refused;
+use crate::time::Timestamp;
 
 /// One run inside one plugin instance.
 ///
 /// After a [`GuestFault`] the instance is dead: the engine calls nothing but `drop` any more.
 pub trait Guest {
     /// Begins the run: its first commands, or why the plugin refuses to begin it.
-    fn start(&mut self, at_ms: u64, request: &Request) -> Result<Result<Vec<Command>, Refusal>, GuestFault>;
+    fn start(
+        &mut self,
+        at: Timestamp,
+        request: &Request,
+    ) -> Result<Result<Vec<Command>, Refusal>, GuestFault>;
 
     /// Hands over what happened, oldest first, and takes what is to be done.
-    fn step(&mut self, at_ms: u64, events: &[Event]) -> Result<Vec<Command>, GuestFault>;
+    fn step(&mut self, at: Timestamp, events: &[Event]) -> Result<Vec<Command>, GuestFault>;
 
     /// The whole state of the run, for [`Guest::restore`] on a fresh instance of the same plugin version.
     fn snapshot(&mut self) -> Result<Vec<u8>, GuestFault>;

@@ -10,9 +10,11 @@ use paperclip_contract::types::{Command, Ending, Event, ObjectRef, Request};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::ids::CommandId;
 use crate::ledger::Ledger;
 use crate::log::Position;
 use crate::record::Level;
+use crate::time::Timestamp;
 
 /// Version of the journal's format. Changelog: 1, the first.
 pub const FORMAT: u32 = 1;
@@ -22,12 +24,18 @@ pub const FORMAT: u32 = 1;
 #[serde(rename_all = "lowercase")]
 pub enum Entry<'a> {
     /// The run began with this request.
-    Start { format: u32, at_ms: u64, request: Cow<'a, Request> },
+    Start {
+        format: u32,
+        #[serde(rename = "at_ms")]
+        at: Timestamp,
+        request: Cow<'a, Request>,
+    },
     /// All that the entries before it come to; the first entry of a later segment.
     Snapshot {
         format: u32,
         seq: u64,
-        at_ms: u64,
+        #[serde(rename = "at_ms")]
+        at: Timestamp,
         /// What the plugin gave, base64.
         guest: Cow<'a, str>,
         ledger: Cow<'a, Ledger>,
@@ -38,11 +46,12 @@ pub enum Entry<'a> {
     /// The plugin was given these events.
     Step {
         seq: u64,
-        at_ms: u64,
+        #[serde(rename = "at_ms")]
+        at: Timestamp,
         events: Cow<'a, [Event]>,
         /// How far the logs have been read whose lines are among the events, by the command that follows them.
         #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
-        cursors: Cow<'a, [(u64, Position)]>,
+        cursors: Cow<'a, [(CommandId, Position)]>,
         /// Lines that the plugin got cut, as they are shown.
         #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
         whole: Cow<'a, [WholeLine]>,
@@ -52,11 +61,15 @@ pub enum Entry<'a> {
     /// The host told something about the run.
     Note { level: Level, text: Cow<'a, str> },
     /// A host took the run up again.
-    Resumed { at_ms: u64 },
+    Resumed {
+        #[serde(rename = "at_ms")]
+        at: Timestamp,
+    },
     /// The run came to its end; what it has put into the cluster is still to be removed.
     End {
         seq: u64,
-        at_ms: u64,
+        #[serde(rename = "at_ms")]
+        at: Timestamp,
         ending: Ending,
         result: Cow<'a, Map<String, Value>>,
         delete_jobs: Cow<'a, [ObjectRef]>,
@@ -126,9 +139,9 @@ mod tests {
         let entries = [
             Entry::Step {
                 seq: 3,
-                at_ms: 5,
+                at: Timestamp::from_millis(5),
                 events: vec![Event::TimerFired(4)].into(),
-                cursors: vec![(7, Position::default())].into(),
+                cursors: vec![(CommandId::new(7), Position::default())].into(),
                 whole: vec![WholeLine { index: 9, text: "x".into() }].into(),
             },
             Entry::Commands { seq: 3, commands: Vec::new().into() },
@@ -136,7 +149,7 @@ mod tests {
             Entry::Snapshot {
                 format: FORMAT,
                 seq: 3,
-                at_ms: 5,
+                at: Timestamp::from_millis(5),
                 guest: "".into(),
                 ledger: std::borrow::Cow::Owned(crate::ledger::testing::full()),
                 request: None,

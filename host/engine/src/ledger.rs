@@ -2,19 +2,20 @@
 //!
 //! The live engine and the replay of a journal keep it by the same calls, so that after a crash it says what is to be asked for again.
 
-use std::collections::BTreeMap;
-
 use paperclip_contract::types::{
     AcquireGuard, Action, Answer, AnswerOk, Command, Event, FollowLog, NewSecret, ObjectRef, SecretSource,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::calls::is_passing;
 use crate::guest::FaultCause;
+use crate::ids::{CommandId, PollId, TimerId};
 use crate::log::Position;
 use crate::manifest;
 use crate::record::RecordSequencer;
-
+use crate::time::Timestamp;
 /// Most timers that a plugin may have set at a time.
 pub const MAX_TIMERS: u32 = 64;
 /// Most commands that one call of a plugin may return.
@@ -25,11 +26,11 @@ pub const MAX_COMMANDS: u32 = 256;
 pub struct Ledger {
     pub(crate) last_command: u64,
     /// Commands that wait for an answer of the API, by id.
-    pub(crate) open: BTreeMap<u64, Action>,
-    /// Due times of the plugin's timers, in ms.
-    pub(crate) timers: BTreeMap<u64, u64>,
-    /// Paths that are polled, by the id of the command.
-    pub(crate) polls: BTreeMap<u64, String>,
+    pub(crate) open: BTreeMap<CommandId, Action>,
+    /// When the plugin's timers are due.
+    pub(crate) timers: BTreeMap<TimerId, Timestamp>,
+    /// Paths that are polled.
+    pub(crate) polls: BTreeMap<PollId, String>,
     /// Jobs that are followed, by UID.
     pub(crate) followed: BTreeMap<String, ObjectRef>,
     /// Jobs that are this run's own, by UID: created or adopted.
@@ -43,7 +44,7 @@ pub struct Ledger {
     /// Jobs that this run asked to delete, by UID.
     pub(crate) deleted_jobs: BTreeMap<String, DeletionState>,
     /// Logs that are read, by the id of the command.
-    pub(crate) logs: BTreeMap<u64, OpenLog>,
+    pub(crate) logs: BTreeMap<CommandId, OpenLog>,
     pub(crate) guard: Claim,
     /// Secrets that this run asked to create, without their prompts: where its secrets are read back from.
     #[serde(default)]
@@ -78,7 +79,8 @@ pub(crate) enum Claim {
     /// Asked for, until this time.
     Wanted {
         guard: AcquireGuard,
-        until_ms: u64,
+        #[serde(rename = "until_ms")]
+        until: Timestamp,
     },
     Held {
         guard: AcquireGuard,
@@ -101,17 +103,17 @@ impl Ledger {
     ///
     /// # Errors
     /// The command breaks the contract or a limit; it must not be carried out.
-    pub(crate) fn command(&mut self, at_ms: u64, command: &Command) -> Result<(), FaultCause> {
-        let id = command.id;
-        if id <= self.last_command {
-            let last = self.last_command;
+    pub(crate) fn command(&mut self, at: Timestamp, command: &Command) -> Result<(), FaultCause> {
+        if command.id <= self.last_command {
+            let (id, last) = (command.id, self.last_command);
             return Err(FaultCause::Contract(format!("command id {id} after {last}: ids rise strictly")));
         }
-        self.last_command = id;
+        self.last_command = command.id;
+        let id = CommandId::new(command.id);
         match &command.action {
             Action::AcquireGuard(guard) => {
-                let until_ms = at_ms.saturating_add(guard.wait_ms);
-                self.guard = Claim::Wanted { guard: guard.clone(), until_ms };
+                let until = at + Duration::from_millis(guard.wait_ms);
+                self.guard = Claim::Wanted { guard: guard.clone(), until };
             }
             Action::ReleaseGuard => self.guard = Claim::None,
             Action::ListJobs(_)
@@ -152,17 +154,18 @@ impl Ledger {
                 self.logs.insert(id, log);
             }
             Action::StopLog(log) => {
-                self.logs.remove(log);
+                self.logs.remove(&CommandId::new(*log));
             }
             Action::SetTimer(timer) => {
-                self.timers.insert(timer.timer, at_ms.saturating_add(timer.after_ms));
+                let due_at = at + Duration::from_millis(timer.after_ms);
+                self.timers.insert(TimerId::new(timer.timer), due_at);
                 let found = self.timers.len() as u64;
                 if found > MAX_TIMERS.into() {
                     return Err(FaultCause::OverLimit { what: "timers", found, limit: MAX_TIMERS.into() });
                 }
             }
             Action::CancelTimer(timer) => {
-                self.timers.remove(timer);
+                self.timers.remove(&TimerId::new(*timer));
             }
             Action::PollHttp(poll) => {
                 if !poll.path.starts_with("/api/") {
@@ -171,10 +174,10 @@ impl Ledger {
                         "poll of {path:?}: the path begins with /api/"
                     )));
                 }
-                self.polls.insert(id, poll.path.clone());
+                self.polls.insert(id.into(), poll.path.clone());
             }
             Action::StopPoll(poll) => {
-                self.polls.remove(poll);
+                self.polls.remove(&PollId::new(*poll));
             }
             Action::Finish(finish) => {
                 for job in &finish.delete_jobs {
@@ -190,7 +193,7 @@ impl Ledger {
     }
 
     fn open(&mut self, command: &Command) {
-        self.open.insert(command.id, command.action.clone());
+        self.open.insert(CommandId::new(command.id), command.action.clone());
     }
 
     /// Takes note of an event that the plugin is given.
@@ -211,10 +214,10 @@ impl Ledger {
             Event::GuardLost => self.guard = Claim::Lost,
             Event::Answered(answer) => self.answered(answer),
             Event::LogEnded(ended) => {
-                self.logs.remove(&ended.command);
+                self.logs.remove(&CommandId::new(ended.command));
             }
             Event::TimerFired(timer) => {
-                self.timers.remove(timer);
+                self.timers.remove(&TimerId::new(*timer));
             }
             Event::JobObserved(_)
             | Event::JobDeleted(_)
@@ -235,7 +238,7 @@ impl Ledger {
 
     /// A Job is the run's own once the API said that it created or adopted it.
     fn answered(&mut self, answer: &Answer) {
-        match (self.open.remove(&answer.command), &answer.outcome) {
+        match (self.open.remove(&CommandId::new(answer.command)), &answer.outcome) {
             (Some(Action::CreateJob(_)), Ok(AnswerOk::Created(job))) => {
                 self.jobs.insert(job.uid.clone(), job.clone());
             }
@@ -271,7 +274,7 @@ impl Ledger {
     }
 
     /// Takes note of how far logs have been read.
-    pub(crate) fn cursors(&mut self, cursors: &[(u64, Position)]) {
+    pub(crate) fn cursors(&mut self, cursors: &[(CommandId, Position)]) {
         for (command, position) in cursors {
             if let Some(log) = self.logs.get_mut(command) {
                 log.position = position.clone();
@@ -327,17 +330,17 @@ pub(crate) mod testing {
         Ledger {
             last_command: 9,
             open: BTreeMap::from([
-                (8, Action::ListJobs(list)),
-                (9, Action::CreateJob(NewObject { manifest_json: "{}".into() })),
+                (CommandId::new(8), Action::ListJobs(list)),
+                (CommandId::new(9), Action::CreateJob(NewObject { manifest_json: "{}".into() })),
             ]),
-            timers: BTreeMap::from([(1, 2)]),
-            polls: BTreeMap::from([(3, "/api/x".into())]),
+            timers: BTreeMap::from([(TimerId::new(1), Timestamp::from_millis(2))]),
+            polls: BTreeMap::from([(PollId::new(3), "/api/x".into())]),
             followed: BTreeMap::from([("u".into(), job.clone())]),
             jobs: BTreeMap::from([("u".into(), job)]),
             unsure: Vec::new(),
             uncertain: Vec::new(),
             deleted_jobs: BTreeMap::from([("u".into(), DeletionState::Accepted)]),
-            logs: BTreeMap::from([(4, OpenLog { target, position: Position::default() })]),
+            logs: BTreeMap::from([(CommandId::new(4), OpenLog { target, position: Position::default() })]),
             guard: Claim::Held { guard },
             secrets: Vec::new(),
             sequencer: RecordSequencer::default(),
@@ -362,24 +365,25 @@ mod tests {
     fn a_job_is_own_once_its_creation_was_answered() {
         let mut ledger = Ledger::default();
         let create = Command { id: 1, action: Action::CreateJob(NewObject { manifest_json: "{}".into() }) };
-        ledger.command(0, &create).expect("a good command");
-        assert!(ledger.clone().command(0, &delete(2, "u")).is_err());
+        ledger.command(Timestamp::EPOCH, &create).expect("a good command");
+        assert!(ledger.clone().command(Timestamp::EPOCH, &delete(2, "u")).is_err());
         ledger.event(&Event::Answered(Answer { command: 1, outcome: Ok(AnswerOk::Created(job("u"))) }));
         assert!(ledger.open.is_empty());
-        ledger.clone().command(0, &delete(2, "u")).expect("its own");
-        assert!(ledger.command(0, &delete(2, "other")).is_err());
+        ledger.clone().command(Timestamp::EPOCH, &delete(2, "u")).expect("its own");
+        assert!(ledger.command(Timestamp::EPOCH, &delete(2, "other")).is_err());
     }
 
     #[test]
     fn ids_rise_and_timers_are_bounded() {
         let mut ledger = Ledger::default();
+        let now = Timestamp::from_millis(10);
         let timer = |id, timer| Command { id, action: Action::SetTimer(Timer { timer, after_ms: 5 }) };
-        ledger.command(10, &timer(1, 7)).expect("a timer");
-        assert_eq!(ledger.timers, BTreeMap::from([(7, 15)]));
-        assert!(matches!(ledger.command(10, &timer(1, 8)), Err(FaultCause::Contract(_))));
+        ledger.command(now, &timer(1, 7)).expect("a timer");
+        assert_eq!(ledger.timers, BTreeMap::from([(TimerId::new(7), Timestamp::from_millis(15))]));
+        assert!(matches!(ledger.command(now, &timer(1, 8)), Err(FaultCause::Contract(_))));
         for id in 2..=u64::from(MAX_TIMERS) {
-            ledger.command(10, &timer(id, id + 100)).expect("as many as may be");
+            ledger.command(now, &timer(id, id + 100)).expect("as many as may be");
         }
-        assert!(matches!(ledger.command(10, &timer(99, 99)), Err(FaultCause::OverLimit { .. })));
+        assert!(matches!(ledger.command(now, &timer(99, 99)), Err(FaultCause::OverLimit { .. })));
     }
 }

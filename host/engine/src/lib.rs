@@ -12,6 +12,7 @@ mod diagnose;
 pub mod driver;
 pub mod guard;
 pub mod guest;
+pub mod ids;
 pub mod intake;
 pub mod journal;
 pub mod ledger;
@@ -25,6 +26,7 @@ pub mod record;
 pub mod redact;
 pub mod result;
 pub mod run;
+pub mod time;
 mod unheard;
 
 pub use guest::{FaultCause, Guest, GuestFault};

@@ -8,11 +8,13 @@ use paperclip_contract::types::{
 };
 
 use crate::backoff;
+use crate::ids::{CommandId, LogId};
 use crate::journal::WholeLine;
 use crate::log::{ContainerSeen, Line, LogEnd, LogLimits, LogOutput, LogReader, Position};
-use crate::port::{Effect, LogId};
+use crate::port::Effect;
 use crate::record::RecordSequencer;
 use crate::redact::Redactor;
+use crate::time::Timestamp;
 
 /// What is left of a line of more bytes than a plugin takes, at each end, in bytes.
 const GUEST_CUT_BYTES: usize = 256 << 10;
@@ -38,9 +40,9 @@ struct Log {
 #[derive(Debug)]
 pub(crate) struct Logs {
     seed: u64,
-    next_stream: LogId,
+    last_stream: u64,
     /// Boxed: a node of the map has room for eleven values, and a run has one log.
-    logs: BTreeMap<u64, Box<Log>>,
+    logs: BTreeMap<CommandId, Box<Log>>,
     /// Pods as they were last seen, by UID: a reader that begins later wants to know.
     pods: BTreeMap<String, Box<PodSnapshot>>,
     /// Lines that the plugin gets cut, whole, until they were shown.
@@ -49,63 +51,63 @@ pub(crate) struct Logs {
 
 impl Logs {
     pub(crate) fn new(seed: u64) -> Self {
-        Logs { seed, next_stream: 1, logs: BTreeMap::new(), pods: BTreeMap::new(), whole: Vec::new() }
+        Logs { seed, last_stream: 0, logs: BTreeMap::new(), pods: BTreeMap::new(), whole: Vec::new() }
     }
 
     /// Begins to read after what was delivered before.
-    pub(crate) fn begin(&mut self, now_ms: u64, command: u64, target: FollowLog, from: Position) {
+    pub(crate) fn begin(&mut self, now: Timestamp, command: CommandId, target: FollowLog, from: Position) {
         let mut reader = LogReader::resume(from, LogLimits::default(), backoff::draw(&mut self.seed));
         if let Some(pod) = self.pods.get(&target.pod.uid)
             && let Some(seen) = seen_in(pod, &target)
         {
-            reader.on_container(now_ms, seen);
+            reader.on_container(now, seen);
         }
         self.logs.insert(command, Box::new(Log { target, reader, stream: None }));
     }
 
-    pub(crate) fn on_pod(&mut self, now_ms: u64, pod: &PodSnapshot) {
+    pub(crate) fn on_pod(&mut self, now: Timestamp, pod: &PodSnapshot) {
         for log in self.logs.values_mut().filter(|log| log.target.pod.uid == pod.pod.uid) {
             if let Some(seen) = seen_in(pod, &log.target) {
-                log.reader.on_container(now_ms, seen);
+                log.reader.on_container(now, seen);
             }
         }
         self.pods.insert(pod.pod.uid.clone(), Box::new(pod.clone()));
     }
 
-    pub(crate) fn on_pod_gone(&mut self, now_ms: u64, uid: &str) {
+    pub(crate) fn on_pod_gone(&mut self, now: Timestamp, uid: &str) {
         self.pods.remove(uid);
         for log in self.logs.values_mut().filter(|log| log.target.pod.uid == uid) {
-            log.reader.on_container(now_ms, ContainerSeen::Gone);
+            log.reader.on_container(now, ContainerSeen::Gone);
         }
     }
 
-    pub(crate) fn on_opened(&mut self, now_ms: u64, stream: LogId) {
+    pub(crate) fn on_opened(&mut self, now: Timestamp, stream: LogId) {
         if let Some(log) = self.by_stream(stream) {
-            log.reader.on_opened(now_ms);
+            log.reader.on_opened(now);
         }
     }
 
-    pub(crate) fn on_bytes(&mut self, now_ms: u64, stream: LogId, bytes: &[u8]) {
+    pub(crate) fn on_bytes(&mut self, now: Timestamp, stream: LogId, bytes: &[u8]) {
         if let Some(log) = self.by_stream(stream) {
-            log.reader.on_bytes(now_ms, bytes);
+            log.reader.on_bytes(now, bytes);
         }
     }
 
-    pub(crate) fn on_closed(&mut self, now_ms: u64, stream: LogId, end: LogEnd) {
+    pub(crate) fn on_closed(&mut self, now: Timestamp, stream: LogId, end: LogEnd) {
         if let Some(log) = self.by_stream(stream) {
             log.stream = None;
             let is_gone = is_pod_gone(&end, &log.target);
-            log.reader.on_closed(now_ms, end);
+            log.reader.on_closed(now, end);
             if is_gone {
-                log.reader.on_container(now_ms, ContainerSeen::Gone);
+                log.reader.on_container(now, ContainerSeen::Gone);
             }
         }
     }
 
     /// Bytes of this stream wait in this process.
-    pub(crate) fn on_held(&mut self, now_ms: u64, stream: LogId) {
+    pub(crate) fn on_held(&mut self, now: Timestamp, stream: LogId) {
         if let Some(log) = self.by_stream(stream) {
-            log.reader.on_held(now_ms);
+            log.reader.on_held(now);
         }
     }
 
@@ -113,7 +115,7 @@ impl Logs {
         self.logs.values_mut().find(|log| log.stream == Some(stream)).map(Box::as_mut)
     }
 
-    pub(crate) fn stop(&mut self, command: u64) {
+    pub(crate) fn stop(&mut self, command: CommandId) {
         if let Some(log) = self.logs.get_mut(&command) {
             log.reader.stop();
         }
@@ -123,14 +125,14 @@ impl Logs {
         self.logs.values_mut().for_each(|log| log.reader.stop());
     }
 
-    pub(crate) fn deadline_ms(&self) -> Option<u64> {
-        self.logs.values().filter_map(|log| log.reader.deadline_ms()).min()
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        self.logs.values().filter_map(|log| log.reader.deadline()).min()
     }
 
-    pub(crate) fn on_deadline(&mut self, now_ms: u64) {
+    pub(crate) fn on_deadline(&mut self, now: Timestamp) {
         for log in self.logs.values_mut() {
-            if log.reader.deadline_ms().is_some_and(|at| at <= now_ms) {
-                log.reader.on_deadline(now_ms);
+            if log.reader.deadline().is_some_and(|at| at <= now) {
+                log.reader.on_deadline(now);
             }
         }
     }
@@ -141,12 +143,12 @@ impl Logs {
     }
 
     /// How far the logs have been read that these events are about.
-    pub(crate) fn cursors(&self, events: &[Event]) -> Vec<(u64, Position)> {
-        let moved: BTreeSet<u64> = events
+    pub(crate) fn cursors(&self, events: &[Event]) -> Vec<(CommandId, Position)> {
+        let moved: BTreeSet<CommandId> = events
             .iter()
             .filter_map(|event| match event {
-                Event::LogLines(lines) => Some(lines.command),
-                Event::LogGap(gap) => Some(gap.command),
+                Event::LogLines(lines) => Some(CommandId::new(lines.command)),
+                Event::LogGap(gap) => Some(CommandId::new(gap.command)),
                 _ => None,
             })
             .collect();
@@ -170,7 +172,7 @@ impl Logs {
 
     fn tell(
         &mut self,
-        command: u64,
+        command: CommandId,
         output: LogOutput,
         sequencer: &mut RecordSequencer,
         redactor: &Redactor,
@@ -178,8 +180,8 @@ impl Logs {
     ) -> Told {
         match output {
             LogOutput::Open(request) => {
-                let stream = self.next_stream;
-                self.next_stream += 1;
+                self.last_stream += 1;
+                let stream = LogId::new(self.last_stream);
                 let log = self.logs.get_mut(&command).expect("its reader has just spoken");
                 log.stream = Some(stream);
                 Told::Effect(Effect::OpenLog {
@@ -191,7 +193,8 @@ impl Logs {
             }
             LogOutput::Close => {
                 let stream = self.logs.get_mut(&command).and_then(|log| log.stream.take());
-                Told::Effect(Effect::CloseLog(stream.unwrap_or_default()))
+                // No stream has the number 0.
+                Told::Effect(Effect::CloseLog(stream.unwrap_or(LogId::new(0))))
             }
             LogOutput::Lines(lines) => {
                 let first_index = sequencer.next_index();
@@ -199,19 +202,20 @@ impl Logs {
                     .into_iter()
                     .map(|line| self.line(line, sequencer.take_index(), redactor, max_line_bytes))
                     .collect();
-                Told::Event(Event::LogLines(LogLines { command, first_index, lines }))
+                Told::Event(Event::LogLines(LogLines { command: command.get(), first_index, lines }))
             }
             LogOutput::Gap { lost_lines, lost_bytes, reason } => {
                 let next_index = sequencer.next_index();
+                let command = command.get();
                 Told::Event(Event::LogGap(LogGap { command, next_index, lost_lines, lost_bytes, reason }))
             }
             LogOutput::Interrupted { reason } => {
-                Told::Event(Event::LogInterrupted(LogInterrupted { command, reason }))
+                Told::Event(Event::LogInterrupted(LogInterrupted { command: command.get(), reason }))
             }
-            LogOutput::Resumed => Told::Event(Event::LogResumed(command)),
+            LogOutput::Resumed => Told::Event(Event::LogResumed(command.get())),
             LogOutput::Diagnostic(text) => Told::Diagnostic(text),
             LogOutput::Ended { lines, bytes, is_complete } => {
-                let line_count = lines;
+                let (command, line_count) = (command.get(), lines);
                 Told::Event(Event::LogEnded(LogEnded { command, line_count, bytes, is_complete }))
             }
         }

@@ -1,14 +1,16 @@
 //! Polls of Paperclip's API.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use crate::port::PollId;
+use crate::ids::PollId;
+use crate::time::Timestamp;
 
 #[derive(Debug)]
 struct Poll {
     path: String,
     /// When to ask next; none while an answer is awaited.
-    next_at_ms: Option<u64>,
+    next_at: Option<Timestamp>,
     last: Option<(u16, String)>,
     /// Failures one after another.
     failures: u32,
@@ -17,19 +19,19 @@ struct Poll {
 /// The polls that a plugin has begun.
 #[derive(Debug)]
 pub(crate) struct Polls {
-    interval_ms: u64,
+    interval: Duration,
     polls: BTreeMap<PollId, Poll>,
 }
 
 impl Polls {
-    pub(crate) fn new(interval_ms: u64) -> Self {
-        Polls { interval_ms, polls: BTreeMap::new() }
+    pub(crate) fn new(interval: Duration) -> Self {
+        Polls { interval, polls: BTreeMap::new() }
     }
 
     /// Begins a poll; the first question is asked an interval from now: nobody cancels a run before it was begun.
-    pub(crate) fn begin(&mut self, now_ms: u64, poll: PollId, path: String) {
-        let next_at_ms = Some(now_ms + self.interval_ms);
-        self.polls.insert(poll, Poll { path, next_at_ms, last: None, failures: 0 });
+    pub(crate) fn begin(&mut self, now: Timestamp, poll: PollId, path: String) {
+        let next_at = Some(now + self.interval);
+        self.polls.insert(poll, Poll { path, next_at, last: None, failures: 0 });
     }
 
     pub(crate) fn stop(&mut self, poll: PollId) {
@@ -41,9 +43,9 @@ impl Polls {
     }
 
     /// Takes an answer. True if it differs from the last one.
-    pub(crate) fn answered(&mut self, now_ms: u64, poll: PollId, status: u16, body: &str) -> bool {
+    pub(crate) fn answered(&mut self, now: Timestamp, poll: PollId, status: u16, body: &str) -> bool {
         let Some(poll) = self.polls.get_mut(&poll) else { return false };
-        poll.next_at_ms = Some(now_ms + self.interval_ms);
+        poll.next_at = Some(now + self.interval);
         poll.failures = 0;
         let is_new = poll.last.as_ref().is_none_or(|(s, b)| (*s, b.as_str()) != (status, body));
         if is_new {
@@ -53,26 +55,26 @@ impl Polls {
     }
 
     /// Takes a failure: how many came one after another, or none if the poll has been stopped.
-    pub(crate) fn failed(&mut self, now_ms: u64, poll: PollId) -> Option<u32> {
+    pub(crate) fn failed(&mut self, now: Timestamp, poll: PollId) -> Option<u32> {
         let poll = self.polls.get_mut(&poll)?;
-        poll.next_at_ms = Some(now_ms + self.interval_ms);
+        poll.next_at = Some(now + self.interval);
         poll.failures += 1;
         Some(poll.failures)
     }
 
     /// What is to be asked now.
-    pub(crate) fn due(&mut self, now_ms: u64) -> Vec<(PollId, String)> {
+    pub(crate) fn due(&mut self, now: Timestamp) -> Vec<(PollId, String)> {
         let mut due = Vec::new();
         for (id, poll) in &mut self.polls {
-            if poll.next_at_ms.is_some_and(|at| at <= now_ms) {
-                poll.next_at_ms = None;
+            if poll.next_at.is_some_and(|at| at <= now) {
+                poll.next_at = None;
                 due.push((*id, poll.path.clone()));
             }
         }
         due
     }
 
-    pub(crate) fn deadline_ms(&self) -> Option<u64> {
-        self.polls.values().filter_map(|poll| poll.next_at_ms).min()
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        self.polls.values().filter_map(|poll| poll.next_at).min()
     }
 }

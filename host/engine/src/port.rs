@@ -4,15 +4,10 @@ use paperclip_contract::types::{
     ApiError, CancelRequest, Deletion, Ending, JobSnapshot, ObjectRef, PodSnapshot,
 };
 
-use crate::api::{ApiCall, ApiReply, CallId};
+use crate::api::{ApiCall, ApiReply};
+use crate::ids::{CallId, LogId, PollId};
 use crate::log::{LogEnd, LogRequest};
 use crate::record::{Level, SequencedRecord};
-
-/// Names one stream of a log. Each opening has a number of its own, so that what an earlier stream still brings is told apart.
-pub type LogId = u64;
-
-/// Names a poll of Paperclip's API: the id of the command that asked for it.
-pub type PollId = u64;
 
 /// What happened in the world.
 #[derive(Debug)]
@@ -47,7 +42,7 @@ pub enum Input {
     Cancel(CancelRequest),
     /// This process is about to exit.
     Stop,
-    /// [`crate::Run::deadline_ms`] has come.
+    /// [`crate::Run::deadline`] has come.
     Tick,
 }
 

@@ -236,7 +236,7 @@ mod tests {
         ];
         let step = Entry::Step {
             seq: 1,
-            at_ms: 0,
+            at: crate::time::Timestamp::EPOCH,
             events: vec![lines].into(),
             cursors: Vec::new().into(),
             whole: Vec::new().into(),

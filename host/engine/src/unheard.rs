@@ -4,19 +4,22 @@
 //! is told of by none, and its run would wait for ever.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use paperclip_contract::types::ObjectRef;
 
-/// How long a followed Job may go unheard before it is looked at, in ms: watches mostly tell within a second.
-pub(crate) const UNHEARD_MS: u64 = 10_000;
+use crate::time::Timestamp;
 
-/// By UID; each with the time at which it is to be looked at, in ms.
+/// How long a followed Job may go unheard before it is looked at: watches mostly tell within a second.
+pub(crate) const UNOBSERVED_AFTER: Duration = Duration::from_secs(10);
+
+/// By UID; each with the time at which it is to be looked at.
 #[derive(Debug, Default)]
-pub(crate) struct Unheard(BTreeMap<String, (ObjectRef, u64)>);
+pub(crate) struct Unheard(BTreeMap<String, (ObjectRef, Timestamp)>);
 
 impl Unheard {
-    pub(crate) fn follow(&mut self, now_ms: u64, job: &ObjectRef) {
-        self.0.insert(job.uid.clone(), (job.clone(), now_ms.saturating_add(UNHEARD_MS)));
+    pub(crate) fn follow(&mut self, now: Timestamp, job: &ObjectRef) {
+        self.0.insert(job.uid.clone(), (job.clone(), now + UNOBSERVED_AFTER));
     }
 
     /// It was told of, whatever was said.
@@ -25,13 +28,13 @@ impl Unheard {
     }
 
     /// Takes those that are to be looked at now.
-    pub(crate) fn due(&mut self, now_ms: u64) -> Vec<ObjectRef> {
-        let due = self.0.extract_if(.., |_, (_, due_ms)| *due_ms <= now_ms);
+    pub(crate) fn due(&mut self, now: Timestamp) -> Vec<ObjectRef> {
+        let due = self.0.extract_if(.., |_, (_, due_at)| *due_at <= now);
         due.map(|(_, (job, _))| job).collect()
     }
 
-    pub(crate) fn deadline_ms(&self) -> Option<u64> {
-        self.0.values().map(|(_, due_ms)| *due_ms).min()
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        self.0.values().map(|(_, due_at)| *due_at).min()
     }
 
     pub(crate) fn clear(&mut self) {

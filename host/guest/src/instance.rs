@@ -4,6 +4,7 @@ use crate::budget::{RUN_FUEL, STEP_FUEL};
 use crate::live::{Live, Usage};
 use crate::plugin::Plugin;
 use paperclip_contract::types::{Command, Event, Refusal, Request};
+use paperclip_engine::time::Timestamp;
 use paperclip_engine::{FaultCause, Guest, GuestFault};
 use std::sync::Arc;
 use wasmtime::component::ResourceAny;
@@ -78,10 +79,15 @@ impl Instance {
 }
 
 impl Guest for Instance {
-    fn start(&mut self, at_ms: u64, request: &Request) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
+    fn start(
+        &mut self,
+        at: Timestamp,
+        request: &Request,
+    ) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
         self.unbegun("start")?;
-        let started =
-            self.live.call("start", RUN_FUEL, |store, plugin| plugin.start(store, at_ms, request))?;
+        let started = self
+            .live
+            .call("start", RUN_FUEL, |store, plugin| plugin.start(store, at.as_millis(), request))?;
         match started {
             Ok((run, commands)) => {
                 self.run = Some(run);
@@ -91,10 +97,11 @@ impl Guest for Instance {
         }
     }
 
-    fn step(&mut self, at_ms: u64, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
+    fn step(&mut self, at: Timestamp, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
         let run = self.begun("step")?;
-        let commands =
-            self.live.call("step", STEP_FUEL, |store, plugin| plugin.step(store, run, at_ms, events))?;
+        let commands = self
+            .live
+            .call("step", STEP_FUEL, |store, plugin| plugin.step(store, run, at.as_millis(), events))?;
         self.within_limits("step", commands)
     }
 

@@ -106,8 +106,8 @@ fn recorded_plugin(
 }
 
 fn show(difference: &Difference) {
-    let Difference { seq, at_ms, events, recorded, given, failure, .. } = difference;
-    anstream::println!("{WARNING}step {seq} at {at_ms} ms{WARNING:#}");
+    let Difference { seq, at, events, recorded, given, failure, .. } = difference;
+    anstream::println!("{WARNING}step {seq} at {} ms{WARNING:#}", at.as_millis());
     for event in events {
         println!("    {}", shortened(&event_text(event)));
     }

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::access;
 use crate::args::{JournalMode, Output, RunArgs};
-use crate::beginning::{self, POLL_INTERVAL_MS};
+use crate::beginning::{self, POLL_INTERVAL};
 use crate::config::{Config, NamedCluster};
 use crate::documents::{self, Intake};
 use crate::exit::{Exit, usage};
@@ -96,7 +96,7 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<Exit> {
         seed: beginning::seed(&run_id),
         plugin: beginning::identity(&plugin),
         policy: Policy::new(config.grant(plugin.adapter_type()), &intake.request),
-        poll_interval_ms: POLL_INTERVAL_MS,
+        poll_interval: POLL_INTERVAL,
         segments: SegmentLimits::default(),
         adopts: header.adopted.map(|adopted| adopted.job),
         request: intake.request,

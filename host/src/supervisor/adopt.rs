@@ -18,6 +18,7 @@ use paperclip_engine::api::{ApiCall, ApiReply, Lease};
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::policy::{Pattern, is_label_of};
 use paperclip_engine::record::Level;
+use paperclip_engine::time::Timestamp;
 use paperclip_shell::journal::{self, Adopted};
 use paperclip_shell::{Cluster, calls};
 
@@ -52,7 +53,7 @@ enum Found {
     Run(Box<Beginning>),
     /// Another host drives it, at least until then.
     Driven {
-        until_ms: u64,
+        until: Timestamp,
     },
     /// It is no business of this host.
     Nothing,
@@ -134,11 +135,11 @@ impl Supervisor {
 
     /// Looks at a Job, and takes its run up if nobody drives it.
     async fn look(&self, place: &Place, candidate: Candidate) {
-        let Some(until_ms) = self.look_once(place, &candidate).await else { return };
+        let Some(until) = self.look_once(place, &candidate).await else { return };
         let (supervisor, place) = (self.clone(), place.clone());
         // A host that has just died is told from one that lives by its Lease alone.
         tokio::spawn(async move {
-            let left = Duration::from_millis(until_ms.saturating_sub(now_ms())) + SLACK;
+            let left = until.since(now()) + SLACK;
             tokio::time::sleep(left).await;
             if supervisor.look_once(&place, &candidate).await.is_some() {
                 tracing::debug!(job = candidate.job.name, "its run is driven by another host");
@@ -147,7 +148,7 @@ impl Supervisor {
     }
 
     /// Tells until when another host drives the run at least, if one does.
-    async fn look_once(&self, place: &Place, candidate: &Candidate) -> Option<u64> {
+    async fn look_once(&self, place: &Place, candidate: &Candidate) -> Option<Timestamp> {
         let (job, namespace) = (&candidate.job.name, &candidate.job.namespace);
         match self.examine(place, candidate).await {
             Ok(Found::Run(beginning)) => {
@@ -155,7 +156,7 @@ impl Supervisor {
                 self.spawn(self.clone().host(beginning));
                 None
             }
-            Ok(Found::Driven { until_ms }) => Some(until_ms),
+            Ok(Found::Driven { until }) => Some(until),
             Ok(Found::Nothing) => None,
             Err(Left { why, hint }) => {
                 tracing::warn!(run = candidate.run, job, namespace, why, hint, "Job is left alone");
@@ -179,9 +180,9 @@ impl Supervisor {
         if is_others || self.knows(&run_id) || self.shared.is_stopping.load(Ordering::SeqCst) {
             return Ok(Found::Nothing);
         }
-        let taken = match adoption::turn(now_ms(), lease, &self.around().host_id) {
+        let taken = match adoption::turn(now(), lease, &self.around().host_id) {
             Turn::Own(taken) => taken,
-            Turn::Other { until_ms } => return Ok(Found::Driven { until_ms }),
+            Turn::Other { until } => return Ok(Found::Driven { until }),
         };
         if candidate.is_suspended {
             return Err(Left::new("its agent has not begun", START_AGAIN));
@@ -291,7 +292,6 @@ async fn read_lease(
     }
 }
 
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+fn now() -> Timestamp {
+    Timestamp::EPOCH + SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

@@ -27,7 +27,7 @@ use super::observer::RunObserver;
 use super::refusal::{Kind, Refusal};
 use super::resume::Brought;
 use super::{Supervisor, intake, memory};
-use crate::beginning::{self, POLL_INTERVAL_MS};
+use crate::beginning::{self, POLL_INTERVAL};
 use crate::traces::SpanKind;
 
 /// Shorter waits for a place are none.
@@ -265,7 +265,7 @@ impl Supervisor {
             host_id: around.host_id.clone(),
             seed: beginning::seed(&entry.about.run_id),
             plugin: beginning::identity(&plugin),
-            poll_interval_ms: POLL_INTERVAL_MS,
+            poll_interval: POLL_INTERVAL,
             segments: SegmentLimits::default(),
             adopts: header.adopted.map(|adopted| adopted.job),
             request,

@@ -7,6 +7,7 @@ use std::time::Instant;
 use paperclip_contract::types::{
     Action, AnswerOk, Command, ContainerState, Event, PodSnapshot, Refusal, Request,
 };
+use paperclip_engine::time::Timestamp;
 use paperclip_engine::{Guest, GuestFault};
 use paperclip_guest::Instance;
 
@@ -141,19 +142,23 @@ impl Drop for Observed {
 }
 
 impl Guest for Observed {
-    fn start(&mut self, at_ms: u64, request: &Request) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
-        let started = self.call("start", |instance| instance.start(at_ms, request))?;
+    fn start(
+        &mut self,
+        at: Timestamp,
+        request: &Request,
+    ) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
+        let started = self.call("start", |instance| instance.start(at, request))?;
         if let Ok(commands) = &started {
             self.see_commands(commands);
         }
         Ok(started)
     }
 
-    fn step(&mut self, at_ms: u64, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
+    fn step(&mut self, at: Timestamp, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
         for event in events {
             self.see_event(event);
         }
-        let commands = self.call("step", |instance| instance.step(at_ms, events))?;
+        let commands = self.call("step", |instance| instance.step(at, events))?;
         self.see_commands(&commands);
         if !self.is_renewed && events.iter().any(|event| matches!(event, Event::LogLines(_))) {
             self.is_renewed = true;

@@ -14,6 +14,7 @@ use paperclip_engine::intake::Secrets;
 use paperclip_engine::journal::Entry as Line;
 use paperclip_engine::ledger::without_prompt;
 use paperclip_engine::record::RecordSequencer;
+use paperclip_engine::time::Timestamp;
 use paperclip_shell::journal::{self, Header, History, RunFolder};
 use paperclip_shell::{Cluster, JournalError};
 use serde_json::{Map, Value};
@@ -208,7 +209,8 @@ impl Past {
     /// Reads a folder of the state folder; none if no run has begun in it.
     fn read(folder: &Path) -> anyhow::Result<Option<Past>> {
         let mut sequencer = RecordSequencer::default();
-        let (mut request, mut began_ms, mut end, mut is_closed, mut next_seq) = (None, 0, None, false, 0);
+        let (mut request, mut began_at, mut end, mut is_closed, mut next_seq) =
+            (None, Timestamp::EPOCH, None, false, 0);
         let mut secrets = Vec::new();
         let history = match History::open(folder) {
             Ok(history) => history,
@@ -222,8 +224,8 @@ impl Past {
         for entry in history.entries() {
             let (_, entry) = entry?;
             match &entry {
-                Line::Start { at_ms, request: begun, .. } => {
-                    (began_ms, request) = (*at_ms, Some(Request::clone(begun)));
+                Line::Start { at, request: begun, .. } => {
+                    (began_at, request) = (*at, Some(Request::clone(begun)));
                 }
                 Line::Commands { commands, .. } => {
                     secrets.extend(commands.iter().filter_map(|command| match &command.action {
@@ -231,15 +233,15 @@ impl Past {
                         _ => None,
                     }));
                 }
-                Line::Snapshot { at_ms, ledger, request: begun, .. } => {
+                Line::Snapshot { at, ledger, request: begun, .. } => {
                     // What came before it may be gone.
                     if let (None, Some(begun)) = (&request, begun) {
-                        (began_ms, request) = (*at_ms, Some(Request::clone(begun)));
+                        (began_at, request) = (*at, Some(Request::clone(begun)));
                     }
                     secrets = ledger.secrets().to_vec();
                 }
-                Line::End { at_ms, ending, result, .. } => {
-                    end = Some((at(*at_ms), *ending, Map::clone(result)));
+                Line::End { at, ending, result, .. } => {
+                    end = Some((system_time(*at), *ending, Map::clone(result)));
                 }
                 Line::Closed => is_closed = true,
                 Line::Step { .. } | Line::Note { .. } | Line::Resumed { .. } => {}
@@ -249,12 +251,12 @@ impl Past {
             }
         }
         let Some(request) = request else { return Ok(None) };
-        Ok(Some(Past { header, request, secrets, began_at: at(began_ms), end, is_closed, next_seq }))
+        Ok(Some(Past { header, request, secrets, began_at: system_time(began_at), end, is_closed, next_seq }))
     }
 }
 
-fn at(at_ms: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_millis(at_ms)
+fn system_time(at: Timestamp) -> SystemTime {
+    SystemTime::UNIX_EPOCH + at.since(Timestamp::EPOCH)
 }
 
 fn folders(state: &Path) -> Vec<PathBuf> {

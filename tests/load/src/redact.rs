@@ -14,6 +14,7 @@ use paperclip_engine::journal::Entry;
 use paperclip_engine::log::{Line, LogLimits, LogOutput, LogReader};
 use paperclip_engine::record::{Record, SequencedRecord, Stream};
 use paperclip_engine::redact::Redactor;
+use paperclip_engine::time::Timestamp;
 
 /// What masking may cost.
 const SHARE_MAX: f64 = 0.05;
@@ -69,9 +70,10 @@ fn take(log: &[u8], redactor: Option<&Redactor>) -> Duration {
     let mut reader = LogReader::new(LogLimits::default(), 1);
     let start = Instant::now();
     while reader.poll().is_some() {}
-    reader.on_opened(1);
+    let now = Timestamp::from_millis(1);
+    reader.on_opened(now);
     for piece in log.chunks(PIECE_BYTES) {
-        reader.on_bytes(1, piece);
+        reader.on_bytes(now, piece);
         while let Some(output) = reader.poll() {
             if let LogOutput::Lines(lines) = output {
                 tell(lines, redactor);
@@ -93,7 +95,7 @@ fn tell(lines: Vec<Line>, redactor: Option<&Redactor>) {
     let events = vec![Event::LogLines(LogLines { command: 1, first_index: 0, lines })];
     let entry = Entry::Step {
         seq: 1,
-        at_ms: 1,
+        at: Timestamp::from_millis(1),
         events: events.as_slice().into(),
         cursors: Vec::new().into(),
         whole: Vec::new().into(),

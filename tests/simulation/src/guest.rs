@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use paperclip_contract::types::{Action, Command, Event, Refusal, Request};
+use paperclip_engine::time::Timestamp;
 use paperclip_engine::{FaultCause, Guest, GuestFault};
 
 use crate::coverage::Watched;
@@ -76,32 +77,36 @@ impl<G: Guest> Observed<G> {
 }
 
 impl<G: Guest> Guest for Observed<G> {
-    fn start(&mut self, at_ms: u64, request: &Request) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
-        let answer = self.inner.start(at_ms, request)?;
+    fn start(
+        &mut self,
+        at: Timestamp,
+        request: &Request,
+    ) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
+        let answer = self.inner.start(at, request)?;
         if answer.is_ok() {
             self.watch()?;
         }
         Ok(answer.map(|commands| {
             let commands = self.saboteur.on_commands(&[], commands);
-            self.notes.borrow_mut().take(at_ms, &[], &commands);
+            self.notes.borrow_mut().take(at.as_millis(), &[], &commands);
             commands
         }))
     }
 
-    fn step(&mut self, at_ms: u64, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
+    fn step(&mut self, at: Timestamp, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
         let sabotage = self.notes.borrow_mut().sabotage.take();
         if let Some(cause) = sabotage.and_then(Sabotage::fault) {
             return Err(broken(cause));
         }
         let given = self.saboteur.on_events(events).map_err(broken)?;
-        let commands = self.inner.step(at_ms, &given)?;
+        let commands = self.inner.step(at, &given)?;
         self.watch()?;
         let mut commands = self.saboteur.on_commands(&given, commands);
         if sabotage == Some(Sabotage::Absurd) {
             let id = commands.last().map_or(u64::MAX / 2, |command| command.id + 1);
             commands.push(Command { id, action: absurd() });
         }
-        self.notes.borrow_mut().take(at_ms, &given, &commands);
+        self.notes.borrow_mut().take(at.as_millis(), &given, &commands);
         Ok(commands)
     }
 

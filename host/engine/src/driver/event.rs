@@ -2,10 +2,11 @@
 
 use paperclip_contract::types::{ApiError, CancelRequest, Deletion, JobSnapshot, PodSnapshot};
 
-use crate::api::{ApiReply, CallId};
+use crate::api::ApiReply;
+use crate::ids::{CallId, LogId, PollId};
 use crate::journal::Entry;
 use crate::log::LogEnd;
-use crate::port::{Input, LogId, PollId};
+use crate::port::Input;
 use crate::record::Level;
 
 /// Something that happened outside a run, as one of the driver's [sources](super::Source) has it. `E` is the executor's error.

@@ -17,6 +17,8 @@ mod operation;
 mod tests;
 mod wait;
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 pub use event::{DriverEvent, LogPiece, ReplayDepth, WatchEvent};
@@ -29,13 +31,14 @@ use crate::journal::Entry;
 use crate::port::{Closing, Effect, Input};
 use crate::record::{Level, Record, SequencedRecord};
 use crate::run::{ReplayError, Run};
+use crate::time::Timestamp;
 
 /// Most inputs that are taken before their effects are carried out: one flush and one look at the deadlines for all of them.
 pub const BATCH: usize = 16;
 /// Bytes of records that wait for the sink before no more logs are read.
 pub const SINK_CAPACITY_BYTES: usize = 64 << 10;
-/// How long the sink may take for the remaining records when the run is detached, in ms.
-pub const DETACH_DEADLINE_MS: u64 = 5_000;
+/// How long the sink may take for the remaining records when the run is detached.
+pub const DETACH_DEADLINE: Duration = Duration::from_secs(5);
 /// What a record counts in the sink's queue besides its text, in bytes.
 const RECORD_BYTES: usize = 64;
 
@@ -139,37 +142,37 @@ impl<G: Guest, E> Driver<G, E> {
 
     // ------------------------------------------------------------------ events
 
-    /// Takes an event at a time, in ms since 1970.
-    pub fn handle_event(&mut self, now_ms: u64, event: DriverEvent<E>) {
+    /// Takes an event at a time.
+    pub fn handle_event(&mut self, now: Timestamp, event: DriverEvent<E>) {
         if matches!(self.phase, Phase::Closing(_) | Phase::Closed(_)) {
             return;
         }
         match event {
             DriverEvent::HistoryEntry(depth, entry) => self.replay(depth, entry),
             DriverEvent::HistoryFailed(error) => self.fail(Failure::External(error)),
-            DriverEvent::HistoryEnded => self.resume(now_ms),
+            DriverEvent::HistoryEnded => self.resume(now),
             DriverEvent::Cancel { request, awaits_acknowledgement } => {
                 self.awaits_acknowledgement |= awaits_acknowledgement;
-                self.handle_input(now_ms, Input::Cancel(request));
+                self.handle_input(now, Input::Cancel(request));
             }
-            DriverEvent::Stop => self.handle_input(now_ms, Input::Stop),
+            DriverEvent::Stop => self.handle_input(now, Input::Stop),
             DriverEvent::ControlClosed => self.is_control_open = false,
             DriverEvent::Called { call, outcome } => {
-                self.handle_input(now_ms, Input::Called { call, outcome });
+                self.handle_input(now, Input::Called { call, outcome });
             }
             DriverEvent::Polled { poll, outcome } => {
-                self.handle_input(now_ms, Input::Polled { poll, outcome });
+                self.handle_input(now, Input::Polled { poll, outcome });
             }
-            DriverEvent::Watch(event) => self.handle_input(now_ms, event.into_input()),
+            DriverEvent::Watch(event) => self.handle_input(now, event.into_input()),
             DriverEvent::DeadlineReached { held_logs } => {
                 for log in held_logs {
-                    self.run.handle(now_ms, Input::LogHeld { log });
+                    self.run.handle(now, Input::LogHeld { log });
                 }
-                self.handle_input(now_ms, Input::Tick);
+                self.handle_input(now, Input::Tick);
             }
-            DriverEvent::Log { log, piece } => self.handle_input(now_ms, piece.into_input(log)),
+            DriverEvent::Log { log, piece } => self.handle_input(now, piece.into_input(log)),
             DriverEvent::SinkProgress { bytes } => self.sink_bytes = self.sink_bytes.saturating_sub(bytes),
-            DriverEvent::SinkFailed(error) => self.on_sink_failed(now_ms, error),
+            DriverEvent::SinkFailed(error) => self.on_sink_failed(now, error),
             DriverEvent::NothingReady => {
                 if let Phase::Gathering { .. } = self.phase {
                     self.phase = Phase::Acting;
@@ -178,8 +181,8 @@ impl<G: Guest, E> Driver<G, E> {
         }
     }
 
-    fn handle_input(&mut self, now_ms: u64, input: Input) {
-        self.run.handle(now_ms, input);
+    fn handle_input(&mut self, now: Timestamp, input: Input) {
+        self.run.handle(now, input);
         self.phase = match self.phase {
             Phase::Waiting => Phase::Gathering { left: BATCH - 1 },
             Phase::Gathering { left: 0 | 1 } => Phase::Acting,
@@ -199,16 +202,16 @@ impl<G: Guest, E> Driver<G, E> {
         }
     }
 
-    fn resume(&mut self, now_ms: u64) {
+    fn resume(&mut self, now: Timestamp) {
         self.follow_up = Some(FollowUp::Perform(Operation::ReportCaughtUp { next_seq: self.next_seq }));
         for (level, text) in std::mem::take(&mut self.notes) {
-            self.run.handle(now_ms, Input::Note { level, text });
+            self.run.handle(now, Input::Note { level, text });
         }
-        self.run.handle(now_ms, Input::Resume);
+        self.run.handle(now, Input::Resume);
         self.phase = Phase::Acting;
     }
 
-    fn on_sink_failed(&mut self, now_ms: u64, error: E) {
+    fn on_sink_failed(&mut self, now: Timestamp, error: E) {
         self.has_sink_failed = true;
         if self.phase == Phase::Replaying {
             return self.fail(Failure::External(error));
@@ -216,7 +219,7 @@ impl<G: Guest, E> Driver<G, E> {
         self.failure.get_or_insert(Failure::External(error));
         // With the result out, only the cleanup is left: that needs no sink.
         if self.result.is_none() {
-            self.handle_input(now_ms, Input::Stop);
+            self.handle_input(now, Input::Stop);
         }
     }
 
@@ -273,8 +276,8 @@ impl<G: Guest, E> Driver<G, E> {
             },
             Phase::Gathering { .. } | Phase::Waiting | Phase::Closed(_) => None,
             Phase::Closing(closing) => {
-                let within_ms = (closing == Closing::Detached).then_some(DETACH_DEADLINE_MS);
-                Some(Operation::CloseSink { within_ms })
+                let within = (closing == Closing::Detached).then_some(DETACH_DEADLINE);
+                Some(Operation::CloseSink { within })
             }
         }
     }
@@ -328,9 +331,9 @@ impl<G: Guest, E> Driver<G, E> {
 
     fn operation_after_effects(&mut self) -> Option<Operation> {
         if std::mem::take(&mut self.has_shown_lines)
-            && let Some(newest_ms) = self.run.newest_line_ms()
+            && let Some(newest_at) = self.run.newest_line_at()
         {
-            return Some(Operation::ReportLag { newest_ms });
+            return Some(Operation::ReportLag { newest_at });
         }
         if self.awaits_acknowledgement && !self.run.holds_cancel() {
             self.awaits_acknowledgement = false;
@@ -390,7 +393,7 @@ impl<G: Guest, E> Driver<G, E> {
                 .with_if(self.is_control_open, Source::Control)
                 .with(Source::Answers)
                 .with(Source::Watches)
-                .with_deadline(self.run.deadline_ms())
+                .with_deadline(self.run.deadline())
                 .with_if(has_capacity, Source::Logs)
                 .with_if(!self.has_sink_failed, Source::SinkFailure)
                 .with_if(!has_capacity, Source::SinkProgress),

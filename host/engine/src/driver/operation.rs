@@ -1,11 +1,14 @@
 //! What a driver requests of its executor.
 
+use std::time::Duration;
+
 use paperclip_contract::types::ObjectRef;
 
-use crate::api::{ApiCall, CallId};
+use crate::api::ApiCall;
+use crate::ids::{CallId, LogId, PollId};
 use crate::log::LogRequest;
-use crate::port::{LogId, PollId};
 use crate::record::SequencedRecord;
+use crate::time::Timestamp;
 
 /// One operation. An executor carries operations out in the order in which it gets them.
 #[derive(Debug, PartialEq)]
@@ -38,10 +41,10 @@ pub enum Operation {
     AcknowledgeCancels,
     /// The history was replayed: the record with this number is the first new one.
     ReportCaughtUp { next_seq: u64 },
-    /// Lines were shown; the newest was written at this time by the node's clock, in ms since 1970.
-    ReportLag { newest_ms: u64 },
+    /// Lines were shown; the newest was written at this time by the node's clock.
+    ReportLag { newest_at: Timestamp },
     /// Wait until the sink has taken all records, but not longer than this, if it is limited.
-    CloseSink { within_ms: Option<u64> },
+    CloseSink { within: Option<Duration> },
 }
 
 impl Operation {

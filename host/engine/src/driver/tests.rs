@@ -14,7 +14,7 @@ use crate::policy::{Grant, Policy};
 use crate::redact::Redactor;
 use crate::{GuestFault, PluginIdentity, RunSpec, SegmentLimits};
 
-const NOW_MS: u64 = 1_000;
+const NOW: Timestamp = Timestamp::from_millis(1_000);
 
 /// Answers its calls one after another with these actions.
 #[derive(Debug)]
@@ -30,13 +30,13 @@ impl Script {
 impl Guest for Script {
     fn start(
         &mut self,
-        _at_ms: u64,
+        _at: Timestamp,
         _request: &Request,
     ) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
         Ok(Ok(self.next()))
     }
 
-    fn step(&mut self, _at_ms: u64, _events: &[Event]) -> Result<Vec<Command>, GuestFault> {
+    fn step(&mut self, _at: Timestamp, _events: &[Event]) -> Result<Vec<Command>, GuestFault> {
         Ok(self.next())
     }
 
@@ -66,7 +66,7 @@ fn driver(answers: &[&[Action]], notes: &[&str]) -> Tested {
         redactor: Redactor::new(secrets.named()).expect("no secrets"),
         seed: 1,
         plugin: PluginIdentity::default(),
-        poll_interval_ms: 1,
+        poll_interval: Duration::from_millis(1),
         segments: SegmentLimits::default(),
         adopts: None,
     };
@@ -78,7 +78,7 @@ fn driver(answers: &[&[Action]], notes: &[&str]) -> Tested {
 /// A driver whose run has started with these answers, and whose first operations are done.
 fn started(answers: &[&[Action]]) -> Tested {
     let mut driver = driver(answers, &[]);
-    driver.handle_event(NOW_MS, DriverEvent::HistoryEnded);
+    driver.handle_event(NOW, DriverEvent::HistoryEnded);
     operations(&mut driver);
     driver
 }
@@ -131,7 +131,7 @@ fn sources(driver: &Tested) -> Vec<Source> {
 fn flushes_the_journal_before_it_shows_a_record() {
     let mut driver = driver(&[&[status("a"), status("b")]], &["note"]);
     assert_eq!(sources(&driver), [Source::History]);
-    driver.handle_event(NOW_MS, DriverEvent::HistoryEnded);
+    driver.handle_event(NOW, DriverEvent::HistoryEnded);
     assert_eq!(
         operations(&mut driver),
         ["ReportCaughtUp", "Append", "Flush", "Show note", "Append", "Append", "Flush", "Show a", "Show b"]
@@ -141,11 +141,11 @@ fn flushes_the_journal_before_it_shows_a_record() {
 #[test]
 fn acknowledges_a_cancel_once_it_is_durable() {
     let mut driver = started(&[]);
-    driver.handle_event(NOW_MS, cancel(true));
-    driver.handle_event(NOW_MS, DriverEvent::NothingReady);
+    driver.handle_event(NOW, cancel(true));
+    driver.handle_event(NOW, DriverEvent::NothingReady);
     assert_eq!(operations(&mut driver), ["Append", "Sync", "AcknowledgeCancels"]);
-    driver.handle_event(NOW_MS, cancel(false));
-    driver.handle_event(NOW_MS, DriverEvent::NothingReady);
+    driver.handle_event(NOW, cancel(false));
+    driver.handle_event(NOW, DriverEvent::NothingReady);
     assert_eq!(operations(&mut driver), ["Append"], "nobody waits");
 }
 
@@ -153,7 +153,7 @@ fn acknowledges_a_cancel_once_it_is_durable() {
 fn takes_a_batch_of_inputs_before_it_carries_out_their_effects() {
     let mut driver = started(&[]);
     for taken in 1..=BATCH {
-        driver.handle_event(NOW_MS, cancel(false));
+        driver.handle_event(NOW, cancel(false));
         let is_batch_full = taken == BATCH;
         assert_eq!(driver.poll_operation().is_some(), is_batch_full, "{taken}");
         let wait = driver.poll_wait().expect("the run is driven");
@@ -165,13 +165,13 @@ fn takes_a_batch_of_inputs_before_it_carries_out_their_effects() {
 #[test]
 fn reads_logs_last_and_only_while_the_sink_has_capacity() {
     let mut driver = driver(&[], &[&"x".repeat(SINK_CAPACITY_BYTES)]);
-    driver.handle_event(NOW_MS, DriverEvent::HistoryEnded);
+    driver.handle_event(NOW, DriverEvent::HistoryEnded);
     operations(&mut driver);
     assert_eq!(
         sources(&driver),
         [Source::Control, Source::Answers, Source::Watches, Source::SinkFailure, Source::SinkProgress]
     );
-    driver.handle_event(NOW_MS, DriverEvent::SinkProgress { bytes: SINK_CAPACITY_BYTES });
+    driver.handle_event(NOW, DriverEvent::SinkProgress { bytes: SINK_CAPACITY_BYTES });
     assert_eq!(
         sources(&driver),
         [Source::Control, Source::Answers, Source::Watches, Source::Logs, Source::SinkFailure]
@@ -182,12 +182,12 @@ fn reads_logs_last_and_only_while_the_sink_has_capacity() {
 fn replays_no_further_entry_while_the_sink_has_no_capacity() {
     let mut driver = driver(&[], &[]);
     let entry = || Entry::Note { level: Level::Info, text: "x".repeat(SINK_CAPACITY_BYTES).into() };
-    driver.handle_event(NOW_MS, DriverEvent::HistoryEntry(ReplayDepth::Records, entry()));
+    driver.handle_event(NOW, DriverEvent::HistoryEntry(ReplayDepth::Records, entry()));
     assert_eq!(operations(&mut driver).len(), 1);
     assert_eq!(sources(&driver), [Source::SinkFailure, Source::SinkProgress]);
-    driver.handle_event(NOW_MS, DriverEvent::SinkProgress { bytes: 2 * SINK_CAPACITY_BYTES });
+    driver.handle_event(NOW, DriverEvent::SinkProgress { bytes: 2 * SINK_CAPACITY_BYTES });
     assert_eq!(sources(&driver), [Source::History]);
-    driver.handle_event(NOW_MS, DriverEvent::SinkFailed("broken pipe"));
+    driver.handle_event(NOW, DriverEvent::SinkFailed("broken pipe"));
     let outcome = driver.into_outcome().expect("the run is released");
     assert_eq!(outcome.closing, Closing::Detached);
     assert!(matches!(outcome.failure, Some(Failure::External("broken pipe"))));
@@ -196,12 +196,12 @@ fn replays_no_further_entry_while_the_sink_has_no_capacity() {
 #[test]
 fn a_failed_journal_releases_the_run_before_its_effects_are_carried_out() {
     let mut driver = driver(&[&[status("a")]], &[]);
-    driver.handle_event(NOW_MS, DriverEvent::HistoryEnded);
+    driver.handle_event(NOW, DriverEvent::HistoryEnded);
     assert_eq!(driver.poll_operation().map(|operation| name(&operation)).as_deref(), Some("ReportCaughtUp"));
     assert_eq!(driver.poll_operation().map(|operation| name(&operation)).as_deref(), Some("Append"));
     assert_eq!(sources(&driver), [], "an operation is outstanding");
     driver.handle_completion(Err("disk full"));
-    assert_eq!(driver.poll_operation(), Some(Operation::CloseSink { within_ms: Some(DETACH_DEADLINE_MS) }));
+    assert_eq!(driver.poll_operation(), Some(Operation::CloseSink { within: Some(DETACH_DEADLINE) }));
     driver.handle_completion(Err("terminal closed"));
     assert_eq!((driver.poll_operation(), driver.poll_wait()), (None, None));
     let outcome = driver.into_outcome().expect("the run is released");
@@ -212,8 +212,8 @@ fn a_failed_journal_releases_the_run_before_its_effects_are_carried_out() {
 #[test]
 fn a_failed_sink_stops_a_run_that_has_no_result() {
     let mut driver = started(&[]);
-    driver.handle_event(NOW_MS, DriverEvent::SinkFailed("broken pipe"));
-    driver.handle_event(NOW_MS, DriverEvent::NothingReady);
+    driver.handle_event(NOW, DriverEvent::SinkFailed("broken pipe"));
+    driver.handle_event(NOW, DriverEvent::NothingReady);
     assert_eq!(operations(&mut driver).last().map(String::as_str), Some("Sync"));
     let outcome = driver.into_outcome().expect("the run is released");
     assert_eq!(outcome.closing, Closing::Detached);
@@ -223,7 +223,7 @@ fn a_failed_sink_stops_a_run_that_has_no_result() {
 #[test]
 fn syncs_the_journal_and_drains_the_sink_when_the_run_has_ended() {
     let mut driver = driver(&[&[finish()]], &[]);
-    driver.handle_event(NOW_MS, DriverEvent::HistoryEnded);
+    driver.handle_event(NOW, DriverEvent::HistoryEnded);
     let operations = operations(&mut driver);
     assert_eq!(operations[operations.len() - 4..], ["Show result", "Append", "Sync", "CloseSink"]);
     let outcome = driver.into_outcome().expect("the run has ended");

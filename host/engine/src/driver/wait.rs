@@ -1,5 +1,7 @@
 //! What a driver may wait for.
 
+use crate::time::Timestamp;
+
 /// Where events come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -45,16 +47,16 @@ impl Source {
 pub struct Wait {
     enabled: u8,
     may_block: bool,
-    deadline_ms: Option<u64>,
+    deadline: Option<Timestamp>,
 }
 
 impl Wait {
     pub(super) fn blocking() -> Wait {
-        Wait { enabled: 0, may_block: true, deadline_ms: None }
+        Wait { enabled: 0, may_block: true, deadline: None }
     }
 
     pub(super) fn ready_only() -> Wait {
-        Wait { enabled: 0, may_block: false, deadline_ms: None }
+        Wait { enabled: 0, may_block: false, deadline: None }
     }
 
     pub(super) fn with(self, source: Source) -> Wait {
@@ -65,8 +67,8 @@ impl Wait {
         if condition { self.with(source) } else { self }
     }
 
-    pub(super) fn with_deadline(self, deadline_ms: Option<u64>) -> Wait {
-        Wait { deadline_ms, ..self.with_if(deadline_ms.is_some(), Source::Deadline) }
+    pub(super) fn with_deadline(self, deadline: Option<Timestamp>) -> Wait {
+        Wait { deadline, ..self.with_if(deadline.is_some(), Source::Deadline) }
     }
 
     /// Returns the enabled sources. The event of the first one that has an event is taken, and no other.
@@ -85,8 +87,8 @@ impl Wait {
         self.may_block
     }
 
-    /// Returns when [`Source::Deadline`] has its event, in ms since 1970.
-    pub fn deadline_ms(self) -> Option<u64> {
-        self.deadline_ms
+    /// Returns when [`Source::Deadline`] has its event.
+    pub fn deadline(self) -> Option<Timestamp> {
+        self.deadline
     }
 }

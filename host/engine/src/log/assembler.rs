@@ -10,6 +10,7 @@ use super::position::{Chunks, Entry, Position};
 use super::replay::{Replay, Verdict};
 use super::stamp::{self, Stamp};
 use super::{Line, LogLimits, LogOutput};
+use crate::time::Timestamp;
 
 /// Most that is quoted of a text without stamp, in bytes.
 const MAX_DIAGNOSTIC_BYTES: usize = 1024;
@@ -26,7 +27,7 @@ pub(super) struct Assembler {
     stream: Stream,
     pace: Pace,
     /// When the bytes in hand came.
-    now_ms: u64,
+    now: Timestamp,
     /// The unterminated line of the last stream that brought anything.
     tail_seen: Option<(u64, u64)>,
     /// The stream that left the unterminated line ended cleanly: text of the kubelet may stick to it (rule 9).
@@ -76,7 +77,7 @@ impl Assembler {
             position,
             stream: Stream::default(),
             pace: Pace::default(),
-            now_ms: 0,
+            now: Timestamp::EPOCH,
             tail_seen: None,
             is_tail_suspect: false,
             batch: Vec::new(),
@@ -92,8 +93,8 @@ impl Assembler {
         self.stream = Stream { replay: self.position.mark().cloned().map(Replay::new), ..Stream::default() };
     }
 
-    pub(super) fn feed(&mut self, now_ms: u64, bytes: &[u8]) {
-        self.now_ms = now_ms;
+    pub(super) fn feed(&mut self, now: Timestamp, bytes: &[u8]) {
+        self.now = now;
         if !self.stream.is_fed && !bytes.is_empty() {
             self.stream.is_fed = true;
             self.framer.clear();
@@ -258,7 +259,7 @@ impl Assembler {
         if is_full {
             self.flush_batch();
         }
-        if self.pace.take(self.now_ms, entry.stamp, entry.bytes) {
+        if self.pace.take(self.now, entry.stamp, entry.bytes) {
             let reason = "the container printed faster than its log could be read: files of it may have been rotated away, and the line before this be the beginning of one and the end of another";
             self.tell_gap(None, reason);
         }

@@ -5,6 +5,7 @@
 //! lines are coming late and without a break: had the container been silent, the reader would have caught up.
 
 use super::stamp::Stamp;
+use crate::time::Timestamp;
 
 /// A reader that is so far behind, in ms, does not keep up.
 const BEHIND_MS: i64 = 2_000;
@@ -31,8 +32,8 @@ impl Pace {
     }
 
     /// Takes the next line; true if lines before it may have been lost.
-    pub(super) fn take(&mut self, now_ms: u64, stamp: Stamp, bytes: u64) -> bool {
-        let way_ms = now_ms.cast_signed().saturating_sub(stamp.ms());
+    pub(super) fn take(&mut self, now: Timestamp, stamp: Stamp, bytes: u64) -> bool {
+        let way_ms = now.as_millis().cast_signed().saturating_sub(stamp.ms());
         let ahead_ms = self.ahead_ms.map_or(way_ms, |ahead_ms| ahead_ms.min(way_ms));
         self.ahead_ms = Some(ahead_ms);
         let leap_ms = self.last.replace(stamp).map_or(0, |last| stamp.ms().saturating_sub(last.ms()));
@@ -53,7 +54,8 @@ mod tests {
         let taken = lines.iter().enumerate().filter(|(_, (stamp_ms, now_ms))| {
             let (s, ms) = (stamp_ms / 1_000, stamp_ms % 1_000);
             let stamp = Stamp { s: s.cast_signed(), ns: u32::try_from(ms).expect("below 1,000") * 1_000_000 };
-            pace.take(now_ms.checked_add_signed(clock_ms).expect("a time"), stamp, LATE_BYTES / 4)
+            let now_ms = now_ms.checked_add_signed(clock_ms).expect("a time");
+            pace.take(Timestamp::from_millis(now_ms), stamp, LATE_BYTES / 4)
         });
         taken.map(|(at, _)| at).collect()
     }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::stamp::Stamp;
+use crate::time::Timestamp;
 
 /// How many of the last lines are remembered one by one. Enough to find the place again where a log was rotated within the second;
 /// where it was not, counting finds it however many lines the second holds.
@@ -71,10 +72,10 @@ impl Position {
         self.lines
     }
 
-    /// When the newest line was written by the node's clock, in ms since 1970; none before the first.
-    pub fn newest_ms(&self) -> Option<u64> {
+    /// When the newest line was written by the node's clock; none before the first.
+    pub fn newest_at(&self) -> Option<Timestamp> {
         let newest = self.mark.as_ref()?.newest;
-        u64::try_from(newest.s).ok()?.checked_mul(1_000)?.checked_add(u64::from(newest.ns / 1_000_000))
+        u64::try_from(newest.ms()).ok().map(Timestamp::from_millis)
     }
 
     /// Bytes delivered so far, line feeds included.

@@ -1,37 +1,38 @@
 //! The state machine of one log: when to read, from where, and when it has ended.
 
-use std::collections::VecDeque;
-
 use super::assembler::{Assembler, Coverage, Told};
 use super::position::Position;
 use super::{ContainerSeen, LogEnd, LogLimits, LogOutput, LogRequest};
 use crate::backoff;
+use crate::time::Timestamp;
+use std::collections::VecDeque;
+use std::time::Duration;
 
-/// The first wait before a stream is opened again, in ms. Doubles up to [`RETRY_CAP_MS`], begins anew with progress.
-pub const RETRY_BASE_MS: u64 = 200;
-/// The longest wait before a stream is opened again, in ms: an API server comes back without notice.
-pub const RETRY_CAP_MS: u64 = 1_600;
-/// Added after a clean end, in ms: mostly the container has ended, and the watch tells it within this time.
-pub const CLEAN_END_MS: u64 = 500;
-/// The wait before a container that is known to wait is asked again, in ms. Its state comes by the watch; this is for a lost watch.
-pub const WAITING_RETRY_MS: u64 = 30_000;
-/// A stream that stays open for so long, in ms, has resumed even if nothing is printed.
-pub const STAY_MS: u64 = 2_000;
-/// A stream that brings nothing for so long, in ms, may be half open and is opened anew (rule 12).
-pub const SILENT_MS: u64 = 5 * 60_000;
-/// The longest time for the server to answer, and between two pieces of a read that does not follow, in ms.
-pub const ANSWER_MS: u64 = 30_000;
-/// A stream that has brought nothing for so long, in ms, after its container terminated, has brought what it has: the last read may begin.
+/// The first wait before a stream is opened again. Doubles up to [`RETRY_CAP`], starts from the first again with progress.
+pub const RETRY_BASE: Duration = Duration::from_millis(200);
+/// The longest wait before a stream is opened again: an API server comes back without notice.
+pub const RETRY_CAP: Duration = Duration::from_millis(1_600);
+/// Added after a clean end: mostly the container has ended, and the watch tells it within this time.
+pub const CLEAN_END_WAIT: Duration = Duration::from_millis(500);
+/// The wait before a container that is known to wait is asked again. Its state comes by the watch; this is for a lost watch.
+pub const WAITING_RETRY: Duration = Duration::from_secs(30);
+/// A stream that stays open for so long has resumed even if nothing is printed.
+pub const ESTABLISHED_AFTER: Duration = Duration::from_secs(2);
+/// A stream that brings nothing for so long may be half open and is opened anew (rule 12).
+pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// The longest time for the server to answer, and between two pieces of a read that does not follow.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A stream that has brought nothing for so long after its container terminated, has brought what it has: the last read may begin.
 /// Before that the read could be of a file that has been rotated under the stream.
-pub const WIND_MS: u64 = 60;
-/// The same for a stream whose lines come late, in ms: a node that is busy pauses longer, and what it has not read yet is in no file that a
+pub const QUIET_PERIOD: Duration = Duration::from_millis(60);
+/// The same for a stream whose lines come late: a node that is busy pauses longer, and what it has not read yet is in no file that a
 /// last read gets. It ends by itself a second after it has brought all.
-pub const WIND_BEHIND_MS: u64 = 5_000;
-/// How long an open stream may go on after its Pod is gone, in ms.
-pub const GONE_DRAIN_MS: u64 = 2_000;
-/// How long an open stream of a container that terminated is heard out, in ms, where a read in its place may find nothing: it ends by
+pub const LAGGING_QUIET_PERIOD: Duration = Duration::from_secs(5);
+/// How long an open stream may go on after its Pod is gone.
+pub const DELETED_DRAIN: Duration = Duration::from_secs(2);
+/// How long an open stream of a container that terminated is heard out, where a read in its place may find nothing: it ends by
 /// itself a second later.
-pub const HEAR_OUT_MS: u64 = 2_000;
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// A log of so many bytes may have been rotated after its last line. The kubelet rotates at 10 MiB where it is not told otherwise.
 pub const ROTATION_BYTES: u64 = 512 << 10;
 /// Last reads that break in a row before the rest is given up: about 25 s.
@@ -41,7 +42,7 @@ pub const MAX_SHORT_READS: u32 = 4;
 
 /// Reads the log of one container incarnation: one (Pod UID, container, restart count).
 ///
-/// After each call [`LogReader::poll`] is to be called until it returns none. Times are milliseconds of any clock that does not go back.
+/// After each call [`LogReader::poll`] is to be called until it returns none. Times are of any clock that does not go back.
 pub struct LogReader {
     stage: Stage,
     link: Link,
@@ -59,15 +60,15 @@ enum Stage {
     Following,
     /// The container terminated while its stream was still bringing lines, or before it is known whether it has brought the last.
     Winding {
-        terminated_ms: u64,
+        terminated_at: Timestamp,
     },
     /// The container terminated, and its Pod is about to go: the open stream is heard out.
     Leaving {
-        until_ms: u64,
+        until: Timestamp,
     },
     /// The Pod is gone, or another container has taken its place; the open stream may go on until then.
     Draining {
-        until_ms: u64,
+        until: Timestamp,
     },
     /// The container terminated: plain reads until one holds all.
     Finishing {
@@ -78,9 +79,9 @@ enum Stage {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Link {
-    Idle { open_at_ms: u64 },
-    Opening { since_ms: Option<u64> },
-    Open { since_ms: u64, heard_ms: u64 },
+    Idle { open_at: Timestamp },
+    Opening { since: Option<Timestamp> },
+    Open { since: Timestamp, last_activity: Timestamp },
 }
 
 #[derive(Debug)]
@@ -104,6 +105,11 @@ enum Interruption {
     Told,
 }
 
+/// Until when an answer to an opening is awaited; at once where it is not known since when it is.
+fn answer_deadline(since: Option<Timestamp>) -> Timestamp {
+    since.map_or(Timestamp::EPOCH, |since| since + ANSWER_TIMEOUT)
+}
+
 impl std::fmt::Debug for LogReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LogReader")
@@ -125,7 +131,7 @@ impl LogReader {
     pub fn resume(saved: Position, limits: LogLimits, seed: u64) -> Self {
         let mut reader = Self {
             stage: Stage::Following,
-            link: Link::Idle { open_at_ms: 0 },
+            link: Link::Idle { open_at: Timestamp::EPOCH },
             container: None,
             delivered: saved.clone(),
             queue: VecDeque::new(),
@@ -148,9 +154,9 @@ impl LogReader {
     }
 
     /// The server accepted the request.
-    pub fn on_opened(&mut self, now_ms: u64) {
+    pub fn on_opened(&mut self, now: Timestamp) {
         if let Link::Opening { .. } = self.link {
-            self.link = Link::Open { since_ms: now_ms, heard_ms: now_ms };
+            self.link = Link::Open { since: now, last_activity: now };
             self.assembler.begin_stream();
             if self.is_follow() {
                 self.retry.was_whole = false;
@@ -159,16 +165,16 @@ impl LogReader {
     }
 
     /// The stream brought these bytes.
-    pub fn on_bytes(&mut self, now_ms: u64, bytes: &[u8]) {
-        if let Link::Open { heard_ms, .. } = &mut self.link {
-            *heard_ms = now_ms;
-            self.assembler.feed(now_ms, bytes);
+    pub fn on_bytes(&mut self, now: Timestamp, bytes: &[u8]) {
+        if let Link::Open { last_activity, .. } = &mut self.link {
+            *last_activity = now;
+            self.assembler.feed(now, bytes);
             self.drain_assembler();
         }
     }
 
     /// The stream ended, or could not be opened. Nothing of a stream counts any more after [`LogOutput::Close`].
-    pub fn on_closed(&mut self, now_ms: u64, end: LogEnd) {
+    pub fn on_closed(&mut self, now: Timestamp, end: LogEnd) {
         let was_open = match self.link {
             Link::Idle { .. } => return,
             Link::Opening { .. } => false,
@@ -176,40 +182,40 @@ impl LogReader {
         };
         let coverage = if was_open { self.end_stream(end == LogEnd::Clean) } else { Coverage::Short };
         match self.stage {
-            Stage::Following => self.break_off(now_ms, end, coverage),
+            Stage::Following => self.break_off(now, end, coverage),
             Stage::Winding { .. } => {
-                self.begin_last_read(now_ms, false);
+                self.begin_last_read(now, false);
                 self.retry.was_heard_out = end == LogEnd::Clean && coverage == Coverage::Whole;
             }
             Stage::Leaving { .. } if end == LogEnd::Clean && coverage == Coverage::Whole => self.end(true),
-            Stage::Leaving { .. } => self.begin_last_read(now_ms, false),
+            Stage::Leaving { .. } => self.begin_last_read(now, false),
             Stage::Draining { .. } => {
                 let is_whole = end == LogEnd::Clean && coverage == Coverage::Whole;
                 self.end(is_whole && self.container != Some(ContainerSeen::Replaced));
             }
-            Stage::Finishing { is_gone } => self.end_read(now_ms, end, coverage, is_gone),
+            Stage::Finishing { is_gone } => self.end_read(now, end, coverage, is_gone),
             Stage::Ended => {}
         }
     }
 
     /// The container's state was observed. States may be missed and repeated.
-    pub fn on_container(&mut self, now_ms: u64, seen: ContainerSeen) {
+    pub fn on_container(&mut self, now: Timestamp, seen: ContainerSeen) {
         let before = self.container.replace(seen);
         match self.stage {
-            Stage::Following => self.on_container_followed(now_ms, seen, before),
+            Stage::Following => self.on_container_followed(now, seen, before),
             Stage::Winding { .. } => match seen {
-                ContainerSeen::Gone | ContainerSeen::Replaced => self.drain(now_ms),
-                ContainerSeen::Leaving => self.stage = Stage::Leaving { until_ms: now_ms + HEAR_OUT_MS },
+                ContainerSeen::Gone | ContainerSeen::Replaced => self.drain(now),
+                ContainerSeen::Leaving => self.stage = Stage::Leaving { until: now + DRAIN_TIMEOUT },
                 ContainerSeen::Waiting | ContainerSeen::Running | ContainerSeen::Terminated => {}
             },
-            Stage::Leaving { until_ms } => {
+            Stage::Leaving { until } => {
                 if let ContainerSeen::Gone | ContainerSeen::Replaced = seen {
-                    self.stage = Stage::Draining { until_ms };
+                    self.stage = Stage::Draining { until };
                 }
             }
             Stage::Draining { .. } => {
                 if let ContainerSeen::Terminated | ContainerSeen::Leaving = seen {
-                    self.begin_last_read(now_ms, true);
+                    self.begin_last_read(now, true);
                 }
             }
             Stage::Finishing { .. } => {
@@ -223,56 +229,56 @@ impl LogReader {
     }
 
     /// Bytes of the stream wait in this process to be taken: its silence is not the server's.
-    pub fn on_held(&mut self, now_ms: u64) {
-        if let Link::Open { heard_ms, .. } = &mut self.link {
-            *heard_ms = now_ms;
+    pub fn on_held(&mut self, now: Timestamp) {
+        if let Link::Open { last_activity, .. } = &mut self.link {
+            *last_activity = now;
         }
     }
 
-    /// When [`LogReader::on_deadline`] is to be called next; 0 means at once.
-    pub fn deadline_ms(&self) -> Option<u64> {
+    /// When [`LogReader::on_deadline`] is to be called next; [`Timestamp::EPOCH`] means at once.
+    pub fn deadline(&self) -> Option<Timestamp> {
         match self.stage {
-            Stage::Following => Some(self.follow_deadline_ms()),
-            Stage::Winding { terminated_ms } => Some(match self.link {
-                Link::Open { heard_ms, .. } => self.wind_until_ms(heard_ms, terminated_ms),
-                Link::Idle { .. } | Link::Opening { .. } => 0,
+            Stage::Following => Some(self.follow_deadline()),
+            Stage::Winding { terminated_at } => Some(match self.link {
+                Link::Open { last_activity, .. } => self.drained_at(last_activity, terminated_at),
+                Link::Idle { .. } | Link::Opening { .. } => Timestamp::EPOCH,
             }),
-            Stage::Leaving { until_ms } => Some(until_ms),
-            Stage::Draining { until_ms } => Some(until_ms.min(self.follow_deadline_ms())),
+            Stage::Leaving { until } => Some(until),
+            Stage::Draining { until } => Some(until.min(self.follow_deadline())),
             Stage::Finishing { .. } => Some(match self.link {
-                Link::Idle { open_at_ms } => open_at_ms,
-                Link::Opening { since_ms } => since_ms.map_or(0, |since_ms| since_ms + ANSWER_MS),
-                Link::Open { heard_ms, .. } => heard_ms + ANSWER_MS,
+                Link::Idle { open_at } => open_at,
+                Link::Opening { since } => answer_deadline(since),
+                Link::Open { last_activity, .. } => last_activity + ANSWER_TIMEOUT,
             }),
             Stage::Ended => None,
         }
     }
 
     /// Time has passed; harmless when called early.
-    pub fn on_deadline(&mut self, now_ms: u64) {
-        if self.deadline_ms().is_none_or(|deadline_ms| now_ms < deadline_ms) {
+    pub fn on_deadline(&mut self, now: Timestamp) {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
         if let Stage::Winding { .. } | Stage::Leaving { .. } = self.stage {
-            return self.begin_last_read(now_ms, false);
+            return self.begin_last_read(now, false);
         }
-        if matches!(self.stage, Stage::Draining { until_ms } if now_ms >= until_ms) {
+        if matches!(self.stage, Stage::Draining { until } if now >= until) {
             self.close();
             self.end_unread();
             return;
         }
         match self.link {
-            Link::Idle { .. } => self.open(Some(now_ms)),
-            Link::Opening { since_ms: None } => self.link = Link::Opening { since_ms: Some(now_ms) },
-            Link::Opening { since_ms: Some(_) } => self.give_up_stream(now_ms),
-            Link::Open { heard_ms, .. } => match self.stage {
-                Stage::Finishing { .. } => self.give_up_stream(now_ms),
+            Link::Idle { .. } => self.open(Some(now)),
+            Link::Opening { since: None } => self.link = Link::Opening { since: Some(now) },
+            Link::Opening { since: Some(_) } => self.give_up_stream(now),
+            Link::Open { last_activity, .. } => match self.stage {
+                Stage::Finishing { .. } => self.give_up_stream(now),
                 Stage::Following
                 | Stage::Winding { .. }
                 | Stage::Leaving { .. }
                 | Stage::Draining { .. }
                 | Stage::Ended => {
-                    self.on_quiet(now_ms, now_ms - heard_ms);
+                    self.on_quiet(now, now.since(last_activity));
                 }
             },
         }
@@ -285,7 +291,7 @@ impl LogReader {
         if !self.is_idle() && !was_opening {
             self.tell(LogOutput::Close);
         }
-        self.link = Link::Idle { open_at_ms: 0 };
+        self.link = Link::Idle { open_at: Timestamp::EPOCH };
         self.stage = Stage::Ended;
     }
 
@@ -311,11 +317,11 @@ impl LogReader {
         self.queue.push_back((output, None));
     }
 
-    fn open(&mut self, now_ms: Option<u64>) {
+    fn open(&mut self, now: Option<Timestamp>) {
         if self.interruption == Interruption::Suspected {
             self.interrupt("the stream ended although the container runs".to_owned());
         }
-        self.link = Link::Opening { since_ms: now_ms };
+        self.link = Link::Opening { since: now };
         let since_s = self.assembler.position().since_s();
         self.tell(LogOutput::Open(LogRequest { follow: self.is_follow(), since_s }));
     }
@@ -324,11 +330,11 @@ impl LogReader {
         !matches!(self.stage, Stage::Finishing { .. })
     }
 
-    fn open_later(&mut self, now_ms: u64, extra_ms: u64) {
+    fn open_later(&mut self, now: Timestamp, extra: Duration) {
         self.retry.attempt += 1;
         let Retry { seed, attempt, .. } = &mut self.retry;
-        let wait_ms = backoff::delay_ms(seed, *attempt, RETRY_BASE_MS, RETRY_CAP_MS, None);
-        self.link = Link::Idle { open_at_ms: now_ms + wait_ms + extra_ms };
+        let wait = backoff::delay(seed, *attempt, RETRY_BASE, RETRY_CAP, None);
+        self.link = Link::Idle { open_at: now + wait + extra };
     }
 
     /// Drops the stream, or takes the wish to open it back.
@@ -344,7 +350,7 @@ impl LogReader {
                 self.tell(LogOutput::Close);
             }
         }
-        self.link = Link::Idle { open_at_ms: 0 };
+        self.link = Link::Idle { open_at: Timestamp::EPOCH };
     }
 
     fn end_stream(&mut self, is_clean: bool) -> Coverage {
@@ -385,60 +391,63 @@ impl LogReader {
     }
 
     /// Until when the stream of a container that has terminated is heard, if it brings nothing more.
-    fn wind_until_ms(&self, heard_ms: u64, terminated_ms: u64) -> u64 {
-        let quiet_ms = heard_ms + if self.assembler.is_behind() { WIND_BEHIND_MS } else { WIND_MS };
+    fn drained_at(&self, last_activity: Timestamp, terminated_at: Timestamp) -> Timestamp {
+        let quiet_at =
+            last_activity + if self.assembler.is_behind() { LAGGING_QUIET_PERIOD } else { QUIET_PERIOD };
         if self.assembler.position().bytes() < ROTATION_BYTES {
-            quiet_ms
+            quiet_at
         } else {
-            quiet_ms.max(terminated_ms + HEAR_OUT_MS)
+            quiet_at.max(terminated_at + DRAIN_TIMEOUT)
         }
     }
 
-    fn follow_deadline_ms(&self) -> u64 {
+    fn follow_deadline(&self) -> Timestamp {
         match self.link {
-            Link::Idle { open_at_ms } => open_at_ms,
-            Link::Opening { since_ms } => since_ms.map_or(0, |since_ms| since_ms + ANSWER_MS),
-            Link::Open { heard_ms, .. } if self.is_established() => heard_ms + SILENT_MS,
-            Link::Open { since_ms, heard_ms } => (since_ms + STAY_MS).min(heard_ms + SILENT_MS),
+            Link::Idle { open_at } => open_at,
+            Link::Opening { since } => answer_deadline(since),
+            Link::Open { last_activity, .. } if self.is_established() => last_activity + SILENCE_TIMEOUT,
+            Link::Open { since, last_activity } => {
+                (since + ESTABLISHED_AFTER).min(last_activity + SILENCE_TIMEOUT)
+            }
         }
     }
 
-    fn on_container_followed(&mut self, now_ms: u64, seen: ContainerSeen, before: Option<ContainerSeen>) {
+    fn on_container_followed(&mut self, now: Timestamp, seen: ContainerSeen, before: Option<ContainerSeen>) {
         match seen {
             ContainerSeen::Waiting => {
                 if matches!(self.queue.back(), Some((LogOutput::Open(_), _))) {
                     self.close();
-                    self.link = Link::Idle { open_at_ms: now_ms + WAITING_RETRY_MS };
+                    self.link = Link::Idle { open_at: now + WAITING_RETRY };
                 }
             }
             ContainerSeen::Running => {
                 if before != Some(ContainerSeen::Running) && self.is_idle() {
                     self.retry.attempt = 0;
-                    self.open(Some(now_ms));
+                    self.open(Some(now));
                 }
             }
             ContainerSeen::Terminated => match self.link {
-                Link::Open { heard_ms, .. } if now_ms < self.wind_until_ms(heard_ms, now_ms) => {
-                    self.stage = Stage::Winding { terminated_ms: now_ms };
+                Link::Open { last_activity, .. } if now < self.drained_at(last_activity, now) => {
+                    self.stage = Stage::Winding { terminated_at: now };
                 }
                 Link::Open { .. } | Link::Opening { .. } | Link::Idle { .. } => {
-                    self.begin_last_read(now_ms, false);
+                    self.begin_last_read(now, false);
                 }
             },
             ContainerSeen::Leaving => match self.link {
-                Link::Open { .. } => self.stage = Stage::Leaving { until_ms: now_ms + HEAR_OUT_MS },
-                Link::Opening { .. } | Link::Idle { .. } => self.begin_last_read(now_ms, false),
+                Link::Open { .. } => self.stage = Stage::Leaving { until: now + DRAIN_TIMEOUT },
+                Link::Opening { .. } | Link::Idle { .. } => self.begin_last_read(now, false),
             },
             ContainerSeen::Gone | ContainerSeen::Replaced => {
-                self.drain(now_ms);
+                self.drain(now);
                 self.give_up_unless_open(seen);
             }
         }
     }
 
     /// No read can begin any more: what is open is heard for a while.
-    fn drain(&mut self, now_ms: u64) {
-        self.stage = Stage::Draining { until_ms: now_ms + GONE_DRAIN_MS };
+    fn drain(&mut self, now: Timestamp) {
+        self.stage = Stage::Draining { until: now + DELETED_DRAIN };
     }
 
     /// Ends the log if nothing more can come: of another container's log not even an answer to what was asked already.
@@ -454,7 +463,7 @@ impl LogReader {
     }
 
     /// A follow ended, or could not be opened, and the container is not known to have terminated (rule 8).
-    fn break_off(&mut self, now_ms: u64, end: LogEnd, coverage: Coverage) {
+    fn break_off(&mut self, now: Timestamp, end: LogEnd, coverage: Coverage) {
         let is_running = self.container == Some(ContainerSeen::Running);
         let is_clean = end == LogEnd::Clean;
         self.retry.was_whole = is_clean && coverage == Coverage::Whole;
@@ -467,9 +476,9 @@ impl LogReader {
             LogEnd::Refused { status, message } => self.refuse(status, &message),
         }
         if self.container == Some(ContainerSeen::Waiting) {
-            self.link = Link::Idle { open_at_ms: now_ms + WAITING_RETRY_MS };
+            self.link = Link::Idle { open_at: now + WAITING_RETRY };
         } else {
-            self.open_later(now_ms, if is_clean { CLEAN_END_MS } else { 0 });
+            self.open_later(now, if is_clean { CLEAN_END_WAIT } else { Duration::ZERO });
         }
     }
 
@@ -479,33 +488,33 @@ impl LogReader {
         self.drain_assembler();
     }
 
-    fn give_up_stream(&mut self, now_ms: u64) {
+    fn give_up_stream(&mut self, now: Timestamp) {
         self.tell(LogOutput::Close);
-        self.on_closed(now_ms, LogEnd::Broken(format!("nothing came for {} s", ANSWER_MS / 1000)));
+        self.on_closed(now, LogEnd::Broken(format!("nothing came for {} s", ANSWER_TIMEOUT.as_secs())));
     }
 
-    fn on_quiet(&mut self, now_ms: u64, quiet_ms: u64) {
-        if quiet_ms < SILENT_MS {
+    fn on_quiet(&mut self, now: Timestamp, quiet: Duration) {
+        if quiet < SILENCE_TIMEOUT {
             self.establish();
         } else {
             self.close();
-            self.open(Some(now_ms));
+            self.open(Some(now));
         }
     }
 
     /// The container terminated. One plain read from here on holds all; the follow's own end comes a second later (rule 13).
-    fn begin_last_read(&mut self, now_ms: u64, is_gone: bool) {
+    fn begin_last_read(&mut self, now: Timestamp, is_gone: bool) {
         self.close();
         if self.interruption == Interruption::Suspected {
             self.interruption = Interruption::None;
         }
         self.stage = Stage::Finishing { is_gone };
         self.retry.attempt = 0;
-        self.open(Some(now_ms));
+        self.open(Some(now));
     }
 
     /// A last read ended, or could not be begun.
-    fn end_read(&mut self, now_ms: u64, end: LogEnd, coverage: Coverage, is_gone: bool) {
+    fn end_read(&mut self, now: Timestamp, end: LogEnd, coverage: Coverage, is_gone: bool) {
         match (end, coverage) {
             (LogEnd::Clean, Coverage::Whole | Coverage::WholeWithTail) => return self.end(true),
             // The file was rotated after the last line, which the follow has brought.
@@ -528,7 +537,7 @@ impl LogReader {
         if is_gone || is_hopeless {
             self.end_unread();
         } else {
-            self.open_later(now_ms, 0);
+            self.open_later(now, Duration::ZERO);
         }
     }
 
@@ -541,7 +550,7 @@ impl LogReader {
 
     fn end(&mut self, is_complete: bool) {
         self.stage = Stage::Ended;
-        self.link = Link::Idle { open_at_ms: 0 };
+        self.link = Link::Idle { open_at: Timestamp::EPOCH };
         if !is_complete {
             // What is left of the last line is told, but nothing has resumed.
             self.interruption = Interruption::None;

@@ -5,18 +5,19 @@ use paperclip_contract::types::{Action, AnswerOk, ApiError, Event, ObjectRef};
 
 use super::Run;
 use crate::api::{ApiCall, ApiReply};
-use crate::calls::{COMMAND_RETRY_MS, Purpose};
+use crate::calls::{COMMAND_RETRY, Purpose};
 use crate::guest::Guest;
+use crate::ids::CommandId;
 
 impl<G: Guest> Run<G> {
     /// Answers what would create something for such a run by what stands already. Returns what is to be carried out all the same.
-    pub(super) fn unless_adopted(&mut self, command: u64, action: Action) -> Option<Action> {
+    pub(super) fn unless_adopted(&mut self, command: CommandId, action: Action) -> Option<Action> {
         let Some(job) = &self.spec.adopts else { return Some(action) };
         let owned = |namespace, name| AnswerOk::Created(ObjectRef { namespace, name, uid: String::new() });
         let answer = match action {
             Action::CreateJob(_) => {
                 let look = ApiCall::GetJob { namespace: job.namespace.clone(), name: job.name.clone() };
-                self.call_until(Purpose::AdoptedJob { command }, look, COMMAND_RETRY_MS);
+                self.call_until(Purpose::AdoptedJob { command }, look, COMMAND_RETRY);
                 return None;
             }
             Action::DryRunPod(_) => AnswerOk::Warnings(Vec::new()),
@@ -44,7 +45,7 @@ impl<G: Guest> Run<G> {
         self.held_cancel.is_some()
     }
 
-    pub(super) fn on_adopted_job(&mut self, command: u64, outcome: Result<ApiReply, ApiError>) {
+    pub(super) fn on_adopted_job(&mut self, command: CommandId, outcome: Result<ApiReply, ApiError>) {
         let outcome = match outcome {
             Ok(ApiReply::Job(Some(found))) if !found.is_deleting && self.is_adopted(&found.job) => {
                 Ok(AnswerOk::Created(found.job))

@@ -2,20 +2,24 @@
 
 use paperclip_contract::types::{Answer, AnswerOk, ApiError, Deletion, Event, ObjectRef};
 
+use std::time::Duration;
+
 use super::Run;
-use crate::api::{self, ApiCall, ApiReply, CallId, Owned};
+use crate::api::{self, ApiCall, ApiReply, Owned};
 use crate::calls::{self, Finished, Purpose};
 use crate::guest::Guest;
+use crate::ids::{CallId, CommandId};
 use crate::manifest;
 use crate::port::Effect;
 use crate::record::Level;
+use crate::time::Timestamp;
 
-/// Time between two looks at what Kubernetes is about to collect, in ms.
-const COLLECTION_LOOK_MS: u64 = 1_000;
+/// Time between two looks at what Kubernetes is about to collect.
+const COLLECTION_RECHECK: Duration = Duration::from_secs(1);
 
 impl<G: Guest> Run<G> {
     pub(super) fn on_called(&mut self, call: CallId, outcome: Result<ApiReply, ApiError>) {
-        if let Some(finished) = self.calls.answer(self.now_ms, call, outcome) {
+        if let Some(finished) = self.calls.answer(self.now, call, outcome) {
             self.on_finished(finished);
         }
     }
@@ -23,7 +27,7 @@ impl<G: Guest> Run<G> {
     pub(super) fn on_finished(&mut self, finished: Finished) {
         match finished.purpose {
             Purpose::Guard => {
-                let outcomes = self.lock.on_answer(self.now_ms, finished.outcome);
+                let outcomes = self.lock.on_answer(self.now, finished.outcome);
                 self.take_lock(outcomes);
             }
             Purpose::Cleanup => {
@@ -43,13 +47,18 @@ impl<G: Guest> Run<G> {
             }
             Purpose::Unheard(job) => self.on_looked_at(job, finished.outcome),
             Purpose::AdoptedJob { command } => self.on_adopted_job(command, finished.outcome),
-            Purpose::ExistingOwned { command, create, until_ms } => {
-                self.on_existing_owned(command, create, until_ms, finished.outcome);
+            Purpose::ExistingOwned { command, create, until } => {
+                self.on_existing_owned(command, create, until, finished.outcome);
             }
         }
     }
 
-    fn on_command_answered(&mut self, command: u64, request: &ApiCall, outcome: Result<ApiReply, ApiError>) {
+    fn on_command_answered(
+        &mut self,
+        command: CommandId,
+        request: &ApiCall,
+        outcome: Result<ApiReply, ApiError>,
+    ) {
         match (request, outcome) {
             // Rule 25: a create that had no answer may have been applied; and after a crash it is asked for again.
             (ApiCall::CreateJob { manifest_json }, Err(error)) if is_existing(&error) => {
@@ -57,7 +66,7 @@ impl<G: Guest> Run<G> {
                     Some((namespace, name)) => {
                         let look = ApiCall::GetJob { namespace, name };
                         let purpose = Purpose::ExistingJob { command, manifest_json: manifest_json.clone() };
-                        self.call_until(purpose, look, calls::COMMAND_RETRY_MS);
+                        self.call_until(purpose, look, calls::COMMAND_RETRY);
                     }
                     None => self.answer(command, Err(error)),
                 }
@@ -67,9 +76,9 @@ impl<G: Guest> Run<G> {
                 if is_existing(&error)
                     && let Some(owned) = create.owned() =>
             {
-                let until_ms = self.now_ms.saturating_add(calls::COMMAND_RETRY_MS);
-                let purpose = Purpose::ExistingOwned { command, create: Box::new(create.clone()), until_ms };
-                self.call_until(purpose, owned.look_up(), calls::COMMAND_RETRY_MS);
+                let until = self.now + calls::COMMAND_RETRY;
+                let purpose = Purpose::ExistingOwned { command, create: Box::new(create.clone()), until };
+                self.call_until(purpose, owned.look_up(), calls::COMMAND_RETRY);
             }
             // Their values were in the memory of a host that is gone, and nobody brought them again: the agent never began.
             (ApiCall::CreateSecret(_), Err(error)) if self.replay.is_begun && is_valueless(&error) => {
@@ -86,14 +95,14 @@ impl<G: Guest> Run<G> {
 
     /// Follows a Job, and looks at it if no watch tells of it.
     pub(super) fn follow_job(&mut self, job: ObjectRef) {
-        self.unheard.follow(self.now_ms, &job);
+        self.unheard.follow(self.now, &job);
         self.effects.push_back(Effect::Follow(job));
     }
 
     pub(super) fn look_at_unheard(&mut self) {
-        for job in self.unheard.due(self.now_ms) {
+        for job in self.unheard.due(self.now) {
             let look = ApiCall::GetJob { namespace: job.namespace.clone(), name: job.name.clone() };
-            self.call_until(Purpose::Unheard(job), look, calls::COMMAND_RETRY_MS);
+            self.call_until(Purpose::Unheard(job), look, calls::COMMAND_RETRY);
         }
     }
 
@@ -105,7 +114,7 @@ impl<G: Guest> Run<G> {
                 self.see_job_gone(Deletion { object: job, detected_via, is_ours: false });
             }
             // It is still to be found out, unless this host may not look at Jobs.
-            Err(error) if calls::is_passing(&error) => self.unheard.follow(self.now_ms, &job),
+            Err(error) if calls::is_passing(&error) => self.unheard.follow(self.now, &job),
             Err(error) => {
                 let text =
                     format!("no watch tells of Job {}, and it cannot be read: {}", job.name, error.message);
@@ -114,7 +123,7 @@ impl<G: Guest> Run<G> {
         }
     }
 
-    fn on_command_done(&mut self, command: u64, reply: ApiReply) {
+    fn on_command_done(&mut self, command: CommandId, reply: ApiReply) {
         let ok = match reply {
             ApiReply::Done | ApiReply::Lease(_) | ApiReply::Owners(_) => AnswerOk::Done,
             ApiReply::Created(object) => AnswerOk::Created(object),
@@ -138,7 +147,12 @@ impl<G: Guest> Run<G> {
     }
 
     /// A Job of that name stands already: it is this run's own if run and spec hash agree.
-    fn on_existing_job(&mut self, command: u64, manifest_json: String, outcome: Result<ApiReply, ApiError>) {
+    fn on_existing_job(
+        &mut self,
+        command: CommandId,
+        manifest_json: String,
+        outcome: Result<ApiReply, ApiError>,
+    ) {
         let outcome = match outcome {
             Ok(ApiReply::Job(Some(job))) if manifest::is_same_run(&manifest_json, &job) => {
                 Ok(AnswerOk::Created(job.job))
@@ -155,7 +169,7 @@ impl<G: Guest> Run<G> {
             // It went away between the two calls.
             Ok(_) => {
                 let again = ApiCall::CreateJob { manifest_json };
-                self.call_until(Purpose::Command(command), again, calls::COMMAND_RETRY_MS);
+                self.call_until(Purpose::Command(command), again, calls::COMMAND_RETRY);
                 return;
             }
             Err(error) => Err(error),
@@ -166,24 +180,24 @@ impl<G: Guest> Run<G> {
     /// What another Job of the name left goes with it: Kubernetes collects it soon, and would collect it also from under this run.
     fn on_existing_owned(
         &mut self,
-        command: u64,
+        command: CommandId,
         create: Box<ApiCall>,
-        until_ms: u64,
+        until: Timestamp,
         outcome: Result<ApiReply, ApiError>,
     ) {
         let Some(owned) = create.owned() else { return };
         let Owned { kind, namespace, name, owner } = owned;
-        let look_at_ms = self.now_ms + COLLECTION_LOOK_MS;
+        let retry_at = self.now + COLLECTION_RECHECK;
         let outcome = match outcome {
             Ok(ApiReply::Owners(Some(owners))) if owners.contains(&owner.uid) => {
                 // Its UID is of no use to anybody.
                 let (namespace, name) = (namespace.to_owned(), name.to_owned());
                 Ok(AnswerOk::Created(ObjectRef { namespace, name, uid: String::new() }))
             }
-            Ok(ApiReply::Owners(Some(_))) if look_at_ms <= until_ms => {
+            Ok(ApiReply::Owners(Some(_))) if retry_at <= until => {
                 let look = owned.look_up();
-                let purpose = Purpose::ExistingOwned { command, create, until_ms };
-                return self.calls.begin_at(look_at_ms, purpose, &look, until_ms);
+                let purpose = Purpose::ExistingOwned { command, create, until };
+                return self.calls.begin_at(retry_at, purpose, &look, until);
             }
             Ok(ApiReply::Owners(Some(_))) => Err(ApiError {
                 status: Some(409),
@@ -195,18 +209,18 @@ impl<G: Guest> Run<G> {
                 ),
                 retry_after_ms: None,
             }),
-            Ok(_) => return self.call_until(Purpose::Command(command), *create, calls::COMMAND_RETRY_MS),
+            Ok(_) => return self.call_until(Purpose::Command(command), *create, calls::COMMAND_RETRY),
             Err(error) => Err(error),
         };
         self.answer(command, outcome);
     }
 
-    pub(super) fn answer(&mut self, command: u64, outcome: Result<AnswerOk, ApiError>) {
-        self.events.push(Event::Answered(Answer { command, outcome }));
+    pub(super) fn answer(&mut self, command: CommandId, outcome: Result<AnswerOk, ApiError>) {
+        self.events.push(Event::Answered(Answer { command: command.get(), outcome }));
     }
 
-    pub(super) fn call_until(&mut self, purpose: Purpose, request: ApiCall, for_ms: u64) {
-        let call = self.calls.begin(purpose, &request, self.now_ms.saturating_add(for_ms));
+    pub(super) fn call_until(&mut self, purpose: Purpose, request: ApiCall, limit: Duration) {
+        let call = self.calls.begin(purpose, &request, self.now + limit);
         self.effects.push_back(Effect::Call { call, request });
     }
 }

@@ -1,21 +1,23 @@
 //! Commands of the plugin: noted in the journal and the ledger, then turned into effects.
 
 use paperclip_contract::types::{Action, ApiError, Command, Event, FollowLog, Label, LabelJob, NewSecret};
+use std::time::Duration;
 
 use super::{Phase, Run};
 use crate::adoption;
-use crate::api::{ApiCall, CallId};
-use crate::calls::{CLEANUP_RETRY_MS, COMMAND_RETRY_MS, Purpose};
+use crate::api::ApiCall;
+use crate::calls::{CLEANUP_RETRY, COMMAND_RETRY, Purpose};
 use crate::guard;
 use crate::guest::{FaultCause, Guest, GuestFault};
+use crate::ids::{CallId, CommandId, PollId};
 use crate::journal::{Entry, WholeLine};
 use crate::ledger::{Claim, MAX_COMMANDS};
 use crate::logs::Told;
 use crate::port::Effect;
 use crate::record::Level;
 
-/// How often it is looked whether the guard is certain again while something is to be asked of the API once more, in ms.
-const GUARD_LOOK_MS: u64 = 1_000;
+/// How often it is looked whether the guard is certain again while something is to be asked of the API once more.
+const LEASE_RECHECK: Duration = Duration::from_secs(1);
 
 impl<G: Guest> Run<G> {
     /// Hands the collected events to the plugin, and does so again for what its commands brought about at once.
@@ -40,7 +42,7 @@ impl<G: Guest> Run<G> {
         let whole = self.logs.take_whole();
         let entry = Entry::Step {
             seq: self.step,
-            at_ms: self.now_ms,
+            at: self.now,
             events: events.into(),
             cursors: cursors.as_slice().into(),
             whole: whole.as_slice().into(),
@@ -54,7 +56,7 @@ impl<G: Guest> Run<G> {
         for event in events {
             self.ledger.event(event);
         }
-        self.guest.step(self.now_ms, events)
+        self.guest.step(self.now, events)
     }
 
     /// Shows the lines that the plugin has just read. They stand in the journal by now.
@@ -82,7 +84,7 @@ impl<G: Guest> Run<G> {
             if let Err(fault) = self.note_command(&command) {
                 return self.break_off(&fault);
             }
-            if let Err(cause) = self.carry_out(command.id, command.action) {
+            if let Err(cause) = self.carry_out(CommandId::new(command.id), command.action) {
                 let fault = self.fault(cause);
                 return self.break_off(&fault);
             }
@@ -104,17 +106,17 @@ impl<G: Guest> Run<G> {
 
     /// Notes a command and shows what it says, if it may be carried out.
     pub(super) fn note_command(&mut self, command: &Command) -> Result<(), GuestFault> {
-        self.ledger.command(self.now_ms, command).map_err(|cause| self.fault(cause))?;
+        self.ledger.command(self.now, command).map_err(|cause| self.fault(cause))?;
         for told in self.ledger.sequencer.command(&command.action) {
             self.show(told);
         }
         Ok(())
     }
 
-    fn carry_out(&mut self, id: u64, action: Action) -> Result<(), FaultCause> {
+    fn carry_out(&mut self, id: CommandId, action: Action) -> Result<(), FaultCause> {
         match action {
             Action::AcquireGuard(wanted) => {
-                let outcomes = self.lock.acquire(self.now_ms, wanted);
+                let outcomes = self.lock.acquire(self.now, wanted);
                 self.take_lock(outcomes);
             }
             Action::ReleaseGuard => {
@@ -124,11 +126,11 @@ impl<G: Guest> Run<G> {
             Action::FollowJob(job) => self.follow_job(job),
             Action::FollowLog(follow) => self.follow_log(id, follow),
             Action::StopLog(log) => {
-                self.logs.stop(log);
+                self.logs.stop(CommandId::new(log));
                 self.drain_logs();
             }
-            Action::PollHttp(poll) => self.polls.begin(self.now_ms, id, poll.path),
-            Action::StopPoll(poll) => self.polls.stop(poll),
+            Action::PollHttp(poll) => self.polls.begin(self.now, id.into(), poll.path),
+            Action::StopPoll(poll) => self.polls.stop(PollId::new(poll)),
             Action::Finish(finish) => self.finish(finish)?,
             Action::ReportMeta(json) => {
                 serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&json)
@@ -158,8 +160,8 @@ impl<G: Guest> Run<G> {
     }
 
     /// Asks the API for what a command wants, if it is one that does.
-    pub(super) fn call(&mut self, id: u64, action: Action) {
-        if needs_guard(&action) && !self.lock.is_sure(self.now_ms) {
+    pub(super) fn call(&mut self, id: CommandId, action: Action) {
+        if needs_guard(&action) && !self.lock.is_sure(self.now) {
             return match self.lock.is_open() {
                 true => self.unguarded.push((id, action)),
                 false => self.answer(id, Err(guard_lost())),
@@ -171,7 +173,7 @@ impl<G: Guest> Run<G> {
             other => other,
         };
         if let Some(request) = request(action) {
-            self.call_until(Purpose::Command(id), request, COMMAND_RETRY_MS);
+            self.call_until(Purpose::Command(id), request, COMMAND_RETRY);
         }
     }
 
@@ -179,9 +181,9 @@ impl<G: Guest> Run<G> {
     /// away for longer than a lease holds.
     pub(super) fn call_again(&mut self, call: CallId) {
         let action = self.calls.command(call).and_then(|command| self.ledger.open.get(&command));
-        if action.is_some_and(needs_guard) && !self.lock.is_sure(self.now_ms) {
+        if action.is_some_and(needs_guard) && !self.lock.is_sure(self.now) {
             if self.lock.is_open() {
-                self.calls.put_off(call, self.now_ms + GUARD_LOOK_MS);
+                self.calls.put_off(call, self.now + LEASE_RECHECK);
             } else if let Some(finished) = self.calls.end(call, Err(guard_lost())) {
                 self.on_finished(finished);
             }
@@ -208,8 +210,8 @@ impl<G: Guest> Run<G> {
         }
     }
 
-    fn follow_log(&mut self, id: u64, follow: FollowLog) {
-        self.logs.begin(self.now_ms, id, follow, crate::log::Position::default());
+    fn follow_log(&mut self, id: CommandId, follow: FollowLog) {
+        self.logs.begin(self.now, id, follow, crate::log::Position::default());
         self.drain_logs();
     }
 
@@ -230,8 +232,8 @@ impl<G: Guest> Run<G> {
         for outcome in outcomes {
             match outcome {
                 guard::Outcome::Call(call) => {
-                    let for_ms = if self.phase == Phase::Live { COMMAND_RETRY_MS } else { CLEANUP_RETRY_MS };
-                    self.call_until(Purpose::Guard, call, for_ms);
+                    let limit = if self.phase == Phase::Live { COMMAND_RETRY } else { CLEANUP_RETRY };
+                    self.call_until(Purpose::Guard, call, limit);
                 }
                 guard::Outcome::Acquired => self.events.push(Event::GuardAcquired),
                 guard::Outcome::Busy(busy) => self.events.push(Event::GuardBusy(busy)),

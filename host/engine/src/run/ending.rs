@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{Phase, Release, Run};
 use crate::api::{ApiCall, ApiReply};
-use crate::calls::{CLEANUP_RETRY_MS, Purpose};
+use crate::calls::{CLEANUP_RETRY, Purpose};
 use crate::guest::{FaultCause, Guest, GuestFault};
 use crate::journal::Entry;
 use crate::ledger::DeletionState;
@@ -47,7 +47,7 @@ impl<G: Guest> Run<G> {
         let is_unread = self.ledger.is_reading();
         let entry = Entry::End {
             seq: self.step,
-            at_ms: self.now_ms,
+            at: self.now,
             ending,
             result: std::borrow::Cow::Borrowed(&result),
             delete_jobs: delete_jobs.as_slice().into(),
@@ -64,11 +64,8 @@ impl<G: Guest> Run<G> {
         self.events.clear();
         let uncertain = self.ledger.uncertain_jobs();
         // Whoever has the guard may have taken the Job, too.
-        let (certain, mut looked_at) = if self.lock.is_sure(self.now_ms) {
-            (delete_jobs, Vec::new())
-        } else {
-            (Vec::new(), delete_jobs)
-        };
+        let (certain, mut looked_at) =
+            if self.lock.is_sure(self.now) { (delete_jobs, Vec::new()) } else { (Vec::new(), delete_jobs) };
         looked_at.extend(uncertain);
         self.clean_up(certain, looked_at);
         self.release = Some(Release::Held);
@@ -90,13 +87,13 @@ impl<G: Guest> Run<G> {
         self.calls.forget_commands();
         for job in jobs {
             if self.ledger.deleted_jobs.get(&job.uid) != Some(&DeletionState::Accepted) {
-                self.call_until(Purpose::Cleanup, ApiCall::DeleteJob { job }, CLEANUP_RETRY_MS);
+                self.call_until(Purpose::Cleanup, ApiCall::DeleteJob { job }, CLEANUP_RETRY);
             }
         }
         for job in looked_at {
             if self.ledger.deleted_jobs.get(&job.uid) != Some(&DeletionState::Accepted) {
                 let look = ApiCall::GetJob { namespace: job.namespace.clone(), name: job.name.clone() };
-                self.call_until(Purpose::LastLook(job), look, CLEANUP_RETRY_MS);
+                self.call_until(Purpose::LastLook(job), look, CLEANUP_RETRY);
             }
         }
     }
@@ -112,7 +109,7 @@ impl<G: Guest> Run<G> {
                         || self.ledger.jobs.contains_key(&job.uid))
                     && manifest::is_of_run(&seen, &self.spec.request.run_id) =>
             {
-                self.call_until(Purpose::Cleanup, ApiCall::DeleteJob { job: seen.job }, CLEANUP_RETRY_MS);
+                self.call_until(Purpose::Cleanup, ApiCall::DeleteJob { job: seen.job }, CLEANUP_RETRY);
             }
             Ok(_) => {}
             Err(error) => {
@@ -131,7 +128,7 @@ impl<G: Guest> Run<G> {
                 Release::Left(guard) => self.lock.release_left(guard),
             };
             self.take_lock(outcomes);
-            self.calls.prolong(&Purpose::Guard, self.now_ms + CLEANUP_RETRY_MS);
+            self.calls.prolong(&Purpose::Guard, self.now + CLEANUP_RETRY);
         }
     }
 
@@ -143,7 +140,7 @@ impl<G: Guest> Run<G> {
                 self.append(Entry::Closed.to_line());
                 Closing::Ended(ending)
             }
-            Phase::Detaching { until_ms } if !is_guard_busy || until_ms <= self.now_ms => Closing::Detached,
+            Phase::Detaching { until } if !is_guard_busy || until <= self.now => Closing::Detached,
             Phase::CleaningUp(_) | Phase::Detaching { .. } | Phase::New | Phase::Live | Phase::Closed => {
                 return;
             }

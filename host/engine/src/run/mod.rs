@@ -9,12 +9,12 @@ mod resume;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
-
 use paperclip_contract::types::{
     AcquireGuard, Action, ApiError, CancelRequest, Command, ContainerState, Deletion, Ending, Event,
     HttpAnswer, HttpFailure, JobSnapshot, ObjectRef, PodSnapshot, Refusal, Request,
 };
+use std::collections::VecDeque;
+use std::time::Duration;
 
 pub use replay::ReplayError;
 pub(crate) use resume::decode as decode_snapshot;
@@ -22,6 +22,7 @@ pub(crate) use resume::decode as decode_snapshot;
 use crate::calls::Calls;
 use crate::guard::{Guard as Lock, Identity};
 use crate::guest::Guest;
+use crate::ids::{CommandId, PollId};
 use crate::journal::{Entry, FORMAT};
 use crate::ledger::Ledger;
 use crate::logs::Logs;
@@ -31,11 +32,12 @@ use crate::port::{Closing, Effect, Input};
 use crate::record::{Level, Record, SequencedRecord};
 use crate::redact::Redactor;
 use crate::result;
+use crate::time::Timestamp;
 use crate::unheard::Unheard;
 use replay::Replay;
 
-/// How long a host that stops waits until it has handed over what it holds, in ms.
-pub const DETACH_MS: u64 = 3_000;
+/// How long a host that stops waits until it has handed over what it holds.
+pub const DETACH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What distinguishes this run from others, besides its request.
 #[derive(Debug)]
@@ -50,8 +52,8 @@ pub struct RunSpec {
     pub plugin: PluginIdentity,
     /// What the plugin may ask for.
     pub policy: Policy,
-    /// Interval of polls of Paperclip's API, in ms.
-    pub poll_interval_ms: u64,
+    /// Interval of polls of Paperclip's API.
+    pub poll_interval: Duration,
     pub segments: SegmentLimits,
     /// The Job that another host created for it, if it was taken up without its journal: no other is created.
     pub adopts: Option<ObjectRef>,
@@ -69,12 +71,12 @@ pub struct PluginIdentity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentLimits {
     pub bytes: u64,
-    pub ms: u64,
+    pub age: Duration,
 }
 
 impl Default for SegmentLimits {
     fn default() -> Self {
-        SegmentLimits { bytes: 64 << 20, ms: 10 * 60_000 }
+        SegmentLimits { bytes: 64 << 20, age: Duration::from_secs(10 * 60) }
     }
 }
 
@@ -88,7 +90,7 @@ enum Phase {
     CleaningUp(Ending),
     /// The run goes on without this host, which hands over what it holds.
     Detaching {
-        until_ms: u64,
+        until: Timestamp,
     },
     Closed,
 }
@@ -106,22 +108,22 @@ enum Release {
 #[derive(Debug, Default)]
 struct Segment {
     bytes: u64,
-    since_ms: u64,
+    since: Timestamp,
     has_steps: bool,
 }
 
 /// The engine of one run.
 ///
 /// Feed it with [`Run::handle`], then carry out what [`Run::poll_effect`] returns until it returns none, and call again at
-/// [`Run::deadline_ms`] at the latest. A run that has a journal is first taken through it by [`Run::replay`].
+/// [`Run::deadline`] at the latest. A run that has a journal is first taken through it by [`Run::replay`].
 #[derive(Debug)]
 pub struct Run<G> {
     guest: G,
     spec: RunSpec,
     phase: Phase,
-    now_ms: u64,
+    now: Timestamp,
     /// By how much the run's time is ahead of this host's clock: an earlier host's was ahead of it.
-    ahead_ms: u64,
+    clock_lead: Duration,
     effects: VecDeque<Effect>,
     events: Vec<Event>,
     /// Step of the guest, for the journal and for messages.
@@ -132,7 +134,7 @@ pub struct Run<G> {
     /// How the guard is given back, once what it guards is gone.
     release: Option<Release>,
     /// Commands that wait until it is certain that the guard is held.
-    unguarded: Vec<(u64, Action)>,
+    unguarded: Vec<(CommandId, Action)>,
     logs: Logs,
     polls: Polls,
     unheard: Unheard,
@@ -149,8 +151,8 @@ impl<G: Guest> Run<G> {
         Run {
             guest,
             phase: Phase::New,
-            now_ms: 0,
-            ahead_ms: 0,
+            now: Timestamp::EPOCH,
+            clock_lead: Duration::ZERO,
             effects: VecDeque::new(),
             events: Vec::new(),
             step: 0,
@@ -160,7 +162,7 @@ impl<G: Guest> Run<G> {
             release: None,
             unguarded: Vec::new(),
             logs: Logs::new(spec.seed),
-            polls: Polls::new(spec.poll_interval_ms),
+            polls: Polls::new(spec.poll_interval),
             unheard: Unheard::default(),
             segment: Segment::default(),
             replay: Replay::default(),
@@ -169,14 +171,14 @@ impl<G: Guest> Run<G> {
         }
     }
 
-    /// Takes an input at a time, in ms since 1970. A time before that of the last input counts as the last input's.
+    /// Takes an input at a time. A time before that of the last input counts as the last input's.
     ///
     /// A run's time does not go back either when it is taken up by a host whose clock is behind: it goes on from there.
-    pub fn handle(&mut self, now_ms: u64, input: Input) {
+    pub fn handle(&mut self, now: Timestamp, input: Input) {
         if let (Phase::New, Input::Resume) = (&self.phase, &input) {
-            self.ahead_ms = self.now_ms.saturating_sub(now_ms);
+            self.clock_lead = self.now.since(now);
         }
-        self.now_ms = self.now_ms.max(now_ms.saturating_add(self.ahead_ms));
+        self.now = self.now.max(now + self.clock_lead);
         match self.phase {
             Phase::New => match input {
                 Input::Start => self.start(),
@@ -219,37 +221,37 @@ impl<G: Guest> Run<G> {
     }
 
     /// When [`Input::Tick`] is due at the latest.
-    pub fn deadline_ms(&self) -> Option<u64> {
+    pub fn deadline(&self) -> Option<Timestamp> {
         if self.phase == Phase::Closed {
             return None;
         }
-        let due_ms = self.due_ms()?;
-        Some(due_ms.saturating_sub(self.ahead_ms))
+        let due_at = self.due_at()?;
+        Some(due_at - self.clock_lead)
     }
 
-    fn due_ms(&self) -> Option<u64> {
+    fn due_at(&self) -> Option<Timestamp> {
         let timer = self.ledger.timers.values().min().copied();
         let detached = match self.phase {
-            Phase::Detaching { until_ms } => Some(until_ms),
+            Phase::Detaching { until } => Some(until),
             Phase::New | Phase::Live | Phase::CleaningUp(_) | Phase::Closed => None,
         };
         [
             timer,
             detached,
-            self.unheard.deadline_ms(),
-            self.calls.deadline_ms(),
-            self.lock.deadline_ms(),
-            self.logs.deadline_ms(),
-            self.polls.deadline_ms(),
+            self.unheard.deadline(),
+            self.calls.deadline(),
+            self.lock.deadline(),
+            self.logs.deadline(),
+            self.polls.deadline(),
         ]
         .into_iter()
         .flatten()
         .min()
     }
 
-    /// When the newest line of the logs that are read was written, by the node's clock in ms since 1970.
-    pub fn newest_line_ms(&self) -> Option<u64> {
-        self.ledger.logs.values().filter_map(|log| log.position.newest_ms()).max()
+    /// When the newest line of the logs that are read was written, by the node's clock.
+    pub fn newest_line_at(&self) -> Option<Timestamp> {
+        self.ledger.logs.values().filter_map(|log| log.position.newest_at()).max()
     }
 
     /// Where the run stands, in a few words.
@@ -266,8 +268,8 @@ impl<G: Guest> Run<G> {
     // ------------------------------------------------------------------ inputs
 
     fn start(&mut self) {
-        self.segment.since_ms = self.now_ms;
-        match self.guest.start(self.now_ms, &self.spec.request) {
+        self.segment.since = self.now;
+        match self.guest.start(self.now, &self.spec.request) {
             Ok(Ok(commands)) => self.begin(commands),
             Ok(Err(refusal)) => self.refuse(&refusal),
             Err(fault) => {
@@ -286,7 +288,7 @@ impl<G: Guest> Run<G> {
 
     fn append_start(&mut self) {
         let request = std::borrow::Cow::Borrowed(&self.spec.request);
-        let line = Entry::Start { format: FORMAT, at_ms: self.now_ms, request }.to_line();
+        let line = Entry::Start { format: FORMAT, at: self.now, request }.to_line();
         self.append(line);
     }
 
@@ -308,13 +310,13 @@ impl<G: Guest> Run<G> {
                 self.events.push(Event::PodObserved(pod));
             }
             Input::PodDeleted(gone) => {
-                self.logs.on_pod_gone(self.now_ms, &gone.object.uid);
+                self.logs.on_pod_gone(self.now, &gone.object.uid);
                 self.events.push(Event::PodDeleted(gone));
             }
-            Input::LogOpened { log } => self.logs.on_opened(self.now_ms, log),
-            Input::LogBytes { log, bytes } => self.logs.on_bytes(self.now_ms, log, &bytes),
-            Input::LogHeld { log } => self.logs.on_held(self.now_ms, log),
-            Input::LogClosed { log, end } => self.logs.on_closed(self.now_ms, log, end),
+            Input::LogOpened { log } => self.logs.on_opened(self.now, log),
+            Input::LogBytes { log, bytes } => self.logs.on_bytes(self.now, log, &bytes),
+            Input::LogHeld { log } => self.logs.on_held(self.now, log),
+            Input::LogClosed { log, end } => self.logs.on_closed(self.now, log, end),
             Input::Polled { poll, outcome } => self.on_polled(poll, outcome),
             Input::Cancel(request) => {
                 self.held_cancel = Some(request);
@@ -384,31 +386,31 @@ impl<G: Guest> Run<G> {
 
     fn on_pods(&mut self, pods: &[PodSnapshot]) {
         for pod in pods {
-            self.logs.on_pod(self.now_ms, pod);
+            self.logs.on_pod(self.now, pod);
         }
     }
 
-    fn on_polled(&mut self, poll: u64, outcome: Result<(u16, String), ApiError>) {
+    fn on_polled(&mut self, poll: PollId, outcome: Result<(u16, String), ApiError>) {
         match outcome {
             Ok((status, body)) => {
-                if self.polls.answered(self.now_ms, poll, status, &body) {
-                    self.events.push(Event::HttpAnswered(HttpAnswer { command: poll, status, body }));
+                if self.polls.answered(self.now, poll, status, &body) {
+                    self.events.push(Event::HttpAnswered(HttpAnswer { command: poll.get(), status, body }));
                 }
             }
             Err(error) => {
-                if let Some(count) = self.polls.failed(self.now_ms, poll) {
-                    self.events.push(Event::HttpFailed(HttpFailure { command: poll, count, error }));
+                if let Some(count) = self.polls.failed(self.now, poll) {
+                    self.events.push(Event::HttpFailed(HttpFailure { command: poll.get(), count, error }));
                 }
             }
         }
     }
 
     fn on_deadlines(&mut self) {
-        for call in self.calls.due(self.now_ms) {
+        for call in self.calls.due(self.now) {
             self.call_again(call);
         }
-        if self.lock.deadline_ms().is_some_and(|at| at <= self.now_ms) {
-            let outcomes = self.lock.on_deadline(self.now_ms);
+        if self.lock.deadline().is_some_and(|at| at <= self.now) {
+            let outcomes = self.lock.on_deadline(self.now);
             self.take_lock(outcomes);
         }
         if self.phase != Phase::Live {
@@ -416,13 +418,13 @@ impl<G: Guest> Run<G> {
         }
         self.call_guarded();
         self.look_at_unheard();
-        for (poll, path) in self.polls.due(self.now_ms) {
+        for (poll, path) in self.polls.due(self.now) {
             self.effects.push_back(Effect::Poll { poll, path });
         }
-        self.logs.on_deadline(self.now_ms);
+        self.logs.on_deadline(self.now);
         self.drain_logs();
-        let due = self.ledger.timers.iter().filter(|(_, at)| **at <= self.now_ms);
-        self.events.extend(due.map(|(timer, _)| Event::TimerFired(*timer)));
+        let due = self.ledger.timers.iter().filter(|(_, at)| **at <= self.now);
+        self.events.extend(due.map(|(timer, _)| Event::TimerFired(timer.get())));
     }
 
     /// SIGTERM: the run goes on without this host, which deletes nothing.
@@ -440,8 +442,8 @@ impl<G: Guest> Run<G> {
         self.logs.stop_all();
         self.drain_logs();
         self.events.clear();
-        self.phase = Phase::Detaching { until_ms: self.now_ms + DETACH_MS };
-        let outcomes = self.lock.hand_over(self.now_ms);
+        self.phase = Phase::Detaching { until: self.now + DETACH_TIMEOUT };
+        let outcomes = self.lock.hand_over(self.now);
         self.take_lock(outcomes);
     }
 
@@ -477,7 +479,7 @@ impl<G: Guest> Run<G> {
 
     fn begin_segment_if_due(&mut self) {
         let limits = self.spec.segments;
-        let is_old = self.now_ms - self.segment.since_ms.min(self.now_ms) >= limits.ms;
+        let is_old = self.now.since(self.segment.since) >= limits.age;
         let is_due = self.segment.bytes >= limits.bytes || (is_old && self.segment.has_steps);
         if self.phase != Phase::Live || !is_due {
             return;
@@ -489,13 +491,13 @@ impl<G: Guest> Run<G> {
         let entry = Entry::Snapshot {
             format: FORMAT,
             seq: self.step,
-            at_ms: self.now_ms,
+            at: self.now,
             guest: resume::encode(&guest).into(),
             ledger: std::borrow::Cow::Borrowed(&self.ledger),
             request: Some(Box::new(std::borrow::Cow::Borrowed(&self.spec.request))),
         };
         let line = entry.to_line();
-        self.segment = Segment { bytes: line.len() as u64, since_ms: self.now_ms, has_steps: false };
+        self.segment = Segment { bytes: line.len() as u64, since: self.now, has_steps: false };
         self.effects.push_back(Effect::Segment(line));
     }
 }

@@ -5,6 +5,7 @@ use paperclip_contract::types::{Action, Command, Ending, Finish, ObjectRef, Refu
 use super::Run;
 use crate::guest::{Guest, GuestFault};
 use crate::journal::Entry;
+use crate::time::Timestamp;
 
 /// Where a replay stands.
 #[derive(Debug, Default)]
@@ -12,7 +13,7 @@ pub(super) struct Replay {
     pub(super) is_begun: bool,
     pub(super) expected: Expected,
     /// Time of the last entry that has one.
-    pub(super) at_ms: u64,
+    pub(super) at: Timestamp,
     pub(super) end: Option<(Ending, Vec<ObjectRef>)>,
     /// The plugin wanted the run to end, and the end is not in the journal.
     pub(super) finish: Option<Finish>,
@@ -56,25 +57,25 @@ impl<G: Guest> Run<G> {
     /// This plugin would have run another way, or the journal is not one. The run cannot go on here.
     pub fn replay(&mut self, entry: Entry<'static>) -> Result<(), ReplayError> {
         match entry {
-            Entry::Start { at_ms, request, .. } => {
+            Entry::Start { at, request, .. } => {
                 if std::mem::replace(&mut self.replay.is_begun, true) {
                     return Err(ReplayError::Order("a second beginning"));
                 }
-                self.at(at_ms);
+                self.at(at);
                 self.spec.request = request.into_owned();
-                self.replay.expected = match self.guest.start(at_ms, &self.spec.request) {
+                self.replay.expected = match self.guest.start(at, &self.spec.request) {
                     Ok(Ok(commands)) => expect(commands),
                     Ok(Err(refusal)) => return Err(ReplayError::Refused(refusal)),
                     Err(fault) => Expected::Fault(fault),
                 };
                 Ok(())
             }
-            Entry::Snapshot { seq, at_ms, guest, ledger, request, .. } => {
+            Entry::Snapshot { seq, at, guest, ledger, request, .. } => {
                 // One that follows its own past adds nothing to it.
                 if std::mem::replace(&mut self.replay.is_begun, true) {
                     return self.replay_expected_nothing(seq);
                 }
-                self.at(at_ms);
+                self.at(at);
                 self.step = seq;
                 let guest = super::resume::decode(&guest).map_err(ReplayError::Snapshot)?;
                 match self.guest.restore(&guest) {
@@ -92,9 +93,9 @@ impl<G: Guest> Run<G> {
                 self.ledger = ledger;
                 Ok(())
             }
-            Entry::Step { seq, at_ms, events, cursors, whole } => {
+            Entry::Step { seq, at, events, cursors, whole } => {
                 self.replay_expected_nothing(seq)?;
-                self.at(at_ms);
+                self.at(at);
                 self.step = seq;
                 self.ledger.cursors(&cursors);
                 let events = events.into_owned();
@@ -111,12 +112,12 @@ impl<G: Guest> Run<G> {
                 Ok(())
             }
             // The plugin hears of it by a step, if that came so far: until then the time goes on in which nobody looked.
-            Entry::Resumed { at_ms } => {
-                self.now_ms = self.now_ms.max(at_ms);
+            Entry::Resumed { at } => {
+                self.now = self.now.max(at);
                 Ok(())
             }
-            Entry::End { at_ms, ending, result, delete_jobs, is_unread, .. } => {
-                self.at(at_ms);
+            Entry::End { at, ending, result, delete_jobs, is_unread, .. } => {
+                self.at(at);
                 self.replay.expected = Expected::Nothing;
                 self.replay.finish = None;
                 self.show_end(result.into_owned(), is_unread);
@@ -137,9 +138,9 @@ impl<G: Guest> Run<G> {
         }
     }
 
-    fn at(&mut self, at_ms: u64) {
-        self.now_ms = self.now_ms.max(at_ms);
-        self.replay.at_ms = self.now_ms;
+    fn at(&mut self, at: Timestamp) {
+        self.now = self.now.max(at);
+        self.replay.at = self.now;
     }
 
     fn replay_expected_nothing(&self, seq: u64) -> Result<(), ReplayError> {

@@ -3,6 +3,8 @@
 //! Nothing that is asked for twice happens twice: names are the run's own, creations find what stands already, deletions and changes
 //! carry the UID. What was being read is read on from where it was delivered to.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use paperclip_contract::types::Event;
@@ -13,23 +15,24 @@ use crate::guest::Guest;
 use crate::journal::Entry;
 use crate::ledger::Claim;
 use crate::port::{Closing, Effect};
+use crate::time::{Timestamp, millis};
 
-/// How long the cluster has to tell how things stand before a timer fires that became due meanwhile, in ms.
-const LOOK_MS: u64 = 5_000;
+/// How long the cluster has to tell how things stand before a timer fires that became due meanwhile.
+const OBSERVATION_PERIOD: Duration = Duration::from_secs(5);
 
 impl<G: Guest> Run<G> {
     pub(super) fn resume(&mut self) {
         if !self.replay.is_begun {
             return self.start();
         }
-        let away_ms = self.now_ms - self.replay.at_ms.min(self.now_ms);
-        self.segment.since_ms = self.now_ms;
+        let away = self.now.since(self.replay.at);
+        self.segment.since = self.now;
         let end = self.replay.end.take();
         if let (true, Some((ending, _))) = (self.replay.is_closed, &end) {
             self.phase = Phase::Closed;
             return self.effects.push_back(Effect::Close(Closing::Ended(*ending)));
         }
-        self.append(Entry::Resumed { at_ms: self.now_ms }.to_line());
+        self.append(Entry::Resumed { at: self.now }.to_line());
         match end {
             Some((ending, jobs)) => {
                 self.phase = Phase::CleaningUp(ending);
@@ -41,11 +44,11 @@ impl<G: Guest> Run<G> {
                     self.release = Some(Release::Left(guard));
                 }
             }
-            None => self.go_on(away_ms),
+            None => self.go_on(away),
         }
     }
 
-    fn go_on(&mut self, away_ms: u64) {
+    fn go_on(&mut self, away: Duration) {
         self.phase = Phase::Live;
         match std::mem::take(&mut self.ledger.guard) {
             Claim::None => {}
@@ -57,11 +60,11 @@ impl<G: Guest> Run<G> {
                 self.ledger.guard = Claim::Lost;
                 self.lock.lose();
             }
-            Claim::Wanted { guard, until_ms } => {
-                self.ledger.guard = Claim::Wanted { guard: guard.clone(), until_ms };
-                let wait_ms = until_ms.saturating_sub(self.now_ms);
+            Claim::Wanted { guard, until } => {
+                self.ledger.guard = Claim::Wanted { guard: guard.clone(), until };
+                let wait_ms = millis(until.since(self.now));
                 let wanted = paperclip_contract::types::AcquireGuard { wait_ms, ..guard };
-                let outcomes = self.lock.acquire(self.now_ms, wanted);
+                let outcomes = self.lock.acquire(self.now, wanted);
                 self.take_lock(outcomes);
             }
             Claim::Held { guard } => {
@@ -74,11 +77,11 @@ impl<G: Guest> Run<G> {
             self.follow_job(job);
         }
         for (command, log) in &self.ledger.logs {
-            self.logs.begin(self.now_ms, *command, log.target.clone(), log.position.clone());
+            self.logs.begin(self.now, *command, log.target.clone(), log.position.clone());
         }
         self.drain_logs();
         for (poll, path) in &self.ledger.polls {
-            self.polls.begin(self.now_ms, *poll, path.clone());
+            self.polls.begin(self.now, *poll, path.clone());
         }
         for (command, action) in self.ledger.open.clone() {
             self.call(command, action);
@@ -98,13 +101,13 @@ impl<G: Guest> Run<G> {
             return;
         }
         // What became due while nobody looked waits until there was time to look.
-        for due_ms in self.ledger.timers.values_mut() {
-            *due_ms = (*due_ms).max(self.now_ms + LOOK_MS);
+        for due_at in self.ledger.timers.values_mut() {
+            *due_at = (*due_at).max(self.now + OBSERVATION_PERIOD);
         }
-        self.events.push(Event::HostResumed(away_ms));
+        self.events.push(Event::HostResumed(millis(away)));
         self.step_guest();
         // What was replayed is not replayed again: a host that dies over and over does not take longer each time.
-        self.segment.since_ms = 0;
+        self.segment.since = Timestamp::EPOCH;
     }
 }
 

@@ -12,12 +12,17 @@ use serde_json::json;
 use super::*;
 use crate::GuestFault;
 use crate::api::{ApiCall, ApiReply, Lease};
+use crate::ids::CallId;
 use crate::intake::{self, Surroundings};
 use crate::policy::Grant;
 use paperclip_contract::types::{Action, CancelSource, Finish, ObjectRef};
 
 const JOB: &str = r#"{"kind": "Job", "metadata": {"namespace": "n", "name": "j"}, "spec": {"suspend": true, "template": {"spec":
     {"automountServiceAccountToken": false, "containers": [{"name": "c", "image": "i", "securityContext": {"allowPrivilegeEscalation": false}}]}}}}"#;
+
+const fn at(ms: u64) -> Timestamp {
+    Timestamp::from_millis(ms)
+}
 
 /// Answers its calls one after another with these actions.
 #[derive(Debug, Default)]
@@ -39,13 +44,13 @@ impl Script {
 impl Guest for Script {
     fn start(
         &mut self,
-        _at_ms: u64,
+        _at: Timestamp,
         _request: &Request,
     ) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
         Ok(Ok(self.next()))
     }
 
-    fn step(&mut self, _at_ms: u64, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
+    fn step(&mut self, _at: Timestamp, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
         self.seen.extend(events.iter().cloned());
         Ok(self.next())
     }
@@ -74,7 +79,7 @@ fn run(answers: &[&[Action]]) -> Run<Script> {
         redactor: Redactor::new(secrets.named()).expect("no secrets"),
         seed: 1,
         plugin: PluginIdentity::default(),
-        poll_interval_ms: 1,
+        poll_interval: Duration::from_millis(1),
         segments: SegmentLimits::default(),
         adopts: None,
     };
@@ -94,13 +99,13 @@ fn effects(run: &mut Run<Script>, journal: &mut Vec<String>) -> Vec<Effect> {
     others
 }
 
-fn resumed(answers: &[&[Action]], journal: &[String], now_ms: u64) -> Run<Script> {
+fn resumed(answers: &[&[Action]], journal: &[String], now: Timestamp) -> Run<Script> {
     let mut run = run(answers);
     for line in journal {
         run.replay(Entry::parse(line).expect("an entry")).expect("the same plugin");
         while run.poll_effect().is_some() {}
     }
-    run.handle(now_ms, Input::Resume);
+    run.handle(now, Input::Resume);
     run
 }
 
@@ -129,7 +134,7 @@ fn finish() -> Action {
     Action::Finish(Finish { result_json: "{}".into(), ending: Ending::Failed, delete_jobs: Vec::new() })
 }
 
-fn lease(calls: &[Effect]) -> (u64, Lease) {
+fn lease(calls: &[Effect]) -> (CallId, Lease) {
     let found = calls.iter().find_map(|effect| match effect {
         Effect::Call { call, request: ApiCall::CreateLease(lease) | ApiCall::UpdateLease(lease) } => {
             Some((*call, lease.clone()))
@@ -152,11 +157,11 @@ fn names(effects: &[Effect]) -> Vec<String> {
 fn a_run_whose_host_died_before_its_end_was_noted_ends_when_it_is_taken_up() {
     let answers: &[&[Action]] = &[&[finish()]];
     let (mut first, mut journal) = (run(answers), Vec::new());
-    first.handle(1_000, Input::Start);
+    first.handle(at(1_000), Input::Start);
     effects(&mut first, &mut journal);
     assert!(journal.iter().any(|line| line.starts_with("{\"end\"")), "{journal:?}");
     journal.retain(|line| line.starts_with("{\"start\"") || line.starts_with("{\"commands\""));
-    let mut second = resumed(answers, &journal, 5_000);
+    let mut second = resumed(answers, &journal, at(5_000));
     let done = effects(&mut second, &mut journal);
     assert_eq!(names(&done), ["Ended(Ending::Failed)"]);
 }
@@ -174,7 +179,7 @@ fn a_run_that_ends_while_its_log_is_read_says_so_before_its_result() {
         records.collect::<Vec<_>>()
     };
     let (mut first, mut journal) = (run(answers), Vec::new());
-    first.handle(1_000, Input::Start);
+    first.handle(at(1_000), Input::Start);
     assert_eq!(told(&effects(&mut first, &mut journal)), ["gap", "result"]);
 
     let mut second = run(answers);
@@ -192,17 +197,20 @@ fn a_run_that_is_taken_up_begins_nothing_before_its_guard_is_certain() {
     let list = Action::ListJobs(ListJobs { namespace: "n".into(), labels: vec![own] });
     let answers: &[&[Action]] = &[&[guard()], &[list, adopt]];
     let (mut first, mut journal) = (run(answers), Vec::new());
-    first.handle(1_000, Input::Start);
+    first.handle(at(1_000), Input::Start);
     let (call, wanted) = lease(&effects(&mut first, &mut journal));
-    first.handle(1_001, Input::Called { call, outcome: Ok(ApiReply::Lease(Some(wanted.clone()))) });
+    first.handle(at(1_001), Input::Called { call, outcome: Ok(ApiReply::Lease(Some(wanted.clone()))) });
     assert_eq!(names(&effects(&mut first, &mut journal)).len(), 2);
 
-    let mut second = resumed(answers, &journal, 90_000);
+    let mut second = resumed(answers, &journal, at(90_000));
     let calls = names(&effects(&mut second, &mut journal));
     assert!(calls.iter().any(|call| call.starts_with("list Jobs")), "{calls:?}");
     assert!(!calls.iter().any(|call| call.starts_with("patch Job")), "{calls:?}");
-    let other = Lease { holder: "another".into(), host: "there".into(), renewed_at_ms: 89_000, ..wanted };
-    second.handle(90_001, Input::Called { call: 1, outcome: Ok(ApiReply::Lease(Some(other))) });
+    let other = Lease { holder: "another".into(), host: "there".into(), renewed_at: at(89_000), ..wanted };
+    second.handle(
+        at(90_001),
+        Input::Called { call: CallId::new(1), outcome: Ok(ApiReply::Lease(Some(other))) },
+    );
     let calls = names(&effects(&mut second, &mut journal));
     assert_eq!(calls, Vec::<String>::new());
     let refused = |event: &Event| matches!(event, Event::Answered(answer) if answer.outcome.is_err());
@@ -215,12 +223,12 @@ fn what_needs_the_guard_is_not_asked_for_again_before_that_is_certain() {
     let unanswered = || {
         let create = Action::CreateJob(NewObject { manifest_json: JOB.into() });
         let (mut run, mut journal) = (run(&[&[guard()], &[create]]), Vec::new());
-        run.handle(0, Input::Start);
+        run.handle(at(0), Input::Start);
         let (call, wanted) = lease(&effects(&mut run, &mut journal));
-        run.handle(1, Input::Called { call, outcome: Ok(ApiReply::Lease(Some(wanted.clone()))) });
-        run.handle(30_000, Input::Called { call: 2, outcome: Err(no_answer()) });
+        run.handle(at(1), Input::Called { call, outcome: Ok(ApiReply::Lease(Some(wanted.clone()))) });
+        run.handle(at(30_000), Input::Called { call: CallId::new(2), outcome: Err(no_answer()) });
         effects(&mut run, &mut journal);
-        run.handle(40_000, Input::Tick);
+        run.handle(at(40_000), Input::Tick);
         assert_eq!(
             names(&effects(&mut run, &mut journal)),
             Vec::<String>::new(),
@@ -229,15 +237,18 @@ fn what_needs_the_guard_is_not_asked_for_again_before_that_is_certain() {
         (run, journal, wanted)
     };
     let (mut held, mut journal, wanted) = unanswered();
-    let renewed = Lease { renewed_at_ms: 40_000, ..wanted };
-    held.handle(40_100, Input::Called { call: 3, outcome: Ok(ApiReply::Lease(Some(renewed))) });
-    held.handle(41_000, Input::Tick);
+    let renewed = Lease { renewed_at: at(40_000), ..wanted };
+    held.handle(
+        at(40_100),
+        Input::Called { call: CallId::new(3), outcome: Ok(ApiReply::Lease(Some(renewed))) },
+    );
+    held.handle(at(41_000), Input::Tick);
     assert_eq!(names(&effects(&mut held, &mut journal)), ["create Job"]);
 
     let (mut lost, mut journal, _) = unanswered();
     let gone = ApiError { status: Some(404), ..no_answer() };
-    lost.handle(40_100, Input::Called { call: 3, outcome: Err(gone) });
-    lost.handle(41_000, Input::Tick);
+    lost.handle(at(40_100), Input::Called { call: CallId::new(3), outcome: Err(gone) });
+    lost.handle(at(41_000), Input::Tick);
     assert_eq!(names(&effects(&mut lost, &mut journal)), Vec::<String>::new());
     let refused = |event: &Event| matches!(event, Event::Answered(answer) if answer.outcome.is_err());
     assert!(lost.guest.seen.iter().any(refused), "{:?}", lost.guest.seen);
@@ -250,17 +261,17 @@ fn the_guard_is_given_back_once_the_job_is_gone() {
     let delete_jobs = vec![job.clone()];
     let finish = Action::Finish(Finish { result_json: "{}".into(), ending: Ending::Failed, delete_jobs });
     let (mut run, mut journal) = (run(&[&[guard()], &[create], &[finish]]), Vec::new());
-    run.handle(0, Input::Start);
+    run.handle(at(0), Input::Start);
     let (call, wanted) = lease(&effects(&mut run, &mut journal));
-    run.handle(1, Input::Called { call, outcome: Ok(ApiReply::Lease(Some(wanted))) });
-    run.handle(2, Input::Called { call: 2, outcome: Ok(ApiReply::Created(job)) });
+    run.handle(at(1), Input::Called { call, outcome: Ok(ApiReply::Lease(Some(wanted))) });
+    run.handle(at(2), Input::Called { call: CallId::new(2), outcome: Ok(ApiReply::Created(job)) });
     effects(&mut run, &mut journal);
     let no_answer = ApiError { status: None, reason: None, message: String::new(), retry_after_ms: None };
-    run.handle(3, Input::Called { call: 3, outcome: Err(no_answer) });
+    run.handle(at(3), Input::Called { call: CallId::new(3), outcome: Err(no_answer) });
     assert_eq!(names(&effects(&mut run, &mut journal)), Vec::<String>::new());
-    run.handle(9_000, Input::Tick);
+    run.handle(at(9_000), Input::Tick);
     assert_eq!(names(&effects(&mut run, &mut journal)), ["delete Job j"]);
-    run.handle(9_001, Input::Called { call: 3, outcome: Ok(ApiReply::Done) });
+    run.handle(at(9_001), Input::Called { call: CallId::new(3), outcome: Ok(ApiReply::Done) });
     assert!(
         matches!(&names(&effects(&mut run, &mut journal))[..], [only] if only.starts_with("delete Lease"))
     );
@@ -271,11 +282,11 @@ fn time_goes_on_where_the_next_host_has_a_clock_that_is_behind() {
     let timer = Action::SetTimer(Timer { timer: 7, after_ms: 20_000 });
     let answers: &[&[Action]] = &[&[timer]];
     let (mut first, mut journal) = (run(answers), Vec::new());
-    first.handle(100_000, Input::Start);
+    first.handle(at(100_000), Input::Start);
     effects(&mut first, &mut journal);
-    let mut second = resumed(answers, &journal, 40_000);
-    assert_eq!(second.deadline_ms(), Some(60_000));
-    second.handle(60_000, Input::Tick);
+    let mut second = resumed(answers, &journal, at(40_000));
+    assert_eq!(second.deadline(), Some(at(60_000)));
+    second.handle(at(60_000), Input::Tick);
     assert!(second.guest.seen.contains(&Event::TimerFired(7)));
 }
 
@@ -284,12 +295,12 @@ fn what_became_due_while_nobody_looked_waits_for_a_look() {
     let timer = Action::SetTimer(Timer { timer: 7, after_ms: 20_000 });
     let answers: &[&[Action]] = &[&[timer]];
     let (mut first, mut journal) = (run(answers), Vec::new());
-    first.handle(0, Input::Start);
+    first.handle(at(0), Input::Start);
     effects(&mut first, &mut journal);
-    let mut second = resumed(answers, &journal, 500_000);
-    second.handle(500_010, Input::Tick);
+    let mut second = resumed(answers, &journal, at(500_000));
+    second.handle(at(500_010), Input::Tick);
     assert!(!second.guest.seen.contains(&Event::TimerFired(7)));
-    second.handle(505_000, Input::Tick);
+    second.handle(at(505_000), Input::Tick);
     assert!(second.guest.seen.contains(&Event::TimerFired(7)));
 }
 
@@ -304,14 +315,17 @@ fn a_job_that_another_run_has_taken_over_is_not_cleaned_up() {
     });
     let answers: &[&[Action]] = &[&[create], &[finish]];
     let (mut first, mut journal) = (run(answers), Vec::new());
-    first.handle(0, Input::Start);
-    first.handle(1, Input::Called { call: 1, outcome: Ok(ApiReply::Created(job.clone())) });
+    first.handle(at(0), Input::Start);
+    first.handle(at(1), Input::Called { call: CallId::new(1), outcome: Ok(ApiReply::Created(job.clone())) });
     effects(&mut first, &mut journal);
     for (holder, asked) in [("r", vec!["delete Job j"]), ("another", vec!["Ended(Ending::Failed)"])] {
-        let mut second = resumed(answers, &journal, 90_000);
+        let mut second = resumed(answers, &journal, at(90_000));
         assert_eq!(names(&effects(&mut second, &mut Vec::new())), ["get Job j"]);
         let snapshot = job_of(job.clone(), holder);
-        second.handle(90_001, Input::Called { call: 1, outcome: Ok(ApiReply::Job(Some(snapshot))) });
+        second.handle(
+            at(90_001),
+            Input::Called { call: CallId::new(1), outcome: Ok(ApiReply::Job(Some(snapshot))) },
+        );
         assert_eq!(names(&effects(&mut second, &mut Vec::new())), asked);
     }
 }
@@ -320,17 +334,17 @@ fn a_job_that_another_run_has_taken_over_is_not_cleaned_up() {
 fn a_job_that_may_have_been_created_is_looked_for_at_the_end() {
     let create = Action::CreateJob(NewObject { manifest_json: JOB.into() });
     let (mut run, mut journal) = (run(&[&[create, finish()]]), Vec::new());
-    run.handle(0, Input::Start);
+    run.handle(at(0), Input::Start);
     assert_eq!(names(&effects(&mut run, &mut journal)), ["create Job", "get Job j"]);
 }
 
 #[test]
 fn the_time_away_goes_on_until_the_plugin_has_heard_of_it() {
     let (mut first, mut journal) = (run(&[]), Vec::new());
-    first.handle(1_000, Input::Start);
+    first.handle(at(1_000), Input::Start);
     effects(&mut first, &mut journal);
-    journal.push(Entry::Resumed { at_ms: 50_000 }.to_line());
-    let second = resumed(&[], &journal, 60_000);
+    journal.push(Entry::Resumed { at: at(50_000) }.to_line());
+    let second = resumed(&[], &journal, at(60_000));
     assert_eq!(second.guest.seen, [Event::HostResumed(59_000)]);
 }
 
@@ -338,15 +352,15 @@ fn the_time_away_goes_on_until_the_plugin_has_heard_of_it() {
 fn a_cancel_that_comes_while_the_run_is_let_go_is_not_taken_for_noted() {
     let cancel = || Input::Cancel(CancelRequest { source: CancelSource::Operator, reason: None });
     let (mut heard, mut journal) = (run(&[&[guard()]]), Vec::new());
-    heard.handle(0, Input::Start);
-    heard.handle(1, cancel());
+    heard.handle(at(0), Input::Start);
+    heard.handle(at(1), cancel());
     assert!(!heard.holds_cancel());
 
     let mut late = run(&[&[guard()]]);
-    late.handle(0, Input::Start);
+    late.handle(at(0), Input::Start);
     effects(&mut late, &mut journal);
-    late.handle(1, Input::Stop);
-    late.handle(2, cancel());
+    late.handle(at(1), Input::Stop);
+    late.handle(at(2), cancel());
     assert!(late.holds_cancel());
     assert!(!late.guest.seen.iter().any(|event| matches!(event, Event::CancelRequested(_))));
 }
@@ -356,21 +370,21 @@ fn a_followed_job_that_no_watch_tells_of_is_looked_at() {
     let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
     let answers: &[&[Action]] = &[&[Action::FollowJob(job.clone())]];
     let (mut first, mut journal) = (run(answers), Vec::new());
-    first.handle(0, Input::Start);
+    first.handle(at(0), Input::Start);
     effects(&mut first, &mut journal);
 
-    let mut second = resumed(answers, &journal, 50_000);
+    let mut second = resumed(answers, &journal, at(50_000));
     effects(&mut second, &mut journal);
-    assert_eq!(second.deadline_ms(), Some(60_000));
-    second.handle(60_000, Input::Tick);
+    assert_eq!(second.deadline(), Some(at(60_000)));
+    second.handle(at(60_000), Input::Tick);
     assert_eq!(names(&effects(&mut second, &mut journal)), ["get Job j"]);
-    second.handle(60_001, Input::Called { call: 1, outcome: Ok(ApiReply::Job(None)) });
+    second.handle(at(60_001), Input::Called { call: CallId::new(1), outcome: Ok(ApiReply::Job(None)) });
     let gone = Deletion { object: job.clone(), detected_via: "read-404".into(), is_ours: false };
     assert!(second.guest.seen.contains(&Event::JobDeleted(gone.clone())));
-    assert_eq!(second.deadline_ms(), None);
+    assert_eq!(second.deadline(), None);
 
-    let mut told = resumed(answers, &journal, 70_000);
-    told.handle(70_001, Input::JobDeleted(Deletion { detected_via: "relist-missing".into(), ..gone }));
+    let mut told = resumed(answers, &journal, at(70_000));
+    told.handle(at(70_001), Input::JobDeleted(Deletion { detected_via: "relist-missing".into(), ..gone }));
     effects(&mut told, &mut journal);
-    assert_eq!(told.deadline_ms(), None, "there is nothing to find out");
+    assert_eq!(told.deadline(), None, "there is nothing to find out");
 }

@@ -5,6 +5,7 @@ use crate::{request, runtime};
 use paperclip_contract::types::Event;
 use paperclip_engine::Guest;
 use paperclip_engine::journal::{Entry, FORMAT};
+use paperclip_engine::time::Timestamp;
 use paperclip_guest::{Catalogue, CatalogueOptions, NoPlugin, TRAP_WINDOW_MS, sha256_hex};
 use std::borrow::Cow;
 use std::fs;
@@ -31,7 +32,7 @@ fn a_new_version_is_taken_by_new_runs_and_leaves_running_ones_alone() {
     let catalogue = catalogue(&dir);
     let held = catalogue.get("alpha").unwrap();
     let mut run = held.instantiate().unwrap();
-    run.start(0, &crate::request()).unwrap().unwrap();
+    run.start(Timestamp::EPOCH, &crate::request()).unwrap().unwrap();
 
     place(dir.path(), &version("2.0.0"));
     let changed = catalogue.reload().unwrap();
@@ -39,7 +40,7 @@ fn a_new_version_is_taken_by_new_runs_and_leaves_running_ones_alone() {
     assert_eq!(changed[0].from.as_deref(), Some(held.digest()));
     assert_eq!(catalogue.get("alpha").unwrap().version(), "2.0.0");
     assert_eq!(run.plugin().version(), "1.0.0");
-    assert_eq!(run.step(1, &[]), Ok(vec![]));
+    assert_eq!(run.step(Timestamp::from_millis(1), &[]), Ok(vec![]));
     assert_eq!(catalogue.show().previous[0].version, "1.0.0");
     assert_eq!(catalogue.by_digest(held.digest()).unwrap().version(), "1.0.0");
     assert_eq!(catalogue.reload().unwrap(), [], "nothing is new");
@@ -146,10 +147,10 @@ fn a_version_that_breaks_in_a_recorded_run_is_not_taken() {
     let golden = dir.path().join("golden/alpha");
     fs::create_dir_all(&golden).unwrap();
     let entries = [
-        Entry::Start { format: FORMAT, at_ms: 1, request: Cow::Owned(request()) },
+        Entry::Start { format: FORMAT, at: Timestamp::from_millis(1), request: Cow::Owned(request()) },
         Entry::Step {
             seq: 1,
-            at_ms: 2,
+            at: Timestamp::from_millis(2),
             events: vec![Event::TimerFired(1)].into(),
             cursors: Vec::new().into(),
             whole: Vec::new().into(),

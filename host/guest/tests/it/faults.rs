@@ -3,19 +3,20 @@
 use crate::forge::{Forge, SCRATCH};
 use crate::{load, request, runtime, source};
 use paperclip_contract::types::{Event, LogLine, LogLines};
+use paperclip_engine::time::Timestamp;
 use paperclip_engine::{FaultCause, Guest, GuestFault};
 use paperclip_guest::{Instance, Plugin, RUN_FUEL, STEP_FUEL};
 
-const AT_MS: u64 = 1_700_000_000_000;
+const AT: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 fn begun(forge: &Forge) -> Instance {
     let mut instance = load(forge).instantiate().unwrap();
-    instance.start(AT_MS, &request()).unwrap().unwrap();
+    instance.start(AT, &request()).unwrap().unwrap();
     instance
 }
 
 fn failing_step(body: &str) -> GuestFault {
-    begun(&Forge::new("test_k8s").body("step", body)).step(AT_MS, &[]).unwrap_err()
+    begun(&Forge::new("test_k8s").body("step", body)).step(AT, &[]).unwrap_err()
 }
 
 fn lines(text: String) -> Event {
@@ -25,13 +26,13 @@ fn lines(text: String) -> Event {
 #[test]
 fn a_run_goes_through_its_calls() {
     let mut instance = begun(&Forge::new("test_k8s"));
-    assert_eq!(instance.step(AT_MS, &[Event::HostStopping]), Ok(vec![]));
+    assert_eq!(instance.step(AT, &[Event::HostStopping]), Ok(vec![]));
     assert_eq!(instance.snapshot(), Ok(vec![]));
     assert_eq!(instance.phase(), Ok(String::new()));
 
     let mut other = instance.plugin().instantiate().unwrap();
     assert_eq!(other.restore(&[1, 2, 3]), Ok(Ok(())));
-    assert_eq!(other.step(AT_MS, &[]), Ok(vec![]));
+    assert_eq!(other.step(AT, &[]), Ok(vec![]));
 }
 
 #[test]
@@ -39,11 +40,11 @@ fn a_run_goes_on_in_a_fresh_instance_with_less_memory() {
     let grow = "(drop (memory.grow (i32.const 10))) (i32.const 544)";
     let mut instance = begun(&Forge::new("test_k8s").body("step", grow));
     let before = instance.usage().memory_bytes;
-    instance.step(AT_MS, &[]).unwrap();
+    instance.step(AT, &[]).unwrap();
     assert_eq!(instance.usage().memory_bytes, before + (10 << 16));
     instance.renew().unwrap();
     assert_eq!(instance.usage().memory_bytes, before);
-    assert_eq!(instance.step(AT_MS, &[]), Ok(vec![]));
+    assert_eq!(instance.step(AT, &[]), Ok(vec![]));
 }
 
 #[test]
@@ -52,11 +53,11 @@ fn a_run_that_no_fresh_instance_takes_stays_where_it_is() {
     for restore in [refuses, "(unreachable)"] {
         let grow = "(drop (memory.grow (i32.const 10))) (i32.const 544)";
         let mut instance = begun(&Forge::new("test_k8s").body("step", grow).body("restore", restore));
-        instance.step(AT_MS, &[]).unwrap();
+        instance.step(AT, &[]).unwrap();
         let grown = instance.usage().memory_bytes;
         instance.renew().unwrap();
         assert_eq!(instance.usage().memory_bytes, grown);
-        assert_eq!(instance.step(AT_MS, &[]), Ok(vec![]));
+        assert_eq!(instance.step(AT, &[]), Ok(vec![]));
     }
 }
 
@@ -66,16 +67,16 @@ fn a_refusal_leaves_the_instance_without_a_run() {
     let forge =
         Forge::new("test_k8s").body("start", "(i32.store8 (i32.const 600) (i32.const 1)) (i32.const 600)");
     let mut instance = load(&forge).instantiate().unwrap();
-    let refusal = instance.start(AT_MS, &request()).unwrap().unwrap_err();
+    let refusal = instance.start(AT, &request()).unwrap().unwrap_err();
     assert_eq!((refusal.code.as_str(), refusal.field), ("", None));
-    let fault = instance.step(AT_MS, &[]).unwrap_err();
+    let fault = instance.step(AT, &[]).unwrap_err();
     assert_eq!(fault.cause, FaultCause::Contract("there is no run yet".into()));
 }
 
 #[test]
 fn a_second_start_is_a_fault() {
     let mut instance = begun(&Forge::new("test_k8s"));
-    let fault = instance.start(AT_MS, &request()).unwrap_err();
+    let fault = instance.start(AT, &request()).unwrap_err();
     assert_eq!(fault.cause, FaultCause::Contract("there is a run already".into()));
 }
 
@@ -85,7 +86,7 @@ fn a_trap_on_start_names_plugin_version_step_and_place() {
         .function("(func $plugin::prompt::render (unreachable))")
         .body("start", "(call $plugin::prompt::render) (unreachable)");
     let plugin = load(&forge);
-    let fault = plugin.instantiate().unwrap().start(AT_MS, &request()).unwrap_err();
+    let fault = plugin.instantiate().unwrap().start(AT, &request()).unwrap_err();
     assert_eq!(
         fault.to_string(),
         format!(
@@ -101,7 +102,7 @@ fn a_panic_tells_its_text_and_place() {
     let note = "(data (i32.const 65536) \"\\01paperclip panicsrc/run.rs:7:9: no room\\00\")";
     let panics = |note: &str, body: &str| {
         let forge = Forge::new("test_k8s").function(note).body("step", body);
-        begun(&forge).step(AT_MS, &[]).unwrap_err().cause
+        begun(&forge).step(AT, &[]).unwrap_err().cause
     };
     let trapped = "wasm `unreachable` instruction executed in plugin::step";
     assert_eq!(
@@ -119,7 +120,7 @@ fn a_division_by_zero_and_a_deep_recursion_are_traps() {
     let forge = Forge::new("test_k8s")
         .function("(func $plugin::deep (call $plugin::deep))")
         .body("step", "(call $plugin::deep) (i32.const 544)");
-    let fault = begun(&forge).step(AT_MS, &[]).unwrap_err();
+    let fault = begun(&forge).step(AT, &[]).unwrap_err();
     let FaultCause::Trap(text) = fault.cause else { panic!("{fault}") };
     assert!(text.starts_with("call stack exhausted in plugin::deep"), "{text}");
 }
@@ -194,8 +195,8 @@ fn a_result_that_is_no_value_of_its_type_breaks_the_contract() {
 #[test]
 fn a_dead_instance_answers_with_the_same_fault() {
     let mut instance = begun(&Forge::new("test_k8s").body("step", "(unreachable)"));
-    let fault = instance.step(AT_MS, &[]).unwrap_err();
-    assert_eq!(instance.step(AT_MS, &[]), Err(fault.clone()));
+    let fault = instance.step(AT, &[]).unwrap_err();
+    assert_eq!(instance.step(AT, &[]), Err(fault.clone()));
     assert_eq!(instance.snapshot(), Err(fault.clone()));
     assert_eq!(instance.phase(), Err(fault));
 }
@@ -208,11 +209,11 @@ fn a_fault_leaves_the_neighbours_alone() {
     let plugin = load(&forge);
     let mut runs: Vec<Instance> = (0..3).map(|_| plugin.instantiate().unwrap()).collect();
     for run in &mut runs {
-        run.start(AT_MS, &request()).unwrap().unwrap();
+        run.start(AT, &request()).unwrap().unwrap();
     }
-    assert!(runs[1].step(AT_MS, &[Event::HostStopping]).is_err());
-    assert_eq!(runs[0].step(AT_MS, &[]), Ok(vec![]));
-    assert_eq!(runs[2].step(AT_MS, &[]), Ok(vec![]));
+    assert!(runs[1].step(AT, &[Event::HostStopping]).is_err());
+    assert_eq!(runs[0].step(AT, &[]), Ok(vec![]));
+    assert_eq!(runs[2].step(AT, &[]), Ok(vec![]));
 }
 
 #[test]
@@ -241,12 +242,12 @@ fn the_budgets_hold_the_largest_request_and_the_largest_line() {
     let mut instance = load(&forge).instantiate().unwrap();
 
     let large = paperclip_contract::types::Request { context_json: "p".repeat(PROMPT_BYTES), ..request() };
-    instance.start(AT_MS, &large).unwrap().unwrap();
+    instance.start(AT, &large).unwrap().unwrap();
     let begun = instance.usage();
     assert!(begun.fuel < RUN_FUEL / 100, "{begun:?}");
     assert!(begun.memory_bytes >= PROMPT_BYTES as u64, "{begun:?}");
 
-    instance.step(AT_MS, &[lines("x".repeat(line_bytes))]).unwrap();
+    instance.step(AT, &[lines("x".repeat(line_bytes))]).unwrap();
     let stepped = instance.usage();
     assert!(stepped.fuel < STEP_FUEL / 4, "{stepped:?}");
     assert!(stepped.memory_bytes > begun.memory_bytes, "{stepped:?}");
@@ -258,8 +259,8 @@ fn calls_repeat_to_the_unit() {
     let fuel = || {
         let plugin = Plugin::load(&runtime(), source(), &bytes).unwrap();
         let mut instance = plugin.instantiate().unwrap();
-        instance.start(AT_MS, &request()).unwrap().unwrap();
-        instance.step(AT_MS, &[lines("hello".into())]).unwrap();
+        instance.start(AT, &request()).unwrap().unwrap();
+        instance.step(AT, &[lines("hello".into())]).unwrap();
         instance.usage()
     };
     assert_eq!(fuel(), fuel());

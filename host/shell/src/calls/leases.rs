@@ -8,6 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::core::params::{DeleteParams, GetParams, Preconditions};
 use paperclip_contract::types::ApiError;
 use paperclip_engine::api::{ApiReply, Lease};
+use paperclip_engine::time::Timestamp as EngineTimestamp;
 
 use super::{named, post_params, resource, send, unless_missing};
 use crate::connect::Cluster;
@@ -59,7 +60,7 @@ fn body(lease: Lease) -> Result<Vec<u8>, ApiError> {
 }
 
 fn to_kube(lease: Lease) -> Result<KubeLease, ApiError> {
-    let renewed_ms = i64::try_from(lease.renewed_at_ms).unwrap_or(i64::MAX);
+    let renewed_ms = i64::try_from(lease.renewed_at.as_millis()).unwrap_or(i64::MAX);
     let renewed = Timestamp::from_millisecond(renewed_ms)
         .map_err(|error| exchange::not_sent(format!("Lease {}: no time: {error}", lease.name)))?;
     let annotations = [(KEY_ANNOTATION, lease.key), (HOST_ANNOTATION, lease.host)];
@@ -97,10 +98,11 @@ fn from_kube(lease: KubeLease) -> Lease {
         resource_version: metadata.resource_version.unwrap_or_default(),
         holder: spec.holder_identity.unwrap_or_default(),
         duration_s: spec.lease_duration_seconds.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(0),
-        renewed_at_ms: spec
+        renewed_at: spec
             .renew_time
             .and_then(|time| u64::try_from(time.0.as_millisecond()).ok())
-            .unwrap_or(0),
+            .map(EngineTimestamp::from_millis)
+            .unwrap_or_default(),
     }
 }
 
@@ -123,7 +125,7 @@ mod tests {
             holder: "run-1".into(),
             host: "host-1".into(),
             duration_s: 60,
-            renewed_at_ms: 1_767_323_045_123,
+            renewed_at: EngineTimestamp::from_millis(1_767_323_045_123),
         };
         let kube = to_kube(lease.clone()).expect("a time");
         let json = serde_json::to_value(&kube).expect("JSON");
@@ -136,6 +138,9 @@ mod tests {
     #[test]
     fn a_lease_that_nobody_filled_in_is_expired() {
         let lease = from_kube(KubeLease::default());
-        assert_eq!((lease.holder.as_str(), lease.duration_s, lease.renewed_at_ms), ("", 0, 0));
+        assert_eq!(
+            (lease.holder.as_str(), lease.duration_s, lease.renewed_at),
+            ("", 0, EngineTimestamp::EPOCH)
+        );
     }
 }

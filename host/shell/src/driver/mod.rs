@@ -11,11 +11,12 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use paperclip_contract::types::{ApiError, CancelRequest};
-use paperclip_engine::api::{ApiCall, CallId};
+use paperclip_engine::api::ApiCall;
 use paperclip_engine::driver::{Driver, DriverEvent, Failure, Operation, ReplayDepth, Source, Wait};
+use paperclip_engine::ids::{CallId, PollId};
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::journal::Entry;
-use paperclip_engine::port::{Closing, PollId};
+use paperclip_engine::port::Closing;
 use paperclip_engine::record::Level;
 use paperclip_engine::{Guest, ReplayError, Run};
 use serde_json::{Map, Value};
@@ -206,8 +207,8 @@ impl<G: Guest> Executor<G> {
     }
 
     fn handle(&mut self, event: Event) {
-        let now_ms = self.clock.now_ms();
-        self.driver.handle_event(now_ms, event);
+        let now = self.clock.now();
+        self.driver.handle_event(now, event);
     }
 
     fn into_outcome(self: Box<Self>) -> Outcome {
@@ -228,7 +229,7 @@ impl<G: Guest> Executor<G> {
 
     /// The first event of the first enabled source that has one.
     async fn next(&mut self, wait: Wait) -> Event {
-        let mut sleep = pin!(wait.deadline_ms().map(|at_ms| tokio::time::sleep(self.clock.until(at_ms))));
+        let mut sleep = pin!(wait.deadline().map(|at| tokio::time::sleep(self.clock.until(at))));
         std::future::poll_fn(|context| {
             for source in wait.sources() {
                 if let Poll::Ready(event) = self.poll_source(source, sleep.as_mut(), context) {
@@ -306,8 +307,8 @@ impl<G: Guest> Executor<G> {
             Operation::Flush => self.journal.flush().await,
             Operation::Sync => self.sync().await,
             Operation::StartSegment(line) => self.journal.start_segment(&line).await,
-            Operation::CloseSink { within_ms } => {
-                let closed = self.sink.close(within_ms.map(Duration::from_millis)).await;
+            Operation::CloseSink { within } => {
+                let closed = self.sink.close(within).await;
                 return Some(closed.map_err(DriveError::Sink));
             }
             Operation::DiscardJournal => {
@@ -353,9 +354,9 @@ impl<G: Guest> Executor<G> {
                 self.observer.caught_up(next_seq);
                 return None;
             }
-            Operation::ReportLag { newest_ms } => {
-                let lag_ms = self.clock.now_ms().saturating_sub(newest_ms);
-                self.observer.lagged(Duration::from_millis(lag_ms));
+            Operation::ReportLag { newest_at } => {
+                let lag = self.clock.now().since(newest_at);
+                self.observer.lagged(lag);
                 return None;
             }
         };

@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 
 use paperclip_contract::types::ObjectRef;
 use paperclip_engine::driver::LogPiece;
+use paperclip_engine::ids::LogId;
 use paperclip_engine::log::{LogEnd, LogRequest};
-use paperclip_engine::port::LogId;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::Instrument;

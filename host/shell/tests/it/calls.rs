@@ -6,6 +6,7 @@ use paperclip_contract::types::{
 };
 use paperclip_engine::api::{ApiCall, ApiReply, Lease, OwnedKind};
 use paperclip_engine::intake::{self, Secrets, Surroundings};
+use paperclip_engine::time::Timestamp;
 use paperclip_shell::calls::call;
 use serde_json::json;
 
@@ -323,7 +324,7 @@ fn lease(resource_version: &str, uid: &str) -> Lease {
         holder: "r".into(),
         host: "h".into(),
         duration_s: 60,
-        renewed_at_ms: 1_767_323_045_123,
+        renewed_at: Timestamp::from_millis(1_767_323_045_123),
     }
 }
 

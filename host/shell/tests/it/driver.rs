@@ -17,6 +17,7 @@ use paperclip_engine::intake::{self, Secrets, Surroundings};
 use paperclip_engine::policy::{Grant, Policy};
 use paperclip_engine::record::{Record, SequencedRecord};
 use paperclip_engine::redact::Redactor;
+use paperclip_engine::time::Timestamp;
 use paperclip_engine::{Closing, Guest, GuestFault, PluginIdentity, Run, RunSpec, SegmentLimits};
 use paperclip_shell::driver::DriveError;
 use paperclip_shell::journal::{History, RunFolder, run_folder};
@@ -109,7 +110,7 @@ impl Script {
 impl Guest for Script {
     fn start(
         &mut self,
-        _at_ms: u64,
+        _at: Timestamp,
         _request: &Request,
     ) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
         let pod = json!({
@@ -125,7 +126,7 @@ impl Guest for Script {
         Ok(Ok(vec![create, poll]))
     }
 
-    fn step(&mut self, _at_ms: u64, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
+    fn step(&mut self, _at: Timestamp, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
         Ok(events.iter().flat_map(|event| self.on_event(event)).collect())
     }
 
@@ -155,7 +156,7 @@ fn run() -> (Run<Script>, Secrets) {
         redactor: Redactor::new(secrets.named()).unwrap(),
         seed: 1,
         plugin: PluginIdentity::default(),
-        poll_interval_ms: 1,
+        poll_interval: Duration::from_millis(1),
         segments: SegmentLimits::default(),
         adopts: None,
     };

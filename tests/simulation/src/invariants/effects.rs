@@ -56,7 +56,7 @@ pub(crate) fn deletion_is_justified(world: &mut World, job: &ObjectRef) {
 /// does that.
 fn was_given_up_before(world: &World, run: usize, pod: &Pod) -> bool {
     let step_of = |line: &String| match Entry::parse(line) {
-        Ok(Entry::Step { at_ms, .. }) => Some(at_ms),
+        Ok(Entry::Step { at, .. }) => Some(at.as_millis()),
         Ok(_) | Err(_) => None,
     };
     let ended_ms = world.runs[run].disk.durable().iter().rev().find_map(step_of);

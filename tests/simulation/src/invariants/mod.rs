@@ -9,6 +9,7 @@ mod results;
 
 use memchr::memmem;
 use paperclip_engine::Guest as _;
+use paperclip_engine::time::Timestamp;
 
 use crate::fault::Fault;
 use crate::script::{API_KEY, TOKEN};
@@ -156,9 +157,9 @@ fn invariant_replay_is_identical(world: &mut World) {
         }
         for (at, step) in steps.iter().enumerate() {
             let commands = if at == 0 && restored.is_none() {
-                fresh.start(step.at_ms, &request).ok().and_then(Result::ok)
+                fresh.start(Timestamp::from_millis(step.at_ms), &request).ok().and_then(Result::ok)
             } else {
-                fresh.step(step.at_ms, &step.events).ok()
+                fresh.step(Timestamp::from_millis(step.at_ms), &step.events).ok()
             };
             if commands.as_ref() != Some(&step.commands) {
                 return world.violate(

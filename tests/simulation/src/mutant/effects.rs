@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use paperclip_engine::api::{ApiCall, CallId, Lease};
+use paperclip_engine::api::{ApiCall, Lease};
+use paperclip_engine::ids::CallId;
 use paperclip_engine::port::Effect;
 use paperclip_engine::record::{Record, SequencedRecord, Stream};
 

@@ -1,8 +1,9 @@
 //! Streams of container logs, from the node's files over the kubelet and the API server to a host.
 
 use paperclip_contract::types::ObjectRef;
+use paperclip_engine::ids::LogId;
 use paperclip_engine::log::{LogEnd, LogRequest};
-use paperclip_engine::port::{Input, LogId};
+use paperclip_engine::port::Input;
 
 use super::{Happening, LogStream, World};
 use crate::cluster::Stage;

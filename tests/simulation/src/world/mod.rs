@@ -10,10 +10,11 @@ mod watches;
 
 use paperclip_contract::types::Request;
 use paperclip_contract::types::{ApiError, HostFacts};
-use paperclip_engine::api::{ApiCall, ApiReply, CallId};
+use paperclip_engine::api::{ApiCall, ApiReply};
+use paperclip_engine::ids::{CallId, LogId, PollId};
 use paperclip_engine::intake::{self, Surroundings};
 use paperclip_engine::log::LogRequest;
-use paperclip_engine::port::{Input, LogId, PollId};
+use paperclip_engine::port::Input;
 use paperclip_engine::redact::Redactor;
 use serde_json::{Map, Value};
 

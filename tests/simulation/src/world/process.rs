@@ -3,13 +3,15 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use paperclip_contract::types::{Action, ObjectRef};
-use paperclip_engine::api::CallId;
+use paperclip_engine::ids::CallId;
 use paperclip_engine::journal::Entry;
 use paperclip_engine::policy::{Grant, Policy};
 use paperclip_engine::port::{Closing, Effect, Input};
 use paperclip_engine::record::{Record, Stream};
+use paperclip_engine::time::Timestamp;
 use paperclip_engine::{PluginIdentity, Run, RunSpec, SegmentLimits};
 use paperclip_guest::Instance;
 
@@ -20,8 +22,8 @@ use crate::invariants::Shown;
 use crate::marks::Mark;
 use crate::mutant::{EffectSaboteur, Mutant, on_input};
 
-/// How often a run asks Paperclip whether it is cancelled, in ms.
-const POLL_INTERVAL_MS: u64 = 15_000;
+/// How often a run asks Paperclip whether it is cancelled.
+const POLL_INTERVAL: Duration = Duration::from_secs(15);
 
 /// By how much hosts' clocks are off, in ms: with [`CLOCK_JUMP_MS`] no two differ by more than 30 s.
 const CLOCKS_OFF_MS: [i64; 4] = [1_500, 10_000, -1_500, -10_000];
@@ -56,7 +58,7 @@ pub(crate) struct Process {
     is_cancelling: bool,
     inputs_taken: u32,
     /// Calls that were sent, by id: the same one is sent again when it is retried.
-    pub(super) last_call: u64,
+    pub(super) last_call: Option<CallId>,
 }
 
 /// A Job that is watched, with a watch for each kind.
@@ -148,7 +150,7 @@ impl World {
             redactor: truth.redactor.clone(),
             seed: u64::from(truth.next_host) + run as u64 * 1_000,
             plugin: PluginIdentity::default(),
-            poll_interval_ms: POLL_INTERVAL_MS,
+            poll_interval: POLL_INTERVAL,
             segments: SegmentLimits::default(),
             adopts: None,
             policy: Policy::new(Grant::default(), &truth.request),
@@ -177,7 +179,7 @@ impl World {
             unheard_since_ms: BTreeMap::new(),
             is_cancelling: false,
             inputs_taken: 0,
-            last_call: 0,
+            last_call: None,
         });
         index
     }
@@ -269,7 +271,7 @@ impl World {
             }
             self.processes[process].inputs_taken += 1;
             let host_ms = self.host_ms(process, now_ms);
-            self.processes[process].engine.handle(host_ms, input);
+            self.processes[process].engine.handle(Timestamp::from_millis(host_ms), input);
         }
         self.plan_tick(process);
     }
@@ -288,11 +290,12 @@ impl World {
 
     fn plan_tick(&mut self, process: usize) {
         let run = self.processes[process].run;
-        let Some(due_ms) = self.processes[process].engine.deadline_ms() else {
+        let Some(due_at) = self.processes[process].engine.deadline() else {
             self.processes[process].tick_at_ms = None;
             return;
         };
-        let due_ms = due_ms.saturating_add_signed(-self.processes[process].clock_ahead_ms).max(self.now_ms);
+        let ahead_ms = self.processes[process].clock_ahead_ms;
+        let due_ms = due_at.as_millis().saturating_add_signed(-ahead_ms).max(self.now_ms);
         if self.processes[process].tick_at_ms.is_some_and(|at_ms| at_ms == due_ms) {
             return;
         }

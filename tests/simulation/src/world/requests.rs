@@ -1,8 +1,9 @@
 //! The network between hosts, the API server and Paperclip.
 
 use paperclip_contract::types::{ApiError, NewConfigMap, NewSecret};
-use paperclip_engine::api::{ApiCall, ApiReply, CallId};
-use paperclip_engine::port::{Input, PollId};
+use paperclip_engine::api::{ApiCall, ApiReply};
+use paperclip_engine::ids::{CallId, PollId};
+use paperclip_engine::port::Input;
 
 use super::process::Process;
 use super::{Happening, World};
@@ -22,10 +23,10 @@ impl World {
         let run = self.processes[process].run;
         self.runs[run].requests += 1;
         crate::invariants::effect_has_durable_cause(self, run, &request);
-        if self.processes[process].last_call >= call {
+        if self.processes[process].last_call >= Some(call) {
             self.mark(Mark::CallRetried);
         }
-        self.processes[process].last_call = self.processes[process].last_call.max(call);
+        self.processes[process].last_call = self.processes[process].last_call.max(Some(call));
         if self.trace.is_kept() {
             self.tell(run, "call", format_args!("{call} {}", request.describe()));
         }

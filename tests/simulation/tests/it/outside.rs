@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use paperclip_engine::intake::{self, Surroundings};
 use paperclip_engine::journal::Entry;
 use paperclip_engine::log::{ContainerSeen, LogEnd, LogLimits, LogOutput, LogReader};
+use paperclip_engine::time::Timestamp;
 use paperclip_guest::{Plugin, Runtime, RuntimeOptions, Source};
 use paperclip_kit::machine::Agent;
 use paperclip_kit::plugin::AgentPlugin as _;
@@ -51,16 +52,17 @@ pub(crate) fn log_framing(bytes: &[u8]) {
     let Some((at, bytes)) = bytes.split_first() else { return };
     let (first, second) = bytes.split_at(bytes.len() * usize::from(*at) / 256);
     let mut reader = LogReader::new(LogLimits::default(), 1);
+    let now = Timestamp::from_millis(1);
     let mut lines = 0;
     for (piece, end) in [(first, LogEnd::Broken("reset".to_owned())), (second, LogEnd::Clean)] {
         lines += drain(&mut reader);
-        reader.on_opened(1);
-        reader.on_bytes(1, piece);
-        reader.on_closed(1, end);
+        reader.on_opened(now);
+        reader.on_bytes(now, piece);
+        reader.on_closed(now, end);
         lines += drain(&mut reader);
-        reader.on_deadline(10_000);
+        reader.on_deadline(Timestamp::from_millis(10_000));
     }
-    reader.on_container(20_000, ContainerSeen::Gone);
+    reader.on_container(Timestamp::from_millis(20_000), ContainerSeen::Gone);
     lines += drain(&mut reader);
     assert_eq!(reader.position().lines(), lines, "what was delivered is what is counted");
 }

@@ -2,7 +2,7 @@
 
 use super::run::Run;
 use super::server::{MIDNIGHT_S, at, stamped, three};
-use crate::log::reader::{GONE_DRAIN_MS, HEAR_OUT_MS, MAX_BROKEN_READS};
+use crate::log::reader::{DELETED_DRAIN, DRAIN_TIMEOUT, MAX_BROKEN_READS};
 use crate::log::{ContainerSeen, Line, LogEnd, LogOutput, LogRequest};
 
 #[test]
@@ -17,7 +17,7 @@ fn rule_13_the_containers_end_ends_the_log_after_one_plain_read() {
     run.close(LogEnd::Clean);
     assert_eq!(run.lines(), ["one", "two", "three"]);
     assert_eq!(run.told.last(), Some(&LogOutput::Ended { lines: 3, bytes: 14, is_complete: true }));
-    assert_eq!(run.reader.deadline_ms(), None);
+    assert_eq!(run.reader.deadline(), None);
 }
 
 /// A deleted Pod is gone within milliseconds of its container's end: a read in place of the stream would meet nothing.
@@ -27,10 +27,10 @@ fn rule_13_the_stream_of_a_pod_that_is_being_deleted_is_heard_out() {
     log.written = 1;
     let mut run = Run::running();
     run.serve(&log);
-    run.reader.on_container(run.now_ms, ContainerSeen::Leaving);
+    run.reader.on_container(run.now, ContainerSeen::Leaving);
     run.drain();
     run.bytes(&stamped(at(1, 6), b"last words\n"));
-    run.reader.on_container(run.now_ms, ContainerSeen::Gone);
+    run.reader.on_container(run.now, ContainerSeen::Gone);
     run.drain();
     assert_eq!(run.request, None, "it goes on reading");
     run.close(LogEnd::Clean);
@@ -39,9 +39,9 @@ fn rule_13_the_stream_of_a_pod_that_is_being_deleted_is_heard_out() {
 
     let mut stuck = Run::running();
     stuck.serve(&log);
-    stuck.reader.on_container(stuck.now_ms, ContainerSeen::Leaving);
+    stuck.reader.on_container(stuck.now, ContainerSeen::Leaving);
     stuck.drain();
-    assert_eq!(stuck.wait(), HEAR_OUT_MS);
+    assert_eq!(stuck.wait(), DRAIN_TIMEOUT);
     assert_eq!(stuck.request.map(|request| request.follow), Some(false), "now the last read");
 }
 
@@ -73,7 +73,7 @@ fn a_pod_that_is_gone_ends_the_log() {
     silent.serve(&three());
     silent.bytes(&stamped(at(3, 0), b"begun"));
     silent.see(ContainerSeen::Gone);
-    assert_eq!(silent.wait(), GONE_DRAIN_MS);
+    assert_eq!(silent.wait(), DELETED_DRAIN);
     assert_eq!((silent.lines().last(), silent.is_complete()), (Some(&"begun"), Some(false)));
 
     let torn = Line::Torn("begun".to_owned());

@@ -1,10 +1,13 @@
 //! A container, a server that fails in every way, a host that crashes; and the promise that the reader keeps.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::server::{Body, Chunk, Kubelet, Log, at, prefix};
 use crate::log::chunks::CHUNK_BYTES;
 use crate::log::{ContainerSeen, Line, LogEnd, LogLimits, LogOutput, LogReader, LogRequest, Position};
+use crate::time::Timestamp;
 
 const FSNOTIFY: &str = "failed to create fsnotify watcher: too many open files";
 
@@ -48,7 +51,7 @@ struct World {
     log: Log,
     reader: LogReader,
     seed: u64,
-    now_ms: u64,
+    now: Timestamp,
     request: Option<LogRequest>,
     body: Option<Body>,
     /// What of the stream's last line has been delivered.
@@ -75,7 +78,7 @@ impl World {
             log,
             reader,
             seed,
-            now_ms: 1_000_000,
+            now: Timestamp::from_millis(1_000_000),
             request: None,
             body: None,
             partial: Vec::new(),
@@ -104,7 +107,7 @@ impl World {
             Step::EndWithText => self.end_with_text(),
             Step::Refuse(status) => self.refuse(*status),
             Step::Wait(ms) => self.wait(*ms),
-            Step::Container(seen) => self.reader.on_container(self.now_ms, *seen),
+            Step::Container(seen) => self.reader.on_container(self.now, *seen),
             Step::Save => self.save(),
             Step::CrashHost => self.crash(),
             Step::Rotate => self.rotate(),
@@ -125,7 +128,7 @@ impl World {
             self.log.send(&mut body);
             self.body = Some(body);
             self.partial_before = std::mem::take(&mut self.partial);
-            self.reader.on_opened(self.now_ms);
+            self.reader.on_opened(self.now);
         }
     }
 
@@ -141,14 +144,14 @@ impl World {
             if let Some(at) = self.partial.iter().rposition(|byte| *byte == b'\n') {
                 self.partial.drain(..=at);
             }
-            self.reader.on_bytes(self.now_ms, piece);
+            self.reader.on_bytes(self.now, piece);
         }
     }
 
     fn close(&mut self, end: LogEnd) {
         if self.body.take().is_some() {
             self.has_ended_cleanly = end == LogEnd::Clean;
-            self.reader.on_closed(self.now_ms, end);
+            self.reader.on_closed(self.now, end);
         }
     }
 
@@ -163,13 +166,13 @@ impl World {
     fn refuse(&mut self, status: u16) {
         if self.request.take().is_some() {
             let end = LogEnd::Refused { status, message: "container is waiting to start".to_owned() };
-            self.reader.on_closed(self.now_ms, end);
+            self.reader.on_closed(self.now, end);
         }
     }
 
     fn wait(&mut self, ms: u64) {
-        self.now_ms += ms;
-        self.reader.on_deadline(self.now_ms);
+        self.now += Duration::from_millis(ms);
+        self.reader.on_deadline(self.now);
     }
 
     fn save(&mut self) {
@@ -237,7 +240,7 @@ impl World {
                 }
             }
         }
-        let is_waiting_for_nothing = self.reader.deadline_ms().is_none();
+        let is_waiting_for_nothing = self.reader.deadline().is_none();
         assert_eq!(is_waiting_for_nothing, self.ended.is_some());
     }
 
@@ -254,7 +257,7 @@ impl World {
     /// The container ends. Whatever still fails, the reader comes to its end.
     fn finish(&mut self, faults: &[Fault]) {
         self.write(usize::MAX);
-        self.reader.on_container(self.now_ms, ContainerSeen::Terminated);
+        self.reader.on_container(self.now, ContainerSeen::Terminated);
         self.drain();
         let mut faults = faults.iter();
         for _ in 0..200 {
@@ -262,8 +265,8 @@ impl World {
                 return;
             }
             if self.request.is_none() {
-                self.now_ms = self.now_ms.max(self.reader.deadline_ms().unwrap_or(0));
-                self.reader.on_deadline(self.now_ms);
+                self.now = self.now.max(self.reader.deadline().unwrap_or_default());
+                self.reader.on_deadline(self.now);
                 self.drain();
                 continue;
             }
@@ -308,7 +311,7 @@ impl World {
                 self.drain();
                 self.crash();
                 self.drain();
-                self.reader.on_container(self.now_ms, ContainerSeen::Terminated);
+                self.reader.on_container(self.now, ContainerSeen::Terminated);
             }
             Some(Fault::Refuse(_)) | None => {
                 self.deliver(usize::MAX);

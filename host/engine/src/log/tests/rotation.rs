@@ -1,9 +1,13 @@
 //! Rule 11: the log's files are rotated, and only the newest is served.
 
+use std::time::Duration;
+
 use super::run::Run;
 use super::server::{Chunk, Kubelet, Log, at, prefix, stamped, three};
 use crate::log::chunks::CHUNK_BYTES;
-use crate::log::reader::{HEAR_OUT_MS, MAX_SHORT_READS, ROTATION_BYTES, WIND_BEHIND_MS, WIND_MS};
+use crate::log::reader::{
+    DRAIN_TIMEOUT, LAGGING_QUIET_PERIOD, MAX_SHORT_READS, QUIET_PERIOD, ROTATION_BYTES,
+};
 use crate::log::{ContainerSeen, LogEnd, LogOutput, Stamp};
 
 #[test]
@@ -98,7 +102,7 @@ fn rule_11_the_stream_of_a_log_that_may_have_been_rotated_is_heard_out() {
     broken.serve(&log);
     log.rotate();
     broken.see(ContainerSeen::Terminated);
-    assert_eq!(broken.wait(), HEAR_OUT_MS);
+    assert_eq!(broken.wait(), DRAIN_TIMEOUT);
     broken.read_in_vain(&log);
     assert_eq!((broken.is_complete(), broken.gaps()), (Some(false), 1), "it has not ended by itself");
 }
@@ -110,20 +114,20 @@ fn rule_11_a_stream_that_still_brings_lines_is_heard_out_before_the_last_read() 
     log.written = 1;
     let mut run = Run::running();
     run.serve(&log);
-    run.reader.on_container(run.now_ms, ContainerSeen::Terminated);
+    run.reader.on_container(run.now, ContainerSeen::Terminated);
     run.drain();
     assert_eq!(run.request, None, "it goes on reading");
     run.bytes(&stamped(at(1, 6), b"still\n"));
-    run.now_ms += WIND_MS - 1;
+    run.now += QUIET_PERIOD - Duration::from_millis(1);
     // Bytes wait in this process: the server is not silent.
-    run.reader.on_held(run.now_ms);
-    assert_eq!(run.wait(), WIND_MS);
+    run.reader.on_held(run.now);
+    assert_eq!(run.wait(), QUIET_PERIOD);
     assert_eq!(run.lines().last(), Some(&"still"));
     assert_eq!(run.request.map(|request| request.follow), Some(false), "now the last read");
 
     let mut ended = Run::running();
     ended.serve(&log);
-    ended.reader.on_container(ended.now_ms, ContainerSeen::Terminated);
+    ended.reader.on_container(ended.now, ContainerSeen::Terminated);
     ended.close(LogEnd::Clean);
     assert_eq!(ended.request.map(|request| request.follow), Some(false), "its end is not waited for longer");
 }
@@ -159,7 +163,7 @@ fn rule_11_a_stream_that_leaps_over_a_file_tells_a_gap() {
     for number in 0..40 {
         // Printed within a second, read over eight: files are rotated meanwhile.
         run.bytes(&line(number, 1));
-        run.now_ms += 200;
+        run.now += Duration::from_millis(200);
     }
     assert_eq!(run.gaps(), 0);
     run.bytes(&line(40, 6));
@@ -177,9 +181,9 @@ fn rule_11_a_stream_that_is_behind_is_given_time_to_bring_what_it_has() {
     let mut run = Run::running();
     run.open();
     run.bytes(&line(1));
-    run.now_ms += 3_000;
+    run.now += Duration::from_secs(3);
     run.bytes(&line(2));
     run.see(ContainerSeen::Terminated);
-    assert_eq!(run.wait(), WIND_BEHIND_MS - WIND_MS, "a busy node pauses longer");
+    assert_eq!(run.wait(), LAGGING_QUIET_PERIOD - QUIET_PERIOD, "a busy node pauses longer");
     assert_eq!(run.request.map(|request| request.follow), Some(false), "now the last read");
 }

@@ -1,14 +1,18 @@
 //! Each rule by itself, but for rotation and the end of a log.
 
+use std::time::Duration;
+
 use super::run::Run;
 use super::server::{Body, Chunk, Kubelet, Log, MIDNIGHT_S, at, prefix, stamped, three};
 use crate::log::chunks::CHUNK_BYTES;
 use crate::log::reader::{
-    ANSWER_MS, CLEAN_END_MS, MAX_SHORT_READS, RETRY_CAP_MS, SILENT_MS, STAY_MS, WAITING_RETRY_MS,
+    ANSWER_TIMEOUT, CLEAN_END_WAIT, ESTABLISHED_AFTER, MAX_SHORT_READS, RETRY_CAP, SILENCE_TIMEOUT,
+    WAITING_RETRY,
 };
 use crate::log::{
     BATCH_BYTES, BATCH_LINES, ContainerSeen, Line, LogEnd, LogLimits, LogOutput, LogReader, LogRequest,
 };
+use crate::time::Timestamp;
 
 #[test]
 fn rule_1_a_cut_at_any_byte_loses_and_doubles_nothing() {
@@ -121,7 +125,7 @@ fn rule_8_a_clean_end_while_the_container_runs_resumes_the_stream() {
     run.serve(&log);
     run.close(LogEnd::Clean);
     assert_eq!(run.told.len(), 1, "the container may have ended: nothing is told yet");
-    assert!(run.wait() >= CLEAN_END_MS);
+    assert!(run.wait() >= CLEAN_END_WAIT);
     assert!(matches!(run.told.last(), Some(LogOutput::Interrupted { .. })));
     log.written = 3;
     run.serve(&log);
@@ -162,7 +166,7 @@ fn rule_9_text_of_the_kubelet_is_a_diagnostic() {
         run.open();
         run.bytes(b"unable to retrieve container logs for containerd://1234");
         run.close(LogEnd::Clean);
-        run.reader.deadline_ms().map(|_| run.wait());
+        run.reader.deadline().map(|_| run.wait());
     }
     assert_eq!(run.is_complete(), Some(false));
     assert_eq!(run.lines(), ["one"]);
@@ -173,10 +177,10 @@ fn rule_9_text_of_the_kubelet_is_a_diagnostic() {
 fn rule_10_a_container_that_waits_is_asked_again_when_it_runs() {
     let mut run = Run::new();
     run.refuse(400);
-    assert!(run.wait() <= RETRY_CAP_MS, "its state is not known");
+    assert!(run.wait() <= RETRY_CAP, "its state is not known");
     run.see(ContainerSeen::Waiting);
     run.refuse(400);
-    assert_eq!(run.wait(), WAITING_RETRY_MS);
+    assert_eq!(run.wait(), WAITING_RETRY);
     run.open();
     run.close(LogEnd::Clean);
     run.see(ContainerSeen::Running);
@@ -184,15 +188,15 @@ fn rule_10_a_container_that_waits_is_asked_again_when_it_runs() {
     assert_eq!((run.lines().len(), run.diagnostics().len()), (3, 1));
 
     let mut reader = LogReader::new(LogLimits::default(), 1);
-    reader.on_container(5, ContainerSeen::Waiting);
-    assert_eq!((reader.poll(), reader.deadline_ms()), (None, Some(5 + WAITING_RETRY_MS)));
+    reader.on_container(Timestamp::from_millis(5), ContainerSeen::Waiting);
+    assert_eq!((reader.poll(), reader.deadline()), (None, Some(Timestamp::from_millis(5) + WAITING_RETRY)));
 }
 
 #[test]
 fn rule_12_a_silent_stream_is_opened_anew() {
     let mut run = Run::running();
     run.serve(&three());
-    assert_eq!(run.wait(), SILENT_MS);
+    assert_eq!(run.wait(), SILENCE_TIMEOUT);
     assert_eq!(run.told.pop(), Some(LogOutput::Close));
     run.serve(&three());
     assert_eq!((run.lines().len(), run.told.len()), (3, 1), "nothing is told of it");
@@ -202,7 +206,7 @@ fn rule_12_a_silent_stream_is_opened_anew() {
 fn rule_12_a_server_that_does_not_answer_is_asked_again() {
     let mut run = Run::running();
     run.wait();
-    assert_eq!(run.wait(), ANSWER_MS);
+    assert_eq!(run.wait(), ANSWER_TIMEOUT);
     assert_eq!(run.told[0], LogOutput::Close);
     assert!(matches!(run.told[1], LogOutput::Interrupted { .. }));
     run.wait();
@@ -293,8 +297,8 @@ fn the_position_is_that_of_the_lines_that_were_polled() {
     let line = [stamped(at(1, 0), &[b'x'; 1000]), b"\n".to_vec()].concat();
     let mut reader = LogReader::new(LogLimits::default(), 1);
     reader.poll();
-    reader.on_opened(0);
-    reader.on_bytes(0, &line.repeat(200));
+    reader.on_opened(Timestamp::EPOCH);
+    reader.on_bytes(Timestamp::EPOCH, &line.repeat(200));
     let mut lines = 0;
     while let Some(LogOutput::Lines(batch)) = reader.poll() {
         lines += batch.len() as u64;
@@ -312,14 +316,14 @@ fn an_interruption_is_told_once_and_a_stream_that_stays_has_resumed() {
     run.told.clear();
     for _ in 0..9 {
         run.break_off();
-        assert!(run.wait() <= RETRY_CAP_MS);
+        assert!(run.wait() <= RETRY_CAP);
         run.serve(&three());
     }
     assert_eq!(run.told, [LogOutput::Interrupted { reason: "reset".to_owned() }]);
-    assert_eq!(run.wait(), STAY_MS);
+    assert_eq!(run.wait(), ESTABLISHED_AFTER);
     assert_eq!(run.told[1..], [LogOutput::Resumed]);
     run.break_off();
-    assert!(run.wait() <= 200, "the wait begins anew");
+    assert!(run.wait() <= Duration::from_millis(200), "the wait begins anew");
 }
 
 #[test]
@@ -354,11 +358,12 @@ fn a_clock_that_is_set_back_while_the_stream_runs_loses_nothing() {
 fn a_stopped_reader_tells_nothing_more() {
     let mut reader = LogReader::new(LogLimits::default(), 1);
     reader.poll();
-    reader.on_opened(0);
-    reader.on_bytes(0, &stamped(at(1, 0), b"x\n"));
+    reader.on_opened(Timestamp::EPOCH);
+    reader.on_bytes(Timestamp::EPOCH, &stamped(at(1, 0), b"x\n"));
     reader.stop();
-    assert_eq!((reader.poll(), reader.poll(), reader.deadline_ms()), (Some(LogOutput::Close), None, None));
-    reader.on_bytes(1, &stamped(at(1, 0), b"y\n"));
-    reader.on_container(1, ContainerSeen::Terminated);
+    assert_eq!((reader.poll(), reader.poll(), reader.deadline()), (Some(LogOutput::Close), None, None));
+    let later = Timestamp::from_millis(1);
+    reader.on_bytes(later, &stamped(at(1, 0), b"y\n"));
+    reader.on_container(later, ContainerSeen::Terminated);
     assert_eq!(reader.poll(), None);
 }

@@ -1,13 +1,16 @@
 //! A reader driven by hand, against a log that a kubelet keeps.
 
+use std::time::Duration;
+
 use super::server::Log;
-use crate::log::reader::{MAX_SHORT_READS, WIND_MS};
+use crate::log::reader::{MAX_SHORT_READS, QUIET_PERIOD};
 use crate::log::{ContainerSeen, Line, LogEnd, LogLimits, LogOutput, LogReader, LogRequest, Position};
+use crate::time::Timestamp;
 
 /// A reader, and what it told.
 pub(super) struct Run {
     pub(super) reader: LogReader,
-    pub(super) now_ms: u64,
+    pub(super) now: Timestamp,
     pub(super) request: Option<LogRequest>,
     pub(super) told: Vec<LogOutput>,
 }
@@ -22,7 +25,7 @@ impl Run {
     }
 
     pub(super) fn of(reader: LogReader) -> Self {
-        let mut run = Self { reader, now_ms: 1_000, request: None, told: Vec::new() };
+        let mut run = Self { reader, now: Timestamp::from_millis(1_000), request: None, told: Vec::new() };
         run.drain();
         run
     }
@@ -45,26 +48,26 @@ impl Run {
     pub(super) fn see(&mut self, seen: ContainerSeen) {
         if seen == ContainerSeen::Terminated {
             // Its stream has been quiet for a while, as it mostly is by then.
-            self.now_ms += WIND_MS;
+            self.now += QUIET_PERIOD;
         }
-        self.reader.on_container(self.now_ms, seen);
+        self.reader.on_container(self.now, seen);
         self.drain();
     }
 
     pub(super) fn open(&mut self) -> LogRequest {
         let request = self.request.take().expect("it wants to open");
-        self.reader.on_opened(self.now_ms);
+        self.reader.on_opened(self.now);
         self.drain();
         request
     }
 
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
-        self.reader.on_bytes(self.now_ms, bytes);
+        self.reader.on_bytes(self.now, bytes);
         self.drain();
     }
 
     pub(super) fn close(&mut self, end: LogEnd) {
-        self.reader.on_closed(self.now_ms, end);
+        self.reader.on_closed(self.now, end);
         self.drain();
     }
 
@@ -78,13 +81,13 @@ impl Run {
     }
 
     /// Waits for the next deadline, and says how long.
-    pub(super) fn wait(&mut self) -> u64 {
-        let deadline_ms = self.reader.deadline_ms().expect("it has a deadline");
-        let waited_ms = deadline_ms.saturating_sub(self.now_ms);
-        self.now_ms += waited_ms;
-        self.reader.on_deadline(self.now_ms);
+    pub(super) fn wait(&mut self) -> Duration {
+        let deadline = self.reader.deadline().expect("it has a deadline");
+        let waited = deadline.since(self.now);
+        self.now += waited;
+        self.reader.on_deadline(self.now);
         self.drain();
-        waited_ms
+        waited
     }
 
     /// Breaks off and serves the whole log of a new stream, open end.

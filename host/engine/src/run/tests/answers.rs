@@ -6,7 +6,6 @@ use paperclip_contract::types::{
 use serde_json::Value;
 
 use super::*;
-use crate::api::CallId;
 
 fn manifest() -> Value {
     let pod = json!({
@@ -62,13 +61,13 @@ fn status(code: u16, reason: &str) -> ApiError {
 /// The run and a clock.
 struct Driven {
     run: Run<Script>,
-    now_ms: u64,
+    now: Timestamp,
 }
 
 impl Driven {
     fn start(answers: &[&[Action]]) -> Driven {
-        let mut driven = Driven { run: run(answers), now_ms: 1_000 };
-        driven.run.handle(driven.now_ms, Input::Start);
+        let mut driven = Driven { run: run(answers), now: at(1_000) };
+        driven.run.handle(driven.now, Input::Start);
         driven
     }
 
@@ -80,8 +79,8 @@ impl Driven {
                     return (call, request);
                 }
             }
-            self.now_ms = self.run.deadline_ms().expect("something is waited for").max(self.now_ms);
-            self.run.handle(self.now_ms, Input::Tick);
+            self.now = self.run.deadline().expect("something is waited for").max(self.now);
+            self.run.handle(self.now, Input::Tick);
         }
         panic!("no request comes")
     }
@@ -90,7 +89,7 @@ impl Driven {
     fn expect(&mut self, wanted: &str, outcome: Result<ApiReply, ApiError>) {
         let (call, request) = self.request();
         assert_eq!(request.describe(), wanted);
-        self.run.handle(self.now_ms, Input::Called { call, outcome });
+        self.run.handle(self.now, Input::Called { call, outcome });
     }
 
     fn outcome(&self, wanted: u64) -> Option<&Result<AnswerOk, ApiError>> {
@@ -164,7 +163,7 @@ fn what_an_earlier_job_of_the_name_left_is_waited_out_until_it_is_collected() {
     driven.expect("get Secret j-run", Ok(ApiReply::Owners(None)));
     driven.expect("create Secret j-run", Ok(ApiReply::Created(object("j-run", "su"))));
     assert_eq!(driven.outcome(2), Some(&Ok(AnswerOk::Created(object("j-run", "su")))));
-    assert_eq!(driven.now_ms, 4_000, "a look a second");
+    assert_eq!(driven.now, at(4_000), "a look a second");
 }
 
 #[test]
@@ -183,9 +182,9 @@ fn somebody_elses_secret_of_the_name_is_a_conflict_that_names_it() {
 
 /// A run that was taken up with its Job, and without its journal.
 fn adopting(answers: &[&[Action]]) -> Driven {
-    let mut driven = Driven { run: run(answers), now_ms: 1_000 };
+    let mut driven = Driven { run: run(answers), now: at(1_000) };
     driven.run.spec.adopts = Some(object("j", "ju"));
-    driven.run.handle(driven.now_ms, Input::Start);
+    driven.run.handle(driven.now, Input::Start);
     driven
 }
 
@@ -209,7 +208,7 @@ fn a_run_that_was_taken_up_without_its_journal_ends_when_its_job_is_gone() {
     for found in [None, Some(other), Some(leaving)] {
         let mut driven = adopting(&[&[create_job()]]);
         let (call, _) = driven.request();
-        driven.run.handle(driven.now_ms, Input::Called { call, outcome: Ok(ApiReply::Job(found)) });
+        driven.run.handle(driven.now, Input::Called { call, outcome: Ok(ApiReply::Job(found)) });
         let result = std::iter::from_fn(|| driven.run.poll_effect()).find_map(|effect| match effect {
             Effect::Emit(SequencedRecord { record: Record::Result(result), .. }) => Some(result),
             _ => None,
@@ -225,9 +224,9 @@ fn a_wish_to_end_a_run_that_was_taken_up_waits_until_it_has_its_job() {
     let mut driven = adopting(&[&[create_job()]]);
     let (call, _) = driven.request();
     let request = CancelRequest { source: CancelSource::Operator, reason: None };
-    driven.run.handle(driven.now_ms, Input::Cancel(request.clone()));
+    driven.run.handle(driven.now, Input::Cancel(request.clone()));
     assert!(driven.run.guest.seen.is_empty(), "{:?}", driven.run.guest.seen);
     let outcome = Ok(ApiReply::Job(Some(standing("r", "h1"))));
-    driven.run.handle(driven.now_ms, Input::Called { call, outcome });
+    driven.run.handle(driven.now, Input::Called { call, outcome });
     assert_eq!(driven.run.guest.seen.last(), Some(&Event::CancelRequested(request)));
 }
