@@ -50,18 +50,31 @@ pub struct Environment {
 /// Builds the environment. Each source overrides those before it: literals of Paperclip's pod, the run and its context,
 /// `config.env`, the agent type's forced variables. References of Paperclip's pod override nothing.
 ///
+/// Variables in `injected` are not inherited.
+///
 /// # Errors
 /// Kubernetes would refuse a name in `config.env`.
 pub fn build(
     request: &Request,
     paperclip_pod: &PaperclipPod,
     inherit: InheritEnv,
+    injected: &BTreeSet<&str>,
     agent_type: &dyn AgentType,
 ) -> Result<Environment, Refusal> {
     let denied = |name: &str| inherit == InheritEnv::Filtered && is_denied(name, &request.host.denied_env);
     let inherited = if inherit == InheritEnv::None { &[] } else { paperclip_pod.variables.as_slice() };
+    let inherited: Vec<_> = inherited.iter().filter(|variable| !denied(&variable.name)).collect();
+    let (left_out, inherited): (Vec<_>, Vec<_>) =
+        inherited.into_iter().partition(|variable| injected.contains(variable.name.as_str()));
     let mut environment = Environment::default();
-    for variable in inherited.iter().filter(|variable| !denied(&variable.name)) {
+    if !left_out.is_empty() {
+        let names: BTreeSet<&str> = left_out.iter().map(|variable| variable.name.as_str()).collect();
+        environment.warnings.push(format!(
+            "not inherited from Paperclip's pod, where an admission webhook injected them: {}",
+            names.into_iter().collect::<Vec<_>>().join(", ")
+        ));
+    }
+    for variable in &inherited {
         match &variable.value {
             PodValue::Shown(value) if value.is_empty() => {}
             PodValue::Shown(value) => environment.set(&variable.name, VariableValue::Plain(value.clone())),
@@ -83,7 +96,7 @@ pub fn build(
     for (name, value) in agent_type.forced_env() {
         environment.set(name, VariableValue::Plain((*value).to_owned()));
     }
-    for variable in inherited.iter().filter(|variable| !denied(&variable.name)) {
+    for variable in &inherited {
         if let PodValue::Reference(source) = &variable.value {
             environment.add_reference(&variable.name, source);
         }
@@ -110,7 +123,7 @@ pub fn shown_value(request: &Request, inherit: InheritEnv, name: &str) -> Option
         InheritEnv::Filtered => !is_denied(name, &request.host.denied_env),
     };
     let pod = PaperclipPod::read(request.paperclip_pod.as_ref().filter(|_| is_inherited)?);
-    match &pod.variables.iter().rev().find(|variable| variable.name == name)?.value {
+    match pod.variable(name)? {
         PodValue::Shown(value) => Some(value.clone()),
         PodValue::Hidden | PodValue::Reference(_) => None,
     }
@@ -135,8 +148,7 @@ impl Environment {
         self.set_plain("PAPERCLIP_COMPANY_ID", &request.agent.company_id);
         let host_api_url =
             || VariableValue::Plain(request.host.api_url.as_deref().unwrap_or(DEFAULT_API_URL).to_owned());
-        let inherited = paperclip_pod.variables.iter().rev().find(|variable| variable.name == API_URL);
-        let api_url = match inherited.map(|variable| &variable.value) {
+        let api_url = match paperclip_pod.variable(API_URL) {
             Some(PodValue::Shown(url)) if !url.is_empty() => VariableValue::Plain(url.clone()),
             Some(PodValue::Hidden) => VariableValue::Secret(Source::PaperclipPodEnv(API_URL.to_owned())),
             Some(PodValue::Reference(source)) => {

@@ -18,6 +18,7 @@ pub mod bundle;
 pub mod command;
 pub mod denied_env;
 pub mod environment;
+pub mod injected;
 pub mod job;
 pub mod labels;
 pub mod paperclip_pod;
@@ -146,7 +147,10 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
     let bundle = bundle::plan(&job_name, &namespace, &files)?;
     let args = arguments(request, agent_type, session, bundle.as_ref(), &mut warnings)?;
 
-    let environment = environment::build(request, &paperclip_pod, config.settings.inherit_env, agent_type)?;
+    let environment = {
+        let injected = injected::names(&paperclip_pod, config.placement.service_account.is_some());
+        environment::build(request, &paperclip_pod, config.settings.inherit_env, &injected, agent_type)?
+    };
     warnings.extend(environment.warnings.iter().cloned());
     let secrets = secrets::plan(&job_name, &namespace, &environment.variables, &prompt.text);
     let script = script(agent_type.program(), &args, secrets.prompt_files, &environment)?;

@@ -7,6 +7,11 @@ pub const DATA_DIR: &str = "/paperclip";
 /// The name of Paperclip's container; a pod without it is read by its first container.
 const PAPERCLIP_CONTAINER: &str = "paperclip";
 
+/// The mount path of the token for the cluster's API, in every pod.
+const CLUSTER_TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+const INSTRUMENTATION_PREFIX: &str = "instrumentation.opentelemetry.io/inject-";
+const INSTRUMENTATION_CONTAINER: &str = "opentelemetry-auto-instrumentation";
+
 /// The parts of Paperclip's pod that matter to a run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PaperclipPod {
@@ -18,6 +23,21 @@ pub struct PaperclipPod {
     pub dns_config: Option<Value>,
     pub data_claim: Option<DataClaim>,
     pub secret_volumes: Vec<SecretVolume>,
+    /// Everything that the container mounts.
+    pub mounts: Vec<Mount>,
+    /// Whether OpenTelemetry's operator has instrumented the pod.
+    pub is_instrumented: bool,
+    /// Whether the container mounts a token of a service account for others than the cluster's API.
+    pub has_projected_token: bool,
+}
+
+/// A mount of Paperclip's container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Without a slash at the end.
+    pub path: String,
+    /// Whether agents get the volume, too.
+    pub is_inherited: bool,
 }
 
 /// A variable of Paperclip's container.
@@ -70,6 +90,10 @@ impl PaperclipPod {
             .or(containers.first())
             .unwrap_or(&Value::Null);
         let mounts = list(&container["volumeMounts"]);
+        let volumes = list(&spec["volumes"]);
+        let data_claim = data_claim(volumes, mounts);
+        let secret_volumes: Vec<_> =
+            volumes.iter().filter_map(|volume| secret_volume(volume, mounts)).collect();
         PaperclipPod {
             namespace: text(&pod["metadata"]["namespace"]),
             image: text(&container["image"]),
@@ -80,12 +104,39 @@ impl PaperclipPod {
                 .filter_map(|secret| Some(json!({"name": text(&secret["name"])?})))
                 .collect(),
             dns_config: Some(&spec["dnsConfig"]).filter(|dns| dns.is_object()).cloned(),
-            data_claim: data_claim(list(&spec["volumes"]), mounts),
-            secret_volumes: list(&spec["volumes"])
+            mounts: mounts
                 .iter()
-                .filter_map(|volume| secret_volume(volume, mounts))
+                .filter_map(|mount| {
+                    let path = mount["mountPath"].as_str()?;
+                    let is_data = path == DATA_DIR && data_claim.is_some();
+                    let is_secret = secret_volumes.iter().any(|volume| mount["name"] == volume.name.as_str());
+                    let path = path.trim_end_matches('/').to_owned();
+                    Some(Mount { path, is_inherited: is_data || is_secret })
+                })
                 .collect(),
+            is_instrumented: is_instrumented(pod),
+            has_projected_token: mounts.iter().any(|mount| is_projected_token(mount, volumes)),
+            data_claim,
+            secret_volumes,
         }
+    }
+
+    /// Returns the value of a variable: the last of its name wins.
+    pub fn variable(&self, name: &str) -> Option<&PodValue> {
+        self.variables.iter().rev().find(|variable| variable.name == name).map(|variable| &variable.value)
+    }
+
+    /// Whether a text is the path of a mount, or of a file below one, that agents do not get.
+    pub fn is_missing_path(&self, path: &str) -> bool {
+        if path.contains(|c: char| c == ':' || c.is_whitespace()) {
+            return false;
+        }
+        let is_at_or_below = |mount: &&Mount| {
+            path.strip_prefix(mount.path.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let nearest = self.mounts.iter().filter(is_at_or_below).max_by_key(|mount| mount.path.len());
+        nearest.is_some_and(|mount| !mount.is_inherited)
     }
 
     /// Returns the objects of its namespace that an agent's Pod refers to: in another namespace they must exist too.
@@ -131,6 +182,24 @@ fn secret_volume(volume: &Value, mounts: &[Value]) -> Option<SecretVolume> {
     })
 }
 
+/// Whether an annotation or an init container is that of OpenTelemetry's operator.
+fn is_instrumented(pod: &Value) -> bool {
+    let annotations = pod["metadata"]["annotations"].as_object().into_iter().flatten();
+    let mut requests = annotations.filter(|(key, _)| key.starts_with(INSTRUMENTATION_PREFIX));
+    let init_containers = list(&pod["spec"]["initContainers"]);
+    requests.any(|(_, value)| value != "false")
+        || init_containers.iter().any(|container| {
+            container["name"].as_str().is_some_and(|name| name.starts_with(INSTRUMENTATION_CONTAINER))
+        })
+}
+
+fn is_projected_token(mount: &Value, volumes: &[Value]) -> bool {
+    let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap_or(&Value::Null);
+    let sources = list(&volume["projected"]["sources"]);
+    mount["mountPath"] != CLUSTER_TOKEN_DIR
+        && sources.iter().any(|source| source["serviceAccountToken"].is_object())
+}
+
 fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
@@ -166,6 +235,18 @@ mod tests {
         let values: Vec<_> = pod.variables.iter().map(|variable| &variable.value).collect();
         let node = PodValue::Reference(json!({"fieldRef": {"fieldPath": "spec.nodeName"}}));
         assert_eq!(values, [&PodValue::Shown("/bin".into()), &PodValue::Hidden, &node]);
+    }
+
+    #[test]
+    fn the_nearest_mount_says_whether_agents_get_a_path() {
+        let pod = PaperclipPod::read(&json!({"spec": {
+            "containers": [{"volumeMounts": [
+                {"name": "state", "mountPath": "/paperclip"}, {"name": "cache", "mountPath": "/paperclip/cache/"},
+            ]}],
+            "volumes": [{"name": "state", "persistentVolumeClaim": {"claimName": "rwx"}}, {"name": "cache", "emptyDir": {}}],
+        }}));
+        assert!(pod.is_missing_path("/paperclip/cache/x") && pod.is_missing_path("/paperclip/cache"));
+        assert!(!pod.is_missing_path("/paperclip/cached") && !pod.is_missing_path("/paperclip"));
     }
 
     #[test]

@@ -241,3 +241,26 @@ fn refuses_an_illegal_variable_name() {
     let refusal = plan(&request, Attempt::FIRST, &Plain).unwrap_err();
     assert_eq!(refusal.field, "env.MY KEY");
 }
+
+#[test]
+fn warns_once_of_injected_variables_that_are_not_inherited() {
+    let env = json!([
+        {"name": "LD_PRELOAD"}, {"name": "SSL_CERT_FILE", "value": "/injected/ca.pem"}, {"name": "DATABASE_URL"}, {"name": "KEY"},
+    ]);
+    let mut paperclip = paperclip_pod(env, json!([]));
+    paperclip["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "ca", "mountPath": "/injected"}]);
+    paperclip["spec"]["volumes"] = json!([{"name": "ca", "configMap": {"name": "ca"}}]);
+    let with = |mode: &str| {
+        let mut request = request(json!({"inheritEnv": mode}), json!({}));
+        request.paperclip_pod = Some(paperclip.clone());
+        planned(&request)
+    };
+    let warning = "not inherited from Paperclip's pod, where an admission webhook injected them: LD_PRELOAD, SSL_CERT_FILE";
+    for mode in ["filtered", "all"] {
+        let plan = with(mode);
+        assert_eq!(plan.warnings, [warning], "{mode}");
+        assert_eq!((variable(&plan, "LD_PRELOAD"), variable(&plan, "SSL_CERT_FILE")), (None, None), "{mode}");
+        assert!(variable(&plan, "KEY").is_some(), "{mode}");
+    }
+    assert_eq!(with("none").warnings, Vec::<String>::new());
+}
