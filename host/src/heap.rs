@@ -1,16 +1,16 @@
-//! How this process's memory is given out.
+//! Settings of the C library's allocator.
 
-/// Arenas of the C library's allocator. Left alone it makes up to eight for each core, one a thread, and each keeps what its threads
-/// have freed: 28 MiB of 300 runs, whose journals are written by many threads in turn.
+/// Most arenas of the allocator. By default it makes up to eight per core, one per thread, and each keeps what its threads have freed:
+/// 28 MiB for 300 runs, whose journals are written by many threads in turn.
 #[cfg(target_env = "gnu")]
 const ARENAS: libc::c_int = 2;
 
-/// Has the allocator keep to few arenas. To be called before there are threads.
+/// Limits the number of arenas. Must be called before the first thread is started.
 #[cfg(target_env = "gnu")]
 pub(crate) fn limit_arenas() {
-    // Where it is refused, the process takes more memory and works as well.
-    // SAFETY: mallopt changes a setting of the allocator, and there is no other thread yet.
-    #[expect(unsafe_code, reason = "the setting can be reached from C alone")]
+    // If the allocator refuses, the process works and uses more memory.
+    // SAFETY: mallopt changes a setting of the allocator, and no other thread exists yet.
+    #[expect(unsafe_code, reason = "the setting can only be reached from C")]
     let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, ARENAS) };
 }
 

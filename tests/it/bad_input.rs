@@ -172,6 +172,14 @@ fn plugins() {
     refused(&place, &["plugins", "list", "--plugins", "nowhere"], &["nowhere"]);
 }
 
+/// Agents as processes that nothing isolates are started only by a daemon that is asked for them by name.
+#[test]
+fn serve_without_a_cluster_does_not_fall_back_to_the_local_one() {
+    let place = Place::new("exit 0");
+    let says = ["no cluster is configured", "--kubeconfig", "--cluster local"];
+    refused(&place, &["serve", "--listen", "127.0.0.1:0"], &says);
+}
+
 #[test]
 fn a_port_in_use() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -148,11 +148,11 @@ fn a_cancel_that_comes_too_late_is_refused_and_not_forgotten() {
     // The run cannot give its lease back, which keeps the daemon for a while.
     cluster.signal(Signal::STOP);
     daemon.terminate();
-    daemon.wait_for_log("lets go of all runs");
+    daemon.wait_for_log("detaches from all runs");
     let refused = daemon.post("/v1/runs/r1/cancel", &Value::Null);
     let error = &refused.json()["error"];
     assert_eq!((refused.status, &error["code"]), (503, &json!("stopping")));
-    assert_eq!(error["hint"], "ask again when it is up again");
+    assert_eq!(error["hint"], "try again when it runs again");
     cluster.signal(Signal::CONT);
     daemon.stop();
 

@@ -1,0 +1,46 @@
+//! `manifest`: prints the Job that a run would create.
+
+use paperclip_diagnostic::{Diagnose as _, Diagnostic};
+use paperclip_guest::Tools;
+use paperclip_prepare::plugins::BuiltinPlugins;
+use paperclip_prepare::{Config, HostContext, adapter_type, documents, paperclip_pod};
+use serde_json::Value;
+
+use crate::args::ManifestArgs;
+use crate::exit::{CommandError, Exit, usage};
+use crate::plugins;
+
+/// The namespace of a run for which nothing names one.
+const NAMESPACE: &str = "default";
+
+pub(crate) fn manifest(args: ManifestArgs, builtins: BuiltinPlugins) -> Result<Exit, CommandError> {
+    let ManifestArgs { context: context_args, plugin: plugin_args } = args;
+    let context = documents::read_context(&context_args.context).map_err(usage)?;
+    let adapter_type = adapter_type(&context, plugin_args.adapter.as_deref()).map_err(usage)?;
+    let runtime = plugins::runtime()?;
+    let plugin = plugins::get(&runtime, builtins, plugin_args.plugins.as_deref(), adapter_type)?;
+    let pod = context_args.self_pod.as_deref().map(paperclip_pod::read).transpose().map_err(usage)?;
+    let mut config = Config::default();
+    context_args.override_fields(&mut config);
+    let host = HostContext::new(config, None).with_paperclip_pod(pod);
+    let prepared = host.prepare(&context, &plugin, Some(NAMESPACE)).map_err(|error| {
+        usage(error.diagnostic().on(format_args!("context {}", context_args.context.display())))
+    })?;
+    for warning in &prepared.warnings {
+        anstream::eprintln!("warning: {warning}");
+    }
+    match Tools::new(plugin).manifest(&prepared.request)? {
+        Ok(json) => {
+            let document: Value = serde_json::from_str(&json)?;
+            println!("{}", serde_json::to_string_pretty(&document)?);
+            Ok(Exit::Succeeded)
+        }
+        Err(refusal) => {
+            let message = match refusal.field {
+                Some(field) => format!("{field}: {}", refusal.message),
+                None => refusal.message,
+            };
+            Err(usage(Diagnostic::new("bad_config", message).with_hint("correct that field of the config")))
+        }
+    }
+}

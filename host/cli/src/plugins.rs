@@ -1,0 +1,57 @@
+//! The plugin of a command.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use paperclip_diagnostic::Diagnostic;
+use paperclip_guest::{Plugin, Registry, Runtime, RuntimeError};
+use paperclip_prepare::plugins::{self, BuiltinPlugins};
+
+use crate::exit::{CommandError, usage};
+
+/// Instances that a command needs at a time.
+const INSTANCES: u32 = 8;
+
+/// Returns the plugin runtime of a command.
+pub(crate) fn runtime() -> Result<Runtime, RuntimeError> {
+    plugins::runtime(INSTANCES)
+}
+
+/// Returns the plugin of an agent type.
+pub(crate) fn get(
+    runtime: &Runtime,
+    builtins: BuiltinPlugins,
+    folder: Option<&Path>,
+    adapter_type: &str,
+) -> Result<Arc<Plugin>, CommandError> {
+    let registry = Registry::load(runtime, builtins, folder).map_err(usage)?;
+    registry.get(adapter_type).cloned().map_err(usage)
+}
+
+/// Returns the plugin of the agent type that is named, else the only one there is.
+pub(crate) fn get_or_only(
+    runtime: &Runtime,
+    builtins: BuiltinPlugins,
+    folder: Option<&Path>,
+    adapter_type: Option<&str>,
+) -> Result<Arc<Plugin>, CommandError> {
+    let registry = Registry::load(runtime, builtins, folder).map_err(usage)?;
+    if let Some(named) = adapter_type {
+        return registry.get(named).cloned().map_err(usage);
+    }
+    let listed = registry.list();
+    match listed.as_slice() {
+        [only] => registry.get(&only.adapter_type).cloned().map_err(usage),
+        [] => Err(usage(
+            Diagnostic::new("no_plugin", "this program has no plugin")
+                .with_hint("build the plugins with `cargo xtask wasm`, or name a folder with --plugins"),
+        )),
+        several => {
+            let types: Vec<&str> = several.iter().map(|plugin| plugin.adapter_type.as_str()).collect();
+            Err(usage(
+                Diagnostic::new("ambiguous_agent_type", "there are plugins for several agent types")
+                    .with_hint(format!("name one with --adapter: {}", types.join(", "))),
+            ))
+        }
+    }
+}

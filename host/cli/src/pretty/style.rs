@@ -1,0 +1,11 @@
+//! Colours. `anstream` removes them if the output is not a terminal.
+
+use anstyle::{AnsiColor, Style};
+
+pub(crate) const ERROR: Style = AnsiColor::Red.on_default().bold();
+pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default();
+pub(crate) const SUCCESS: Style = AnsiColor::Green.on_default().bold();
+pub(crate) const TOOL: Style = AnsiColor::Cyan.on_default();
+pub(crate) const HEADING: Style = AnsiColor::Blue.on_default().bold();
+pub(crate) const DIM: Style = Style::new().dimmed();
+pub(crate) const PLAIN: Style = Style::new();

@@ -1,0 +1,110 @@
+//! `/v1/plugins` and `/v1/adapters`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use paperclip_guest::{Changed, Plugin, Shown, Tools};
+use paperclip_prepare::environment::{self, Subject, TestError};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::App;
+use crate::refusal::{Kind, Refusal};
+
+pub(super) async fn list(State(app): State<App>) -> Json<Shown> {
+    Json(app.supervisor.catalogue().show())
+}
+
+pub(super) async fn reload(State(app): State<App>) -> Result<Json<Value>, Refusal> {
+    let changed = app.supervisor.reload_plugins().await?;
+    let shown = serde_json::to_value(app.supervisor.catalogue().show()).map_err(internal)?;
+    let mut answer = json!({ "changed": changed });
+    if let (Value::Object(answer), Value::Object(shown)) = (&mut answer, shown) {
+        answer.extend(shown);
+    }
+    Ok(Json(answer))
+}
+
+pub(super) async fn revert(
+    State(app): State<App>,
+    adapter_type: Result<Path<String>, PathRejection>,
+) -> Result<Json<Changed>, Refusal> {
+    app.supervisor.revert_plugin(&adapter_type?).map(Json)
+}
+
+/// Describes an agent type to Paperclip's server.
+pub(super) async fn adapter(
+    State(app): State<App>,
+    adapter_type: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Refusal> {
+    let plugin = plugin(&app, &adapter_type?)?;
+    let descriptor = plugin.descriptor();
+    let parse = |text: &str| serde_json::from_str::<Value>(text).map_err(internal);
+    Ok(Json(json!({
+        "adapterType": descriptor.adapter_type,
+        "label": descriptor.label,
+        "version": descriptor.version,
+        "digest": plugin.digest(),
+        "models": descriptor.models.iter().map(|model| json!({
+            "id": model.id, "label": model.label, "provider": model.provider,
+        })).collect::<Vec<_>>(),
+        "configSchema": parse(&descriptor.config_schema_json)?,
+        "capabilities": parse(&descriptor.capabilities_json)?,
+        "doc": descriptor.doc,
+    })))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckRequest {
+    /// The agent's config, without secrets of its environment.
+    #[serde(default)]
+    config: Value,
+}
+
+/// Runs Paperclip's environment test with this host's cluster and Paperclip's pod.
+pub(super) async fn check(
+    State(app): State<App>,
+    adapter_type: Result<Path<String>, PathRejection>,
+    body: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let request: CheckRequest = if body.is_empty() {
+        CheckRequest::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|error| {
+            Refusal::new(
+                Kind::BadRequest,
+                format!("the body is {error}"),
+                "send {\"config\": {...}} or nothing",
+            )
+        })?
+    };
+    let tools = Tools::new(plugin(&app, &adapter_type?)?);
+    let (host, clusters) = (app.supervisor.host(), app.supervisor.clusters());
+    let subject = Subject {
+        config: &request.config,
+        paperclip_pod: host.paperclip_pod.as_ref(),
+        namespace: host.config.namespace.as_deref().unwrap_or(clusters.default.default_namespace()),
+        clusters: clusters.named.keys().map(String::as_str).collect(),
+    };
+    let report = environment::test(&tools, &clusters.default, &subject).await.map_err(|error| {
+        let kind = match error {
+            TestError::Config(_) => Kind::BadRequest,
+            TestError::Plugin(_) | TestError::Broken(_) => Kind::Internal,
+        };
+        Refusal::of(kind, &error)
+    })?;
+    serde_json::from_str(&report).map(Json).map_err(internal)
+}
+
+fn plugin(app: &App, adapter_type: &str) -> Result<Arc<Plugin>, Refusal> {
+    app.supervisor.catalogue().get(adapter_type).map_err(|error| Refusal::of(Kind::NotFound, &error))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "what map_err gives")]
+fn internal(error: serde_json::Error) -> Refusal {
+    Refusal::new(Kind::Internal, error.to_string(), "report it: the plugin's description is not JSON")
+}

@@ -1,0 +1,175 @@
+//! The daemon as a whole: opened, run, stopped.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use paperclip_diagnostic::{Diagnose, Diagnostic};
+use paperclip_guest::{Catalogue, CatalogueOptions, FolderError, RuntimeError};
+use paperclip_prepare::access::{AccessError, ConnectedCluster, Fallback};
+use paperclip_prepare::plugins::BuiltinPlugins;
+use paperclip_prepare::{Config, HostContext, paperclip_pod, plugins, state};
+use paperclip_shell::{Cluster, PaperclipApi, UrlError};
+use paperclip_traces::Traces;
+use tokio::sync::watch;
+
+use crate::api::{Listener, Token, router, serve};
+use crate::plugins_folder::watch_plugins;
+use crate::supervisor::{Clusters, Resources, Supervisor};
+
+/// Plugin instances beyond those of runs: for pure functions, and to try out new plugins.
+const SPARE_INSTANCES: u32 = 32;
+
+/// A daemon that is ready to serve.
+#[derive(Debug)]
+pub struct Daemon {
+    supervisor: Supervisor,
+    token: Token,
+    listener: Listener,
+    cluster: ConnectedCluster,
+    traces: Option<Traces>,
+}
+
+/// Why a daemon does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    #[error("clusters.{name}: {error}")]
+    NamedCluster { name: String, error: AccessError },
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error(transparent)]
+    Plugins(#[from] FolderError),
+    #[error(transparent)]
+    PaperclipApi(#[from] UrlError),
+    /// The configuration, a file or an address that it names.
+    #[error("{}", .0.message)]
+    Config(Diagnostic),
+}
+
+impl From<Diagnostic> for OpenError {
+    fn from(diagnostic: Diagnostic) -> OpenError {
+        OpenError::Config(diagnostic)
+    }
+}
+
+impl Diagnose for OpenError {
+    fn code(&self) -> &'static str {
+        match self {
+            OpenError::Access(error) | OpenError::NamedCluster { error, .. } => error.code(),
+            OpenError::Runtime(error) => error.code(),
+            OpenError::Plugins(error) => error.code(),
+            OpenError::PaperclipApi(error) => error.code(),
+            OpenError::Config(diagnostic) => diagnostic.code,
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            OpenError::Access(error) | OpenError::NamedCluster { error, .. } => error.hint(),
+            OpenError::Runtime(error) => error.hint(),
+            OpenError::Plugins(error) => error.hint(),
+            OpenError::PaperclipApi(error) => error.hint(),
+            OpenError::Config(diagnostic) => diagnostic.hint.as_deref().map(Cow::from),
+        }
+    }
+}
+
+impl Daemon {
+    /// Prepares everything that may fail: state folder, plugins, clusters, Paperclip's pod, the address. Starts no run yet.
+    ///
+    /// # Errors
+    /// Names the field of the configuration, the file, the address or the cluster that cannot be used.
+    pub async fn open(config: Config, token: Token, builtins: BuiltinPlugins) -> Result<Daemon, OpenError> {
+        raise_file_limit();
+        let state = state::folder(config.state.clone()).ok_or_else(state::no_folder)?;
+        state::create_folder(&state)?;
+        let catalogue = Arc::new(open_catalogue(&config, builtins)?);
+        let volumes = state::local_cluster_folder(&state);
+        let cluster = config.cluster.connect(Fallback::Refuse, Some(&volumes)).await?;
+        let pod = match &config.self_pod {
+            Some(path) => Some(paperclip_pod::read(path)?),
+            None => paperclip_pod::of_this_process(&cluster.cluster, &config.credential_files()).await?,
+        };
+        let named = named_clusters(&config).await?;
+        let listen = config.listen.clone();
+        let mut host = HostContext::new(config, Some(state)).with_paperclip_pod(pod);
+        let paperclip = host.paperclip_api_url.as_deref().map(PaperclipApi::new).transpose()?;
+        host.paperclip_api_url = paperclip.as_ref().map(|api| api.url().to_owned());
+        let endpoint = host.config.traces.endpoint.as_deref();
+        let traces = endpoint.map(|endpoint| Traces::to(endpoint, host.host_id.clone())).transpose()?;
+        let listener = Listener::open(&listen).await?;
+        let clusters = Clusters { default: cluster.cluster.clone(), place: cluster.place.clone(), named };
+        let supervisor =
+            Supervisor::new(Resources { host, clusters, catalogue, paperclip, traces: traces.clone() });
+        supervisor.log_rejected_plugins();
+        Ok(Daemon { supervisor, token, listener, cluster, traces })
+    }
+
+    /// Serves until `stop` completes, then detaches from all runs, which continue in the cluster.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let Daemon { supervisor, token, listener, cluster, traces } = self;
+        tracing::info!(address = listener.address(), place = cluster.place, "serves");
+        supervisor.resume().await;
+        supervisor.adopt().await;
+        let sweeper = supervisor.clone();
+        let sweeping = tokio::spawn(async move { sweeper.sweep().await });
+        let watching = supervisor.host().config.plugins.clone().map(|folder| {
+            let supervisor = supervisor.clone();
+            tokio::spawn(async move { watch_plugins(supervisor, &folder).await })
+        });
+        let (close, closing) = watch::channel(false);
+        let router = router(supervisor.clone(), token, closing);
+        let stopped = async {
+            stop.await;
+            // New runs are refused from here on; followers still receive the last events of the others.
+            let left = supervisor.stop().await;
+            if left > 0 {
+                tracing::warn!(
+                    left,
+                    "runs were not detached in time: they are free when their leases expire"
+                );
+            }
+            close.send_replace(true);
+        };
+        serve(&listener, router, stopped).await;
+        sweeping.abort();
+        if let Some(watching) = watching {
+            watching.abort();
+        }
+        if let Some(traces) = traces {
+            traces.flush().await;
+        }
+        cluster.shutdown().await;
+    }
+}
+
+fn open_catalogue(config: &Config, builtins: BuiltinPlugins) -> Result<Catalogue, OpenError> {
+    let runtime = plugins::runtime(config.limits.runs.saturating_add(SPARE_INSTANCES))?;
+    let options = CatalogueOptions {
+        builtins,
+        folder: config.plugins.clone(),
+        max_traps: config.limits.plugin_traps as usize,
+    };
+    Ok(Catalogue::open(runtime, options)?)
+}
+
+async fn named_clusters(config: &Config) -> Result<BTreeMap<String, Cluster>, OpenError> {
+    let mut clusters = BTreeMap::new();
+    for (name, named) in &config.clusters {
+        let connected = named.choice().open(Fallback::Refuse, None).await;
+        let connected = connected.map_err(|error| OpenError::NamedCluster { name: name.clone(), error })?;
+        clusters.insert(name.clone(), connected.cluster);
+    }
+    Ok(clusters)
+}
+
+/// Raises the soft limit of open files, which is often 1,024: a run needs several, for its journal, lock, log stream and followers.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, soft = limit.current, "the limit of open files is not raised");
+    }
+}

@@ -1,0 +1,15 @@
+//! The daemon: runs started, followed and cancelled over HTTP, resumed after a restart and adopted from other hosts.
+//!
+//! [`Daemon::open`] prepares everything that may fail, [`Daemon::run`] serves until it is told to stop. Inside, a supervisor starts
+//! and drives runs; one task of it owns the map of runs and decides about admission. The API translates HTTP.
+
+mod api;
+mod daemon;
+mod memory;
+mod metrics;
+mod plugins_folder;
+mod refusal;
+mod supervisor;
+
+pub use api::Token;
+pub use daemon::{Daemon, OpenError};

@@ -1,0 +1,331 @@
+//! The records of a run for any number of followers: the newest ones from memory, older ones from the run's journal.
+//!
+//! Each follower has a cursor of its own and asks for the next records. Nothing waits for a follower: a slow one falls behind the records
+//! in memory and then reads the journal, which has all of them.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use futures::stream::{self, Stream};
+use paperclip_engine::record::{RecordSequencer, SequencedRecord};
+use paperclip_shell::Sink;
+use paperclip_shell::journal::History;
+use tokio::sync::{mpsc, watch};
+
+/// Records that a run keeps in memory, in bytes of their lines.
+const KEPT_BYTES: usize = 16 << 10;
+/// Most bytes of one chunk for a follower.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Chunks of a journal that are read ahead of a follower.
+const READ_AHEAD: usize = 2;
+
+/// The records of one run.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    kept: Mutex<Kept>,
+    grown: watch::Sender<()>,
+    /// The folder of the run's journal, once it has one.
+    journal: OnceLock<PathBuf>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Whole lines with their numbers, oldest first.
+    lines: VecDeque<(u64, Bytes)>,
+    bytes: usize,
+    /// The number after the last record.
+    next_seq: u64,
+    /// No record follows.
+    is_over: bool,
+}
+
+/// What a follower gets next.
+enum Found {
+    Lines {
+        bytes: Bytes,
+        next_seq: u64,
+    },
+    /// The record is no longer in memory; the oldest one there has this number.
+    Older(u64),
+    /// The next record does not exist yet.
+    Pending,
+    Over,
+}
+
+impl Feed {
+    pub(crate) fn new() -> Feed {
+        Feed { kept: Mutex::default(), grown: watch::Sender::new(()), journal: OnceLock::new() }
+    }
+
+    /// Returns the feed of a run that ended before this process started.
+    pub(crate) fn of_journal(folder: PathBuf, next_seq: u64) -> Feed {
+        let feed = Feed::new();
+        feed.set_journal(folder);
+        *feed.kept() = Kept { next_seq, is_over: true, ..Kept::default() };
+        feed
+    }
+
+    pub(crate) fn set_journal(&self, folder: PathBuf) {
+        // A run has one journal; it is set once.
+        let _ = self.journal.set(folder);
+    }
+
+    pub(crate) fn push(&self, record: &SequencedRecord) -> io::Result<()> {
+        let mut line = serde_json::to_vec(record)?;
+        line.push(b'\n');
+        let mut kept = self.kept();
+        kept.bytes += line.len();
+        // A boxed slice: a buffer that was extended has up to twice the capacity that it needs.
+        kept.lines.push_back((record.seq, line.into_boxed_slice().into()));
+        kept.next_seq = record.seq + 1;
+        while kept.bytes > KEPT_BYTES && kept.lines.len() > 1 && self.journal.get().is_some() {
+            if let Some((_, line)) = kept.lines.pop_front() {
+                kept.bytes -= line.len();
+            }
+        }
+        Ok(())
+    }
+
+    /// Wakes the followers that wait for more.
+    pub(crate) fn flush(&self) {
+        self.grown.send_replace(());
+    }
+
+    /// Ends the feed. Followers end when they have read everything.
+    pub(crate) fn close(&self) {
+        self.kept().is_over = true;
+        self.flush();
+    }
+
+    /// Frees memory: from now on followers read the journal. Without a journal the records stay.
+    pub(crate) fn forget(&self) {
+        if self.journal.get().is_some() {
+            let mut kept = self.kept();
+            kept.lines = VecDeque::new();
+            kept.bytes = 0;
+        }
+    }
+
+    /// Returns the number of the next record.
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.kept().next_seq
+    }
+
+    /// Returns the records from a number on as lines, until the run's last.
+    pub(crate) fn follow(
+        self: &Arc<Self>,
+        from: u64,
+    ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
+        let follower = Follower {
+            feed: Arc::clone(self),
+            grown: self.grown.subscribe(),
+            cursor: from,
+            older: None,
+            journal_read_at: None,
+        };
+        stream::try_unfold(follower, |mut follower| async move {
+            Ok(follower.next().await?.map(|chunk| (chunk, follower)))
+        })
+    }
+
+    fn find(&self, cursor: u64) -> Found {
+        let kept = self.kept();
+        if cursor >= kept.next_seq {
+            return if kept.is_over { Found::Over } else { Found::Pending };
+        }
+        match kept.lines.front() {
+            None => return Found::Older(kept.next_seq),
+            Some((first, _)) if cursor < *first => return Found::Older(*first),
+            Some(_) => {}
+        }
+        let from = kept.lines.partition_point(|(seq, _)| *seq < cursor);
+        let mut bytes = BytesMut::new();
+        let mut next_seq = cursor;
+        for (seq, line) in kept.lines.range(from..) {
+            if !bytes.is_empty() && bytes.len() + line.len() > CHUNK_BYTES {
+                break;
+            }
+            bytes.extend_from_slice(line);
+            next_seq = seq + 1;
+        }
+        Found::Lines { bytes: bytes.freeze(), next_seq }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Follower {
+    feed: Arc<Feed>,
+    grown: watch::Receiver<()>,
+    cursor: u64,
+    /// Chunks of the journal, each with the number after it.
+    older: Option<mpsc::Receiver<Chunk>>,
+    /// The cursor at which the journal was last opened.
+    journal_read_at: Option<u64>,
+}
+
+impl Follower {
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            if let Some(older) = &mut self.older {
+                match older.recv().await {
+                    Some(chunk) => {
+                        let (bytes, next_seq) = chunk?;
+                        self.cursor = next_seq;
+                        return Ok(Some(bytes));
+                    }
+                    None => self.older = None,
+                }
+            }
+            // Marked as seen before the search, so that no change is missed in between.
+            self.grown.borrow_and_update();
+            match self.feed.find(self.cursor) {
+                Found::Lines { bytes, next_seq } => {
+                    self.cursor = next_seq;
+                    return Ok(Some(bytes));
+                }
+                Found::Older(first) => {
+                    let journal = self.feed.journal.get();
+                    match journal.filter(|_| self.journal_read_at != Some(self.cursor)) {
+                        Some(folder) => {
+                            self.journal_read_at = Some(self.cursor);
+                            self.older = Some(read_journal(folder.clone(), self.cursor));
+                        }
+                        // The journal does not have it either: the numbers have a gap.
+                        None => self.cursor = first,
+                    }
+                }
+                Found::Over => return Ok(None),
+                Found::Pending => {
+                    if self.grown.changed().await.is_err() {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A piece of a journal's records and the number after it.
+type Chunk = io::Result<(Bytes, u64)>;
+
+/// Reads the records of a journal from a number on, as far as it reaches now, on a thread of its own.
+fn read_journal(folder: PathBuf, from: u64) -> mpsc::Receiver<Chunk> {
+    let (sender, receiver) = mpsc::channel(READ_AHEAD);
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = replay_records(&folder, from, &sender) {
+            // A follower that no longer reads does not need the error.
+            let _ = sender.blocking_send(Err(error));
+        }
+    });
+    receiver
+}
+
+fn replay_records(folder: &Path, from: u64, sender: &mpsc::Sender<Chunk>) -> io::Result<()> {
+    let mut sequencer = RecordSequencer::default();
+    let mut chunk = BytesMut::new();
+    let mut next_seq = from;
+    for entry in History::open(folder).map_err(io::Error::other)?.entries() {
+        let (_, entry) = entry.map_err(io::Error::other)?;
+        for record in sequencer.entry(entry).into_iter().filter(|record| record.seq >= from) {
+            chunk.extend_from_slice(&serde_json::to_vec(&record)?);
+            chunk.extend_from_slice(b"\n");
+            next_seq = record.seq + 1;
+            let is_unread = chunk.len() >= CHUNK_BYTES
+                && sender.blocking_send(Ok((chunk.split().freeze(), next_seq))).is_err();
+            if is_unread {
+                return Ok(());
+            }
+        }
+    }
+    if !chunk.is_empty() {
+        let _ = sender.blocking_send(Ok((chunk.freeze(), next_seq)));
+    }
+    Ok(())
+}
+
+/// The sink of a run that fills its feed.
+#[derive(Debug)]
+pub(crate) struct FeedSink<F> {
+    pub(crate) feed: Arc<Feed>,
+    /// Sees each record first.
+    pub(crate) observe: F,
+}
+
+impl<F: FnMut(&SequencedRecord) + Send + 'static> Sink for FeedSink<F> {
+    async fn take(&mut self, record: SequencedRecord) -> io::Result<()> {
+        (self.observe)(&record);
+        self.feed.push(&record)
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.feed.flush();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::{StreamExt as _, TryStreamExt as _};
+    use paperclip_engine::record::{Level, Record, Stream as Source};
+    use serde_json::Value;
+
+    fn log(seq: u64, text: &str) -> SequencedRecord {
+        SequencedRecord {
+            seq,
+            record: Record::Log { stream: Source::Stdout, index: seq, text: text.to_owned() },
+        }
+    }
+
+    fn numbers(bytes: &[u8]) -> Vec<u64> {
+        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines
+            .map(|line| {
+                let record: Value = serde_json::from_slice(line).expect("a record");
+                record["seq"].as_u64().expect("a number")
+            })
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_follower_reads_existing_records_and_then_new_ones() {
+        let feed = Arc::new(Feed::new());
+        for seq in 0..3 {
+            feed.push(&log(seq, "x")).expect("pushed");
+        }
+        let mut follower = Box::pin(feed.follow(1));
+        assert_eq!(numbers(&follower.next().await.expect("a chunk").expect("good")), [1, 2]);
+        let ahead = feed.follow(4);
+        let status = Record::Status { level: Level::Info, text: "s".into() };
+        let (next, ()) = tokio::join!(follower.next(), async {
+            feed.push(&SequencedRecord { seq: 3, record: status }).expect("pushed");
+            feed.flush();
+        });
+        assert_eq!(numbers(&next.expect("a chunk").expect("good")), [3]);
+        feed.push(&log(4, "end")).expect("pushed");
+        feed.close();
+        assert_eq!(numbers(&follower.next().await.expect("a chunk").expect("good")), [4]);
+        assert!(follower.next().await.is_none());
+        let rest: Vec<Bytes> = ahead.try_collect().await.expect("good");
+        assert_eq!(numbers(&rest.concat()), [4]);
+    }
+
+    #[tokio::test]
+    async fn without_a_journal_everything_is_kept() {
+        let feed = Arc::new(Feed::new());
+        for seq in 0..40 {
+            feed.push(&log(seq, &"x".repeat(2_000))).expect("pushed");
+        }
+        feed.close();
+        feed.forget();
+        let all: Vec<Bytes> = feed.follow(0).try_collect().await.expect("good");
+        assert!(all.len() > 1, "in chunks");
+        assert_eq!(numbers(&all.concat()), (0..40).collect::<Vec<u64>>());
+    }
+}

@@ -1,0 +1,251 @@
+//! One run as the daemon knows it, from its request to what is kept after its end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use paperclip_contract::types::{Ending, Request};
+use paperclip_guest::Plugin;
+use paperclip_shell::Control;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tokio::sync::{mpsc, watch};
+
+use super::feed::Feed;
+
+/// What a run is. It does not change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RunInfo {
+    pub(crate) run_id: String,
+    pub(crate) adapter_type: String,
+    pub(crate) agent_id: String,
+    pub(crate) company_id: String,
+    /// Namespace that its config names, else the default one.
+    pub(crate) namespace: String,
+    pub(crate) plugin_version: String,
+    /// The plugin that decides for it, from its start to its end.
+    pub(crate) plugin_digest: String,
+    /// Another host started it, and its journal is not here.
+    pub(crate) adopted: bool,
+}
+
+impl RunInfo {
+    pub(crate) fn of(request: &Request, namespace: String, plugin: &Plugin, adopted: bool) -> RunInfo {
+        RunInfo {
+            run_id: request.run_id.clone(),
+            adapter_type: plugin.adapter_type().to_owned(),
+            agent_id: request.agent.id.clone(),
+            company_id: request.agent.company_id.clone(),
+            namespace,
+            plugin_version: plugin.version().to_owned(),
+            plugin_digest: plugin.digest().to_owned(),
+            adopted,
+        }
+    }
+}
+
+/// The state of a run in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    Queued,
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+    /// The plugin refused the request before anything was created.
+    Refused,
+    /// It continues in the cluster without this host.
+    Detached,
+}
+
+impl State {
+    pub(crate) const ALL: [State; 7] = [
+        State::Queued,
+        State::Running,
+        State::Succeeded,
+        State::Failed,
+        State::Cancelled,
+        State::Refused,
+        State::Detached,
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            State::Queued => "queued",
+            State::Running => "running",
+            State::Succeeded => "succeeded",
+            State::Failed => "failed",
+            State::Cancelled => "cancelled",
+            State::Refused => "refused",
+            State::Detached => "detached",
+        }
+    }
+
+    pub(crate) const fn is_over(self) -> bool {
+        !matches!(self, State::Queued | State::Running)
+    }
+}
+
+impl From<Ending> for State {
+    fn from(ending: Ending) -> State {
+        match ending {
+            Ending::Succeeded => State::Succeeded,
+            Ending::Failed => State::Failed,
+            Ending::Cancelled => State::Cancelled,
+        }
+    }
+}
+
+/// A run's state in the answer of `GET /v1/runs/{id}`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RunState {
+    #[serde(flatten)]
+    pub(crate) info: RunInfo,
+    pub(crate) state: State,
+    /// 1 is next; only while it is queued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) queue_position: Option<usize>,
+    /// The newest status line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) status: Option<String>,
+    /// RFC 3339.
+    pub(crate) accepted_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ended_at: Option<String>,
+    /// The number that the next event will have.
+    pub(crate) next_seq: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) result: Option<Map<String, Value>>,
+}
+
+/// A run that this process knows.
+#[derive(Debug)]
+pub(crate) struct RunHandle {
+    pub(crate) info: RunInfo,
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) control: mpsc::Sender<Control>,
+    accepted_at: SystemTime,
+    progress: watch::Sender<Progress>,
+}
+
+#[derive(Debug)]
+struct Progress {
+    state: State,
+    status: Option<String>,
+    result: Option<Map<String, Value>>,
+    ended: Option<(SystemTime, Instant)>,
+}
+
+impl RunHandle {
+    /// Returns the handle of a run that waits to be admitted.
+    pub(crate) fn new(
+        info: RunInfo,
+        feed: Feed,
+        control: mpsc::Sender<Control>,
+        accepted_at: SystemTime,
+    ) -> RunHandle {
+        let progress = Progress { state: State::Queued, status: None, result: None, ended: None };
+        RunHandle { info, feed: Arc::new(feed), control, accepted_at, progress: watch::Sender::new(progress) }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.progress.borrow().state
+    }
+
+    /// Returns when the run was first accepted, by whichever process.
+    pub(crate) fn accepted_at(&self) -> SystemTime {
+        self.accepted_at
+    }
+
+    pub(crate) fn set_status(&self, text: &str) {
+        self.progress.send_modify(|progress| progress.status = Some(text.to_owned()));
+    }
+
+    /// Lets a run start that waits in [`RunHandle::admitted`].
+    pub(crate) fn admit(&self) {
+        self.progress.send_if_modified(|progress| {
+            let is_queued = progress.state == State::Queued;
+            if is_queued {
+                progress.state = State::Running;
+            }
+            is_queued
+        });
+    }
+
+    /// Waits until the run is admitted.
+    pub(crate) async fn admitted(&self) {
+        let mut progress = self.progress.subscribe();
+        // The sender lives as long as this handle.
+        let _ = progress.wait_for(|progress| progress.state != State::Queued).await;
+    }
+
+    pub(crate) fn end(&self, state: State, result: Option<Map<String, Value>>, at: SystemTime) {
+        self.progress.send_modify(|progress| {
+            progress.state = state;
+            progress.result = result;
+            progress.ended = Some((at, Instant::now()));
+        });
+    }
+
+    /// Returns for how long this process has known that the run is over.
+    pub(crate) fn over_for(&self) -> Option<Duration> {
+        self.progress.borrow().ended.map(|(_, since)| since.elapsed())
+    }
+
+    pub(crate) fn describe(&self, queue_position: Option<usize>) -> RunState {
+        let progress = self.progress.borrow();
+        RunState {
+            info: self.info.clone(),
+            state: progress.state,
+            queue_position,
+            status: progress.status.clone(),
+            accepted_at: rfc3339(self.accepted_at),
+            ended_at: progress.ended.map(|(at, _)| rfc3339(at)),
+            next_seq: self.feed.next_seq(),
+            result: progress.result.clone(),
+        }
+    }
+}
+
+fn rfc3339(at: SystemTime) -> String {
+    jiff::Timestamp::try_from(at).map(|at| at.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A queued run of agent `agent-<run id>` and company `acme`.
+    pub(in crate::supervisor) fn run(run_id: &str) -> Arc<RunHandle> {
+        let info = RunInfo {
+            run_id: run_id.to_owned(),
+            adapter_type: "claude_k8s".to_owned(),
+            agent_id: format!("agent-{run_id}"),
+            company_id: "acme".to_owned(),
+            namespace: "agents".to_owned(),
+            plugin_version: "0.1.0".to_owned(),
+            plugin_digest: "d1".to_owned(),
+            adopted: false,
+        };
+        let (control, _) = mpsc::channel(1);
+        Arc::new(RunHandle::new(info, Feed::new(), control, SystemTime::UNIX_EPOCH))
+    }
+
+    #[tokio::test]
+    async fn a_run_waits_until_it_is_admitted_and_keeps_its_end() {
+        let run = run("r1");
+        let admitted = run.admitted();
+        tokio::pin!(admitted);
+        assert!(futures::poll!(&mut admitted).is_pending());
+        run.set_status("still queued");
+        assert!(futures::poll!(&mut admitted).is_pending());
+        run.admit();
+        admitted.await;
+        run.end(State::Succeeded, None, SystemTime::UNIX_EPOCH);
+        run.admit();
+        assert_eq!(run.state(), State::Succeeded);
+        assert_eq!(run.describe(None).ended_at.as_deref(), Some("1970-01-01T00:00:00Z"));
+    }
+}

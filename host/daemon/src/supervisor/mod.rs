@@ -1,0 +1,226 @@
+//! The runs of a daemon: started, queued, driven, followed, resumed after a restart, detached.
+
+mod actor;
+mod admission;
+mod adopt;
+mod candidate;
+mod feed;
+mod handle;
+mod observed;
+mod observer;
+mod past;
+mod plugins;
+mod readiness;
+mod resume;
+mod retention;
+mod runs;
+mod start;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use paperclip_contract::types::{CancelRequest, CancelSource};
+use paperclip_guest::Catalogue;
+use paperclip_prepare::HostContext;
+use paperclip_shell::{Cluster, Control, PaperclipApi};
+use paperclip_traces::Traces;
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use crate::memory;
+use crate::metrics::{Metrics, StateLabel};
+use crate::refusal::{Kind, Refusal};
+use actor::RunsActor;
+use admission::Limits;
+use readiness::ApiProbe;
+
+pub(crate) use handle::{RunHandle, RunState};
+
+/// How long a run may take to record that it is to end: one that is being resumed first asks the API whether it has its Job.
+const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
+/// How long this process waits for its runs to release what they hold when it stops.
+const STOP_DEADLINE: Duration = Duration::from_secs(9);
+
+/// The clusters that this daemon runs agents on.
+#[derive(Debug)]
+pub(crate) struct Clusters {
+    /// The one for configs that name none.
+    pub(crate) default: Cluster,
+    /// Which cluster that is, for people.
+    pub(crate) place: String,
+    /// Further ones, by the name that a config may have in `kubeconfig`.
+    pub(crate) named: BTreeMap<String, Cluster>,
+}
+
+impl Clusters {
+    /// Returns the cluster that a config names in `kubeconfig`, else the default one.
+    ///
+    /// # Errors
+    /// The config names a cluster that the configuration does not have.
+    pub(crate) fn select(&self, config: &Value) -> Result<&Cluster, Refusal> {
+        let name = config["kubeconfig"].as_str().map(str::trim).filter(|name| !name.is_empty());
+        let Some(name) = name else { return Ok(&self.default) };
+        self.named.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.named.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            Refusal::new(
+                Kind::BadRequest,
+                format!("config.kubeconfig: this host knows no cluster {name:?}"),
+                format!("name one of its [clusters], or leave it out: {known}"),
+            )
+        })
+    }
+
+    /// Returns all clusters with their names; the default one has none.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Option<&str>, &Cluster)> {
+        let named = self.named.iter().map(|(name, cluster)| (Some(name.as_str()), cluster));
+        std::iter::once((None, &self.default)).chain(named)
+    }
+}
+
+/// What a supervisor works with.
+#[derive(Debug)]
+pub(crate) struct Resources {
+    pub(crate) host: HostContext,
+    pub(crate) clusters: Clusters,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) paperclip: Option<PaperclipApi>,
+    /// Where runs are exported to as traces.
+    pub(crate) traces: Option<Traces>,
+}
+
+/// The supervisor of this process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Supervisor {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    resources: Resources,
+    runs: RunsActor,
+    metrics: Arc<Metrics>,
+    memory_limit_bytes: Option<u64>,
+    /// The tasks that a stopping process waits for.
+    tasks: TaskTracker,
+    probe: ApiProbe,
+}
+
+impl Supervisor {
+    /// Returns a supervisor without runs. Its task needs a tokio runtime.
+    pub(crate) fn new(resources: Resources) -> Supervisor {
+        let limits = &resources.host.config.limits;
+        let shared = Shared {
+            runs: RunsActor::spawn(Limits {
+                runs: limits.runs as usize,
+                runs_per_namespace: limits.runs_per_namespace as usize,
+                runs_per_company: limits.runs_per_company as usize,
+                queued_runs: limits.queued_runs as usize,
+            }),
+            memory_limit_bytes: memory::limit_bytes(limits.memory_mib),
+            metrics: Arc::new(Metrics::new()),
+            tasks: TaskTracker::new(),
+            probe: ApiProbe::default(),
+            resources,
+        };
+        let supervisor = Supervisor { shared: Arc::new(shared) };
+        supervisor.count_plugins();
+        supervisor
+    }
+
+    pub(crate) fn host(&self) -> &HostContext {
+        &self.shared.resources.host
+    }
+
+    pub(crate) fn clusters(&self) -> &Clusters {
+        &self.shared.resources.clusters
+    }
+
+    pub(crate) fn catalogue(&self) -> &Arc<Catalogue> {
+        &self.shared.resources.catalogue
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
+    }
+
+    fn runs(&self) -> &RunsActor {
+        &self.shared.runs
+    }
+
+    /// Returns all runs that this process knows, by id.
+    pub(crate) async fn list(&self) -> Result<Vec<RunState>, Refusal> {
+        self.runs().list().await
+    }
+
+    /// Returns a run.
+    ///
+    /// # Errors
+    /// No run has the id, or runs are still being resumed: it may be one of those.
+    pub(crate) async fn get(&self, run_id: &str) -> Result<Arc<RunHandle>, Refusal> {
+        self.runs().get(run_id).await
+    }
+
+    /// Returns the state of a run for the API.
+    pub(crate) async fn describe(&self, run: Arc<RunHandle>) -> Result<RunState, Refusal> {
+        self.runs().describe(run).await
+    }
+
+    /// Requests that a run ends, and returns when the request is on disk. A run that has ended stays as it is.
+    ///
+    /// # Errors
+    /// The run is not known, this process stops, or the run did not record the request in time.
+    pub(crate) async fn cancel(
+        &self,
+        run_id: &str,
+        reason: Option<String>,
+    ) -> Result<Arc<RunHandle>, Refusal> {
+        let run = self.get(run_id).await?;
+        self.runs().check_running().await?;
+        let request = CancelRequest { source: CancelSource::Operator, reason };
+        let (recorded, is_recorded) = oneshot::channel();
+        // A run that has ended no longer receives.
+        let _ = run.control.send(Control::Cancel(request, Some(recorded))).await;
+        match tokio::time::timeout(CANCEL_DEADLINE, is_recorded).await {
+            Ok(Ok(())) => Ok(run),
+            // The run ended, or it was detached because this process stops: then the request was too late.
+            Ok(Err(_)) => self.runs().check_running().await.map(|()| run),
+            Err(_) => Err(Refusal::new(
+                Kind::NotReady,
+                format!("run {run_id} is being resumed and has not recorded the request yet"),
+                "get its state, and try again unless it is being cancelled",
+            )),
+        }
+    }
+
+    /// Detaches from all runs, which continue in the cluster. Returns how many did not manage to in time.
+    pub(crate) async fn stop(&self) -> usize {
+        tracing::info!("detaches from all runs");
+        let runs = self.runs().stop().await.unwrap_or_default();
+        for run in &runs {
+            // A full channel has a request before this one, and the run ends by that.
+            if run.control.try_send(Control::Stop).is_err() {
+                tracing::debug!(run_id = run.info.run_id, "does not receive");
+            }
+        }
+        self.shared.tasks.close();
+        let _ = tokio::time::timeout(STOP_DEADLINE, self.shared.tasks.wait()).await;
+        runs.iter().filter(|run| !run.state().is_over()).count()
+    }
+
+    /// Runs a task that [`Supervisor::stop`] waits for.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.shared.tasks.spawn(task);
+    }
+
+    /// Returns all metrics as text.
+    pub(crate) async fn encode_metrics(&self) -> Result<String, Refusal> {
+        for (state, count) in self.runs().count().await? {
+            self.metrics().runs.get_or_create(&StateLabel { state: state.name() }).set(count);
+        }
+        let clusters = self.clusters().all();
+        Ok(self.metrics().encode(clusters.map(|(name, cluster)| (name.unwrap_or_default(), cluster))))
+    }
+}

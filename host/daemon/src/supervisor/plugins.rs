@@ -1,0 +1,111 @@
+//! Plugins of the daemon: reloaded, reverted and counted.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use paperclip_engine::result;
+use paperclip_guest::Changed;
+
+use super::Supervisor;
+use super::handle::{RunInfo, State};
+use crate::metrics::{OutcomeLabels, PluginLabels};
+use crate::refusal::{Kind, Refusal};
+
+impl Supervisor {
+    /// Reads the plugins folder again, and reports what changed in log and metrics.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub(crate) async fn reload_plugins(&self) -> Result<Vec<Changed>, Refusal> {
+        let catalogue = Arc::clone(self.catalogue());
+        let changed = match tokio::task::spawn_blocking(move || catalogue.reload()).await {
+            Ok(Ok(changed)) => changed,
+            Ok(Err(error)) => return Err(Refusal::of(Kind::Internal, &error)),
+            Err(error) => {
+                let message = format!("the reload failed: {error}");
+                return Err(Refusal::new(Kind::Internal, message, "try again"));
+            }
+        };
+        for change in &changed {
+            self.count_change(change);
+        }
+        self.log_rejected_plugins();
+        self.count_plugins();
+        Ok(changed)
+    }
+
+    /// Goes back to the previous version of a plugin.
+    ///
+    /// # Errors
+    /// This process has had no other version.
+    pub(crate) fn revert_plugin(&self, adapter_type: &str) -> Result<Changed, Refusal> {
+        let reverted = self.catalogue().revert(adapter_type);
+        let change = reverted.map_err(|error| Refusal::of(Kind::NotFound, &error))?;
+        self.count_change(&change);
+        self.count_plugins();
+        Ok(change)
+    }
+
+    /// Logs the plugins that are rejected.
+    pub(crate) fn log_rejected_plugins(&self) {
+        for rejected in self.catalogue().show().rejected {
+            tracing::warn!(
+                adapter = rejected.adapter_type,
+                error = rejected.error,
+                hint = rejected.hint,
+                "plugin is rejected"
+            );
+        }
+    }
+
+    /// Counts a run that ended. A plugin whose faults are too many is quarantined.
+    pub(super) fn count_ended(&self, info: &RunInfo, state: State, code: &str) {
+        let metrics = self.metrics();
+        let adapter = info.adapter_type.clone();
+        let labels = OutcomeLabels { adapter: adapter.clone(), outcome: state.name(), code: code.to_owned() };
+        metrics.ended.get_or_create(&labels).inc();
+        if code != result::PLUGIN_FAILED {
+            return;
+        }
+        let labels = PluginLabels {
+            adapter,
+            version: info.plugin_version.clone(),
+            digest: info.plugin_digest.clone(),
+        };
+        metrics.traps.get_or_create(&labels).inc();
+        if let Some(fallback) = self.catalogue().note_trap(&info.plugin_digest, now_ms()) {
+            let quarantined = fallback.quarantined;
+            tracing::error!(
+                adapter = quarantined.adapter_type,
+                reason = quarantined.reason,
+                to = fallback.to,
+                "plugin is quarantined"
+            );
+            self.count_plugins();
+        }
+    }
+
+    fn count_change(&self, change: &Changed) {
+        self.metrics().reloads.inc();
+        tracing::info!(adapter = change.adapter_type, from = change.from, to = change.to, "plugin replaced");
+    }
+
+    /// Sets the metrics of the plugins in use.
+    pub(super) fn count_plugins(&self) {
+        let shown = self.catalogue().show();
+        let metrics = self.metrics();
+        metrics.plugins.clear();
+        for plugin in shown.plugins {
+            let labels =
+                PluginLabels { adapter: plugin.adapter_type, version: plugin.version, digest: plugin.digest };
+            metrics.plugins.get_or_create(&labels).set(1);
+        }
+        metrics.rejected_plugins.set(i64::try_from(shown.rejected.len()).unwrap_or(i64::MAX));
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

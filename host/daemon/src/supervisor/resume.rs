@@ -1,0 +1,226 @@
+//! Runs of an earlier process: those that have not ended are resumed, of the others the events are kept.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use paperclip_contract::types::{NewSecret, Request, SecretEntry, SecretSource};
+use paperclip_engine::intake::Secrets;
+use paperclip_prepare::{PreparedRun, pinned_plugin, redactor};
+use paperclip_shell::journal::RunFolder;
+use paperclip_shell::{Cluster, JournalError};
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::Supervisor;
+use super::feed::Feed;
+use super::handle::{RunHandle, RunInfo};
+use super::past::{self, PastRun};
+use super::runs::ResuppliedSecrets;
+use super::start::PendingRun;
+use crate::refusal::{Kind, Refusal};
+
+/// How long a run waits for a repeated start that brings its secrets.
+const SECRETS_DEADLINE: Duration = Duration::from_secs(120);
+
+impl Supervisor {
+    /// Resumes all runs of the state folder, each in a task of its own.
+    pub(crate) async fn resume(&self) {
+        let Some(state) = &self.host().state else { return };
+        let folders = past::folders(state);
+        self.runs().resume_started(folders.len()).await;
+        for folder in folders {
+            let supervisor = self.clone();
+            self.spawn(async move {
+                let resumed = supervisor.resume_run(&folder).await;
+                supervisor.runs().resume_ended().await;
+                match resumed {
+                    Ok(Some(pending)) => supervisor.host_run(pending).await,
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::error!(folder = %folder.display(), error = format!("{error:#}"), "run is not resumed");
+                    }
+                }
+            });
+        }
+    }
+
+    async fn resume_run(&self, folder: &Path) -> anyhow::Result<Option<Box<PendingRun>>> {
+        let path = folder.to_owned();
+        let Some(past) = tokio::task::spawn_blocking(move || PastRun::read(&path)).await?? else {
+            return Ok(None);
+        };
+        if past.is_closed {
+            self.keep_ended(folder, past).await;
+            return Ok(None);
+        }
+        let (run_id, state) = (past.header.run_id.clone(), self.host().state.clone().unwrap_or_default());
+        let held = match RunFolder::open(&state, &run_id) {
+            Ok(held) => held,
+            Err(JournalError::Locked { holder, .. }) => {
+                tracing::info!(run_id, holder, "run is driven by another process");
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (header, catalogue) = (past.header.clone(), Arc::clone(self.catalogue()));
+        let plugin = tokio::task::spawn_blocking(move || {
+            let loaded = catalogue.by_digest(&header.plugin_digest);
+            pinned_plugin(catalogue.runtime(), &state, &header, loaded)
+        })
+        .await??;
+        let config: Value = serde_json::from_str(&past.request.config_json).unwrap_or_default();
+        let cluster = self.clusters().select(&config).unwrap_or(&self.clusters().default).clone();
+        let adopted = past.header.adopted.clone();
+        let requested =
+            adopted.as_ref().map_or(past.secrets.as_slice(), |adopted| std::slice::from_ref(&adopted.secret));
+        let secrets = read_back(&cluster, requested).await;
+        // An adopted run creates nothing, and needs its secrets only to mask them.
+        let lacks_secrets =
+            past.end.is_none() && adopted.is_none() && lacks(&past.request, &secrets, requested);
+        let (resupplied, resupply) = if lacks_secrets {
+            let (sender, receiver) = oneshot::channel();
+            (Some(sender), Some(receiver))
+        } else {
+            (None, None)
+        };
+        let namespace = self.host().namespace_of(&past.request);
+        let info = RunInfo::of(&past.request, namespace, &plugin, adopted.is_some());
+        let feed = Feed::new();
+        feed.set_journal(folder.to_owned());
+        let unmasked_env = past.header.unmasked_env.clone();
+        let prepared = PreparedRun {
+            redactor: redactor(&past.request, &secrets, &unmasked_env)?,
+            plugin,
+            request: past.request,
+            secrets,
+            warnings: Vec::new(),
+            unmasked_env,
+            adopted,
+        };
+        let (run, controls) = self.handle_of(info, feed, past.started_at);
+        let is_new = self.runs().enter_running(&run, resupplied).await.map_err(anyhow::Error::new)?;
+        if !is_new {
+            return Ok(None);
+        }
+        tracing::info!(run_id, "run is resumed");
+        Ok(Some(Box::new(PendingRun { run, controls, prepared, cluster, folder: Some(held), resupply })))
+    }
+
+    /// Waits for the secrets of a resumed run. They were in the memory of the earlier process until the run's own Secret was created;
+    /// whoever starts the run again brings them again. Without them the run is driven with what there is, which ends it if its agent has
+    /// not started.
+    pub(super) async fn wait_for_secrets(
+        &self,
+        pending: &mut PendingRun,
+        resupply: oneshot::Receiver<ResuppliedSecrets>,
+    ) {
+        let run = Arc::clone(&pending.run);
+        let run_id = &run.info.run_id;
+        let deadline_s = SECRETS_DEADLINE.as_secs();
+        tracing::warn!(run_id, deadline_s, "its secrets are lost: the run waits for a repeated start");
+        let resupplied = tokio::select! {
+            resupplied = resupply => resupplied.ok(),
+            // A request to end or to detach does not wait.
+            Some(control) = pending.controls.recv() => {
+                let _ = run.control.try_send(control);
+                None
+            }
+            () = tokio::time::sleep(SECRETS_DEADLINE) => None,
+        };
+        self.runs().stop_awaiting_secrets(run_id).await;
+        let Some(ResuppliedSecrets(secrets)) = resupplied else { return };
+        let prepared = &mut pending.prepared;
+        match redactor(&prepared.request, &secrets, &prepared.unmasked_env) {
+            Ok(redactor) => {
+                tracing::info!(run_id, "its secrets are known again");
+                (prepared.secrets, prepared.redactor) = (secrets, redactor);
+            }
+            Err(error) => tracing::error!(run_id, %error, "its secrets cannot be masked, and are not used"),
+        }
+    }
+
+    /// Passes the secrets of a context to the run that waits for them.
+    pub(super) async fn resupply(&self, run_id: &str, context: &Value) -> Result<Arc<RunHandle>, Refusal> {
+        let run = self.get(run_id).await?;
+        let plugin = self.catalogue().get(&run.info.adapter_type);
+        let plugin = plugin.map_err(|error| Refusal::of(Kind::NoPlugin, &error))?;
+        let prepared = self.prepare(context, &plugin)?;
+        self.runs().resupply(run_id, ResuppliedSecrets(prepared.secrets)).await;
+        Ok(run)
+    }
+
+    /// Keeps an ended run so that its state and events can be read.
+    async fn keep_ended(&self, folder: &Path, past: PastRun) {
+        let info = RunInfo {
+            run_id: past.header.run_id,
+            adapter_type: past.header.adapter_type,
+            agent_id: past.request.agent.id.clone(),
+            company_id: past.request.agent.company_id.clone(),
+            namespace: self.host().namespace_of(&past.request),
+            plugin_version: past.header.plugin_version,
+            plugin_digest: past.header.plugin_digest,
+            adopted: past.header.adopted.is_some(),
+        };
+        let feed = Feed::of_journal(folder.to_owned(), past.next_seq);
+        let (run, _) = self.handle_of(info, feed, past.started_at);
+        if let Some(end) = past.end {
+            run.end(end.ending.into(), Some(end.result), end.at);
+        }
+        self.runs().enter_ended(run).await;
+    }
+}
+
+/// Whether a value is missing of those that the run's Secrets have, or will be requested to have.
+fn lacks(request: &Request, secrets: &Secrets, requested: &[NewSecret]) -> bool {
+    if requested.is_empty() {
+        return request.has_auth_token || request.config_env.iter().any(|entry| entry.value.is_none());
+    }
+    let mut entries = requested.iter().flat_map(|secret| &secret.entries);
+    entries.any(|entry| secrets.resolve(&entry.source).is_none())
+}
+
+/// Reads the secrets of a run from the Secrets that its Job owns: no journal has them.
+async fn read_back(cluster: &Cluster, requested: &[NewSecret]) -> Secrets {
+    let mut values = Vec::new();
+    for secret in requested {
+        let api: Api<Secret> = Api::namespaced(cluster.client().clone(), &secret.namespace);
+        match api.get_opt(&secret.name).await {
+            Ok(Some(found)) => values.extend(self::values(&found, &secret.entries)),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(secret = secret.name, %error, "the run's secrets cannot be read back");
+            }
+        }
+    }
+    Secrets::of(values)
+}
+
+/// Returns the values that a Secret has, by where they came from.
+pub(super) fn values(secret: &Secret, entries: &[SecretEntry]) -> Vec<(SecretSource, String)> {
+    let Some(data) = &secret.data else { return Vec::new() };
+    let read = entries.iter().filter_map(|entry| {
+        let value = String::from_utf8(data.get(&entry.key)?.0.clone()).ok()?;
+        Some((entry.source.clone(), value))
+    });
+    read.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use paperclip_contract::types::SecretSource;
+    use serde_json::json;
+
+    #[test]
+    fn values_of_a_secret_are_found_by_where_they_came_from() {
+        let secret: Secret =
+            serde_json::from_value(json!({"data": {"TOKEN": "YWJj", "BROKEN": "/w=="}})).expect("a Secret");
+        let entry =
+            |key: &str| SecretEntry { key: key.to_owned(), source: SecretSource::ConfigEnv(key.to_owned()) };
+        let values = values(&secret, &[entry("TOKEN"), entry("BROKEN"), entry("MISSING")]);
+        assert_eq!(values, [(SecretSource::ConfigEnv("TOKEN".to_owned()), "abc".to_owned())]);
+    }
+}

@@ -1,0 +1,295 @@
+//! Starting a run and driving it to its end.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use paperclip_contract::types::Request;
+use paperclip_diagnostic::Diagnose as _;
+use paperclip_engine::record::{Record, SequencedRecord};
+use paperclip_engine::{Closing, result};
+use paperclip_guest::Plugin;
+use paperclip_prepare::{PreparedRun, RunConnections, StartError, StartedRun, adapter_type, pinned_plugin};
+use paperclip_shell::journal::{self, RunFolder};
+use paperclip_shell::{Cluster, Control, Outcome, drive};
+use paperclip_traces::SpanKind;
+use serde_json::{Map, Value};
+use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument as _;
+
+use super::Supervisor;
+use super::feed::{Feed, FeedSink};
+use super::handle::{RunHandle, RunInfo, State};
+use super::observed::Observed;
+use super::observer::RunObserver;
+use super::runs::{Entered, ResuppliedSecrets};
+use crate::memory;
+use crate::refusal::{Kind, Refusal};
+
+/// Waits for admission that are shorter are not traced.
+const MIN_TRACED_WAIT: Duration = Duration::from_millis(100);
+/// Control requests that may wait for a run.
+const QUEUED_CONTROLS: usize = 8;
+
+/// A run that this process is about to drive.
+#[derive(Debug)]
+pub(super) struct PendingRun {
+    pub(super) run: Arc<RunHandle>,
+    pub(super) controls: mpsc::Receiver<Control>,
+    pub(super) prepared: PreparedRun,
+    pub(super) cluster: Cluster,
+    /// The run's folder, if it is open already.
+    pub(super) folder: Option<RunFolder>,
+    /// Where its secrets come from, if the cluster does not have all of them.
+    pub(super) resupply: Option<oneshot::Receiver<ResuppliedSecrets>>,
+}
+
+/// How a run left this process: its state, and its result if it came to one.
+type Left = (State, Option<Map<String, Value>>);
+
+impl Supervisor {
+    /// Starts a run, or returns the one that exists with its id.
+    ///
+    /// # Errors
+    /// The context is refused, no plugin is usable, or this process takes no further run.
+    pub(crate) async fn start(
+        &self,
+        adapter: Option<&str>,
+        context: &Value,
+    ) -> Result<Arc<RunHandle>, Refusal> {
+        let adapter_type = adapter_type(context, adapter).map_err(Refusal::bad_context)?;
+        if let Some(run_id) = context["runId"].as_str()
+            && let Some(run) = self.existing(run_id, context).await?
+        {
+            return Ok(run);
+        }
+        let plugin = self.plugin(adapter_type, context).await?;
+        let prepared = self.prepare(context, &plugin)?;
+        let cluster = self.clusters().select(&context["config"])?.clone();
+        self.check_memory()?;
+        let (run, controls) = self.handle(&prepared.request, &plugin, false);
+        match self.runs().enter(&run, is_exclusive(&context["config"])).await? {
+            Entered::Existing(same) => Ok(same),
+            Entered::New => {
+                let pending = PendingRun {
+                    run: Arc::clone(&run),
+                    controls,
+                    prepared,
+                    cluster,
+                    folder: None,
+                    resupply: None,
+                };
+                self.spawn(self.clone().host_run(Box::new(pending)));
+                Ok(run)
+            }
+        }
+    }
+
+    /// Returns the run of this id that need not be started: one that is known, or that waits for its secrets and now has them.
+    async fn existing(&self, run_id: &str, context: &Value) -> Result<Option<Arc<RunHandle>>, Refusal> {
+        if self.runs().awaits_secrets(run_id).await? {
+            return self.resupply(run_id, context).await.map(Some);
+        }
+        match self.get(run_id).await {
+            Ok(run) if run.state() != State::Detached => return Ok(Some(run)),
+            Ok(_) | Err(_) => {}
+        }
+        self.runs().check_running().await?;
+        if self.run_folder(run_id).is_some() {
+            self.runs().check_resumed().await?;
+        }
+        Ok(None)
+    }
+
+    /// Returns the plugin of a run: the one that it was started with if it has a journal, else the one in use.
+    async fn plugin(&self, adapter_type: &str, context: &Value) -> Result<Arc<Plugin>, Refusal> {
+        let header = context["runId"].as_str().and_then(|run_id| journal::header(&self.run_folder(run_id)?));
+        let (Some(header), Some(state)) = (header, self.host().state.clone()) else {
+            return self.catalogue().get(adapter_type).map_err(|error| Refusal::of(Kind::NoPlugin, &error));
+        };
+        let catalogue = Arc::clone(self.catalogue());
+        let pinned = tokio::task::spawn_blocking(move || {
+            let loaded = catalogue.by_digest(&header.plugin_digest);
+            pinned_plugin(catalogue.runtime(), &state, &header, loaded)
+        });
+        match pinned.await {
+            Ok(pinned) => pinned.map_err(|error| Refusal::of(Kind::NoPlugin, &error)),
+            Err(error) => Err(Refusal::new(Kind::Internal, error.to_string(), "try again")),
+        }
+    }
+
+    /// Splits and checks an execution context.
+    ///
+    /// # Errors
+    /// A field of the context is missing or wrong.
+    pub(super) fn prepare(&self, context: &Value, plugin: &Arc<Plugin>) -> Result<PreparedRun, Refusal> {
+        let clusters = self.clusters();
+        let cluster = clusters.select(&context["config"]).unwrap_or(&clusters.default);
+        let prepared = self.host().prepare(context, plugin, Some(cluster.default_namespace()));
+        prepared.map_err(Refusal::bad_context)
+    }
+
+    /// Returns the folder of a run's journal, if it exists.
+    pub(super) fn run_folder(&self, run_id: &str) -> Option<std::path::PathBuf> {
+        let folder = journal::run_folder(self.host().state.as_deref()?, run_id);
+        folder.exists().then_some(folder)
+    }
+
+    /// Returns a handle for a run, and the receiver of its control requests.
+    pub(super) fn handle(
+        &self,
+        request: &Request,
+        plugin: &Plugin,
+        is_adopted: bool,
+    ) -> (Arc<RunHandle>, mpsc::Receiver<Control>) {
+        let info = RunInfo::of(request, self.host().namespace_of(request), plugin, is_adopted);
+        self.handle_of(info, Feed::new(), SystemTime::now())
+    }
+
+    pub(super) fn handle_of(
+        &self,
+        info: RunInfo,
+        feed: Feed,
+        accepted_at: SystemTime,
+    ) -> (Arc<RunHandle>, mpsc::Receiver<Control>) {
+        let (control, controls) = mpsc::channel(QUEUED_CONTROLS);
+        (Arc::new(RunHandle::new(info, feed, control, accepted_at)), controls)
+    }
+
+    fn check_memory(&self) -> Result<(), Refusal> {
+        let used = self.shared.memory_limit_bytes.zip(memory::resident_bytes());
+        match used {
+            Some((limit, used)) if used > limit => Err(Refusal::new(
+                Kind::MemoryPressure,
+                format!("this host uses {} MiB, new runs start below {} MiB", used >> 20, limit >> 20),
+                "start it again when others have ended, or give the host more memory",
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Takes a run from its place in the queue to its end.
+    pub(super) async fn host_run(self, mut pending: Box<PendingRun>) {
+        if let Some(resupply) = pending.resupply.take() {
+            self.wait_for_secrets(&mut pending, resupply).await;
+        }
+        let run = Arc::clone(&pending.run);
+        let info = &run.info;
+        let span = tracing::info_span!(
+            "host",
+            run_id = info.run_id,
+            agent_id = info.agent_id,
+            adapter = info.adapter_type,
+            job = tracing::field::Empty
+        );
+        let metrics = Arc::clone(self.metrics());
+        let traces = self.shared.resources.traces.clone();
+        let observer = Arc::new(RunObserver::new(Arc::clone(&run), metrics, traces));
+        let hosted_at = SystemTime::now();
+        let driven = async {
+            if let Some(left) = wait_for_admission(&run, &mut pending.controls).await {
+                return left;
+            }
+            if hosted_at.elapsed().unwrap_or_default() >= MIN_TRACED_WAIT {
+                observer.trace(SpanKind::Queued, hosted_at, None);
+            }
+            tracing::info!(plugin = info.plugin_digest, "run starts");
+            self.drive(pending, Arc::clone(&observer)).await
+        };
+        let (state, result) = driven.instrument(span.clone()).await;
+        run.end(state, result.clone(), SystemTime::now());
+        run.feed.close();
+        self.runs().leave(&info.run_id).await;
+        let code = result.as_ref().and_then(|result| result["errorCode"].as_str()).unwrap_or_default();
+        let _entered = span.enter();
+        tracing::info!(state = state.name(), code, "run ends");
+        self.count_ended(info, state, code);
+        let failure = Some(code.to_owned()).filter(|code| !code.is_empty());
+        observer.trace(SpanKind::Driven, hosted_at, failure.clone());
+        if state != State::Detached {
+            observer.trace(SpanKind::Run, run.accepted_at(), failure);
+        }
+    }
+
+    /// Drives a run until it leaves this process.
+    async fn drive(&self, pending: Box<PendingRun>, observer: Arc<RunObserver>) -> Left {
+        let run = Arc::clone(&pending.run);
+        let driven = match self.driven(*pending, observer) {
+            Ok(driven) => driven,
+            Err(error) => {
+                let code = match &error {
+                    StartError::Journal(_) | StartError::Masking(_) => "journal_unavailable",
+                    StartError::Plugin(_) => result::PLUGIN_FAILED,
+                };
+                return not_started(&run, code, &error.diagnostic().to_string());
+            }
+        };
+        let Outcome { closing, result, failure } = driven.await;
+        if let Some(failure) = failure {
+            tracing::error!(failure = %failure, hint = failure.hint().as_deref(), "run is detached");
+        }
+        let state = match closing {
+            Closing::Ended(ending) => ending.into(),
+            Closing::Refused => State::Refused,
+            Closing::Detached => State::Detached,
+        };
+        (state, result)
+    }
+
+    /// Returns the drive of a run, to be awaited.
+    fn driven(
+        &self,
+        pending: PendingRun,
+        observer: Arc<RunObserver>,
+    ) -> Result<impl Future<Output = Outcome> + Send + use<>, StartError> {
+        let PendingRun { run, controls, prepared, cluster, folder, resupply: _ } = pending;
+        let opened = prepared.open_journal(self.host(), folder)?;
+        if let Some(folder) = opened.journal_folder() {
+            run.feed.set_journal(folder.to_owned());
+        }
+        let records = Arc::clone(&observer);
+        let observe = move |record: &SequencedRecord| records.record(record);
+        let ports = RunConnections {
+            cluster,
+            place: self.clusters().place.clone(),
+            paperclip: self.shared.resources.paperclip.clone(),
+            sink: FeedSink { feed: Arc::clone(&run.feed), observe },
+            observer: Arc::clone(&observer) as _,
+        };
+        let wrap = |instance| Observed::new(instance, observer);
+        let StartedRun { run, ports } = opened.start(self.host(), ports, wrap)?;
+        Ok(drive(run, ports, controls))
+    }
+}
+
+/// Whether a run does not wait for another run of its agent.
+fn is_exclusive(config: &Value) -> bool {
+    config["whenBusy"] == "fail" && !matches!(config["concurrencyScope"].as_str(), Some("task" | "none"))
+}
+
+/// Waits until a run is admitted. A run that is cancelled or stopped before leaves the queue: nothing of it was started.
+async fn wait_for_admission(run: &RunHandle, controls: &mut mpsc::Receiver<Control>) -> Option<Left> {
+    let control = tokio::select! {
+        biased;
+        () = run.admitted() => return None,
+        control = controls.recv() => control,
+    };
+    match control {
+        Some(Control::Cancel(..)) => {
+            let (_, result) = not_started(run, "cancelled", "Run cancelled");
+            Some((State::Cancelled, result))
+        }
+        Some(Control::Stop) | None => {
+            Some(not_started(run, "host_stopping", "This host stopped before the run began; start it again"))
+        }
+    }
+}
+
+/// Ends a run of which nothing was started, so that the server may start it again by itself.
+fn not_started(run: &RunHandle, code: &str, message: &str) -> Left {
+    let result = result::undone(code, message);
+    let record = SequencedRecord { seq: run.feed.next_seq(), record: Record::Result(result.clone()) };
+    if let Err(error) = run.feed.push(&record) {
+        tracing::error!(%error, "the result cannot be shown");
+    }
+    (State::Failed, Some(result))
+}

@@ -1,0 +1,241 @@
+//! The operator's configuration: one TOML file. A command line puts its environment and flags over it.
+//!
+//! The file holds no secret: it names the file that holds the token. So a configuration can be printed whole.
+
+mod limits;
+mod listen;
+mod log;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use paperclip_diagnostic::Diagnostic;
+use paperclip_engine::policy::Grant;
+use serde::{Deserialize, Serialize};
+
+use crate::access::{ClusterChoice, ClusterKind};
+
+pub use limits::{Limits, Retention};
+pub use listen::Listen;
+pub use log::{Log, LogFormat, LogLevel};
+
+/// The name of the grant for plugins that have none of their own.
+const DEFAULT_GRANT: &str = "default";
+
+/// The operator's configuration. Every field is optional.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen; default: `127.0.0.1:7400`.
+    pub listen: Listen,
+    /// A file with the bearer token; needed unless `listen` is a loopback address or a Unix socket.
+    pub token_file: Option<PathBuf>,
+    /// Folder for journals; default: the platform's state folder.
+    pub state: Option<PathBuf>,
+    /// Folder with plugins that add to the built-in ones or override them by agent type.
+    pub plugins: Option<PathBuf>,
+    /// Namespace for runs whose config names none.
+    pub namespace: Option<String>,
+    /// Paperclip's API, for agents and for the cancel poll.
+    pub paperclip_api_url: Option<String>,
+    /// Folder from which files that a context names are read.
+    pub paperclip_home: Option<PathBuf>,
+    /// The Pod that Paperclip runs in, as JSON, if this process does not run in it.
+    pub self_pod: Option<PathBuf>,
+    /// Environment names that agents do not inherit, beyond the built-in list; `*` at the end matches any ending.
+    pub denied_env: Vec<String>,
+    /// Environment names whose values are not secrets, and are not masked; `*` at the end matches any ending.
+    pub unmasked_env: Vec<String>,
+    /// What happens to a run whose journal cannot be written.
+    pub journal: JournalMode,
+    /// The cluster that runs agents.
+    pub cluster: ClusterChoice,
+    /// Further clusters, which an agent's config may name in `kubeconfig`.
+    pub clusters: BTreeMap<String, NamedCluster>,
+    pub limits: Limits,
+    pub retention: Retention,
+    pub log: Log,
+    pub traces: TracesConfig,
+    /// What plugins may ask for, by agent type; `default` applies to the others.
+    pub grants: BTreeMap<String, Grant>,
+}
+
+/// What happens to a run whose journal cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum JournalMode {
+    /// Detach from the run: what it does must be on disk first
+    #[default]
+    Required,
+    /// Warn and continue
+    BestEffort,
+}
+
+/// A further cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedCluster {
+    pub kubeconfig: PathBuf,
+    /// Context of the kubeconfig; default: its current one.
+    #[serde(default)]
+    pub context: Option<String>,
+}
+
+impl NamedCluster {
+    /// Returns the choice of this cluster.
+    pub fn choice(&self) -> ClusterChoice {
+        ClusterChoice {
+            kind: Some(ClusterKind::Kubeconfig),
+            kubeconfig: Some(self.kubeconfig.clone()),
+            context: self.context.clone(),
+        }
+    }
+}
+
+/// Where runs are exported to as traces.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TracesConfig {
+    /// URL of a collector that takes OTLP over plain HTTP, such as `http://127.0.0.1:4318/v1/traces`; default: no export.
+    pub endpoint: Option<String>,
+}
+
+impl Config {
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a field is unknown or has a wrong value: the message names file, line and column.
+    pub fn read(path: &Path) -> Result<Config, Diagnostic> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Diagnostic::new("config_unreadable", format!("config {}: {error}", path.display()))
+                .with_hint("name a readable TOML file")
+        })?;
+        Config::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Config, Diagnostic> {
+        toml::from_str(text).map_err(|error| {
+            let place = match error.span() {
+                Some(span) => {
+                    let (line, column) = position(text, span.start);
+                    format!("{}:{line}:{column}", path.display())
+                }
+                None => path.display().to_string(),
+            };
+            let what = error.message().trim().replace('\n', "; ");
+            Diagnostic::new("bad_config", format!("config {place}: {what}"))
+                .with_hint("docs/operating-serve.md lists all fields")
+        })
+    }
+
+    /// Checks what a daemon needs and no field alone shows.
+    ///
+    /// # Errors
+    /// The daemon would be open to everybody, or a limit of zero would stop all runs.
+    pub fn check(&self) -> Result<(), Diagnostic> {
+        if self.token_file.is_none() && !self.listen.is_private() {
+            let message =
+                format!("listen {}: anybody who reaches this address could start runs", self.listen);
+            return Err(Diagnostic::new("token_required", message).with_hint(
+                "name a file with a token in token_file (--token-file), or listen on a loopback address or a Unix socket",
+            ));
+        }
+        if let Some(limit) = self.limits.zero() {
+            let message = format!("limits.{limit}: 0 would stop all runs");
+            return Err(Diagnostic::new("bad_config", message).with_hint("give 1 or more, or leave it out"));
+        }
+        Ok(())
+    }
+
+    /// Returns the files that give access to this host or its clusters to whoever reads them.
+    pub fn credential_files(&self) -> Vec<PathBuf> {
+        let named = self.clusters.values().map(|named| &named.kubeconfig);
+        named.chain(&self.token_file).chain(&self.cluster.kubeconfig).cloned().collect()
+    }
+
+    /// Returns the grant of an agent type's plugin.
+    pub fn grant(&self, adapter_type: &str) -> Grant {
+        self.grants.get(adapter_type).or_else(|| self.grants.get(DEFAULT_GRANT)).cloned().unwrap_or_default()
+    }
+
+    /// Returns the whole configuration as TOML.
+    ///
+    /// # Errors
+    /// A value cannot be written as TOML, such as a path that is not UTF-8.
+    pub fn print(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string_pretty(self)
+    }
+}
+
+/// Line and column of a byte, both from 1.
+fn position(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, Diagnostic> {
+        Config::parse(Path::new("serve.toml"), text)
+    }
+
+    #[test]
+    fn a_printed_configuration_reads_back_equal() {
+        let text = r#"
+            listen = "unix:/run/paperclip.sock"
+            namespace = "agents"
+            journal = "required"
+            [cluster]
+            kind = "kubeconfig"
+            [clusters.eu]
+            kubeconfig = "/etc/eu"
+            [limits]
+            runs = 7
+            [log]
+            format = "json"
+            [grants.claude_k8s]
+            images = ["ghcr.io/acme/*"]
+            max_memory = "8Gi"
+        "#;
+        let config = parse(text).expect("good");
+        assert_eq!(config.limits, Limits { runs: 7, ..Limits::default() });
+        assert_eq!(config.grant("claude_k8s").images.len(), 1);
+        assert_eq!(config.grant("other"), Grant::default());
+        assert_eq!(parse(&config.print().expect("printed")).expect("read again"), config);
+        assert_eq!(parse("").expect("no field is needed"), Config::default());
+    }
+
+    #[test]
+    fn a_mistake_is_reported_with_its_position() {
+        for (text, place, what) in [
+            ("a = 1", "serve.toml:1:1", "unknown field `a`"),
+            (
+                "\n[limits]\n  runs = \"many\"\n",
+                "serve.toml:3:10",
+                "invalid type: string \"many\", expected u32",
+            ),
+            ("listen = \"nowhere\"", "serve.toml:1:10", "\"nowhere\" is not an address"),
+            ("[grants.x]\nimages = [\"a*b\"]\n", "serve.toml:2:", "has a `*` before its end"),
+            ("x = ", "serve.toml:1:", "docs/operating-serve.md"),
+        ] {
+            let error = parse(text).expect_err("refused").to_string();
+            assert!(error.contains(place) && error.contains(what), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_open_address_needs_a_token() {
+        let open = Config { listen: "0.0.0.0:7400".parse().expect("an address"), ..Config::default() };
+        let error = open.check().expect_err("refused").to_string();
+        assert!(error.contains("0.0.0.0:7400") && error.contains("token_file"), "{error}");
+        let guarded = Config { token_file: Some("t".into()), ..open };
+        guarded.check().expect("guarded");
+        let none = Config { limits: Limits { runs: 0, ..Limits::default() }, ..Config::default() };
+        assert!(none.check().expect_err("refused").to_string().contains("limits.runs"));
+    }
+}

@@ -1,0 +1,30 @@
+//! From an execution context to a run that is ready to start. The command line and the daemon both take this way.
+//!
+//! 1. [`Config`] is what the operator configured, [`HostContext`] what this host adds to every run.
+//! 2. [`HostContext::prepare`] splits an execution context into what the plugin may see and the secrets: a [`PreparedRun`].
+//! 3. [`PreparedRun::open_journal`] takes the run's folder and reads what the run has been so far: an [`OpenedRun`].
+//! 4. [`OpenedRun::start`] makes the engine's run and the ports through which it acts; [`paperclip_shell::drive`] drives them.
+//!
+//! [`access`] connects to clusters, [`environment`] is Paperclip's environment test, [`plugins`] sets the plugin runtime up and
+//! [`state`] names the folders.
+
+pub mod access;
+pub mod config;
+pub mod documents;
+pub mod environment;
+mod files;
+mod host;
+mod masking;
+pub mod paperclip_pod;
+pub mod plugins;
+mod run;
+pub mod state;
+mod variables;
+
+pub use config::Config;
+pub use host::{HostContext, PrepareError, adapter_type};
+pub use masking::{MaskingError, redactor};
+pub use run::{
+    OpenedRun, PinError, PreparedRun, RunConnections, StartError, StartedRun, open_folder, pinned_plugin,
+};
+pub use variables::VariableError;

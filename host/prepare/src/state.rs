@@ -1,0 +1,80 @@
+//! The folders of this host: journals, its identity, and compiled plugins.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::{Path, PathBuf};
+
+use paperclip_diagnostic::Diagnostic;
+
+/// Returns the configured folder, else the platform's: `$XDG_STATE_HOME/paperclip-host` or `~/.local/state/paperclip-host`.
+/// None if there is no home folder either.
+pub fn folder(configured: Option<PathBuf>) -> Option<PathBuf> {
+    configured.or_else(|| platform_folder("XDG_STATE_HOME", ".local/state"))
+}
+
+/// Returns the error that there is no folder for the state.
+pub fn no_folder() -> Diagnostic {
+    Diagnostic::new("no_state_folder", "no folder for journals: there is no home folder")
+        .with_hint("name one with state (--state)")
+}
+
+/// Returns the folder for what can be made again: `$XDG_CACHE_HOME/paperclip-host` or `~/.cache/paperclip-host`.
+pub fn cache_folder() -> Option<PathBuf> {
+    platform_folder("XDG_CACHE_HOME", ".cache")
+}
+
+/// Creates the state folder if it is missing; only this user may read it.
+///
+/// # Errors
+/// This user cannot create it.
+pub fn create_folder(path: &Path) -> Result<(), Diagnostic> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
+        Diagnostic::new("state_unwritable", format!("state {}: {error}", path.display()))
+            .with_hint("name a folder that this user may write with state (--state)")
+    })
+}
+
+/// Returns the folder in which the local cluster keeps its volumes.
+pub fn local_cluster_folder(state: &Path) -> PathBuf {
+    state.join("local-cluster")
+}
+
+fn platform_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let base = match std::env::var_os(variable) {
+        Some(base) if !base.is_empty() => PathBuf::from(base),
+        Some(_) | None => std::env::home_dir()?.join(below_home),
+    };
+    Some(base.join("paperclip-host"))
+}
+
+/// Returns the id that distinguishes this host from any other. It stays the same over restarts with the same folder, so that a host
+/// resumes its own runs at once; without a folder it is a new one.
+pub fn host_id(state: Option<&Path>) -> String {
+    let fresh = || format!("{:016x}", RandomState::new().hash_one("host"));
+    let Some(path) = state.map(|state| state.join("host-id")) else { return fresh() };
+    if let Ok(known) = std::fs::read_to_string(&path)
+        && !known.trim().is_empty()
+    {
+        return known.trim().to_owned();
+    }
+    let id = fresh();
+    let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    if let Err(error) = folder.and_then(|()| std::fs::write(&path, &id)) {
+        tracing::warn!(path = %path.display(), %error, "the host's id is not kept");
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_keeps_its_id_in_its_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = folder.path().join("state");
+        let id = host_id(Some(&state));
+        assert_eq!(host_id(Some(&state)), id);
+        assert_ne!(host_id(Some(&folder.path().join("other"))), id);
+    }
+}
