@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use paperclip_contract::types::{
     ApiError, ContainerState, ContainerTerminated, Ending, Event, JobSnapshot, PodPhase, PodSnapshot, Request,
@@ -14,6 +15,7 @@ use paperclip_engine::log::LogEnd;
 use paperclip_engine::policy::{Grant, Policy};
 use paperclip_engine::record::SequencedRecord;
 use paperclip_engine::redact::Redactor;
+use paperclip_engine::time::Timestamp;
 use paperclip_engine::{Closing, Effect, Guest, Input, PluginIdentity, Run, RunSpec, SegmentLimits};
 use paperclip_guest::{Instance, Plugin, Source, Tools};
 use serde_json::{Value, json};
@@ -71,7 +73,7 @@ fn run(request: Request) -> Run<Instance> {
         redactor: Redactor::new(Vec::<(String, String)>::new()).unwrap(),
         seed: 1,
         plugin: PluginIdentity::default(),
-        poll_interval_ms: 1_000,
+        poll_interval: Duration::from_secs(1),
         segments: SegmentLimits::default(),
         adopts: None,
     };
@@ -159,13 +161,13 @@ fn runs_of_both_versions_live_side_by_side() {
     let (mut commands, mut is_compared) = (Vec::new(), false);
     for entry in journal("ok") {
         match entry {
-            Entry::Start { at_ms, request, .. } => {
-                commands = old.start(at_ms, &request).unwrap().unwrap();
-                new.start(at_ms, &request).unwrap().unwrap();
+            Entry::Start { at, request, .. } => {
+                commands = old.start(at, &request).unwrap().unwrap();
+                new.start(at, &request).unwrap().unwrap();
             }
-            Entry::Step { at_ms, events, .. } => {
-                commands = old.step(at_ms, &events).unwrap();
-                assert_eq!(new.step(at_ms, &events), Ok(vec![]));
+            Entry::Step { at, events, .. } => {
+                commands = old.step(at, &events).unwrap();
+                assert_eq!(new.step(at, &events), Ok(vec![]));
             }
             Entry::Commands { commands: recorded, .. } => {
                 assert_eq!(commands, *recorded);
@@ -254,13 +256,13 @@ fn resumes_a_detached_run_of_0_1_to_its_result() {
     let entries = journal(DETACHED);
     let mut cluster = Cluster::after(&entries);
     let (mut run, before) = replayed(&entries);
-    let mut now_ms = 1_795_989_060_000;
+    let mut now = Timestamp::from_millis(1_795_989_060_000);
     let mut records = Vec::new();
-    run.handle(now_ms, Input::Resume);
+    run.handle(now, Input::Resume);
     let closing = loop {
         let Some(effect) = run.poll_effect() else {
-            now_ms = run.deadline_ms().unwrap().max(now_ms);
-            run.handle(now_ms, Input::Tick);
+            now = run.deadline().unwrap().max(now);
+            run.handle(now, Input::Tick);
             continue;
         };
         match effect {
@@ -268,18 +270,18 @@ fn resumes_a_detached_run_of_0_1_to_its_result() {
             Effect::Emit(record) => records.push(record),
             Effect::Call { call, request } => {
                 let outcome = cluster.answer(request);
-                run.handle(now_ms, Input::Called { call, outcome });
+                run.handle(now, Input::Called { call, outcome });
             }
             Effect::Follow(job) => {
                 assert_eq!(job, cluster.job.job);
-                run.handle(now_ms, Input::JobSeen(cluster.job.clone()));
-                run.handle(now_ms, Input::PodSeen(cluster.pod.clone()));
+                run.handle(now, Input::JobSeen(cluster.job.clone()));
+                run.handle(now, Input::PodSeen(cluster.pod.clone()));
             }
             Effect::OpenLog { log, request, .. } => {
                 let bytes = Cluster::log(request.since_s.unwrap_or(0));
-                run.handle(now_ms, Input::LogOpened { log });
-                run.handle(now_ms, Input::LogBytes { log, bytes });
-                run.handle(now_ms, Input::LogClosed { log, end: LogEnd::Clean });
+                run.handle(now, Input::LogOpened { log });
+                run.handle(now, Input::LogBytes { log, bytes });
+                run.handle(now, Input::LogClosed { log, end: LogEnd::Clean });
             }
             Effect::Poll { path, .. } => panic!("a run without a token polls {path}"),
             Effect::Close(closing) => break closing,
