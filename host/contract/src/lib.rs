@@ -4,6 +4,7 @@
 //! have wasmtime's component traits, so that `paperclip-guest` passes them to a plugin without a conversion.
 //! Types of an older version of the contract exist only there, with conversions from and to these.
 
+pub mod actions;
 pub mod types;
 
 #[cfg(feature = "component")]

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::*;
+use crate::actions::{Objects, Visibility};
 
 /// One value of each case. It does not compile when a case is missing.
 macro_rules! every {
@@ -277,4 +278,30 @@ fn serialised_names_are_those_of_journals() {
         .chain([line(&refusal), line(&descriptor)])
         .collect();
     insta::assert_snapshot!(lines);
+}
+
+#[test]
+fn every_action_has_its_row_in_the_table() {
+    let mut table =
+        format!("{:<18} {:<6} {:<8} {:<6} {:<9} objects\n", "action", "API", "durable", "lease", "visible");
+    for action in actions() {
+        let row = action.properties();
+        let yes = |is_so: bool| if is_so { "yes" } else { "-" };
+        let visible = match row.visibility {
+            Visibility::None => "-",
+            Visibility::Output => "output",
+            Visibility::Cosmetic => "cosmetic",
+        };
+        let objects = match row.objects {
+            Objects::None => "-",
+            Objects::OwnJobs(_) => "own Jobs",
+            Objects::Job(_) => "a Job",
+            Objects::Pod(_) => "a Pod",
+        };
+        let (api, durable, lease) = (yes(row.calls_api), yes(row.is_durable_first), yes(row.needs_lease));
+        if !table.contains(&format!("\n{:<18} ", row.name)) {
+            table += &format!("{:<18} {api:<6} {durable:<8} {lease:<6} {visible:<9} {objects}\n", row.name);
+        }
+    }
+    insta::assert_snapshot!(table);
 }
