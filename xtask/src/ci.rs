@@ -16,9 +16,10 @@ use crate::workspace::{self, Workspace};
 /// Runs every check that a change has to pass: format, lints, dependencies, docs, tests, Helm chart, end-to-end scenarios.
 ///
 /// Stops at the first stage that fails, and always ends with a table of all stages. The stages: plugins (the host embeds them),
-/// `cargo fmt --check`, clippy with warnings as errors, cargo-deny on bans, licenses and sources, rustdoc with warnings as errors,
-/// `cargo xtask test`, the Helm chart against the rendered manifests (`go test` in tests/chart), and `cargo xtask e2e --ci` on a
-/// real Kubernetes. cargo-deny must be on PATH; `.ci/run` installs it and passes its arguments to this command.
+/// `cargo fmt --check`, clippy with warnings as errors, the same for the host without its default features, cargo-deny on bans,
+/// licenses and sources, rustdoc with warnings as errors, `cargo xtask test`, the Helm chart against the rendered manifests (`go
+/// test` in tests/chart), and `cargo xtask e2e --ci` on a real Kubernetes. cargo-deny must be on PATH; `.ci/run` installs it and
+/// passes its arguments to this command.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -114,6 +115,8 @@ fn stages() -> Vec<Stage> {
         Stage { name: "plugins", needs: None, work: Work::Plugins },
         stage("format", cargo("fmt --all --check")),
         stage("lints", cargo("clippy --workspace --all-targets -- -D warnings")),
+        // The image's host has no local cluster.
+        stage("features", cargo("clippy --package paperclip-host --no-default-features -- -D warnings")),
         stage("dependencies", cargo("deny --offline check --hide-inclusion-graph bans licenses sources")),
         stage("docs", docs),
         stage("test", cargo("xtask test")),

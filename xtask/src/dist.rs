@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::figures::{duration, size};
 use crate::process;
@@ -21,13 +21,26 @@ use crate::workspace::{self, Workspace, relative};
 pub(crate) struct Options {
     #[command(flatten)]
     toolchain: toolchain::Selection,
+
+    /// Build the host without this part. `local-cluster`: agents as unisolated processes, which the image does not offer
+    #[arg(long, value_enum, value_name = "PART")]
+    without: Option<Part>,
+}
+
+/// An optional part of the host.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    LocalCluster,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let start = Instant::now();
     let workspace = Workspace::find()?;
     let (plugins, _) = process::stage("plugins", || wasm::build(&workspace, options.toolchain))?;
-    let (host, _) = process::stage("host", || build_host(&workspace, Profile::Release))?;
+    let (host, _) = process::stage("host", || match options.without {
+        None => build_host(&workspace, Profile::Release),
+        Some(Part::LocalCluster) => build_host_without_local_cluster(&workspace),
+    })?;
     let program = workspace.dist().join(HOST);
     // Written to another file and renamed: a host that runs from this path keeps running.
     let half = program.with_extension("tmp");
@@ -67,5 +80,15 @@ pub(crate) fn build_host(workspace: &Workspace, profile: Profile) -> Result<Path
             cargo.arg("--release");
         }
     }
+    process::built_program(&process::build(&mut cargo)?, HOST).map(Path::to_owned)
+}
+
+/// Builds the host with the release profile and without the feature `local-cluster`, which is the only default feature.
+///
+/// Of the workspace only the host is built: another member could enable the feature.
+fn build_host_without_local_cluster(workspace: &Workspace) -> Result<PathBuf> {
+    let mut cargo = workspace::cargo();
+    cargo.current_dir(&workspace.root).args(["build", "--release", "--no-default-features"]);
+    cargo.args(["--package", HOST, "--bin", HOST]);
     process::built_program(&process::build(&mut cargo)?, HOST).map(Path::to_owned)
 }
