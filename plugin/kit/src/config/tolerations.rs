@@ -178,7 +178,7 @@ mod tests {
             (
                 json!([{"key": "a"}, {"effect": "No"}]),
                 "tolerations[1].operator",
-                "must be `Exists` where there is no key",
+                "must be `Exists` if there is no key",
             ),
             (json!("- key: a\n- key: b c\n"), "tolerations[1].key", "line 2: `b c` must be a name"),
             (json!("- key: a\n  kye: x\n"), "tolerations[0].kye", "line 2: is not a field of a toleration"),

@@ -1,10 +1,13 @@
 //! Paths inside a container and inside a volume.
 
-/// The longest path that Linux takes.
+/// The longest path of Linux.
 const PATH_MAX_BYTES: usize = 4095;
 const COMPONENT_MAX_BYTES: usize = 255;
 
-/// A working directory: container runtimes refuse a relative one.
+/// Checks a working directory: container runtimes refuse a relative one.
+///
+/// # Errors
+/// What the path has to be.
 pub fn absolute(path: &str) -> Result<(), String> {
     if path.starts_with('/') && path.len() <= PATH_MAX_BYTES && !path.contains('\0') {
         return Ok(());
@@ -12,7 +15,10 @@ pub fn absolute(path: &str) -> Result<(), String> {
     Err("must be an absolute path inside the container, such as `/paperclip/workspace`".into())
 }
 
-/// A file inside a projected volume.
+/// Checks the path of a file inside a projected volume.
+///
+/// # Errors
+/// What the path has to be.
 pub fn inside_volume(path: &str) -> Result<(), String> {
     let is_component = |part: &str| {
         !matches!(part, "" | ".")
@@ -31,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths() {
+    fn checks_absolute_paths_and_paths_inside_a_volume() {
         assert!(absolute("/").is_ok() && absolute("/a b/é").is_ok());
         assert!(absolute("").is_err() && absolute("a").is_err() && absolute("/a\0").is_err());
         assert!(absolute(&"/a".repeat(3000)).is_err());

@@ -1,10 +1,10 @@
-//! Tolerations: which taints of a node a Pod puts up with.
+//! Tolerations: which taints of a node a Pod tolerates.
 
 use serde::{Deserialize, Serialize};
 
 use super::label;
 
-/// A toleration; what is empty or none was not given.
+/// A toleration; an empty text counts as absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Toleration {
@@ -20,10 +20,13 @@ pub struct Toleration {
     pub toleration_seconds: Option<i64>,
 }
 
-/// The field of a toleration that is wrong, and what would be right.
+/// The invalid field of a toleration, and what it has to be.
 pub type Fault = (&'static str, String);
 
-/// Kubernetes' rules for one toleration.
+/// Checks a toleration by Kubernetes' rules.
+///
+/// # Errors
+/// The first field that Kubernetes would refuse, and what it has to be.
 pub fn check(toleration: &Toleration) -> Result<(), Fault> {
     let given = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(str::to_owned);
     let (key, operator, value, effect) = (
@@ -37,11 +40,11 @@ pub fn check(toleration: &Toleration) -> Result<(), Fault> {
     }
     match operator.as_deref() {
         Some("Exists") if value.is_some() => {
-            return Err(("value", "must be left out where the operator is `Exists`".into()));
+            return Err(("value", "must be left out if the operator is `Exists`".into()));
         }
         Some("Exists") => {}
         None | Some("Equal") if key.is_none() => {
-            return Err(("operator", "must be `Exists` where there is no key".into()));
+            return Err(("operator", "must be `Exists` if there is no key".into()));
         }
         None | Some("Equal") => {
             let value = value.unwrap_or_default();
@@ -57,7 +60,7 @@ pub fn check(toleration: &Toleration) -> Result<(), Fault> {
         }
     }
     if toleration.toleration_seconds.is_some() && effect.as_deref() != Some("NoExecute") {
-        return Err(("effect", "must be `NoExecute` where tolerationSeconds is given".into()));
+        return Err(("effect", "must be `NoExecute` if tolerationSeconds is set".into()));
     }
     Ok(())
 }
@@ -72,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn rules() {
+    fn follows_the_rules_of_kubernetes() {
         for (toleration, expected) in [
             (json!({"key": "gpu", "operator": "Exists"}), None),
             (json!({"operator": "Exists"}), None),
