@@ -2,8 +2,10 @@
 //!
 //! Each command is a module: `wasm`, `dist`, `test`, `demo`, `bench`, `sim`, `kubernetes`, `e2e`, `chaos`, `ci`. They share the
 //! `workspace` as cargo describes it, the `toolchain` that compiles plugins, the `component` that a plugin becomes, and `process`,
-//! which runs programs. `proofs`, `words` and `platforms` are tests of docs, language and sources.
+//! which runs programs. `architecture`, `proofs`, `words` and `platforms` are tests of docs, language and sources.
 
+#[cfg(test)]
+mod architecture;
 mod bench;
 mod chaos;
 mod ci;
