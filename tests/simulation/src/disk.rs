@@ -4,8 +4,10 @@
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Disk {
     lines: Vec<String>,
-    /// Lines that survive a crash.
+    /// Lines that survive a loss of power.
     durable: usize,
+    /// Lines that survive the end of the process: the operating system has them.
+    flushed: usize,
     bytes: u64,
     /// A piece of a line, which was being written in a crash.
     torn: Option<String>,
@@ -22,8 +24,23 @@ impl Disk {
         self.lines.push(line);
     }
 
+    pub(crate) fn flush(&mut self) {
+        self.flushed = self.lines.len();
+    }
+
     pub(crate) fn sync(&mut self) {
+        self.flush();
         self.durable = self.lines.len();
+    }
+
+    /// Returns whether the process holds lines that only it has.
+    pub(crate) fn has_unflushed(&self) -> bool {
+        self.flushed < self.lines.len()
+    }
+
+    /// A process ends that cannot write any more: the lines that only it had are lost.
+    pub(crate) fn lose_unflushed(&mut self) {
+        self.lines.truncate(self.flushed);
     }
 
     /// Power is lost: of what was not synced, some whole lines survive, and of the next one a piece of so many bytes.
@@ -35,6 +52,7 @@ impl Disk {
         self.torn = torn.filter(|piece| !piece.is_empty());
         self.lines.truncate(kept);
         self.durable = kept;
+        self.flushed = kept;
     }
 
     pub(crate) fn is_torn(&self) -> bool {

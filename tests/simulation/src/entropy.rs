@@ -5,6 +5,9 @@
 //! fewest bytes that still fail are the simplest case of that seed. A fuzzer's bytes take the place of the sequence.
 
 use std::collections::VecDeque;
+use std::hash::Hasher as _;
+
+use twox_hash::XxHash3_64;
 
 /// Bytes of a case, unless the command line says otherwise.
 pub const CASE_BYTES: u32 = 1_024;
@@ -31,6 +34,23 @@ impl Entropy {
     /// Bytes from outside.
     pub fn of_bytes(bytes: &[u8]) -> Self {
         Entropy { source: Source::Bytes(bytes.iter().copied().collect()), used: 0 }
+    }
+
+    /// Returns as many bytes of another sequence, which depends on this one and a name. This one is not used.
+    pub fn branch(&self, name: &str) -> Self {
+        let mut hasher = XxHash3_64::new();
+        hasher.write(name.as_bytes());
+        let left = match &self.source {
+            Source::Seed { state, left, .. } => {
+                hasher.write_u64(*state);
+                *left
+            }
+            Source::Bytes(bytes) => {
+                bytes.iter().for_each(|byte| hasher.write_u8(*byte));
+                u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+            }
+        };
+        Entropy::of_seed(hasher.finish(), left)
     }
 
     /// Whether every further choice is 0.

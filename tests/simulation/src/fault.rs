@@ -120,6 +120,8 @@ named! {
         SyncFails = "sync-fails",
         DiskFull = "disk-full",
         DiskSlow = "disk-slow",
+        /// The sink takes nothing for a while.
+        SinkSlow = "sink-slow",
         /// A crash leaves a piece of the line that was being written.
         JournalTorn = "journal-torn",
         /// The clock of the next host is minutes off, either way.
@@ -165,12 +167,17 @@ pub struct Swarm {
 /// After so many faults a case heals: what counts is how a run gets over them, not whether it survives a storm without end.
 const MAX_FAULTS: u32 = 60;
 
+/// Faults that were added after seeds had been recorded: they are drawn apart, so that those seeds keep their meaning.
+const LATER_FAULTS: &[Fault] = &[Fault::SinkSlow];
+
 impl Swarm {
     /// Chooses the faults of a case: none, one, a few, or many of them.
     pub fn draw(entropy: &mut Entropy) -> Self {
         let of_256 = *entropy.choose(&[0, 8, 24, 64, 128]);
         let mut chances = BTreeMap::new();
         for fault in Fault::ALL {
+            let mut later = LATER_FAULTS.contains(fault).then(|| entropy.branch(fault.name()));
+            let entropy = later.as_mut().unwrap_or(entropy);
             if entropy.chance(of_256) {
                 chances.insert(*fault, *entropy.choose(&[4, 12, 40, 100]));
             }

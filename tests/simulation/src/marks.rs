@@ -35,6 +35,7 @@ named! {
         Crashed = "a host crashed",
         TailCut = "a journal's torn tail was cut off",
         Resumed = "a run was resumed from its journal",
+        LogHeld = "a log waited for the sink",
     }
 }
 

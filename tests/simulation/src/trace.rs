@@ -3,7 +3,7 @@
 use std::fmt::{Arguments, Write as _};
 use std::hash::Hasher as _;
 
-use paperclip_engine::port::Input;
+use paperclip_engine::driver::{DriverEvent, LogPiece, WatchEvent};
 use paperclip_engine::record::Record;
 use twox_hash::XxHash3_64;
 
@@ -70,43 +70,55 @@ fn shortened(line: &str) -> String {
     text
 }
 
-/// An input in a few words; empty for what says nothing by itself.
-pub(crate) fn input(input: &Input) -> String {
-    match input {
-        Input::Start => "Start".to_owned(),
-        Input::Resume => "Resume".to_owned(),
-        Input::Note { text, .. } => format!("note {text}"),
-        Input::Called { call, outcome: Ok(_) } => format!("answer {call} ok"),
-        Input::Called { call, outcome: Err(error) } => {
+/// An event in a few words; empty for one that says nothing by itself.
+pub(crate) fn event<E>(event: &DriverEvent<E>) -> String {
+    match event {
+        DriverEvent::HistoryEnded => "Resume".to_owned(),
+        DriverEvent::Called { call, outcome: Ok(_) } => format!("answer {call} ok"),
+        DriverEvent::Called { call, outcome: Err(error) } => {
             format!(
                 "answer {call} {} {}",
                 error.status.map_or("none".to_owned(), |status| status.to_string()),
                 error.message
             )
         }
-        Input::JobSeen(job) => format!(
+        DriverEvent::Watch(event) => watch_event(event),
+        DriverEvent::Log { log, piece: LogPiece::Opened } => format!("log {log} opened"),
+        DriverEvent::Log { log, piece: LogPiece::Bytes(bytes) } => {
+            format!("log {log}: {} bytes", bytes.len())
+        }
+        DriverEvent::Log { log, piece: LogPiece::Closed(end) } => format!("log {log} closed: {end:?}"),
+        DriverEvent::Polled { outcome: Ok((status, body)), .. } => format!("polled {status} {body}"),
+        DriverEvent::Polled { outcome: Err(error), .. } => format!("poll failed: {}", error.message),
+        DriverEvent::Cancel { .. } => "CANCEL".to_owned(),
+        DriverEvent::Stop => "STOP".to_owned(),
+        DriverEvent::HistoryEntry(..)
+        | DriverEvent::HistoryFailed(_)
+        | DriverEvent::ControlClosed
+        | DriverEvent::DeadlineReached { .. }
+        | DriverEvent::SinkProgress { .. }
+        | DriverEvent::SinkFailed(_)
+        | DriverEvent::NothingReady => String::new(),
+    }
+}
+
+fn watch_event(event: &WatchEvent) -> String {
+    match event {
+        WatchEvent::JobSeen(job) => format!(
             "Job seen{}{} {:?}",
             if job.is_suspended { " suspended" } else { "" },
             if job.is_deleting { " deleting" } else { "" },
             job.conditions.iter().map(|condition| condition.kind.as_str()).collect::<Vec<_>>()
         ),
-        Input::JobDeleted(gone) => format!("Job gone ({})", gone.detected_via),
-        Input::PodSeen(pod) => format!(
+        WatchEvent::JobDeleted(deletion) => format!("Job deleted ({})", deletion.detected_via),
+        WatchEvent::PodSeen(pod) => format!(
             "Pod seen {:?}{} {:?}",
             pod.phase,
             if pod.is_deleting { " deleting" } else { "" },
             pod.containers.first().map(|container| &container.state)
         ),
-        Input::PodDeleted(gone) => format!("Pod gone ({})", gone.detected_via),
-        Input::LogOpened { log } => format!("log {log} opened"),
-        Input::LogBytes { log, bytes } => format!("log {log}: {} bytes", bytes.len()),
-        Input::LogHeld { .. } => String::new(),
-        Input::LogClosed { log, end } => format!("log {log} closed: {end:?}"),
-        Input::Polled { outcome: Ok((status, body)), .. } => format!("polled {status} {body}"),
-        Input::Polled { outcome: Err(error), .. } => format!("poll failed: {}", error.message),
-        Input::Cancel(_) => "CANCEL".to_owned(),
-        Input::Stop => "STOP".to_owned(),
-        Input::Tick => String::new(),
+        WatchEvent::PodDeleted(deletion) => format!("Pod deleted ({})", deletion.detected_via),
+        WatchEvent::Refused(text) => format!("watch refused: {text}"),
     }
 }
 

@@ -33,16 +33,27 @@ use crate::record::{Level, Record, SequencedRecord};
 use crate::run::{ReplayError, Run};
 use crate::time::Timestamp;
 
-/// Most inputs that are taken before their effects are carried out: one flush and one look at the deadlines for all of them.
-pub const BATCH: usize = 16;
-/// Bytes of records that wait for the sink before no more logs are read.
-pub const SINK_CAPACITY_BYTES: usize = 64 << 10;
+/// Limits of a driver's queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DriverLimits {
+    /// Most inputs that are taken before their effects are carried out: one flush for the effects of all of them.
+    pub batch: usize,
+    /// Bytes of records that wait for the sink before no more logs are read.
+    pub sink_bytes: usize,
+}
+
+impl Default for DriverLimits {
+    fn default() -> Self {
+        DriverLimits { batch: 16, sink_bytes: 64 << 10 }
+    }
+}
+
 /// How long the sink may take for the remaining records when the run is detached.
 pub const DETACH_DEADLINE: Duration = Duration::from_secs(5);
 /// What a record counts in the sink's queue besides its text, in bytes.
 const RECORD_BYTES: usize = 64;
 
-/// Returns what a record counts against [`SINK_CAPACITY_BYTES`]. The executor reports the same number once the sink has taken it.
+/// Returns what a record counts against [`DriverLimits::sink_bytes`]. The executor reports the same number once the sink has taken it.
 pub fn queued_bytes(record: &Record) -> usize {
     let text = match record {
         Record::Log { text, .. } | Record::Status { text, .. } => text.len(),
@@ -74,6 +85,7 @@ pub struct Outcome<E> {
 #[derive(Debug)]
 pub struct Driver<G, E> {
     run: Run<G>,
+    limits: DriverLimits,
     phase: Phase,
     notes: Vec<(Level, String)>,
     /// An operation was returned and its completion is outstanding.
@@ -124,6 +136,7 @@ impl<G: Guest, E> Driver<G, E> {
     pub fn new(run: Run<G>, notes: Vec<(Level, String)>) -> Self {
         Driver {
             run,
+            limits: DriverLimits::default(),
             phase: Phase::Replaying,
             notes,
             is_pending: false,
@@ -138,6 +151,12 @@ impl<G: Guest, E> Driver<G, E> {
             result: None,
             failure: None,
         }
+    }
+
+    /// Replaces the default limits.
+    #[must_use]
+    pub fn with_limits(self, limits: DriverLimits) -> Self {
+        Driver { limits, ..self }
     }
 
     // ------------------------------------------------------------------ events
@@ -184,7 +203,7 @@ impl<G: Guest, E> Driver<G, E> {
     fn handle_input(&mut self, now: Timestamp, input: Input) {
         self.run.handle(now, input);
         self.phase = match self.phase {
-            Phase::Waiting => Phase::Gathering { left: BATCH - 1 },
+            Phase::Waiting => Phase::Gathering { left: self.limits.batch.saturating_sub(1) },
             Phase::Gathering { left: 0 | 1 } => Phase::Acting,
             Phase::Gathering { left } => Phase::Gathering { left: left - 1 },
             phase @ (Phase::Replaying | Phase::Acting | Phase::Closing(_) | Phase::Closed(_)) => phase,
@@ -378,7 +397,7 @@ impl<G: Guest, E> Driver<G, E> {
 
     /// Returns what may be awaited once no operation is left, or `None` when the run has left this process.
     pub fn poll_wait(&self) -> Option<Wait> {
-        let has_capacity = self.has_sink_failed || self.sink_bytes < SINK_CAPACITY_BYTES;
+        let has_capacity = self.has_sink_failed || self.sink_bytes < self.limits.sink_bytes;
         let wait = match self.phase {
             Phase::Closed(_) => return None,
             _ if self.is_pending => Wait::blocking(),

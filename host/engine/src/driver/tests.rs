@@ -15,6 +15,7 @@ use crate::redact::Redactor;
 use crate::{GuestFault, PluginIdentity, RunSpec, SegmentLimits};
 
 const NOW: Timestamp = Timestamp::from_millis(1_000);
+const LIMITS: DriverLimits = DriverLimits { batch: 16, sink_bytes: 64 << 10 };
 
 /// Answers its calls one after another with these actions.
 #[derive(Debug)]
@@ -152,26 +153,26 @@ fn acknowledges_a_cancel_once_it_is_durable() {
 #[test]
 fn takes_a_batch_of_inputs_before_it_carries_out_their_effects() {
     let mut driver = started(&[]);
-    for taken in 1..=BATCH {
+    for taken in 1..=LIMITS.batch {
         driver.handle_event(NOW, cancel(false));
-        let is_batch_full = taken == BATCH;
+        let is_batch_full = taken == LIMITS.batch;
         assert_eq!(driver.poll_operation().is_some(), is_batch_full, "{taken}");
         let wait = driver.poll_wait().expect("the run is driven");
-        assert_eq!(wait.has(Source::Control), false, "{taken}");
+        assert!(!wait.has(Source::Control), "{taken}");
         assert_eq!(wait.may_block(), is_batch_full, "{taken}");
     }
 }
 
 #[test]
 fn reads_logs_last_and_only_while_the_sink_has_capacity() {
-    let mut driver = driver(&[], &[&"x".repeat(SINK_CAPACITY_BYTES)]);
+    let mut driver = driver(&[], &[&"x".repeat(LIMITS.sink_bytes)]);
     driver.handle_event(NOW, DriverEvent::HistoryEnded);
     operations(&mut driver);
     assert_eq!(
         sources(&driver),
         [Source::Control, Source::Answers, Source::Watches, Source::SinkFailure, Source::SinkProgress]
     );
-    driver.handle_event(NOW, DriverEvent::SinkProgress { bytes: SINK_CAPACITY_BYTES });
+    driver.handle_event(NOW, DriverEvent::SinkProgress { bytes: LIMITS.sink_bytes });
     assert_eq!(
         sources(&driver),
         [Source::Control, Source::Answers, Source::Watches, Source::Logs, Source::SinkFailure]
@@ -181,11 +182,11 @@ fn reads_logs_last_and_only_while_the_sink_has_capacity() {
 #[test]
 fn replays_no_further_entry_while_the_sink_has_no_capacity() {
     let mut driver = driver(&[], &[]);
-    let entry = || Entry::Note { level: Level::Info, text: "x".repeat(SINK_CAPACITY_BYTES).into() };
+    let entry = || Entry::Note { level: Level::Info, text: "x".repeat(LIMITS.sink_bytes).into() };
     driver.handle_event(NOW, DriverEvent::HistoryEntry(ReplayDepth::Records, entry()));
     assert_eq!(operations(&mut driver).len(), 1);
     assert_eq!(sources(&driver), [Source::SinkFailure, Source::SinkProgress]);
-    driver.handle_event(NOW, DriverEvent::SinkProgress { bytes: 2 * SINK_CAPACITY_BYTES });
+    driver.handle_event(NOW, DriverEvent::SinkProgress { bytes: 2 * LIMITS.sink_bytes });
     assert_eq!(sources(&driver), [Source::History]);
     driver.handle_event(NOW, DriverEvent::SinkFailed("broken pipe"));
     let outcome = driver.into_outcome().expect("the run is released");

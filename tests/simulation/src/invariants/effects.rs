@@ -5,7 +5,7 @@ use paperclip_engine::api::ApiCall;
 use paperclip_engine::journal::Entry;
 
 use crate::cluster::{Pod, Stage};
-use crate::world::World;
+use crate::world::{SINK_BYTES, World};
 
 /// S10: each follow costs the node an inotify instance (rule 12b).
 pub(crate) fn one_stream_a_container(world: &mut World, process: usize, pod_uid: &str) {
@@ -33,6 +33,32 @@ pub(crate) fn effect_has_durable_cause(world: &mut World, run: usize, request: &
     let is_plugin_broken = world.swarm.has_broken_plugin();
     if !is_plugin_broken {
         world.violate("S6", format!("{} was sent, and its cause {cause} is not on disk", request.describe()));
+    }
+}
+
+/// S6: who sees a record sees it again, with the same number, after this process was killed.
+pub(crate) fn shown_record_survives_the_process(world: &mut World, run: usize) {
+    if world.runs[run].disk.has_unflushed() {
+        world.violate(
+            "S6",
+            "a record was shown before its entry was handed to the operating system".to_owned(),
+        );
+    }
+}
+
+/// S6: an acknowledged cancel is not forgotten, whatever happens to the host.
+pub(crate) fn acknowledged_cancel_is_durable(world: &mut World, run: usize) {
+    let is_cause = |line: &String| line.contains("CancelRequested") || line.starts_with("{\"end\":");
+    if !world.runs[run].disk.durable().iter().any(is_cause) {
+        world.violate("S6", "a cancel was acknowledged that is not on disk".to_owned());
+    }
+}
+
+/// S10: the memory of a process does not grow with what its sink does not take.
+pub(crate) fn logs_wait_for_the_sink(world: &mut World, process: usize) {
+    let bytes = world.processes[process].untaken_bytes;
+    if bytes >= SINK_BYTES {
+        world.violate("S10", format!("a log is read although {bytes} bytes wait for the sink"));
     }
 }
 

@@ -15,7 +15,10 @@ use crate::fault::Fault;
 use crate::script::{API_KEY, TOKEN};
 use crate::world::{EPOCH_MS, HEALING_MS, World};
 
-pub(crate) use effects::{deletion_is_justified, effect_has_durable_cause, one_stream_a_container};
+pub(crate) use effects::{
+    acknowledged_cancel_is_durable, deletion_is_justified, effect_has_durable_cause, logs_wait_for_the_sink,
+    one_stream_a_container, shown_record_survives_the_process,
+};
 pub(crate) use output::{Shown, emitted_gap, emitted_line, emitted_stderr};
 pub(crate) use results::result;
 

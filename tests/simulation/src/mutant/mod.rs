@@ -4,12 +4,12 @@
 //! defect did, as it was observed; which line of code would do so is not its concern.
 
 mod contract;
-mod effects;
-mod inputs;
+mod events;
+mod operations;
 
 pub(crate) use contract::Saboteur;
-pub(crate) use effects::EffectSaboteur;
-pub(crate) use inputs::on_input;
+pub(crate) use events::on_event;
+pub(crate) use operations::OperationSaboteur;
 
 use crate::fault::named;
 
@@ -98,5 +98,11 @@ named! {
         TornTailKept = "torn-tail-kept",
         /// Temporal's classic: commands depend on something that is not in the journal.
         NotDeterministic = "not-deterministic",
+        /// A record is shown before its entry is handed to the operating system.
+        ShownBeforeFlush = "shown-before-flush",
+        /// A cancel is acknowledged before it is on disk.
+        AcknowledgedEarly = "acknowledged-early",
+        /// Logs are read although the sink does not keep up.
+        CapacityIgnored = "capacity-ignored",
     }
 }

@@ -1,9 +1,9 @@
 //! Streams of container logs, from the node's files over the kubelet and the API server to a host.
 
 use paperclip_contract::types::ObjectRef;
+use paperclip_engine::driver::{DriverEvent, LogPiece};
 use paperclip_engine::ids::LogId;
 use paperclip_engine::log::{LogEnd, LogRequest};
-use paperclip_engine::port::Input;
 
 use super::{Happening, LogStream, World};
 use crate::cluster::Stage;
@@ -28,6 +28,7 @@ impl World {
             bytes: Vec::new(),
             is_under_way: false,
             is_silent: false,
+            is_paused: false,
         });
         let delay_ms = self.entropy.skewed(1, 300);
         self.after(delay_ms, Happening::LogOpen { process, log });
@@ -70,7 +71,7 @@ impl World {
             Some(pod) => pod.log.open(since_s),
         };
         self.stream(process, log).expect("found above").reading = Some(reading);
-        self.give(process, Input::LogOpened { log });
+        self.give(process, DriverEvent::Log { log, piece: LogPiece::Opened });
         self.plan_piece(process, log);
     }
 
@@ -114,10 +115,16 @@ impl World {
     pub(super) fn send_log(&mut self, process: usize, log: LogId) {
         let run = self.processes[process].run;
         let stamps_chunks = self.cluster.stamps_chunks;
+        let is_full = self.processes[process].sources.is_log_full(log);
         let Some(stream) = self.processes[process].streams.iter_mut().find(|stream| stream.log == log) else {
             return;
         };
         stream.is_under_way = false;
+        // Back-pressure, down to the kubelet: no further piece is read while nobody takes those before.
+        if is_full {
+            stream.is_paused = true;
+            return;
+        }
         let Some(pod) = self.cluster.pods.get(&stream.pod_uid) else { return };
         let is_lost = pod.is_lost;
         // A file that is open can be read to its end, even if its pod is gone meanwhile.
@@ -152,7 +159,7 @@ impl World {
             bytes.extend_from_slice(KUBELET_TEXT.as_bytes());
         }
         if !bytes.is_empty() {
-            self.give(process, Input::LogBytes { log, bytes });
+            self.give(process, DriverEvent::Log { log, piece: LogPiece::Bytes(bytes) });
         }
         if let Some(end) = end {
             return self.end_log(process, log, end);
@@ -167,6 +174,13 @@ impl World {
             stream.is_under_way = true;
             let delay_ms = self.entropy.skewed(200, 2_000);
             self.after(delay_ms, Happening::LogClose { process, log });
+        }
+    }
+
+    /// The process has taken a piece of a log: if its reading was paused, it continues.
+    pub(super) fn read_on(&mut self, process: usize, log: LogId) {
+        if self.stream(process, log).is_some_and(|stream| std::mem::take(&mut stream.is_paused)) {
+            self.plan_piece(process, log);
         }
     }
 
@@ -186,7 +200,7 @@ impl World {
         let before = self.processes[process].streams.len();
         self.processes[process].streams.retain(|stream| stream.log != log);
         if self.processes[process].streams.len() < before {
-            self.give(process, Input::LogClosed { log, end });
+            self.give(process, DriverEvent::Log { log, piece: LogPiece::Closed(end) });
         }
     }
 }

@@ -11,10 +11,10 @@ mod watches;
 use paperclip_contract::types::Request;
 use paperclip_contract::types::{ApiError, HostFacts};
 use paperclip_engine::api::{ApiCall, ApiReply};
+use paperclip_engine::driver::DriverEvent;
 use paperclip_engine::ids::{CallId, LogId, PollId};
 use paperclip_engine::intake::{self, Surroundings};
 use paperclip_engine::log::LogRequest;
-use paperclip_engine::port::Input;
 use paperclip_engine::redact::Redactor;
 use serde_json::{Map, Value};
 
@@ -32,6 +32,7 @@ use crate::plugin::Plugin;
 use crate::scenario::{NAMESPACE, RunPlan, Scenario};
 use crate::trace::Trace;
 use process::Process;
+pub(crate) use process::SINK_BYTES;
 
 /// When the world begins, in ms since 1970.
 pub(crate) const EPOCH_MS: u64 = 1_800_000_000_000;
@@ -44,8 +45,8 @@ const MAX_HAPPENINGS: u32 = 8_000;
 #[derive(Debug)]
 pub(crate) enum Happening {
     StartRun(usize),
-    /// A host comes (back) and takes the run up.
-    TakeUp(usize),
+    /// A host starts (again) and resumes the run.
+    Resume(usize),
     Cancel {
         run: usize,
     },
@@ -75,8 +76,16 @@ pub(crate) enum Happening {
         process: usize,
         at_ms: u64,
     },
-    /// A blocked process goes on.
+    /// The disk has completed what a process waits for.
     Unblock {
+        process: usize,
+    },
+    /// A sink that stalled takes records again.
+    SinkResumes {
+        process: usize,
+    },
+    /// A process does not wait any longer for its sink.
+    SinkTimesOut {
         process: usize,
     },
     Watch {
@@ -149,8 +158,8 @@ pub(crate) struct RunTruth {
     pub(crate) is_cancelled_in_paperclip: bool,
     /// When a cancel first reached an engine.
     pub(crate) cancelled_at_ms: Option<u64>,
-    /// Whoever asked for its end was told that it will come.
-    pub(crate) is_cancel_noted: bool,
+    /// The sender of a cancel knows that the run will end.
+    pub(crate) is_cancel_acknowledged: bool,
     pub(crate) next_host: u32,
     /// Longest log that was shown for it by any process.
     pub(crate) shown: usize,
@@ -258,7 +267,7 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::StartRun(run) => self.start_run(run),
-            Happening::TakeUp(run) => self.take_up(run),
+            Happening::Resume(run) => self.resume_run(run),
             Happening::Cancel { run } => self.cancel(run),
             Happening::CancelAgain { run, process } => self.cancel_again(run, process),
             Happening::CancelInPaperclip { run } => self.runs[run].is_cancelled_in_paperclip = true,
@@ -268,10 +277,12 @@ impl World {
             }
             Happening::Answer { process, call, outcome } => {
                 self.note_silence(process, call, outcome.as_ref());
-                self.give(process, Input::Called { call, outcome: *outcome });
+                self.give(process, DriverEvent::Called { call, outcome: *outcome });
             }
             Happening::Tick { process, at_ms } => self.tick(process, at_ms),
-            Happening::Unblock { process } => self.unblock(process),
+            Happening::Unblock { process } => self.complete_sync(process),
+            Happening::SinkResumes { process } => self.resume_sink(process),
+            Happening::SinkTimesOut { process } => self.time_sink_out(process),
             Happening::Watch { process, follow, is_of_jobs } => self.tell_watch(process, follow, is_of_jobs),
             Happening::WatchBack { process, follow, is_of_jobs, begins } => {
                 self.reopen_watch(process, follow, is_of_jobs, begins);
@@ -473,7 +484,7 @@ impl RunTruth {
             is_closed: false,
             is_cancelled_in_paperclip: false,
             cancelled_at_ms: None,
-            is_cancel_noted: false,
+            is_cancel_acknowledged: false,
             next_host: 0,
             shown: 0,
             has_gap: false,
@@ -495,4 +506,6 @@ pub(crate) struct LogStream {
     /// A piece, or the end, is on its way.
     pub(crate) is_under_way: bool,
     pub(crate) is_silent: bool,
+    /// The process does not take its pieces: reading pauses until it does.
+    pub(crate) is_paused: bool,
 }

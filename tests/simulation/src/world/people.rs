@@ -1,7 +1,7 @@
 //! What people and the cluster's administrators do to a run.
 
 use paperclip_contract::types::{CancelRequest, CancelSource, ObjectRef};
-use paperclip_engine::port::Input;
+use paperclip_engine::driver::DriverEvent;
 
 use super::{EPOCH_MS, Happening, World};
 use crate::cluster::{Actor, Stage};
@@ -31,13 +31,13 @@ impl World {
         self.after(ASK_AGAIN_MS, Happening::CancelAgain { run, process });
         let request =
             CancelRequest { reason: Some("no longer needed".to_owned()), source: CancelSource::Operator };
-        self.give(process, Input::Cancel(request));
+        self.give(process, DriverEvent::Cancel { request, awaits_acknowledgement: true });
     }
 
     /// Whoever asked has no answer yet: the host that was asked is gone, perhaps with what it was told, or takes its time.
     pub(super) fn cancel_again(&mut self, run: usize, process: usize) {
         let truth = &self.runs[run];
-        if truth.is_cancel_noted || truth.is_closed || !truth.results.is_empty() {
+        if truth.is_cancel_acknowledged || truth.is_closed || !truth.results.is_empty() {
             return;
         }
         if truth.process == Some(process) {
@@ -48,7 +48,7 @@ impl World {
 
     pub(super) fn stop_host(&mut self, run: usize) {
         if let Some(process) = self.runs[run].process {
-            self.give(process, Input::Stop);
+            self.give(process, DriverEvent::Stop);
         }
     }
 

@@ -2,8 +2,8 @@
 
 use paperclip_contract::types::{ApiError, NewConfigMap, NewSecret};
 use paperclip_engine::api::{ApiCall, ApiReply};
+use paperclip_engine::driver::DriverEvent;
 use paperclip_engine::ids::{CallId, PollId};
-use paperclip_engine::port::Input;
 
 use super::process::Process;
 use super::{Happening, World};
@@ -77,10 +77,10 @@ impl World {
             Err(error) => error.status.is_some_and(|status| status < 500 && status != 429),
         };
         let now_ms = self.now_ms;
-        let Process { run, unheard_since_ms, .. } = &mut self.processes[process];
+        let Process { run, unanswered_since_ms, .. } = &mut self.processes[process];
         if is_heard {
-            unheard_since_ms.remove(&call);
-        } else if now_ms - *unheard_since_ms.entry(call).or_insert(now_ms) >= CLEANUP_MS {
+            unanswered_since_ms.remove(&call);
+        } else if now_ms - *unanswered_since_ms.entry(call).or_insert(now_ms) >= CLEANUP_MS {
             self.runs[*run].is_api_away = true;
         }
     }
@@ -176,7 +176,7 @@ impl World {
         } else {
             Ok((200, r#"{"status":"running"}"#.to_owned()))
         };
-        self.give(process, Input::Polled { poll, outcome });
+        self.give(process, DriverEvent::Polled { poll, outcome });
     }
 }
 

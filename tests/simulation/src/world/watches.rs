@@ -1,7 +1,7 @@
 //! Watches: a cursor in the server's log of versions for each kind, and all that may befall it.
 
 use paperclip_contract::types::{Deletion, ObjectRef};
-use paperclip_engine::port::Input;
+use paperclip_engine::driver::{DriverEvent, WatchEvent};
 
 use super::process::{Cursor, Follow};
 use super::{Begins, Happening, World};
@@ -185,10 +185,10 @@ impl World {
         let Some(cursor) = self.cursor(process, follow, is_of_jobs) else { return };
         let had_seen = std::mem::replace(&mut cursor.has_seen, true);
         let gone = |object: ObjectRef| Deletion { object, detected_via: via.to_owned(), is_ours: false };
-        let input = match change {
-            Change::Job(job) => Input::JobSeen(job),
-            Change::Pod(pod) => Input::PodSeen(pod),
-            Change::JobDeleted(object) => Input::JobDeleted(gone(object)),
+        let event = match change {
+            Change::Job(job) => WatchEvent::JobSeen(job),
+            Change::Pod(pod) => WatchEvent::PodSeen(pod),
+            Change::JobDeleted(object) => WatchEvent::JobDeleted(gone(object)),
             // Nobody is told of the end of a pod that was never seen: it is in no list.
             Change::PodDeleted(object) => {
                 if via == "relist-missing" && !had_seen {
@@ -197,10 +197,10 @@ impl World {
                 if via == "watch-deleted" {
                     self.tell_last_state(process, &object);
                 }
-                Input::PodDeleted(gone(object))
+                WatchEvent::PodDeleted(gone(object))
             }
         };
-        self.give(process, input);
+        self.give(process, DriverEvent::Watch(event));
     }
 
     /// A DELETED event carries the last state.
@@ -208,6 +208,6 @@ impl World {
         let Some(pod) = self.cluster.pods.get(&pod.uid) else { return };
         debug_assert_eq!(pod.stage, Stage::Removed);
         let last = pod.snapshot();
-        self.give(process, Input::PodSeen(last));
+        self.give(process, DriverEvent::Watch(WatchEvent::PodSeen(last)));
     }
 }

@@ -1,53 +1,56 @@
-//! Defects of engine and shell: effects are changed on their way to the world.
+//! Defects of engine and driver: operations are changed on their way to the world.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use paperclip_engine::api::{ApiCall, Lease};
+use paperclip_engine::driver::Operation;
 use paperclip_engine::ids::CallId;
-use paperclip_engine::port::Effect;
 use paperclip_engine::record::{Record, SequencedRecord, Stream};
 
 use super::Mutant;
 use crate::script::TOKEN;
 
-/// Breaks what passes between engine and world.
+/// Breaks what passes between driver and world.
 #[derive(Debug)]
-pub(crate) struct EffectSaboteur {
+pub(crate) struct OperationSaboteur {
     mutant: Option<Mutant>,
     shown: BTreeSet<String>,
     sent: BTreeMap<CallId, u32>,
 }
 
-impl EffectSaboteur {
+impl OperationSaboteur {
     pub(crate) fn new(mutant: Option<Mutant>) -> Self {
-        EffectSaboteur { mutant, shown: BTreeSet::new(), sent: BTreeMap::new() }
+        OperationSaboteur { mutant, shown: BTreeSet::new(), sent: BTreeMap::new() }
     }
 
-    /// What is done instead, in order.
-    pub(crate) fn on_effect(&mut self, effect: Effect) -> Vec<Effect> {
-        let Some(mutant) = self.mutant else { return vec![effect] };
-        match (mutant, effect) {
-            (Mutant::CallsBeforeSync, Effect::Sync) | (Mutant::StreamsLeftOpen, Effect::CloseLog(_)) => {
+    /// Returns what is done instead, in order.
+    pub(crate) fn on_operation(&mut self, operation: Operation) -> Vec<Operation> {
+        let Some(mutant) = self.mutant else { return vec![operation] };
+        match (mutant, operation) {
+            (Mutant::CallsBeforeSync, Operation::Sync)
+            | (Mutant::ShownBeforeFlush, Operation::Flush)
+            | (Mutant::StreamsLeftOpen, Operation::CloseLog(_)) => Vec::new(),
+            (Mutant::GapsHidden, Operation::Show(SequencedRecord { record: Record::Gap { .. }, .. })) => {
                 Vec::new()
             }
-            (Mutant::GapsHidden, Effect::Emit(SequencedRecord { record: Record::Gap { .. }, .. })) => {
-                Vec::new()
-            }
-            (Mutant::KeepaliveIsOutput, Effect::Poll { poll, path }) => {
+            (Mutant::KeepaliveIsOutput, Operation::Poll { poll, path }) => {
                 let text = "[paperclip] still running".to_owned();
                 let record = Record::Log { stream: Stream::Stdout, index: u64::MAX, text };
-                vec![Effect::Emit(SequencedRecord { seq: u64::MAX, record }), Effect::Poll { poll, path }]
+                vec![
+                    Operation::Show(SequencedRecord { seq: u64::MAX, record }),
+                    Operation::Poll { poll, path },
+                ]
             }
-            (Mutant::TokenInJob, Effect::Call { call, request: ApiCall::CreateJob { manifest_json } }) => {
+            (Mutant::TokenInJob, Operation::Call { call, request: ApiCall::CreateJob { manifest_json } }) => {
                 let manifest_json = with_token(&manifest_json);
-                vec![Effect::Call { call, request: ApiCall::CreateJob { manifest_json } }]
+                vec![Operation::Call { call, request: ApiCall::CreateJob { manifest_json } }]
             }
-            (Mutant::GuardKept, Effect::Call { call, request: ApiCall::DeleteLease(lease) }) => {
+            (Mutant::GuardKept, Operation::Call { call, request: ApiCall::DeleteLease(lease) }) => {
                 let request = ApiCall::GetLease { namespace: lease.namespace, name: lease.name };
-                vec![Effect::Call { call, request }]
+                vec![Operation::Call { call, request }]
             }
-            (_, Effect::Emit(told)) => {
-                let times = match (mutant, &told.record) {
+            (_, Operation::Show(record)) => {
+                let times = match (mutant, &record.record) {
                     (Mutant::EqualLinesDropped, Record::Log { text, .. }) => {
                         usize::from(self.shown.insert(text.clone()))
                     }
@@ -56,18 +59,21 @@ impl EffectSaboteur {
                     }
                     _ => 1,
                 };
-                (0..times).map(|_| Effect::Emit(told.clone())).collect()
+                (0..times).map(|_| Operation::Show(record.clone())).collect()
             }
-            (Mutant::LockPerRun, Effect::Call { call, request }) => {
-                vec![Effect::Call { call, request: with_own_lease(request) }]
+            (Mutant::LockPerRun, Operation::Call { call, request }) => {
+                vec![Operation::Call { call, request: with_own_lease(request) }]
             }
-            (Mutant::CreatedAgain, Effect::Call { call, request: ApiCall::CreateJob { manifest_json } }) => {
+            (
+                Mutant::CreatedAgain,
+                Operation::Call { call, request: ApiCall::CreateJob { manifest_json } },
+            ) => {
                 let tries = self.sent.entry(call).or_default();
                 *tries += 1;
                 let manifest_json = if *tries > 1 { renamed(&manifest_json, *tries) } else { manifest_json };
-                vec![Effect::Call { call, request: ApiCall::CreateJob { manifest_json } }]
+                vec![Operation::Call { call, request: ApiCall::CreateJob { manifest_json } }]
             }
-            (_, effect) => vec![effect],
+            (_, operation) => vec![operation],
         }
     }
 }
