@@ -1,9 +1,9 @@
-//! What is to happen, in the order of time. Ties are broken at random: what happens at one instant has no order in the world.
+//! Planned events in the order of time. Ties are broken at random: events at one instant have no order in the world.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Things to come, each at a time in ms.
+/// Planned events, each at a time in ms.
 #[derive(Debug)]
 pub(crate) struct Agenda<T> {
     heap: BinaryHeap<Entry<T>>,

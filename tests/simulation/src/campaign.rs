@@ -1,17 +1,17 @@
-//! Many cases, one after another, and what they showed together.
+//! Many cases, one after another, and what they covered together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::case::{Case, Outcome};
 use crate::coverage::Moves;
+use crate::coverage_points::CoveragePoints;
 use crate::fault::{Fault, Phase};
 use crate::invariants::Violation;
-use crate::marks::Marks;
 use crate::mutant::Mutant;
 use crate::plugin::Plugin;
 
-/// How a defect was caught.
+/// How a mutant was caught.
 #[derive(Debug)]
 pub struct Catch {
     /// Cases that were run, this one included.
@@ -20,7 +20,7 @@ pub struct Catch {
     pub violation: Violation,
 }
 
-/// Runs cases with a defect until one breaks a promise that it keeps without the defect.
+/// Runs cases with a mutant until one violates an invariant that holds without the mutant.
 pub fn catch(plugin: &Plugin, mutant: Mutant, seeds: u64) -> Option<Catch> {
     (0..seeds).find_map(|seed| {
         let case = Case { mutant: Some(mutant), ..Case::of_seed(seed) };
@@ -30,17 +30,17 @@ pub fn catch(plugin: &Plugin, mutant: Mutant, seeds: u64) -> Option<Catch> {
     })
 }
 
-/// What a set of cases showed.
+/// What a set of cases covered.
 #[derive(Debug, Default)]
 pub struct Tally {
     pub cases: u64,
     /// Runs of agents in them.
     pub runs: u64,
-    pub marks: Marks,
+    pub coverage_points: CoveragePoints,
     /// How many cases had the fault in the phase.
     pub struck: BTreeMap<(Fault, Phase), u64>,
     pub moves: Moves,
-    /// Cases that broke a promise, in the order of their seeds.
+    /// Cases that violated an invariant, in the order of their seeds.
     pub failures: Vec<(Case, Violation)>,
 }
 
@@ -48,7 +48,7 @@ impl Tally {
     fn add(&mut self, case: Case, outcome: Outcome) {
         self.cases += 1;
         self.runs += outcome.runs as u64;
-        self.marks.add(&outcome.marks);
+        self.coverage_points.add(&outcome.coverage_points);
         for pair in outcome.struck {
             *self.struck.entry(pair).or_default() += 1;
         }
@@ -56,7 +56,7 @@ impl Tally {
         self.failures.extend(outcome.violation.map(|violation| (case, violation)));
     }
 
-    /// The pairs of fault and phase that were seen.
+    /// Returns the pairs of fault and phase that were seen.
     pub fn pairs(&self) -> BTreeSet<(Fault, Phase)> {
         self.struck.keys().copied().collect()
     }
@@ -68,20 +68,20 @@ pub struct Extent {
     pub first_seed: u64,
     pub seeds: u64,
     pub time: Option<Duration>,
-    /// Stop once so many cases have broken a promise.
+    /// Stop once this many cases have violated an invariant.
     pub failures: usize,
-    /// Run each case twice: it has to be the same both times.
+    /// Run each case twice, and require the same trace.
     pub twice: bool,
 }
 
 impl Extent {
-    /// The first seeds, each once, until a promise is broken.
+    /// Returns the first seeds, each once, until an invariant is violated.
     pub fn first(seeds: u64) -> Self {
         Extent { first_seed: 0, seeds, time: None, failures: 1, twice: false }
     }
 }
 
-/// Runs cases until enough of them have broken a promise, all are run, or the time is up. `progress` is called after each.
+/// Runs cases until enough of them have violated an invariant, all are run, or the time is up. `progress` is called after each.
 pub fn run(
     plugin: &Plugin,
     mutant: Option<Mutant>,

@@ -1,19 +1,19 @@
-//! One case: a seed, so many bytes of it, and perhaps a defect that was put in on purpose.
+//! One case: a seed, a number of its bytes, and perhaps a mutant.
 
 use std::collections::BTreeSet;
 
 use crate::coverage::Moves;
+use crate::coverage_points::CoveragePoints;
 use crate::entropy::{CASE_BYTES, Entropy};
 use crate::fault::{Fault, Phase, Swarm};
 use crate::invariants::Violation;
-use crate::marks::Marks;
 use crate::mutant::Mutant;
 use crate::plugin::Plugin;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
 use crate::world::World;
 
-/// What is run.
+/// A case that can be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Case {
     pub seed: u64,
@@ -21,15 +21,15 @@ pub struct Case {
     pub mutant: Option<Mutant>,
 }
 
-/// What came of a case.
+/// The outcome of a case.
 #[derive(Debug)]
 pub struct Outcome {
     pub violation: Option<Violation>,
     /// The same for each run of the same case.
     pub hash: u64,
-    pub marks: Marks,
+    pub coverage_points: CoveragePoints,
     pub struck: BTreeSet<(Fault, Phase)>,
-    /// Moves of the plugin's regions, where the case looked at them.
+    /// Transitions of the plugin's regions, if the case was sampled.
     pub moves: Moves,
     /// Runs of agents that the case had.
     pub runs: usize,
@@ -59,7 +59,7 @@ impl Case {
         self.run_with(plugin, Trace::hashed())
     }
 
-    /// Runs it a second time, too: whatever differs comes from something that is not in the case, such as a clock or a hash map's order.
+    /// Runs it twice: a difference comes from something that is not in the case, such as a clock or the order of a hash map.
     pub fn run_twice(&self, plugin: &Plugin) -> Outcome {
         let outcome = self.run(plugin);
         let again = self.run(plugin);
@@ -70,12 +70,12 @@ impl Case {
         Outcome { violation: Some(Violation { rule: "S7", text }), ..outcome }
     }
 
-    /// Keeps what happened, for people.
+    /// Runs it and keeps the trace's lines and the journals.
     pub fn run_shown(&self, plugin: &Plugin) -> Outcome {
         self.run_with(plugin, Trace::kept())
     }
 
-    /// The smallest number of bytes with which the same promise is broken.
+    /// Returns the case with the smallest number of bytes that violates the same invariant.
     pub fn shrink(&self, plugin: &Plugin, rule: &str) -> Case {
         let mut best = *self;
         let fails = |case: Case| case.run(plugin).violation.is_some_and(|violation| violation.rule == rule);
@@ -89,7 +89,7 @@ impl Case {
         best
     }
 
-    /// What to type to see it again.
+    /// Returns the command that runs it again.
     pub fn command(&self) -> String {
         let mutant = self.mutant.map_or(String::new(), |mutant| format!(" --mutant {}", mutant.name()));
         format!("cargo xtask sim --seed {:#x} --bytes {}{mutant}", self.seed, self.bytes)
@@ -103,7 +103,7 @@ impl Case {
     }
 }
 
-/// A case of a fuzzer's bytes.
+/// Runs a case of a fuzzer's bytes.
 pub fn run_bytes(bytes: &[u8], plugin: &Plugin) -> Outcome {
     let mut entropy = Entropy::of_bytes(bytes);
     let scenario = Scenario::draw(&mut entropy);
@@ -111,7 +111,7 @@ pub fn run_bytes(bytes: &[u8], plugin: &Plugin) -> Outcome {
     run(entropy, scenario, swarm, plugin, None, Trace::hashed())
 }
 
-/// A scenario with these faults; its bytes only decide delays and when faults strike.
+/// Runs a scenario with these faults; the seed only decides delays and when faults strike.
 pub fn run_scenario(scenario: Scenario, swarm: Swarm, seed: u64, plugin: &Plugin) -> Outcome {
     run(Entropy::of_seed(seed, CASE_BYTES), scenario, swarm, plugin, None, Trace::kept())
 }
@@ -130,7 +130,7 @@ fn run(
     Outcome {
         violation: world.violation.take(),
         hash: world.trace.hash(),
-        marks: world.marks.clone(),
+        coverage_points: world.coverage_points.clone(),
         struck: world.swarm.struck().clone(),
         moves: world.moves(),
         runs,

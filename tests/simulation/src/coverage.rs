@@ -1,7 +1,7 @@
 //! Which moves of the plugin's regions were seen, of those that its tables allow.
 //!
-//! A run's snapshot names the state of each region. It is taken after each call of the plugin, in some of the cases, and held against the
-//! one before.
+//! A run's snapshot names the state of each region. In sampled cases it is taken after each call of the plugin and compared with the one
+//! before.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -92,7 +92,7 @@ impl Regions {
 }
 
 impl Watched {
-    /// Takes the snapshot after a call. The error is a move that no table has.
+    /// Takes the snapshot after a call. The error is a transition that no table has.
     pub(crate) fn see(&mut self, snapshot: &[u8]) -> Result<(), String> {
         let seen: Regions = serde_json::from_slice(snapshot).map_err(|error| error.to_string())?;
         let before = self.last.replace(seen.clone());
@@ -110,7 +110,7 @@ impl Watched {
         Ok(())
     }
 
-    /// Begins with a state that was restored.
+    /// Starts from a restored state.
     pub(crate) fn restored(&mut self, snapshot: &[u8]) {
         self.last = serde_json::from_slice(snapshot).ok();
     }
@@ -138,7 +138,7 @@ fn walk(
     way: &mut Vec<String>,
     ways: &mut Vec<BTreeSet<(String, String)>>,
 ) {
-    let at = way.last().expect("a way begins somewhere").clone();
+    let at = way.last().expect("a path has a first state").clone();
     for state in next(table, &at) {
         if state == to {
             let states = way.iter().chain([state]);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_moves_in_one_call_those_count_that_were_certainly_made() {
+    fn counts_only_moves_that_were_certainly_made() {
         let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
         assert_eq!(hops(&table(), "A", "A"), Some(BTreeSet::new()));
         assert_eq!(hops(&table(), "B", "E"), Some(BTreeSet::from([pair("B", "D"), pair("D", "E")])));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_held_against_the_one_before() {
+    fn compares_a_snapshot_with_the_one_before() {
         let snapshot = |job: &str, attempt: u32| {
             serde_json::json!({
                 "attempt": {"number": attempt}, "guard": {"state": "Held"}, "job": {"state": job},
@@ -188,6 +188,10 @@ mod tests {
         assert_eq!(watched.see(snapshot("Preflight", 1).as_bytes()), Ok(()));
         assert!(watched.moves.0.contains(&("job", "Listing".to_owned(), "Preflight".to_owned())));
         assert!(watched.see(snapshot("NotCreated", 1).as_bytes()).is_err());
-        assert_eq!(watched.see(snapshot("Preflight", 2).as_bytes()), Ok(()), "a second attempt begins anew");
+        assert_eq!(
+            watched.see(snapshot("Preflight", 2).as_bytes()),
+            Ok(()),
+            "a second attempt has regions of its own"
+        );
     }
 }

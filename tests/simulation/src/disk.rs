@@ -14,7 +14,7 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// Behind a piece that nobody has cut off, a line is none any more.
+    /// Appends a line. Behind a torn piece that was not cut off, the line is spoiled.
     pub(crate) fn append(&mut self, line: String) {
         self.bytes += line.len() as u64;
         let line = match self.torn.take() {
@@ -43,7 +43,7 @@ impl Disk {
         self.lines.truncate(self.flushed);
     }
 
-    /// Power is lost: of what was not synced, some whole lines survive, and of the next one a piece of so many bytes.
+    /// Power is lost: some of the lines that were not synced survive, and of the next line a piece of this many bytes.
     pub(crate) fn crash(&mut self, surviving: usize, piece_bytes: usize) {
         let kept = (self.durable + surviving).min(self.lines.len());
         let next = self.lines.get(kept).filter(|_| piece_bytes > 0);
@@ -59,7 +59,7 @@ impl Disk {
         self.torn.is_some()
     }
 
-    /// What a host does first that takes a run up: only what was being written in a crash is not whole.
+    /// Removes the piece of a line that was being written in a crash, as a host does before it resumes a run.
     pub(crate) fn cut_torn_tail(&mut self) {
         self.torn = None;
     }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_synced_survives_and_of_the_rest_a_beginning() {
+    fn synced_lines_survive_a_crash_and_a_prefix_of_the_others() {
         let mut disk = disk(&["a", "b"]);
         disk.sync();
         disk.append("c\n".to_owned());
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_begins_a_file() {
+    fn a_snapshot_starts_a_file() {
         let disk = disk(&[r#"{"start":1}"#, r#"{"snapshot":2}"#, r#"{"step":3}"#]);
         let lines: Vec<usize> = disk.files().iter().map(|file| file.lines().count()).collect();
         assert_eq!(lines, [1, 2]);

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn after_the_last_byte_every_choice_is_the_harmless_one() {
+    fn every_choice_after_the_last_byte_is_harmless() {
         let mut entropy = Entropy::of_seed(7, 3);
         let drawn: Vec<u8> = (0..3).map(|_| entropy.byte()).collect();
         assert_ne!(drawn, [0, 0, 0]);

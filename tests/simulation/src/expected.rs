@@ -1,39 +1,39 @@
-//! What a long campaign has to have seen: each mark, each move of the plugin's regions, each fault in each phase of a run, but for those
-//! that cannot be. A check that is never put to the test proves nothing.
+//! What a long campaign must cover: each coverage point, each transition of the plugin's regions, and each fault in each phase of a run
+//! in which it can strike. A check that is never exercised proves nothing.
 
 use crate::campaign::Tally;
 use crate::coverage;
+use crate::coverage_points::CoveragePoint;
 use crate::fault::{Fault, Phase};
-use crate::marks::Mark;
 
-/// What was seen that is declared impossible: the declaration, or the world, is wrong.
+/// Returns what was seen although it is declared impossible: the declaration or the world is wrong.
 pub fn impossible(tally: &Tally) -> Vec<String> {
     let pairs = tally.struck.keys().filter_map(|pair| Some((pair, why_no_pair(*pair)?)));
     pairs.map(|((fault, phase), why)| format!("{} in phase {} ({why})", fault.name(), phase.name())).collect()
 }
 
-/// What was not seen, and might have been.
+/// Returns what was not seen although it is possible.
 pub fn missing(tally: &Tally) -> Vec<String> {
-    let marks = tally.marks.missing().into_iter().map(|mark| mark.name().to_owned());
+    let points = tally.coverage_points.missing().into_iter().map(|point| point.name().to_owned());
     let moves =
         tally.moves.missing().into_iter().map(|(region, from, to)| format!("{region}: {from} -> {to}"));
     let pairs = pairs().filter(|pair| !tally.struck.contains_key(pair) && why_no_pair(*pair).is_none());
     let pairs = pairs.map(|(fault, phase)| format!("{} in phase {}", fault.name(), phase.name()));
-    marks.chain(moves).chain(pairs).collect()
+    points.chain(moves).chain(pairs).collect()
 }
 
-/// How much was seen, a line a kind.
+/// Returns how much was seen, a line per kind.
 pub fn figures(tally: &Tally) -> Vec<String> {
     let line = |what: &str, seen: usize, of: usize, impossible: usize| {
         format!("{seen:>4} of {of} {what} seen, {impossible} are impossible")
     };
     let moves = coverage::declared().count();
     let no_pairs = pairs().filter(|pair| why_no_pair(*pair).is_some()).count();
-    let marks = Mark::ALL.len();
+    let points = CoveragePoint::ALL.len();
     vec![
-        line("moves of the regions", tally.moves.len(), moves, 0),
+        line("transitions of the regions", tally.moves.len(), moves, 0),
         line("pairs of fault and phase", tally.struck.len(), pairs().count(), no_pairs),
-        line("marks", marks - tally.marks.missing().len(), marks, 0),
+        line("coverage points", points - tally.coverage_points.missing().len(), points, 0),
     ]
 }
 
@@ -60,7 +60,7 @@ fn why_no_pair((fault, phase): (Fault, Phase)) -> Option<&'static str> {
         Fault::PodEvicted | Fault::OutOfMemory | Fault::NodeLost | Fault::ContainerRestarted
             if matches!(phase, Phase::Begin | Phase::Create | Phase::Wait | Phase::Settle) =>
         {
-            Some("it befalls an agent that runs")
+            Some("it strikes a running agent")
         }
         Fault::PodPreempted
         | Fault::PodDeleted
@@ -69,7 +69,7 @@ fn why_no_pair((fault, phase): (Fault, Phase)) -> Option<&'static str> {
         | Fault::JobSuspended
             if is_early =>
         {
-            Some("troubles begin once there is a pod")
+            Some("disturbances start once there is a pod")
         }
         Fault::ConditionLate if is_early || matches!(phase, Phase::Wait | Phase::Run) => {
             Some("the condition follows the end of a pod")

@@ -1,4 +1,4 @@
-//! What can go wrong in the world, how often in this case, and when it did.
+//! The faults of the world: which a case has, how often they strike, and when they did.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ macro_rules! named {
         impl $name {
             pub const ALL: &'static [$name] = &[ $( $name::$variant ),+ ];
 
-            /// As it is shown and given on the command line.
+            /// Returns the name that is shown and given on the command line.
             pub fn name(self) -> &'static str {
                 match self { $( $name::$variant => $text ),+ }
             }
@@ -33,30 +33,30 @@ named! {
         ApiTimedOut = "api-timed-out",
         /// The request never arrives.
         ApiDropped = "api-dropped",
-        /// 409, though nothing stands in the way any more.
+        /// 409, although nothing conflicts.
         ApiConflict = "api-conflict",
         /// 429, sometimes with Retry-After.
         ApiTooMany = "api-too-many",
         /// 500, 502, 503 or 504, and nothing done.
         ApiServerError = "api-server-error",
-        /// 403 in the middle of a run: somebody changed the rights.
+        /// 403 in the middle of a run: somebody changed the permissions.
         ApiForbidden = "api-forbidden",
         /// An answer that takes up to half a minute.
         ApiSlow = "api-slow",
 
-        /// A watch breaks off and goes on from where it was.
+        /// A watch is cut and continues from its cursor.
         WatchBroken = "watch-broken",
         /// 410 in the stream: a new list.
         WatchExpired = "watch-expired",
         /// HTTP 410 at the start of a watch: a new list, later.
         WatchRefused = "watch-refused",
-        /// A state is told twice.
+        /// A state is delivered twice.
         WatchDoubled = "watch-doubled",
-        /// States in between are never told.
+        /// Intermediate states are not delivered.
         WatchSkipped = "watch-skipped",
         /// A new list comes from a server that lags behind.
         WatchStale = "watch-stale",
-        /// Open, and silent: the other kind's changes overtake.
+        /// The watch is open and silent: the other kind's changes overtake.
         WatchLate = "watch-late",
 
         /// No node takes the pod, for a while.
@@ -77,7 +77,7 @@ named! {
         JobReplaced = "job-replaced",
         JobDeleted = "job-deleted",
         PodDeleted = "pod-deleted",
-        /// The agent's container is started anew in its pod, by somebody's restart policy.
+        /// The agent's container is restarted in its pod, by somebody's restart policy.
         ContainerRestarted = "container-restarted",
         /// Somebody suspends a Job that runs.
         JobSuspended = "job-suspended",
@@ -99,7 +99,7 @@ named! {
         LogRotated = "log-rotated",
         /// The kubelet's error as the body of a 200.
         LogKubeletText = "log-kubelet-text",
-        /// Half open: nothing comes any more, and no end.
+        /// Half open: neither bytes nor the end arrive.
         LogSilent = "log-silent",
 
         PaperclipSlow = "paperclip-slow",
@@ -137,7 +137,7 @@ named! {
 }
 
 named! {
-    /// Where a run stands, seen from the world.
+    /// The phase of a run, seen from the world.
     Phase {
         /// It has no Job yet.
         Begin = "begin",
@@ -147,7 +147,7 @@ named! {
         Wait = "wait",
         /// The agent runs.
         Run = "run",
-        /// The agent has ended, or its pod is gone; there is no result.
+        /// The agent has ended or its pod was removed; there is no result.
         Settle = "settle",
         /// The result is out.
         Cleanup = "cleanup",
@@ -164,7 +164,7 @@ pub struct Swarm {
     is_healed: bool,
 }
 
-/// After so many faults a case heals: what counts is how a run gets over them, not whether it survives a storm without end.
+/// After this many faults a case heals: what counts is how a run recovers, not whether it survives faults without end.
 const MAX_FAULTS: u32 = 60;
 
 /// Faults that were added after seeds had been recorded: they are drawn apart, so that those seeds keep their meaning.
@@ -206,7 +206,7 @@ impl Swarm {
         true
     }
 
-    /// From now on nothing goes wrong any more.
+    /// From now on no fault strikes.
     pub(crate) fn heal(&mut self) {
         self.is_healed = true;
     }

@@ -1,4 +1,4 @@
-//! The guest under test, with what the checks need to know about it written down at the contract's boundary.
+//! The guest under test, with a record of what crosses the contract for the invariants.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,19 +11,19 @@ use paperclip_engine::{FaultCause, Guest, GuestFault};
 use crate::coverage::Watched;
 use crate::mutant::{Mutant, Saboteur};
 
-/// What one instance was asked and answered.
+/// What one instance was given and what it answered.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
-    /// Every call, where they are to be made again at the end.
+    /// Every call, if the calls are to be replayed at the end.
     pub(crate) calls: Option<Vec<Step>>,
-    /// The snapshot that it began with, if it did not begin the run.
+    /// The snapshot that it was restored from, if it did not start the run.
     pub(crate) restored: Option<Vec<u8>>,
-    /// The regions' moves, where they are looked at.
+    /// The transitions of the regions, if the case is sampled.
     pub(crate) watched: Option<Watched>,
     is_restored: bool,
     /// Due times of the timers that are set, in ms.
     timers: BTreeMap<u64, u64>,
-    /// The first promise that was broken at the contract, behind its rule.
+    /// The first invariant that was violated at the contract, after its rule.
     pub(crate) broken: Option<String>,
     /// The next call breaks the instance.
     pub(crate) sabotage: Option<Sabotage>,
@@ -47,7 +47,7 @@ pub(crate) enum Sabotage {
     Absurd,
 }
 
-/// A guest whose calls are noted, and sabotaged where a mutant or a fault wants it.
+/// A guest whose calls are recorded, and sabotaged by a mutant or a fault.
 #[derive(Debug)]
 pub(crate) struct Observed<G> {
     inner: G,
@@ -154,7 +154,7 @@ fn absurd() -> Action {
 }
 
 impl Notes {
-    /// `is_sampled` keeps what takes time: the calls, and the regions' moves.
+    /// `is_sampled` keeps what takes time: the calls, and the transitions of the regions.
     pub(crate) fn new(is_sampled: bool) -> Self {
         Notes {
             calls: is_sampled.then(Vec::new),
@@ -211,7 +211,7 @@ impl Notes {
         let text = match self.timers.remove(&timer) {
             Some(due_ms) if due_ms <= at_ms => return,
             Some(due_ms) => format!("S5: timer {timer} fired {} ms early", due_ms - at_ms),
-            // It was set before the snapshot that this instance began with.
+            // It was set before the snapshot that this instance was restored from.
             None if self.is_restored => return,
             None => format!("S5: timer {timer} fired and is not set"),
         };

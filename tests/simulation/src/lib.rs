@@ -1,18 +1,18 @@
-//! Guest and engine, unchanged, in a simulated world with faults: how the product proves that a run's result is right whatever the
-//! cluster does. `docs/simulation.md` says how to read a failure and how to add a fault or an invariant.
+//! Plugin, engine and driver, unchanged, in a simulated world with faults: the proof that a run's result is right whatever the cluster
+//! does. `docs/simulation.md` says how to read a failure and how to add a fault or an invariant.
 
 mod agenda;
 pub mod campaign;
 pub mod case;
 mod cluster;
 pub mod coverage;
+pub mod coverage_points;
 mod disk;
 pub mod entropy;
 pub mod expected;
 pub mod fault;
 mod guest;
 mod invariants;
-pub mod marks;
 pub mod mutant;
 pub mod order;
 pub mod plugin;

@@ -11,16 +11,16 @@ use paperclip_simulation::campaign::{self, Catch, Extent, Tally};
 use paperclip_simulation::mutant::Mutant;
 use paperclip_simulation::{Case, HEADING, Outcome, Plugin, expected, order};
 
-/// Lines of a failure that are shown, unless all are wanted.
+/// Lines of a failure that a campaign shows.
 const SHOWN_LINES: usize = 120;
-/// Cases of a campaign, unless told otherwise.
+/// Cases of a campaign without --seeds and --time.
 const DEFAULT_CASES: u64 = 10_000;
-/// Cases within which a defect has to be caught.
+/// Cases within which a mutant must be caught.
 const MUTANT_CASES: u64 = 1_000;
 
-/// Runs seeded cases of guest and engine in a simulated world with faults.
+/// Runs seeded cases of plugin, engine and driver in a simulated world with faults.
 ///
-/// Exits with 1 if a promise is broken, if a defect that was put in is not caught, or with --complete if not all was seen that can be.
+/// Exits with 1 if an invariant is violated, if a mutant is not caught, or with --complete if something possible was not covered.
 #[derive(Parser, Debug)]
 #[command(name = "cargo xtask sim", max_term_width = 110)]
 struct Options {
@@ -36,31 +36,31 @@ struct Options {
     /// Bytes of the seed; fewer are a simpler case.
     #[arg(long)]
     bytes: Option<u32>,
-    /// Put this defect in.
+    /// Inject this defect.
     #[arg(long, value_parser = mutant)]
     mutant: Option<Mutant>,
-    /// Show for each defect how many seeds it takes until it is caught.
+    /// Show for each mutant how many cases it takes until it is caught.
     #[arg(long, conflicts_with_all = ["seed", "mutant"])]
     mutants: bool,
-    /// Stop after so long, such as 10m, 8h or 90s.
+    /// Stop after this time, such as 10m, 8h or 90s.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     time: Option<Duration>,
-    /// Fail if a mark, a move or a pair was not seen that can be; for campaigns of 10,000 cases or more.
+    /// Fail if a possible coverage point, transition or pair was not seen; for campaigns of 10,000 cases or more.
     #[arg(long)]
     complete: bool,
-    /// Run each case twice, and compare.
+    /// Run each case twice, and compare the traces.
     #[arg(long)]
     twice: bool,
-    /// Stop once so many cases have broken a promise.
+    /// Stop once this many cases have violated an invariant.
     #[arg(long, default_value_t = 1)]
     failures: usize,
-    /// Show failures as they are found, without making them simpler first.
+    /// Show failures as they are found, without reducing their bytes first.
     #[arg(long)]
     no_shrink: bool,
-    /// Say in which order the run of this folder, of any host, heard of its Job, pod and log; for tests/fixtures/orders.txt.
+    /// Show the order in which the run of this folder observed its Job, pod and log; for tests/fixtures/orders.txt.
     #[arg(long, value_name = "FOLDER", exclusive = true)]
     order: Option<PathBuf>,
-    /// Where the journals of a failure go, for `paperclip-host replay`.
+    /// Where the journals of a failure are written, for `paperclip-host replay`.
     #[arg(long, value_name = "FOLDER", default_value = "target/sim-failures")]
     save: PathBuf,
 }
@@ -76,11 +76,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all was well.
+/// Returns whether no invariant was violated and every mutant was caught.
 fn run(options: &Options) -> Result<bool> {
     if let Some(folder) = &options.order {
         let entries = History::open(folder)?.entries().map(|entry| entry.map(|(_, entry)| entry));
-        anstream::println!("{}", order::heard(entries.collect::<Result<Vec<_>, _>>()?).join(", "));
+        anstream::println!("{}", order::observed(entries.collect::<Result<Vec<_>, _>>()?).join(", "));
         return Ok(true);
     }
     let plugin = Plugin::load()?;
@@ -93,15 +93,15 @@ fn run(options: &Options) -> Result<bool> {
         return Ok(catch_all(options, &plugin));
     }
     let start = Instant::now();
-    let mut told = 0;
+    let mut printed = 0;
     let tally = campaign::run(&plugin, options.mutant, extent(options), |tally| {
-        for (case, violation) in &tally.failures[told..] {
+        for (case, violation) in &tally.failures[printed..] {
             anstream::println!("seed {:#x}: {}: {:.150}", case.seed, violation.rule, violation.text);
         }
-        told = tally.failures.len();
-        tell_progress(tally, start);
+        printed = tally.failures.len();
+        print_progress(tally, start);
     });
-    tell(&tally, start);
+    print_summary(&tally, start);
     if let Some((case, violation)) = tally.failures.first() {
         let case = if options.no_shrink { *case } else { case.shrink(&plugin, violation.rule) };
         show(case, &plugin, SHOWN_LINES, &options.save)?;
@@ -133,7 +133,7 @@ fn show(case: Case, plugin: &Plugin, last: usize, save: &Path) -> Result<bool> {
         anstream::println!("{line}");
     }
     let Some(violation) = &outcome.violation else {
-        anstream::println!("no promise was broken; trace {:016x}", outcome.hash);
+        anstream::println!("no invariant was violated; trace {:016x}", outcome.hash);
         return Ok(true);
     };
     anstream::println!("VIOLATION {}: {}", violation.rule, violation.text);
@@ -143,7 +143,7 @@ fn show(case: Case, plugin: &Plugin, last: usize, save: &Path) -> Result<bool> {
     Ok(false)
 }
 
-/// Writes the journal of each run as the product does.
+/// Writes the journal of each run in the product's format.
 fn save_journals(outcome: &Outcome, to: &Path) -> Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
     for journal in &outcome.journals {
@@ -181,7 +181,7 @@ fn catch_all(options: &Options, plugin: &Plugin) -> bool {
     is_all_caught
 }
 
-fn tell_progress(tally: &Tally, start: Instant) {
+fn print_progress(tally: &Tally, start: Instant) {
     if tally.cases.is_multiple_of(1_000) {
         let failures = tally.failures.len();
         anstream::eprintln!(
@@ -196,7 +196,7 @@ fn rate(tally: &Tally, start: Instant) -> f64 {
     tally.runs as f64 / start.elapsed().as_secs_f64().max(0.001)
 }
 
-fn tell(tally: &Tally, start: Instant) {
+fn print_summary(tally: &Tally, start: Instant) {
     let seconds = start.elapsed().as_secs_f64();
     let Tally { cases, runs, .. } = tally;
     anstream::println!("{cases} cases, {runs} runs in {seconds:.1} s: {:.0} runs/s", rate(tally, start));
@@ -226,7 +226,7 @@ fn duration(text: &str) -> Result<Duration> {
 fn mutant(text: &str) -> Result<Mutant> {
     let Some(mutant) = Mutant::ALL.iter().find(|mutant| mutant.name() == text) else {
         let known: Vec<&str> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
-        bail!("no such defect; there are {}", known.join(", "));
+        bail!("no such mutant; the mutants are {}", known.join(", "));
     };
     Ok(*mutant)
 }

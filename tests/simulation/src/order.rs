@@ -1,4 +1,4 @@
-//! In which order a run hears of what becomes of its Job, its pod and its log. What a cluster showed the simulated world has to show, too.
+//! The order in which a run observes the states of its Job, pod and log. The simulated world must show each order that a cluster shows.
 
 use paperclip_contract::types::{ContainerRole, ContainerState, Event, JobSnapshot, PodSnapshot};
 use paperclip_engine::journal::Entry;
@@ -6,12 +6,12 @@ use paperclip_engine::journal::Entry;
 use crate::scenario::{Cancel, CancelWay, Scenario};
 use crate::script::{End, OnTerm};
 
-/// What a run heard, each thing once, in the order in which its plugin was told.
-pub fn heard(journal: impl IntoIterator<Item = Entry<'static>>) -> Vec<String> {
+/// Returns what a run observed, each observation once, in the order of its plugin's events.
+pub fn observed(journal: impl IntoIterator<Item = Entry<'static>>) -> Vec<String> {
     let mut order: Vec<String> = Vec::new();
     for entry in journal {
         let Entry::Step { events, .. } = entry else { continue };
-        for thing in events.iter().flat_map(things) {
+        for thing in events.iter().flat_map(observations) {
             if !order.contains(&thing) {
                 order.push(thing);
             }
@@ -20,7 +20,7 @@ pub fn heard(journal: impl IntoIterator<Item = Entry<'static>>) -> Vec<String> {
     order
 }
 
-fn things(event: &Event) -> Vec<String> {
+fn observations(event: &Event) -> Vec<String> {
     match event {
         Event::JobObserved(job) => of_job(job),
         Event::JobDeleted(_) => vec!["job gone".to_owned()],
@@ -55,7 +55,7 @@ fn of_pod(pod: &PodSnapshot) -> Vec<String> {
     is_deleting.into_iter().chain([state.to_owned()]).collect()
 }
 
-/// The scenarios that are run on clusters as well, by name: nothing goes wrong, but for what the agent and people do.
+/// Returns a scenario that is run on clusters as well, by name. It has no faults.
 pub fn scenario(name: &str) -> Option<Scenario> {
     let mut scenario = Scenario::calm();
     let plan = &mut scenario.runs[0];

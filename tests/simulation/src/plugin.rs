@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use paperclip_guest::{Instance, Runtime, RuntimeOptions};
 
-/// Most instances at a time: each of a case's faults may begin another process, and a replay has its own.
+/// Most instances at a time: each of a case's faults may start another process, and a replay has its own.
 const INSTANCES: u32 = 128;
 
 /// A loaded plugin. A clone is the same one.
@@ -17,7 +17,7 @@ impl Plugin {
     /// Loads the component that `cargo xtask wasm` builds.
     ///
     /// # Errors
-    /// It is missing, or this host does not take it.
+    /// The component is missing, or this host cannot load it.
     pub fn load() -> Result<Self> {
         let path = built();
         anyhow::ensure!(
@@ -33,7 +33,7 @@ impl Plugin {
     }
 
     pub(crate) fn instantiate(&self) -> Instance {
-        self.0.instantiate().expect("the pool has room for every process of a case")
+        self.0.instantiate().expect("the pool has an instance for every process of a case")
     }
 
     /// Content of the `header.json` beside the journal of a run of this plugin.

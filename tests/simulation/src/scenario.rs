@@ -1,4 +1,4 @@
-//! What is asked of the hosts in a case: runs, their configs, their agents, and what people do meanwhile.
+//! The scenario of a case: runs, their configs, their agents, and what people do meanwhile.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ pub(crate) const NAMESPACE: &str = "agents";
 /// The session that runs resume, if they resume one.
 const OLD_SESSION: &str = "sess_old";
 
-/// All that a case is about, but for its faults and delays.
+/// Everything in a case except its faults and delays.
 #[derive(Debug, Clone)]
 pub struct Scenario {
     pub runs: Vec<RunPlan>,
@@ -30,7 +30,7 @@ pub struct RunPlan {
     /// By attempt.
     pub scripts: [Script; 2],
     pub cancels: Vec<Cancel>,
-    /// When its host is told to stop.
+    /// When its host is asked to stop.
     pub stop_at_ms: Option<u64>,
 }
 
@@ -78,7 +78,7 @@ impl Default for Config {
 }
 
 impl Scenario {
-    /// One healthy run, and nobody interferes.
+    /// Returns one healthy run, and nobody interferes.
     pub fn calm() -> Self {
         Scenario { runs: vec![RunPlan::new(0, Script::healthy())] }
     }

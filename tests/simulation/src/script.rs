@@ -2,11 +2,11 @@
 
 use crate::entropy::Entropy;
 
-/// Stands for the run's token: wherever it shows up, a secret has leaked.
+/// The run's token: wherever it shows up, a secret has leaked.
 pub(crate) const TOKEN: &str = "canary-token-8f14e45fceea167a5a36dedd4bea2543";
-/// Stands for a value of `config.env`.
+/// A value of `config.env`.
 pub(crate) const API_KEY: &str = "canary-key-c9f0f895fb98ab9159f51fd0297e236d";
-/// What is to be seen in their place.
+/// What is shown in their place.
 const MASKS: [(&str, &str); 2] = [(TOKEN, "[redacted:authToken]"), (API_KEY, "[redacted:VENDOR_KEY]")];
 
 /// What an agent does.
@@ -32,7 +32,7 @@ pub enum End {
         after_ms: u64,
         code: i32,
     },
-    /// It neither prints nor ends any more.
+    /// It prints nothing more and does not end.
     Hangs,
 }
 
@@ -42,7 +42,7 @@ pub enum OnTerm {
     Exits {
         after_ms: u64,
     },
-    /// It says goodbye first, with a last result event.
+    /// It prints a last result event first.
     Reports {
         after_ms: u64,
     },
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn result_events_are_told_apart() {
+    fn recognises_result_events() {
         assert_eq!(verdict(RESULT), Some(Verdict::Good));
         for failed in [RESULT_ERROR, RESULT_MAX_TURNS, NO_SESSION, SHUTDOWN] {
             assert_eq!(verdict(failed), Some(Verdict::Failed), "{failed}");

@@ -1,4 +1,4 @@
-//! What happened in a case, as lines: hashed always, so that two runs of a case can be compared, and kept where they are to be shown.
+//! The trace of a case: always hashed, so that two runs of a case can be compared, and kept as lines if they are to be shown.
 
 use std::fmt::{Arguments, Write as _};
 use std::hash::Hasher as _;
@@ -11,7 +11,7 @@ use crate::world::EPOCH_MS;
 
 /// Width of a line.
 const SHOWN_CHARS: usize = 170;
-/// What stands above the lines.
+/// The heading of the lines.
 pub const HEADING: &str = "     t_ms  src    run job  pod  log stop   out | what";
 
 /// The lines of a case.
@@ -47,7 +47,7 @@ impl Trace {
         kept.push(shortened(&self.buffer));
     }
 
-    /// Takes something into the hash that decides whether two runs of a case were the same.
+    /// Adds bytes to the hash by which two runs of a case are compared.
     pub(crate) fn note(&mut self, now_ms: u64, bytes: &[u8]) {
         self.hasher.write_u64(now_ms);
         self.hasher.write(bytes);

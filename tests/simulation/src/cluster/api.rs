@@ -71,7 +71,7 @@ impl Cluster {
         }
         let object = job.object.clone();
         self.jobs.insert(uid.clone(), job);
-        self.tell_job(&uid);
+        self.publish_job(&uid);
         Ok(ApiReply::Created(object))
     }
 
@@ -84,10 +84,10 @@ impl Cluster {
         Ok(ApiReply::Created(ObjectRef { namespace: namespace.to_owned(), name: name.to_owned(), uid }))
     }
 
-    fn patch_job(&mut self, wanted: &ObjectRef, patch_json: &str) -> Result<ApiReply, ApiError> {
+    fn patch_job(&mut self, requested: &ObjectRef, patch_json: &str) -> Result<ApiReply, ApiError> {
         let patch: Value =
             serde_json::from_str(patch_json).map_err(|e| error(400, "BadRequest", e.to_string()))?;
-        let uid = self.pinned(wanted)?;
+        let uid = self.pinned(requested)?;
         let job = self.jobs.get_mut(&uid).expect("it was just found");
         for label in pairs(&patch["metadata"]["labels"]) {
             if label.key == RUN_LABEL {
@@ -100,13 +100,13 @@ impl Cluster {
             job.is_suspended = is_suspended;
         }
         let snapshot = job.snapshot();
-        self.tell_job(&uid);
+        self.publish_job(&uid);
         Ok(ApiReply::Job(Some(snapshot)))
     }
 
-    /// Background deletion: without a finalizer the Job is gone at once, its pods follow.
-    pub(crate) fn delete_job(&mut self, actor: Actor, wanted: &ObjectRef) -> Result<(), ApiError> {
-        let uid = self.pinned(wanted)?;
+    /// Background deletion: without a finalizer the Job is removed at once, its pods follow.
+    pub(crate) fn delete_job(&mut self, actor: Actor, requested: &ObjectRef) -> Result<(), ApiError> {
+        let uid = self.pinned(requested)?;
         let now_ms = self.now_ms;
         let job = self.jobs.get_mut(&uid).expect("it was just found");
         job.deleted_by.get_or_insert(actor);
@@ -115,14 +115,15 @@ impl Cluster {
     }
 
     /// The UID of a Job, which is a precondition (rule 18).
-    fn pinned(&self, wanted: &ObjectRef) -> Result<String, ApiError> {
-        let found = self.job_named(&wanted.name).ok_or_else(|| not_found("jobs.batch", &wanted.name))?;
-        if found.object.uid == wanted.uid {
-            return Ok(wanted.uid.clone());
+    fn pinned(&self, requested: &ObjectRef) -> Result<String, ApiError> {
+        let found =
+            self.job_named(&requested.name).ok_or_else(|| not_found("jobs.batch", &requested.name))?;
+        if found.object.uid == requested.uid {
+            return Ok(requested.uid.clone());
         }
         let text = format!(
             "Precondition failed: UID in precondition: {}, UID in object meta: {}",
-            wanted.uid, found.object.uid
+            requested.uid, found.object.uid
         );
         Err(error(409, "Conflict", text))
     }

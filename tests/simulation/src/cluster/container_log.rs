@@ -10,7 +10,7 @@ const ROTATION_MS: u64 = 10_000;
 /// What a container printed, and what is left of it on the node.
 #[derive(Debug, Default)]
 pub(crate) struct ContainerLog {
-    /// Every line, in its order: the truth that the emitted log is held against.
+    /// Every line in order: the truth with which the shown log is compared.
     pub(crate) lines: Vec<String>,
     entries: Vec<Entry>,
     /// First entry of the file that is served to new readers (rule 11).
@@ -58,12 +58,12 @@ impl ContainerLog {
         self.lines.push(line);
     }
 
-    /// The kubelet looks at the sizes of logs every 10 s. Who follows is not two files behind by then.
+    /// The kubelet checks the sizes of logs every 10 s. A reader that follows is not two files behind by then.
     pub(crate) fn may_rotate(&self, now_ms: u64) -> bool {
         self.rotated_ms.is_none_or(|rotated_ms| rotated_ms + ROTATION_MS <= now_ms)
     }
 
-    /// Begins a new file. Readers that follow go on with the one before; what is older is gone.
+    /// Starts a new file. Readers that follow continue with the file before; older files are deleted.
     pub(crate) fn rotate(&mut self, now_ms: u64) {
         self.rotated_ms = Some(now_ms);
         self.oldest = self.current;
@@ -87,7 +87,7 @@ impl ContainerLog {
         reading.until.is_some_and(|until| reading.next >= until)
     }
 
-    /// A new reader begins in the current file (rule 11), at the first entry of this second (rule 1).
+    /// A new reader starts in the current file (rule 11), at the first entry of this second (rule 1).
     pub(crate) fn open(&self, since_s: Option<i64>) -> Reading {
         let since_ns = since_s.map_or(0, |since_s| since_s.unsigned_abs() * 1_000_000_000);
         let from = self.entries[self.current..].iter().position(|entry| entry.at_ns >= since_ns);

@@ -15,7 +15,7 @@ pub(crate) use container_log::Reading;
 pub(crate) use job::{Actor, Job, SUSPENDED};
 pub(crate) use pod::{Pod, Stage};
 
-/// What a watch can tell.
+/// What a watch can deliver.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Change {
     Job(JobSnapshot),
@@ -53,7 +53,7 @@ pub(crate) struct Cluster {
     pub(crate) now_ms: u64,
     next_uid: u64,
     next_version: u64,
-    /// Those that are no more stay here, marked as removed: the invariants look at all that ever was.
+    /// Removed objects stay here, marked as removed: the invariants read the whole past.
     pub(crate) jobs: BTreeMap<String, Job>,
     pub(crate) pods: BTreeMap<String, Pod>,
     pub(crate) owned: Vec<Owned>,
@@ -77,7 +77,7 @@ impl Cluster {
     }
 
     /// Tells the watches how a Job looks now.
-    pub(crate) fn tell_job(&mut self, uid: &str) {
+    pub(crate) fn publish_job(&mut self, uid: &str) {
         let Some(job) = self.jobs.get(uid) else { return };
         let change =
             if job.is_removed { Change::JobDeleted(job.object.clone()) } else { Change::Job(job.snapshot()) };
@@ -85,7 +85,7 @@ impl Cluster {
     }
 
     /// Tells the watches how a pod looks now.
-    pub(crate) fn tell_pod(&mut self, uid: &str) {
+    pub(crate) fn publish_pod(&mut self, uid: &str) {
         let Some(pod) = self.pods.get(uid) else { return };
         let change = if pod.stage == Stage::Removed {
             Change::PodDeleted(pod.object.clone())

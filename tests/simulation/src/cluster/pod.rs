@@ -36,14 +36,14 @@ pub(crate) struct Pod {
     pub(crate) started_ms: Option<u64>,
     pub(crate) ended: Option<ContainerTerminated>,
     pub(crate) has_sidecar: bool,
-    /// Its node is gone: nothing more is reported, and its log is out of reach.
+    /// Its node is lost: its state is no longer reported, and its log cannot be read.
     pub(crate) is_lost: bool,
     /// The end was the kubelet's or the cluster's doing, not the agent's.
     pub(crate) was_killed: bool,
     pub(crate) log: ContainerLog,
     pub(crate) script: Script,
     pub(crate) next_burst: usize,
-    /// How often its container was started anew, and when it was last.
+    /// How often its container was restarted, and when it was last.
     pub(crate) restarts: u32,
     pub(crate) restarted_ms: Option<u64>,
     /// SIGTERM was sent.
@@ -148,7 +148,7 @@ impl Pod {
                 }
                 None => ContainerWaiting { reason: Some("ContainerCreating".to_owned()), message: None },
             }),
-            // Evicted before it was seen: the status is gone with the kubelet's memory.
+            // Evicted before it was seen: the status is lost with the kubelet's memory.
             (None, Stage::Unscheduled | Stage::Ended | Stage::Removed) => ContainerState::Unknown,
         }
     }

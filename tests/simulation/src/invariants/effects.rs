@@ -1,4 +1,4 @@
-//! What hosts do to the world: it has its cause on disk, and no agent that works loses its Job (S6, S8, S10).
+//! What hosts do to the world: each effect has its cause on disk, and no working agent loses its Job (S6, S8, S10).
 
 use paperclip_contract::types::ObjectRef;
 use paperclip_engine::api::ApiCall;
@@ -14,7 +14,7 @@ pub(crate) fn one_stream_a_container(world: &mut World, process: usize, pod_uid:
     }
 }
 
-/// S6: what changes the world has its cause on disk.
+/// S6: a request that changes the world has its cause on disk.
 pub(crate) fn effect_has_durable_cause(world: &mut World, run: usize, request: &ApiCall) {
     let (cause, is_needed) = match request {
         ApiCall::CreateJob { .. } => ("CreateJob", true),
@@ -36,7 +36,7 @@ pub(crate) fn effect_has_durable_cause(world: &mut World, run: usize, request: &
     }
 }
 
-/// S6: who sees a record sees it again, with the same number, after this process was killed.
+/// S6: a record that was shown is in the journal even if the process is killed.
 pub(crate) fn shown_record_survives_the_process(world: &mut World, run: usize) {
     if world.runs[run].disk.has_unflushed() {
         world.violate(
@@ -65,7 +65,7 @@ pub(crate) fn logs_wait_for_the_sink(world: &mut World, process: usize) {
 /// S8: a deletion by a host reaches the server.
 pub(crate) fn deletion_is_justified(world: &mut World, job: &ObjectRef) {
     let Some(run) = world.run_of_job(&job.uid) else {
-        return world.violate("S8", format!("{} is no run's Job, and a host deleted it", job.name));
+        return world.violate("S8", format!("{} is not the Job of a run, and a host deleted it", job.name));
     };
     let truth = &world.runs[run];
     let Some(pod) = world.cluster.pods_of(&job.uid).next() else { return };
@@ -73,14 +73,14 @@ pub(crate) fn deletion_is_justified(world: &mut World, job: &ObjectRef) {
     let is_cancelled = truth.cancelled_at_ms.is_some();
     let has_broken = world.swarm.has_broken_plugin();
     let is_harm = is_running && !is_cancelled && !has_timed_out(world, run, pod) && !has_broken;
-    if is_harm && !was_given_up_before(world, run, pod) {
+    if is_harm && !ended_before_agent_started(world, run, pod) {
         world.violate("S8", format!("{} was deleted while its agent was running", job.name));
     }
 }
 
 /// Whether the step that ended the run was on disk before its agent started: its host died before the Job was deleted, and the next one
 /// does that.
-fn was_given_up_before(world: &World, run: usize, pod: &Pod) -> bool {
+fn ended_before_agent_started(world: &World, run: usize, pod: &Pod) -> bool {
     let step_of = |line: &String| match Entry::parse(line) {
         Ok(Entry::Step { at, .. }) => Some(at.as_millis()),
         Ok(_) | Err(_) => None,

@@ -1,7 +1,7 @@
-//! What must hold, phrased from the world's side (S1–S11, L1–L5 of `docs/simulation.md`).
+//! The invariants, phrased from the world's side (S1–S11, L1–L5 of `docs/simulation.md`).
 //!
-//! Here what holds after each step and at the end; beside it what is shown of logs (`output`), what changes the world (`effects`), and
-//! what runs come to (`results`).
+//! This file has those that hold after each step and at the end; `output` has those of shown logs, `effects` those of changes to the
+//! world, and `results` those of results.
 
 mod effects;
 mod output;
@@ -22,7 +22,7 @@ pub(crate) use effects::{
 pub(crate) use output::{Shown, emitted_gap, emitted_line, emitted_stderr};
 pub(crate) use results::result;
 
-/// A promise that was broken.
+/// An invariant that was violated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// Such as `S1`.
@@ -30,12 +30,12 @@ pub struct Violation {
     pub text: String,
 }
 
-/// How long the end of a cancelled run may take beyond the agent's grace, in ms (L2): until it is asked again where the host was lost that
-/// was told, and until the pod is given up.
+/// How long the end of a cancelled run may take beyond the agent's grace, in ms (L2): until the cancel is repeated after its host was
+/// lost, and until the pod is given up.
 const CANCEL_SLACK_MS: u64 = 50_000;
-/// How long what a fault began may go on, in ms: an answer that never comes, and the longest wait before the next try.
+/// How long a fault has effects, in ms: an answer that never comes, and the longest wait before the next try.
 const FAULT_TAIL_MS: u64 = 60_000;
-/// How long a case may go on after its healing and the last cancel, in ms (L1).
+/// How long a case may take after its healing and the last cancel, in ms (L1).
 const END_MS: u64 = 15 * 60_000;
 
 /// S9.

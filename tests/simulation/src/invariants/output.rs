@@ -1,7 +1,7 @@
-//! What processes show of logs: the container's output, each line once, and gaps where they are told (S4).
+//! What processes show of logs: each line of the container's output once, except for shown gaps (S4).
 
 use super::no_secret;
-use crate::marks::Mark;
+use crate::coverage_points::CoveragePoint;
 use crate::script::masked;
 use crate::world::World;
 
@@ -15,7 +15,7 @@ pub(crate) struct Shown {
     /// Places in the container's output after the last line shown: several where equal lines leave it open after a gap.
     pub(super) places: Vec<usize>,
     pub(super) has_gap: bool,
-    /// The agent told its session.
+    /// The agent printed its session.
     pub(super) has_session: bool,
     /// The last line that was shown is a piece of one.
     pub(super) is_cut: bool,
@@ -36,7 +36,7 @@ impl Shown {
     }
 }
 
-/// Whether a masked line begins with this text, at whose end up to seven bytes of a secret may stand.
+/// Whether a masked line starts with this text, which may end with up to seven bytes of a secret.
 fn begins_masked(line: &str, text: &str) -> bool {
     let is_at_secret = |bytes: usize| {
         let known = text.len().checked_sub(bytes).and_then(|end| text.get(..end));
@@ -55,7 +55,7 @@ pub(crate) fn emitted_line(world: &mut World, process: usize, index: u64, text: 
         return world.violate("S4", text);
     }
     if shown.is_cut {
-        let text = format!("line {index} follows a piece of a line without a word");
+        let text = format!("line {index} follows a piece of a line without a gap");
         return world.violate("S4", text);
     }
     let is_first = shown.next_index == 0 || shown.places == [0];
@@ -74,14 +74,14 @@ pub(crate) fn emitted_line(world: &mut World, process: usize, index: u64, text: 
         lines.get(*at).is_some_and(|line| line.starts_with(text) || begins_masked(&masked(line), text))
     };
     if next.is_empty() && !text.is_empty() && places.iter().any(is_cut) {
-        // All that could be had of it: what follows has to say so.
+        // Only a piece could be read: a gap must follow.
         shown.is_cut = true;
         return;
     }
     if next.is_empty() {
         let at = shown.places.first().copied().unwrap_or_default();
-        let wanted = lines.get(at).map_or("(nothing)", String::as_str);
-        let text = format!("line {index} is {text:.80}, and the agent printed {wanted:.80}");
+        let expected = lines.get(at).map_or("(nothing)", String::as_str);
+        let text = format!("line {index} is {text:.80}, and the agent printed {expected:.80}");
         return world.violate("S4", text);
     }
     shown.places = next;
@@ -90,10 +90,10 @@ pub(crate) fn emitted_line(world: &mut World, process: usize, index: u64, text: 
     world.runs[run].shown = world.runs[run].shown.max(count);
     world.trace.note(world.now_ms, text.as_bytes());
     if is_masked {
-        world.mark(Mark::Masked);
+        world.cover(CoveragePoint::Masked);
     }
     if is_long {
-        world.mark(Mark::LongLine);
+        world.cover(CoveragePoint::LongLine);
     }
 }
 
@@ -108,12 +108,12 @@ pub(crate) fn emitted_stderr(world: &mut World, process: usize, index: u64, text
     if !is_next || !is_known {
         world.violate("S4", format!("stderr line {index} {text:?} is out of place"));
     }
-    world.mark(Mark::StderrShown);
+    world.cover(CoveragePoint::StderrShown);
 }
 
 /// S4: after a gap any later place may follow.
 pub(crate) fn emitted_gap(world: &mut World, process: usize, index: u64) {
-    world.mark(Mark::Gap);
+    world.cover(CoveragePoint::Gap);
     let run = world.processes[process].run;
     world.runs[run].has_gap = true;
     let shown = &mut world.processes[process].shown;

@@ -1,21 +1,21 @@
-//! What runs come to: one result, and a true one (S2, S3, S6, S9, S11).
+//! The results of runs: each run has one, and it is true (S2, S3, S6, S9, S11).
 
 use serde_json::{Map, Value};
 
 use super::effects::{clock_ahead_ms, has_timed_out};
 use super::no_secret;
 use crate::cluster::{Actor, Job, Pod, Stage};
+use crate::coverage_points::CoveragePoint;
 use crate::fault::Fault;
-use crate::marks::Mark;
 use crate::script::{Verdict, verdict};
 use crate::world::{EPOCH_MS, World};
 
-/// The shortest time for which a pod that does not start is waited for, in ms: the default for mounts, unless it is queued.
+/// The shortest grace for a pod that does not start, in ms: the default for mounts, unless the run's queue timeout is shorter.
 const SHORTEST_GRACE_MS: u64 = 120_000;
 /// Most bytes of a result.
 const MAX_RESULT_BYTES: usize = 256 << 10;
 
-/// S2, S3, S6, S9 and S11, and what a truthful result would be.
+/// Checks a result: S2, S3, S6, S9 and S11.
 pub(crate) fn result(world: &mut World, process: usize, run: usize, result: &Map<String, Value>) {
     let text = Value::Object(result.clone()).to_string();
     no_secret(world, "the result", &text);
@@ -29,7 +29,7 @@ pub(crate) fn result(world: &mut World, process: usize, run: usize, result: &Map
         return world.violate("S2", "a second result".to_owned());
     }
     if world.processes[process].shown.is_cut {
-        return world.violate("S4", "a result follows a piece of a line without a word".to_owned());
+        return world.violate("S4", "a result follows a piece of a line without a gap".to_owned());
     }
     world.processes[process].shown.has_result = true;
     if world.runs[run].disk.durable().iter().all(|line| !line.starts_with("{\"end\":")) && !is_refusal(result)
@@ -47,14 +47,14 @@ pub(crate) fn result(world: &mut World, process: usize, run: usize, result: &Map
     world.runs[run].result_at_ms = Some(world.now_ms);
     let code = result.get("errorCode").and_then(Value::as_str).map(str::to_owned);
     let is_success = code.is_none() && result.get("errorMessage").is_none_or(Value::is_null);
-    mark_result(world, code.as_deref(), is_success);
+    cover_result(world, code.as_deref(), is_success);
     if text.contains("another host took the lease") {
-        world.mark(Mark::GuardLost);
+        world.cover(CoveragePoint::GuardLost);
     }
     if !is_success && pods_of_run(world, run).first().is_some_and(|pod| pod.was_killed) {
-        world.mark(Mark::Killed);
+        world.cover(CoveragePoint::Killed);
     }
-    invariant_result_has_what_was_told(world, process, run, result, code.as_deref());
+    invariant_result_has_session_and_cause(world, process, run, result, code.as_deref());
     if is_success {
         invariant_success_is_true(world, process, run);
     } else {
@@ -62,8 +62,8 @@ pub(crate) fn result(world: &mut World, process: usize, run: usize, result: &Map
     }
 }
 
-/// S3: whatever a run came to, its session and the cause of its end are in the result as far as they were seen.
-fn invariant_result_has_what_was_told(
+/// S3: a result has the session and the cause of the end as far as they were seen.
+fn invariant_result_has_session_and_cause(
     world: &mut World,
     process: usize,
     run: usize,
@@ -72,14 +72,14 @@ fn invariant_result_has_what_was_told(
 ) {
     let pod = pods_of_run(world, run).into_iter().next();
     let shown = &world.processes[process].shown;
-    let is_session_told = shown.has_session && shown.pod_uid == pod.map(|pod| pod.object.uid.clone());
+    let is_session_shown = shown.has_session && shown.pod_uid == pod.map(|pod| pod.object.uid.clone());
     let is_session_dropped = result.get("clearSession") == Some(&Value::Bool(true))
         || code.is_some_and(|code| code.starts_with("plugin_") || code == "session_unavailable");
     let has_session = result.get("sessionId").is_some_and(Value::is_string);
     let is_ended_by_turns =
         pod.and_then(|pod| pod.log.lines.last()).is_some_and(|line| line.contains("error_max_turns"));
     let is_seen = pod.is_some_and(|pod| pod.stage != Stage::Removed);
-    // The watch may be away, and the look instead of it be refused.
+    // The watch may be down, and the read instead of it may be refused.
     let may_be_seen = !world.swarm.has_struck(Fault::ApiForbidden);
     let is_oom = is_seen
         && may_be_seen
@@ -87,16 +87,14 @@ fn invariant_result_has_what_was_told(
             .and_then(|pod| pod.ended.as_ref())
             .is_some_and(|ended| ended.reason.as_deref() == Some("OOMKilled"));
     let text = match code {
-        _ if is_session_told && !is_session_dropped && !has_session => {
-            "a result without the session that was told"
+        _ if is_session_shown && !is_session_dropped && !has_session => {
+            "a result without the session that was shown"
         }
-        _ if result.contains_key("usage") && !result.contains_key("usageBasis") => {
-            "usage, and nobody tells of what"
-        }
+        _ if result.contains_key("usage") && !result.contains_key("usageBasis") => "usage without its basis",
         Some("claude_run_failed") if is_ended_by_turns => {
             "the turns were used up, and the result does not say so"
         }
-        Some("claude_truncated" | "claude_exited") if is_oom && !tells_of_memory(result) => {
+        Some("claude_truncated" | "claude_exited") if is_oom && !reports_out_of_memory(result) => {
             "the container was out of memory, and the result does not say so"
         }
         _ => return,
@@ -104,8 +102,8 @@ fn invariant_result_has_what_was_told(
     world.violate("S3", text.to_owned());
 }
 
-/// As the cause, or, where something else befell the pod afterwards, as the reason of the container's end.
-fn tells_of_memory(result: &Map<String, Value>) -> bool {
+/// As the cause or, if the pod failed otherwise afterwards, as the reason of the container's end.
+fn reports_out_of_memory(result: &Map<String, Value>) -> bool {
     let text = Value::Object(result.clone()).to_string();
     text.contains("oom_killed") || text.contains("reason=OOMKilled")
 }
@@ -114,20 +112,20 @@ fn is_refusal(result: &Map<String, Value>) -> bool {
     result.get("errorCode").and_then(Value::as_str) == Some("config_invalid")
 }
 
-fn mark_result(world: &mut World, code: Option<&str>, is_success: bool) {
-    let mark = match code {
-        None if is_success => Mark::Succeeded,
-        Some("cancelled") => Mark::Cancelled,
-        Some("timeout") => Mark::TimedOut,
-        Some("claude_truncated") => Mark::Truncated,
-        Some("k8s_job_deleted_externally") => Mark::DeletedByOthers,
-        Some("k8s_pod_schedule_failed") => Mark::ScheduleFailed,
-        Some("k8s_concurrent_run_blocked") => Mark::Refused,
-        Some("plugin_failed") => Mark::PluginBroke,
-        Some("claude_run_failed" | "max_turns_exhausted") => Mark::AgentFailed,
+fn cover_result(world: &mut World, code: Option<&str>, is_success: bool) {
+    let point = match code {
+        None if is_success => CoveragePoint::Succeeded,
+        Some("cancelled") => CoveragePoint::Cancelled,
+        Some("timeout") => CoveragePoint::TimedOut,
+        Some("claude_truncated") => CoveragePoint::Truncated,
+        Some("k8s_job_deleted_externally") => CoveragePoint::DeletedByOthers,
+        Some("k8s_pod_schedule_failed") => CoveragePoint::ScheduleFailed,
+        Some("k8s_concurrent_run_blocked") => CoveragePoint::Refused,
+        Some("plugin_failed") => CoveragePoint::PluginBroke,
+        Some("claude_run_failed" | "max_turns_exhausted") => CoveragePoint::AgentFailed,
         Some(_) | None => return,
     };
-    world.mark(mark);
+    world.cover(point);
 }
 
 /// The pods whose agents worked for a run, newest first.
@@ -152,7 +150,7 @@ fn invariant_success_is_true(world: &mut World, process: usize, run: usize) {
         return world.violate("S3", "success without a pod".to_owned());
     };
     let exit = pod.ended.as_ref().map(|ended| ended.exit_code);
-    // What came behind a gap that is told was not to be had.
+    // Output behind a shown gap could not be read.
     let has_gap = world.processes[process].shown.has_gap;
     let has_read_good = has_gap && pod.log.lines.iter().any(|line| verdict(line) == Some(Verdict::Good));
     let text = match (last_verdict(pod), exit) {
@@ -176,10 +174,10 @@ fn invariant_success_is_true(world: &mut World, process: usize, run: usize) {
     }
 }
 
-/// What a run says whose Job another run adopted before it had let it run.
+/// The text of a run whose Job was adopted by another run before it was unsuspended.
 const TAKEN_OVER: &str = "another host took this run's Job over";
 
-/// S3 and S11: a failure says what was so.
+/// S3 and S11: a failure states what was true.
 fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code: &str, text: &str) {
     let truth = &world.runs[run];
     let pods = pods_of_run(world, run);
@@ -200,8 +198,8 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
                 pod.stage >= Stage::Ended || pod.is_lost || pod.deleting_since_ms.is_some()
             });
             let may_be_unread = has_gap || pod.is_none();
-            // A log that does not answer is given up after a while, and the result says so.
-            let is_unread_told = text.contains("log could not be read");
+            // A log that cannot be read is given up after a while, and the result says so.
+            let is_unread_reported = text.contains("log could not be read");
             let may_be_silent = world.swarm.has_struck_any(&[
                 Fault::LogSilent,
                 Fault::LogBroken,
@@ -212,7 +210,7 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
             let is_known_over = is_over || jobs().any(|job| job.is_removed || job.is_finished());
             if !is_known_over {
                 Some("truncated, and the container runs")
-            } else if verdict.is_some() && !may_be_unread && !(is_unread_told && may_be_silent) {
+            } else if verdict.is_some() && !may_be_unread && !(is_unread_reported && may_be_silent) {
                 Some("truncated, and a result event was printed")
             } else {
                 None
@@ -252,14 +250,14 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
             complaint.to_owned(),
         );
     }
-    // Without its guard a run begins nothing, though its Job may go on.
+    // Without its lease a run starts nothing, though its Job may continue.
     let is_guard_lost = text.contains("another host took the lease") || text.contains(TAKEN_OVER);
     if let Some(complaint) = unfair(world, process, run, code).filter(|_| !is_guard_lost) {
         world.violate("S3", format!("{complaint}: {text:.300}"));
     }
 }
 
-/// A run whose agent ended well must not be called a failure, unless something that counts stood in the way.
+/// Returns why it is unfair that a run whose agent ended well is a failure, unless a fault explains it.
 fn unfair(world: &World, process: usize, run: usize, code: &str) -> Option<&'static str> {
     let pods = pods_of_run(world, run);
     let pod = pods.first().copied()?;

@@ -1,4 +1,4 @@
-//! Defects of the guest: what passes the contract is changed.
+//! Defects of the guest: events and commands are changed where they cross the contract.
 
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ pub(crate) struct Saboteur {
 }
 
 impl Saboteur {
-    /// `instance` tells the instances of a run apart.
+    /// `instance` numbers the instances of a run, from 1.
     pub(crate) fn new(mutant: Option<Mutant>, instance: u64) -> Self {
         Saboteur { mutant, job: None, is_over: false, timer: None, instances: instance }
     }
@@ -152,7 +152,7 @@ impl Saboteur {
         commands
     }
 
-    /// The run ends with this result, and its Job goes.
+    /// The run ends with this result, and its Job is deleted.
     fn finish(&mut self, commands: &[Command], result: &Value) -> Vec<Command> {
         self.is_over = true;
         let delete_jobs = self.job.clone().into_iter().collect();

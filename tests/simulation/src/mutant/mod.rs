@@ -1,7 +1,7 @@
-//! Defects, put in on purpose: each is one that runs have suffered from, and each has to be caught.
+//! Defects that are injected on purpose: each is one that runs have suffered from, and each must be caught.
 //!
-//! They are put in where engine, guest and world meet, so that the product's own code has no switches. A mutant does there what the
-//! defect did, as it was observed; which line of code would do so is not its concern.
+//! They are injected where driver, guest and world meet, so that the product's code has no switches. A mutant reproduces the observed
+//! behaviour of the defect, whichever line of code would cause it.
 
 mod contract;
 mod events;
@@ -22,11 +22,11 @@ named! {
         EqualLinesDropped = "equal-lines-dropped",
         /// The replayed second is shown again.
         LinesDoubled = "lines-doubled",
-        /// A result for each look at the end.
+        /// A result for each read of the end.
         ResultTwice = "result-twice",
         /// D1: streams are left open.
         StreamsLeftOpen = "streams-left-open",
-        /// D22: the lock is the process's own.
+        /// D22: each run has a lock of its own.
         LockPerRun = "lock-per-run",
         /// Rule 25: a create without an answer is made again, under another name.
         CreatedAgain = "created-again",
@@ -36,29 +36,29 @@ named! {
         AnyStatusCancels = "any-status-cancels",
         /// D15: exit code 0 is a success, whatever the result event says.
         ExitCodeDecides = "exit-code-decides",
-        /// Seed row 4: what is missing was deleted by somebody.
+        /// Seed row 4: a missing Job is reported as deleted by somebody else.
         DeletionClaimed = "deletion-claimed",
         /// Seed row 1: a broken stream is the end.
         BrokenStreamEnds = "broken-stream-ends",
         /// Jobs are left behind.
         NotCleanedUp = "not-cleaned-up",
-        /// D21: cancels are not heard.
+        /// D21: cancels are ignored.
         CancelIgnored = "cancel-ignored",
-        /// D21: a run that was taken up again cannot be cancelled.
+        /// D21: a resumed run cannot be cancelled.
         CancelIgnoredLater = "cancel-ignored-later",
-        /// D6, D37, D40: one error in a look at the run is its end, by a timeout that it has not.
+        /// D6, D37, D40: one failed poll of the run ends it with a timeout that did not occur.
         ErrorTimesOut = "error-times-out",
         /// D8: the exit code is another process's.
         ExitCodeHidden = "exit-code-hidden",
-        /// D10: output is lost and nobody is told.
+        /// D10: output is lost and no gap is shown.
         GapsHidden = "gaps-hidden",
-        /// D12: what keeps a pod from starting fails the run at first sight.
+        /// D12: a pod that cannot start yet fails the run at once.
         StallFails = "stall-fails",
         /// D13: a Job has the run's token in plain text.
         TokenInJob = "token-in-job",
-        /// D16: the end of the turns has no name.
+        /// D16: exhausted turns have no error code.
         MaxTurnsUnnamed = "max-turns-unnamed",
-        /// D18: nobody tells what the usage is the usage of.
+        /// D18: the usage has no basis.
         UsageWithoutBasis = "usage-without-basis",
         /// D19 and D38: a run that failed loses its session and its cost.
         SessionLost = "session-lost",
@@ -66,37 +66,37 @@ named! {
         ResultUnbounded = "result-unbounded",
         /// D23: a second run of an agent fails at once, though it is to wait.
         BusyFails = "busy-fails",
-        /// D25: signs of life of the host are output.
+        /// D25: keepalives of the host are shown as output.
         KeepaliveIsOutput = "keepalive-is-output",
         /// D31: characters are split where a chunk ends.
         CharactersSplit = "characters-split",
-        /// D3: the lock is never given back.
+        /// D3: the lock is never released.
         GuardKept = "guard-kept",
-        /// D5: what the run deleted itself is said to have been deleted.
+        /// D5: the run's own deletion is reported as somebody else's.
         BlamedOnOthers = "blamed-on-others",
-        /// Seed rows 5 to 7: the container's cause is lost.
+        /// Seed rows 5 to 7: the cause of the container's end is lost.
         CauseLost = "cause-lost",
-        /// Seed row 22: a Job that a dead run left is not seen.
+        /// Seed row 22: the Job of a dead run is not found.
         OrphansUnseen = "orphans-unseen",
-        /// A lease is taken though its holder lives.
+        /// A lease is taken although its holder renews it.
         LeasesBroken = "leases-broken",
-        /// Rule 25: what a create without an answer had created is taken for somebody else's.
+        /// Rule 25: an object of a create without an answer is mistaken for somebody else's.
         ExistingIsConflict = "existing-is-conflict",
-        /// Rule 17: a Job is known by its name.
+        /// Rule 17: a Job is identified by its name.
         UidIgnored = "uid-ignored",
         /// A timer fires before its time.
         TimerEarly = "timer-early",
-        /// A sync that failed is tried again, and believed.
+        /// A failed sync is retried, and its success is trusted.
         SyncRetried = "sync-retried",
-        /// Golem's classic: an answer is noted as delivered before it is, and lost in between.
+        /// As in Golem: an answer is recorded as delivered before it is, and lost in between.
         AnswerLost = "answer-lost",
-        /// Golem's classic: how often a call was tried is read from a tail that a new host does not have, so that it is tried for ever.
+        /// As in Golem: the count of retries is lost with a host, so that a call is retried forever.
         TriesForgotten = "tries-forgotten",
-        /// Golem's classic: a new version of the plugin that cannot take the run up traps whenever it is tried.
+        /// As in Golem: a new version of the plugin cannot resume the run and traps each time.
         UpgradeTraps = "upgrade-traps",
-        /// A torn tail is not cut off before the journal goes on.
+        /// A torn tail is not cut off before the journal is continued.
         TornTailKept = "torn-tail-kept",
-        /// Temporal's classic: commands depend on something that is not in the journal.
+        /// As in Temporal: commands depend on something that is not in the journal.
         NotDeterministic = "not-deterministic",
         /// A record is shown before its entry is handed to the operating system.
         ShownBeforeFlush = "shown-before-flush",

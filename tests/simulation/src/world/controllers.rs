@@ -2,13 +2,13 @@
 
 use paperclip_contract::types::ObjectRef;
 
-use super::{Happening, World};
+use super::{World, WorldEvent};
 use crate::cluster::{Actor, Pod, SUSPENDED, Stage};
 use crate::fault::Fault;
 use crate::scenario::NAMESPACE;
 
 impl World {
-    /// Looks at a Job whose spec or pods have changed.
+    /// Reconciles a Job whose spec or pods have changed.
     pub(super) fn reconcile_job(&mut self, uid: &str) {
         let run = self.run_of_job(uid).unwrap_or(0);
         let now_ms = self.now_ms;
@@ -18,7 +18,7 @@ impl World {
         }
         let (is_news, is_suspended) = (job.note_suspension(now_ms), job.is_suspended);
         if is_news {
-            self.cluster.tell_job(uid);
+            self.cluster.publish_job(uid);
         }
         if is_suspended {
             return;
@@ -27,7 +27,7 @@ impl World {
         if job.started_ms.is_none() {
             job.started_ms = Some(now_ms);
             if let Some(deadline_s) = job.active_deadline_s {
-                self.after(deadline_s * 1_000, Happening::JobDeadline(uid.to_owned()));
+                self.after(deadline_s * 1_000, WorldEvent::JobDeadline(uid.to_owned()));
             }
         }
         if self.strikes_job(Fault::PodQuota, run, uid) {
@@ -36,7 +36,7 @@ impl World {
                 "Error creating: pods is forbidden: exceeded quota: pods, requested: 1, used: 9, limited: 9";
             self.cluster.note_event(uid, format!("Job/{name}"), "FailedCreate", text);
             let delay_ms = *self.entropy.choose(&[10_000, 40_000, 120_000, 400_000]);
-            self.after(delay_ms, Happening::ReconcileJob(uid.to_owned()));
+            self.after(delay_ms, WorldEvent::ReconcileJob(uid.to_owned()));
             return;
         }
         self.create_pod(uid, run);
@@ -61,15 +61,15 @@ impl World {
             self.entropy.skewed(5, 300)
         };
         self.cluster.pods.insert(uid.clone(), pod);
-        self.cluster.tell_pod(&uid);
-        self.cluster.tell_job(job_uid);
-        self.after(delay_ms, Happening::Schedule(uid));
-        let trouble_ms = self.entropy.skewed(10, 30_000);
-        self.after(trouble_ms, Happening::Trouble(job_uid.to_owned()));
+        self.cluster.publish_pod(&uid);
+        self.cluster.publish_job(job_uid);
+        self.after(delay_ms, WorldEvent::Schedule(uid));
+        let disturb_ms = self.entropy.skewed(10, 30_000);
+        self.after(disturb_ms, WorldEvent::Disturb(job_uid.to_owned()));
     }
 
-    /// A pod has ended or is gone: the Job's conditions follow, in their own time (rule 14).
-    pub(super) fn pod_is_over(&mut self, pod_uid: &str) {
+    /// A pod has ended or was removed: the Job's conditions follow later (rule 14).
+    pub(super) fn on_pod_ended(&mut self, pod_uid: &str) {
         let pod = &self.cluster.pods[pod_uid];
         let job_uid = pod.job_uid.clone();
         // Rule 15: with a container that never ends the Job does not end either.
@@ -86,7 +86,7 @@ impl World {
         } else {
             self.entropy.skewed(500, 4_000)
         };
-        self.after(delay_ms, Happening::JobCondition(job_uid));
+        self.after(delay_ms, WorldEvent::JobCondition(job_uid));
     }
 
     pub(super) fn conclude_job(&mut self, uid: &str) {
@@ -104,27 +104,27 @@ impl World {
         } else {
             ("FailureTarget", "Failed", Some("BackoffLimitExceeded"))
         };
-        let is_told_early = job.has_condition(early) || job.has_condition("FailureTarget");
-        if !is_told_early || !is_terminal {
-            if !is_told_early {
+        let has_early_condition = job.has_condition(early) || job.has_condition("FailureTarget");
+        if !has_early_condition || !is_terminal {
+            if !has_early_condition {
                 job.add_condition(early, reason, now_ms);
-                self.cluster.tell_job(uid);
+                self.cluster.publish_job(uid);
             }
             if is_terminal {
                 let delay_ms = self.entropy.skewed(10, 2_000);
-                self.after(delay_ms, Happening::JobCondition(uid.to_owned()));
+                self.after(delay_ms, WorldEvent::JobCondition(uid.to_owned()));
             }
             return;
         }
-        let told_early = job.conditions.iter().find(|condition| condition.kind != SUSPENDED);
-        let reason = told_early.and_then(|condition| condition.reason.clone());
+        let early_condition = job.conditions.iter().find(|condition| condition.kind != SUSPENDED);
+        let reason = early_condition.and_then(|condition| condition.reason.clone());
         job.add_condition(last, reason.as_deref(), now_ms);
         job.active = 0;
         job.succeeded = u32::from(has_succeeded);
         job.failed = u32::from(!has_succeeded);
         let ttl_ms = job.ttl_s * 1_000;
-        self.cluster.tell_job(uid);
-        self.after(ttl_ms, Happening::JobTtl(uid.to_owned()));
+        self.cluster.publish_job(uid);
+        self.after(ttl_ms, WorldEvent::JobTtl(uid.to_owned()));
     }
 
     /// Rule 20.
@@ -135,28 +135,28 @@ impl World {
             return;
         };
         job.add_condition("FailureTarget", Some("DeadlineExceeded"), now_ms);
-        self.cluster.tell_job(uid);
+        self.cluster.publish_job(uid);
         self.delete_pods_of(uid);
-        self.after(1_000, Happening::JobCondition(uid.to_owned()));
+        self.after(1_000, WorldEvent::JobCondition(uid.to_owned()));
     }
 
     pub(super) fn end_job_by_ttl(&mut self, uid: &str) {
         if let Some(job) = self.cluster.jobs.get(uid).filter(|job| !job.is_removed) {
             let object = job.object.clone();
             if self.cluster.delete_job(Actor::Ttl, &object).is_ok() {
-                self.job_is_to_go(uid);
+                self.on_job_deletion_requested(uid);
             }
         }
     }
 
-    /// A Job was asked to go. Without a finalizer it goes at once.
-    pub(super) fn job_is_to_go(&mut self, uid: &str) {
+    /// The deletion of a Job was requested. Without a finalizer the Job is removed at once.
+    pub(super) fn on_job_deletion_requested(&mut self, uid: &str) {
         let run = self.run_of_job(uid).unwrap_or(0);
         if self.strikes_job(Fault::FinalizerStuck, run, uid) {
-            self.cluster.tell_job(uid);
+            self.cluster.publish_job(uid);
             self.delete_pods_of(uid);
             let delay_ms = *self.entropy.choose(&[2_000, 30_000, 200_000]);
-            self.after(delay_ms, Happening::RemoveJob(uid.to_owned()));
+            self.after(delay_ms, WorldEvent::RemoveJob(uid.to_owned()));
         } else {
             self.remove_job(uid);
         }
@@ -165,15 +165,15 @@ impl World {
     pub(super) fn remove_job(&mut self, uid: &str) {
         let Some(job) = self.cluster.jobs.get_mut(uid).filter(|job| !job.is_removed) else { return };
         job.is_removed = true;
-        self.cluster.tell_job(uid);
+        self.cluster.publish_job(uid);
         self.collect_later(uid);
         self.delete_pods_of(uid);
     }
 
-    /// The garbage collector will notice that an owner is gone, or was when something of its was created.
+    /// The garbage collector will find the dependents of an owner that was removed.
     pub(super) fn collect_later(&mut self, owner_uid: &str) {
         let delay_ms = self.entropy.skewed(10, 5_000);
-        self.after(delay_ms, Happening::CollectGarbage(owner_uid.to_owned()));
+        self.after(delay_ms, WorldEvent::CollectGarbage(owner_uid.to_owned()));
     }
 
     pub(super) fn collect_garbage(&mut self, owner_uid: &str) {
@@ -184,7 +184,7 @@ impl World {
         let pods: Vec<String> = self.cluster.pods_of(job_uid).map(|pod| pod.object.uid.clone()).collect();
         for pod in pods {
             let delay_ms = self.entropy.skewed(5, 500);
-            self.after(delay_ms, Happening::Term(pod));
+            self.after(delay_ms, WorldEvent::Term(pod));
         }
     }
 }

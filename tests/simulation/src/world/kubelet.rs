@@ -2,7 +2,7 @@
 
 use paperclip_contract::types::ContainerTerminated;
 
-use super::{Happening, World};
+use super::{World, WorldEvent};
 use crate::cluster::{Pod, Stage};
 use crate::fault::Fault;
 use crate::script::{End, OnTerm, Script};
@@ -10,7 +10,7 @@ use crate::script::{End, OnTerm, Script};
 /// The line before the tail of stderr, as the Job's command writes it.
 const STDERR_MARKER: &str = "--- paperclip: end of stderr ---";
 /// For how long what keeps a pod from starting lasts, in ms: within any grace, or beyond it.
-const TROUBLES_MS: [u64; 4] = [3_000, 30_000, 100_000, 500_000];
+const START_DELAYS_MS: [u64; 4] = [3_000, 30_000, 100_000, 500_000];
 
 impl World {
     fn pod(&mut self, uid: &str) -> Option<&mut Pod> {
@@ -43,17 +43,17 @@ impl World {
                 "Unschedulable",
                 text,
             );
-            self.cluster.tell_pod(uid);
-            let delay_ms = *self.entropy.choose(&TROUBLES_MS);
-            self.after(delay_ms, Happening::Schedule(uid.to_owned()));
+            self.cluster.publish_pod(uid);
+            let delay_ms = *self.entropy.choose(&START_DELAYS_MS);
+            self.after(delay_ms, WorldEvent::Schedule(uid.to_owned()));
             return;
         }
         let pod = self.cluster.pods.get_mut(uid).expect("found above");
         pod.stage = Stage::Starting;
         pod.set_condition("PodScheduled", true, "", "");
-        self.cluster.tell_pod(uid);
+        self.cluster.publish_pod(uid);
         let delay_ms = self.entropy.skewed(20, 6_000);
-        self.after(delay_ms, Happening::StartContainer(uid.to_owned()));
+        self.after(delay_ms, WorldEvent::StartContainer(uid.to_owned()));
     }
 
     pub(super) fn start_container(&mut self, uid: &str) {
@@ -66,7 +66,7 @@ impl World {
         }
         let lacks_secret = self.lacks_secret(uid);
         if lacks_secret && self.runs.iter().all(|run| run.is_closed) {
-            // Nobody is left to bring it: it would be tried for ever.
+            // No run is left to create it: the kubelet would retry forever.
             return;
         }
         let waiting = if lacks_secret {
@@ -85,18 +85,18 @@ impl World {
         let pod = self.cluster.pods.get_mut(uid).expect("found above");
         if waiting.is_some() {
             pod.waiting = waiting;
-            self.cluster.tell_pod(uid);
-            let delay_ms = *self.entropy.choose(&TROUBLES_MS);
-            self.after(delay_ms, Happening::StartContainer(uid.to_owned()));
+            self.cluster.publish_pod(uid);
+            let delay_ms = *self.entropy.choose(&START_DELAYS_MS);
+            self.after(delay_ms, WorldEvent::StartContainer(uid.to_owned()));
             return;
         }
         pod.stage = Stage::Running;
         pod.waiting = None;
         pod.started_ms = Some(now_ms);
         let first_ms = delay_of_next(pod);
-        self.cluster.tell_pod(uid);
+        self.cluster.publish_pod(uid);
         if let Some(delay_ms) = first_ms {
-            self.after(delay_ms, Happening::Agent(uid.to_owned()));
+            self.after(delay_ms, WorldEvent::Agent(uid.to_owned()));
         }
     }
 
@@ -124,7 +124,7 @@ impl World {
                 self.cluster.pods.get_mut(uid).expect("found above").log.rotate(now_ms);
             }
             if let Some(delay_ms) = next_ms {
-                self.after(delay_ms, Happening::Agent(uid.to_owned()));
+                self.after(delay_ms, WorldEvent::Agent(uid.to_owned()));
             }
             self.wake_logs(uid);
         } else if let End::Exits { code, .. } = pod.script.end {
@@ -132,7 +132,7 @@ impl World {
         }
     }
 
-    /// Whether the file is full. What nobody follows meanwhile is what a rotation can take away, so that is tried more often.
+    /// Whether the log is rotated. Only lines that nobody follows can be lost, so rotation is tried more often then.
     fn is_rotated(&mut self, uid: &str) -> bool {
         if !self.cluster.pods[uid].log.may_rotate(self.now_ms) {
             return false;
@@ -141,7 +141,7 @@ impl World {
         (0..tries).any(|_| self.strikes_pod(Fault::LogRotated, uid))
     }
 
-    /// Somebody wants the pod to go: SIGTERM, and SIGKILL after its grace.
+    /// The deletion of a pod was requested: SIGTERM, and SIGKILL after its grace.
     pub(super) fn term_pod(&mut self, uid: &str) {
         let now_ms = self.now_ms;
         let job = self.cluster.pods.get(uid).map(|pod| pod.job_uid.clone()).unwrap_or_default();
@@ -153,7 +153,7 @@ impl World {
         pod.deleting_since_ms = Some(now_ms);
         let (stage, on_term, is_lost) = (pod.stage, pod.script.on_term, pod.is_lost);
         pod.is_termed = true;
-        self.cluster.tell_pod(uid);
+        self.cluster.publish_pod(uid);
         if is_lost {
             return self.collect_lost_pod(uid);
         }
@@ -161,20 +161,20 @@ impl World {
             (Stage::Running, OnTerm::Exits { after_ms } | OnTerm::Reports { after_ms })
                 if after_ms < grace_ms =>
             {
-                self.after(after_ms, Happening::Kill(uid.to_owned()));
+                self.after(after_ms, WorldEvent::Kill(uid.to_owned()));
             }
-            (Stage::Running, _) => self.after(grace_ms, Happening::Kill(uid.to_owned())),
+            (Stage::Running, _) => self.after(grace_ms, WorldEvent::Kill(uid.to_owned())),
             (Stage::Unscheduled | Stage::Starting | Stage::Ended | Stage::Removed, _) => {
                 let delay_ms = self.entropy.skewed(10, 2_000);
-                self.after(delay_ms, Happening::RemovePod(uid.to_owned()));
+                self.after(delay_ms, WorldEvent::RemovePod(uid.to_owned()));
             }
         }
     }
 
-    /// Its kubelet is silent: the pod garbage collector takes it away some time.
+    /// Its kubelet is silent: the pod garbage collector removes it later.
     pub(super) fn collect_lost_pod(&mut self, uid: &str) {
         let delay_ms = *self.entropy.choose(&[20_000, 300_000]);
-        self.after(delay_ms, Happening::RemovePod(uid.to_owned()));
+        self.after(delay_ms, WorldEvent::RemovePod(uid.to_owned()));
     }
 
     /// The container ends after SIGTERM, by itself or by SIGKILL.
@@ -195,20 +195,20 @@ impl World {
         self.end_container(uid, code, "Error");
     }
 
-    /// The agent begins anew, in a container with a log of its own.
+    /// The agent restarts, in a container with a log of its own.
     pub(super) fn restart_container(&mut self, uid: &str) {
         let now_ms = self.now_ms;
         let Some(pod) = self.pod(uid).filter(|pod| pod.stage == Stage::Running && !pod.is_termed) else {
             return;
         };
         pod.restarts += 1;
-        self.marks.hit(crate::marks::Mark::Restarted);
+        self.coverage_points.hit(crate::coverage_points::CoveragePoint::Restarted);
         let pod = self.cluster.pods.get_mut(uid).expect("found above");
         pod.restarted_ms = Some(now_ms);
         pod.next_burst = 0;
         self.end_readings(uid);
         self.cluster.pods.get_mut(uid).expect("found above").log.restart();
-        self.cluster.tell_pod(uid);
+        self.cluster.publish_pod(uid);
         self.wake_logs(uid);
     }
 
@@ -227,12 +227,12 @@ impl World {
             finished_at_ms: Some(now_ms / 1_000 * 1_000),
         });
         let is_deleting = pod.deleting_since_ms.is_some();
-        self.cluster.tell_pod(uid);
+        self.cluster.publish_pod(uid);
         self.wake_logs(uid);
-        self.pod_is_over(uid);
+        self.on_pod_ended(uid);
         if is_deleting {
             let delay_ms = self.entropy.skewed(20, 2_000);
-            self.after(delay_ms, Happening::RemovePod(uid.to_owned()));
+            self.after(delay_ms, WorldEvent::RemovePod(uid.to_owned()));
         }
     }
 
@@ -244,9 +244,9 @@ impl World {
             pod.was_killed = true;
         }
         pod.stage = Stage::Removed;
-        self.cluster.tell_pod(uid);
+        self.cluster.publish_pod(uid);
         self.wake_logs(uid);
-        self.pod_is_over(uid);
+        self.on_pod_ended(uid);
     }
 }
 

@@ -5,10 +5,10 @@ use paperclip_engine::driver::{DriverEvent, LogPiece};
 use paperclip_engine::ids::LogId;
 use paperclip_engine::log::{LogEnd, LogRequest};
 
-use super::{Happening, LogStream, World};
+use super::{LogStream, World, WorldEvent};
 use crate::cluster::Stage;
+use crate::coverage_points::CoveragePoint;
 use crate::fault::Fault;
-use crate::marks::Mark;
 
 /// What the kubelet writes into a body whose header has said 200 (rule 9).
 const KUBELET_TEXT: &str = "failed to create fsnotify watcher: too many open files";
@@ -18,7 +18,7 @@ impl World {
         crate::invariants::one_stream_a_container(self, process, &pod.uid);
         self.processes[process].shown.reads(&pod.uid);
         if request.since_s.is_some() {
-            self.mark(Mark::LogReadAgain);
+            self.cover(CoveragePoint::LogReadAgain);
         }
         self.processes[process].streams.push(LogStream {
             log,
@@ -31,7 +31,7 @@ impl World {
             is_paused: false,
         });
         let delay_ms = self.entropy.skewed(1, 300);
-        self.after(delay_ms, Happening::LogOpen { process, log });
+        self.after(delay_ms, WorldEvent::LogOpen { process, log });
     }
 
     fn stream(&mut self, process: usize, log: LogId) -> Option<&mut LogStream> {
@@ -90,7 +90,7 @@ impl World {
         streams.any(|stream| stream.pod_uid == pod_uid && stream.reading.is_some())
     }
 
-    /// A container printed something, or ended: those who follow it will hear of it.
+    /// A container printed something or ended: plans the next piece for each stream of its log.
     pub(super) fn wake_logs(&mut self, pod_uid: &str) {
         for process in 0..self.processes.len() {
             let streams = self.processes[process].streams.iter();
@@ -109,7 +109,7 @@ impl World {
         }
         stream.is_under_way = true;
         let delay_ms = self.entropy.skewed(1, 60);
-        self.after(delay_ms, Happening::LogPiece { process, log });
+        self.after(delay_ms, WorldEvent::LogPiece { process, log });
     }
 
     pub(super) fn send_log(&mut self, process: usize, log: LogId) {
@@ -127,7 +127,7 @@ impl World {
         }
         let Some(pod) = self.cluster.pods.get(&stream.pod_uid) else { return };
         let is_lost = pod.is_lost;
-        // A file that is open can be read to its end, even if its pod is gone meanwhile.
+        // An open file can be read to its end even after its pod was removed.
         if let Some(reading) = &mut stream.reading
             && !is_lost
             && pod.log.has_more(*reading)
@@ -170,15 +170,15 @@ impl World {
         } else if !follows {
             self.end_log(process, log, LogEnd::Clean);
         } else if is_over {
-            // Rule 13: a follow goes on for a while.
+            // Rule 13: a follow stays open for a while.
             stream.is_under_way = true;
             let delay_ms = self.entropy.skewed(200, 2_000);
-            self.after(delay_ms, Happening::LogClose { process, log });
+            self.after(delay_ms, WorldEvent::LogClose { process, log });
         }
     }
 
     /// The process has taken a piece of a log: if its reading was paused, it continues.
-    pub(super) fn read_on(&mut self, process: usize, log: LogId) {
+    pub(super) fn resume_reading(&mut self, process: usize, log: LogId) {
         if self.stream(process, log).is_some_and(|stream| std::mem::take(&mut stream.is_paused)) {
             self.plan_piece(process, log);
         }

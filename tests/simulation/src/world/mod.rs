@@ -22,11 +22,11 @@ use crate::agenda::Agenda;
 use crate::case::Journal;
 use crate::cluster::{Cluster, Stage};
 use crate::coverage::Moves;
+use crate::coverage_points::{CoveragePoint, CoveragePoints};
 use crate::disk::Disk;
 use crate::entropy::Entropy;
 use crate::fault::{Fault, Phase, Swarm};
 use crate::invariants::{self, Violation};
-use crate::marks::{Mark, Marks};
 use crate::mutant::Mutant;
 use crate::plugin::Plugin;
 use crate::scenario::{NAMESPACE, RunPlan, Scenario};
@@ -34,16 +34,16 @@ use crate::trace::Trace;
 use process::Process;
 pub(crate) use process::SINK_BYTES;
 
-/// When the world begins, in ms since 1970.
+/// When the world starts, in ms since 1970.
 pub(crate) const EPOCH_MS: u64 = 1_800_000_000_000;
-/// From then on nothing goes wrong any more.
+/// From this time on no fault strikes.
 pub(crate) const HEALING_MS: u64 = 15 * 60_000;
-/// Things that may happen in one case; more is a livelock (L5).
-const MAX_HAPPENINGS: u32 = 8_000;
+/// Most events of one case; more is a livelock (L5).
+const MAX_WORLD_EVENTS: u32 = 8_000;
 
-/// Something that happens at a time.
+/// Something that happens at a time in the world.
 #[derive(Debug)]
-pub(crate) enum Happening {
+pub(crate) enum WorldEvent {
     StartRun(usize),
     /// A host starts (again) and resumes the run.
     Resume(usize),
@@ -97,7 +97,7 @@ pub(crate) enum Happening {
         process: usize,
         follow: usize,
         is_of_jobs: bool,
-        begins: Begins,
+        start: WatchStart,
     },
     LogOpen {
         process: usize,
@@ -128,21 +128,21 @@ pub(crate) enum Happening {
     Term(String),
     Kill(String),
     RemovePod(String),
-    Trouble(String),
+    Disturb(String),
 }
 
-/// With what a watch begins.
+/// How a watch starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Begins {
-    /// With what follows what it told last.
-    WhereItWas,
-    /// With a list of all that is.
-    WithAList,
-    /// With what others know who have watched for longer: a namespace is watched once for all runs.
-    AmongOthers,
+pub(crate) enum WatchStart {
+    /// With the change after the last one that it delivered.
+    AtCursor,
+    /// With a list of all objects.
+    WithList,
+    /// With what an older watch knows: a namespace is watched once for all runs.
+    Shared,
 }
 
-/// One run and what became of it.
+/// One run and what has become of it.
 #[derive(Debug)]
 pub(crate) struct RunTruth {
     pub(crate) plan: RunPlan,
@@ -169,7 +169,7 @@ pub(crate) struct RunTruth {
     pub(crate) requests: u32,
 }
 
-/// Everything.
+/// The whole state of a case.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) now_ms: u64,
@@ -178,20 +178,20 @@ pub(crate) struct World {
     pub(crate) processes: Vec<Process>,
     pub(crate) swarm: Swarm,
     pub(crate) trace: Trace,
-    pub(crate) marks: Marks,
+    pub(crate) coverage_points: CoveragePoints,
     pub(crate) violation: Option<Violation>,
     pub(crate) healed_at_ms: Option<u64>,
     /// When this world's faults last struck.
     pub(crate) last_fault_ms: u64,
     entropy: Entropy,
-    agenda: Agenda<Happening>,
+    agenda: Agenda<WorldEvent>,
     plugin: Plugin,
     mutant: Option<Mutant>,
-    /// The plugin's calls are made again at the end (S7), and its regions are looked at: that takes longer than the case itself.
+    /// The plugin's calls are replayed at the end (S7) and its regions are read: that takes longer than the case itself.
     is_sampled: bool,
 }
 
-/// One case of so many is looked at more closely.
+/// One case in this many is sampled.
 const SAMPLED: u8 = 8;
 
 impl World {
@@ -212,7 +212,7 @@ impl World {
             processes: Vec::new(),
             swarm,
             trace,
-            marks: Marks::default(),
+            coverage_points: CoveragePoints::default(),
             violation: None,
             healed_at_ms: None,
             last_fault_ms: EPOCH_MS,
@@ -224,39 +224,36 @@ impl World {
         };
         for index in 0..world.runs.len() {
             let plan = world.runs[index].plan.clone();
-            world.at(EPOCH_MS + plan.starts_at_ms, Happening::StartRun(index));
+            world.at(EPOCH_MS + plan.starts_at_ms, WorldEvent::StartRun(index));
             for cancel in plan.cancels {
                 world.plan_cancel(index, cancel);
             }
-            // An agent may hang for ever, and then a person is to end it.
-            world.at(EPOCH_MS + HEALING_MS, Happening::Cancel { run: index });
+            // An agent may hang forever; then a person cancels it.
+            world.at(EPOCH_MS + HEALING_MS, WorldEvent::Cancel { run: index });
             if let Some(at_ms) = plan.stop_at_ms {
-                world.at(EPOCH_MS + at_ms, Happening::Stop { run: index });
+                world.at(EPOCH_MS + at_ms, WorldEvent::Stop { run: index });
             }
         }
         world
     }
 
-    /// Lets things happen until nothing is left to happen, or a promise is broken.
+    /// Applies events until there are none left or an invariant is violated.
     pub(crate) fn run(&mut self) {
-        let mut happenings = 0;
+        let mut events = 0;
         while self.violation.is_none() {
-            let Some((at_ms, happening)) = self.agenda.pop() else { break };
+            let Some((at_ms, event)) = self.agenda.pop() else { break };
             self.now_ms = self.now_ms.max(at_ms);
             self.cluster.now_ms = self.now_ms;
-            happenings += 1;
-            if happenings > MAX_HAPPENINGS {
-                self.violate(
-                    "L5",
-                    format!("{happenings} things happened, and the case is not over: {happening:?}"),
-                );
+            events += 1;
+            if events > MAX_WORLD_EVENTS {
+                self.violate("L5", format!("{events} events, and the case is not over: {event:?}"));
                 break;
             }
             self.heal_in_time();
-            let told = self.cluster.log.len();
+            let known = self.cluster.log.len();
             self.trace.note(self.now_ms, &self.entropy.used().to_le_bytes());
-            self.happen(happening);
-            self.plan_watches(told);
+            self.apply(event);
+            self.plan_watches(known);
             invariants::after_step(self);
         }
         if self.violation.is_none() {
@@ -264,58 +261,60 @@ impl World {
         }
     }
 
-    fn happen(&mut self, happening: Happening) {
-        match happening {
-            Happening::StartRun(run) => self.start_run(run),
-            Happening::Resume(run) => self.resume_run(run),
-            Happening::Cancel { run } => self.cancel(run),
-            Happening::CancelAgain { run, process } => self.cancel_again(run, process),
-            Happening::CancelInPaperclip { run } => self.runs[run].is_cancelled_in_paperclip = true,
-            Happening::Stop { run } => self.stop_host(run),
-            Happening::Request { process, call, request, is_answer_lost } => {
+    fn apply(&mut self, event: WorldEvent) {
+        match event {
+            WorldEvent::StartRun(run) => self.start_run(run),
+            WorldEvent::Resume(run) => self.resume_run(run),
+            WorldEvent::Cancel { run } => self.cancel(run),
+            WorldEvent::CancelAgain { run, process } => self.cancel_again(run, process),
+            WorldEvent::CancelInPaperclip { run } => self.runs[run].is_cancelled_in_paperclip = true,
+            WorldEvent::Stop { run } => self.stop_host(run),
+            WorldEvent::Request { process, call, request, is_answer_lost } => {
                 self.serve(process, call, &request, is_answer_lost);
             }
-            Happening::Answer { process, call, outcome } => {
-                self.note_silence(process, call, outcome.as_ref());
+            WorldEvent::Answer { process, call, outcome } => {
+                self.note_answer(process, call, outcome.as_ref());
                 self.give(process, DriverEvent::Called { call, outcome: *outcome });
             }
-            Happening::Tick { process, at_ms } => self.tick(process, at_ms),
-            Happening::Unblock { process } => self.complete_sync(process),
-            Happening::SinkResumes { process } => self.resume_sink(process),
-            Happening::SinkTimesOut { process } => self.time_sink_out(process),
-            Happening::Watch { process, follow, is_of_jobs } => self.tell_watch(process, follow, is_of_jobs),
-            Happening::WatchBack { process, follow, is_of_jobs, begins } => {
-                self.reopen_watch(process, follow, is_of_jobs, begins);
+            WorldEvent::Tick { process, at_ms } => self.tick(process, at_ms),
+            WorldEvent::Unblock { process } => self.complete_sync(process),
+            WorldEvent::SinkResumes { process } => self.resume_sink(process),
+            WorldEvent::SinkTimesOut { process } => self.time_sink_out(process),
+            WorldEvent::Watch { process, follow, is_of_jobs } => {
+                self.deliver_change(process, follow, is_of_jobs)
             }
-            Happening::LogOpen { process, log } => self.open_log(process, log),
-            Happening::LogPiece { process, log } => self.send_log(process, log),
-            Happening::LogClose { process, log } => self.close_log(process, log),
-            Happening::Poll { process, poll } => self.answer_poll(process, poll),
-            Happening::ReconcileJob(job) => self.reconcile_job(&job),
-            Happening::JobCondition(job) => self.conclude_job(&job),
-            Happening::JobDeadline(job) => self.end_job_by_deadline(&job),
-            Happening::JobTtl(job) => self.end_job_by_ttl(&job),
-            Happening::RemoveJob(job) => self.remove_job(&job),
-            Happening::CollectGarbage(owner) => self.collect_garbage(&owner),
-            Happening::ResumeJob(job) => self.resume_job(&job),
-            Happening::Schedule(pod) => self.schedule_pod(&pod),
-            Happening::StartContainer(pod) => self.start_container(&pod),
-            Happening::Agent(pod) => self.act_agent(&pod),
-            Happening::Term(pod) => self.term_pod(&pod),
-            Happening::Kill(pod) => self.kill_pod(&pod),
-            Happening::RemovePod(pod) => self.remove_pod(&pod),
-            Happening::Trouble(job) => self.make_trouble(&job),
+            WorldEvent::WatchBack { process, follow, is_of_jobs, start } => {
+                self.reopen_watch(process, follow, is_of_jobs, start);
+            }
+            WorldEvent::LogOpen { process, log } => self.open_log(process, log),
+            WorldEvent::LogPiece { process, log } => self.send_log(process, log),
+            WorldEvent::LogClose { process, log } => self.close_log(process, log),
+            WorldEvent::Poll { process, poll } => self.answer_poll(process, poll),
+            WorldEvent::ReconcileJob(job) => self.reconcile_job(&job),
+            WorldEvent::JobCondition(job) => self.conclude_job(&job),
+            WorldEvent::JobDeadline(job) => self.end_job_by_deadline(&job),
+            WorldEvent::JobTtl(job) => self.end_job_by_ttl(&job),
+            WorldEvent::RemoveJob(job) => self.remove_job(&job),
+            WorldEvent::CollectGarbage(owner) => self.collect_garbage(&owner),
+            WorldEvent::ResumeJob(job) => self.resume_job(&job),
+            WorldEvent::Schedule(pod) => self.schedule_pod(&pod),
+            WorldEvent::StartContainer(pod) => self.start_container(&pod),
+            WorldEvent::Agent(pod) => self.act_agent(&pod),
+            WorldEvent::Term(pod) => self.term_pod(&pod),
+            WorldEvent::Kill(pod) => self.kill_pod(&pod),
+            WorldEvent::RemovePod(pod) => self.remove_pod(&pod),
+            WorldEvent::Disturb(job) => self.disturb_job(&job),
         }
     }
 
-    /// Lets something happen after a delay in ms.
-    fn after(&mut self, delay_ms: u64, happening: Happening) {
-        self.at(self.now_ms + delay_ms, happening);
+    /// Plans an event after a delay in ms.
+    fn after(&mut self, delay_ms: u64, event: WorldEvent) {
+        self.at(self.now_ms + delay_ms, event);
     }
 
-    fn at(&mut self, at_ms: u64, happening: Happening) {
+    fn at(&mut self, at_ms: u64, event: WorldEvent) {
         let tie = self.entropy.byte() & 7;
-        self.agenda.put(at_ms.max(self.now_ms), tie, happening);
+        self.agenda.put(at_ms.max(self.now_ms), tie, event);
     }
 
     /// Whether a fault strikes a run now.
@@ -334,12 +333,12 @@ impl World {
         let strikes = self.swarm.strikes(fault, phase, &mut self.entropy);
         if strikes {
             self.last_fault_ms = self.now_ms;
-            self.tell(run, "!fault", format_args!("{} ({})", fault.name(), phase.name()));
+            self.trace_line(run, "!fault", format_args!("{} ({})", fault.name(), phase.name()));
         }
         strikes
     }
 
-    /// Where a run stands, seen from outside.
+    /// The phase of a run, seen from outside.
     pub(crate) fn phase(&self, run: usize) -> Phase {
         let run_id = &self.runs[run].plan.run_id;
         let own = self.cluster.jobs.values().rev().find(|job| job.has_been_of(run_id));
@@ -363,15 +362,15 @@ impl World {
         }
     }
 
-    /// Writes down what happened to a run, for people.
-    fn tell(&mut self, run: usize, source: &str, text: std::fmt::Arguments<'_>) {
+    /// Adds a line about a run to the trace.
+    fn trace_line(&mut self, run: usize, source: &str, text: std::fmt::Arguments<'_>) {
         if self.trace.is_kept() {
             let state = self.columns(run);
             self.trace.line(self.now_ms, source, &state, text);
         }
     }
 
-    /// Where a run stands, in columns: itself, its Job, its pod, open streams of its log, whether it was cancelled, lines shown.
+    /// The state of a run in columns: its index, Job, pod, open streams of its log, whether it was cancelled, lines shown.
     fn columns(&self, run: usize) -> String {
         let truth = &self.runs[run];
         let own = self.cluster.jobs.values().rev().find(|job| job.run_id() == Some(&truth.plan.run_id));
@@ -414,8 +413,8 @@ impl World {
         }
     }
 
-    pub(crate) fn mark(&mut self, mark: Mark) {
-        self.marks.hit(mark);
+    pub(crate) fn cover(&mut self, point: CoveragePoint) {
+        self.coverage_points.hit(point);
     }
 
     /// Replays a run's guest calls on a fresh instance (S7).
@@ -427,7 +426,7 @@ impl World {
         self.mutant
     }
 
-    /// Moves of the plugin's regions that were seen.
+    /// Returns the transitions of the plugin's regions that were seen.
     pub(crate) fn moves(&self) -> Moves {
         let mut moves = Moves::default();
         for process in &self.processes {
@@ -452,7 +451,7 @@ impl World {
         self.entropy.used()
     }
 
-    /// Which run a Job belongs to.
+    /// Returns the run that a Job belongs to.
     pub(crate) fn run_of_job(&self, job_uid: &str) -> Option<usize> {
         let run_id = self.cluster.jobs.get(job_uid)?.run_id()?;
         self.runs.iter().position(|run| run.plan.run_id == run_id)
@@ -494,7 +493,7 @@ impl RunTruth {
     }
 }
 
-/// What a stream of a log is to bring.
+/// A stream of a log, from the server to a process.
 #[derive(Debug)]
 pub(crate) struct LogStream {
     pub(crate) log: LogId,

@@ -3,45 +3,45 @@
 use paperclip_contract::types::{CancelRequest, CancelSource, ObjectRef};
 use paperclip_engine::driver::DriverEvent;
 
-use super::{EPOCH_MS, Happening, World};
+use super::{EPOCH_MS, World, WorldEvent};
 use crate::cluster::{Actor, Stage};
 use crate::fault::Fault;
 use crate::scenario::{Cancel, CancelWay};
 
-/// When somebody who cancelled a run looks whether it was heard, in ms.
+/// When a person who cancelled a run checks whether the cancel was acknowledged, in ms.
 const ASK_AGAIN_MS: u64 = 15_000;
 
 impl World {
     pub(super) fn plan_cancel(&mut self, run: usize, cancel: Cancel) {
-        let happening = match cancel.way {
-            CancelWay::Host => Happening::Cancel { run },
-            CancelWay::Paperclip => Happening::CancelInPaperclip { run },
+        let event = match cancel.way {
+            CancelWay::Host => WorldEvent::Cancel { run },
+            CancelWay::Paperclip => WorldEvent::CancelInPaperclip { run },
         };
-        self.at(EPOCH_MS + cancel.at_ms, happening);
+        self.at(EPOCH_MS + cancel.at_ms, event);
     }
 
-    /// Somebody asks the run's host to cancel it. A host that is down answers nobody: they try again.
+    /// A person asks the run's host to cancel it, and tries again while the host is down.
     pub(super) fn cancel(&mut self, run: usize) {
         if self.runs[run].is_closed {
             return;
         }
         let Some(process) = self.runs[run].process else {
-            return self.after(2_000, Happening::Cancel { run });
+            return self.after(2_000, WorldEvent::Cancel { run });
         };
-        self.after(ASK_AGAIN_MS, Happening::CancelAgain { run, process });
+        self.after(ASK_AGAIN_MS, WorldEvent::CancelAgain { run, process });
         let request =
             CancelRequest { reason: Some("no longer needed".to_owned()), source: CancelSource::Operator };
         self.give(process, DriverEvent::Cancel { request, awaits_acknowledgement: true });
     }
 
-    /// Whoever asked has no answer yet: the host that was asked is gone, perhaps with what it was told, or takes its time.
+    /// The person has no acknowledgement yet: the host crashed, perhaps before the cancel was durable, or is slow.
     pub(super) fn cancel_again(&mut self, run: usize, process: usize) {
         let truth = &self.runs[run];
         if truth.is_cancel_acknowledged || truth.is_closed || !truth.results.is_empty() {
             return;
         }
         if truth.process == Some(process) {
-            return self.after(ASK_AGAIN_MS, Happening::CancelAgain { run, process });
+            return self.after(ASK_AGAIN_MS, WorldEvent::CancelAgain { run, process });
         }
         self.cancel(run);
     }
@@ -52,8 +52,8 @@ impl World {
         }
     }
 
-    /// Something befalls a Job and its pod.
-    pub(super) fn make_trouble(&mut self, job_uid: &str) {
+    /// Draws a disturbance of a Job and its pod.
+    pub(super) fn disturb_job(&mut self, job_uid: &str) {
         let Some(run) = self.run_of_job(job_uid) else { return };
         let Some(job) = self.cluster.jobs.get(job_uid).filter(|job| !job.is_removed) else { return };
         let job_object = job.object.clone();
@@ -65,25 +65,25 @@ impl World {
         } else if self.strikes_job(Fault::JobSuspended, run, job_uid) {
             self.suspend_job(job_uid);
         } else if let Some((pod_uid, stage)) = pod {
-            self.trouble_pod(&pod_uid, stage);
+            self.disturb_pod(&pod_uid, stage);
         }
         if self.cluster.jobs.get(job_uid).is_some_and(|job| !job.is_removed && !job.is_finished())
             && !self.swarm.is_healed()
         {
             let delay_ms = 1_000 + self.entropy.skewed(0, 60_000);
-            self.after(delay_ms, Happening::Trouble(job_uid.to_owned()));
+            self.after(delay_ms, WorldEvent::Disturb(job_uid.to_owned()));
         }
     }
 
-    fn trouble_pod(&mut self, uid: &str, stage: Stage) {
+    fn disturb_pod(&mut self, uid: &str, stage: Stage) {
         if self.strikes_pod(Fault::PodDeleted, uid) {
-            return self.after(0, Happening::Term(uid.to_owned()));
+            return self.after(0, WorldEvent::Term(uid.to_owned()));
         }
         if self.strikes_pod(Fault::PodPreempted, uid) {
             let pod = self.cluster.pods.get_mut(uid).expect("the caller found it");
             pod.set_condition("DisruptionTarget", true, "PreemptionByScheduler", "preempted");
-            self.cluster.tell_pod(uid);
-            return self.after(0, Happening::Term(uid.to_owned()));
+            self.cluster.publish_pod(uid);
+            return self.after(0, WorldEvent::Term(uid.to_owned()));
         }
         if stage != Stage::Running {
             return;
@@ -106,18 +106,18 @@ impl World {
             pod.was_killed = true;
             pod.set_condition("DisruptionTarget", true, "DeletionByTaintManager", "node is unreachable");
             let is_deleting = pod.deleting_since_ms.is_some();
-            self.cluster.tell_pod(uid);
+            self.cluster.publish_pod(uid);
             if is_deleting {
                 self.collect_lost_pod(uid);
             } else {
-                self.after(5_000, Happening::Term(uid.to_owned()));
+                self.after(5_000, WorldEvent::Term(uid.to_owned()));
             }
         }
     }
 
     fn delete_by_somebody(&mut self, job: &ObjectRef) {
         if self.cluster.delete_job(Actor::Somebody, job).is_ok() {
-            self.job_is_to_go(&job.uid);
+            self.on_job_deletion_requested(&job.uid);
         }
     }
 
@@ -136,7 +136,7 @@ impl World {
         let created =
             self.cluster.apply(Actor::Somebody, &paperclip_engine::api::ApiCall::CreateJob { manifest_json });
         if let Ok(paperclip_engine::api::ApiReply::Created(other)) = created {
-            self.after(120_000, Happening::RemoveJob(other.uid));
+            self.after(120_000, WorldEvent::RemoveJob(other.uid));
         }
     }
 
@@ -147,15 +147,15 @@ impl World {
             return;
         }
         job.is_suspended = true;
-        self.cluster.tell_job(uid);
+        self.cluster.publish_job(uid);
         let delay_ms = *self.entropy.choose(&[20_000, 100_000, 900_000]);
-        self.after(delay_ms, Happening::ResumeJob(uid.to_owned()));
+        self.after(delay_ms, WorldEvent::ResumeJob(uid.to_owned()));
     }
 
     pub(super) fn resume_job(&mut self, uid: &str) {
         let Some(job) = self.cluster.jobs.get_mut(uid).filter(|job| !job.is_removed) else { return };
         job.is_suspended = false;
-        self.cluster.tell_job(uid);
+        self.cluster.publish_job(uid);
         self.reconcile_job(uid);
     }
 }

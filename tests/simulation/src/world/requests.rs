@@ -6,10 +6,10 @@ use paperclip_engine::driver::DriverEvent;
 use paperclip_engine::ids::{CallId, PollId};
 
 use super::process::Process;
-use super::{Happening, World};
+use super::{World, WorldEvent};
 use crate::cluster::{Actor, error};
+use crate::coverage_points::CoveragePoint;
 use crate::fault::Fault;
-use crate::marks::Mark;
 use crate::mutant::Mutant;
 
 /// Longest that a client waits for an answer, in ms.
@@ -24,11 +24,11 @@ impl World {
         self.runs[run].requests += 1;
         crate::invariants::effect_has_durable_cause(self, run, &request);
         if self.processes[process].last_call >= Some(call) {
-            self.mark(Mark::CallRetried);
+            self.cover(CoveragePoint::CallRetried);
         }
         self.processes[process].last_call = self.processes[process].last_call.max(Some(call));
         if self.trace.is_kept() {
-            self.tell(run, "call", format_args!("{call} {}", request.describe()));
+            self.trace_line(run, "call", format_args!("{call} {}", request.describe()));
         }
         let delay_ms = self.entropy.skewed(1, 200);
         if self.strikes(Fault::ApiDropped, run) {
@@ -39,7 +39,7 @@ impl World {
         }
         let is_answer_lost = self.strikes(Fault::ApiTimedOut, run);
         let request = Box::new(request);
-        self.after(delay_ms, Happening::Request { process, call, request, is_answer_lost });
+        self.after(delay_ms, WorldEvent::Request { process, call, request, is_answer_lost });
     }
 
     fn draw_refusal(&mut self, run: usize, request: &ApiCall) -> Option<ApiError> {
@@ -65,20 +65,15 @@ impl World {
         })
     }
 
-    /// Notes for how long a call has had no answer that a client would take for one.
-    pub(super) fn note_silence(
-        &mut self,
-        process: usize,
-        call: CallId,
-        outcome: &Result<ApiReply, ApiError>,
-    ) {
-        let is_heard = match outcome {
+    /// Records since when a call has had no conclusive answer.
+    pub(super) fn note_answer(&mut self, process: usize, call: CallId, outcome: &Result<ApiReply, ApiError>) {
+        let is_answered = match outcome {
             Ok(_) => true,
             Err(error) => error.status.is_some_and(|status| status < 500 && status != 429),
         };
         let now_ms = self.now_ms;
         let Process { run, unanswered_since_ms, .. } = &mut self.processes[process];
-        if is_heard {
+        if is_answered {
             unanswered_since_ms.remove(&call);
         } else if now_ms - *unanswered_since_ms.entry(call).or_insert(now_ms) >= CLEANUP_MS {
             self.runs[*run].is_api_away = true;
@@ -86,7 +81,7 @@ impl World {
     }
 
     fn fail(&mut self, process: usize, call: CallId, delay_ms: u64, error: ApiError) {
-        self.after(delay_ms, Happening::Answer { process, call, outcome: Box::new(Err(error)) });
+        self.after(delay_ms, WorldEvent::Answer { process, call, outcome: Box::new(Err(error)) });
     }
 
     /// A request has arrived. The server does not care whether who sent it still lives.
@@ -108,10 +103,10 @@ impl World {
         } else {
             self.entropy.skewed(1, 200)
         };
-        self.after(delay_ms, Happening::Answer { process, call, outcome: Box::new(outcome) });
+        self.after(delay_ms, WorldEvent::Answer { process, call, outcome: Box::new(outcome) });
     }
 
-    /// With the mutant that knows Jobs by name: the Job that has the name now.
+    /// With the mutant that identifies Jobs by name: the Job that has the name now.
     fn by_name(&self, request: &ApiCall) -> Option<ApiCall> {
         let ApiCall::DeleteJob { job } = request else { return None };
         let is_ignored = self.mutant == Some(Mutant::UidIgnored);
@@ -119,13 +114,13 @@ impl World {
         Some(ApiCall::DeleteJob { job: found.object.clone() })
     }
 
-    /// What the controllers make of a request that was carried out.
+    /// Plans the controllers' reactions to a request that was carried out.
     fn follow_up(&mut self, request: &ApiCall, outcome: &Result<ApiReply, ApiError>) {
         match (request, outcome) {
             (ApiCall::CreateJob { manifest_json }, Ok(ApiReply::Created(job))) => {
                 crate::invariants::no_secret(self, "a Job", manifest_json);
                 let delay_ms = self.entropy.skewed(1, 300);
-                self.after(delay_ms, Happening::ReconcileJob(job.uid.clone()));
+                self.after(delay_ms, WorldEvent::ReconcileJob(job.uid.clone()));
             }
             (
                 ApiCall::CreateSecret(NewSecret { owner, .. })
@@ -136,11 +131,11 @@ impl World {
             }
             (ApiCall::PatchJob { job, .. }, Ok(_)) => {
                 let delay_ms = self.entropy.skewed(1, 300);
-                self.after(delay_ms, Happening::ReconcileJob(job.uid.clone()));
+                self.after(delay_ms, WorldEvent::ReconcileJob(job.uid.clone()));
             }
             (ApiCall::DeleteJob { job }, Ok(_)) => {
                 crate::invariants::deletion_is_justified(self, job);
-                self.job_is_to_go(&job.uid.clone());
+                self.on_job_deletion_requested(&job.uid.clone());
             }
             _ => {}
         }
@@ -153,7 +148,7 @@ impl World {
         } else {
             self.entropy.skewed(1, 500)
         };
-        self.after(delay_ms, Happening::Poll { process, poll });
+        self.after(delay_ms, WorldEvent::Poll { process, poll });
     }
 
     pub(super) fn answer_poll(&mut self, process: usize, poll: PollId) {

@@ -1,13 +1,13 @@
-//! Watches: a cursor in the server's log of versions for each kind, and all that may befall it.
+//! Watches: a cursor in the server's log of versions for each kind, with the faults that may strike it.
 
 use paperclip_contract::types::{Deletion, ObjectRef};
 use paperclip_engine::driver::{DriverEvent, WatchEvent};
 
 use super::process::{Cursor, Follow};
-use super::{Begins, Happening, World};
+use super::{WatchStart, World, WorldEvent};
 use crate::cluster::{Change, Stage};
+use crate::coverage_points::CoveragePoint;
 use crate::fault::Fault;
-use crate::marks::Mark;
 
 impl World {
     pub(super) fn follow(&mut self, process: usize, job: ObjectRef) {
@@ -20,13 +20,13 @@ impl World {
             self.processes[process].follows.push(Follow { job, jobs: cursor(), pods: cursor() });
         }
         let is_open = self.entropy.chance(64);
-        let begins = if is_open { Begins::AmongOthers } else { Begins::WithAList };
+        let start = if is_open { WatchStart::Shared } else { WatchStart::WithList };
         for is_of_jobs in [true, false] {
-            self.after(0, Happening::WatchBack { process, follow, is_of_jobs, begins });
+            self.after(0, WorldEvent::WatchBack { process, follow, is_of_jobs, start });
         }
     }
 
-    /// Something was written to the log of versions: those who watch it will hear of it.
+    /// The log of versions has grown: plans the delivery to the watches that are behind.
     pub(super) fn plan_watches(&mut self, since: usize) {
         if self.cluster.log.len() == since {
             return;
@@ -58,10 +58,10 @@ impl World {
         } else {
             self.entropy.skewed(2, 400)
         };
-        self.after(delay_ms, Happening::Watch { process, follow, is_of_jobs });
+        self.after(delay_ms, WorldEvent::Watch { process, follow, is_of_jobs });
     }
 
-    /// The position of the next change that a watch has to tell.
+    /// The position of the next change that a watch has to deliver.
     fn next_change(&self, process: usize, follow: usize, is_of_jobs: bool) -> Option<usize> {
         let follow = self.processes[process].follows.get(follow)?;
         let from = if is_of_jobs { follow.jobs.next } else { follow.pods.next };
@@ -72,18 +72,18 @@ impl World {
         (from..self.cluster.log.len()).find(is_next)
     }
 
-    pub(super) fn tell_watch(&mut self, process: usize, follow: usize, is_of_jobs: bool) {
+    pub(super) fn deliver_change(&mut self, process: usize, follow: usize, is_of_jobs: bool) {
         let run = self.processes[process].run;
         let Some(cursor) = self.cursor(process, follow, is_of_jobs) else { return };
         cursor.is_under_way = false;
         if cursor.is_down {
             return;
         }
-        for (fault, begins) in
-            [(Fault::WatchBroken, Begins::WhereItWas), (Fault::WatchExpired, Begins::WithAList)]
+        for (fault, start) in
+            [(Fault::WatchBroken, WatchStart::AtCursor), (Fault::WatchExpired, WatchStart::WithList)]
         {
             if self.strikes(fault, run) {
-                return self.watch_again(process, follow, is_of_jobs, begins, 5_000);
+                return self.watch_again(process, follow, is_of_jobs, start, 5_000);
             }
         }
         let Some(mut at) = self.next_change(process, follow, is_of_jobs) else { return };
@@ -96,24 +96,24 @@ impl World {
         self.cursor(process, follow, is_of_jobs).expect("it was there").next = at + 1;
         for _ in 0..times {
             let change = self.cluster.log[at].change.clone();
-            self.tell_change(process, follow, change, "watch-deleted");
+            self.deliver(process, follow, change, "watch-deleted");
         }
         self.plan_watch(process, follow, is_of_jobs);
     }
 
-    /// The watch is down, for as long as this or shorter.
+    /// The watch is down for at most this long.
     fn watch_again(
         &mut self,
         process: usize,
         follow: usize,
         is_of_jobs: bool,
-        begins: Begins,
+        start: WatchStart,
         longest_ms: u64,
     ) {
         let Some(cursor) = self.cursor(process, follow, is_of_jobs) else { return };
         cursor.is_down = true;
         let delay_ms = self.entropy.skewed(500, longest_ms);
-        self.after(delay_ms, Happening::WatchBack { process, follow, is_of_jobs, begins });
+        self.after(delay_ms, WorldEvent::WatchBack { process, follow, is_of_jobs, start });
     }
 
     fn change_after(&mut self, process: usize, follow: usize, is_of_jobs: bool, at: usize) -> Option<usize> {
@@ -124,27 +124,33 @@ impl World {
         later
     }
 
-    /// A watch begins, or is back.
-    pub(super) fn reopen_watch(&mut self, process: usize, follow: usize, is_of_jobs: bool, begins: Begins) {
+    /// A watch starts, or is back.
+    pub(super) fn reopen_watch(
+        &mut self,
+        process: usize,
+        follow: usize,
+        is_of_jobs: bool,
+        start: WatchStart,
+    ) {
         let run = self.processes[process].run;
         let Some(cursor) = self.cursor(process, follow, is_of_jobs) else { return };
         cursor.is_down = false;
-        match begins {
-            Begins::WhereItWas => {}
-            Begins::WithAList => {
+        match start {
+            WatchStart::AtCursor => {}
+            WatchStart::WithList => {
                 let is_stale = self.strikes(Fault::WatchStale, run);
-                self.tell_list(process, follow, is_of_jobs, is_stale);
+                self.deliver_list(process, follow, is_of_jobs, is_stale);
             }
-            Begins::AmongOthers => return self.tell_known(process, follow, is_of_jobs),
+            WatchStart::Shared => return self.deliver_known(process, follow, is_of_jobs),
         }
         if self.strikes(Fault::WatchRefused, run) {
-            return self.watch_again(process, follow, is_of_jobs, Begins::WithAList, 40_000);
+            return self.watch_again(process, follow, is_of_jobs, WatchStart::WithList, 40_000);
         }
         self.plan_watch(process, follow, is_of_jobs);
     }
 
-    /// All that exists; what is known and is not in the list is gone. A server that lags behind lists what was a little earlier.
-    fn tell_list(&mut self, process: usize, follow: usize, is_of_jobs: bool, is_stale: bool) {
+    /// Delivers a list: a known object that the list lacks was deleted. A server that lags behind lists an earlier state.
+    fn deliver_list(&mut self, process: usize, follow: usize, is_of_jobs: bool, is_stale: bool) {
         let uid = self.processes[process].follows[follow].job.uid.clone();
         let is_of_kind = |at: &usize| {
             let logged = &self.cluster.log[*at];
@@ -157,15 +163,15 @@ impl World {
         let cursor = self.cursor(process, follow, is_of_jobs).expect("the caller found it");
         cursor.next = at.map_or(cursor.next, |at| at + 1);
         if cursor.has_seen {
-            self.mark(Mark::Relisted);
+            self.cover(CoveragePoint::Relisted);
         }
         if let Some(change) = change {
-            self.tell_change(process, follow, change, "relist-missing");
+            self.deliver(process, follow, change, "relist-missing");
         }
     }
 
-    /// What is there now, as who watched before has seen it. What went before is told of by nobody.
-    fn tell_known(&mut self, process: usize, follow: usize, is_of_jobs: bool) {
+    /// Delivers the current state, as a watch that has run for longer knows it. Earlier deletions are not delivered.
+    fn deliver_known(&mut self, process: usize, follow: usize, is_of_jobs: bool) {
         let newest = self.cluster.log.len();
         let mut known = None;
         while let Some(at) = self.next_change(process, follow, is_of_jobs) {
@@ -176,35 +182,35 @@ impl World {
         cursor.next = newest;
         let change = known.map(|at| self.cluster.log[at].change.clone());
         if let Some(change) = change.filter(|change| !change.is_of_end()) {
-            self.tell_change(process, follow, change, "watch-deleted");
+            self.deliver(process, follow, change, "watch-deleted");
         }
     }
 
-    fn tell_change(&mut self, process: usize, follow: usize, change: Change, via: &str) {
+    fn deliver(&mut self, process: usize, follow: usize, change: Change, via: &str) {
         let is_of_jobs = change.is_of_job();
         let Some(cursor) = self.cursor(process, follow, is_of_jobs) else { return };
         let had_seen = std::mem::replace(&mut cursor.has_seen, true);
-        let gone = |object: ObjectRef| Deletion { object, detected_via: via.to_owned(), is_ours: false };
+        let deletion = |object: ObjectRef| Deletion { object, detected_via: via.to_owned(), is_ours: false };
         let event = match change {
             Change::Job(job) => WatchEvent::JobSeen(job),
             Change::Pod(pod) => WatchEvent::PodSeen(pod),
-            Change::JobDeleted(object) => WatchEvent::JobDeleted(gone(object)),
-            // Nobody is told of the end of a pod that was never seen: it is in no list.
+            Change::JobDeleted(object) => WatchEvent::JobDeleted(deletion(object)),
+            // The deletion of a pod that was never seen is not delivered: no list has it.
             Change::PodDeleted(object) => {
                 if via == "relist-missing" && !had_seen {
                     return;
                 }
                 if via == "watch-deleted" {
-                    self.tell_last_state(process, &object);
+                    self.deliver_last_state(process, &object);
                 }
-                WatchEvent::PodDeleted(gone(object))
+                WatchEvent::PodDeleted(deletion(object))
             }
         };
         self.give(process, DriverEvent::Watch(event));
     }
 
     /// A DELETED event carries the last state.
-    fn tell_last_state(&mut self, process: usize, pod: &ObjectRef) {
+    fn deliver_last_state(&mut self, process: usize, pod: &ObjectRef) {
         let Some(pod) = self.cluster.pods.get(&pod.uid) else { return };
         debug_assert_eq!(pod.stage, Stage::Removed);
         let last = pod.snapshot();

@@ -1,4 +1,4 @@
-//! Cases that once broke a promise: they are run again, so that what was mended stays so.
+//! Cases that once violated an invariant are run again, so that what was fixed stays fixed.
 
 use paperclip_simulation::Case;
 
@@ -8,7 +8,7 @@ use crate::PLUGIN;
 const CORPUS: &str = include_str!("corpus.txt");
 
 #[test]
-fn what_was_mended_stays_so() {
+fn fixed_cases_stay_fixed() {
     let cases: Vec<(Case, &str)> =
         CORPUS.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(read).collect();
     assert!(!cases.is_empty());

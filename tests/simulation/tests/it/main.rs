@@ -3,9 +3,9 @@
 use std::sync::LazyLock;
 
 use paperclip_simulation::campaign::{self, Extent, Tally};
+use paperclip_simulation::coverage_points::CoveragePoint;
 use paperclip_simulation::entropy::CASE_BYTES;
 use paperclip_simulation::fault::Swarm;
-use paperclip_simulation::marks::Mark;
 use paperclip_simulation::scenario::Scenario;
 use paperclip_simulation::{Plugin, case};
 
@@ -26,10 +26,10 @@ fn assert_kept(tally: &Tally) {
 }
 
 #[test]
-fn a_healthy_run_succeeds_in_a_calm_world() {
+fn a_healthy_run_succeeds_without_faults() {
     let outcome = case::run_scenario(Scenario::calm(), Swarm::default(), 1, &PLUGIN);
     assert_eq!(outcome.violation, None);
-    assert!(outcome.marks.has(Mark::Succeeded), "{:#?}", outcome.lines);
+    assert!(outcome.coverage_points.has(CoveragePoint::Succeeded), "{:#?}", outcome.lines);
 }
 
 /// Each case is run twice, and was the same both times.
@@ -42,7 +42,7 @@ fn every_promise_is_kept_and_a_case_repeats_itself() {
 }
 
 #[test]
-fn a_fuzzers_bytes_are_a_case() {
+fn runs_a_case_of_fuzzer_bytes() {
     let bytes: Vec<u8> = (0..CASE_BYTES).map(|at| (at * 37 % 251) as u8).collect();
     for length in [0, 1, 64, bytes.len()] {
         assert_eq!(case::run_bytes(&bytes[..length], &PLUGIN).violation, None, "{length} bytes");

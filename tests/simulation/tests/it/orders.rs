@@ -1,24 +1,24 @@
-//! The world is held against clusters: what a run heard there, in that order, a run in the world hears, too.
+//! The world is compared with clusters: a run in the world shows each order of observations that a run on a cluster showed.
 
 use std::collections::BTreeSet;
 
 use paperclip_shell::journal::History;
 use paperclip_simulation::case;
 use paperclip_simulation::fault::{Fault, Swarm};
-use paperclip_simulation::order::{heard, scenario};
+use paperclip_simulation::order::{observed, scenario};
 
 use super::PLUGIN;
 
-/// Seeds within which the world has to show an order. They decide the delays.
+/// Seeds within which the world must show an order. They decide the delays.
 const SEEDS: u64 = 5_000;
 
-/// `scenario | cluster | what was heard, in order`, a line a run: `cargo xtask sim --order` tells the last part.
+/// `scenario | cluster | observations in order`, a line per run: `cargo xtask sim --order` prints the last part.
 const SEEN: &str = include_str!("../../../fixtures/orders.txt");
 
 /// The orders of a scenario that no seed shows.
 fn never_in_the_world(name: &str, seen: BTreeSet<&str>) -> BTreeSet<String> {
     let mut missing: BTreeSet<String> = seen.into_iter().map(str::to_owned).collect();
-    let file = tempfile::NamedTempFile::new().expect("room for a journal");
+    let file = tempfile::NamedTempFile::new().expect("a temporary file for a journal");
     for seed in 0..SEEDS {
         if missing.is_empty() {
             break;
@@ -28,9 +28,10 @@ fn never_in_the_world(name: &str, seen: BTreeSet<&str>) -> BTreeSet<String> {
         let swarm = if is_late { Swarm::of(&[Fault::WatchLate], 40) } else { Swarm::default() };
         let outcome = case::run_scenario(scenario(name).expect("a scenario"), swarm, seed, &PLUGIN);
         assert_eq!(outcome.violation, None, "{name}, seed {seed}");
-        std::fs::write(file.path(), outcome.journals[0].files.concat()).expect("room for a journal");
+        std::fs::write(file.path(), outcome.journals[0].files.concat())
+            .expect("a temporary file for a journal");
         let entries = History::open(file.path()).expect("a journal").entries();
-        let order = heard(entries.map(|entry| entry.expect("an entry").1)).join(", ");
+        let order = observed(entries.map(|entry| entry.expect("an entry").1)).join(", ");
         let at = |thing: &str| order.find(thing).unwrap_or(usize::MAX);
         let is_possible =
             is_late || (at("pod running") < at("log lines") && at("log lines") < at("log ended"));
@@ -41,7 +42,7 @@ fn never_in_the_world(name: &str, seen: BTreeSet<&str>) -> BTreeSet<String> {
 }
 
 #[test]
-fn each_order_that_clusters_show_is_one_of_the_worlds() {
+fn the_world_shows_each_order_that_clusters_show() {
     let seen: Vec<Vec<&str>> = SEEN
         .lines()
         .filter(|line| !line.starts_with('#'))

@@ -1,4 +1,4 @@
-//! What is done with bytes from outside, a function a kind: whatever they are, nothing panics, and what is told stays true.
+//! What is done with bytes from outside, a function per kind: no bytes cause a panic or a wrong record.
 //!
 //! `fuzz/` calls the same functions with bytes of libFuzzer.
 
@@ -110,7 +110,7 @@ pub(crate) fn plugin_files(bytes: &[u8]) {
     }
 }
 
-/// What the API server answers and its watches tell.
+/// What the API server and its watches deliver.
 pub(crate) fn kubernetes_objects(bytes: &[u8]) {
     if let Ok(job) = serde_json::from_slice::<Job>(bytes) {
         snapshot::job(&job);

@@ -19,11 +19,11 @@ use paperclip_engine::time::Timestamp;
 use paperclip_engine::{PluginIdentity, ReplayError, Run, RunSpec, SegmentLimits};
 use paperclip_guest::Instance;
 
-use super::{Happening, LogStream, World};
+use super::{LogStream, World, WorldEvent};
+use crate::coverage_points::CoveragePoint;
 use crate::fault::Fault;
 use crate::guest::{Notes, Observed, Sabotage};
 use crate::invariants::Shown;
-use crate::marks::Mark;
 use crate::mutant::{Mutant, OperationSaboteur, on_event};
 pub(crate) use sources::{Event, Failed, Sources};
 
@@ -116,9 +116,9 @@ impl World {
         if self.runs[run].process.is_some() || self.runs[run].is_closed {
             return;
         }
-        self.mark(Mark::TakenUp);
+        self.cover(CoveragePoint::ResumedByNextHost);
         if self.runs[run].disk.is_torn() {
-            self.mark(Mark::TailCut);
+            self.cover(CoveragePoint::TailCut);
             if self.mutant != Some(Mutant::TornTailKept) {
                 self.runs[run].disk.cut_torn_tail();
             }
@@ -127,7 +127,7 @@ impl World {
         let lines = self.runs[run].disk.lines();
         let count = lines.len();
         let entries = lines.iter().map(|line| Entry::parse(line)).collect::<Result<Vec<_>, _>>();
-        self.tell(run, "host", format_args!("resumes with {count} lines"));
+        self.trace_line(run, "host", format_args!("resumes with {count} lines"));
         let entries = match entries {
             Ok(entries) => entries,
             Err(error) => return self.fail_replay(process, "S7", &error.to_string()),
@@ -274,7 +274,7 @@ impl World {
         match &event {
             DriverEvent::HistoryEntry(_, entry) => {
                 self.processes[process].followed = followed_pods(entry);
-                self.mark(Mark::Resumed);
+                self.cover(CoveragePoint::Resumed);
                 return self.handle(process, event);
             }
             DriverEvent::SinkProgress { .. } => return self.handle(process, event),
@@ -298,7 +298,7 @@ impl World {
         if self.trace.is_kept() {
             let text = crate::trace::event(&event);
             if !text.is_empty() {
-                self.tell(run, "in", format_args!("{text}"));
+                self.trace_line(run, "in", format_args!("{text}"));
             }
         }
         self.break_guest(process);
@@ -310,9 +310,11 @@ impl World {
         match &event {
             DriverEvent::Log { log, .. } => {
                 crate::invariants::logs_wait_for_the_sink(self, process);
-                self.read_on(process, *log);
+                self.resume_reading(process, *log);
             }
-            DriverEvent::DeadlineReached { held_logs } if !held_logs.is_empty() => self.mark(Mark::LogHeld),
+            DriverEvent::DeadlineReached { held_logs } if !held_logs.is_empty() => {
+                self.cover(CoveragePoint::LogHeld)
+            }
             DriverEvent::Cancel { .. } if self.mutant == Some(Mutant::AcknowledgedEarly) => {
                 self.acknowledge_cancels(process);
             }
@@ -365,7 +367,7 @@ impl World {
             at_ms = self.now_ms + (due_ms - self.now_ms) / 2;
         }
         self.processes[process].tick_at_ms = Some(at_ms);
-        self.at(at_ms, Happening::Tick { process, at_ms });
+        self.at(at_ms, WorldEvent::Tick { process, at_ms });
     }
 
     // ------------------------------------------------------------------ the end
@@ -373,11 +375,11 @@ impl World {
     /// Power is lost.
     fn crash(&mut self, process: usize) {
         let run = self.processes[process].run;
-        self.mark(Mark::Crashed);
+        self.cover(CoveragePoint::Crashed);
         self.end_process(process);
         self.lose_unsynced(run);
         let delay_ms = 500 + self.entropy.skewed(0, 120_000);
-        self.after(delay_ms, Happening::Resume(run));
+        self.after(delay_ms, WorldEvent::Resume(run));
     }
 
     /// Of the lines that were not synced some survive: after a crash, and after a failed sync, which the kernel reports once.
@@ -405,7 +407,7 @@ impl World {
         let Some(Outcome { closing, failure, .. }) = driver.and_then(|driver| driver.into_outcome()) else {
             return;
         };
-        self.tell(run, "host", format_args!("closed: {closing:?}"));
+        self.trace_line(run, "host", format_args!("closed: {closing:?}"));
         match failure {
             Some(Failure::Replay(error @ ReplayError::Effect(_))) => {
                 return self.violate("S6", error.to_string());
@@ -422,9 +424,9 @@ impl World {
                 self.runs[run].is_refused = true;
             }
             Closing::Detached => {
-                self.mark(Mark::Detached);
+                self.cover(CoveragePoint::Detached);
                 let delay_ms = self.entropy.skewed(500, 90_000);
-                self.after(delay_ms, Happening::Resume(run));
+                self.after(delay_ms, WorldEvent::Resume(run));
             }
         }
     }
@@ -432,11 +434,11 @@ impl World {
     /// Without its journal a process must not drive a run: the run is left to the next host.
     fn release_without_journal(&mut self, process: usize) {
         let run = self.processes[process].run;
-        self.mark(Mark::LetGoForTheDisk);
+        self.cover(CoveragePoint::ReleasedForDisk);
         self.end_process(process);
         self.runs[run].disk.lose_unflushed();
         let delay_ms = 1_000 + self.entropy.skewed(0, 60_000);
-        self.after(delay_ms, Happening::Resume(run));
+        self.after(delay_ms, WorldEvent::Resume(run));
     }
 }
 

@@ -7,9 +7,9 @@ use paperclip_engine::record::{Record, SequencedRecord, Stream};
 use paperclip_engine::time::millis;
 
 use super::sources::Failed;
-use super::{Blocked, Happening, Process, World};
+use super::{Blocked, Process, World, WorldEvent};
+use crate::coverage_points::CoveragePoint;
 use crate::fault::Fault;
-use crate::marks::Mark;
 use crate::mutant::Mutant;
 
 impl World {
@@ -113,7 +113,7 @@ impl World {
         if self.strikes(Fault::DiskSlow, run) {
             self.processes[process].blocked = Some(Blocked::ByDisk);
             let delay_ms = self.entropy.skewed(5, 5_000);
-            self.after(delay_ms, Happening::Unblock { process });
+            self.after(delay_ms, WorldEvent::Unblock { process });
         }
         Ok(())
     }
@@ -135,7 +135,7 @@ impl World {
         if !self.processes[process].is_sink_stalled && self.strikes(Fault::SinkSlow, run) {
             self.processes[process].is_sink_stalled = true;
             let delay_ms = self.entropy.skewed(100, 60_000);
-            self.after(delay_ms, Happening::SinkResumes { process });
+            self.after(delay_ms, WorldEvent::SinkResumes { process });
         }
         let this = &mut self.processes[process];
         if this.is_sink_stalled {
@@ -161,7 +161,7 @@ impl World {
         if self.processes[process].is_sink_stalled {
             self.processes[process].blocked = Some(Blocked::BySink);
             if let Some(within) = within {
-                self.after(millis(within), Happening::SinkTimesOut { process });
+                self.after(millis(within), WorldEvent::SinkTimesOut { process });
             }
         }
     }
@@ -170,7 +170,7 @@ impl World {
         let run = self.processes[process].run;
         if self.trace.is_kept() {
             let text = crate::trace::record(&record);
-            self.tell(run, "out", format_args!("{text}"));
+            self.trace_line(run, "out", format_args!("{text}"));
         }
         match record {
             Record::Log { stream: Stream::Stdout, index, text } => {
@@ -181,7 +181,7 @@ impl World {
             }
             Record::Gap { index, .. } => crate::invariants::emitted_gap(self, process, index),
             Record::Status { text, .. } => {
-                self.mark_status(&text);
+                self.cover_status(&text);
                 crate::invariants::no_secret(self, "a status line", &text);
             }
             Record::Meta(meta) => {
@@ -193,14 +193,14 @@ impl World {
     }
 
     /// Hits the coverage points that status lines show.
-    fn mark_status(&mut self, text: &str) {
-        for (words, mark) in [
-            ("Waiting for run", Mark::Waited),
-            ("with a fresh session", Mark::Retried),
-            ("Reattached to Job", Mark::Adopted),
+    fn cover_status(&mut self, text: &str) {
+        for (words, point) in [
+            ("Waiting for run", CoveragePoint::Waited),
+            ("with a fresh session", CoveragePoint::Retried),
+            ("Reattached to Job", CoveragePoint::Adopted),
         ] {
             if text.contains(words) {
-                self.mark(mark);
+                self.cover(point);
             }
         }
     }

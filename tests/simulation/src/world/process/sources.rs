@@ -25,7 +25,7 @@ pub(crate) struct Sources {
     watches: VecDeque<Event>,
     is_deadline_reached: bool,
     logs: BTreeMap<LogId, VecDeque<LogPiece>>,
-    /// Bytes of records that the sink has taken since the driver was last told.
+    /// Bytes of records that the sink has taken and that were not reported to the driver.
     pub(super) sink_progress_bytes: usize,
 }
 
