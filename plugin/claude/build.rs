@@ -1,7 +1,6 @@
-//! Writes the time zones that a reset may be told in: a line a rule, `POSIX-RULE Name Name …`.
+//! Writes the time zones in which a reset may be given: a line a rule, `POSIX-RULE Name Name …`.
 //!
-//! A reset lies hours or days ahead, so of a zone only the rule that holds from now on is needed, not its history: 8 KiB in
-//! place of 210. Two zones whose clocks follow Ramadan (Africa/Casablanca, Africa/El_Aaiun) have their usual offset all year.
+//! A reset is hours or days ahead, so of a zone only its present rule is needed, not its history: 8 KiB instead of 210. Two zones whose clocks follow Ramadan (Africa/Casablanca, Africa/El_Aaiun) have their usual offset all year.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,7 +22,7 @@ fn main() -> io::Result<()> {
     fs::write(Path::new(&folder).join("zones.txt"), text)
 }
 
-/// The last line of a TZif file (RFC 9636, section 3.3): the rule for the time after its last transition.
+/// Returns the last line of a TZif file (RFC 9636, section 3.3): the rule for the time after its last transition.
 fn footer(tzif: &[u8]) -> &str {
     let line = tzif.strip_suffix(b"\n").and_then(|body| body.rsplit(|byte| *byte == b'\n').next());
     std::str::from_utf8(line.expect("a TZif file ends with its footer")).expect("a footer is ASCII")

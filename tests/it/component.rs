@@ -68,7 +68,8 @@ fn it_describes_itself() {
 #[test]
 fn finished_evidence_is_judged_as_the_cases_say() {
     let tools = Tools::new(load());
-    for case in outcome::cases(&cases("classify")) {
+    let all = ["classify", "reports"].map(|name| outcome::cases(&cases(name)));
+    for case in all.into_iter().flatten() {
         let result = tools.classify(1_777_593_600_000, &case.evidence.to_string()).unwrap().unwrap();
         let result: Map<String, Value> = serde_json::from_str(&result).unwrap();
         let verdict = outcome::check_case(&case.expected, &case.reference, &result);

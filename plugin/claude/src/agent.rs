@@ -1,4 +1,4 @@
-//! The agent type `claude_k8s`, put together for the run state machine and the plugin's exports.
+//! The agent type `claude_k8s` for the run state machine and the plugin's exports.
 
 use paperclip_kit::bindings::exports::paperclip::agent::types::{Descriptor, Model};
 use paperclip_kit::config::{Settings, fields::Fields, schema};
@@ -84,12 +84,12 @@ impl Agent for Claude {
     }
 }
 
-/// Where the agent works, to be kept beside its session.
+/// Returns where the agent works, which is kept beside its session.
 fn workspace(request: &Request) -> Workspace {
-    let Some(told) = request.context.get("paperclipWorkspace").and_then(Value::as_object) else {
+    let Some(workspace) = request.context.get("paperclipWorkspace").and_then(Value::as_object) else {
         return Workspace::default();
     };
-    let field = |key: &str| text(told, key).map(str::to_owned);
+    let field = |key: &str| text(workspace, key).map(str::to_owned);
     Workspace {
         cwd: field("cwd"),
         workspace_id: field("workspaceId"),

@@ -13,7 +13,7 @@ pub const REVEALED_ENV: [&str; 5] =
 /// How to configure an agent of this type, for people and for agents that configure others. Markdown.
 pub const AGENT_CONFIGURATION_DOC: &str = include_str!("agent_configuration.md");
 
-/// What the server may count on; its flags of an adapter.
+/// What the server may rely on: its flags of an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Capabilities {
@@ -24,12 +24,12 @@ pub struct Capabilities {
     pub instructions_path_key: &'static str,
     /// Skills come with the context, not from a folder of the server.
     pub requires_materialized_runtime_skills: bool,
-    /// A run is no child process of the server.
+    /// A run is not a child process of the server.
     pub has_out_of_process_liveness: bool,
     pub session_management: SessionManagement,
 }
 
-/// How sessions are gone on with.
+/// How sessions are continued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionManagement {
@@ -39,7 +39,7 @@ pub struct SessionManagement {
     pub default_session_compaction: SessionCompaction,
 }
 
-/// When the server is to begin a new session. 0 is never.
+/// When the server is to start a new session. 0 is never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionCompaction {

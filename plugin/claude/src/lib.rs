@@ -1,4 +1,4 @@
-//! The plugin for agents that run the Claude Code CLI: how it is called, what its stream says, how its runs are judged.
+//! The plugin for agents that run the Claude Code CLI: how it is called, what its stream says, and how its runs are judged.
 
 mod agent;
 mod command;
@@ -11,5 +11,6 @@ mod phrases;
 pub mod session;
 pub mod stream;
 pub mod transcript;
+mod words;
 
 pub use agent::Claude;

@@ -36,7 +36,7 @@ const BEDROCK: &[Model] = &[
 ];
 
 impl ModelSource {
-    /// The models to offer, the strongest first.
+    /// Returns the models to offer, the strongest first.
     pub const fn models(self) -> &'static [Model] {
         match self {
             ModelSource::Anthropic => DIRECT,
@@ -45,7 +45,7 @@ impl ModelSource {
     }
 }
 
-/// Whether an environment, asked by name, sends the CLI to AWS Bedrock.
+/// Returns whether an environment sends the CLI to AWS Bedrock. `variable` reads a variable by name.
 pub fn is_bedrock(variable: impl Fn(&str) -> Option<String>) -> bool {
     let is_switched_on =
         variable("CLAUDE_CODE_USE_BEDROCK").is_some_and(|value| value == "1" || value == "true");

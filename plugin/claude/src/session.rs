@@ -1,4 +1,4 @@
-//! Sessions as Paperclip stores them, with the names that earlier adapters gave them.
+//! Sessions as Paperclip stores them, also with the names that earlier adapters used.
 
 use paperclip_kit::outcome::{SessionParams, Workspace};
 use serde_json::{Map, Value};
@@ -10,7 +10,7 @@ const REPO_URL: &[&str] = &["repoUrl", "repo_url"];
 const REPO_REF: &[&str] = &["repoRef", "repo_ref"];
 const PROMPT_BUNDLE_KEY: &[&str] = &["promptBundleKey", "prompt_bundle_key"];
 
-/// A stored session, or none if it names no session.
+/// Reads a stored session; `None` if it names no session.
 pub fn decode(stored: &Value) -> Option<SessionParams> {
     let stored = stored.as_object()?;
     let text = |names: &[&str]| first_text(stored, names);
@@ -24,12 +24,12 @@ pub fn decode(stored: &Value) -> Option<SessionParams> {
     Some(SessionParams::new(text(SESSION_ID)?, &workspace))
 }
 
-/// What is to be stored: the same, under the names of today, or none if it names no session.
+/// Returns what is to be stored: the same under the present names; `None` if it names no session.
 pub fn encode(session: &Value) -> Option<Value> {
     serde_json::to_value(decode(session)?).ok()
 }
 
-/// What people see of a session.
+/// Returns what people see of a session.
 pub fn display_id(session: &SessionParams) -> &str {
     &session.session_id
 }
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_session_there_is_none() {
+    fn is_none_without_a_session() {
         for stored in
             [json!(null), json!("s1"), json!([]), json!({}), json!({"cwd": "/w"}), json!({"sessionId": 5})]
         {

@@ -1,19 +1,24 @@
 //! The stream's lines as entries of Paperclip's transcript.
 //!
-//! Every line becomes at least one entry, unless it is blank. What is not understood is shown as it was printed, and
-//! nothing is left out because its message id was seen before: a message arrives as one event per content block.
+//! Every line becomes at least one entry, unless it is blank. What is not understood is shown as it was printed, and nothing is
+//! left out because its message id was seen before: a message arrives as one event per content block.
+
+mod notice;
 
 use std::borrow::Cow;
 
+use paperclip_kit::outcome::without_escapes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use self::notice::notice;
 use crate::stream::json::{
     count, for_each_element, is_null, is_true, number, pick, portable, some_text, text,
 };
-use crate::stream::{Event, Line};
+use crate::stream::line::{Event, Part, for_each_part};
+use crate::stream::report::error_text;
 
-/// Paperclip's `TranscriptEntry`, as far as a Claude stream has use for it. `ts` is the time the line was read.
+/// Paperclip's `TranscriptEntry`, as far as a Claude stream needs it. `ts` is the time at which the line was read.
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub enum TranscriptEntry<'a> {
@@ -25,10 +30,16 @@ pub enum TranscriptEntry<'a> {
     Assistant {
         ts: &'a str,
         text: String,
+        /// The text continues the entry before: it is a piece of a message that follows as a whole.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        delta: bool,
     },
     Thinking {
         ts: &'a str,
         text: String,
+        /// As of an assistant's text.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        delta: bool,
     },
     ToolCall {
         ts: &'a str,
@@ -48,6 +59,11 @@ pub enum TranscriptEntry<'a> {
         text: String,
     },
     Result(Box<ResultEntry<'a>>),
+    /// What the CLI says about its own work.
+    System {
+        ts: &'a str,
+        text: String,
+    },
     Stdout {
         ts: &'a str,
         text: &'a str,
@@ -73,43 +89,81 @@ pub struct ResultEntry<'a> {
     pub errors: Vec<String>,
 }
 
-/// The entries of a line of standard output. `ts` is a time in ISO 8601.
+/// Returns the entries of a line of standard output. `ts` is a time in ISO 8601.
 pub fn entries<'a>(line: &'a str, ts: &'a str) -> Vec<TranscriptEntry<'a>> {
     let mut entries = Vec::new();
-    match Line::read(line) {
-        Line::Blank => return entries,
-        Line::CutEvent | Line::Untyped(_) => {}
-        Line::Event(event) => push_event(&event, ts, &mut entries),
-    }
-    if entries.is_empty() {
-        entries.push(TranscriptEntry::Stdout { ts, text: line.trim_end_matches('\r') });
+    let mut is_understood = true;
+    for_each_part(line, &mut |part| match part {
+        Part::CutEvent => is_understood = false,
+        Part::Untyped(text) => entries.push(TranscriptEntry::Stdout { ts, text }),
+        Part::Event(event) => {
+            let mut of_event = Vec::new();
+            push_event(&event, ts, &mut of_event);
+            if of_event.is_empty() {
+                of_event.push(TranscriptEntry::Stdout { ts, text: event.json });
+            }
+            entries.append(&mut of_event);
+        }
+    });
+    let is_one = matches!(entries.as_slice(), [TranscriptEntry::Stdout { .. }]);
+    if is_one || !is_understood {
+        // Shown to its last character.
+        entries = vec![TranscriptEntry::Stdout { ts, text: line.trim_end_matches('\r') }];
     }
     entries
 }
 
-/// The entry of a line of standard error.
+/// Returns the entry of a line of standard error.
 pub fn stderr_entry<'a>(line: &'a str, ts: &'a str) -> TranscriptEntry<'a> {
     TranscriptEntry::Stderr { ts, text: line.trim_end_matches('\r') }
 }
 
-/// A JSON array of the entries of a line of standard output.
+/// Returns a JSON array of the entries of a line of standard output.
 pub fn entries_json(line: &str, ts: &str) -> String {
-    // Texts and raw JSON have no way to fail.
-    serde_json::to_string(&entries(line, ts)).unwrap_or_else(|_| "[]".to_owned())
+    let clean = without_escapes(line);
+    let mut shown = entries(&clean, ts);
+    if shown.iter().all(|entry| matches!(entry, TranscriptEntry::Stdout { .. })) {
+        // Text is shown with its colours.
+        shown = entries(line, ts);
+    }
+    // Texts and raw JSON cannot fail.
+    serde_json::to_string(&shown).unwrap_or_else(|_| "[]".to_owned())
 }
 
 fn push_event<'a>(event: &Event<'a>, ts: &'a str, to: &mut Vec<TranscriptEntry<'a>>) {
     match event.kind.as_ref() {
-        "system" if some_text(event.subtype).as_deref() == Some("init") => {
-            let model = text(event.model).unwrap_or("unknown".into()).into_owned();
+        "system" if event.has_subtype("init") => {
+            let [model] = pick(event.json, &["model"]).unwrap_or_default();
+            let model = text(model).unwrap_or("unknown".into()).into_owned();
             let session_id = text(event.session_id).unwrap_or_default().into_owned();
             to.push(TranscriptEntry::Init { ts, model, session_id });
         }
         "assistant" => push_blocks(event, ts, to, push_assistant_block),
         "user" => push_blocks(event, ts, to, push_user_block),
         "result" => to.push(TranscriptEntry::Result(Box::new(result_entry(event.json, ts)))),
+        "stream_event" => push_delta(event.json, ts, to),
         _ => {}
     }
+    if to.is_empty() {
+        to.extend(notice(event).map(|text| TranscriptEntry::System { ts, text }));
+    }
+}
+
+/// A piece of a message that is still being written.
+fn push_delta<'a>(json: &str, ts: &'a str, to: &mut Vec<TranscriptEntry<'a>>) {
+    let Some(delta) = delta_of(json) else { return };
+    let [text, thinking] = pick(delta.get(), &["text", "thinking"]).unwrap_or_default();
+    if let Some(text) = some_text(text) {
+        to.push(TranscriptEntry::Assistant { ts, text: text.into(), delta: true });
+    } else if let Some(text) = some_text(thinking) {
+        to.push(TranscriptEntry::Thinking { ts, text: text.into(), delta: true });
+    }
+}
+
+fn delta_of(json: &str) -> Option<&RawValue> {
+    let [event] = pick(json, &["event"])?;
+    let [delta] = pick(event?.get(), &["delta"])?;
+    delta
 }
 
 type PushBlock = for<'a> fn(&Block<'a>, &'a str, &mut Vec<TranscriptEntry<'a>>);
@@ -137,15 +191,15 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Puts a message's blocks. Blocks of an unknown kind beside known ones are shown as they are; a message of nothing
-/// else is left to be shown as a whole.
+/// Pushes a message's blocks. Blocks of an unknown kind beside known ones are shown as they are; a message of nothing else is shown
+/// as a whole.
 fn push_blocks<'a>(event: &Event<'a>, ts: &'a str, to: &mut Vec<TranscriptEntry<'a>>, push: PushBlock) {
     let Some([content]) = event.message.and_then(|message| pick(message.get(), &["content"])) else { return };
     if let Some(text) = some_text(content) {
         let text = text.into_owned();
         to.push(match event.kind.as_ref() {
             "user" => TranscriptEntry::User { ts, text },
-            _ => TranscriptEntry::Assistant { ts, text },
+            _ => TranscriptEntry::Assistant { ts, text, delta: false },
         });
     }
     let mut unknown = Vec::new();
@@ -160,7 +214,7 @@ fn push_blocks<'a>(event: &Event<'a>, ts: &'a str, to: &mut Vec<TranscriptEntry<
         }
     });
     if has_more {
-        // No message has as many blocks: shown as it was printed.
+        // A message has fewer blocks: it is shown as it was printed.
         to.clear();
     }
     if !to.is_empty() {
@@ -171,7 +225,7 @@ fn push_blocks<'a>(event: &Event<'a>, ts: &'a str, to: &mut Vec<TranscriptEntry<
 }
 
 impl Block<'_> {
-    /// A text or a thought without a word: the CLI prints them as they begin.
+    /// A text or a thought without a word: the CLI prints them as they start.
     fn is_empty(&self) -> bool {
         matches!(self.kind.as_str(), "text" | "thinking")
     }
@@ -180,12 +234,18 @@ impl Block<'_> {
 fn push_assistant_block<'a>(block: &Block<'a>, ts: &'a str, to: &mut Vec<TranscriptEntry<'a>>) {
     match block.kind.as_str() {
         "text" => {
-            to.extend(some_text(block.text).map(|text| TranscriptEntry::Assistant { ts, text: text.into() }));
+            to.extend(some_text(block.text).map(|text| TranscriptEntry::Assistant {
+                ts,
+                text: text.into(),
+                delta: false,
+            }));
         }
         "thinking" => {
-            to.extend(
-                some_text(block.thinking).map(|text| TranscriptEntry::Thinking { ts, text: text.into() }),
-            );
+            to.extend(some_text(block.thinking).map(|text| TranscriptEntry::Thinking {
+                ts,
+                text: text.into(),
+                delta: false,
+            }));
         }
         "tool_use" | "server_tool_use" | "mcp_tool_use" => to.push(TranscriptEntry::ToolCall {
             ts,
@@ -222,7 +282,7 @@ fn push_tool_result<'a>(block: &Block<'a>, ts: &'a str, to: &mut Vec<TranscriptE
     }
 }
 
-/// A result's text, or the texts of its parts a line each; parts that have none are named by their kind.
+/// A result's text, or the texts of its parts, a line each; parts without a text are named by their kind.
 fn result_text(content: Option<&RawValue>) -> String {
     if let Some(text) = text(content) {
         return text.into_owned();
@@ -249,7 +309,7 @@ fn result_entry<'a>(json: &'a str, ts: &'a str) -> ResultEntry<'a> {
     let [input, output, cached] = usage.and_then(|usage| pick(usage.get(), &usage_names)).unwrap_or_default();
     let mut errors = Vec::new();
     let _ = for_each_element(error_list, |error| {
-        errors.extend(error_text(error).filter(|text| !text.is_empty()));
+        errors.extend(Some(error_text(error)).filter(|text| !text.is_empty()));
     });
     ResultEntry {
         ts,
@@ -262,16 +322,6 @@ fn result_entry<'a>(json: &'a str, ts: &'a str) -> ResultEntry<'a> {
         is_error: is_true(is_error),
         errors,
     }
-}
-
-/// A text, or of an object its message, error, code or JSON.
-fn error_text(error: &RawValue) -> Option<String> {
-    if let Some(text) = text(Some(error)) {
-        return Some(text.into_owned());
-    }
-    let [message, inner, code] = pick(error.get(), &["message", "error", "code"])?;
-    let told = some_text(message).or(some_text(inner)).or(some_text(code));
-    Some(told.map_or_else(|| error.get().to_owned(), Into::into))
 }
 
 #[cfg(test)]
@@ -292,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn an_init_event_tells_model_and_session() {
+    fn an_init_event_has_model_and_session() {
         let line = r#"{"type":"system","subtype":"init","model":"m","session_id":"s"}"#;
         assert_eq!(shown(line), json!([{"kind": "init", "ts": TS, "model": "m", "sessionId": "s"}]));
         let line = r#"{"type":"system","subtype":"init"}"#;
@@ -316,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tools_result_is_text() {
+    fn the_result_of_a_tool_is_text() {
         let content = json!([{"type": "tool_result", "tool_use_id": "t1", "content": "out"},
             {"type": "tool_result", "tool_use_id": "t2", "is_error": true,
              "content": [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]},
@@ -345,14 +395,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_shown_as_it_is() {
+    fn shows_as_it_is_what_is_not_understood() {
         for line in [
             "plain",
             "{\"type\":\"assis",
             "[1]",
             "{\"a\":1}",
-            r#"{"type":"stream_event"}"#,
-            r#"{"type":"system","subtype":"api_retry","attempt":1}"#,
+            r#"{"type":"future_event"}"#,
             r#"{"type":"assistant","message":{"content":[{"type":"text","text":""}]}}"#,
             r#"{"type":"assistant","message":{"content":[{"type":"future"}]}}"#,
             r#"{"type":"user"}"#,
@@ -378,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_countless_blocks_is_shown_as_it_is() {
+    fn shows_a_message_of_countless_blocks_as_it_is() {
         let block = r#"{"type":"text","text":"x"}"#;
         let line = |blocks: usize| {
             format!(r#"{{"type":"assistant","message":{{"content":[{}]}}}}"#, vec![block; blocks].join(","))
@@ -391,6 +440,115 @@ mod tests {
     }
 
     #[test]
+    fn what_the_cli_says_about_its_work_is_readable() {
+        for (event, expected) in [
+            (
+                json!({"type": "system", "subtype": "api_retry", "attempt": 4, "max_retries": 10, "error_status": 529,
+                "error": "overloaded"}),
+                "API retry 4 of 10: 529 overloaded",
+            ),
+            (json!({"type": "system", "subtype": "status", "status": "compacting"}), "Status: compacting"),
+            (
+                json!({"type": "system", "subtype": "status", "status": null, "compact_result": "failed",
+                "compact_error": "exhausted"}),
+                "Status: none (compact_result: failed, compact_error: exhausted)",
+            ),
+            (
+                json!({"type": "system", "subtype": "compact_boundary", "compact_metadata": {"trigger": "auto",
+                "pre_tokens": 155_000}}),
+                "Conversation compacted (trigger: auto, pre_tokens: 155000)",
+            ),
+            (
+                json!({"type": "system", "subtype": "background_tasks_changed", "tasks": [{"task_id": "b1",
+                "description": "bg"}, {"task_id": "b2"}]}),
+                "Background tasks: bg, b2",
+            ),
+            (
+                json!({"type": "system", "subtype": "background_tasks_changed", "tasks": []}),
+                "Background tasks: none",
+            ),
+            (
+                json!({"type": "system", "subtype": "task_started", "task_id": "b1", "description": "bg"}),
+                "Task bg: started",
+            ),
+            (
+                json!({"type": "system", "subtype": "task_updated", "task_id": "b1", "patch": {"status": "killed"}}),
+                "Task b1: killed",
+            ),
+            (
+                json!({"type": "system", "subtype": "task_notification", "task_id": "b1", "status": "stopped",
+                "summary": "it was stopped"}),
+                "Task b1: stopped, it was stopped",
+            ),
+            (
+                json!({"type": "system", "subtype": "hook_started", "hook_name": "SessionStart:startup",
+                "hook_event": "SessionStart"}),
+                "Hook SessionStart:startup: started",
+            ),
+            (
+                json!({"type": "system", "subtype": "hook_response", "hook_name": "Stop", "exit_code": 2, "stdout": "",
+                "stderr": "no\n"}),
+                "Hook Stop: response (exit code 2): no",
+            ),
+            (
+                json!({"type": "system", "subtype": "informational", "content": "x", "level": "notice"}),
+                "notice: x",
+            ),
+            (json!({"type": "system", "subtype": "notification", "text": "x"}), "notification: x"),
+            (json!({"type": "system", "subtype": "future", "n": 1}), "future"),
+            (
+                json!({"type": "rate_limit_event", "rate_limit_info": {"status": "rejected", "rateLimitType": "five_hour",
+                "resetsAt": 1_780_000_000}}),
+                "Rate limit five_hour: rejected, resets 2026-05-28T20:26:40.000Z",
+            ),
+            (
+                json!({"type": "stream_event", "event": {"type": "message_start"}}),
+                "Partial message: message_start",
+            ),
+            (
+                json!({"type": "stream_event", "event": {"type": "content_block_delta", "delta":
+                {"type": "input_json_delta", "partial_json": "{\"a\""}}}),
+                "Partial message: content_block_delta {\"a\"",
+            ),
+        ] {
+            assert_eq!(shown(&event.to_string()), json!([{"kind": "system", "ts": TS, "text": expected}]));
+        }
+    }
+
+    #[test]
+    fn a_partial_message_is_shown_piece_by_piece() {
+        let piece = |delta: Value| {
+            shown(
+                &json!({"type": "stream_event", "event": {"type": "content_block_delta", "delta": delta}})
+                    .to_string(),
+            )
+        };
+        assert_eq!(
+            piece(json!({"type": "text_delta", "text": "Let "})),
+            json!([{"kind": "assistant", "ts": TS, "text": "Let ", "delta": true}])
+        );
+        assert_eq!(
+            piece(json!({"type": "thinking_delta", "thinking": "hm"})),
+            json!([{"kind": "thinking", "ts": TS, "text": "hm", "delta": true}])
+        );
+    }
+
+    #[test]
+    fn events_beside_text_have_entries_of_their_own() {
+        let line = r#"Now using node v20{"type":"user","message":{"content":"a"}}{"type":"future"}"#;
+        assert_eq!(
+            shown(line),
+            json!([
+                {"kind": "stdout", "ts": TS, "text": "Now using node v20"},
+                {"kind": "user", "ts": TS, "text": "a"},
+                {"kind": "stdout", "ts": TS, "text": "{\"type\":\"future\"}"},
+            ])
+        );
+        let cut = r#"{"type":"user","message":{"content":"a"}}{"type":"#;
+        assert_eq!(shown(cut), json!([{"kind": "stdout", "ts": TS, "text": cut}]));
+    }
+
+    #[test]
     fn content_may_be_one_text() {
         assert_eq!(of_message("user", &json!("hello")), json!([{"kind": "user", "ts": TS, "text": "hello"}]));
         assert_eq!(
@@ -400,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn standard_error_is_marked_as_such() {
+    fn marks_standard_error() {
         let entry = serde_json::to_value(stderr_entry("boom\r", TS)).unwrap();
         assert_eq!(entry, json!({"kind": "stderr", "ts": TS, "text": "boom"}));
     }

@@ -1,19 +1,21 @@
 //! Compares results: with what a case expects, and in the other fields with what the reference adapter returned.
 
 use paperclip_kit::outcome::RESULT_JSON_BYTES;
+use regex::Regex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// A line of `tests/fixtures/cases/classify.ndjson`.
+/// A line of `tests/fixtures/cases/classify.ndjson` or `reports.ndjson`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Case {
     pub name: String,
     /// An [`EvidenceDocument`](paperclip_kit::outcome::EvidenceDocument).
     pub evidence: Value,
-    /// The reference adapter's result.
+    /// The reference adapter's result, if the case has one.
+    #[serde(default)]
     pub reference: Map<String, Value>,
-    /// `errorCode` (null, one, or a list: any of), `errorMessage` (`{exact | prefix | nonempty}`), and further fields that must be
-    /// equal.
+    /// `errorCode` (null, one, or a list: any of), `contains` and `lacks` (regular expressions on `errorMessage`), `cause` (of
+    /// `resultJson.termination`), `retryNotBefore` (a prefix), and further fields that must be equal.
     pub expected: Map<String, Value>,
 }
 
@@ -39,11 +41,14 @@ pub fn check_case(
 ) -> Result<(), String> {
     let mut differences = invariants_of_every_result(actual);
     for (field, expected) in expected {
-        let found = value_of(actual, field);
-        let is_right = match field.as_str() {
-            "errorCode" => is_one_of(found, expected),
-            "errorMessage" => is_message(found, expected),
-            _ => is_equal(found, expected),
+        let message = value_of(actual, "errorMessage");
+        let (found, is_right) = match field.as_str() {
+            "errorCode" => with(value_of(actual, field), |found| is_one_of(found, expected)),
+            "contains" => with(message, |found| matches_all(found, expected, true)),
+            "lacks" => with(message, |found| matches_all(found, expected, false)),
+            "cause" => with(cause_of(actual), |found| is_equal(found, expected)),
+            "retryNotBefore" => with(value_of(actual, field), |found| starts_with(found, expected)),
+            _ => with(value_of(actual, field), |found| is_equal(found, expected)),
         };
         if !is_right {
             differences.push(format!("{field} is {found}, expected {expected}"));
@@ -79,6 +84,14 @@ fn invariants_of_every_result(actual: &Map<String, Value>) -> Vec<String> {
     broken
 }
 
+fn with(found: &Value, is_right: impl FnOnce(&Value) -> bool) -> (&Value, bool) {
+    (found, is_right(found))
+}
+
+fn cause_of(actual: &Map<String, Value>) -> &Value {
+    value_of(actual, "resultJson").pointer("/termination/cause").unwrap_or(&Value::Null)
+}
+
 /// An absent field is the same as null.
 fn value_of<'a>(object: &'a Map<String, Value>, field: &str) -> &'a Value {
     object.get(field).unwrap_or(&Value::Null)
@@ -91,15 +104,22 @@ fn is_one_of(found: &Value, expected: &Value) -> bool {
     }
 }
 
-fn is_message(found: &Value, expected: &Value) -> bool {
-    let Value::Object(expected) = expected else { return found == expected };
-    let text = found.as_str();
-    expected.iter().all(|(how, value)| match (how.as_str(), value) {
-        ("exact", Value::String(exact)) => text == Some(exact),
-        ("prefix", Value::String(prefix)) => text.is_some_and(|text| text.starts_with(prefix.as_str())),
-        ("nonempty", Value::Bool(true)) => text.is_some_and(|text| !text.is_empty()),
-        _ => false,
+/// Whether a text matches all of a list of regular expressions, or none of them.
+fn matches_all(found: &Value, patterns: &Value, should_match: bool) -> bool {
+    let text = found.as_str().unwrap_or_default();
+    let patterns = patterns.as_array().map(Vec::as_slice).unwrap_or_default();
+    patterns.iter().all(|pattern| {
+        let regex = pattern.as_str().and_then(|pattern| Regex::new(pattern).ok());
+        regex.is_some_and(|regex| regex.is_match(text) == should_match)
     })
+}
+
+fn starts_with(found: &Value, prefix: &Value) -> bool {
+    match (found.as_str(), prefix.as_str()) {
+        (Some(found), Some(prefix)) => found.starts_with(prefix),
+        (None, None) => found == prefix,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
 }
 
 /// Numbers are equal if their values are: 1 and 1.0 are.
@@ -126,12 +146,13 @@ mod tests {
     #[test]
     fn accepts_what_is_expected() {
         let actual = json!({"exitCode": 1, "errorCode": "timeout", "errorMessage": "Timed out after 5s", "timedOut": true});
-        let expected = json!({"errorCode": ["cancelled", "timeout"], "errorMessage": {"prefix": "Timed out"}, "timedOut": true});
+        let expected =
+            json!({"errorCode": ["cancelled", "timeout"], "contains": ["^Timed out"], "timedOut": true});
         assert_eq!(check(expected, json!({"exitCode": 1.0, "errorMessage": "other"}), actual), Ok(()));
     }
 
     #[test]
-    fn every_difference_is_value_of() {
+    fn names_every_difference() {
         let differences = check(
             json!({"errorCode": null, "usageBasis": "per_run"}),
             json!({"summary": "done"}),
@@ -143,12 +164,27 @@ mod tests {
 
     #[test]
     fn compares_messages_as_the_case_says() {
-        let message = |expected: Value| {
-            let actual = json!({"errorCode": "x", "errorMessage": "Timed out"});
-            check(json!({"errorCode": "x", "errorMessage": expected}), json!({}), actual).is_ok()
+        let message = |field: &str, patterns: Value| {
+            let actual = json!({"errorCode": "x", "errorMessage": "Timed out after 5s"});
+            check(json!({"errorCode": "x", field: patterns}), json!({}), actual).is_ok()
         };
-        assert!(message(json!({"exact": "Timed out"})) && !message(json!({"exact": "Timed"})));
-        assert!(message(json!({"prefix": "Timed"})) && !message(json!({"prefix": "out"})));
-        assert!(message(json!({"nonempty": true})) && !message(json!({"regex": "."})));
+        assert!(message("contains", json!(["out", "\\ds$"])) && !message("contains", json!(["out", "in"])));
+        assert!(message("lacks", json!(["in"])) && !message("lacks", json!(["in", "out"])));
+        assert!(!message("contains", json!(["("])) && !message("lacks", json!([5])));
+    }
+
+    #[test]
+    fn compares_causes_and_the_beginning_of_times() {
+        let actual = json!({"errorCode": "x", "errorMessage": "x", "retryNotBefore": "2026-12-08T00:00:00.000Z",
+            "resultJson": {"termination": {"cause": "node_lost"}}});
+        let is_right = |field: &str, value: Value| {
+            check(json!({"errorCode": "x", field: value}), json!({}), actual.clone()).is_ok()
+        };
+        assert!(is_right("cause", json!("node_lost")) && !is_right("cause", json!(null)));
+        assert!(
+            is_right("retryNotBefore", json!("2026-12-08"))
+                && !is_right("retryNotBefore", json!("2026-12-09"))
+        );
+        assert!(!is_right("retryNotBefore", json!(null)));
     }
 }

@@ -7,7 +7,7 @@ use super::judge;
 use crate::models::is_bedrock;
 use crate::stream::Stream;
 
-/// Judges one document ([`EvidenceDocument`]) and returns the result as JSON. `at_ms` is the time of the judgement, in
+/// Judges a document ([`EvidenceDocument`]) and returns the result as JSON. `at_ms` is the time of the judgement, in
 /// milliseconds since 1970, unless the document has its own.
 ///
 /// # Errors
@@ -23,7 +23,7 @@ pub fn classify_document(at_ms: i64, json: &str) -> Result<String, String> {
     serde_json::to_string(&result).map_err(|error| format!("result: {error}"))
 }
 
-/// What an agent's `config` says about its result.
+/// Returns what an agent's `config` says about its result.
 pub fn run_facts(config: &Map<String, Value>) -> RunFacts {
     let text = |name: &str| config.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     RunFacts {
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn bedrock_is_told_by_the_environment() {
+    fn the_environment_selects_bedrock() {
         assert!(facts(json!({"env": {"CLAUDE_CODE_USE_BEDROCK": 1}})).is_bedrock);
         assert!(
             facts(json!({"env": {"CLAUDE_CODE_USE_BEDROCK": {"type": "plain", "value": "true"}}})).is_bedrock
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_is_none_is_refused() {
+    fn refuses_what_is_not_a_document() {
         assert!(classify_document(0, "{").unwrap_err().starts_with("evidence: "));
     }
 }

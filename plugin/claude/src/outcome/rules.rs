@@ -2,21 +2,14 @@
 
 use paperclip_kit::outcome::ErrorCode;
 
-use super::facts::{
-    Case, ended_after_init, got_no_message, has_poisoned_message_id, is_out_of_quota, is_overloaded,
-    is_refused, is_timed_out, knows_no_session, lines_ask_for_login, lines_miss_model, lines_tell_overload,
-    lines_tell_quota, misses_model, needs_login, ran_out_of_turns, was_deleted,
-};
-use super::messages::{
-    api_gave_nothing, cancelled, deleted, failed_with_cause, partial_run, refused, run_failed, session_gone,
-    timed_out, truncated, unparseable,
-};
+use super::facts::*;
+use super::messages::*;
 
 /// A row of the table: if it holds, this is how the run ended.
 #[derive(Debug)]
 pub(super) struct Rule {
     /// The row's number in `docs/errors.md`.
-    pub(super) row: u8,
+    pub(super) row: &'static str,
     given: Given,
     when: fn(&Case<'_>) -> bool,
     /// None is a success.
@@ -24,136 +17,136 @@ pub(super) struct Rule {
     pub(super) message: Option<fn(&Case<'_>) -> String>,
     pub(super) session: SessionEffect,
     pub(super) stop_reason: Option<&'static str>,
-    /// Ended so, the run did nothing, and may be started again by the server.
-    pub(super) is_undone: bool,
+    /// The run did nothing, so the server may start it again.
+    pub(super) is_bootstrap: bool,
 }
 
-/// For which runs a row is there at all.
+/// To which runs a row applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Given {
     AnyRun,
-    Result,
-    /// With a result event that is an error, or an exit code that is known and not 0.
-    FailedResult,
-    /// With a result event, and neither of that.
-    GoodResult,
+    /// The last result event reports a success.
+    Success,
+    /// The last result event reports a failure.
+    Failure,
+    /// The CLI reports a failed request: in its last result event, or without one in a message of its own.
+    ApiFailure,
+    /// The last result event, or without one a message of the CLI, reports a failure.
+    AnyReport,
     NoResult,
 }
 
 /// What the result says about the task's session.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SessionEffect {
     Keep,
-    /// The next run begins a new one; this run's is still told.
+    /// The next run starts a new session; this run's session is still in the result.
     Forget,
-    /// It is no good any more.
+    /// The session can never work again.
     Drop,
 }
 
+const fn row(row: &'static str, given: Given, when: fn(&Case<'_>) -> bool) -> Rule {
+    Rule {
+        row,
+        given,
+        when,
+        code: None,
+        message: None,
+        session: SessionEffect::Keep,
+        stop_reason: None,
+        is_bootstrap: false,
+    }
+}
+
 impl Rule {
+    const fn is(mut self, code: ErrorCode, message: fn(&Case<'_>) -> String) -> Rule {
+        self.code = Some(code);
+        self.message = Some(message);
+        self
+    }
+
+    const fn forgets_session(mut self) -> Rule {
+        self.session = SessionEffect::Forget;
+        self
+    }
+
+    const fn drops_session(mut self) -> Rule {
+        self.session = SessionEffect::Drop;
+        self
+    }
+
+    const fn stops_by(mut self, reason: &'static str) -> Rule {
+        self.stop_reason = Some(reason);
+        self
+    }
+
+    const fn did_nothing(mut self) -> Rule {
+        self.is_bootstrap = true;
+        self
+    }
+
     pub(super) fn holds(&self, case: &Case<'_>) -> bool {
         let is_given = match self.given {
             Given::AnyRun => true,
-            Given::Result => case.result.is_some(),
-            Given::FailedResult => case.has_failed_result(),
-            Given::GoodResult => case.result.is_some() && !case.has_failed_result(),
+            Given::Success => case.has_success(),
+            Given::Failure => case.has_failure(),
+            Given::ApiFailure => case.api_failure.is_some(),
+            Given::AnyReport => case.has_failure() || case.api_failure.is_some(),
             Given::NoResult => case.result.is_none(),
         };
         is_given && (self.when)(case)
     }
-
-    pub(super) fn is_about_a_missing_result(&self) -> bool {
-        self.given == Given::NoResult
-    }
-
-    const fn failure(
-        row: u8,
-        given: Given,
-        when: fn(&Case<'_>) -> bool,
-        code: ErrorCode,
-        message: fn(&Case<'_>) -> String,
-    ) -> Rule {
-        let session = SessionEffect::Keep;
-        Rule {
-            row,
-            given,
-            when,
-            code: Some(code),
-            message: Some(message),
-            session,
-            stop_reason: None,
-            is_undone: false,
-        }
-    }
-
-    const fn success(row: u8, when: fn(&Case<'_>) -> bool) -> Rule {
-        let session = SessionEffect::Keep;
-        Rule {
-            row,
-            given: Given::GoodResult,
-            when,
-            code: None,
-            message: None,
-            session,
-            stop_reason: None,
-            is_undone: false,
-        }
-    }
 }
 
+fn always(_: &Case<'_>) -> bool {
+    true
+}
+
+use ErrorCode as E;
+use Given::{AnyReport, AnyRun, ApiFailure, Failure, NoResult, Success};
+
 /// The first rule that holds decides.
+#[rustfmt::skip]
 pub(super) const RULES: &[Rule] = &[
-    Rule::failure(1, Given::AnyRun, |c| c.evidence.is_cancelled, ErrorCode::Cancelled, cancelled),
-    Rule::failure(2, Given::AnyRun, is_timed_out, ErrorCode::Timeout, timed_out),
-    Rule {
-        session: SessionEffect::Drop,
-        is_undone: true,
-        ..Rule::failure(3, Given::FailedResult, knows_no_session, ErrorCode::SessionUnavailable, session_gone)
-    },
-    Rule::failure(4, Given::FailedResult, needs_login, ErrorCode::ClaudeAuthRequired, run_failed),
-    Rule::failure(5, Given::FailedResult, misses_model, ErrorCode::ModelNotFound, run_failed),
-    Rule {
-        session: SessionEffect::Forget,
-        stop_reason: Some(ErrorCode::MaxTurnsExhausted.as_str()),
-        ..Rule::failure(6, Given::FailedResult, ran_out_of_turns, ErrorCode::MaxTurnsExhausted, run_failed)
-    },
-    Rule {
-        session: SessionEffect::Drop,
-        stop_reason: Some(ErrorCode::ClaudePoisonedPreviousMessageId.as_str()),
-        ..Rule::failure(
-            7,
-            Given::FailedResult,
-            has_poisoned_message_id,
-            ErrorCode::ClaudePoisonedPreviousMessageId,
-            run_failed,
-        )
-    },
-    Rule::failure(8, Given::FailedResult, is_out_of_quota, ErrorCode::ProviderQuota, run_failed),
-    Rule::failure(9, Given::FailedResult, is_overloaded, ErrorCode::ClaudeTransientUpstream, run_failed),
-    Rule::failure(10, Given::FailedResult, got_no_message, ErrorCode::LlmApiError, run_failed),
-    Rule {
-        stop_reason: Some("refusal"),
-        ..Rule::failure(11, Given::Result, is_refused, ErrorCode::ClaudeRefusal, refused)
-    },
-    Rule::failure(12, Given::FailedResult, |_| true, ErrorCode::ClaudeRunFailed, failed_with_cause),
-    Rule { session: SessionEffect::Forget, ..Rule::success(13, ran_out_of_turns) },
-    Rule::success(13, |_| true),
-    Rule::failure(14, Given::NoResult, was_deleted, ErrorCode::K8sJobDeletedExternally, deleted),
-    Rule::failure(15, Given::NoResult, |c| c.stream.ends_empty(), ErrorCode::LlmApiError, api_gave_nothing),
-    Rule::failure(16, Given::NoResult, |c| c.stream.has_content(), ErrorCode::ClaudeTruncated, truncated),
-    Rule::failure(17, Given::NoResult, lines_ask_for_login, ErrorCode::ClaudeAuthRequired, partial_run),
-    Rule::failure(17, Given::NoResult, lines_miss_model, ErrorCode::ModelNotFound, partial_run),
-    Rule::failure(17, Given::NoResult, lines_tell_quota, ErrorCode::ProviderQuota, partial_run),
-    Rule::failure(17, Given::NoResult, lines_tell_overload, ErrorCode::ClaudeTransientUpstream, partial_run),
-    Rule::failure(18, Given::NoResult, ended_after_init, ErrorCode::ClaudeInitFailed, partial_run),
-    Rule::failure(
-        19,
-        Given::NoResult,
-        |c| c.exit() == Some(0),
-        ErrorCode::ClaudeOutputUnparseable,
-        unparseable,
-    ),
-    Rule::failure(20, Given::NoResult, |_| true, ErrorCode::ClaudeExited, partial_run),
+    // A refusal comes before everything that a reported success may be.
+    row("12", Success, is_refusal).is(E::ClaudeRefusal, refused).stops_by("refusal"),
+    row("1", Success, has_good_end_by_turns).forgets_session(),
+    row("1", Success, has_good_end),
+    row("2", AnyRun, is_cancelled).is(E::Cancelled, cancelled),
+    row("3", AnyRun, has_timed_out).is(E::Timeout, timed_out),
+    row("3b", AnyRun, was_quiet).is(E::AgentQuiet, quiet),
+    row("4", Success, always).is(E::ClaudeRunFailed, wrapper_failed),
+    row("5", Failure, knows_no_session).is(E::SessionUnavailable, run_failed).drops_session().did_nothing(),
+    row("5", NoResult, lines_know_no_session).is(E::SessionUnavailable, partial_run).drops_session().did_nothing(),
+    row("6", Failure, ran_out_of_turns).is(E::MaxTurnsExhausted, run_failed).forgets_session().stops_by("max_turns_exhausted"),
+    row("7", Failure, ran_out_of_budget).is(E::BudgetExhausted, run_failed),
+    // A refusal comes before a conversation that cannot be continued.
+    row("12", AnyReport, is_refusal).is(E::ClaudeRefusal, refused).stops_by("refusal"),
+    row("8", AnyReport, exceeds_context).is(E::ContextExceeded, run_failed).drops_session(),
+    row("8", ApiFailure, has_unusable_session).is(E::SessionUnusable, run_failed).drops_session(),
+    row("9", ApiFailure, misses_model).is(E::ModelNotFound, run_failed),
+    row("10", ApiFailure, needs_credentials).is(E::ClaudeAuthRequired, run_failed),
+    row("11", ApiFailure, is_out_of_quota).is(E::ProviderQuota, run_failed),
+    row("13", ApiFailure, is_transient).is(E::ClaudeTransientUpstream, run_failed),
+    row("14", AnyReport, got_no_answer).is(E::LlmApiError, run_failed),
+    row("15", Failure, was_aborted).is(E::ClaudeAborted, aborted),
+    row("16", Failure, always).is(E::ClaudeRunFailed, run_failed_otherwise),
+    row("17", NoResult, was_deleted).is(E::K8sJobDeletedExternally, deleted),
+    row("18", NoResult, ends_empty).is(E::LlmApiError, empty_response),
+    row("19", NoResult, has_content).is(E::ClaudeTruncated, truncated),
+    row("20", NoResult, was_rejected).is(E::ProviderQuota, partial_run),
+    row("20", NoResult, retries_for_credentials).is(E::ClaudeAuthRequired, partial_run),
+    row("20", NoResult, retries_for_quota).is(E::ProviderQuota, partial_run),
+    row("20", NoResult, retries_for_the_provider).is(E::ClaudeTransientUpstream, partial_run),
+    row("20", NoResult, lines_miss_model).is(E::ModelNotFound, partial_run),
+    row("20", NoResult, lines_need_credentials).is(E::ClaudeAuthRequired, partial_run),
+    row("20", NoResult, lines_name_a_quota).is(E::ProviderQuota, partial_run),
+    row("20", NoResult, lines_name_an_overload).is(E::ClaudeTransientUpstream, partial_run),
+    row("21", NoResult, misses_command).is(E::AgentNotFound, no_command),
+    row("22", NoResult, ended_after_init).is(E::ClaudeInitFailed, ended_at_start),
+    row("23", NoResult, exited_with_0).is(E::ClaudeOutputUnparseable, unparseable),
+    row("24", NoResult, always).is(E::ClaudeExited, partial_run),
 ];
 
 /// The last row: it holds for every run that no other row is about.

@@ -1,8 +1,8 @@
 //! Reading a few members of a JSON object without building it.
 //!
-//! A line of the stream may hold megabytes of tool output, of which nothing is needed. [`pick`] goes over an object
-//! once and hands out the named members as slices of the line; everything else is only skipped. Members of the
-//! wrong type are simply not there, and of members with the same name the last counts, as in JavaScript.
+//! A line of the stream may hold megabytes of tool output that nobody needs. [`pick`] reads an object once and returns the named
+//! members as slices of the line; everything else is skipped. Members of the wrong type count as absent, and of members with the
+//! same name the last counts, as in JavaScript.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-/// The members called `names` of the object `json`, each as its text; `None` if `json` is not one whole object.
+/// Returns the members called `names` of the object `json`, each as its text; `None` if `json` is not one whole object.
 pub(crate) fn pick<'a, const N: usize>(
     json: &'a str,
     names: &[&str; N],
@@ -24,19 +24,19 @@ pub(crate) fn pick<'a, const N: usize>(
     Some(members)
 }
 
-/// The same for an object of which only the beginning is there: the members that end within it.
+/// Does the same for an object that was cut: the members that end before the cut.
 pub(crate) fn pick_beginning<'a, const N: usize>(
     json: &'a str,
     names: &[&str; N],
 ) -> [Option<&'a RawValue>; N] {
     let mut members = [None; N];
     let mut parser = serde_json::Deserializer::from_str(json);
-    // The object's end is missing, so this always fails: what was read before is wanted.
+    // The object's end is missing, so this always fails; what was read before counts.
     let _ = parser.deserialize_map(Members { names, members: &mut members });
     members
 }
 
-/// A member's text, if it is a string.
+/// Returns a member's text, if it is a string.
 pub(crate) fn text(member: Option<&RawValue>) -> Option<Cow<'_, str>> {
     let json = member?.get();
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
@@ -47,21 +47,21 @@ pub(crate) fn text(member: Option<&RawValue>) -> Option<Cow<'_, str>> {
     text.ok().map(Cow::Owned)
 }
 
-/// A member's text, if it is a string that is not empty.
+/// Returns a member's text, if it is a string that is not empty.
 pub(crate) fn some_text(member: Option<&RawValue>) -> Option<Cow<'_, str>> {
     text(member).filter(|text| !text.is_empty())
 }
 
-/// A member's value, if it is a finite number.
+/// Returns a member's value, if it is a finite number.
 pub(crate) fn number(member: Option<&RawValue>) -> Option<f64> {
     let json = member?.get();
     let is_number = json.starts_with(|c: char| c == '-' || c.is_ascii_digit());
     json.parse().ok().filter(|value: &f64| is_number && value.is_finite())
 }
 
-/// A member's value as a count; what is negative or no number is 0.
+/// Returns a member's value as a count; what is negative or not a number is 0.
 pub(crate) fn count(member: Option<&RawValue>) -> u64 {
-    // `as` saturates: the largest count stands for everything above it.
+    // `as` saturates: everything larger is the largest count.
     number(member).unwrap_or(0.0) as u64
 }
 
@@ -73,36 +73,40 @@ pub(crate) fn is_null(member: Option<&RawValue>) -> bool {
     member.is_some_and(|json| json.get() == "null")
 }
 
-/// How many elements of a list, or members of an object, are looked at: far more than an event of the CLI has. Each costs
+/// How many elements of a list, or members of an object, are read: far more than an event of the CLI has. Each costs
 /// a parser of its own, and a line of a few megabytes could hold millions.
 pub(crate) const ELEMENTS: usize = 10_000;
 
-/// Calls `each` for the first [`ELEMENTS`] elements, if the member is an array. True: there are more.
-pub(crate) fn for_each_element<'a>(member: Option<&'a RawValue>, each: impl FnMut(&'a RawValue)) -> bool {
-    // The member was parsed as JSON before: all that can fail is its not being an array, or its being left early.
-    member.is_some_and(|json| {
-        let mut has_more = false;
-        let elements = Elements { each, has_more: &mut has_more };
-        let _ = serde_json::Deserializer::from_str(json.get()).deserialize_seq(elements);
-        has_more
-    })
+/// Calls `each` for the first [`ELEMENTS`] elements, if the member is an array. Returns whether there are more.
+pub(crate) fn for_each_element<'a>(member: Option<&'a RawValue>, mut each: impl FnMut(&'a RawValue)) -> bool {
+    member.is_some_and(|json| for_each_of(json, ELEMENTS, &mut each))
+}
+
+/// Calls `each` for the first `max` elements, if `json` is an array. Returns whether there are more.
+///
+/// `each` is a trait object, because a parser of its own for each caller would make the plugin a tenth larger.
+pub(crate) fn for_each_of<'a>(json: &'a RawValue, max: usize, each: &mut dyn FnMut(&'a RawValue)) -> bool {
+    let mut has_more = false;
+    let elements = Elements { each, left: max, has_more: &mut has_more };
+    // It was parsed as JSON before: the only errors are that it is not an array, or that it was not read to its end.
+    let _ = serde_json::Deserializer::from_str(json.get()).deserialize_seq(elements);
+    has_more
 }
 
 /// Calls `each` for the values of the first [`ELEMENTS`] members, if the member is an object.
-pub(crate) fn for_each_member<'a>(member: Option<&'a RawValue>, each: impl FnMut(&'a RawValue)) {
+pub(crate) fn for_each_member<'a>(member: Option<&'a RawValue>, mut each: impl FnMut(&'a RawValue)) {
     if let Some(json) = member {
-        let elements = Elements { each, has_more: &mut false };
+        let elements = Elements { each: &mut each, left: ELEMENTS, has_more: &mut false };
         let _ = serde_json::Deserializer::from_str(json.get()).deserialize_map(elements);
     }
 }
 
-/// The members of an object as trees, without those that are larger than `max_bytes`, nested too deeply for a tree or
-/// out of a number's range. Of a longer text its beginning is there. A tree takes far more memory than its JSON, so
-/// this is the only way to one.
+/// Returns the members of an object as trees, without those that are larger than `max_bytes`, nested too deeply for a tree or
+/// out of a number's range. A longer text is cut. A tree takes far more memory than its JSON, so trees are built here only.
 pub(crate) fn small_members(json: &str, max_bytes: usize) -> Map<String, Value> {
     let mut members = Map::new();
     let mut parser = serde_json::Deserializer::from_str(json);
-    // What was read before a fault is worth having.
+    // What was read before an error counts.
     let _ = parser.deserialize_map(SmallMembers { members: &mut members, max_bytes });
     members
 }
@@ -115,7 +119,7 @@ fn small_tree(member: &RawValue, max_bytes: usize) -> Option<Value> {
     serde_json::from_str(json.get()).ok()
 }
 
-/// A member as JSON that every reader takes, so without halves of character pairs.
+/// Returns a member as JSON that every reader accepts, so without lone surrogates.
 pub(crate) fn portable(member: &RawValue) -> Cow<'_, RawValue> {
     let json = member.get();
     if json.contains("\\ud") || json.contains("\\uD") {
@@ -125,8 +129,7 @@ pub(crate) fn portable(member: &RawValue) -> Cow<'_, RawValue> {
     }
 }
 
-/// JavaScript writes half a character pair as an escape of its own; Rust has no text for it, so the replacement
-/// character takes its place.
+/// JavaScript writes a lone surrogate as an escape; Rust has no text for it, so it becomes the replacement character.
 fn without_lone_surrogates(json: &str) -> String {
     let mut clean = String::with_capacity(json.len());
     let mut rest = json;
@@ -154,7 +157,7 @@ enum Surrogate {
     Lone,
 }
 
-/// What stands at the beginning of `escape`, if it is the escape of half a character pair.
+/// What `escape` starts with, if it is the escape of a surrogate.
 fn surrogate(escape: &str) -> Option<Surrogate> {
     let first = unicode_escape(escape)?;
     match first {
@@ -195,7 +198,7 @@ impl<'de> Visitor<'de> for Members<'_, '_, 'de> {
     }
 }
 
-/// A member's name, read as its place among the wanted ones.
+/// A member's name, read as its index among the requested ones.
 struct Name<'n>(&'n [&'n str]);
 
 impl<'de> DeserializeSeed<'de> for Name<'_> {
@@ -214,11 +217,11 @@ impl Visitor<'_> for Name<'_> {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().position(|wanted| *wanted == name))
+        Ok(self.0.iter().position(|requested| *requested == name))
     }
 }
 
-/// An object with more members is no event.
+/// An event has fewer members.
 const MEMBERS: usize = 1024;
 
 struct SmallMembers<'m> {
@@ -245,12 +248,13 @@ impl<'de> Visitor<'de> for SmallMembers<'_> {
     }
 }
 
-struct Elements<'m, F> {
-    each: F,
+struct Elements<'m, 'de> {
+    each: &'m mut dyn FnMut(&'de RawValue),
+    left: usize,
     has_more: &'m mut bool,
 }
 
-impl<'de, F: FnMut(&'de RawValue)> Visitor<'de> for Elements<'_, F> {
+impl<'de> Visitor<'de> for Elements<'_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -258,22 +262,20 @@ impl<'de, F: FnMut(&'de RawValue)> Visitor<'de> for Elements<'_, F> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
-        let mut left = ELEMENTS;
         while let Some(element) = elements.next_element()? {
-            if left == 0 {
+            if self.left == 0 {
                 *self.has_more = true;
                 return Ok(());
             }
-            left -= 1;
+            self.left -= 1;
             (self.each)(element);
         }
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
-        let mut left = ELEMENTS;
-        while left > 0 && members.next_key::<IgnoredAny>()?.is_some() {
-            left -= 1;
+        while self.left > 0 && members.next_key::<IgnoredAny>()?.is_some() {
+            self.left -= 1;
             (self.each)(members.next_value()?);
         }
         Ok(())
@@ -285,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_found_wherever_they_stand() {
+    fn finds_members_wherever_they_are() {
         let [kind, name] =
             pick(r#"{"x":{"type":"inner"},"name":"n","type":"t"}"#, &["type", "name"]).unwrap();
         assert_eq!(text(kind).unwrap(), "t");
@@ -293,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_may_be_negative_and_is_no_text() {
+    fn a_number_may_be_negative_and_is_not_text() {
         let [count, cost, text] = pick(r#"{"a":7,"b":-0.5,"c":"7"}"#, &["a", "b", "c"]).unwrap();
         assert_eq!([count, cost, text].map(number), [Some(7.0), Some(-0.5), None]);
     }
@@ -305,14 +307,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_whole_object_is_none() {
+    fn is_none_if_not_one_whole_object() {
         for json in ["", "{", "[]", "1", "null", "{\"a\":1}x", "{\"a\":1}{\"b\":2}", "{\"a\":\"\u{1}\"}"] {
             assert!(pick(json, &["a"]).is_none(), "{json:?}");
         }
     }
 
     #[test]
-    fn of_a_cut_object_the_whole_members_are_found() {
+    fn finds_the_whole_members_of_a_cut_object() {
         let [kind, message] =
             pick_beginning(r#"{"type":"user","message":{"content":"abc"#, &["type", "message"]);
         assert_eq!(text(kind).unwrap(), "user");
@@ -321,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_type_is_not_there() {
+    fn a_member_of_the_wrong_type_is_absent() {
         let [a, b, c] = pick(r#"{"a":5,"b":"7","c":1e999}"#, &["a", "b", "c"]).unwrap();
         assert_eq!((text(a), number(a), count(a)), (None, Some(5.0), 5));
         assert_eq!((number(b), count(b)), (None, 0));
@@ -329,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_character_pair_is_replaced() {
+    fn replaces_lone_surrogates() {
         let json = r#"{"t":"a\ud83d\\ud83d \ud83d\ude00 \udc00\"z"}"#;
         let [t] = pick(json, &["t"]).unwrap();
         assert_eq!(text(t).unwrap(), "a\u{fffd}\\ud83d 😀 \u{fffd}\"z");
@@ -340,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_has_no_limit_where_it_is_skipped() {
+    fn skips_nesting_without_a_limit() {
         let deep = format!("{{\"x\":{}1{},\"type\":\"t\"}}", "[".repeat(100_000), "]".repeat(100_000));
         let [kind] = pick(&deep, &["type"]).unwrap();
         assert_eq!(text(kind).unwrap(), "t");
@@ -348,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn trees_are_built_of_small_members_only() {
+    fn builds_trees_of_small_members_only() {
         let json =
             format!(r#"{{"a":1,"big":[{}1],"text":"{}","n":1e999}}"#, "1,".repeat(1000), "x".repeat(1000));
         let members = small_members(&json, 100);
@@ -359,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_and_members_are_visited_in_order() {
+    fn visits_elements_and_members_in_order() {
         let [list, map, none] =
             pick(r#"{"l":[1,"a",{}],"m":{"x":1,"y":2},"n":3}"#, &["l", "m", "n"]).unwrap();
         let mut seen = Vec::new();
@@ -371,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_elements_are_visited_than_an_event_has() {
+    fn visits_a_limited_number_of_elements() {
         for (count, visited, has_more) in
             [(ELEMENTS, ELEMENTS, false), (ELEMENTS + 1, ELEMENTS, true), (3 * ELEMENTS, ELEMENTS, true)]
         {

@@ -1,4 +1,4 @@
-//! The provider's rate limits, as `rate_limit_event`s tell them.
+//! The provider's rate limits, as `rate_limit_event`s report them.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::json::{is_true, number, pick, text};
 
-/// The limits that are used up. An event that allows requests again takes its limit off.
+/// The limits that rejected the last request. A request that was allowed, or content that came later, clears them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct RateLimits {
@@ -28,10 +28,14 @@ impl RateLimits {
         let kind = text(kind).unwrap_or_default();
         let kind = &kind[..kind.floor_char_boundary(Self::KIND_BYTES)];
         if text(status).is_none_or(|status| status != "rejected") || is_true(overage) {
-            self.rejected.remove(kind);
+            self.clear();
         } else if self.rejected.len() < Self::KINDS || self.rejected.contains_key(kind) {
             self.rejected.insert(kind.to_owned(), number(resets_at).map(|seconds| seconds as i64));
         }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.rejected.clear();
     }
 
     pub(crate) fn is_rejected(&self) -> bool {
@@ -63,19 +67,19 @@ mod tests {
     }
 
     #[test]
-    fn a_rejected_limit_stays_until_it_is_allowed_again() {
+    fn a_rejection_counts_until_a_request_is_allowed() {
         let rejected = r#"{"status":"rejected","rateLimitType":"five_hour","resetsAt":1780000000}"#;
         let limits = recorded(&[rejected]);
         assert_eq!(limits.resets_at_ms(), Some(1_780_000_000_000));
         assert_eq!(limits.rejected_kinds(), "five_hour");
         let other = r#"{"status":"allowed","rateLimitType":"seven_day"}"#;
-        assert!(recorded(&[rejected, other]).is_rejected());
+        assert!(!recorded(&[rejected, other]).is_rejected());
         let allowed = r#"{"status":"allowed_warning","rateLimitType":"five_hour"}"#;
         assert!(!recorded(&[rejected, allowed]).is_rejected());
     }
 
     #[test]
-    fn no_more_kinds_are_kept_than_a_provider_has() {
+    fn keeps_a_limited_number_of_kinds() {
         let mut limits = RateLimits::default();
         for kind in 0..100 {
             let info = format!(r#"{{"status":"rejected","rateLimitType":"{kind}"}}"#);
@@ -85,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn paid_overage_goes_on() {
+    fn paid_overage_is_not_a_rejection() {
         assert!(!recorded(&[r#"{"status":"rejected","isUsingOverage":true}"#]).is_rejected());
     }
 

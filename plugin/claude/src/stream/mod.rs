@@ -1,29 +1,37 @@
-//! What the Claude CLI prints with `--output-format stream-json`, read line by line.
+//! What the Claude Code CLI prints with `--output-format stream-json`, read line by line.
 //!
-//! A line is an event (a JSON object with a `type`), a cut event (it begins like one but does not parse), or untyped
-//! text. [`Stream`] keeps of them what a judgement needs, in bounded space and one pass; it is part of a run's
-//! snapshot. A message arrives as several events with one id, one per content block, so nothing is ever left out
-//! because its id is known.
+//! [`Stream`] keeps what a judgement needs, in bounded space and one pass; it is part of a run's snapshot. A message arrives as
+//! several events with one id, one per content block, so nothing is ever left out because its id is known.
 
+mod cause;
 pub(crate) mod json;
 mod limits;
+pub(crate) mod line;
+pub(crate) mod report;
 mod result_event;
+pub(crate) mod retry;
+mod summary;
+mod unknown;
 mod untyped;
 mod usage;
 
-use paperclip_kit::outcome::{LineTail, TextBlocks, Usage, head};
+use paperclip_kit::outcome::{LineTail, StreamEnd, TextBlocks, Usage, head, without_escapes};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
-use self::json::{for_each_element, is_null, number, pick, pick_beginning, some_text};
+use self::json::{for_each_element, is_null, is_true, number, pick, pick_beginning, some_text};
 pub(crate) use self::limits::RateLimits;
+use self::line::{Event, Part, for_each_part, trimmed};
+pub(crate) use self::report::Report;
 pub(crate) use self::result_event::ResultEvent;
+pub(crate) use self::retry::ApiRetry;
+use self::summary::Summary;
+pub(crate) use self::unknown::UnknownEvents;
 pub(crate) use self::untyped::{LoginUrl, Untyped};
 use self::usage::{UsageByMessage, anthropic_usage};
 
-/// The model that the CLI names as the author of its own error messages.
+/// The model that the CLI names as the author of its own messages.
 const SYNTHETIC_MODEL: &str = "<synthetic>";
-/// Longer identifiers are none.
+/// Longer identifiers are not valid.
 const ID_BYTES: usize = 256;
 
 /// Everything that is kept of an agent's output.
@@ -33,64 +41,81 @@ pub struct Stream {
     session_id: Option<String>,
     /// As the last init event named it.
     model: Option<String>,
+    cli_version: Option<String>,
     has_init: bool,
-    has_assistant_event: bool,
     /// The model produced content.
     has_content: bool,
     /// The last assistant message was an empty response of the API.
     ends_empty: bool,
+    /// A failure of its own request that the CLI reported in an assistant message, until content follows.
+    failure: Option<Report>,
+    /// Retries of the last request, until an assistant event or a result follows.
+    retry: Option<ApiRetry>,
+    /// How many background tasks are open.
+    open_tasks: u64,
+    /// The last event, in words.
+    last_activity: String,
     /// The main agent's texts.
     texts: TextBlocks,
     usage: UsageByMessage,
     limits: RateLimits,
     untyped: Untyped,
+    unknown_events: UnknownEvents,
     /// The last result event.
     result: Option<ResultEvent>,
+    summary: Summary,
+    format: Format,
     stdout_bytes: u64,
     nonempty_lines: u64,
-    /// The last lines, while there is no result event.
+    /// The last lines, until a result event.
     tail: LineTail,
 }
 
+/// What an output without a result event consisted of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Format {
+    pub(crate) has_text: bool,
+    pub(crate) has_event: bool,
+    pub(crate) has_cut_event: bool,
+    pub(crate) has_array: bool,
+}
+
 impl Stream {
-    /// Takes the next line, without its line feed.
+    /// Reads the next line, without its line feed.
     pub fn push_line(&mut self, line: &str) {
         self.count_line(line, line.len() as u64);
-        match Line::read(line) {
-            Line::Blank | Line::CutEvent => {}
-            Line::Untyped(text) => self.untyped.push(text),
-            Line::Event(event) => self.push_event(&event),
-        }
+        self.read_line(&without_escapes(line));
     }
 
-    /// Takes the next line of which only beginning and end are there, because it is longer than a line may be.
-    /// `bytes` is its length without the line feed.
+    /// Reads the next line, of which only beginning and end were handed over because it is too long. `bytes` is its length without
+    /// the line feed.
     pub fn push_cut_line(&mut self, beginning: &str, end: &str, bytes: u64) {
         self.count_line(end, bytes);
-        let text = bare(beginning);
+        let clean = without_escapes(beginning);
+        let text = trimmed(&clean);
         if !text.starts_with('{') {
+            self.format.has_text = true;
             self.untyped.push(text);
             return;
         }
+        self.format.has_cut_event = true;
         let [kind] = pick_beginning(text, &["type"]);
-        match some_text(kind).as_deref() {
-            Some("assistant") => {
-                self.has_assistant_event = true;
-                self.note_content();
-            }
-            Some("user") => self.note_tool_result(),
-            Some(_) | None => {}
+        if some_text(kind).as_deref() == Some("assistant") {
+            self.retry = None;
+            self.note_content();
         }
     }
 
-    /// Takes a line of standard error that was kept apart from the output: it counts as untyped text.
+    /// Reads a line of standard error, which is kept apart from the output: it counts as untyped text.
     pub fn push_stderr_line(&mut self, line: &str) {
-        if let Line::Untyped(text) = Line::read(line) {
-            self.untyped.push(text);
+        let clean = without_escapes(line);
+        if !trimmed(&clean).is_empty() {
+            self.untyped.push_stderr(&clean);
         }
     }
 
-    /// Takes a whole output, as it was captured.
+    /// Reads a whole output, as it was captured.
     pub fn push_output(&mut self, output: &str) {
         for line in output.split_terminator('\n') {
             self.push_line(line);
@@ -103,7 +128,7 @@ impl Stream {
 
     fn count_line(&mut self, line: &str, bytes: u64) {
         self.stdout_bytes = self.stdout_bytes.saturating_add(bytes + 1);
-        if !bare(line).is_empty() {
+        if !trimmed(line).is_empty() {
             self.nonempty_lines += 1;
         }
         if self.result.is_none() {
@@ -111,78 +136,142 @@ impl Stream {
         }
     }
 
+    fn read_line(&mut self, line: &str) {
+        for_each_part(line, &mut |part| match part {
+            Part::Event(event) => {
+                self.format.has_event = true;
+                self.push_event(&event);
+            }
+            Part::Untyped(text) => {
+                self.format.has_array |= text.starts_with('[') && text.ends_with(']');
+                self.format.has_text = true;
+                self.untyped.push(text);
+            }
+            Part::CutEvent => self.format.has_cut_event = true,
+        });
+    }
+
     fn push_event(&mut self, event: &Event<'_>) {
         match event.kind.as_ref() {
-            "system" if some_text(event.subtype).as_deref() == Some("init") => {
-                self.has_init = true;
-                self.note_session(event);
-                if let Some(model) = some_text(event.model) {
-                    self.model = Some(head(&model, ID_BYTES).into_owned());
-                }
-            }
             "assistant" => {
                 self.note_session(event);
                 self.push_assistant(event);
             }
-            "user" => self.note_tool_result(),
-            "rate_limit_event" => self.limits.record(event.rate_limit_info),
+            "user" => self.note_activity("the result of a tool"),
+            "system" => self.push_system(event),
+            "rate_limit_event" => {
+                let [info] = pick(event.json, &["rate_limit_info"]).unwrap_or_default();
+                self.limits.record(info);
+            }
             "result" => {
                 self.note_session(event);
-                self.result = Some(ResultEvent::read(event.json));
+                let result = ResultEvent::read(event.json);
+                self.summary.push(&result.report.text);
+                self.result = Some(result);
+                self.retry = None;
+                self.note_activity("its result");
                 self.tail.clear();
+            }
+            kind => self.unknown_events.record(kind),
+        }
+    }
+
+    fn push_system(&mut self, event: &Event<'_>) {
+        let subtype = some_text(event.subtype).unwrap_or_default();
+        match subtype.as_ref() {
+            "init" => {
+                self.has_init = true;
+                self.note_session(event);
+                let [model, version] =
+                    pick(event.json, &["model", "claude_code_version"]).unwrap_or_default();
+                let name = |member| some_text(member).map(|text| head(&text, ID_BYTES).into_owned());
+                self.model = name(model).or_else(|| self.model.take());
+                self.cli_version = name(version).or_else(|| self.cli_version.take());
+                self.note_activity("its start");
+            }
+            "api_retry" => {
+                let retry = ApiRetry::read(event.json);
+                self.last_activity = retry.describe();
+                self.retry = Some(retry);
+            }
+            "background_tasks_changed" => {
+                let [tasks] = pick(event.json, &["tasks"]).unwrap_or_default();
+                self.open_tasks = 0;
+                let _ = for_each_element(tasks, |_| self.open_tasks += 1);
             }
             _ => {}
         }
     }
 
     fn push_assistant(&mut self, event: &Event<'_>) {
-        self.has_assistant_event = true;
+        self.retry = None;
         let names = ["id", "model", "content", "stop_reason", "usage", "output_tokens"];
         let message = event.message.and_then(|message| pick(message.get(), &names));
         let Some([id, model, content, stop_reason, usage, output_tokens]) = message else { return };
-        let is_main_agent = event.parent_tool_use_id.is_none_or(|id| id.get() == "null");
-        let mut has_block = false;
-        // Of more blocks than an event has, the first ones stand for all.
+        let is_main_agent = event.is_of_main_agent();
+        let is_synthetic =
+            is_true(event.is_api_error) || some_text(model).is_some_and(|model| model == SYNTHETIC_MODEL);
+        let mut has_content = false;
+        let mut synthetic_text = String::new();
+        // Of more blocks than an event has, the first ones count for all.
         let _ = for_each_element(content, |block| {
-            let [kind, text] = pick(block.get(), &["type", "text"]).unwrap_or_default();
-            let is_text = some_text(kind).is_some_and(|kind| kind == "text");
-            let text = some_text(text).filter(|_| is_text);
-            has_block |= text.is_some() || !is_text;
-            if let Some(text) = text.filter(|_| is_main_agent) {
-                self.texts.push(&text);
+            let [kind, text, name] = pick(block.get(), &["type", "text", "name"]).unwrap_or_default();
+            match some_text(kind).as_deref() {
+                Some("text") => {
+                    let Some(text) = some_text(text) else { return };
+                    has_content = true;
+                    self.note_activity("a message");
+                    if is_main_agent {
+                        self.texts.push(&text);
+                    }
+                    if is_synthetic {
+                        synthetic_text.push_str(&text);
+                    }
+                }
+                Some(kind) if kind.ends_with("tool_use") => {
+                    has_content = true;
+                    self.note_activity("a call of the tool ");
+                    self.last_activity.push_str(&head(&some_text(name).unwrap_or_default(), ID_BYTES));
+                }
+                Some(_) | None => {}
             }
         });
-        if some_text(model).is_some_and(|model| model == SYNTHETIC_MODEL) {
+        if is_synthetic {
+            if is_main_agent {
+                self.failure = Some(Report::of_synthetic(event.json, &synthetic_text, stop_reason));
+            }
             return;
         }
         if let Some(usage) = anthropic_usage(usage) {
             self.usage.record(&some_text(id).unwrap_or_default(), usage);
         }
         let in_usage = usage.and_then(|usage| pick(usage.get(), &["output_tokens"])).unwrap_or_default();
-        match number(output_tokens).or_else(|| number(in_usage[0])) {
-            Some(tokens) if tokens > 0.0 => self.note_content(),
-            Some(_) if is_null(stop_reason) => self.ends_empty = true,
-            Some(_) | None if has_block => self.note_content(),
-            Some(_) | None => {}
+        let tokens = number(output_tokens).or_else(|| number(in_usage[0]));
+        if has_content || tokens.is_some_and(|tokens| tokens > 0.0) {
+            self.note_content();
+        } else {
+            self.ends_empty = tokens.is_some() && is_null(stop_reason);
         }
     }
 
     fn note_session(&mut self, event: &Event<'_>) {
-        if let Some(id) = some_text(event.session_id).filter(|id| id.len() <= ID_BYTES) {
+        if let Some(id) = some_text(event.session_id).filter(|id| id.len() <= ID_BYTES)
+            && self.session_id.as_deref() != Some(&*id)
+        {
             self.session_id = Some(id.into_owned());
         }
+    }
+
+    fn note_activity(&mut self, activity: &str) {
+        self.last_activity.clear();
+        self.last_activity.push_str(activity);
     }
 
     fn note_content(&mut self) {
         self.has_content = true;
         self.ends_empty = false;
-    }
-
-    /// A tool ran, so the message before it was not as empty as its count of tokens says.
-    fn note_tool_result(&mut self) {
-        if self.ends_empty {
-            self.note_content();
-        }
+        self.failure = None;
+        self.limits.clear();
     }
 }
 
@@ -204,20 +293,44 @@ impl Stream {
         self.has_content
     }
 
-    pub(crate) fn has_init(&self) -> bool {
-        self.has_init
+    /// Returns whether the agent has reported its end, and how. Its process may run longer.
+    pub fn end(&self) -> StreamEnd {
+        match &self.result {
+            None => StreamEnd::Open,
+            Some(result) => {
+                StreamEnd::Ended { is_good: !result.is_failure(), has_open_tasks: self.open_tasks > 0 }
+            }
+        }
     }
 
-    pub(crate) fn has_assistant_event(&self) -> bool {
-        self.has_assistant_event
+    pub(crate) fn cli_version(&self) -> Option<&str> {
+        self.cli_version.as_deref()
+    }
+
+    pub(crate) fn has_init(&self) -> bool {
+        self.has_init
     }
 
     pub(crate) fn ends_empty(&self) -> bool {
         self.ends_empty
     }
 
-    pub(crate) fn texts(&self) -> String {
-        self.texts.kept()
+    pub(crate) fn failure(&self) -> Option<&Report> {
+        self.failure.as_ref()
+    }
+
+    pub(crate) fn retry(&self) -> Option<&ApiRetry> {
+        self.retry.as_ref()
+    }
+
+    /// The last event, in words; empty if there was none.
+    pub(crate) fn last_activity(&self) -> &str {
+        &self.last_activity
+    }
+
+    /// The texts of the result events, else what the main agent said last.
+    pub(crate) fn summary(&self) -> String {
+        if self.summary.is_empty() { self.texts.kept().trim().to_owned() } else { self.summary.text() }
     }
 
     pub(crate) fn message_usage(&self) -> Option<Usage> {
@@ -232,8 +345,16 @@ impl Stream {
         &self.untyped
     }
 
+    pub(crate) fn unknown_events(&self) -> &UnknownEvents {
+        &self.unknown_events
+    }
+
     pub(crate) fn result(&self) -> Option<&ResultEvent> {
         self.result.as_ref()
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
     }
 
     pub(crate) fn stdout_bytes(&self) -> u64 {
@@ -249,196 +370,5 @@ impl Stream {
     }
 }
 
-/// A line, told apart.
-#[derive(Debug)]
-pub(crate) enum Line<'a> {
-    Blank,
-    /// It begins like an event, but is not one whole JSON object: no text to quote.
-    CutEvent,
-    /// Not a JSON object with a `type`.
-    Untyped(&'a str),
-    Event(Event<'a>),
-}
-
-/// An event, with the members that every reader asks for.
-#[derive(Debug)]
-pub(crate) struct Event<'a> {
-    pub(crate) json: &'a str,
-    pub(crate) kind: std::borrow::Cow<'a, str>,
-    pub(crate) subtype: Option<&'a RawValue>,
-    pub(crate) message: Option<&'a RawValue>,
-    pub(crate) session_id: Option<&'a RawValue>,
-    pub(crate) model: Option<&'a RawValue>,
-    pub(crate) parent_tool_use_id: Option<&'a RawValue>,
-    pub(crate) rate_limit_info: Option<&'a RawValue>,
-}
-
-impl<'a> Line<'a> {
-    pub(crate) fn read(line: &'a str) -> Line<'a> {
-        let json = bare(line);
-        if json.is_empty() {
-            return Line::Blank;
-        }
-        if !json.starts_with('{') {
-            return Line::Untyped(line);
-        }
-        let names =
-            ["type", "subtype", "message", "session_id", "model", "parent_tool_use_id", "rate_limit_info"];
-        let Some([kind, subtype, message, session_id, model, parent_tool_use_id, rate_limit_info]) =
-            pick(json, &names)
-        else {
-            return Line::CutEvent;
-        };
-        match some_text(kind) {
-            Some(kind) => Line::Event(Event {
-                json,
-                kind,
-                subtype,
-                message,
-                session_id,
-                model,
-                parent_tool_use_id,
-                rate_limit_info,
-            }),
-            None => Line::Untyped(line),
-        }
-    }
-}
-
-/// `line` without the spaces and control characters around it.
-fn bare(line: &str) -> &str {
-    line.trim_matches(|c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}')
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(lines: &[&str]) -> Stream {
-        let mut stream = Stream::default();
-        lines.iter().for_each(|line| stream.push_line(line));
-        stream
-    }
-
-    fn assistant(id: &str, rest: &str) -> String {
-        format!(r#"{{"type":"assistant","session_id":"s","message":{{"id":"{id}",{rest}}}}}"#)
-    }
-
-    #[test]
-    fn blocks_of_one_message_are_all_kept() {
-        let first = assistant("m", r#""content":[{"type":"text","text":"one"}],"usage":{"output_tokens":1}"#);
-        let second =
-            assistant("m", r#""content":[{"type":"text","text":"two"}],"usage":{"output_tokens":4}"#);
-        let stream = read(&[&first, &second]);
-        assert_eq!(stream.texts(), "one\n\ntwo");
-        assert_eq!(stream.message_usage().unwrap().output_tokens, 4);
-    }
-
-    #[test]
-    fn a_line_may_end_with_a_carriage_return_and_begin_with_a_mark() {
-        let stream =
-            read(&["\u{feff}{\"type\":\"system\",\"subtype\":\"init\",\"model\":\"m\"}\r", "\r", "", "\0"]);
-        assert_eq!(stream.model(), Some("m"));
-        assert_eq!(stream.nonempty_lines(), 1);
-        assert!(stream.untyped().first.is_none());
-    }
-
-    #[test]
-    fn what_is_no_object_with_a_type_is_untyped() {
-        for line in ["text", "[1]", "7", "null", "\"x\"", r#"{"a":1}"#, r#"{"type":""}"#, r#"{"type":5}"#] {
-            assert!(read(&[line]).untyped().first.is_some(), "{line}");
-        }
-        for line in [r#"{"type":"x"#, "{", r#"{"type":"a"}{"type":"b"}"#, r#"{"type":"future_event"}"#] {
-            assert!(read(&[line]).untyped().first.is_none(), "{line}");
-        }
-    }
-
-    #[test]
-    fn an_empty_response_counts_unless_something_follows() {
-        let empty = assistant("m", r#""content":[],"stop_reason":null,"usage":{"output_tokens":0}"#);
-        let full = assistant("n", r#""content":[],"stop_reason":null,"usage":{"output_tokens":5}"#);
-        assert!(read(&[&empty]).ends_empty());
-        assert!(!read(&[&empty, &full]).ends_empty());
-        assert!(read(&[&full, &empty]).ends_empty());
-        let stopped = assistant("m", r#""content":[],"stop_reason":"end_turn","usage":{"output_tokens":0}"#);
-        assert!(!read(&[&stopped]).ends_empty());
-        let tool_result = r#"{"type":"user","message":{"content":[{"type":"tool_result"}]}}"#;
-        assert!(read(&[&empty, tool_result]).has_content());
-        assert!(!read(&[tool_result]).has_content());
-        let message_level = assistant(
-            "m",
-            r#""content":[],"stop_reason":null,"output_tokens":0,"usage":{"output_tokens":5}"#,
-        );
-        assert!(read(&[&message_level]).ends_empty());
-    }
-
-    #[test]
-    fn the_clis_own_messages_are_no_content() {
-        let synthetic = assistant(
-            "m",
-            r#""model":"<synthetic>","content":[{"type":"text","text":"API Error"}],"stop_reason":"stop_sequence","usage":{"output_tokens":0}"#,
-        );
-        let stream = read(&[&synthetic]);
-        assert!(!stream.has_content() && !stream.ends_empty() && stream.has_assistant_event());
-        assert_eq!(stream.message_usage(), None);
-        assert_eq!(stream.texts(), "API Error");
-    }
-
-    #[test]
-    fn content_without_a_count_of_tokens_is_content() {
-        assert!(read(&[&assistant("m", r#""content":[{"type":"text","text":"x"}]"#)]).has_content());
-        assert!(read(&[&assistant("m", r#""content":[{"type":"tool_use","id":"t"}]"#)]).has_content());
-        assert!(!read(&[&assistant("m", r#""content":[{"type":"text","text":""}]"#)]).has_content());
-        assert!(!read(&[&assistant("m", r#""content":"x""#)]).has_content());
-    }
-
-    #[test]
-    fn a_sub_agents_texts_are_not_the_runs() {
-        let line = r#"{"type":"assistant","parent_tool_use_id":"t","message":{"content":[{"type":"text","text":"x"}]}}"#;
-        let stream = read(&[line]);
-        assert_eq!(stream.texts(), "");
-        assert!(stream.has_content());
-    }
-
-    #[test]
-    fn the_last_of_several_results_counts() {
-        let stream = read(&[
-            r#"{"type":"result","subtype":"error_during_execution","session_id":"a"}"#,
-            r#"{"session_id":"b","subtype":"success","type":"result"}"#,
-            &assistant("m", r#""content":[{"type":"text","text":"late"}]"#),
-        ]);
-        assert!(stream.has_result());
-        assert_eq!(stream.result().unwrap().subtype, "success");
-        assert_eq!(stream.session_id(), Some("s"));
-        assert_eq!(stream.tail(), "");
-    }
-
-    #[test]
-    fn an_output_is_counted_to_its_last_byte() {
-        for (output, bytes, lines) in
-            [("", 0, 0), ("\n", 1, 0), ("é", 2, 1), ("a\r\n\nb", 5, 2), ("a\nb\n", 4, 2)]
-        {
-            let mut stream = Stream::default();
-            stream.push_output(output);
-            assert_eq!((stream.stdout_bytes(), stream.nonempty_lines()), (bytes, lines), "{output:?}");
-        }
-    }
-
-    #[test]
-    fn of_a_line_that_is_too_long_its_kind_counts() {
-        let mut stream = Stream::default();
-        stream.push_cut_line(
-            r#"{"type":"assistant","message":{"content":[{"type":"text","text":"aaa"#,
-            "aaa\"}]}}",
-            5 << 20,
-        );
-        assert!(stream.has_content() && stream.has_assistant_event());
-        assert_eq!(stream.stdout_bytes(), (5 << 20) + 1);
-        let mut stream = Stream::default();
-        stream.push_cut_line("Error: aaa", "aaa", 5 << 20);
-        assert_eq!(stream.untyped().first.as_deref(), Some("Error: aaa"));
-        let mut stream = Stream::default();
-        stream.push_cut_line(r#"{"result":"aaa"#, r#"aaa","type":"result","is_error":false}"#, 5 << 20);
-        assert!(!stream.has_result());
-    }
-}
+mod tests;

@@ -1,51 +1,68 @@
-//! Lines that are no events: what the shell, Node.js and the CLI itself print when something is wrong.
+//! Lines that are not events: what the shell, Node.js and the CLI itself print when something is wrong.
 
-use paperclip_kit::outcome::printable;
+use paperclip_kit::outcome::{LineTail, printable};
 use serde::{Deserialize, Serialize};
 
-use crate::phrases::{LOGIN, MODEL_NOT_FOUND, OVERLOAD, QUOTA, Words};
+use super::cause::CauseLine;
+use crate::phrases::{COMMAND_NOT_FOUND, OTHER_PARTIES, Topics, UNKNOWN_SESSION_OF_CLI, status_in};
+use crate::words::Words;
 
-/// What a message quotes of a line, in bytes.
-const QUOTED_BYTES: usize = 2048;
-/// What is kept of a line that tells when a limit is reset, in bytes.
+/// What is kept of a line that says when a limit is reset, in bytes.
 const RESET_BYTES: usize = 512;
 const URL_BYTES: usize = 1024;
 
-/// What all the untyped lines said. Nothing here grows with their number.
+/// What all untyped lines and all lines of standard error said. Its size does not grow with their number.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Untyped {
-    /// The first one that has something to read, fit for a message.
-    pub(crate) first: Option<String>,
-    pub(crate) asks_for_login: bool,
-    pub(crate) misses_model: bool,
-    pub(crate) tells_quota: bool,
-    pub(crate) tells_overload: bool,
+    pub(crate) topics: Topics,
+    pub(crate) names_unknown_session: bool,
+    pub(crate) misses_command: bool,
     /// The first line about a quota, else about an overload: it may say until when.
     pub(crate) limit_line: Option<String>,
     pub(crate) login_url: Option<LoginUrl>,
+    /// Of the output.
+    lines: CauseLine,
+    stderr_lines: CauseLine,
+    stderr_tail: LineTail,
 }
 
 impl Untyped {
+    /// Reads text of the output that is not an event.
     pub(super) fn push(&mut self, line: &str) {
-        if self.first.is_none() {
-            self.first = Some(printable(line, QUOTED_BYTES)).filter(|text| !text.is_empty());
-        }
+        self.lines.push(line);
+        self.read(line);
+    }
+
+    /// Reads a line of standard error.
+    pub(super) fn push_stderr(&mut self, line: &str) {
+        self.stderr_lines.push(line);
+        self.stderr_tail.push(line.trim_end_matches('\r'));
+        self.read(line);
+    }
+
+    fn read(&mut self, line: &str) {
         let words = Words::of(line);
-        self.asks_for_login |= words.mention(LOGIN);
-        self.misses_model |= words.mention(MODEL_NOT_FOUND);
-        if words.mention(QUOTA) {
-            if !self.tells_quota {
-                self.limit_line = Some(printable(line, RESET_BYTES));
-            }
-            self.tells_quota = true;
-        } else if words.mention(OVERLOAD) {
-            self.tells_overload = true;
-            if self.limit_line.is_none() {
-                self.limit_line = Some(printable(line, RESET_BYTES));
-            }
+        self.misses_command |= words.mention(COMMAND_NOT_FOUND);
+        if words.mention(OTHER_PARTIES) {
+            return;
         }
+        self.names_unknown_session |= words.mention(UNKNOWN_SESSION_OF_CLI);
+        let topics = Topics::of_line(&words, status_in(line), false);
+        if topics.quota && !self.topics.quota || topics.transient && self.limit_line.is_none() {
+            self.limit_line = Some(printable(line, RESET_BYTES));
+        }
+        self.topics.add(topics);
         self.login_url = LoginUrl::better(self.login_url.take(), line);
+    }
+
+    /// The line that explains best why the agent failed: of standard error, else of the output.
+    pub(crate) fn cause(&self) -> Option<String> {
+        self.stderr_lines.get().or_else(|| self.lines.get())
+    }
+
+    pub(crate) fn stderr_tail(&self) -> String {
+        self.stderr_tail.kept()
     }
 }
 
@@ -58,7 +75,7 @@ pub(crate) struct LoginUrl {
 }
 
 impl LoginUrl {
-    /// `known`, or what `text` offers beyond it.
+    /// Returns `known`, or a better one in `text`.
     pub(crate) fn better(known: Option<LoginUrl>, text: &str) -> Option<LoginUrl> {
         if known.as_ref().is_some_and(|known| known.names_login) {
             return known;
@@ -84,7 +101,7 @@ impl LoginUrl {
     }
 }
 
-/// The address with which `text` begins, without the punctuation of the sentence around it.
+/// The address that `text` starts with, without the punctuation of the sentence around it.
 fn leading_url(text: &str) -> Option<&str> {
     let scheme = ["https://", "http://"].into_iter().find(|scheme| text.starts_with(scheme))?;
     let end = text
@@ -106,16 +123,48 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_with_something_to_read_is_quoted() {
-        assert_eq!(pushed(&["\u{1b}[0m", "Error: x", "more"]).first.unwrap(), "Error: x");
+    fn a_line_about_a_quota_is_kept_before_one_about_an_overload() {
+        let untyped =
+            pushed(&["too many requests", "5-hour limit reached ∙ resets 3pm (UTC)", "usage limit reached"]);
+        assert!(untyped.topics.quota && untyped.topics.transient);
+        assert_eq!(untyped.limit_line.unwrap(), "5-hour limit reached ∙ resets 3pm (UTC)");
     }
 
     #[test]
-    fn a_quota_is_told_before_an_overload() {
-        let untyped =
-            pushed(&["too many requests", "5-hour limit reached ∙ resets 3pm (UTC)", "usage limit reached"]);
-        assert!(untyped.tells_quota && untyped.tells_overload);
-        assert_eq!(untyped.limit_line.unwrap(), "5-hour limit reached ∙ resets 3pm (UTC)");
+    fn lines_of_other_parties_do_not_count() {
+        for line in
+            ["[mcp:jira] Invalid API key", "MCP server x: model not found", "Stop hook: usage limit reached"]
+        {
+            assert_eq!(pushed(&[line]).topics, Topics::default(), "{line}");
+        }
+        let untyped = pushed(&["API Error: 500 Invalid API key"]);
+        assert_eq!(untyped.topics, Topics { transient: true, ..Topics::default() });
+    }
+
+    #[test]
+    fn a_missing_command_is_recognised() {
+        for line in [
+            "/bin/sh: claude: not found",
+            "sh: 1: claude: not found",
+            "bash: line 1: claude: command not found",
+            "zsh: command not found: claude",
+            "exec: \"claude\": executable file not found in $PATH",
+            "/usr/bin/env: 'claude': No such file or directory",
+        ] {
+            assert!(pushed(&[line]).misses_command, "{line}");
+        }
+        for line in ["sh: jq: not found", "+ exec claude --print", "Claude model not found"] {
+            assert!(!pushed(&[line]).misses_command, "{line}");
+        }
+    }
+
+    #[test]
+    fn standard_error_explains_before_the_output() {
+        let mut untyped = pushed(&["Error: output"]);
+        assert_eq!(untyped.cause().unwrap(), "Error: output");
+        untyped.push_stderr("starting");
+        assert_eq!(untyped.cause().unwrap(), "starting");
+        assert_eq!(untyped.stderr_tail(), "starting\n");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::json::{count, pick};
 
-/// An Anthropic usage object. Tokens that wrote the cache are not counted here, as in `result.usage`.
+/// Reads an Anthropic usage object. Tokens that wrote the cache are not counted here, as in `result.usage`.
 pub(super) fn anthropic_usage(member: Option<&RawValue>) -> Option<Usage> {
     let names = ["input_tokens", "cache_read_input_tokens", "output_tokens"];
     let [input, cached, output] = pick(member?.get(), &names)?;
@@ -19,11 +19,11 @@ pub(super) fn anthropic_usage(member: Option<&RawValue>) -> Option<Usage> {
     })
 }
 
-/// The last usage of each message, summed. Several events of one message each tell the message's usage so far.
+/// The last usage of each message, summed. Several events of one message each have the message's usage so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct UsageByMessage {
-    /// Of messages that are no longer told apart.
+    /// Of messages that are no longer distinguished.
     settled: Usage,
     recent: VecDeque<(String, Usage)>,
 }
@@ -31,7 +31,7 @@ pub(super) struct UsageByMessage {
 impl UsageByMessage {
     /// How many messages may be under way at once, sub-agents included.
     const RECENT: usize = 64;
-    /// Identifiers are far shorter; a longer one is told apart by its beginning.
+    /// Identifiers are far shorter; of a longer one the beginning counts.
     const ID_BYTES: usize = 128;
 
     pub(super) fn record(&mut self, message_id: &str, usage: Usage) {
@@ -49,7 +49,7 @@ impl UsageByMessage {
         }
     }
 
-    /// `None` if no message told its usage.
+    /// Returns `None` if no message had a usage.
     pub(super) fn sum(&self) -> Option<Usage> {
         let mut sum = self.settled;
         self.recent.iter().for_each(|(_, usage)| sum.add(*usage));

@@ -1,4 +1,4 @@
-//! `docs/errors.md` and the codes that there are.
+//! Compares `docs/errors.md` with the error codes and the rows of the judgement.
 
 use std::collections::BTreeSet;
 
@@ -20,6 +20,12 @@ fn every_code_is_explained_once() {
 }
 
 #[test]
+fn the_codes_are_explained_in_their_order() {
+    let known: Vec<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(headings(), known);
+}
+
+#[test]
 fn every_explanation_says_what_to_do() {
     for section in CATALOGUE.split("\n### `").skip(1) {
         let code = section.split('`').next().unwrap_or_default();
@@ -28,12 +34,12 @@ fn every_explanation_says_what_to_do() {
 }
 
 #[test]
-fn every_family_is_told_with_its_codes() {
+fn every_family_is_named_with_its_codes() {
     for code in ErrorCode::ALL {
         let section =
             CATALOGUE.split("\n### `").find(|section| section.starts_with(&format!("{code}`"))).unwrap();
-        let told = section.contains("Family ");
-        assert_eq!(told, code.family().is_some(), "{code}");
+        let is_named = section.contains("Family ");
+        assert_eq!(is_named, code.family().is_some(), "{code}");
         if let Some(family) = code.family() {
             assert!(section.contains(&format!("Family `{}`", family.as_str())), "{code}");
         }

@@ -10,18 +10,30 @@ use crate::story::Story;
 
 type Change = fn(Story) -> Story;
 
+/// The rows in the order of the page.
+const ROWS: [&str; 25] = [
+    "1", "2", "3", "3b", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "18",
+    "19", "20", "21", "22", "23", "24",
+];
+
+fn place(row: &str) -> usize {
+    ROWS.iter().position(|known| *known == row).expect("a row of the page")
+}
+
 /// What a failed result event may say, with the row that is about it.
-fn failures() -> [(u8, Value); 9] {
+fn failures() -> [(&'static str, Value); 11] {
     [
-        (3, json!({"errors": ["No conversation found with session ID: abc"]})),
-        (4, json!({"api_error_status": 401})),
-        (5, json!({"errors": ["model not found: x"]})),
-        (6, json!({"stop_reason": "max_turns"})),
-        (7, json!({"errors": ["diagnostics.previous_message_id: must be an id (starts with `msg_`)"]})),
-        (8, json!({"errors": ["usage limit reached"]})),
-        (9, json!({"errors": ["Overloaded"]})),
-        (10, json!({"errors": ["API returned an empty or malformed response (HTTP 200)"]})),
-        (11, json!({"stopReason": "refusal"})),
+        ("5", json!({"errors": ["No conversation found with session ID: abc"]})),
+        ("6", json!({"stop_reason": "max_turns"})),
+        ("7", json!({"subtype": "error_max_budget_usd"})),
+        ("8", json!({"errors": ["API Error: prompt is too long"]})),
+        ("9", json!({"errors": ["API Error: model not found: x"]})),
+        ("10", json!({"errors": ["API Error: Invalid API key"]})),
+        ("11", json!({"errors": ["API Error: usage limit reached"]})),
+        ("12", json!({"stopReason": "refusal"})),
+        ("13", json!({"errors": ["API Error: Overloaded"]})),
+        ("14", json!({"errors": ["API Error: API returned an empty or malformed response"]})),
+        ("15", json!({"terminal_reason": "aborted_streaming"})),
     ]
 }
 
@@ -37,8 +49,9 @@ fn merged(one: &Value, other: &Value) -> Value {
     Value::Object(both)
 }
 
+/// Stories with a result event: a success, each failure alone, and each pair of them.
 fn results() -> Vec<Story> {
-    let mut stories = vec![Story::new(), Story::new().succeeds()];
+    let mut stories = vec![Story::new().succeeds(), Story::new().fails("x", &json!({}))];
     let event = |more: &Value| Story::new().fails("", more);
     for (at, (_, one)) in failures().iter().enumerate() {
         stories.push(event(one));
@@ -49,109 +62,107 @@ fn results() -> Vec<Story> {
     stories
 }
 
-/// Every story that can be told by one choice of each kind.
-fn stories() -> Vec<Story> {
-    let ends: [Change; 4] = [|s| s, |s| s.exits(0), |s| s.exits(1), Story::loses_its_job];
-    let stops: [Change; 4] = [
+/// Stories without a result event.
+fn unreported() -> Vec<Story> {
+    let messages: [Change; 7] = [
         |s| s,
-        |s| s.with(|e| e.is_cancelled = true),
-        |s| s.with(|e| e.is_timed_out = true),
-        |s| s.with(|e| e.job = JobOutcome::DeadlineExceeded),
+        Story::gets_nothing,
+        |s| s.says("hello"),
+        |s| s.says("hello").gets_nothing(),
+        |s| s.shows_an_error("Prompt is too long", &json!({})),
+        |s| s.says("hello").shows_an_error("Invalid API key", &json!({"stop_reason": "refusal"})),
+        |s| s.shows_an_error("model not found: usage limit reached, overloaded, empty response", &json!({})),
     ];
-    let messages: [Change; 4] =
-        [|s| s, Story::gets_nothing, |s| s.says("hello"), |s| s.says("hello").gets_nothing()];
     let lines: [Change; 6] = [
         |s| s,
         |s| s.prints("Please run claude login"),
-        |s| s.prints("unknown model x"),
-        |s| s.prints("usage limit reached").prints("please log in"),
-        |s| s.prints(r#"{"type":"rate_limit_event","rate_limit_info":{"status":"rejected"}}"#),
-        |s| s.prints("too many requests").prints("usage limit reached").prints("model not found"),
+        |s| s.prints("unknown model x").prints("sh: claude: not found"),
+        |s| s.prints("usage limit reached").prints("No conversation found with session ID: x"),
+        |s| s.is_rejected().retries(Some(401), "x"),
+        |s| s.retries(Some(529), "overloaded").prints("too many requests"),
     ];
-    let begins: [Change; 2] = [|s| s, Story::begins];
-    let told = |stories: Vec<Story>, choices: &[Change]| -> Vec<Story> {
-        stories.iter().flat_map(|story| choices.iter().map(|change| change(story.clone()))).collect()
-    };
-    // What came before a result event changes nothing: only runs without one need those choices.
-    let begun = told(told(vec![Story::new()], &begins), &messages);
-    let all = results().into_iter().chain(begun).collect();
-    let mut stories = [&ends[..], &stops, &lines].into_iter().fold(all, told);
+    let starts: [Change; 2] = [|s| s, Story::starts];
+    [&starts[..], &messages, &lines].into_iter().fold(vec![Story::new()], each_with)
+}
+
+fn each_with(stories: Vec<Story>, choices: &[Change]) -> Vec<Story> {
+    stories.iter().flat_map(|story| choices.iter().map(|change| change(story.clone()))).collect()
+}
+
+/// Every story that one choice of each kind makes.
+fn stories() -> Vec<Story> {
+    let ends: [Change; 6] =
+        [|s| s, |s| s.exits(0), |s| s.exits(1), |s| s.exits(127), |s| s.exits(143), Story::loses_its_job];
+    let stops: [Change; 5] = [
+        |s| s,
+        |s| s.with(|e| e.is_cancelled = true),
+        |s| s.with(|e| e.is_timed_out = true),
+        |s| s.with(|e| e.quiet_sec = Some(900)),
+        |s| s.with(|e| e.job = JobOutcome::DeadlineExceeded),
+    ];
+    let all = results().into_iter().chain(unreported()).collect();
+    let mut stories = [&ends[..], &stops].into_iter().fold(all, each_with);
     stories.push(Story::new().with(|evidence| {
         evidence.is_cancelled = true;
         evidence.is_timed_out = true;
+        evidence.quiet_sec = Some(1);
     }));
     stories
 }
 
-/// The codes of a row; of row 17 in their order.
-fn codes(row: u8) -> &'static [Option<ErrorCode>] {
+/// The codes of a row.
+fn codes(row: &str) -> &'static [Option<ErrorCode>] {
     match row {
-        1 => &[Some(ErrorCode::Cancelled)],
-        2 => &[Some(ErrorCode::Timeout)],
-        3 => &[Some(ErrorCode::SessionUnavailable)],
-        4 => &[Some(ErrorCode::ClaudeAuthRequired)],
-        5 => &[Some(ErrorCode::ModelNotFound)],
-        6 => &[Some(ErrorCode::MaxTurnsExhausted)],
-        7 => &[Some(ErrorCode::ClaudePoisonedPreviousMessageId)],
-        8 => &[Some(ErrorCode::ProviderQuota)],
-        9 => &[Some(ErrorCode::ClaudeTransientUpstream)],
-        10 | 15 => &[Some(ErrorCode::LlmApiError)],
-        11 => &[Some(ErrorCode::ClaudeRefusal)],
-        12 => &[Some(ErrorCode::ClaudeRunFailed)],
-        13 => &[None],
-        14 => &[Some(ErrorCode::K8sJobDeletedExternally)],
-        16 => &[Some(ErrorCode::ClaudeTruncated)],
-        17 => &[
-            Some(ErrorCode::ClaudeAuthRequired),
+        "1" => &[None],
+        "2" => &[Some(ErrorCode::Cancelled)],
+        "3" => &[Some(ErrorCode::Timeout)],
+        "3b" => &[Some(ErrorCode::AgentQuiet)],
+        "4" | "16" => &[Some(ErrorCode::ClaudeRunFailed)],
+        "5" => &[Some(ErrorCode::SessionUnavailable)],
+        "6" => &[Some(ErrorCode::MaxTurnsExhausted)],
+        "7" => &[Some(ErrorCode::BudgetExhausted)],
+        "8" => &[Some(ErrorCode::ContextExceeded), Some(ErrorCode::SessionUnusable)],
+        "9" => &[Some(ErrorCode::ModelNotFound)],
+        "10" => &[Some(ErrorCode::ClaudeAuthRequired)],
+        "11" => &[Some(ErrorCode::ProviderQuota)],
+        "12" => &[Some(ErrorCode::ClaudeRefusal)],
+        "13" => &[Some(ErrorCode::ClaudeTransientUpstream)],
+        "14" | "18" => &[Some(ErrorCode::LlmApiError)],
+        "15" => &[Some(ErrorCode::ClaudeAborted)],
+        "17" => &[Some(ErrorCode::K8sJobDeletedExternally)],
+        "19" => &[Some(ErrorCode::ClaudeTruncated)],
+        "20" => &[
             Some(ErrorCode::ModelNotFound),
+            Some(ErrorCode::ClaudeAuthRequired),
             Some(ErrorCode::ProviderQuota),
             Some(ErrorCode::ClaudeTransientUpstream),
         ],
-        18 => &[Some(ErrorCode::ClaudeInitFailed)],
-        19 => &[Some(ErrorCode::ClaudeOutputUnparseable)],
-        20 => &[Some(ErrorCode::ClaudeExited)],
+        "21" => &[Some(ErrorCode::AgentNotFound)],
+        "22" => &[Some(ErrorCode::ClaudeInitFailed)],
+        "23" => &[Some(ErrorCode::ClaudeOutputUnparseable)],
+        "24" => &[Some(ErrorCode::ClaudeExited)],
         other => panic!("there is no row {other}"),
     }
 }
 
 #[test]
 fn the_first_row_that_holds_decides() {
-    let mut beaten: BTreeMap<u8, BTreeSet<u8>> = BTreeMap::new();
+    let mut overruled: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
     for story in stories() {
         let rows = story.rows();
         let (first, others) = rows.split_first().expect("some row holds for every run");
-        assert!(rows.is_sorted());
-        assert!(codes(*first).contains(&story.code()), "{rows:?} {:?}", story.code());
-        beaten.entry(*first).or_default().extend(others);
+        assert!(codes(first).contains(&story.code()), "{rows:?} {:?}", story.code());
+        let others = others.iter().filter(|row| *row != first).map(|row| place(row));
+        overruled.entry(place(first)).or_default().extend(others);
     }
     let mut table = String::new();
-    for (row, others) in &beaten {
-        let others: Vec<_> = others.iter().map(u8::to_string).collect();
+    for (row, others) in &overruled {
+        let others: Vec<_> = others.iter().map(|row| ROWS[*row]).collect();
         let others = if others.is_empty() { "nothing".to_owned() } else { others.join(" ") };
-        writeln!(table, "{row} decides over {others}").unwrap();
+        writeln!(table, "{} decides over {others}", ROWS[*row]).unwrap();
     }
-    insta::assert_snapshot!(table, @r"
-    1 decides over 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
-    2 decides over 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
-    3 decides over 4 5 6 7 8 9 10 11 12
-    4 decides over 5 6 7 8 9 10 11 12
-    5 decides over 6 7 8 9 10 11 12
-    6 decides over 7 8 9 10 11 12
-    7 decides over 8 9 10 11 12
-    8 decides over 9 10 11 12
-    9 decides over 10 11 12
-    10 decides over 11 12
-    11 decides over 12 13
-    12 decides over nothing
-    13 decides over nothing
-    14 decides over 15 16 17 20
-    15 decides over 16 17 18 19 20
-    16 decides over 17 18 19 20
-    17 decides over 18 20
-    18 decides over 20
-    19 decides over 20
-    20 decides over nothing
-    ");
+    assert_eq!(overruled.len(), ROWS.len(), "each row decides some story");
+    insta::assert_snapshot!(table);
 }
 
 #[test]
@@ -162,10 +173,23 @@ fn each_failure_alone_is_its_own_row() {
 }
 
 #[test]
-fn of_the_lines_login_comes_before_model_quota_and_overload() {
+fn of_two_failures_the_earlier_row_decides_and_a_refusal_before_row_8() {
+    let order = ["5", "6", "7", "12", "8", "9", "10", "11", "13", "14", "15"];
+    let rank = |row: &str| order.iter().position(|known| *known == row);
+    for (at, (one_row, one)) in failures().iter().enumerate() {
+        for (other_row, other) in &failures()[at + 1..] {
+            let story = Story::new().fails("", &merged(one, other));
+            let expected = if rank(one_row) < rank(other_row) { one_row } else { other_row };
+            assert_eq!(&story.rows()[0], expected, "{one} {other}");
+        }
+    }
+}
+
+#[test]
+fn of_the_lines_a_model_comes_before_credentials_quota_and_overload() {
     let lines = [
-        ("please log in", ErrorCode::ClaudeAuthRequired),
         ("model not found", ErrorCode::ModelNotFound),
+        ("please log in", ErrorCode::ClaudeAuthRequired),
         ("usage limit reached", ErrorCode::ProviderQuota),
         ("too many requests", ErrorCode::ClaudeTransientUpstream),
     ];

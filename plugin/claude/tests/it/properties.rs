@@ -7,7 +7,7 @@ use paperclip_kit::outcome::{Evidence, RESULT_JSON_BYTES, Termination};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::recordings::RECORDINGS;
+use crate::recordings::recordings_of_330;
 use crate::story::{INIT, Story, assistant};
 
 /// Lines as agents, shells and broken pipes print them.
@@ -25,6 +25,10 @@ fn line() -> impl Strategy<Value = String> {
         ),
         Just("5-hour limit reached, resets 3pm (Europe/Berlin)".to_owned()),
         Just("Please run /login at https://claude.ai/".to_owned()),
+        Just(format!("\u{1b}[?25h{INIT}")),
+        Just(format!("banner{INIT}{INIT}")),
+        Just(format!("[{INIT},{INIT}]")),
+        Just(r#"{"type":"system","subtype":"api_retry","attempt":1,"error_status":529}"#.to_owned()),
         "\\PC{0,40}",
         "[\\x00-\\x7f]{0,40}",
         "\\{\"type\":\"(assistant|user|result|system)\",\"[a-z]{1,4}\":[0-9\\[\\]{}\"]{0,8}\\}?",
@@ -48,7 +52,7 @@ fn read(lines: &[String]) -> Stream {
 
 proptest! {
     #[test]
-    fn a_stream_taken_up_again_is_judged_the_same(lines in prop::collection::vec(line(), 0..20), at in 0_usize..20, evidence in evidence()) {
+    fn a_restored_stream_is_judged_the_same(lines in prop::collection::vec(line(), 0..20), at in 0_usize..20, evidence in evidence()) {
         let at = at.min(lines.len());
         let snapshot = serde_json::to_string(&read(&lines[..at])).unwrap();
         let mut restored: Stream = serde_json::from_str(&snapshot).unwrap();
@@ -85,14 +89,14 @@ proptest! {
     }
 
     #[test]
-    fn what_is_no_document_is_refused(json in "\\PC{0,80}") {
+    fn refuses_what_is_not_a_document(json in "\\PC{0,80}") {
         let _ = classify_document(0, &json);
     }
 }
 
 #[test]
 fn no_prefix_of_a_recording_is_a_success() {
-    for recording in &RECORDINGS {
+    for recording in recordings_of_330() {
         let mut before = Stream::default();
         for line in recording.text.lines() {
             for cut in cuts(line) {
@@ -119,7 +123,7 @@ fn cuts(line: &str) -> impl Iterator<Item = String> {
 
 #[test]
 fn output_without_an_end_is_kept_in_bounded_space() {
-    let mut story = Story::new().begins();
+    let mut story = Story::new().starts();
     let long = "x".repeat(3000);
     for index in 0..5_000 {
         story.stream.push_line(&assistant(&format!("msg_{index}"), &long, 1).to_string());

@@ -1,4 +1,4 @@
-//! What the reference adapter's fixes demanded of the judgement, by the number of the demand.
+//! What the reference adapter's fixes require of the judgement, by the number of the requirement.
 
 use paperclip_kit::outcome::{DeletionTrace, ErrorCode, Termination};
 use serde_json::{Value, json};
@@ -10,8 +10,8 @@ const STARTED: &str = "Claude started but did not produce a result (model: claud
 
 #[test]
 fn seed_1_a_run_without_an_end_is_truncated_only_if_its_end_was_not_seen() {
-    let story = Story::new().begins().says("hi").with(|evidence| {
-        evidence.pod.was_looked_up = true;
+    let story = Story::new().starts().says("hi").with(|evidence| {
+        evidence.pod.was_read = true;
         evidence.pod.phase = Some("Running".to_owned());
     });
     assert!(story.message().contains("container terminated state not yet observable (pod phase=Running)"));
@@ -20,14 +20,15 @@ fn seed_1_a_run_without_an_end_is_truncated_only_if_its_end_was_not_seen() {
 
 #[test]
 fn seed_2_only_a_cancellation_cancels() {
-    let story = Story::new().begins().succeeds();
+    let story = Story::new().starts().succeeds();
     assert_eq!(story.code(), None);
-    assert_eq!(story.with(|evidence| evidence.is_cancelled = true).code(), Some(ErrorCode::Cancelled));
+    let cancelled = Story::new().starts().with(|evidence| evidence.is_cancelled = true);
+    assert_eq!(cancelled.code(), Some(ErrorCode::Cancelled));
 }
 
 #[test]
-fn seed_4_a_deletion_is_told_with_its_forensics() {
-    let story = Story::new().begins().says("naïve").loses_its_job().with(|evidence| {
+fn seed_4_a_deletion_is_reported_with_its_forensics() {
+    let story = Story::new().starts().says("naïve").loses_its_job().with(|evidence| {
         evidence.deletion = DeletionTrace {
             detected_via: Some("job-watch-deleted".to_owned()),
             job: Some("ac-1".to_owned()),
@@ -62,46 +63,50 @@ fn seed_5_partial_runs_carry_the_containers_end() {
     };
     assert_eq!(
         ended(137, "OOMKilled", Some(" Memory cgroup out of memory\n"), None).message(),
-        "Claude exited with code 137: boom [pod: reason=OOMKilled, message=Memory cgroup out of memory, SIGKILL \
-         (commonly OOMKilled)]"
+        "Claude exited with code 137: boom [pod: exit code 137, SIGKILL, reason=OOMKilled, message=Memory cgroup out of \
+         memory, cause=oom_killed]"
     );
     assert_eq!(
         ended(143, "Error", None, Some(15)).message(),
-        "Claude exited with code 143: boom [pod: reason=Error, signal=15]"
+        "Claude exited with code 143: boom [pod: exit code 143, SIGTERM, reason=Error, signal=15]"
     );
-    assert_eq!(ended(1, "", None, None).message(), "Claude exited with code 1: boom");
+    assert_eq!(ended(1, "", None, None).message(), "Claude exited with code 1: boom [pod: exit code 1]");
+    assert_eq!(
+        ended(137, "", None, None).message(),
+        "Claude exited with code 137: boom [pod: exit code 137, SIGKILL (commonly OOMKilled)]"
+    );
 }
 
 #[test]
 fn seed_6_an_exit_right_after_init_names_code_and_cause() {
     assert_eq!(
-        Story::new().begins().exits(1).message(),
+        Story::new().starts().exits(1).message(),
         "Claude exited immediately after init (model: claude-opus-4-6) (exit code 1) — the model may be unsupported or \
-         the session may have been rejected before producing output [pod: reason=Error]"
+         the session may have been rejected before producing output [pod: exit code 1, reason=Error]"
     );
     let nameless = Story::new().prints(r#"{"type":"system","subtype":"init"}"#).exits(1);
     assert!(nameless.message().starts_with("Claude exited immediately after init (exit code 1) — "));
 }
 
 #[test]
-fn seed_7_a_truncation_tells_how_the_container_ended() {
-    let story = Story::new().begins().says("hi").runs_out_of_memory();
+fn seed_7_a_truncation_says_how_the_container_ended() {
+    let story = Story::new().starts().says("hi").runs_out_of_memory();
     assert_eq!(
         story.message(),
         "Claude run was truncated mid-stream (model: claude-opus-4-6) — assistant produced content but no result event \
-         arrived; exit code 137, SIGKILL (commonly OOMKilled), reason=OOMKilled"
+         arrived [pod: exit code 137, SIGKILL, reason=OOMKilled, cause=oom_killed]"
     );
 }
 
 #[test]
 fn seed_8_content_without_a_result_is_truncated() {
-    assert_eq!(Story::new().begins().says("hi").exits(1).code(), Some(ErrorCode::ClaudeTruncated));
-    assert_eq!(Story::new().begins().says("hi").exits(0).code(), Some(ErrorCode::ClaudeTruncated));
+    assert_eq!(Story::new().starts().says("hi").exits(1).code(), Some(ErrorCode::ClaudeTruncated));
+    assert_eq!(Story::new().starts().says("hi").exits(0).code(), Some(ErrorCode::ClaudeTruncated));
 }
 
 #[test]
 fn seed_11_an_empty_response_is_the_apis_fault_unless_a_result_follows() {
-    let story = Story::new().begins().gets_nothing();
+    let story = Story::new().starts().gets_nothing();
     assert_eq!(story.code(), Some(ErrorCode::LlmApiError));
     assert_eq!(
         story.message(),
@@ -113,7 +118,7 @@ fn seed_11_an_empty_response_is_the_apis_fault_unless_a_result_follows() {
 
 #[test]
 fn seed_12_a_vanished_job_is_not_an_exit_with_minus_1() {
-    let story = Story::new().begins().loses_its_job();
+    let story = Story::new().starts().loses_its_job();
     assert!(story.message().starts_with("K8s Job was deleted externally before Claude could complete ["));
     assert!(!Story::new().message().contains("-1"));
 }
@@ -126,25 +131,28 @@ fn seed_14_and_15_no_event_is_ever_quoted() {
         json!({"type": "assistant", "message": {"content": [], "stop_reason": "end_turn"}}),
         json!({"type": "something_new", "text": "usage limit reached"}),
     ] {
-        assert_eq!(Story::new().begins().prints(&event).message(), STARTED, "{event}");
+        assert_eq!(Story::new().starts().prints(&event).message(), STARTED, "{event}");
     }
 }
 
 #[test]
 fn seed_21_a_failed_pod_is_described_by_its_container() {
     let story = Story::new().exits(2).with(|evidence| evidence.pod.phase = Some("Failed".to_owned()));
-    assert_eq!(story.message(), "Claude exited with code 2 [pod: reason=Error]");
+    assert_eq!(story.message(), "Claude exited with code 2 [pod: exit code 2, reason=Error]");
 }
 
 #[test]
-fn seed_23_the_first_line_that_is_no_event_is_quoted() {
+fn seed_23_a_line_that_is_not_an_event_is_quoted() {
     let story =
         Story::new().prints("").prints("  \r").prints("\u{1b}[31mfirst\u{1b}[0m\r").prints("second").exits(1);
-    assert_eq!(story.message(), "Claude exited with code 1: first [pod: reason=Error]");
+    assert_eq!(story.message(), "Claude exited with code 1: second [pod: exit code 1, reason=Error]");
     let cut = Story::new().prints("{\"type\":\"assistant\",\"mess").exits(1);
-    assert_eq!(cut.message(), "Claude exited with code 1 [pod: reason=Error]");
+    assert_eq!(cut.message(), "Claude exited with code 1 [pod: exit code 1, reason=Error]");
     let object = Story::new().prints(r#"{"error":"boom"}"#).exits(1);
-    assert_eq!(object.message(), "Claude exited with code 1: {\"error\":\"boom\"} [pod: reason=Error]");
+    assert_eq!(
+        object.message(),
+        "Claude exited with code 1: {\"error\":\"boom\"} [pod: exit code 1, reason=Error]"
+    );
 }
 
 #[test]

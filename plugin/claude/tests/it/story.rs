@@ -1,10 +1,12 @@
-//! Telling a run in a few words: what the agent printed and how it ended.
+//! Describes a run in a few words: what the agent printed and how it ended.
 
 use claude_k8s::outcome::{judge, matching_rows};
 use claude_k8s::stream::Stream;
 use paperclip_kit::outcome::{AdapterResult, ErrorCode, Evidence, InfraCause, JobOutcome, Termination};
 use serde_json::{Value, json};
 
+/// 2026-05-28T20:26:40Z.
+pub(crate) const RESETS_AT: i64 = 1_780_000_000;
 pub(crate) const INIT: &str =
     r#"{"type":"system","subtype":"init","session_id":"s1","model":"claude-opus-4-6"}"#;
 
@@ -30,7 +32,7 @@ impl Story {
         self
     }
 
-    pub(crate) fn begins(self) -> Story {
+    pub(crate) fn starts(self) -> Story {
         self.prints(INIT)
     }
 
@@ -50,10 +52,19 @@ impl Story {
             "result": "done", "total_cost_usd": 0.5, "usage": {"input_tokens": 3, "output_tokens": 1}}))
     }
 
-    /// A result event that is an error.
+    /// A result event with an error that is not one of a request.
     pub(crate) fn fails(self, text: &str, more: &Value) -> Story {
-        let mut event = json!({"type": "result", "subtype": "error_during_execution", "is_error": true,
-            "session_id": "s1", "result": text, "total_cost_usd": 0.5, "usage": {"input_tokens": 3}});
+        self.reports("error_during_execution", text, more)
+    }
+
+    /// A result event about a request that failed.
+    pub(crate) fn gets_an_error(self, text: &str, more: &Value) -> Story {
+        self.reports("success", text, more)
+    }
+
+    fn reports(self, subtype: &str, text: &str, more: &Value) -> Story {
+        let mut event = json!({"type": "result", "subtype": subtype, "is_error": true, "session_id": "s1",
+            "result": text, "total_cost_usd": 0.5, "usage": {"input_tokens": 3}});
         if let (Some(event), Some(more)) = (event.as_object_mut(), more.as_object()) {
             event.extend(more.clone());
         }
@@ -67,7 +78,7 @@ impl Story {
             reason: Some(reason.to_owned()),
             ..Termination::default()
         });
-        self.evidence.pod.was_looked_up = true;
+        self.evidence.pod.was_read = true;
         self.evidence.job = if code == 0 { JobOutcome::Complete } else { JobOutcome::Failed };
         self
     }
@@ -80,6 +91,26 @@ impl Story {
         story
     }
 
+    /// A message of the CLI itself, and no result event.
+    pub(crate) fn shows_an_error(self, text: &str, more: &Value) -> Story {
+        let mut event = json!({"type": "assistant", "is_api_error_message": true, "message": {"id": "e",
+            "model": "<synthetic>", "content": [{"type": "text", "text": text}], "stop_reason": "stop_sequence"}});
+        if let (Some(event), Some(more)) = (event.as_object_mut(), more.as_object()) {
+            event.extend(more.clone());
+        }
+        self.prints(&event)
+    }
+
+    pub(crate) fn retries(self, status: Option<u16>, error: &str) -> Story {
+        self.prints(&json!({"type": "system", "subtype": "api_retry", "attempt": 4, "max_retries": 10,
+            "error_status": status, "error": error}))
+    }
+
+    pub(crate) fn is_rejected(self) -> Story {
+        self.prints(&json!({"type": "rate_limit_event", "rate_limit_info": {"status": "rejected",
+            "rateLimitType": "five_hour", "resetsAt": RESETS_AT}}))
+    }
+
     pub(crate) fn loses_its_job(mut self) -> Story {
         self.evidence.job = JobOutcome::Gone;
         self
@@ -88,7 +119,7 @@ impl Story {
     pub(crate) fn loses_its_pod(mut self, cause: InfraCause) -> Story {
         self.evidence.pod.cause = Some(cause);
         self.evidence.pod.is_missing = true;
-        self.evidence.pod.was_looked_up = true;
+        self.evidence.pod.was_read = true;
         self
     }
 
@@ -109,8 +140,8 @@ impl Story {
         self.result().error_message.unwrap_or_default()
     }
 
-    /// The rows that hold, the deciding one first.
-    pub(crate) fn rows(&self) -> Vec<u8> {
+    /// The rows that hold, in the order of precedence.
+    pub(crate) fn rows(&self) -> Vec<&'static str> {
         matching_rows(&self.evidence, &self.stream)
     }
 }

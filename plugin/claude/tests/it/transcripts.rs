@@ -3,7 +3,7 @@
 use claude_k8s::transcript::entries_json;
 use serde_json::{Value, json};
 
-use crate::recordings::{RECORDINGS, recording};
+use crate::recordings::{recording, recordings_of_330, recordings_of_332};
 
 const TS: &str = "2026-11-22T06:28:11.156Z";
 
@@ -13,31 +13,42 @@ fn transcript(text: &str) -> Vec<Value> {
     text.lines().flat_map(entries).collect()
 }
 
-/// Long texts are told by their beginning and length, so that a snapshot stays readable.
-fn shortened(value: Value) -> Value {
-    const SHOWN: usize = 120;
+/// Shortens texts to `max` characters and their length, so that a snapshot stays readable.
+pub(crate) fn shortened(value: Value, max: usize) -> Value {
     match value {
-        Value::String(text) if text.len() > SHOWN => {
-            let shown: String = text.chars().take(SHOWN).collect();
+        Value::String(text) if text.len() > max => {
+            let shown: String = text.chars().take(max).collect();
             Value::String(format!("{shown}… ({} bytes)", text.len()))
         }
-        Value::Object(members) => members.into_iter().map(|(name, value)| (name, shortened(value))).collect(),
+        Value::Object(members) => {
+            members.into_iter().map(|(name, value)| (name, shortened(value, max))).collect()
+        }
         other => other,
     }
 }
 
 #[test]
 fn the_recordings_are_shown() {
-    for recording in &RECORDINGS {
-        let shown: Vec<_> = transcript(recording.text).into_iter().map(shortened).collect();
+    for recording in recordings_of_330() {
+        let shown: Vec<_> =
+            transcript(&recording.text).into_iter().map(|entry| shortened(entry, 120)).collect();
         insta::assert_json_snapshot!(format!("transcript_{}", recording.name), shown);
+    }
+}
+
+#[test]
+fn no_event_of_a_recording_is_shown_as_json() {
+    for recording in recordings_of_332() {
+        for entry in transcript(&recording.text) {
+            assert_ne!(entry["kind"], "stdout", "{}: {entry}", recording.name);
+        }
     }
 }
 
 #[test]
 fn nothing_is_hidden_because_of_its_message_id() {
     let kinds = |name| -> Vec<_> {
-        transcript(recording(name).text).iter().map(|entry| entry["kind"].clone()).collect()
+        transcript(&recording(name).text).iter().map(|entry| entry["kind"].clone()).collect()
     };
     assert_eq!(
         kinds("tool"),

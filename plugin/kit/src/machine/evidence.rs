@@ -22,12 +22,20 @@ impl<A: Agent> Machine<A> {
             is_timed_out: self.stop.state == StopState::TimedOut,
             job: self.job_outcome(),
             container,
+            has_never_started: self.has_never_started(),
             pod: self.pod_end(),
             is_log_unread: self.log.state == LogState::Following || self.log.is_cut_short,
             deletion: self.deletion_trace(now_ms),
             at_ms: i64::try_from(now_ms).ok(),
             run: self.agent.run_facts(&self.request, &self.facts.settings, self.attempt),
+            ..Evidence::default()
         }
+    }
+
+    /// Whether the agent's container is known not to have started. Of an adopted Job, or one whose pod was not observed, it is not.
+    fn has_never_started(&self) -> bool {
+        let is_observed = self.job.live_since_ms.is_none() || self.pod.last.is_some();
+        self.pod.agent_started_ms.is_none() && !self.job.is_adopted && is_observed
     }
 
     fn job_outcome(&self) -> JobOutcome {
@@ -47,7 +55,7 @@ impl<A: Agent> Machine<A> {
         PodEnd {
             phase: pod.map(|pod| phase_name(pod.phase).to_owned()),
             is_missing,
-            was_looked_up: is_missing || pod.is_some(),
+            was_read: is_missing || pod.is_some(),
             cause: pod.and_then(|pod| self.infra_cause(pod)),
             cause_message: pod.and_then(|pod| pod.message.clone()),
         }

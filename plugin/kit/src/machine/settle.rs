@@ -15,7 +15,7 @@ use crate::bindings::exports::paperclip::agent::types::{
     Finish, LogStream, ObjectRef,
 };
 use crate::manifest::termination;
-use crate::outcome::{AdapterResult, ErrorCode, ExecutionRecovery};
+use crate::outcome::{AdapterResult, ErrorCode};
 
 /// How long the data of an ended attempt may be missing, counted from the last activity of its log, in ms.
 const SETTLE_MS: u64 = 60_000;
@@ -200,7 +200,7 @@ impl<A: Agent> Machine<A> {
     pub(super) fn finish_failed(&mut self, code: ErrorCode, text: String) {
         let mut result = AdapterResult::failed(code, text);
         if !self.job.is_adopted {
-            result.execution_recovery = Some(ExecutionRecovery::BOOTSTRAP);
+            result.declare_bootstrap();
         }
         self.finish(&result, Ending::Failed);
     }

@@ -5,10 +5,12 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// What stands where text was left out.
+use super::escapes::without_escapes;
+
+/// Marks where text was left out.
 const ELLIPSIS: &str = "…";
 
-/// The beginning of `text`, at most `max_bytes` long with the mark of the cut.
+/// Returns the beginning of `text`, at most `max_bytes` long with the mark of the cut.
 pub fn head(text: &str, max_bytes: usize) -> Cow<'_, str> {
     if text.len() <= max_bytes {
         return Cow::Borrowed(text);
@@ -17,34 +19,27 @@ pub fn head(text: &str, max_bytes: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}{ELLIPSIS}", &text[..end]))
 }
 
-/// The end of `text`, at most `max_bytes` long with the mark of the cut.
+/// Returns the end of `text`, at most `max_bytes` long with the mark of the cut.
 pub fn tail(text: &str, max_bytes: usize) -> Cow<'_, str> {
     if text.len() <= max_bytes {
         return Cow::Borrowed(text);
     }
-    let room = max_bytes.saturating_sub(ELLIPSIS.len());
-    let start = text.ceil_char_boundary(text.len() - room);
+    let kept = max_bytes.saturating_sub(ELLIPSIS.len());
+    let start = text.ceil_char_boundary(text.len() - kept);
     Cow::Owned(format!("{ELLIPSIS}{}", &text[start..]))
 }
 
-/// `text` with every NUL replaced: the server's database cannot store one.
+/// Returns `text` with every NUL replaced: the server's database cannot store one.
 pub fn without_nul(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
 
-/// One line for a message: without terminal colours and other control characters, trimmed, at most `max_bytes`.
+/// Returns one line for a message: without escape sequences and other control characters, trimmed, at most `max_bytes`.
 pub fn printable(line: &str, max_bytes: usize) -> String {
+    let line = without_escapes(line);
     let mut text = String::with_capacity(line.len().min(max_bytes));
-    let mut chars = line.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c == '\u{1b}' && chars.next_if_eq(&'[').is_some() {
-            // A control sequence ends with its first character from `@` to `~`.
-            while chars.next().is_some_and(|c| !matches!(c, '@'..='~')) {}
-        } else if c.is_control() {
-            text.push(' ');
-        } else {
-            text.push(c);
-        }
+    for c in line.chars() {
+        text.push(if c.is_control() { ' ' } else { c });
         if text.len() > max_bytes {
             break;
         }
@@ -52,8 +47,8 @@ pub fn printable(line: &str, max_bytes: usize) -> String {
     head(text.trim(), max_bytes).into_owned()
 }
 
-/// [`printable`] text of at most `max_chars` characters, then the mark of a cut.
-pub(super) fn quoted(line: &str, max_chars: usize) -> String {
+/// Returns [`printable`] text of at most `max_chars` characters and, if it was cut, an ellipsis.
+pub fn quoted(line: &str, max_chars: usize) -> String {
     // A character has at most four bytes, so that what is cut here is cut below.
     let text = printable(line, 4 * max_chars + ELLIPSIS.len());
     match text.char_indices().nth(max_chars) {
@@ -62,9 +57,9 @@ pub(super) fn quoted(line: &str, max_chars: usize) -> String {
     }
 }
 
-/// Milliseconds since 1970 as JavaScript's `toISOString` writes them, or `None` before 1970 and past the year 9999.
+/// Formats milliseconds since 1970 as JavaScript's `toISOString` does; `None` before 1970 and after the year 9999.
 ///
-/// Put together here: jiff's own printer brings half of jiff into the plugin, a tenth of its size.
+/// jiff's own printer would make the plugin a tenth larger.
 pub fn iso_time(unix_ms: i64) -> Option<String> {
     let time = jiff::Timestamp::from_millisecond(unix_ms).ok().filter(|_| unix_ms >= 0)?;
     let at = jiff::tz::Offset::UTC.to_datetime(time);
@@ -80,11 +75,11 @@ const OMITTED_NAMES: usize = 16;
 const OMITTED_NAME_BYTES: usize = 64;
 /// Escaped, one byte of text becomes at most six of JSON.
 const ESCAPED_BYTES: usize = 6;
-/// What that list takes of an object's JSON at most.
+/// How much of an object's JSON that list takes at most.
 const OMITTED_BYTES: usize = OMITTED_NAMES * (OMITTED_NAME_BYTES * ESCAPED_BYTES + 3) + OMITTED.len() + 8;
 
-/// `object` without NUL characters and with at most `max_bytes` of JSON: small members first, then a text that no
-/// longer fits loses its end, any other member goes as a whole and is named in `omittedFields`.
+/// Returns `object` without NUL characters and with at most `max_bytes` of JSON: small members are kept first, a text that does
+/// not fit loses its end, and any other member that does not fit is left out and named in `omittedFields`.
 pub fn bounded_object(mut object: Map<String, Value>, max_bytes: usize) -> Map<String, Value> {
     for value in object.values_mut() {
         strip_nul(value);
@@ -218,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn small_members_use_all_the_room_that_the_names_of_the_others_leave() {
+    fn small_members_use_all_the_space_that_the_names_of_the_others_leave() {
         let max_bytes = 10_000;
         // As JSON, a digit and a comma each, but for the brackets and the last comma; then the name and what parts members.
         let digits = |bytes: usize| Value::from(vec![1; (bytes - 1) / 2]);
@@ -242,22 +237,22 @@ mod tests {
             bounded_object(object, max_bytes)
         };
         let frame = "\"text\":\"\",".len();
-        let room_for = |bytes: usize| OMITTED_BYTES + frame + ESCAPED_BYTES * bytes;
-        assert_eq!(cut(room_for(10))["text"], "xxxxxxx…");
-        assert_eq!(cut(room_for(4))["text"], "x…");
-        // What one does not need is the next one's.
+        let bytes_for = |bytes: usize| OMITTED_BYTES + frame + ESCAPED_BYTES * bytes;
+        assert_eq!(cut(bytes_for(10))["text"], "xxxxxxx…");
+        assert_eq!(cut(bytes_for(4))["text"], "x…");
+        // What the first text does not need, the second may use.
         let max_bytes = 14_000;
         let texts: Map<_, _> =
             ["a", "b"].map(|name| (name.to_owned(), Value::from("x".repeat(100_000)))).into_iter().collect();
         let kept = bounded_object(texts, max_bytes);
         let frame = "\"a\":\"\",".len();
-        let room = max_bytes - OMITTED_BYTES;
-        let first = (room - frame) / ESCAPED_BYTES;
-        let second = (room - frame - (first + 2) - frame) / ESCAPED_BYTES;
+        let capacity = max_bytes - OMITTED_BYTES;
+        let first = (capacity - frame) / ESCAPED_BYTES;
+        let second = (capacity - frame - (first + 2) - frame) / ESCAPED_BYTES;
         let lengths = ["a", "b"].map(|name| kept[name].as_str().unwrap().len());
         assert_eq!(lengths, [first, second]);
         // Nothing but the mark would be left.
-        assert_eq!(cut(room_for(3)), Map::from_iter([(OMITTED.to_owned(), json!(["text"]))]));
+        assert_eq!(cut(bytes_for(3)), Map::from_iter([(OMITTED.to_owned(), json!(["text"]))]));
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! Why the infrastructure ended a pod, read from the words Kubernetes uses for it.
+//! Why the cluster ended a pod, read from the reasons that Kubernetes gives.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,9 +10,11 @@ pub enum InfraCause {
     OomKilled,
     /// The kubelet or the eviction API removed the pod.
     Evicted,
-    /// A pod of higher priority took the place.
+    /// A pod of higher priority needed the node's resources.
     Preempted,
-    /// The node stopped answering or is gone.
+    /// Somebody suspended the Job while it ran, for example a queue such as Kueue.
+    Suspended,
+    /// The node stopped answering or was removed.
     NodeLost,
     /// The node was being shut down.
     NodeShutdown,
@@ -29,6 +31,7 @@ impl InfraCause {
             InfraCause::OomKilled => "oom_killed",
             InfraCause::Evicted => "evicted",
             InfraCause::Preempted => "preempted",
+            InfraCause::Suspended => "suspended",
             InfraCause::NodeLost => "node_lost",
             InfraCause::NodeShutdown => "node_shutdown",
             InfraCause::Deadline => "deadline",
@@ -36,16 +39,15 @@ impl InfraCause {
         }
     }
 
-    /// Whether a run that had not begun its work may simply be started again: the cluster took the pod away,
-    /// neither a person nor a clock did.
-    pub const fn may_be_retried(self) -> bool {
+    /// Whether the Job's own state brought it about, which may also change after the container has ended.
+    pub const fn is_of_the_job(self) -> bool {
         match self {
+            InfraCause::Suspended | InfraCause::Deadline | InfraCause::Deleted => true,
             InfraCause::OomKilled
             | InfraCause::Evicted
             | InfraCause::Preempted
             | InfraCause::NodeLost
-            | InfraCause::NodeShutdown => true,
-            InfraCause::Deadline | InfraCause::Deleted => false,
+            | InfraCause::NodeShutdown => false,
         }
     }
 
@@ -77,6 +79,7 @@ mod tests {
             InfraCause::OomKilled,
             InfraCause::Evicted,
             InfraCause::Preempted,
+            InfraCause::Suspended,
             InfraCause::NodeLost,
             InfraCause::NodeShutdown,
             InfraCause::Deadline,
@@ -93,24 +96,32 @@ mod tests {
     }
 
     #[test]
-    fn what_the_cluster_did_may_be_retried_and_what_a_clock_or_a_person_did_may_not() {
-        for (reason, cause, may_be_retried) in [
-            ("OOMKilled", InfraCause::OomKilled, true),
-            ("Evicted", InfraCause::Evicted, true),
-            ("EvictionByEvictionAPI", InfraCause::Evicted, true),
-            ("TerminationByKubelet", InfraCause::Evicted, true),
-            ("Preempting", InfraCause::Preempted, true),
-            ("PreemptionByScheduler", InfraCause::Preempted, true),
-            ("NodeLost", InfraCause::NodeLost, true),
-            ("DeletionByTaintManager", InfraCause::NodeLost, true),
-            ("DeletionByPodGC", InfraCause::NodeLost, true),
-            ("NodeShutdown", InfraCause::NodeShutdown, true),
-            ("Terminated", InfraCause::NodeShutdown, true),
-            ("DeadlineExceeded", InfraCause::Deadline, false),
+    fn reads_the_reasons_of_kubernetes() {
+        for (reason, cause) in [
+            ("OOMKilled", InfraCause::OomKilled),
+            ("Evicted", InfraCause::Evicted),
+            ("EvictionByEvictionAPI", InfraCause::Evicted),
+            ("TerminationByKubelet", InfraCause::Evicted),
+            ("Preempting", InfraCause::Preempted),
+            ("PreemptionByScheduler", InfraCause::Preempted),
+            ("NodeLost", InfraCause::NodeLost),
+            ("DeletionByTaintManager", InfraCause::NodeLost),
+            ("DeletionByPodGC", InfraCause::NodeLost),
+            ("NodeShutdown", InfraCause::NodeShutdown),
+            ("Terminated", InfraCause::NodeShutdown),
+            ("DeadlineExceeded", InfraCause::Deadline),
         ] {
             assert_eq!(InfraCause::from_reason(reason), Some(cause), "{reason}");
-            assert_eq!(cause.may_be_retried(), may_be_retried, "{reason}");
         }
-        assert!(!InfraCause::Deleted.may_be_retried());
+    }
+
+    #[test]
+    fn only_the_state_of_the_job_may_change_after_its_container_ended() {
+        for cause in [InfraCause::Suspended, InfraCause::Deadline, InfraCause::Deleted] {
+            assert!(cause.is_of_the_job());
+        }
+        for cause in [InfraCause::OomKilled, InfraCause::Evicted, InfraCause::NodeLost] {
+            assert!(!cause.is_of_the_job());
+        }
     }
 }

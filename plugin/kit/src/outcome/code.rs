@@ -1,4 +1,4 @@
-//! The error codes a run can end with. `docs/errors.md` explains each one; a test holds the two together.
+//! The error codes a run can end with. `docs/errors.md` explains each one; a test compares the two.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub enum ErrorCode {
     K8sJobCreateFailed,
     K8sPodScheduleFailed,
     K8sPodReattachFailed,
-    // What the host itself tells.
+    // What the host itself reports.
     HostRestarted,
     PluginFailed,
     PluginRefused,
@@ -29,20 +29,25 @@ pub enum ErrorCode {
     // The end of any run.
     Cancelled,
     Timeout,
+    AgentQuiet,
     K8sJobDeletedExternally,
-    // What the agent or its provider said.
+    // What the agent or its provider reported.
     SessionUnavailable,
-    ClaudeAuthRequired,
-    ModelNotFound,
     MaxTurnsExhausted,
-    ClaudePoisonedPreviousMessageId,
+    BudgetExhausted,
+    ContextExceeded,
+    SessionUnusable,
+    ModelNotFound,
+    ClaudeAuthRequired,
     ProviderQuota,
+    ClaudeRefusal,
     ClaudeTransientUpstream,
     LlmApiError,
-    ClaudeRefusal,
+    ClaudeAborted,
     ClaudeRunFailed,
-    // What the agent did not get to say.
+    // The agent ended without a report.
     ClaudeTruncated,
+    AgentNotFound,
     ClaudeInitFailed,
     ClaudeOutputUnparseable,
     ClaudeExited,
@@ -50,7 +55,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the order of the catalogue.
-    pub const ALL: [ErrorCode; 33] = [
+    pub const ALL: [ErrorCode; 38] = [
         ErrorCode::K8sConfigInvalid,
         ErrorCode::K8sAgentIdInvalid,
         ErrorCode::K8sConcurrencyGuardUnreachable,
@@ -69,18 +74,23 @@ impl ErrorCode {
         ErrorCode::SnapshotUnreadable,
         ErrorCode::Cancelled,
         ErrorCode::Timeout,
+        ErrorCode::AgentQuiet,
         ErrorCode::K8sJobDeletedExternally,
         ErrorCode::SessionUnavailable,
-        ErrorCode::ClaudeAuthRequired,
-        ErrorCode::ModelNotFound,
         ErrorCode::MaxTurnsExhausted,
-        ErrorCode::ClaudePoisonedPreviousMessageId,
+        ErrorCode::BudgetExhausted,
+        ErrorCode::ContextExceeded,
+        ErrorCode::SessionUnusable,
+        ErrorCode::ModelNotFound,
+        ErrorCode::ClaudeAuthRequired,
         ErrorCode::ProviderQuota,
+        ErrorCode::ClaudeRefusal,
         ErrorCode::ClaudeTransientUpstream,
         ErrorCode::LlmApiError,
-        ErrorCode::ClaudeRefusal,
+        ErrorCode::ClaudeAborted,
         ErrorCode::ClaudeRunFailed,
         ErrorCode::ClaudeTruncated,
+        ErrorCode::AgentNotFound,
         ErrorCode::ClaudeInitFailed,
         ErrorCode::ClaudeOutputUnparseable,
         ErrorCode::ClaudeExited,
@@ -107,18 +117,23 @@ impl ErrorCode {
             ErrorCode::SnapshotUnreadable => "snapshot_unreadable",
             ErrorCode::Cancelled => "cancelled",
             ErrorCode::Timeout => "timeout",
+            ErrorCode::AgentQuiet => "agent_quiet",
             ErrorCode::K8sJobDeletedExternally => "k8s_job_deleted_externally",
             ErrorCode::SessionUnavailable => "session_unavailable",
-            ErrorCode::ClaudeAuthRequired => "claude_auth_required",
-            ErrorCode::ModelNotFound => "model_not_found",
             ErrorCode::MaxTurnsExhausted => "max_turns_exhausted",
-            ErrorCode::ClaudePoisonedPreviousMessageId => "claude_poisoned_previous_message_id",
+            ErrorCode::BudgetExhausted => "budget_exhausted",
+            ErrorCode::ContextExceeded => "context_exceeded",
+            ErrorCode::SessionUnusable => "session_unusable",
+            ErrorCode::ModelNotFound => "model_not_found",
+            ErrorCode::ClaudeAuthRequired => "claude_auth_required",
             ErrorCode::ProviderQuota => "provider_quota",
+            ErrorCode::ClaudeRefusal => "claude_refusal",
             ErrorCode::ClaudeTransientUpstream => "claude_transient_upstream",
             ErrorCode::LlmApiError => "llm_api_error",
-            ErrorCode::ClaudeRefusal => "claude_refusal",
+            ErrorCode::ClaudeAborted => "claude_aborted",
             ErrorCode::ClaudeRunFailed => "claude_run_failed",
             ErrorCode::ClaudeTruncated => "claude_truncated",
+            ErrorCode::AgentNotFound => "agent_not_found",
             ErrorCode::ClaudeInitFailed => "claude_init_failed",
             ErrorCode::ClaudeOutputUnparseable => "claude_output_unparseable",
             ErrorCode::ClaudeExited => "claude_exited",
@@ -156,13 +171,28 @@ impl ErrorCode {
             | ErrorCode::ClaudeAuthRequired
             | ErrorCode::ModelNotFound
             | ErrorCode::MaxTurnsExhausted
-            | ErrorCode::ClaudePoisonedPreviousMessageId
+            | ErrorCode::BudgetExhausted
+            | ErrorCode::ContextExceeded
+            | ErrorCode::SessionUnusable
+            | ErrorCode::AgentQuiet
+            | ErrorCode::AgentNotFound
+            | ErrorCode::ClaudeAborted
             | ErrorCode::ClaudeRunFailed
             | ErrorCode::ClaudeTruncated
             | ErrorCode::ClaudeInitFailed
             | ErrorCode::ClaudeOutputUnparseable
             | ErrorCode::ClaudeExited => None,
         }
+    }
+
+    /// Whether only another configuration helps: trying again does not.
+    pub const fn is_configuration_error(self) -> bool {
+        matches!(self, ErrorCode::K8sConfigInvalid | ErrorCode::K8sAgentIdInvalid | ErrorCode::PluginRefused)
+    }
+
+    /// Whether the task may be continued after a run that ended so. Without it the server locks the task.
+    pub const fn may_be_continued(self) -> bool {
+        !matches!(self, ErrorCode::Cancelled | ErrorCode::ClaudeRefusal)
     }
 }
 
@@ -172,7 +202,7 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// Paperclip's `AdapterExecutionErrorFamily`, as far as the agent types here tell it.
+/// Paperclip's `AdapterExecutionErrorFamily`, as far as the agent types here report it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorFamily {
@@ -219,9 +249,9 @@ mod tests {
             with_family,
             [
                 ("provider_quota", "provider_quota"),
+                ("claude_refusal", "model_refusal"),
                 ("claude_transient_upstream", "transient_upstream"),
                 ("llm_api_error", "transient_upstream"),
-                ("claude_refusal", "model_refusal"),
             ]
         );
     }

@@ -10,8 +10,8 @@ use crate::manifest::termination;
 /// `{"config":{},"stdout":"...","job":{"outcome":"failed"},"container":null,"pod":{"phase":"Running","missing":false}}`
 ///
 /// `outcome` is one of `complete`, `failed`, `deadline_exceeded`, `gone`. A container is
-/// `{"exitCode","reason","message","signal"}`. May be added: `atMs` (when, in milliseconds since 1970),
-/// `cancelled`, `timedOut`, `previousSessionId`, and in `pod` `reason` and `message` as in a pod's status.
+/// `{"exitCode","reason","message","signal"}`. Optional: `atMs` (when, in milliseconds since 1970), `cancelled`, `timedOut`,
+/// `stoppedAfterReport`, `quietSec`, `previousSessionId`, and in `pod` `reason` and `message` as in a pod's status.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EvidenceDocument {
@@ -23,6 +23,8 @@ pub struct EvidenceDocument {
     at_ms: Option<i64>,
     cancelled: bool,
     timed_out: bool,
+    stopped_after_report: bool,
+    quiet_sec: Option<u64>,
     previous_session_id: Option<String>,
 }
 
@@ -42,32 +44,37 @@ struct PodDocument {
 }
 
 impl EvidenceDocument {
-    /// Reads a document; an error says what is wrong with it and where.
+    /// Parses a document.
+    ///
+    /// # Errors
+    /// What is wrong with the document, and where.
     pub fn parse(json: &str) -> Result<EvidenceDocument, String> {
         serde_json::from_str(json).map_err(|error| {
             format!("evidence: {error}; expected {{\"config\", \"stdout\", \"job\": {{\"outcome\"}}, \"container\", \"pod\"}}")
         })
     }
 
-    /// The tail of the agent's standard error, where the container left it in its termination message.
+    /// Returns the tail of the agent's standard error, which the container left in its termination message.
     pub fn stderr(&self) -> &str {
         let message = self.container.as_ref().and_then(|container| container.message.as_deref());
         termination::split(message.unwrap_or_default()).1.unwrap_or_default()
     }
 
-    /// The document as evidence; what its `config` says about the agent type is `run`. `at_ms` is the time of the
-    /// judgement where the document has none, in milliseconds since 1970.
+    /// Converts the document to evidence. `run` is what its `config` says about the agent type, `at_ms` the time of the
+    /// judgement, in milliseconds since 1970, where the document has none.
     pub fn evidence(&self, at_ms: i64, run: RunFacts) -> Evidence {
         let pod = self.pod.as_ref().map_or_else(PodEnd::default, |pod| PodEnd {
             phase: pod.phase.clone(),
             is_missing: pod.missing,
-            was_looked_up: true,
+            was_read: true,
             cause: pod.reason.as_deref().and_then(InfraCause::from_reason),
             cause_message: pod.message.clone(),
         });
         Evidence {
             is_cancelled: self.cancelled,
             is_timed_out: self.timed_out,
+            is_stopped_after_report: self.stopped_after_report,
+            quiet_sec: self.quiet_sec,
             job: self.job.as_ref().map_or(JobOutcome::Unknown, |job| job.outcome),
             container: self.container.clone().map(without_stderr),
             pod,
@@ -100,13 +107,14 @@ mod tests {
         assert_eq!(evidence.job, JobOutcome::Gone);
         assert_eq!(evidence.exit_code(), None);
         assert_eq!(evidence.cause(), Some(InfraCause::Evicted));
-        assert!(evidence.pod.was_looked_up);
+        assert!(evidence.pod.was_read);
     }
 
     #[test]
-    fn a_document_tells_how_the_run_was_stopped_and_what_came_before_it() {
+    fn a_document_names_how_the_run_was_stopped_and_its_previous_session() {
         let document = EvidenceDocument::parse(
-            r#"{"cancelled":true,"timedOut":true,"atMs":3,"previousSessionId":"s","pod":{"missing":true}}"#,
+            r#"{"cancelled":true,"timedOut":true,"stoppedAfterReport":true,"quietSec":5,"atMs":3,"previousSessionId":"s",
+                "pod":{"missing":true}}"#,
         )
         .unwrap();
         let run = RunFacts { timeout_sec: 9.0, ..RunFacts::default() };
@@ -115,8 +123,10 @@ mod tests {
             Evidence {
                 is_cancelled: true,
                 is_timed_out: true,
+                is_stopped_after_report: true,
+                quiet_sec: Some(5),
                 at_ms: Some(3),
-                pod: PodEnd { is_missing: true, was_looked_up: true, ..PodEnd::default() },
+                pod: PodEnd { is_missing: true, was_read: true, ..PodEnd::default() },
                 run: RunFacts { previous_session_id: Some("s".to_owned()), ..run },
                 ..Evidence::default()
             }
@@ -124,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn standard_error_is_taken_out_of_the_termination_message() {
+    fn separates_standard_error_from_the_termination_message() {
         let message = format!("own words\n{}\nboom\n", termination::MARKER);
         let json = serde_json::json!({"container": {"exitCode": 1, "message": message}});
         let document = EvidenceDocument::parse(&json.to_string()).unwrap();
@@ -134,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_evidence_is_refused_with_the_place() {
+    fn refuses_what_is_not_evidence_and_names_the_place() {
         let error = EvidenceDocument::parse(r#"{"job":{"outcome":"lost"}}"#).unwrap_err();
         assert!(error.contains("unknown variant `lost`"), "{error}");
     }

@@ -24,7 +24,7 @@ impl LineTail {
         self.end.push("\n");
     }
 
-    /// The last [`LineTail::BYTES`] bytes from the beginning of a line on; of a longer last line its end.
+    /// Returns the last [`LineTail::BYTES`] bytes from the start of a line; of a longer last line its end.
     pub fn kept(&self) -> String {
         let text = self.end.text();
         let start = text.len().saturating_sub(Self::BYTES);
@@ -43,7 +43,7 @@ impl LineTail {
     }
 }
 
-/// Blocks of text, parted by blank lines, of which the last ones are kept.
+/// Blocks of text, separated by blank lines, of which the last ones are kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TextBlocks {
@@ -62,7 +62,7 @@ impl TextBlocks {
         self.end.push(&tail(block, Self::BYTES));
     }
 
-    /// The last [`TextBlocks::BYTES`] bytes from the beginning of a block on.
+    /// Returns the last [`TextBlocks::BYTES`] bytes from the start of a block.
     pub fn kept(&self) -> String {
         let text = self.end.text();
         let start = text.ceil_char_boundary(text.len().saturating_sub(Self::BYTES));
@@ -74,14 +74,14 @@ impl TextBlocks {
     }
 }
 
-/// The end of a text that grows: its last `BYTES` bytes and the character before them, which tells whether they begin a line.
+/// The end of a text that grows: its last `BYTES` bytes and the character before them, which shows whether they start a line.
 ///
-/// In chunks, because thousands of runs keep such texts: one string would be moved for each doubling of its room, and
-/// leave its smaller places behind in a memory that never shrinks.
+/// In chunks, because thousands of runs keep such texts: one string would be moved at each doubling of its capacity, and leave
+/// freed blocks behind in a memory that never shrinks.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(from = "String")]
 struct TextEnd<const BYTES: usize> {
-    /// None is empty. What is before the text's end goes a chunk at a time.
+    /// No chunk is empty. What is before the text's end is dropped a chunk at a time.
     chunks: VecDeque<String>,
 }
 
@@ -91,8 +91,8 @@ const CHUNK_BYTES: usize = 2048;
 impl<const BYTES: usize> TextEnd<BYTES> {
     fn push(&mut self, mut text: &str) {
         while !text.is_empty() {
-            let room = self.chunks.back().map_or(0, |last| CHUNK_BYTES - last.len());
-            let (fitting, rest) = text.split_at(text.floor_char_boundary(room));
+            let free = self.chunks.back().map_or(0, |last| CHUNK_BYTES - last.len());
+            let (fitting, rest) = text.split_at(text.floor_char_boundary(free));
             match self.chunks.back_mut() {
                 Some(last) if !fitting.is_empty() => last.push_str(fitting),
                 Some(_) | None => self.add_chunk(),
@@ -118,7 +118,7 @@ impl<const BYTES: usize> TextEnd<BYTES> {
 }
 
 impl<const BYTES: usize> PartialEq for TextEnd<BYTES> {
-    /// Where one chunk ends and the next begins is nobody's business.
+    /// Chunk boundaries do not count.
     fn eq(&self, other: &Self) -> bool {
         self.text() == other.text()
     }
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tail_of_an_output_begins_with_a_whole_line() {
+    fn the_tail_of_an_output_starts_with_a_whole_line() {
         let mut tail = LineTail::default();
         for index in 0..5000 {
             tail.push(&format!("line {index}"));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     proptest! {
-        /// The text as one string, which is what the chunks stand for.
+        /// The text as one string.
         #[test]
         fn the_end_of_a_text_is_kept_in_bounded_space(
             pieces in proptest::collection::vec("[a-zé☕😀]{0,3}", 0..40),
@@ -208,8 +208,8 @@ mod tests {
                 let start = text.floor_char_boundary(text.len().saturating_sub(4096 + 1));
                 prop_assert_eq!(end.text(), &text[start..]);
                 prop_assert_eq!(end == TextEnd::default(), text.is_empty());
-                let room: usize = end.chunks.iter().map(String::capacity).sum();
-                prop_assert!(room <= 4096 + 2 * CHUNK_BYTES, "{} bytes", room);
+                let capacity: usize = end.chunks.iter().map(String::capacity).sum();
+                prop_assert!(capacity <= 4096 + 2 * CHUNK_BYTES, "{} bytes", capacity);
             }
         }
     }

@@ -1,22 +1,28 @@
 //! What is known when a run has ended, and the result that Paperclip's server gets for it.
 //!
-//! [`Evidence`] goes in, an agent type judges it together with what its agent printed, an [`AdapterResult`]
-//! comes out. Nothing here knows an agent's stream: that is the business of the crate of the agent type.
+//! An agent type judges [`Evidence`] together with what its agent printed; the judgement is an [`AdapterResult`]. Nothing here
+//! knows an agent's stream: the crate of the agent type does.
 
 mod bounds;
 mod cause;
 mod code;
 mod document;
+mod escapes;
 mod evidence;
 mod kept;
 mod result;
 mod session;
+mod stream_end;
 
-pub use bounds::{bounded_object, head, iso_time, printable, tail, without_nul};
+pub use bounds::{bounded_object, head, iso_time, printable, quoted, tail, without_nul};
 pub use cause::InfraCause;
 pub use code::{ErrorCode, ErrorFamily};
 pub use document::EvidenceDocument;
+pub use escapes::without_escapes;
 pub use evidence::{DeletionTrace, Evidence, JobCondition, JobOutcome, PodEnd, RunFacts, Termination};
 pub use kept::{LineTail, TextBlocks};
-pub use result::{AdapterResult, BillingType, ExecutionRecovery, RESULT_JSON_BYTES, Usage, UsageBasis};
+pub use result::{
+    ActionOutcomes, AdapterResult, BillingType, ExecutionRecovery, RESULT_JSON_BYTES, Usage, UsageBasis,
+};
 pub use session::{SessionParams, Workspace};
+pub use stream_end::StreamEnd;

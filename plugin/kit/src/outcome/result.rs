@@ -1,7 +1,7 @@
 //! Paperclip's `AdapterExecutionResult`: what a run returns to the server.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::code::{ErrorCode, ErrorFamily};
 use super::session::{SessionParams, Workspace};
@@ -14,9 +14,9 @@ pub const RESULT_JSON_BYTES: usize = 64 * 1024;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AdapterResult {
-    /// As the container's status told it, null where it could not be read.
+    /// As in the container's status; null where it was not observed, or the container was ended after its agent's success.
     pub exit_code: Option<i32>,
-    /// Always null: a signal is told in the message and in `resultJson.termination`.
+    /// Always null: a signal is named in the message and in `resultJson.termination`.
     pub signal: Option<String>,
     pub timed_out: bool,
     pub error_message: Option<String>,
@@ -60,25 +60,67 @@ pub struct AdapterResult {
     pub execution_recovery: Option<ExecutionRecovery>,
 }
 
+/// The value of `resultJson.conversationContinuation` with which the server keeps a failed run's task open.
+const CONTINUE_CONVERSATION: &str = "continue_conversation_v1";
+
 impl AdapterResult {
-    /// A run that ended before its agent printed anything: guard, create, schedule, reattach.
+    /// Returns the result of a run that ended before its agent printed anything: guard, create, schedule, reattach.
     pub fn failed(code: ErrorCode, message: String) -> AdapterResult {
-        AdapterResult {
+        let mut result = AdapterResult {
             error_message: Some(message),
             error_code: Some(code),
             error_family: code.family(),
             ..AdapterResult::default()
+        };
+        result.continue_conversation();
+        result
+    }
+
+    /// Lets the server continue the task after a failure, unless the failure's code forbids it.
+    pub fn continue_conversation(&mut self) {
+        if self.error_code.is_some_and(ErrorCode::may_be_continued) {
+            self.add_to_json("conversationContinuation", CONTINUE_CONVERSATION.into());
         }
     }
 
-    /// The session to go on with.
+    /// Proves to the server that nothing was done by the agent, so that it may start the run again. If trying again can help, the
+    /// result is also of the family `transient_upstream`, unless it has another one.
+    pub fn declare_bootstrap(&mut self) {
+        self.set_recovery(ExecutionRecovery::BOOTSTRAP);
+        if self.error_code.is_some_and(|code| !code.is_configuration_error()) {
+            let family = *self.error_family.get_or_insert(ErrorFamily::TransientUpstream);
+            self.add_to_json("errorFamily", family.as_str().into());
+        }
+    }
+
+    /// Acknowledges a cancellation whose agent is known to have ended. `at` is now, in ISO 8601. A session that is kept may be
+    /// continued.
+    pub fn acknowledge_cancellation(&mut self, at: Option<String>) {
+        self.add_to_json("executionCancellation", json!({"state": "acknowledged", "acknowledgedAt": at}));
+        if matches!(self.session_id, Some(Some(_))) {
+            self.set_recovery(ExecutionRecovery::INTERRUPTED);
+        }
+    }
+
+    /// As a field of its own and in `resultJson`, which the server stores verbatim.
+    fn set_recovery(&mut self, recovery: ExecutionRecovery) {
+        self.execution_recovery = Some(recovery);
+        let json = serde_json::to_value(recovery).expect("a recovery is plain data");
+        self.add_to_json("executionRecovery", json);
+    }
+
+    fn add_to_json(&mut self, name: &str, value: Value) {
+        self.result_json.get_or_insert_with(Map::new).insert(name.to_owned(), value);
+    }
+
+    /// Keeps a session for the next run.
     pub fn keep_session(&mut self, id: String, workspace: &Workspace) {
         self.session_params = Some(Some(SessionParams::new(id.clone(), workspace)));
         self.session_display_id = Some(Some(id.clone()));
         self.session_id = Some(Some(id));
     }
 
-    /// No session to go on with, and the server's is to be dropped.
+    /// Drops the session, also the one that the server has.
     pub fn drop_session(&mut self) {
         self.session_id = Some(None);
         self.session_params = Some(None);
@@ -116,34 +158,40 @@ pub enum UsageBasis {
     PerRun,
 }
 
-/// Paperclip's `AdapterBillingType`, as far as it is told here.
+/// Paperclip's `AdapterBillingType`, as far as it is reported here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BillingType {
     Api,
 }
 
-/// Proof that the server may start the run again by itself.
+/// Proof for the server of what an ended run has left behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ExecutionRecovery {
-    kind: RecoveryKind,
-    provider_work_started: bool,
+#[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
+pub enum ExecutionRecovery {
+    /// The run ended before its agent did anything: the server may start it again.
+    Bootstrap { provider_work_started: bool },
+    /// The run was cancelled and its agent has ended: the next run continues its session.
+    Interrupted { provider_stopped: bool, session_preserved: bool, action_outcomes: ActionOutcomes },
 }
 
 impl ExecutionRecovery {
-    /// The run ended before its agent's provider had begun any work.
-    pub const BOOTSTRAP: ExecutionRecovery =
-        ExecutionRecovery { kind: RecoveryKind::Bootstrap, provider_work_started: false };
+    pub const BOOTSTRAP: ExecutionRecovery = ExecutionRecovery::Bootstrap { provider_work_started: false };
+    pub const INTERRUPTED: ExecutionRecovery = ExecutionRecovery::Interrupted {
+        provider_stopped: true,
+        session_preserved: true,
+        action_outcomes: ActionOutcomes::Settled,
+    };
 }
 
+/// Whether what an agent did has come to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum RecoveryKind {
-    Bootstrap,
+pub enum ActionOutcomes {
+    Settled,
 }
 
-/// A field that is absent, null or there.
+/// A field that is absent, null or has a value.
 mod nullable {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -168,18 +216,57 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_before_the_stream_says_nothing_of_the_session() {
+    fn a_failure_before_the_stream_leaves_the_session_alone() {
         let result = AdapterResult::failed(ErrorCode::K8sJobCreateFailed, "no quota".to_owned());
         assert_eq!(
             serde_json::to_value(&result).unwrap(),
             json!({
                 "exitCode": null, "signal": null, "timedOut": false, "errorMessage": "no quota",
                 "errorCode": "k8s_job_create_failed", "clearSession": false,
+                "resultJson": {"conversationContinuation": "continue_conversation_v1"},
             })
         );
         assert!(!result.is_success());
         let transient = AdapterResult::failed(ErrorCode::LlmApiError, String::new());
         assert_eq!(transient.error_family, ErrorCode::LlmApiError.family());
+    }
+
+    #[test]
+    fn a_run_that_did_nothing_may_be_started_again() {
+        let bootstrap = json!({"kind": "bootstrap", "providerWorkStarted": false});
+        for (code, family) in [
+            (ErrorCode::K8sJobCreateFailed, json!("transient_upstream")),
+            (ErrorCode::ProviderQuota, json!("provider_quota")),
+            (ErrorCode::K8sConfigInvalid, Value::Null),
+        ] {
+            let mut result = AdapterResult::failed(code, "x".to_owned());
+            result.declare_bootstrap();
+            let value = serde_json::to_value(&result).unwrap();
+            assert_eq!(value.get("errorFamily").unwrap_or(&Value::Null), &family);
+            assert_eq!(value["executionRecovery"], bootstrap);
+            assert_eq!(value["resultJson"]["executionRecovery"], bootstrap);
+        }
+    }
+
+    #[test]
+    fn an_acknowledged_cancellation_preserves_the_session_that_there_is() {
+        let acknowledged = |session: Option<&str>| {
+            let mut result = AdapterResult::failed(ErrorCode::Cancelled, "Run cancelled".to_owned());
+            if let Some(id) = session {
+                result.keep_session(id.to_owned(), &Workspace::default());
+            }
+            result.acknowledge_cancellation(Some("t".to_owned()));
+            serde_json::to_value(&result).unwrap()
+        };
+        let none = acknowledged(None);
+        assert_eq!(
+            none["resultJson"],
+            json!({"executionCancellation": {"state": "acknowledged", "acknowledgedAt": "t"}})
+        );
+        assert_eq!(none.get("executionRecovery"), None);
+        let interrupted = json!({"kind": "interrupted", "providerStopped": true, "sessionPreserved": true,
+            "actionOutcomes": "settled"});
+        assert_eq!(acknowledged(Some("s"))["executionRecovery"], interrupted);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Where the agent worked. It stands beside the session id, so that a session is not resumed elsewhere.
+/// Where the agent worked. It is stored with the session id, so that a session is not resumed elsewhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Workspace {

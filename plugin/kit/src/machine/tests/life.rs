@@ -373,7 +373,7 @@ fn reports_a_log_that_could_not_be_read_to_its_end() {
     driver.step(vec![Event::TimerFired(TimerName::Settle as u64)]);
     let (result, _) = driver.result();
     let message = result["errorMessage"].as_str().unwrap();
-    assert!(message.ends_with("the agent's log could not be read to its end"), "{message}");
+    assert!(message.ends_with("the agent's log could not be read to its end]"), "{message}");
 
     let (mut driver, command) = Driver::with_image().running();
     driver.observe(PodPhase::Failed, ended(1, None));

@@ -75,7 +75,8 @@ impl Agent for Echo {
             result.error_message = Some("Timed out".to_owned());
         } else if evidence.exit_code() != Some(0) {
             result.error_code = Some(ErrorCode::ClaudeExited);
-            result.error_message = Some(evidence.describe_truncation());
+            let unobserved = evidence.describe_unobserved_end().unwrap_or_default();
+            result.error_message = Some(unobserved + &evidence.pod_suffix());
         }
         let retry = stream.0.iter().any(|line| line == "no session").then(|| "retry".to_owned());
         Judgement { result, retry }

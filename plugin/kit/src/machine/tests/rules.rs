@@ -188,7 +188,7 @@ fn rule_21_reports_a_disruption_as_an_infrastructure_cause() {
         driver.step(vec![Event::PodObserved(deleting), log_ended(log)]);
         let cause = driver.machine.evidence(driver.now_ms).cause();
         assert_eq!(cause, Some(expected), "{own:?} {disruption:?}");
-        assert!(expected.may_be_retried());
+        assert!(!expected.is_of_the_job());
     }
 }
 
