@@ -196,23 +196,45 @@ fn take_self_pod(mut pod: Value, revealed: &[String], secrets: &mut Secrets) -> 
         let Some(containers) = pod["spec"][kind].as_array_mut() else { continue };
         for (index, container) in containers.iter_mut().enumerate() {
             let is_main = kind == "containers" && Some(index) == main;
+            let mounts = mount_paths(container);
             let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) else { continue };
             for entry in env {
-                hide_literal(entry, is_main, revealed, secrets);
+                let is_revealed =
+                    |name: &String, value: &str| revealed.contains(name) || is_mounted(value, &mounts);
+                hide_literal(entry, is_main, is_revealed, secrets);
             }
         }
     }
     pod
 }
 
-fn hide_literal(entry: &mut Value, is_main: bool, revealed: &[String], secrets: &mut Secrets) {
+fn mount_paths(container: &Value) -> Vec<String> {
+    let mounts = container["volumeMounts"].as_array().into_iter().flatten();
+    mounts.filter_map(|mount| Some(mount["mountPath"].as_str()?.trim_end_matches('/').to_owned())).collect()
+}
+
+/// Whether a value is the path of a mount, or of a file below one. It is not a secret, and a plugin has to know whether agents get the
+/// file.
+fn is_mounted(value: &str, mounts: &[String]) -> bool {
+    let is_below = |mount: &String| {
+        value.strip_prefix(mount.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    !value.contains(|c: char| c == ':' || c.is_whitespace()) && mounts.iter().any(is_below)
+}
+
+fn hide_literal(
+    entry: &mut Value,
+    is_main: bool,
+    is_revealed: impl Fn(&String, &str) -> bool,
+    secrets: &mut Secrets,
+) {
     let Some(entry) = entry.as_object_mut() else { return };
     let Some(name) = entry.get("name").and_then(Value::as_str).map(str::to_owned) else { return };
     let value = entry.get("value").and_then(Value::as_str).unwrap_or_default().to_owned();
     if value.is_empty() {
         return;
     }
-    if !(is_main && revealed.contains(&name)) {
+    if !(is_main && is_revealed(&name, &value)) {
         entry.remove("value");
     }
     if is_main {
@@ -302,6 +324,30 @@ mod tests {
             (SecretSource::PaperclipPodEnv("DB".to_owned()), "db"),
         ] {
             assert_eq!(secrets.resolve(&source), Some(format!("{CANARY}-{end}").as_str()));
+        }
+    }
+
+    #[test]
+    fn reveals_paths_below_mounts_of_paperclips_container() {
+        let mounts = json!([{"name": "t", "mountPath": "/var/run/secrets/token/"}, {"name": "o", "mountPath": "/otel"}]);
+        for (value, is_shown) in [
+            ("/var/run/secrets/token/aws", true),
+            ("/otel", true),
+            ("/otel-secret", false),
+            ("/otel/x:/usr", false),
+            ("postgres://u:p@/otel", false),
+            ("/otel/a b", false),
+        ] {
+            let env = json!([{"name": "K", "value": value}]);
+            let pod =
+                json!({"spec": {"containers": [{"name": "paperclip", "env": env, "volumeMounts": mounts}]}});
+            let context = json!({"runId": "r", "agent": {"id": "a"}});
+            let (request, secrets) =
+                take(&context, "claude_k8s", surroundings(Some(&pod), &[])).expect("a good context");
+            let shown =
+                request.paperclip_pod_json.expect("a pod").contains(&format!("\"value\":\"{value}\""));
+            assert_eq!(shown, is_shown, "{value}");
+            assert_eq!(secrets.resolve(&SecretSource::PaperclipPodEnv("K".to_owned())), Some(value));
         }
     }
 

@@ -8,8 +8,14 @@ pub const LABEL: &str = "Claude Code (Kubernetes)";
 /// The container that the agent runs in.
 pub const CONTAINER_NAME: &str = "claude";
 /// Variables whose values the judgement and the manifest depend on; all others stay with the host.
-pub const REVEALED_ENV: [&str; 5] =
-    ["CLAUDE_CODE_USE_BEDROCK", "ANTHROPIC_BEDROCK_BASE_URL", "PAPERCLIP_API_URL", "HOME", "PATH"];
+pub const REVEALED_ENV: [&str; 6] = [
+    "CLAUDE_CODE_USE_BEDROCK",
+    "ANTHROPIC_BEDROCK_BASE_URL",
+    "PAPERCLIP_API_URL",
+    "HOME",
+    "PATH",
+    "NODE_OPTIONS",
+];
 /// How to configure an agent of this type, for people and for agents that configure others. Markdown.
 pub const AGENT_CONFIGURATION_DOC: &str = include_str!("agent_configuration.md");
 

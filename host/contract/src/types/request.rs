@@ -26,7 +26,7 @@ pub struct Request {
     /// [`SecretSource::AuthToken`](super::SecretSource::AuthToken) refers to it.
     pub has_auth_token: bool,
     /// The Pod that Paperclip itself runs in (core/v1, JSON), if known. Literal values of its environment are
-    /// removed, except empty ones and those that
+    /// removed, except empty ones, paths at or below a mount of their container, and those that
     /// [`Descriptor::revealed_env`](super::Descriptor::revealed_env) lists: an entry with neither `value` nor
     /// `valueFrom` is a literal that the plugin can refer to by
     /// [`SecretSource::PaperclipPodEnv`](super::SecretSource::PaperclipPodEnv).

@@ -50,6 +50,7 @@ impl Default for Grant {
                 "PAPERCLIP_API_URL",
                 "HOME",
                 "PATH",
+                "NODE_OPTIONS",
             ]),
             max_cpu: None,
             max_memory: None,
