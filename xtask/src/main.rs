@@ -2,7 +2,7 @@
 //!
 //! Each command is a module: `wasm`, `dist`, `test`, `demo`, `bench`, `sim`, `kubernetes`, `e2e`, `chaos`, `ci`. They share the
 //! `workspace` as cargo describes it, the `toolchain` that compiles plugins, the `component` that a plugin becomes, and `process`,
-//! which runs programs. `architecture`, `proofs`, `words` and `platforms` are tests of docs, language and sources.
+//! which runs programs. `architecture`, `links`, `proofs`, `words` and `platforms` are tests of docs, language and sources.
 
 #[cfg(test)]
 mod architecture;
@@ -15,6 +15,8 @@ mod dist;
 mod e2e;
 mod figures;
 mod kubernetes;
+#[cfg(test)]
+mod links;
 #[cfg(test)]
 mod platforms;
 mod process;

@@ -1,4 +1,4 @@
-//! A plain HTTP/1.1 client, a connection a request: what a follower of a run is.
+//! A plain HTTP/1.1 client with one connection per request, like a follower of a run.
 
 use anyhow::{Context, Result};
 use bytes::{Bytes, BytesMut};
@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-/// Sends a request; the answer's body is still to be read.
+/// Sends a request and returns the answer with its unread body.
 pub(crate) async fn send(
     address: &str,
     method: &str,
@@ -16,7 +16,7 @@ pub(crate) async fn send(
     body: &str,
 ) -> Result<http::Response<Incoming>> {
     let stream =
-        TcpStream::connect(address).await.with_context(|| format!("{address} takes no connection"))?;
+        TcpStream::connect(address).await.with_context(|| format!("{address} accepts no connection"))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let request = http::Request::builder()
@@ -28,7 +28,7 @@ pub(crate) async fn send(
     sender.send_request(request).await.with_context(|| format!("{method} {path}: no answer"))
 }
 
-/// Sends a request and reads its answer, which has to be good.
+/// Sends a request and reads its answer, which must be a success.
 pub(crate) async fn ask(address: &str, method: &str, path: &str, body: &str) -> Result<Bytes> {
     let (head, body) = send(address, method, path, body).await?.into_parts();
     let body = body.collect().await?.to_bytes();
@@ -45,7 +45,7 @@ pub(crate) async fn ask_json(address: &str, method: &str, path: &str, body: &str
     Ok(serde_json::from_slice(&ask(address, method, path, body).await?)?)
 }
 
-/// The lines of an answer as they come.
+/// The lines of an answer as they arrive.
 #[derive(Debug)]
 pub(crate) struct Lines {
     body: Incoming,
@@ -57,15 +57,15 @@ impl Lines {
         Lines { body: answer.into_body(), read: BytesMut::new() }
     }
 
-    /// The next line without its end; none when the answer has ended.
+    /// Returns the next line without its line feed, or none at the end of the answer.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
-        let mut looked_at = 0;
+        let mut searched = 0;
         loop {
-            if let Some(at) = self.read[looked_at..].iter().position(|byte| *byte == b'\n') {
-                let line = self.read.split_to(looked_at + at + 1).freeze();
+            if let Some(at) = self.read[searched..].iter().position(|byte| *byte == b'\n') {
+                let line = self.read.split_to(searched + at + 1).freeze();
                 return Ok(Some(line.slice(..line.len() - 1)));
             }
-            looked_at = self.read.len();
+            searched = self.read.len();
             match self.body.frame().await {
                 None => return Ok(None),
                 Some(frame) => {

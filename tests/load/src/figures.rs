@@ -1,4 +1,4 @@
-//! Latencies in order, and how they are shown.
+//! Sorted latencies and their format.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ impl Latencies {
         self.sorted_us.len()
     }
 
-    /// The latency that this share of all does not exceed, in ms.
+    /// Returns the latency in ms that this share of all latencies does not exceed.
     pub(crate) fn at_ms(&self, share: f64) -> f64 {
         let at = (self.sorted_us.len() as f64 * share).ceil() as usize;
         let us = self.sorted_us.get(at.saturating_sub(1)).or(self.sorted_us.last());

@@ -1,4 +1,4 @@
-//! The processes that are measured: the scripted API server, and the host that serves with it.
+//! The measured processes: the scripted API server and the daemon.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use tokio::process::{Child, Command};
 use crate::client;
 use crate::cluster;
 
-/// Where the daemon keeps what it runs with, and what it told.
+/// The daemon's folder and log.
 const LOG_FILE: &str = "host.log";
 
-/// The scripted API server. It ends with this value, by its standard input.
+/// The scripted API server. It ends when this value is dropped, because its standard input closes.
 #[derive(Debug)]
 pub(crate) struct ScriptedCluster {
     _child: Child,
@@ -62,7 +62,7 @@ impl Daemon {
         command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--cluster", "kubeconfig"]);
         command.arg("--kubeconfig").arg(kubeconfig).arg("--state").arg(folder.path().join("state"));
         command.arg("--plugins").arg(folder.path().join("plugins"));
-        // What is compiled is compiled each time, as where it is new.
+        // Plugins are compiled each time, as on a new machine.
         command.env("XDG_CACHE_HOME", folder.path().join("cache"));
         command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
@@ -73,7 +73,7 @@ impl Daemon {
             let record: Value = serde_json::from_str(&line).unwrap_or_default();
             if record["message"] == "serves" {
                 let url = record["address"].as_str().and_then(|url| url.strip_prefix("http://"));
-                break url.context("it serves at no address of TCP")?.to_owned();
+                break url.context("it does not listen on a TCP address")?.to_owned();
             }
             eprintln!("{line}");
         };
@@ -95,7 +95,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// What the daemon has used so far.
+    /// Returns what the daemon has used so far.
     pub(crate) async fn usage(&self) -> Result<Usage> {
         let pid = self.child.id().context("the host has ended")?;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -116,7 +116,7 @@ impl Daemon {
         })
     }
 
-    /// Its share of the memory that is resident now, in bytes: a page that many instances map, such as the plugin's own data, counts once.
+    /// Returns its proportional share of resident memory in bytes: a page that many instances map, such as the plugin's data, counts once.
     pub(crate) fn proportional_bytes(&self) -> Result<u64> {
         let pid = self.child.id().context("the host has ended")?;
         let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
@@ -125,14 +125,14 @@ impl Daemon {
         Ok(kib << 10)
     }
 
-    /// SIGTERM; tells its exit code.
+    /// Sends SIGTERM and returns the exit code.
     pub(crate) async fn stop(&mut self) -> Result<Option<i32>> {
         let pid = self.child.id().and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?));
         rustix::process::kill_process(pid.context("the host has ended")?, rustix::process::Signal::TERM)?;
         Ok(self.child.wait().await?.code())
     }
 
-    /// What it logged at a level that is not good.
+    /// Returns its log lines above the level `info`.
     pub(crate) fn complaints(&self) -> Result<Vec<String>> {
         let log = fs::read_to_string(self.folder.path().join(LOG_FILE))?;
         let is_bad =

@@ -1,7 +1,7 @@
 //! The daemon under load, run by `cargo xtask bench serve` and `bench swap`.
 //!
-//! Three processes: the host as it is shipped; a scripted API server, whose agents write a line at a time with the time in it; and this
-//! one, which starts runs, follows each of them and compares that time with its own. All share one machine and its clock.
+//! Three processes: the host with the release profile; a scripted API server, whose agents write lines that contain the time; and this
+//! one, which starts runs, follows each of them and compares the times. All share one machine and its clock.
 
 mod client;
 mod cluster;
@@ -43,7 +43,7 @@ fn main() -> anyhow::Result<()> {
     outcome
 }
 
-/// A run is a socket here and one or two in the scripted server.
+/// A run needs one socket here and one or two in the scripted server.
 fn raise_file_limit() -> anyhow::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

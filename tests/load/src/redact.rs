@@ -1,8 +1,7 @@
-//! `redact`: what masking costs a stream of an agent's output.
+//! `redact`: the cost of masking for a stream of an agent's output.
 //!
-//! The recordings go the way that the engine takes them, from the bytes of a log to the journal's line and to the shown one, with masking
-//! and without. What else a line costs is left out, above all the plugin's reading of it, the network and the disk: the share would be
-//! smaller with that.
+//! The engine processes the recordings from the bytes of a log to the line of the journal and to the record, with and without masking.
+//! Other costs of a line are left out, mainly the plugin, the network and the disk; with them the share would be smaller.
 
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -16,26 +15,26 @@ use paperclip_engine::record::{Record, SequencedRecord, Stream};
 use paperclip_engine::redact::Redactor;
 use paperclip_engine::time::Timestamp;
 
-/// What masking may cost.
+/// Limit of the cost of masking.
 const SHARE_MAX: f64 = 0.05;
-/// Bytes that a connection brings at a time.
+/// Bytes per read from a connection.
 const PIECE_BYTES: usize = 16 << 10;
-/// What the kubelet puts before each line.
+/// The kubelet's timestamp before each line.
 const STAMP: &str = "2026-01-02T03:04:05.123456789Z";
-/// Measured in turns, the best of each counts: other work on the machine only ever slows one down.
+/// Number of alternating measurements; the best of each counts, because other work on the machine only slows them down.
 const ROUNDS: usize = 12;
 const ROUND_BYTES: usize = 32 << 20;
 
-/// How much slower output is with the run's secrets masked.
+/// The cost of masking a run's secrets in its output.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
-    /// Recordings of agents' output, a line each
+    /// Recordings of agents' output
     #[arg(required = true, value_name = "FILE")]
     recordings: Vec<PathBuf>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    // A token and the values of a config.env, none of which is in the output: that is what nearly every line costs.
+    // A token and the values of a config.env, none of which is in the output: the case of nearly every line.
     let secrets = (0..10)
         .map(|number| (format!("NAME_{number}"), format!("sk-ant-{number}-0123456789abcdef/+\"{number}")));
     let redactor = Redactor::new(secrets)?;
@@ -65,7 +64,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Reads a log, and takes its lines to the journal and to the sink.
+/// Reads a log, and passes its lines to the journal and to the sink.
 fn take(log: &[u8], redactor: Option<&Redactor>) -> Duration {
     let mut reader = LogReader::new(LogLimits::default(), 1);
     let start = Instant::now();
@@ -76,14 +75,14 @@ fn take(log: &[u8], redactor: Option<&Redactor>) -> Duration {
         reader.on_bytes(now, piece);
         while let Some(output) = reader.poll() {
             if let LogOutput::Lines(lines) = output {
-                tell(lines, redactor);
+                emit(lines, redactor);
             }
         }
     }
     start.elapsed()
 }
 
-fn tell(lines: Vec<Line>, redactor: Option<&Redactor>) {
+fn emit(lines: Vec<Line>, redactor: Option<&Redactor>) {
     let texts = lines.into_iter().filter_map(|line| match line {
         Line::Whole(text) | Line::Torn(text) => Some(match redactor {
             Some(redactor) => redactor.mask(text),
@@ -104,7 +103,7 @@ fn tell(lines: Vec<Line>, redactor: Option<&Redactor>) {
     let Some(Event::LogLines(LogLines { lines, .. })) = events.into_iter().next() else { return };
     for line in lines {
         let LogLine::Whole(text) = line else { continue };
-        let told = SequencedRecord { seq: 1, record: Record::Log { stream: Stream::Stdout, index: 1, text } };
-        black_box(serde_json::to_vec(&told).expect("plain data serialises"));
+        let record = SequencedRecord { seq: 1, record: Record::Log { stream: Stream::Stdout, index: 1, text } };
+        black_box(serde_json::to_vec(&record).expect("plain data serialises"));
     }
 }

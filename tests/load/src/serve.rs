@@ -1,4 +1,4 @@
-//! `serve`: many runs at a time.
+//! `serve`: many concurrent runs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::cluster::{self, MARK, now_us};
 use crate::figures::Latencies;
 use crate::host::{Daemon, ScriptedCluster};
 
-/// Runs that stream at a time: memory, CPU, latency of lines and of results.
+/// Concurrent streaming runs: memory, CPU, latency of lines and of results.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
     /// The host's program
@@ -36,21 +36,21 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     let cluster = ScriptedCluster::start(&options.agents).await?;
     let mut daemon = Daemon::start(&options.host, &cluster).await?;
     let idle = daemon.usage().await?;
-    let begun = Instant::now();
+    let start = Instant::now();
     let pause = Duration::from_secs(options.ramp) / u32::try_from(options.runs.max(1))?;
     let streaming = Arc::new(Streaming::default());
     let mut following = JoinSet::new();
     for number in 0..options.runs {
         let run_id = format!("run-{number}");
-        tokio::time::sleep_until(begun + pause * u32::try_from(number)?).await;
+        tokio::time::sleep_until(start + pause * u32::try_from(number)?).await;
         daemon.start_run(&run_id).await?;
         following.spawn(follow(daemon.address.clone(), run_id, Arc::clone(&streaming)));
     }
-    // In the middle, when each run has what it needs. Once, because the kernel walks all of the process's memory for it.
+    // Measured halfway, when each run has allocated its memory, and only once, because the kernel walks all of the process's memory.
     tokio::time::sleep(Duration::from_secs(options.agents.seconds / 2)).await;
     let share = daemon.proportional_bytes()?;
     let all: Vec<Followed> = following.join_all().await.into_iter().collect::<Result<_>>()?;
-    let took = begun.elapsed();
+    let took = start.elapsed();
     let usage = daemon.usage().await?;
     let code = daemon.stop().await?;
 
@@ -71,7 +71,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         mib(usage.peak_bytes),
         mib(idle.peak_bytes)
     );
-    println!("of that, PSS    {:.1} MiB halfway: what many instances map counts once", mib(share));
+    println!("of that, PSS    {:.1} MiB halfway: pages that many instances map count once", mib(share));
     println!("CPU             {:.1} s ({:.2} s before the first run)", usage.cpu_s, idle.cpu_s);
     println!(
         "API requests    {} ({:.1} a run)",
@@ -102,7 +102,7 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// How many runs stream now.
+/// The number of runs that stream.
 #[derive(Debug)]
 pub(crate) struct Streaming {
     now: watch::Sender<usize>,
@@ -116,7 +116,7 @@ impl Default for Streaming {
 }
 
 impl Streaming {
-    fn begin(&self) {
+    fn start(&self) {
         self.now.send_modify(|now| *now += 1);
         self.peak.fetch_max(*self.now.borrow(), Ordering::Relaxed);
     }
@@ -125,7 +125,7 @@ impl Streaming {
         self.now.send_modify(|now| *now -= 1);
     }
 
-    /// Waits until so many stream.
+    /// Waits until this many runs stream.
     pub(crate) async fn reaches(&self, runs: usize) {
         // The sender lives as long as this value.
         let _ = self.now.subscribe().wait_for(|now| *now >= runs).await;
@@ -135,20 +135,20 @@ impl Streaming {
 /// A line, in µs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Line {
-    /// When the agent wrote it, since 1970.
+    /// Time at which the agent wrote it, since 1970.
     pub(crate) written: u64,
-    /// From then until this process had it.
+    /// From then until this process received it.
     pub(crate) latency: u64,
 }
 
-/// A run as its follower saw it.
+/// A run as its follower received it.
 #[derive(Debug)]
 pub(crate) struct Followed {
     pub(crate) lines: u64,
     pub(crate) lines_us: Vec<Line>,
     /// From the agent's last line, with which it exits, to the result.
     pub(crate) result_us: u64,
-    /// The result, if it is not good.
+    /// The result, if it is not a success.
     pub(crate) error: Option<Value>,
 }
 
@@ -168,7 +168,7 @@ enum Record {
     },
 }
 
-/// Follows a run to its end. Each line has to come once, whole and in order.
+/// Follows a run to its end. Each line must arrive once, whole and in order.
 pub(crate) async fn follow(address: String, run_id: String, streaming: Arc<Streaming>) -> Result<Followed> {
     let answer = client::send(&address, "GET", &format!("/v1/runs/{run_id}/events"), "").await?;
     ensure!(answer.status().is_success(), "{run_id}: {}", answer.status());
@@ -188,7 +188,7 @@ pub(crate) async fn follow(address: String, run_id: String, streaming: Arc<Strea
                     followed.lines
                 );
                 if index == 0 {
-                    streaming.begin();
+                    streaming.start();
                 }
                 followed.lines += 1;
                 followed
@@ -211,7 +211,7 @@ pub(crate) async fn follow(address: String, run_id: String, streaming: Arc<Strea
     Ok(followed)
 }
 
-/// When a line was written, in µs since 1970, and its number.
+/// Returns the time at which a line was written, in µs since 1970, and its number.
 fn mark(text: &str) -> Option<(u64, u64)> {
     let (time, number) = text.split(MARK).nth(1)?.split_once('#')?;
     Some((time.parse().ok()?, number.parse().ok()?))

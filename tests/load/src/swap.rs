@@ -39,7 +39,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) async fn run(options: &Options) -> Result<()> {
-    // As many lines a second as under `serve`: 200 in 60 s.
+    // The rate of `serve`: 200 lines in 60 s.
     let agents = cluster::Script { lines: 200, seconds: 60, endless: true };
     let component = fs::read(&options.plugin).with_context(|| options.plugin.display().to_string())?;
     let cluster = ScriptedCluster::start(&agents).await?;
@@ -53,13 +53,13 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     }
     tokio::select! {
         () = streaming.reaches(options.runs) => {}
-        Some(ended) = following.join_next() => anyhow::bail!("a run ended at its beginning: {:?}", ended??.error),
+        Some(ended) = following.join_next() => anyhow::bail!("a run ended at its start: {:?}", ended??.error),
     }
     let measured_us = now_us();
     tokio::time::sleep(Duration::from_secs(options.before)).await;
     let first = digests(&daemon).await?;
 
-    let (swapping_us, begun) = (now_us(), Instant::now());
+    let (swapping_us, start) = (now_us(), Instant::now());
     let mut active = String::new();
     for number in 0..options.swaps {
         put(&daemon.plugins(), &version(&component, number))?;
@@ -72,7 +72,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
             "swap {number} changed the version of a run that is under way"
         );
     }
-    let (swapped_us, took) = (now_us(), begun.elapsed());
+    let (swapped_us, took) = (now_us(), start.elapsed());
     daemon.start_run("afterwards").await?;
     ensure!(digests(&daemon).await?["afterwards"] == active, "a new run does not take the new version");
     client::ask(&cluster.address, "POST", "/end", "").await?;
@@ -104,7 +104,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Another version: the same component with a custom section more.
+/// Makes another version: the same component with an additional custom section.
 fn version(component: &[u8], number: usize) -> Vec<u8> {
     let mut bytes = component.to_vec();
     let number = format!("{number:06}");
@@ -114,7 +114,7 @@ fn version(component: &[u8], number: usize) -> Vec<u8> {
     bytes
 }
 
-/// Puts a version in place at once: written beside it under a name that is no plugin's.
+/// Replaces the plugin's file atomically: writes to a name that is not a plugin's, then renames.
 fn put(folder: &Path, component: &[u8]) -> Result<()> {
     let half = folder.join("half");
     fs::write(&half, component)?;
@@ -122,7 +122,7 @@ fn put(folder: &Path, component: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The version that decides for each run.
+/// Returns the plugin version of each run.
 async fn digests(daemon: &Daemon) -> Result<BTreeMap<String, String>> {
     let answer = client::ask_json(&daemon.address, "GET", "/v1/runs", "").await?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! Agents: a Pod that starts at once, a line from time to time, an end that is good.
+//! Agents: a Pod that starts at once, a line from time to time, a successful end.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,9 +13,9 @@ use super::logs::Log;
 use super::store::{Key, Store};
 use super::{App, Script};
 
-/// What stands before the time of a line, in µs since 1970, and its number: `@17000000000000000#12@`.
+/// Delimiter of a line's time, in µs since 1970, and number: `@17000000000000000#12@`.
 pub(crate) const MARK: char = '@';
-/// A line is about this long, as those of real agents are.
+/// Approximate length of a line, like those of real agents.
 const LINE_BYTES: usize = 600;
 
 #[derive(Debug)]
@@ -49,25 +49,25 @@ impl Agents {
         };
         let log = Arc::new(Log::default());
         self.logs.lock().unwrap_or_else(PoisonError::into_inner).insert(pod.name.clone(), Arc::clone(&log));
-        let begun_at = now_s();
-        // A Job that is deleted meanwhile has no Pod any more: then nothing of this is of interest.
+        let started_at = now_s();
+        // A Job that was deleted meanwhile has no Pod, and the rest does not matter.
         let _ = store.change(&job, |job| {
-            job["status"] = json!({ "active": 1, "startTime": begun_at });
+            job["status"] = json!({ "active": 1, "startTime": started_at });
             Ok(())
         });
         let container = object["spec"]["template"]["spec"]["containers"][0]["name"].clone();
-        let running = json!({ "running": { "startedAt": begun_at } });
+        let running = json!({ "running": { "startedAt": started_at } });
         let _ = store.create(pod.clone(), pod_of(&object, &pod.name, "Running", &container, &running));
         self.write(&log).await;
         let ended = json!({ "terminated": {
-            "exitCode": 0, "reason": "Completed", "startedAt": begun_at, "finishedAt": now_s(),
+            "exitCode": 0, "reason": "Completed", "startedAt": started_at, "finishedAt": now_s(),
         } });
         let _ = store.change(&pod, |pod| {
             pod["status"] = status("Succeeded", &container, &ended);
             Ok(())
         });
         let _ = store.change(&job, |job| {
-            job["status"] = json!({ "succeeded": 1, "startTime": begun_at, "completionTime": now_s(), "conditions": [
+            job["status"] = json!({ "succeeded": 1, "startTime": started_at, "completionTime": now_s(), "conditions": [
                 { "type": "Complete", "status": "True", "lastTransitionTime": now_s() },
             ] });
             Ok(())
@@ -75,7 +75,7 @@ impl Agents {
     }
 
     async fn write(&self, log: &Log) {
-        let (begun, pause) = (Instant::now(), self.script.pause());
+        let (start, pause) = (Instant::now(), self.script.pause());
         let is_over = self.is_over.subscribe();
         let mut number = 0;
         loop {
@@ -89,12 +89,12 @@ impl Agents {
                 return log.close();
             }
             number += 1;
-            tokio::time::sleep_until(begun + pause * u32::try_from(number).unwrap_or(u32::MAX)).await;
+            tokio::time::sleep_until(start + pause * u32::try_from(number).unwrap_or(u32::MAX)).await;
         }
     }
 }
 
-/// A line of the agent's stream, with its time and number in its text.
+/// Makes a line of the agent's stream, with its time and number in its text.
 fn line(number: u64, is_last: bool) -> String {
     let mark = format!("{MARK}{}#{number}{MARK}", now_us());
     if number == 0 {
@@ -143,7 +143,7 @@ fn now_s() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// The clock that all processes of this machine share, in µs since 1970.
+/// Returns the time of the machine's clock in µs since 1970.
 pub(crate) fn now_us() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_micros()).unwrap_or(u64::MAX)

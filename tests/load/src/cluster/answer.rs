@@ -1,4 +1,4 @@
-//! Answers as Kubernetes words them.
+//! Answers in Kubernetes' format.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};

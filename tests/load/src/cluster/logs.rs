@@ -1,4 +1,4 @@
-//! Logs of containers, as the API server gives them out.
+//! Logs of containers, as the API server serves them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -49,7 +49,7 @@ impl Log {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Wanted {
+pub(super) struct LogQuery {
     #[serde(default)]
     follow: bool,
     #[serde(default)]
@@ -61,28 +61,28 @@ pub(super) struct Wanted {
 pub(super) async fn read(
     State(app): State<App>,
     Path((_namespace, pod)): Path<(String, String)>,
-    Query(wanted): Query<Wanted>,
+    Query(query): Query<LogQuery>,
 ) -> Result<Response, Refused> {
     let log = app.agents.log(&pod).ok_or(Refused::Missing)?;
     let mut at = 0;
     {
         let written = log.written();
-        if let Some(since) = wanted.since_time {
+        if let Some(since) = query.since_time {
             at = written.lines.partition_point(|(time, _)| *time < since);
         }
-        if let Some(tail) = wanted.tail_lines {
+        if let Some(tail) = query.tail_lines {
             at = at.max(written.lines.len().saturating_sub(tail));
         }
     }
     let grew = log.grew.subscribe();
-    let lines = futures::stream::unfold((log, grew, at, wanted), |(log, mut grew, at, wanted)| async move {
+    let lines = futures::stream::unfold((log, grew, at, query), |(log, mut grew, at, query)| async move {
         loop {
             grew.borrow_and_update();
-            let (bytes, next, is_closed) = take(&log, at, wanted.timestamps);
+            let (bytes, next, is_closed) = take(&log, at, query.timestamps);
             if !bytes.is_empty() {
-                return Some((Ok::<_, std::io::Error>(bytes), (log, grew, next, wanted)));
+                return Some((Ok::<_, std::io::Error>(bytes), (log, grew, next, query)));
             }
-            if is_closed || !wanted.follow {
+            if is_closed || !query.follow {
                 return None;
             }
             grew.changed().await.ok()?;

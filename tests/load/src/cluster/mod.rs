@@ -1,4 +1,4 @@
-//! A scripted API server: what runs of the host ask of Kubernetes, over the wire, with agents that are timetables.
+//! A scripted API server: the part of the Kubernetes API that runs use, over HTTP, with agents that follow a timetable.
 
 mod agent;
 mod answer;
@@ -19,7 +19,7 @@ pub(crate) use agent::{MARK, now_us};
 use agent::Agents;
 use store::Store;
 
-/// What every agent does.
+/// The behaviour of every agent.
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct Script {
     /// Lines that each agent writes, the first and the last included
@@ -28,7 +28,7 @@ pub(crate) struct Script {
     /// Time from an agent's first line to its last, in seconds
     #[arg(long, default_value_t = 60)]
     pub(crate) seconds: u64,
-    /// Agents go on at the same pace until POST /end
+    /// Agents continue at the same rate until POST /end
     #[arg(long)]
     pub(crate) endless: bool,
 }
@@ -75,7 +75,7 @@ pub(crate) async fn run(script: &Script) -> anyhow::Result<()> {
         .with_state(app);
     let mut input = tokio::io::stdin();
     let ended = async move {
-        // Whoever started this process has ended.
+        // The process that started this one has ended.
         let mut byte = [0];
         while input.read(&mut byte).await.is_ok_and(|read| read > 0) {}
     };

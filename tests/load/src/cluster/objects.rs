@@ -18,7 +18,7 @@ use super::store::{Key, Refused};
 /// Path and query parameters by name.
 type Parameters = BTreeMap<String, String>;
 
-/// How long a watch stays open whose caller does not say.
+/// Default timeout of a watch.
 const WATCH_S: u64 = 300;
 
 fn key(path: &Parameters, name: &str) -> Key {
@@ -40,7 +40,7 @@ pub(super) struct Selection {
     label_selector: Option<String>,
 }
 
-/// A list, or a watch from a version on. Watches take all objects: those of this server all carry the label that is asked for.
+/// Answers a list, or a watch from a version on. Watches ignore the selector: all objects of this server have the requested label.
 pub(super) async fn list(
     State(app): State<App>,
     Path(path): Path<Parameters>,
@@ -66,8 +66,8 @@ pub(super) async fn list(
 }
 
 fn has_labels(object: &Value, selector: &str) -> bool {
-    let mut wanted = selector.split(',').filter_map(|pair| pair.split_once('='));
-    wanted.all(|(name, value)| object["metadata"]["labels"][name] == value)
+    let mut required = selector.split(',').filter_map(|pair| pair.split_once('='));
+    required.all(|(name, value)| object["metadata"]["labels"][name] == value)
 }
 
 fn watch(
@@ -158,7 +158,7 @@ pub(super) async fn replace(
     replaced.map(Json)
 }
 
-/// A merge patch. A Job that is suspended no more begins.
+/// Applies a merge patch. A Job that is no longer suspended starts.
 pub(super) async fn patch(
     State(app): State<App>,
     Path(path): Path<Parameters>,
@@ -166,20 +166,20 @@ pub(super) async fn patch(
 ) -> Result<Json<Value>, Refused> {
     let patch = read(&body)?;
     let key = named(&path);
-    let mut begins = false;
+    let mut starts = false;
     let patched = app.store.change(&key, |object| {
         let was_suspended = object["spec"]["suspend"] == true;
         json_patch::merge(object, &patch);
-        begins = was_suspended && object["spec"]["suspend"] == false;
+        starts = was_suspended && object["spec"]["suspend"] == false;
         Ok(())
     })?;
-    if begins {
+    if starts {
         tokio::spawn(app.agents.clone().live(app.store.clone(), key, patched.clone()));
     }
     Ok(Json(patched))
 }
 
-/// A body that is no JSON is none of the host's.
+/// Parses a body; the host sends JSON only.
 fn read(body: &[u8]) -> Result<Value, Refused> {
     serde_json::from_slice(body).map_err(|_| Refused::Conflict)
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-/// Which object: resource, namespace, name.
+/// The key of an object: resource, namespace, name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     pub(super) resource: String,
@@ -62,7 +62,7 @@ impl Store {
         Ok(self.put(&mut inner, key, "ADDED", object))
     }
 
-    /// Changes an object. Of one that is gone there is nothing to change.
+    /// Changes an object, if it exists.
     pub(super) fn change(
         &self,
         key: &Key,
@@ -98,7 +98,7 @@ impl Store {
         Ok(object)
     }
 
-    /// All objects of a resource in a namespace, and the version that they are of.
+    /// Returns all objects of a resource in a namespace, and their version.
     pub(super) fn list(&self, resource: &str, namespace: &str) -> (Vec<Value>, usize) {
         let inner = self.inner();
         let found =
@@ -106,7 +106,7 @@ impl Store {
         (found.map(|(_, object)| object.clone()).collect(), inner.history.len())
     }
 
-    /// The changes of a resource after a version as lines, and the version after them.
+    /// Returns the changes of a resource after a version as lines, and the version after them.
     pub(super) fn since(&self, resource: &str, version: usize) -> (Vec<Bytes>, usize) {
         let inner = self.inner();
         let new = inner.history.get(version..).unwrap_or_default();
