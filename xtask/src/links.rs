@@ -39,8 +39,7 @@ fn is_broken(file: &Path, target: &str) -> bool {
     if !linked.exists() {
         return true;
     }
-    let has_anchor =
-        |text: &str| text.lines().any(|line| line.starts_with('#') && anchor(line) == fragment);
+    let has_anchor = |text: &str| text.lines().any(|line| line.starts_with('#') && anchor(line) == fragment);
     !fragment.is_empty() && !fs::read_to_string(&linked).is_ok_and(|text| has_anchor(&text))
 }
 

@@ -103,7 +103,8 @@ fn emit(lines: Vec<Line>, redactor: Option<&Redactor>) {
     let Some(Event::LogLines(LogLines { lines, .. })) = events.into_iter().next() else { return };
     for line in lines {
         let LogLine::Whole(text) = line else { continue };
-        let record = SequencedRecord { seq: 1, record: Record::Log { stream: Stream::Stdout, index: 1, text } };
+        let record =
+            SequencedRecord { seq: 1, record: Record::Log { stream: Stream::Stdout, index: 1, text } };
         black_box(serde_json::to_vec(&record).expect("plain data serialises"));
     }
 }
