@@ -55,10 +55,10 @@ fn main() {
         MEMORY_MAX_BYTES >> 20
     );
     is_good &= memory_bytes < MEMORY_MAX_BYTES;
-    assert!(is_good, "below what is wanted: a ratio of {RATIO_MIN} over all recordings, and the memory");
+    assert!(is_good, "below the target: a ratio of {RATIO_MIN} over all recordings, and the memory");
 }
 
-/// Measures a recording, tells of it, and gives the guest's speed as a share of the native one.
+/// Measures a recording, prints the result, and returns the guest's speed as a share of the native one.
 fn ratio(name: &str, recording: &str, plugin: &std::sync::Arc<Plugin>) -> f64 {
     let (native, guest) = speeds(&batches(recording), plugin);
     let ratio = guest / native;
@@ -162,11 +162,11 @@ fn following(plugin: &std::sync::Arc<Plugin>) -> (Instance, u64) {
     let context = json!({"runId": "r", "agent": {"id": "a"}, "config": {"image": "local/agent:1"}});
     let surroundings = Surroundings::bare(Some("default"));
     let (request, _) = intake::take(&context, "claude_k8s", surroundings).expect("a good context");
-    let mut instance = plugin.instantiate().expect("room for an instance");
+    let mut instance = plugin.instantiate().expect("an instance");
     let mut commands =
         instance.start(Timestamp::from_millis(1_000), &request).expect("a start").expect("no refusal");
     loop {
-        let command = commands.last().expect("a run under way wants something");
+        let command = commands.last().expect("a running run has a command");
         if let Some(log) = commands.iter().find(|command| matches!(command.action, Action::FollowLog(_))) {
             return (instance, log.id);
         }

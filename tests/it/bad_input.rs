@@ -133,7 +133,7 @@ fn variables_that_no_container_starts_with() {
 }
 
 #[test]
-fn own_pods() {
+fn pods_of_paperclip() {
     let place = Place::new("exit 0");
     let context = place.context(json!({}));
     for (text, says) in [("{", "not JSON"), ("{}", "spec.containers"), ("[]", "spec.containers")] {

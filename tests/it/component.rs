@@ -78,7 +78,7 @@ fn finished_evidence_is_judged_as_the_cases_say() {
 }
 
 #[test]
-fn manifests_are_the_reference_adapters_but_for_the_wanted_differences() {
+fn manifests_equal_the_reference_adapters_except_for_intended_differences() {
     let plugin = load();
     for case in manifest::cases(&cases("manifest")) {
         let surroundings = Surroundings {

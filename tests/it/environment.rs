@@ -24,7 +24,7 @@ fn manifest(place: &Place, config: Value, pod: &Value) -> Value {
     document
 }
 
-fn own_pod(env: &Value) -> Value {
+fn paperclip_pod(env: &Value) -> Value {
     json!({"metadata": {"namespace": "paperclip"}, "spec": {"containers": [
         {"name": "paperclip", "image": "acme/paperclip:1", "env": env},
     ]}})
@@ -38,7 +38,7 @@ fn variable<'a>(manifest: &'a Value, name: &str) -> &'a Value {
 #[test]
 fn literals_of_paperclips_pod_are_inherited_as_its_container_sees_them() {
     let place = Place::new("exit 0");
-    let pod = own_pod(&json!([
+    let pod = paperclip_pod(&json!([
         {"name": "HOST", "value": "api"},
         {"name": "PAPERCLIP_API_URL", "value": "http://$(HOST):3100"},
         {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
@@ -85,10 +85,10 @@ fn bundle(place: &Place) -> Value {
 }
 
 #[test]
-fn instructions_and_wanted_skills_are_bundled() {
+fn bundles_instructions_and_selected_skills() {
     let place = Place::new("exit 0");
     let config = bundle(&place);
-    let manifest = manifest(&place, config, &own_pod(&json!([])));
+    let manifest = manifest(&place, config, &paperclip_pod(&json!([])));
     let spec = &manifest["job"]["spec"]["template"]["spec"];
     let volume =
         spec["volumes"].as_array().unwrap().iter().find(|volume| volume["name"] == "bundle").unwrap();

@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Stands for every secret of a test: none of its copies may be found anywhere.
+/// The secret of every test: no copy of it may be found anywhere.
 pub(crate) const TOKEN: &str = "canary-token-5d41402abc4b2a76b9719d91";
 
 /// The folder of the workspace.
@@ -80,7 +80,7 @@ impl Place {
         self.dir.path().join(relative)
     }
 
-    /// Writes a context with this config and tells its path.
+    /// Writes a context with this config and returns its path.
     pub(crate) fn context(&self, config: Value) -> PathBuf {
         let mut config = config;
         config["image"] = json!("local/agent:1");
@@ -134,7 +134,7 @@ impl Place {
         Finished::of(output)
     }
 
-    /// A run on the local cluster that goes on while the test does.
+    /// Starts a run on the local cluster that continues while the test does.
     pub(crate) fn start(&self, config: Value) -> Running {
         let context = self.context(config);
         let mut command = self.host(&["run", "--cluster", "local", "--output", "ndjson", "--context"]);
@@ -190,7 +190,7 @@ impl Cluster {
         &self.kubeconfig
     }
 
-    /// Stops it, or lets it go on: whoever asks it meanwhile waits.
+    /// Stops the process or lets it continue: requests wait meanwhile.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
@@ -220,7 +220,7 @@ impl Finished {
         Finished { code: output.status.code(), stdout, stderr, records }
     }
 
-    /// The text of the lines of a stream, after a look at their indices.
+    /// Returns the lines of a stream, after a check of their indices.
     pub(crate) fn lines(&self, stream: &str) -> Vec<&str> {
         let logs = || self.records.iter().filter(|record| record["type"] == "log");
         for (index, record) in logs().enumerate() {
@@ -254,8 +254,8 @@ impl Running {
         Running { child, stdout, records: Vec::new() }
     }
 
-    /// Reads records until one is as wanted.
-    pub(crate) fn wait_for(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+    /// Reads records until one matches.
+    pub(crate) fn wait_for(&mut self, matches: impl Fn(&Value) -> bool) -> Value {
         let mut line = String::new();
         loop {
             line.clear();
@@ -263,7 +263,7 @@ impl Running {
             assert!(read > 0, "the output ended before; so far: {:#?}", self.records);
             let record: Value = serde_json::from_str(&line).unwrap();
             self.records.push(record.clone());
-            if wanted(&record) {
+            if matches(&record) {
                 return record;
             }
         }

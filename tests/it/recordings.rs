@@ -53,7 +53,7 @@ fn the_agent_gets_prompt_environment_and_folder() {
 }
 
 #[test]
-fn stderr_stands_apart_and_explains_an_exit() {
+fn stderr_is_separate_and_explains_an_exit() {
     let place = Place::new("cat >/dev/null\necho 'something went wrong' >&2\nexit 3");
     let run = place.run(json!({}));
     assert_eq!(run.lines("stderr"), ["something went wrong"], "{:#?}", run.records);

@@ -6,17 +6,17 @@ use serde_json::json;
 use crate::host::{Place, Running};
 
 const SLOW: &str =
-    "cat >/dev/null\ntrap 'echo told to stop; exit 143' TERM\necho started\nwhile :; do sleep 0.05; done";
+    "cat >/dev/null\ntrap 'echo asked to stop; exit 143' TERM\necho started\nwhile :; do sleep 0.05; done";
 
 #[test]
-fn ctrl_c_cancels_and_the_agent_is_heard_out() {
+fn ctrl_c_cancels_and_reads_the_agents_output_to_its_end() {
     let place = Place::new(SLOW);
     let mut run = place.start(json!({}));
     run.wait_for_line("started");
     run.signal(Signal::INT);
     let run = run.finish();
     assert_eq!(run.code, Some(3), "{}", run.stderr);
-    assert_eq!(run.lines("stdout"), ["started", "told to stop"]);
+    assert_eq!(run.lines("stdout"), ["started", "asked to stop"]);
     assert_eq!(run.result()["errorCode"], "cancelled");
     assert_eq!(run.result()["errorMessage"], "Run cancelled");
 }
@@ -38,11 +38,11 @@ fn a_run_that_takes_too_long_times_out_and_says_so() {
     let result = run.result();
     assert_eq!((result["errorCode"].as_str(), result["timedOut"].as_bool()), (Some("timeout"), Some(true)));
     assert_eq!(result["errorMessage"], "Timed out after 1s");
-    assert_eq!(run.lines("stdout"), ["started", "told to stop"]);
+    assert_eq!(run.lines("stdout"), ["started", "asked to stop"]);
 }
 
 #[test]
-fn sigterm_leaves_the_run_to_the_cluster_and_the_next_host_goes_on() {
+fn sigterm_leaves_the_run_to_the_cluster_and_the_next_host_resumes_it() {
     let place = Place::new(
         "cat >/dev/null\necho started\nwhile ! [ -e \"$(dirname \"$0\")/go\" ]; do sleep 0.05; done\necho done",
     );

@@ -1,4 +1,4 @@
-//! Runs whose host is killed, and that another one takes up.
+//! Runs whose host is killed, and that another host resumes.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -28,11 +28,11 @@ fn check(place: &Place, run: &Finished) {
 type Moment = fn(&Value) -> bool;
 
 #[test]
-fn a_killed_host_loses_and_doubles_nothing() {
+fn a_killed_host_loses_and_doubles_no_line() {
     let moments: [(&str, Moment); 4] = [
-        ("before the Job stands", |record| record["type"] == "status"),
-        ("the Job stands", |record| record["type"] == "meta"),
-        ("the agent began", |record| record["type"] == "log"),
+        ("before the Job exists", |record| record["type"] == "status"),
+        ("the Job exists", |record| record["type"] == "meta"),
+        ("the agent started", |record| record["type"] == "log"),
         ("in the middle", |record| record["index"] == 60),
     ];
     for (name, moment) in moments {
@@ -53,7 +53,7 @@ fn a_killed_host_loses_and_doubles_nothing() {
         check(&place, &second);
         // What the first host had shown, the second shows again, the same.
         assert_eq!(second.records[..first.records.len()], first.records, "{name}");
-        // And once more, after its end and without the cluster.
+        // And a third time, after its end and without the cluster.
         drop(cluster);
         let third = host().finish();
         assert_eq!((third.code, &third.records), (Some(0), &second.records), "{name}");
@@ -61,7 +61,7 @@ fn a_killed_host_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn a_killed_host_without_its_state_adopts_its_job_and_reads_from_the_beginning() {
+fn a_host_without_the_runs_state_adopts_its_job_and_reads_from_the_start() {
     let place = agent();
     let cluster = place.cluster();
     let context = place.context(json!({}));
@@ -75,14 +75,14 @@ fn a_killed_host_without_its_state_adopts_its_job_and_reads_from_the_beginning()
     };
     let mut first = host("state");
     first.wait_for_line("line 3");
-    // It lets go of its lease, so that the other host need not wait until that has expired.
+    // It releases its lease, so that the other host need not wait until that has expired.
     first.signal(Signal::TERM);
     assert_eq!(first.finish().code, Some(4));
     check(&place, &host("elsewhere").finish());
 }
 
 #[test]
-fn a_recorded_run_is_replayed_and_another_plugin_held_against_it() {
+fn replays_a_recorded_run_and_compares_another_plugin_with_it() {
     let place = agent();
     let run = place.run(json!({}));
     assert_eq!(run.code, Some(0), "{}", run.stderr);

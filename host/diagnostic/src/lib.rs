@@ -83,7 +83,7 @@ impl fmt::Display for Diagnostic {
 
 impl Error for Diagnostic {}
 
-/// An error that can tell a person what to do. Its `Display` is the message, without the hint.
+/// An error with advice for people. Its `Display` is the message, without the hint.
 pub trait Diagnose: Error {
     /// Names the kind of error for programs, in snake case.
     fn code(&self) -> &'static str;

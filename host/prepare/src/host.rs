@@ -20,6 +20,17 @@ use crate::state;
 use crate::variables::{self, VariableError};
 
 /// What a host adds to every run.
+///
+/// ```
+/// use paperclip_prepare::{Config, HostContext};
+/// use serde_json::json;
+///
+/// let pod = json!({"spec": {"containers": [{"name": "paperclip", "env": [
+///     {"name": "PAPERCLIP_API_URL", "value": "http://paperclip:3100"},
+/// ]}]}});
+/// let host = HostContext::new(Config::default(), None).with_paperclip_pod(Some(pod));
+/// assert_eq!(host.paperclip_api_url.as_deref(), Some("http://paperclip:3100"));
+/// ```
 #[derive(Debug)]
 pub struct HostContext {
     pub config: Config,

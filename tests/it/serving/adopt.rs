@@ -1,4 +1,4 @@
-//! Runs whose daemon is gone with its journals: another one takes them up from their Jobs.
+//! Runs whose daemon was lost with its journals: another daemon adopts their Jobs.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use tokio::runtime::Builder;
 use super::daemon::{Daemon, text};
 use crate::host::{Cluster, Place, TOKEN, recording};
 
-/// An agent that waits until the test lets it go on, and then shows its token and variables.
+/// An agent that waits for the test, and then prints its token and variables.
 fn gated() -> Place {
     Place::gated("echo one", r#"echo "$PAPERCLIP_API_KEY $KEY $OPEN""#)
 }
@@ -19,8 +19,8 @@ fn config() -> Value {
     json!({"timeoutSec": 600, "env": {"KEY": "the-secret-key", "OPEN": "the-open-text"}})
 }
 
-/// Runs on this cluster until the agent has begun.
-fn begun<'a>(place: &Place, on: &[&str], runs: impl IntoIterator<Item = &'a str>) -> Daemon {
+/// Starts runs on this cluster and waits until their agents have started.
+fn started<'a>(place: &Place, on: &[&str], runs: impl IntoIterator<Item = &'a str>) -> Daemon {
     let daemon = Daemon::start_on(place, on, &[]);
     for run in runs {
         assert_eq!(daemon.run(run, config()).status, 202);
@@ -29,12 +29,12 @@ fn begun<'a>(place: &Place, on: &[&str], runs: impl IntoIterator<Item = &'a str>
     daemon
 }
 
-/// All that the daemon knew of its runs.
+/// Removes everything that the daemon knew about its runs.
 fn lose_journals(place: &Place) {
     fs::remove_dir_all(place.path("state/runs")).unwrap();
 }
 
-/// What the cluster answers to a request.
+/// Returns the cluster's answer to a request.
 fn ask(cluster: &Cluster, method: &str, path: &str) -> Value {
     let access = Access::Kubeconfig { path: Some(cluster.kubeconfig().to_owned()), context: None };
     let request = Request::builder().method(method).uri(path).body(Vec::new()).unwrap();
@@ -44,12 +44,12 @@ fn ask(cluster: &Cluster, method: &str, path: &str) -> Value {
 }
 
 #[test]
-fn a_run_without_journal_is_taken_up_from_its_job_and_stays_so() {
+fn adopts_a_run_without_a_journal_and_keeps_it_over_a_restart() {
     let place = gated();
     let cluster = place.cluster();
     let kubeconfig = text(cluster.kubeconfig());
     let on = ["--kubeconfig", kubeconfig.as_str()];
-    begun(&place, &on, ["r1", "r2"]).stop();
+    started(&place, &on, ["r1", "r2"]).stop();
     lose_journals(&place);
 
     let mut daemon = Daemon::start_on(&place, &on, &[]);
@@ -65,7 +65,7 @@ fn a_run_without_journal_is_taken_up_from_its_job_and_stays_so() {
     // Its agent is stopped, its Job deleted.
     assert_eq!(daemon.post("/v1/runs/r2/cancel", &Value::Null).status, 202);
     let events = daemon.events("r2", 0);
-    assert!(events.iter().any(|event| event["text"] == "one"), "from the log's beginning: {events:?}");
+    assert!(events.iter().any(|event| event["text"] == "one"), "from the start of the log: {events:?}");
     assert_eq!(events.last().unwrap()["errorCode"], "cancelled");
     // From now on it has a journal, and is still a run that nothing is created for.
     daemon.follow("r1", 0).find(|event| event["text"] == "one").unwrap();
@@ -82,17 +82,17 @@ fn a_run_without_journal_is_taken_up_from_its_job_and_stays_so() {
     assert_eq!(events.last().unwrap()["errorCode"], Value::Null, "{events:?}");
     assert_eq!(daemon.state("r1")["state"], "succeeded");
     let jobs = ask(&cluster, "GET", "/apis/batch/v1/jobs");
-    assert_eq!(jobs["items"], json!([]), "the runs' Jobs are gone");
+    assert_eq!(jobs["items"], json!([]), "the runs' Jobs are deleted");
     assert_eq!(place.holds(TOKEN).filter(|path| path != cluster.kubeconfig()), None);
 }
 
 #[test]
-fn a_run_that_ended_while_nobody_looked_is_told_to_its_end() {
+fn adopts_a_run_that_ended_without_a_host_and_reads_all_its_output() {
     let place = gated();
     let cluster = place.cluster();
     let kubeconfig = text(cluster.kubeconfig());
     let on = ["--kubeconfig", kubeconfig.as_str()];
-    begun(&place, &on, ["r1"]).stop();
+    started(&place, &on, ["r1"]).stop();
     lose_journals(&place);
     place.open_gate();
     while ask(&cluster, "GET", "/apis/batch/v1/jobs")["items"][0]["status"]["succeeded"] != 1 {}
@@ -105,12 +105,12 @@ fn a_run_that_ended_while_nobody_looked_is_told_to_its_end() {
 }
 
 #[test]
-fn what_cannot_be_taken_up_is_named_and_left_alone() {
+fn a_job_that_cannot_be_adopted_is_reported_and_left_alone() {
     let place = gated();
     let cluster = place.cluster();
     let kubeconfig = text(cluster.kubeconfig());
     let on = ["--kubeconfig", kubeconfig.as_str()];
-    begun(&place, &on, ["r1"]).stop();
+    started(&place, &on, ["r1"]).stop();
     lose_journals(&place);
     let job = ask(&cluster, "GET", "/apis/batch/v1/jobs")["items"][0]["metadata"]["name"].clone();
     let job = job.as_str().unwrap();
@@ -135,7 +135,7 @@ fn a_run_that_a_living_host_drives_is_left_to_it() {
     let cluster = place.cluster();
     let kubeconfig = text(cluster.kubeconfig());
     let on = ["--kubeconfig", kubeconfig.as_str()];
-    let first = begun(&place, &on, ["r1"]);
+    let first = started(&place, &on, ["r1"]);
     let other_state = text(&place.path("other-state"));
     let second = Daemon::start_on(&place, &on, &["--state", &other_state]).when_ready();
     assert_eq!(second.get("/v1/runs/r1").status, 404);
@@ -145,13 +145,13 @@ fn a_run_that_a_living_host_drives_is_left_to_it() {
 }
 
 #[test]
-fn of_two_hosts_that_find_a_run_at_once_one_takes_it_up() {
+fn of_two_hosts_that_find_a_run_at_once_one_adopts_it() {
     let place = gated();
     let cluster = place.cluster();
     let kubeconfig = text(cluster.kubeconfig());
     let on = ["--kubeconfig", kubeconfig.as_str()];
     let runs: Vec<String> = (0..8).map(|index| format!("r{index}")).collect();
-    begun(&place, &on, runs.iter().map(String::as_str)).stop();
+    started(&place, &on, runs.iter().map(String::as_str)).stop();
     lose_journals(&place);
 
     let states = ["one", "other"].map(|state| text(&place.path(state)));

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::daemon::{Answer, Daemon, text};
 use crate::host::{Place, TOKEN, recording};
 
-/// An agent that waits until the test lets it go on.
+/// An agent that waits for the test.
 fn gated() -> Place {
     Place::gated("echo one", "echo two")
 }
@@ -45,9 +45,9 @@ fn every_route_answers_as_it_is_described() {
     assert_eq!(check("get", "/healthz", daemon.get("/healthz")).status, 200);
     assert_eq!(check("get", "/readyz", daemon.get("/readyz")).status, 200);
 
-    let begun = check("post", "/v1/runs", daemon.run("r1", json!({})));
-    assert_eq!((begun.status, begun.json()), (202, json!({"runId": "r1"})));
-    assert_eq!(daemon.run("r1", json!({})).json(), begun.json(), "the same run");
+    let started = check("post", "/v1/runs", daemon.run("r1", json!({})));
+    assert_eq!((started.status, started.json()), (202, json!({"runId": "r1"})));
+    assert_eq!(daemon.run("r1", json!({})).json(), started.json(), "the same run");
     let mut live = daemon.follow("r1", 0);
     live.by_ref().find(|event| event["text"] == "one").unwrap();
     let state = check("get", "/v1/runs/{id}", daemon.get("/v1/runs/r1")).json();
@@ -194,7 +194,7 @@ fn runs_are_cancelled_queued_and_refused_for_a_busy_agent() {
 }
 
 #[test]
-fn a_restarted_daemon_goes_on_where_it_stopped() {
+fn a_restarted_daemon_resumes_where_it_stopped() {
     let place = gated();
     let kubeconfig = text(&place.path("kubeconfig"));
     let mut cluster = place
@@ -240,7 +240,7 @@ fn a_restarted_daemon_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn five_hundred_idle_followers_cost_a_run_nothing() {
+fn five_hundred_idle_followers_do_not_delay_a_run() {
     let place = gated();
     let daemon = Daemon::start(&place, &[]);
     daemon.run("r1", json!({}));
@@ -254,7 +254,7 @@ fn five_hundred_idle_followers_cost_a_run_nothing() {
             stream
         })
         .collect();
-    // Half of them go away without a word.
+    // Half of them close their connections.
     followers.truncate(250);
     place.open_gate();
     assert_eq!(daemon.events("r1", 0).last().unwrap()["errorCode"], Value::Null);
@@ -266,7 +266,7 @@ fn five_hundred_idle_followers_cost_a_run_nothing() {
 }
 
 #[test]
-fn a_unix_socket_serves_without_a_token_and_goes_with_its_daemon() {
+fn a_unix_socket_serves_without_a_token_and_is_removed_with_its_daemon() {
     let place = Place::new("true");
     let socket = place.path("socket");
     let listen = format!("unix:{}", socket.display());
@@ -313,7 +313,7 @@ fn a_configuration_is_checked_and_printed_without_a_start() {
     assert_eq!(output.status.code(), Some(2));
 }
 
-/// Method and path of each described route, with a run and an agent type that there is none of.
+/// Method and path of each described route, with a run and an agent type that do not exist.
 fn routes(openapi: &Value) -> Vec<(String, String)> {
     let paths = openapi["paths"].as_object().unwrap().iter();
     let routes = paths.flat_map(|(route, operations)| {
@@ -329,7 +329,7 @@ fn routes(openapi: &Value) -> Vec<(String, String)> {
 }
 
 #[test]
-fn each_route_refuses_a_wrong_token_a_huge_body_and_what_there_is_not() {
+fn each_route_refuses_a_wrong_token_a_huge_body_and_unknown_objects() {
     let place = Place::new("true");
     fs::write(place.path("token"), "0123456789abcdef0123").unwrap();
     fs::write(place.path("serve.toml"), "[limits]\nrequest_mib = 1\n").unwrap();

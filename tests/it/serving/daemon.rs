@@ -64,7 +64,7 @@ impl Daemon {
         self
     }
 
-    /// Asks until all runs of an earlier daemon are taken up.
+    /// Waits until all runs of an earlier daemon are resumed.
     pub(crate) fn when_ready(self) -> Daemon {
         while self.get("/readyz").status != 200 {}
         self

@@ -20,8 +20,8 @@ const COMMAND: u32 = 72;
 const COMMANDS: u32 = forge::SCRATCH;
 const MANIFEST: u32 = forge::SCRATCH + 32_768;
 
-/// A plugin that begins with these commands, a list of this many at [`COMMANDS`].
-fn beginning(name: &str, prepare: &str, commands: u32) -> Forge {
+/// A plugin whose start returns these commands, a list of this many at [`COMMANDS`].
+fn starting_with(name: &str, prepare: &str, commands: u32) -> Forge {
     Forge::new(name).body(
         "start",
         &format!(
@@ -43,7 +43,7 @@ fn creating(name: &str, job: &Value) -> Forge {
         COMMANDS + 20,
         manifest.len()
     );
-    beginning(name, &prepare, 1).function(&format!("(data (i32.const {MANIFEST}) \"{escaped}\")"))
+    starting_with(name, &prepare, 1).function(&format!("(data (i32.const {MANIFEST}) \"{escaped}\")"))
 }
 
 fn job(namespace: &str, container: Value) -> Value {
@@ -95,12 +95,12 @@ fn hostile() -> Vec<(&'static str, Forge, &'static str, &'static str)> {
         ),
         (
             "evil_flood",
-            beginning("evil_flood", "(drop (memory.grow (i32.const 1020)))", 1_000_000),
+            starting_with("evil_flood", "(drop (memory.grow (i32.const 1020)))", 1_000_000),
             "plugin_failed",
             "",
         ),
-        ("evil_timers", beginning("evil_timers", &timers, 100), "plugin_failed", "timers"),
-        ("evil_string", beginning("evil_string", &huge, 1), "plugin_failed", "more bytes than fit"),
+        ("evil_timers", starting_with("evil_timers", &timers, 100), "plugin_failed", "timers"),
+        ("evil_string", starting_with("evil_string", &huge, 1), "plugin_failed", "more bytes than fit"),
         (
             "evil_namespace",
             creating("evil_namespace", &job("kube-system", safe)),
@@ -136,13 +136,13 @@ fn a_hostile_plugin_ends_its_own_run_only() {
         let events = daemon.events(name, 0);
         let result = events.last().unwrap();
         assert_eq!(result["errorCode"], *code, "{name}: {result}");
-        let told = result["errorMessage"].as_str().unwrap();
-        assert!(told.contains(message) && told.contains(name), "{name}: {told}");
+        let text = result["errorMessage"].as_str().unwrap();
+        assert!(text.contains(message) && text.contains(name), "{name}: {text}");
         assert_eq!(daemon.state(name)["state"], "failed");
     }
     assert_eq!(daemon.events("neighbour", 0).last().unwrap()["errorCode"], Value::Null);
 
-    // One that breaks again and again is not used any more.
+    // A plugin that fails again and again is no longer used.
     for run in ["again", "and-again"] {
         let body = json!({ "context": context(run, "evil_trap", json!({})) });
         assert_eq!(daemon.post("/v1/runs", &body).status, 202);

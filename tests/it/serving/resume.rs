@@ -12,7 +12,7 @@ use super::daemon::{Daemon, text};
 use crate::host::{Place, TOKEN, recording};
 
 #[test]
-fn a_run_is_taken_up_from_its_last_segment_alone() {
+fn a_run_is_resumed_from_its_last_segment_alone() {
     let place = Place::gated("echo one", r#"echo "$PAPERCLIP_API_KEY""#);
     let cluster = place.cluster();
     let kubeconfig = text(cluster.kubeconfig());
@@ -22,14 +22,14 @@ fn a_run_is_taken_up_from_its_last_segment_alone() {
     daemon.run("r1", json!({}));
     daemon.follow("r1", 0).find(|event| event["text"] == "one").unwrap();
     drop(daemon);
-    // Whoever takes a run up begins a new segment, with all that it needs.
+    // A host that resumes a run starts a new segment with everything that it needs.
     let daemon = Daemon::start_on(&place, &on, &[]).when_ready();
     let journal = place.path("state/runs/r1");
     while !fs::read(journal.join("journal-000002.ndjson")).is_ok_and(|segment| segment.ends_with(b"\n")) {
         daemon.state("r1");
     }
     drop(daemon);
-    // As a run does that has written more than it may keep.
+    // As if the run had written more than is kept.
     fs::remove_file(journal.join("journal-000001.ndjson")).unwrap();
 
     let daemon = Daemon::start_on(&place, &on, &[]).when_ready();
@@ -45,7 +45,7 @@ fn a_run_is_taken_up_from_its_last_segment_alone() {
     assert_eq!(place.holds(TOKEN).filter(|path| path != cluster.kubeconfig()), None);
 }
 
-/// Takes traces; the bodies of all requests.
+/// A collector of traces. Returns its URL and the bodies of all requests.
 fn collector() -> (String, Receiver<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/v1/traces", listener.local_addr().unwrap());
@@ -56,8 +56,8 @@ fn collector() -> (String, Receiver<Value>) {
             let mut length = 0;
             let mut line = String::new();
             while request.read_line(&mut line).is_ok_and(|read| read > 0) {
-                if let Some(told) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                    length = told.trim().parse().unwrap();
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
                 }
                 if line == "\r\n" {
                     let mut body = vec![0; length];
@@ -102,30 +102,30 @@ fn a_run_is_one_trace_over_a_restart() {
     let name = |span: &Value| span["name"].as_str().unwrap().to_owned();
     let (root, others) = spans.split_last().unwrap();
     assert_eq!((name(root), &root["status"]), ("run".to_owned(), &json!({})));
-    let begin = |span: &Value| span["startTimeUnixNano"].as_str().unwrap().parse::<u64>().unwrap();
+    let start = |span: &Value| span["startTimeUnixNano"].as_str().unwrap().parse::<u64>().unwrap();
     for span in others {
         assert_eq!((&span["traceId"], &span["parentSpanId"]), (&root["traceId"], &root["spanId"]));
     }
     let last_driven = others.iter().rfind(|span| name(span) == "driven").unwrap();
-    assert!(begin(root) <= begin(last_driven), "the root begins with the run, not with the last process");
+    assert!(start(root) <= start(last_driven), "the root starts with the run, not with the last process");
     let names: Vec<String> = others.iter().map(|span| name(span)).collect();
     assert_eq!(names.iter().filter(|name| *name == "driven").count(), 2);
     let creations = names.iter().filter(|name| *name == "create Job");
-    assert_eq!(creations.count(), 1, "calls of the first process are not told again: {names:?}");
+    assert_eq!(creations.count(), 1, "calls of the first process are not exported again: {names:?}");
 }
 
 #[test]
-fn a_run_that_had_no_secret_yet_goes_on_when_it_is_started_again() {
+fn a_run_without_its_secret_continues_when_it_is_started_again() {
     let place = Place::playing(&recording("ok"), "echo \"$PAPERCLIP_API_KEY\"");
     let daemon = Daemon::start(&place, &[]);
     daemon.run("r1", json!({}));
     daemon.events("r1", 0);
     drop(daemon);
-    // As it stands on disk when a host dies at once, and its cluster with it.
+    // As it is on disk if a host dies at once, and its cluster with it.
     let journal = place.path("state/runs/r1/journal-000001.ndjson");
     let text = fs::read_to_string(&journal).unwrap();
-    let begun = text.find("{\"start\":").unwrap();
-    let end = begun + text[begun..].find('\n').unwrap() + 1;
+    let start = text.find("{\"start\":").unwrap();
+    let end = start + text[start..].find('\n').unwrap() + 1;
     fs::write(&journal, &text[..end]).unwrap();
 
     let daemon = Daemon::start(&place, &[]).when_ready();
@@ -137,7 +137,7 @@ fn a_run_that_had_no_secret_yet_goes_on_when_it_is_started_again() {
 }
 
 #[test]
-fn a_cancel_that_comes_too_late_is_refused_and_not_forgotten() {
+fn a_cancellation_that_comes_too_late_is_refused() {
     let place = Place::new("cat >/dev/null\necho one\nsleep 1000");
     let cluster = place.cluster();
     let kubeconfig = text(cluster.kubeconfig());
@@ -145,7 +145,7 @@ fn a_cancel_that_comes_too_late_is_refused_and_not_forgotten() {
     let mut daemon = Daemon::start_on(&place, &on, &[]);
     daemon.run("r1", json!({}));
     daemon.follow("r1", 0).find(|event| event["text"] == "one").unwrap();
-    // The run cannot give its lease back, which keeps the daemon for a while.
+    // The run cannot release its lease, which delays the daemon's exit.
     cluster.signal(Signal::STOP);
     daemon.terminate();
     daemon.wait_for_log("detaches from all runs");
@@ -163,7 +163,7 @@ fn a_cancel_that_comes_too_late_is_refused_and_not_forgotten() {
 }
 
 #[test]
-fn a_cancel_that_was_accepted_survives_its_host() {
+fn an_accepted_cancellation_survives_its_host() {
     let place = Place::new("cat >/dev/null\necho one\nsleep 1000");
     let cluster = place.cluster();
     let kubeconfig = text(cluster.kubeconfig());
@@ -171,7 +171,7 @@ fn a_cancel_that_was_accepted_survives_its_host() {
     let daemon = Daemon::start_on(&place, &on, &[]);
     daemon.run("r1", json!({}));
     daemon.follow("r1", 0).find(|event| event["text"] == "one").unwrap();
-    // Nothing comes of it before the host is killed.
+    // It is not carried out before the host is killed.
     cluster.signal(Signal::STOP);
     assert_eq!(daemon.post("/v1/runs/r1/cancel", &json!({"reason": "enough"})).status, 202);
     drop(daemon);
@@ -182,7 +182,7 @@ fn a_cancel_that_was_accepted_survives_its_host() {
 }
 
 #[test]
-fn a_variable_that_is_no_secret_is_shown_also_after_a_restart() {
+fn an_unmasked_variable_is_shown_also_after_a_restart() {
     let show = r#"echo "$KEY $BUILD_ID""#;
     let place = Place::gated(show, show);
     let cluster = place.cluster();
@@ -196,7 +196,7 @@ fn a_variable_that_is_no_secret_is_shown_also_after_a_restart() {
     daemon.follow("r1", 0).find(|event| event["text"] == shown).unwrap();
     drop(daemon);
 
-    // What a run began with goes for its whole life.
+    // A run keeps what it was started with.
     let daemon = Daemon::start_on(&place, &on, &[]).when_ready();
     place.open_gate();
     let events = daemon.events("r1", 0);

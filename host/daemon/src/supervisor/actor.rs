@@ -16,7 +16,7 @@ use crate::refusal::{Kind, Refusal};
 /// Requests that may wait for the task; further senders wait.
 const QUEUED_REQUESTS: usize = 1_024;
 
-/// Where the answer to a request goes. A requester that has gone away does not need it.
+/// Where the answer to a request goes. A requester that no longer waits does not need it.
 type Reply<T> = oneshot::Sender<T>;
 
 /// A request to the task.

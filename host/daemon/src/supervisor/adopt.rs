@@ -1,6 +1,6 @@
 //! Runs whose journal is not here: their Jobs exist in the cluster, and no host drives them.
 //!
-//! Such a run is started again: its plugin finds the Job and reads its log from the beginning. The Job's own Secret holds the recovery
+//! Such a run is started again: its plugin finds the Job and reads its log from the start. The Job's own Secret holds the recovery
 //! record, which says what the run was asked to do. The host that writes its name into the run's Lease has the run, so that of two hosts
 //! one adopts it.
 

@@ -266,7 +266,7 @@ fn is_exclusive(config: &Value) -> bool {
     config["whenBusy"] == "fail" && !matches!(config["concurrencyScope"].as_str(), Some("task" | "none"))
 }
 
-/// Waits until a run is admitted. A run that is cancelled or stopped before leaves the queue: nothing of it was started.
+/// Waits until a run is admitted. A run that is cancelled or stopped before leaves the queue without having started.
 async fn wait_for_admission(run: &RunHandle, controls: &mut mpsc::Receiver<Control>) -> Option<Left> {
     let control = tokio::select! {
         biased;
@@ -284,7 +284,7 @@ async fn wait_for_admission(run: &RunHandle, controls: &mut mpsc::Receiver<Contr
     }
 }
 
-/// Ends a run of which nothing was started, so that the server may start it again by itself.
+/// Ends a run that has not started, so that the server may start it again by itself.
 fn not_started(run: &RunHandle, code: &str, message: &str) -> Left {
     let result = result::undone(code, message);
     let record = SequencedRecord { seq: run.feed.next_seq(), record: Record::Result(result.clone()) };

@@ -23,6 +23,15 @@ pub use log::{Log, LogFormat, LogLevel};
 const DEFAULT_GRANT: &str = "default";
 
 /// The operator's configuration. Every field is optional.
+///
+/// ```
+/// use paperclip_prepare::Config;
+///
+/// let config = Config { listen: "0.0.0.0:7400".parse().unwrap(), ..Config::default() };
+/// let error = config.check().unwrap_err();
+/// assert_eq!(error.code, "token_required");
+/// assert!(error.hint.unwrap().contains("--token-file"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
