@@ -25,9 +25,17 @@ impl Plugin {
             "{} is missing: run `cargo xtask wasm`, which builds it",
             path.display()
         );
+        Self::load_file(&path)
+    }
+
+    /// Loads a plugin's file.
+    ///
+    /// # Errors
+    /// It cannot be read, or the host rejects it.
+    pub fn load_file(path: &Path) -> Result<Self> {
         let runtime =
             Runtime::new(&RuntimeOptions { max_instances: INSTANCES, ..RuntimeOptions::default() })?;
-        let plugin = paperclip_guest::Plugin::load_file(&runtime, &path)
+        let plugin = paperclip_guest::Plugin::load_file(&runtime, path)
             .with_context(|| format!("cannot load {}", path.display()))?;
         Ok(Plugin(plugin))
     }

@@ -13,6 +13,7 @@ mod corpus;
 mod fixed;
 mod orders;
 mod outside;
+mod versions;
 
 static PLUGIN: LazyLock<Plugin> = LazyLock::new(|| Plugin::load().expect("the built plugin"));
 

@@ -1,0 +1,41 @@
+//! Plugins of older versions of the contract, in the simulated world beside the newest.
+
+use std::path::Path;
+use std::thread;
+
+use paperclip_simulation::campaign::{self, Extent};
+use paperclip_simulation::fault::Swarm;
+use paperclip_simulation::marks::Mark;
+use paperclip_simulation::scenario::Scenario;
+use paperclip_simulation::{Plugin, case};
+
+use crate::{PLUGIN, assert_kept};
+
+/// Cases of the older plugin.
+const SEEDS: u64 = 100;
+
+fn plugin_of_0_1() -> Plugin {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/contract-0.1/claude_k8s.wasm");
+    Plugin::load_file(&path).expect("a plugin of 0.1")
+}
+
+#[test]
+fn whole_runs_of_both_contract_versions_succeed_side_by_side() {
+    let old = plugin_of_0_1();
+    thread::scope(|scope| {
+        for plugin in [&old, &*PLUGIN] {
+            scope.spawn(move || {
+                let outcome = case::run_scenario(Scenario::calm(), Swarm::default(), 1, plugin);
+                assert_eq!(outcome.violation, None);
+                assert!(outcome.marks.has(Mark::Succeeded), "{:#?}", outcome.lines);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_plugin_of_0_1_keeps_every_promise() {
+    let tally = campaign::run(&plugin_of_0_1(), None, Extent::first(SEEDS), |_| ());
+    assert_kept(&tally);
+    assert_eq!(tally.cases, SEEDS);
+}
