@@ -1,4 +1,4 @@
-//! The bytes of a case of the simulation: its scenario, its faults and its delays.
+//! Reads the bytes as a case of the simulation: its scenario, its faults and its delays.
 
 #![no_main]
 

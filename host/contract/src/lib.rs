@@ -1,6 +1,6 @@
 //! The types of the plugin contract, as plain data: version 0.2 of `wit/`.
 //!
-//! The engine works with these types and knows nothing of WebAssembly. With the feature `component` they also
+//! The engine works with these types and does not depend on WebAssembly. With the feature `component` they also
 //! have wasmtime's component traits, so that `paperclip-guest` passes them to a plugin without a conversion.
 //! Types of an older version of the contract exist only there, with conversions from and to these.
 

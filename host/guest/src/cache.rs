@@ -1,4 +1,5 @@
-//! The folder of compiled plugins. What stands in it is run unchecked, so it must be nobody else's.
+//! The folder of compiled plugins. Its files are executed without a check, so no other user must be able to
+//! write into it.
 
 use crate::runtime::RuntimeError;
 use std::fs::{self, DirBuilder, Permissions};
@@ -10,8 +11,11 @@ use wasmtime::{Cache, CacheConfig};
 const PRIVATE: u32 = 0o700;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// Opens the cache in `dir`, which is made if it is missing. Entries are keyed by the digest of the plugin, the
-/// compiler's version and its settings; wasmtime removes the oldest ones by itself.
+/// Opens the cache in `dir`, which is created if it is missing. The key of an entry is the digest of the
+/// plugin with the version and the settings of the compiler. wasmtime removes the oldest entries.
+///
+/// # Errors
+/// The folder cannot be created, or another user owns it or can write into it.
 pub(crate) fn open(dir: &Path) -> Result<Cache, RuntimeError> {
     let dir = private_dir(dir)?;
     let mut config = CacheConfig::new();
@@ -23,7 +27,8 @@ pub(crate) fn open(dir: &Path) -> Result<Cache, RuntimeError> {
     })
 }
 
-/// Makes `dir` if it is missing and closes it to others. Refuses one that somebody else may have written into.
+/// Creates `dir` if it is missing and makes it private. Refuses a folder that another user can have written
+/// into.
 fn private_dir(dir: &Path) -> Result<PathBuf, RuntimeError> {
     let refuse = |reason: String, hint| RuntimeError::Cache { dir: dir.to_owned(), reason, hint };
     let failed = |error: io::Error| refuse(error.to_string(), "give a folder that this user may write");
@@ -56,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_folder_is_private_and_a_readable_one_is_closed() {
+    fn makes_new_and_readable_folders_private() {
         let parent = tempfile::tempdir().unwrap();
         let fresh = parent.path().join("a/b");
         assert_eq!(mode(&private_dir(&fresh).unwrap()), PRIVATE);
@@ -66,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_others_may_write_is_refused() {
+    fn refuses_a_folder_that_others_can_write_into() {
         let parent = tempfile::tempdir().unwrap();
         fs::set_permissions(parent.path(), Permissions::from_mode(0o777)).unwrap();
         let error = private_dir(parent.path()).unwrap_err().to_string();

@@ -1,10 +1,12 @@
-//! The plugins of a process while they change: taken from a folder, swapped under running runs, taken back, put under quarantine.
+//! The plugins of a process over time: loaded from a folder, replaced while runs use them, reverted, put
+//! under quarantine.
 //!
-//! A change is made aside and then swapped in at once. Whoever holds a plugin keeps its version. A file that is not taken changes nothing:
-//! the version in use stays.
+//! A change is prepared in a copy and then swapped in at once. A run keeps the version that it started with.
+//! A rejected file changes nothing: the version in use stays.
 
 use crate::golden;
 use crate::plugin::Plugin;
+use crate::plugin_set::{Block, Changed, PluginSet};
 use crate::registry::{FolderError, Listed, NoPlugin, Registry, Rejected};
 use crate::runtime::Runtime;
 use arc_swap::ArcSwap;
@@ -13,56 +15,31 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Traps that lie further apart than this do not add up to a quarantine.
+/// Traps count towards a quarantine within this window.
 pub const TRAP_WINDOW_MS: u64 = 10 * 60 * 1_000;
 
-/// Where the plugins come from, and how patient to be with them.
+/// The sources of the plugins, and when to put one under quarantine.
 #[derive(Debug, Clone)]
 pub struct CatalogueOptions {
-    /// Agent type and bytes.
+    /// The built-in plugins: agent type and bytes.
     pub builtins: &'static [(&'static str, &'static [u8])],
+    /// The plugins folder, whose files replace built-in plugins.
     pub folder: Option<PathBuf>,
-    /// Traps of one version within [`TRAP_WINDOW_MS`] after which no new run takes it.
+    /// How many traps of one version within [`TRAP_WINDOW_MS`] put it under quarantine.
     pub max_traps: usize,
 }
 
-/// The plugins of a process, from which any thread takes the one in use.
+/// The plugins of a process. Any thread gets the one in use.
 #[derive(Debug)]
 pub struct Catalogue {
     runtime: Runtime,
     options: CatalogueOptions,
-    shelf: ArcSwap<Shelf>,
-    /// Held while a change is made aside; has the times of each version's traps by digest.
+    plugins: ArcSwap<PluginSet>,
+    /// The times of each version's traps, by digest. The lock is held while a change is prepared.
     traps: Mutex<BTreeMap<String, VecDeque<u64>>>,
 }
 
-#[derive(Debug, Clone, Default)]
-struct Shelf {
-    active: BTreeMap<String, Arc<Plugin>>,
-    previous: BTreeMap<String, Arc<Plugin>>,
-    rejected: Vec<Rejected>,
-    /// Versions that are not taken from the folder again, by digest.
-    banned: BTreeMap<String, Ban>,
-}
-
-#[derive(Debug, Clone)]
-struct Ban {
-    adapter_type: String,
-    reason: String,
-    is_quarantine: bool,
-}
-
-/// One agent type whose plugin is another one now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Changed {
-    pub adapter_type: String,
-    /// Digests; none: there was, or is, no plugin for the type.
-    pub from: Option<String>,
-    pub to: Option<String>,
-}
-
-/// A version that no new run takes any more.
+/// A version that no new run uses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Quarantined {
@@ -71,22 +48,22 @@ pub struct Quarantined {
     pub reason: String,
 }
 
-/// What new runs take in its place.
+/// The replacement of a version under quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fallback {
     pub quarantined: Quarantined,
-    /// Digest of the version before, if there is one.
+    /// The digest of the previous version, if there is one.
     pub to: Option<String>,
 }
 
-/// There is no version to go back to.
+/// An agent type has no previous version to revert to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no previous version of {adapter_type} is known to this process")]
 pub struct NoPrevious {
     pub adapter_type: String,
 }
 
-/// All that there is to show.
+/// All plugins of a catalogue, as `GET /v1/plugins` returns them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shown {
     pub plugins: Vec<Listed>,
@@ -96,89 +73,85 @@ pub struct Shown {
 }
 
 impl Catalogue {
-    /// Loads all plugins. A file that is not taken still stands for its agent type: there is no version before it.
+    /// Loads all plugins. A rejected file still claims its agent type, because there is no previous version.
+    ///
+    /// # Errors
+    /// The plugins folder cannot be listed.
     pub fn open(runtime: Runtime, options: CatalogueOptions) -> Result<Catalogue, FolderError> {
-        let catalogue = Catalogue { runtime, options, shelf: ArcSwap::default(), traps: Mutex::default() };
+        let catalogue = Catalogue { runtime, options, plugins: ArcSwap::default(), traps: Mutex::default() };
         catalogue.reload()?;
         Ok(catalogue)
     }
 
-    /// The plugin that a new run of this agent type takes.
+    /// Returns the plugin that a new run of this agent type uses.
+    ///
+    /// # Errors
+    /// No plugin is in use for the type.
     pub fn get(&self, adapter_type: &str) -> Result<Arc<Plugin>, NoPlugin> {
-        let shelf = self.shelf.load();
-        let wanted = || adapter_type.to_owned();
-        if let Some(plugin) = shelf.active.get(adapter_type) {
+        let plugins = self.plugins.load();
+        if let Some(plugin) = plugins.active.get(adapter_type) {
             return Ok(Arc::clone(plugin));
         }
-        if let Some(ban) = shelf.banned.values().find(|ban| ban.adapter_type == adapter_type) {
-            return Err(NoPlugin::Quarantined { wanted: wanted(), reason: ban.reason.clone() });
+        if let Some(block) = plugins.blocked.values().find(|block| block.adapter_type == adapter_type) {
+            let (adapter_type, reason) = (adapter_type.to_owned(), block.reason.clone());
+            return Err(NoPlugin::Quarantined { adapter_type, reason });
         }
-        let claim = |rejected: &&Rejected| rejected.adapter_type.as_deref() == Some(adapter_type);
-        if let Some(rejected) = shelf.rejected.iter().find(claim) {
-            return Err(NoPlugin::Rejected {
-                wanted: wanted(),
-                error: rejected.error.clone(),
-                hint: rejected.hint.clone(),
-            });
-        }
-        let known: Vec<&str> = shelf.active.keys().map(String::as_str).collect();
-        Err(NoPlugin::Unknown {
-            wanted: wanted(),
-            known: if known.is_empty() { "none".to_owned() } else { known.join(", ") },
-            into: match &self.options.folder {
-                Some(folder) => folder.display().to_string(),
-                None => "a folder and name it with --plugins".to_owned(),
-            },
-        })
+        let folder = self.options.folder.as_deref();
+        Err(NoPlugin::new(adapter_type, &plugins.rejected, plugins.active.keys(), folder))
     }
 
-    /// The loaded plugin with this digest, in use or not long ago.
+    /// Returns the loaded plugin with this digest, among those in use and the previous ones.
     pub fn by_digest(&self, digest: &str) -> Option<Arc<Plugin>> {
-        let shelf = self.shelf.load();
-        let known = shelf.active.values().chain(shelf.previous.values());
+        let plugins = self.plugins.load();
+        let known = plugins.active.values().chain(plugins.previous.values());
         known.into_iter().find(|plugin| plugin.digest() == digest).cloned()
     }
 
+    /// Returns all plugins for display.
     pub fn show(&self) -> Shown {
-        let shelf = self.shelf.load();
-        let listed = |plugins: &BTreeMap<String, Arc<Plugin>>| {
+        let plugins = self.plugins.load();
+        let list = |plugins: &BTreeMap<String, Arc<Plugin>>| {
             plugins.values().map(|plugin| Listed::of(plugin)).collect()
         };
-        let quarantined = shelf.banned.iter().filter(|(_, ban)| ban.is_quarantine);
+        let quarantined = plugins.blocked.iter().filter(|(_, block)| block.is_quarantine);
         Shown {
-            plugins: listed(&shelf.active),
-            previous: listed(&shelf.previous),
-            rejected: shelf.rejected.clone(),
+            plugins: list(&plugins.active),
+            previous: list(&plugins.previous),
+            rejected: plugins.rejected.clone(),
             quarantined: quarantined
-                .map(|(digest, ban)| Quarantined {
-                    adapter_type: ban.adapter_type.clone(),
+                .map(|(digest, block)| Quarantined {
+                    adapter_type: block.adapter_type.clone(),
                     digest: digest.clone(),
-                    reason: ban.reason.clone(),
+                    reason: block.reason.clone(),
                 })
                 .collect(),
         }
     }
 
-    /// The runtime that all plugins share.
+    /// Returns the runtime that all plugins share.
     pub fn runtime(&self) -> &Runtime {
         &self.runtime
     }
 
-    /// Looks at the folder again and swaps in what is new and good. Compiles: not on a thread that serves others.
+    /// Reads the folder again and swaps in new versions that pass their recordings. This compiles plugins, so
+    /// it must not run on a thread that serves others.
+    ///
+    /// # Errors
+    /// The plugins folder cannot be listed.
     pub fn reload(&self) -> Result<Vec<Changed>, FolderError> {
         let _changing = self.changing();
-        let old = self.shelf.load_full();
+        let old = self.plugins.load_full();
         let loaded: Vec<Arc<Plugin>> = old.active.values().chain(old.previous.values()).cloned().collect();
         let folder = self.options.folder.as_deref();
         let found = Registry::reload(&self.runtime, self.options.builtins, folder, &loaded)?;
-        let mut new = Shelf { rejected: found.rejected().to_vec(), ..Shelf::clone(&old) };
+        let mut new = PluginSet { rejected: found.rejected().to_vec(), ..PluginSet::clone(&old) };
         for (adapter_type, plugin) in found.plugins() {
             if old.active.get(adapter_type).is_some_and(|active| active.digest() == plugin.digest()) {
                 new.active.insert(adapter_type.clone(), Arc::clone(plugin));
                 continue;
             }
             match self.admit(&old, plugin) {
-                Ok(()) => new.put(plugin),
+                Ok(()) => new.activate(plugin),
                 Err(error) => new.rejected.push(Rejected {
                     adapter_type: Some(adapter_type.clone()),
                     source: plugin.source().clone(),
@@ -187,25 +160,23 @@ impl Catalogue {
                 }),
             }
         }
-        // A type whose file was taken away is gone; one whose file is bad stays as it was.
-        let is_claimed = |adapter_type: &str| {
-            new.rejected.iter().any(|rejected| rejected.adapter_type.as_deref() == Some(adapter_type))
-        };
-        let gone: Vec<String> = old
+        // A type whose file was removed ends; one whose file is rejected keeps its version.
+        let is_claimed = |adapter_type: &str| Rejected::of_type(&new.rejected, adapter_type).is_some();
+        let removed: Vec<String> = old
             .active
             .keys()
             .filter(|adapter_type| !found.plugins().contains_key(*adapter_type) && !is_claimed(adapter_type))
             .cloned()
             .collect();
-        for adapter_type in gone {
-            new.take_out(&adapter_type);
+        for adapter_type in removed {
+            new.retire(&adapter_type);
         }
         Ok(self.swap(&old, new))
     }
 
-    fn admit(&self, old: &Shelf, plugin: &Arc<Plugin>) -> Result<(), String> {
-        if let Some(ban) = old.banned.get(plugin.digest()) {
-            return Err(format!("{}: {}", plugin.source(), ban.reason));
+    fn admit(&self, old: &PluginSet, plugin: &Arc<Plugin>) -> Result<(), String> {
+        if let Some(block) = old.blocked.get(plugin.digest()) {
+            return Err(format!("{}: {}", plugin.source(), block.reason));
         }
         match &self.options.folder {
             Some(folder) => golden::replay(plugin, folder),
@@ -213,16 +184,20 @@ impl Catalogue {
         }
     }
 
-    /// Goes back to the version before. The version that was in use is not taken from the folder again until it is reverted to, too.
+    /// Reverts to the previous version. The version that was in use is blocked: a reload does not load it
+    /// again until it is reverted to.
+    ///
+    /// # Errors
+    /// No previous version is known to this process.
     pub fn revert(&self, adapter_type: &str) -> Result<Changed, NoPrevious> {
         let _changing = self.changing();
-        let old = self.shelf.load_full();
-        let mut new = Shelf::clone(&old);
+        let old = self.plugins.load_full();
+        let mut new = PluginSet::clone(&old);
         let none = || NoPrevious { adapter_type: adapter_type.to_owned() };
-        let wanted = new.previous.remove(adapter_type).ok_or_else(none)?;
-        new.banned.remove(wanted.digest());
+        let previous = new.previous.remove(adapter_type).ok_or_else(none)?;
+        new.blocked.remove(previous.digest());
         if let Some(current) = new.active.get(adapter_type) {
-            let ban = Ban {
+            let block = Block {
                 adapter_type: adapter_type.to_owned(),
                 reason: format!(
                     "version {} (sha256:{:.12}) was reverted",
@@ -231,13 +206,13 @@ impl Catalogue {
                 ),
                 is_quarantine: false,
             };
-            new.banned.insert(current.digest().to_owned(), ban);
+            new.blocked.insert(current.digest().to_owned(), block);
         }
-        new.put(&wanted);
+        new.activate(&previous);
         self.swap(&old, new).pop().ok_or_else(none)
     }
 
-    /// Counts a trap of a version. If they are too many, new runs take the version before, or none.
+    /// Counts a trap of a version. Returns the replacement if that puts the version under quarantine.
     pub fn note_trap(&self, digest: &str, at_ms: u64) -> Option<Fallback> {
         let mut traps = self.changing();
         let times = traps.entry(digest.to_owned()).or_default();
@@ -250,7 +225,7 @@ impl Catalogue {
             return None;
         }
         traps.remove(digest);
-        let old = self.shelf.load_full();
+        let old = self.plugins.load_full();
         let (adapter_type, current) = old.active.iter().find(|(_, plugin)| plugin.digest() == digest)?;
         let reason = format!(
             "version {} (sha256:{:.12}) broke {count} runs within {} minutes",
@@ -258,15 +233,15 @@ impl Catalogue {
             current.digest(),
             TRAP_WINDOW_MS / 60_000
         );
-        let mut new = Shelf::clone(&old);
-        let before = new.previous.remove(adapter_type);
-        let before = before.filter(|plugin| !new.banned.contains_key(plugin.digest()));
-        new.take_out(adapter_type);
-        if let Some(before) = &before {
-            new.active.insert(adapter_type.clone(), Arc::clone(before));
+        let mut new = PluginSet::clone(&old);
+        let previous = new.previous.remove(adapter_type);
+        let previous = previous.filter(|plugin| !new.blocked.contains_key(plugin.digest()));
+        new.retire(adapter_type);
+        if let Some(previous) = &previous {
+            new.active.insert(adapter_type.clone(), Arc::clone(previous));
         }
-        let ban = Ban { adapter_type: adapter_type.clone(), reason: reason.clone(), is_quarantine: true };
-        new.banned.insert(digest.to_owned(), ban);
+        let block = Block { adapter_type: adapter_type.clone(), reason: reason.clone(), is_quarantine: true };
+        new.blocked.insert(digest.to_owned(), block);
         self.swap(&old, new);
         Some(Fallback {
             quarantined: Quarantined {
@@ -274,46 +249,18 @@ impl Catalogue {
                 digest: digest.to_owned(),
                 reason,
             },
-            to: before.map(|plugin| plugin.digest().to_owned()),
+            to: previous.map(|plugin| plugin.digest().to_owned()),
         })
     }
 
-    /// Puts a new shelf in place and tells what differs.
-    fn swap(&self, old: &Shelf, new: Shelf) -> Vec<Changed> {
-        let digest = |shelf: &Shelf, adapter_type: &str| {
-            shelf.active.get(adapter_type).map(|plugin| plugin.digest().to_owned())
-        };
-        let mut types: Vec<&String> = old.active.keys().chain(new.active.keys()).collect();
-        types.sort();
-        types.dedup();
-        let changed = types
-            .into_iter()
-            .map(|adapter_type| Changed {
-                adapter_type: adapter_type.clone(),
-                from: digest(old, adapter_type),
-                to: digest(&new, adapter_type),
-            })
-            .filter(|changed| changed.from != changed.to)
-            .collect();
-        self.shelf.store(Arc::new(new));
+    /// Swaps in a new set and returns what differs.
+    fn swap(&self, old: &PluginSet, new: PluginSet) -> Vec<Changed> {
+        let changed = new.changes_since(old);
+        self.plugins.store(Arc::new(new));
         changed
     }
 
     fn changing(&self) -> MutexGuard<'_, BTreeMap<String, VecDeque<u64>>> {
         self.traps.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Shelf {
-    /// Puts a version in use; the one that was in use becomes the previous one.
-    fn put(&mut self, plugin: &Arc<Plugin>) {
-        self.take_out(plugin.adapter_type());
-        self.active.insert(plugin.adapter_type().to_owned(), Arc::clone(plugin));
-    }
-
-    fn take_out(&mut self, adapter_type: &str) {
-        if let Some(current) = self.active.remove(adapter_type) {
-            self.previous.insert(adapter_type.to_owned(), current);
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! What a person can do about errors of plugins.
+//! Codes and hints of the errors of plugins.
 
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ impl Diagnose for LoadError {
             LoadError::Compile { .. } => "plugin_does_not_compile",
             LoadError::Shape { .. } => "plugin_signature_mismatch",
             LoadError::Trial { .. } => "plugin_trial_failed",
-            LoadError::NoRoom { .. } => "plugin_no_capacity",
+            LoadError::NoCapacity { .. } => "plugin_no_capacity",
             LoadError::Descriptor { .. } => "plugin_bad_descriptor",
         }
     }
@@ -50,7 +50,7 @@ impl Diagnose for LoadError {
                 return Some(format!("build it again from wit/{}", series(version)).into());
             }
             LoadError::Trial { .. } => "use another version: this one is broken",
-            LoadError::NoRoom { .. } => "wait until runs have ended, or allow more instances",
+            LoadError::NoCapacity { .. } => "wait until runs have ended, or allow more instances",
             LoadError::Descriptor { .. } => "fix its `describe`",
         };
         Some(hint.into())
@@ -74,8 +74,8 @@ impl Diagnose for NoPlugin {
 
     fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
-            NoPlugin::Unknown { wanted, into, .. } => {
-                Some(format!("put {wanted}.wasm into {into} to add it").into())
+            NoPlugin::Unknown { adapter_type, into, .. } => {
+                Some(format!("put {adapter_type}.wasm into {into} to add it").into())
             }
             NoPlugin::Rejected { hint, .. } => hint.as_deref().map(Cow::from),
             NoPlugin::Quarantined { .. } => Some("put a fixed version into the plugins folder".into()),
@@ -89,7 +89,7 @@ impl Diagnose for NoPrevious {
     }
 
     fn hint(&self) -> Option<Cow<'_, str>> {
-        Some("put the file of the version that you want into the plugins folder".into())
+        Some("put the file of that version into the plugins folder".into())
     }
 }
 

@@ -1,9 +1,14 @@
-//! Plugins are known by the digest of their bytes, never by their path.
+//! The digest of a plugin's bytes, which identifies it; its path does not.
 
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
-/// SHA-256 of `bytes`, 64 lower-case hexadecimal digits.
+/// Returns the SHA-256 of `bytes` as 64 lower-case hexadecimal digits.
+///
+/// ```
+/// let digest = paperclip_guest::sha256_hex(b"abc");
+/// assert!(digest.starts_with("ba7816bf"));
+/// ```
 pub fn sha256_hex(bytes: &[u8]) -> String {
     let mut hex = String::with_capacity(64);
     for byte in Sha256::digest(bytes) {

@@ -1,17 +1,17 @@
-//! What wasmtime says when a call fails, in an operator's words.
+//! The cause of a failed call, from wasmtime's error, in words for an operator.
 
-use crate::live::{Meter, Overdrawn};
+use crate::live::{LimitExceeded, Meter};
 use paperclip_engine::FaultCause;
 use wasmtime::{Error, PoolConcurrencyLimitError, Store, Trap, WasmBacktrace, WasmCoreDump};
 
-/// Frames that a message names.
+/// Most frames that a message names.
 const NAMED_FRAMES: usize = 6;
 
-/// How wasmtime ends its message when a result holds more than `Store::set_hostcall_fuel` allows; the type of the error
-/// is private.
+/// The end of wasmtime's message when a result contains more than `Store::set_hostcall_fuel` allows. The type
+/// of the error is private.
 const TOO_MUCH_RETURNED: &str = "fuel allocated for hostcalls has been exhausted";
 
-/// Functions between a plugin's own code and the trap of a panic. Their names say nothing about the plugin.
+/// Functions between the plugin's code and the trap of a panic. Their names say nothing about the plugin.
 const PANIC_MACHINERY: [&str; 9] = [
     "__rust_start_panic",
     "__rustc::",
@@ -24,7 +24,7 @@ const PANIC_MACHINERY: [&str; 9] = [
     "std::sys::backtrace::",
 ];
 
-/// What a call was allowed.
+/// The limits of a call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Allowance {
     pub fuel: u64,
@@ -32,22 +32,22 @@ pub(crate) struct Allowance {
     pub output_bytes: u64,
 }
 
-/// What a plugin puts before the note that its panic leaves in its memory; the text ends with a NUL. A convention of the
-/// contract that a plugin may do without.
+/// Precedes the note that the plugin's panic handler writes into its memory; the text ends with a NUL. The
+/// contract makes this convention optional.
 const PANIC_MARK: &[u8; 16] = b"\x01paperclip panic";
-/// What is read of a note.
+/// Most bytes of a note that are read.
 const NOTE_BYTES: usize = 1024;
 
-/// Why a call or an instantiation failed.
+/// Returns why a call or an instantiation failed.
 pub(crate) fn cause(error: &Error, allowed: Allowance, store: &Store<Meter>) -> FaultCause {
     if let Some(full) = error.downcast_ref::<PoolConcurrencyLimitError>() {
         return FaultCause::NoRoom(full.to_string());
     }
-    if let Some(overdrawn) = error.downcast_ref::<Overdrawn>() {
-        return match overdrawn {
-            Overdrawn::Memory => FaultCause::OutOfMemory { limit_bytes: allowed.memory_bytes },
-            Overdrawn::Table { elements } => {
-                FaultCause::Trap(format!("it wanted a table of {elements} functions"))
+    if let Some(exceeded) = error.downcast_ref::<LimitExceeded>() {
+        return match exceeded {
+            LimitExceeded::Memory => FaultCause::OutOfMemory { limit_bytes: allowed.memory_bytes },
+            LimitExceeded::Table { elements } => {
+                FaultCause::Trap(format!("it requested a table of {elements} functions"))
             }
         };
     }
@@ -62,7 +62,8 @@ pub(crate) fn cause(error: &Error, allowed: Allowance, store: &Store<Meter>) -> 
     }
 }
 
-/// What the plugin's panic said, out of the memory of the dead instance. Only text of the plugin itself: no secret ever enters it.
+/// Returns the message of the plugin's panic from the memory of the failed instance. It is text of the
+/// plugin, which contains no secrets.
 fn panic_note(dump: &WasmCoreDump, store: &Store<Meter>) -> Option<String> {
     dump.memories().iter().find_map(|memory| note_in(memory.data(store)))
 }
@@ -76,11 +77,11 @@ fn note_in(memory: &[u8]) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// The plugin's code went through; what it handed over could not be taken.
+/// Returns the cause when the plugin's code returned and its result is invalid.
 fn not_a_trap(error: &Error, allowed: Allowance) -> FaultCause {
     let text = error.root_cause().to_string();
     if text.ends_with(TOO_MUCH_RETURNED) {
-        // How much more it is was never counted: lifting stopped at the limit.
+        // The excess is unknown: lifting stopped at the limit.
         return FaultCause::OverLimit {
             what: "more bytes than fit",
             found: allowed.output_bytes + 1,
@@ -90,7 +91,8 @@ fn not_a_trap(error: &Error, allowed: Allowance) -> FaultCause {
     FaultCause::Contract(text)
 }
 
-/// `panic (panic_bounds_check) in a::b, called by c::d`, or the trap's own words in place of the panic's.
+/// Returns `panic (panic_bounds_check) in a::b, called by c::d`; without a panic, the trap's message is in
+/// its place.
 fn trap_text(trap: Trap, backtrace: Option<&WasmBacktrace>) -> String {
     let names: Vec<String> = backtrace
         .map_or(&[][..], WasmBacktrace::frames)
@@ -109,7 +111,7 @@ fn describe(trap: &str, names: &[String]) -> String {
     let machinery: Vec<&String> = names.iter().take_while(is_machinery).collect();
     let own = &names[machinery.len()..];
     let what = match machinery.last() {
-        // The outermost function of the machinery is the one that the plugin's code called: it tells the kind of panic.
+        // The plugin's code called the outermost of these functions, whose name is the kind of panic.
         Some(entry) => format!("panic ({})", entry.rsplit("::").next().unwrap_or(entry)),
         None => trap.trim_start_matches("wasm trap: ").to_owned(),
     };
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_told_by_its_kind_and_the_plugins_own_frames() {
+    fn describes_a_panic_by_its_kind_and_the_frames_of_the_plugin() {
         let names = names(&[
             "__rustc::rust_begin_unwind",
             "core::panicking::panic_fmt",
@@ -147,11 +149,11 @@ mod tests {
     }
 
     #[test]
-    fn a_note_is_found_wherever_it_stands() {
+    fn finds_a_note_anywhere_in_memory() {
         let memory = |note: &[u8]| [b"stack \x01paperclip", &PANIC_MARK[..], note].concat();
         assert_eq!(
-            note_in(&memory(b"src/a.rs:1:2: no\n room\0heap")),
-            Some("src/a.rs:1:2: no  room".to_owned())
+            note_in(&memory(b"src/a.rs:1:2: no\n space\0heap")),
+            Some("src/a.rs:1:2: no  space".to_owned())
         );
         assert_eq!(note_in(&memory(&[b'x'; 5000])), Some("x".repeat(NOTE_BYTES)));
         assert_eq!(note_in(&memory(b"\0heap")), None);
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn another_trap_keeps_its_words_and_long_stacks_are_cut() {
+    fn keeps_the_message_of_other_traps_and_cuts_long_stacks() {
         let trap = "wasm trap: integer divide by zero";
         assert_eq!(describe(trap, &[]), "integer divide by zero");
         assert_eq!(describe(trap, &names(&["a"])), "integer divide by zero in a");

@@ -1,9 +1,10 @@
-//! Golden recordings: what a version of a plugin must manage before new runs take it.
+//! Golden recordings: what a version of a plugin has to reproduce before new runs use it.
 //!
-//! They stand beside the plugins, in `golden/<agent type>/` of their folder. `*.ndjson` is evidence of runs with its verdict: an object
-//! `{"name","evidence","expected"}` a line, with `evidence` as `paperclip-host classify` takes it and `expected` the fields that the result
-//! must have. `*.journal` is a recorded run, the copy of a segment of its journal: the version may decide otherwise, but neither break nor
-//! refuse it.
+//! The plugins folder contains them in `golden/<agent type>/`. `*.ndjson` is evidence of runs with its
+//! verdict: one object `{"name","evidence","expected"}` per line, where `evidence` is the input of
+//! `paperclip-host classify` and `expected` has the fields that the result must have. `*.journal` is a
+//! recorded run, the copy of a segment of its journal: the version can decide differently, but must neither
+//! fail nor refuse the run.
 
 use crate::plugin::Plugin;
 use crate::tools::Tools;
@@ -15,9 +16,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Folder of the recordings within that of the plugins.
+/// The folder of the recordings within the plugins folder.
 const FOLDER: &str = "golden";
-/// Evidence tells no time of its own where it matters; any fixed one does.
+/// The time of every verdict. No recorded verdict depends on it.
 const AT_MS: u64 = 1_700_000_000_000;
 
 #[derive(Deserialize)]
@@ -27,7 +28,10 @@ struct Recording {
     expected: Map<String, Value>,
 }
 
-/// Replays all recordings of a plugin's agent type. The error names the recording and the first field that differs.
+/// Replays all recordings of a plugin's agent type.
+///
+/// # Errors
+/// The plugin fails one. The text names the recording and the first field that differs.
 pub(crate) fn replay(plugin: &Arc<Plugin>, plugins: &Path) -> Result<(), String> {
     let folder = plugins.join(FOLDER).join(plugin.adapter_type());
     let Ok(entries) = fs::read_dir(&folder) else { return Ok(()) };
@@ -38,27 +42,27 @@ pub(crate) fn replay(plugin: &Arc<Plugin>, plugins: &Path) -> Result<(), String>
         files.iter().filter(move |path| path.extension().is_some_and(|extension| extension == kind))
     };
     for file in of_kind("journal") {
-        relive(plugin, file).map_err(|why| format!("recorded run {}: {why}", file.display()))?;
+        replay_run(plugin, file).map_err(|why| format!("recorded run {}: {why}", file.display()))?;
     }
     for file in of_kind("ndjson") {
         let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
             let place = || format!("golden recording {}:{number}", file.display());
             let recording: Recording =
-                serde_json::from_str(line).map_err(|error| format!("{}: {error}; mend the file", place()))?;
+                serde_json::from_str(line).map_err(|error| format!("{}: {error}; fix the file", place()))?;
             judge(&tools, &recording).map_err(|why| format!("{} ({}): {why}", place(), recording.name))?;
         }
     }
     Ok(())
 }
 
-/// Takes a fresh instance through a recorded run, as far as it decides as it was decided then.
-fn relive(plugin: &Arc<Plugin>, file: &Path) -> Result<(), String> {
+/// Replays a recorded run in a fresh instance, up to the first step at which it decides differently.
+fn replay_run(plugin: &Arc<Plugin>, file: &Path) -> Result<(), String> {
     let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
     let instance = plugin.instantiate().map_err(|fault| fault.to_string())?;
     let mut comparison = Comparison::new(instance);
     for (number, line) in (1..).zip(text.lines()) {
-        // Each line stands behind its checksum.
+        // Each line starts with its checksum.
         let (_, json) = line.split_once(' ').ok_or_else(|| format!("line {number} has no checksum"))?;
         let entry = Entry::parse(json).map_err(|error| format!("line {number}: {error}"))?;
         if !comparison.entry(entry) {
@@ -76,9 +80,9 @@ fn judge(tools: &Tools, recording: &Recording) -> Result<(), String> {
     let result = tools
         .classify(AT_MS, &recording.evidence.to_string())
         .map_err(|fault| fault.to_string())?
-        .map_err(|wrong| format!("the evidence is not taken: {wrong}"))?;
+        .map_err(|wrong| format!("it rejects the evidence: {wrong}"))?;
     let result: Map<String, Value> =
-        serde_json::from_str(&result).map_err(|error| format!("the result is no JSON object: {error}"))?;
+        serde_json::from_str(&result).map_err(|error| format!("the result is not a JSON object: {error}"))?;
     for (field, expected) in &recording.expected {
         let found = result.get(field).unwrap_or(&Value::Null);
         if found != expected {

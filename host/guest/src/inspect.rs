@@ -1,6 +1,6 @@
-//! What a plugin's file holds, and whether this host takes it.
+//! What a plugin's file contains, and whether this host can use it.
 
-use crate::anatomy::{self, Anatomy};
+use crate::component_info::{self, ComponentInfo};
 use crate::contract;
 use crate::digest::sha256_hex;
 use crate::load_error::LoadError;
@@ -10,7 +10,7 @@ use crate::source::Source;
 use serde::Serialize;
 use std::fmt;
 
-/// A plugin's file, told to a person (`Display`, several lines) or a program (JSON).
+/// The properties of a plugin's file, for a person (`Display`, several lines) or a program (JSON).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inspection {
@@ -18,37 +18,37 @@ pub struct Inspection {
     /// SHA-256 of the bytes, hexadecimal.
     pub digest: String,
     pub size_bytes: u64,
-    /// Version of `paperclip:agent` that it speaks; none: it exports nothing of it.
+    /// The version of `paperclip:agent` that it implements; none if it exports no interface of it.
     pub contract: Option<String>,
     pub exports: Vec<String>,
     /// Empty in a plugin.
     pub imports: Vec<String>,
-    /// Linear memory of a fresh instance.
+    /// The linear memory of a fresh instance.
     pub initial_memory_bytes: u64,
-    /// The most that an instance may grow to: the plugin's own limit or the host's.
+    /// The largest linear memory of an instance: the plugin's limit or the host's.
     pub max_memory_bytes: u64,
     pub core_instances: u32,
-    /// What the plugin says it is; none: this host does not take it.
+    /// The agent type from the plugin's description; none if this host rejects the plugin.
     pub adapter_type: Option<String>,
     pub label: Option<String>,
     pub version: Option<String>,
-    /// Why this host does not take it.
+    /// Why this host rejects it.
     pub problem: Option<String>,
 }
 
-/// Tells what `bytes` hold, also of a component that this host does not take.
+/// Returns the properties of a component, including one that this host rejects.
 ///
 /// # Errors
-/// If the bytes are no component at all.
+/// The bytes are not a component.
 pub fn inspect(runtime: &Runtime, source: Source, bytes: &[u8]) -> Result<Inspection, LoadError> {
     match Plugin::load(runtime, source.clone(), bytes) {
         Ok(plugin) => Ok(of_plugin(&plugin)),
-        Err(error) => match anatomy::read(bytes) {
-            Ok(anatomy) => {
+        Err(error) => match component_info::read(bytes) {
+            Ok(info) => {
                 let problem = Some(error.to_string());
                 Ok(Inspection {
                     problem,
-                    ..outside(runtime, source, &sha256_hex(bytes), bytes.len() as u64, anatomy)
+                    ..properties(runtime, source, &sha256_hex(bytes), bytes.len() as u64, info)
                 })
             }
             Err(_) => Err(error),
@@ -56,51 +56,57 @@ pub fn inspect(runtime: &Runtime, source: Source, bytes: &[u8]) -> Result<Inspec
     }
 }
 
-/// [`inspect`] of a plugin that this host must take.
+/// Returns the properties of a plugin that this host can use.
 ///
 /// # Errors
-/// If it does not.
+/// The host rejects it.
 pub fn verify(runtime: &Runtime, source: Source, bytes: &[u8]) -> Result<Inspection, LoadError> {
     Plugin::load(runtime, source, bytes).map(|plugin| of_plugin(&plugin))
 }
 
 impl Plugin {
-    /// What the plugin's file holds.
+    /// Returns the properties of the plugin's file.
     pub fn inspection(&self) -> Inspection {
         of_plugin(self)
     }
 }
 
 fn of_plugin(plugin: &Plugin) -> Inspection {
-    let said = plugin.descriptor();
+    let descriptor = plugin.descriptor();
     let size_bytes = plugin.size_bytes();
-    let outside = outside(
+    let properties = properties(
         plugin.runtime(),
         plugin.source().clone(),
         plugin.digest(),
         size_bytes,
-        plugin.anatomy().clone(),
+        plugin.info().clone(),
     );
     Inspection {
-        adapter_type: Some(said.adapter_type.clone()),
-        label: Some(said.label.clone()),
-        version: Some(said.version.clone()),
-        ..outside
+        adapter_type: Some(descriptor.adapter_type.clone()),
+        label: Some(descriptor.label.clone()),
+        version: Some(descriptor.version.clone()),
+        ..properties
     }
 }
 
-fn outside(runtime: &Runtime, source: Source, digest: &str, size_bytes: u64, anatomy: Anatomy) -> Inspection {
+fn properties(
+    runtime: &Runtime,
+    source: Source,
+    digest: &str,
+    size_bytes: u64,
+    info: ComponentInfo,
+) -> Inspection {
     let host_limit_bytes = runtime.memory_bytes();
     Inspection {
         source,
         digest: digest.to_owned(),
         size_bytes,
-        contract: contract::exported_version(&anatomy).map(str::to_owned),
-        exports: anatomy.exports,
-        imports: anatomy.imports,
-        initial_memory_bytes: anatomy.initial_memory_bytes,
-        max_memory_bytes: anatomy.max_memory_bytes.map_or(host_limit_bytes, |own| own.min(host_limit_bytes)),
-        core_instances: anatomy.core_instances,
+        contract: contract::exported_version(&info).map(str::to_owned),
+        exports: info.exports,
+        imports: info.imports,
+        initial_memory_bytes: info.initial_memory_bytes,
+        max_memory_bytes: info.max_memory_bytes.map_or(host_limit_bytes, |limit| limit.min(host_limit_bytes)),
+        core_instances: info.core_instances,
         adapter_type: None,
         label: None,
         version: None,

@@ -1,4 +1,4 @@
-//! A run in an instance of its own.
+//! One run in its own instance.
 
 use crate::budget::{RUN_FUEL, STEP_FUEL};
 use crate::live::{Live, Usage};
@@ -9,13 +9,13 @@ use paperclip_engine::{FaultCause, Guest, GuestFault};
 use std::sync::Arc;
 use wasmtime::component::ResourceAny;
 
-/// One run in one instance. Dropping it frees the instance; the plugin's version stays loaded until then, whatever the
-/// registry says.
+/// One run in one instance. It keeps the plugin's version loaded, even when the catalogue has replaced it;
+/// dropping it frees the instance.
 #[derive(Debug)]
 pub struct Instance {
     plugin: Arc<Plugin>,
     live: Live,
-    /// There is one after `start` or `restore`.
+    /// Present after `start` or `restore`.
     run: Option<ResourceAny>,
 }
 
@@ -24,44 +24,47 @@ impl Instance {
         Self { plugin, live, run: None }
     }
 
-    /// The plugin that the run is pinned to.
+    /// Returns the plugin that the run is pinned to.
     pub fn plugin(&self) -> &Arc<Plugin> {
         &self.plugin
     }
 
-    /// Fuel of the last call and memory now.
+    /// Returns the fuel of the last call and the current memory.
     pub fn usage(&self) -> Usage {
         self.live.usage()
     }
 
-    /// Lets the run go on in a fresh instance, from its snapshot: linear memory never shrinks, and what the beginning took is not
-    /// needed any more. Where there is no fresh one to be had, the run goes on in this one.
+    /// Moves the run to a fresh instance, through a snapshot. This frees the memory that only the start of
+    /// the run needed, because linear memory never shrinks. The run stays in this instance if no fresh one
+    /// can be created.
     ///
     /// # Errors
-    /// The plugin broke over its snapshot.
+    /// The plugin fails to make the snapshot.
     pub fn renew(&mut self) -> Result<(), GuestFault> {
         let snapshot = self.snapshot()?;
         let Ok(mut fresh) = self.plugin.instantiate() else { return Ok(()) };
         if let Ok(Ok(())) = fresh.restore(&snapshot) {
-            fresh.live.go_on_counting(&self.live);
+            fresh.live.continue_count_of(&self.live);
             *self = fresh;
         }
         Ok(())
     }
 
-    /// The run, for a call that needs one.
-    fn begun(&mut self, call: &'static str) -> Result<ResourceAny, GuestFault> {
+    /// Returns the run, for a call that needs one.
+    fn started(&mut self, call: &'static str) -> Result<ResourceAny, GuestFault> {
         match self.run {
             Some(run) => Ok(run),
-            None => Err(self.live.fail(call, FaultCause::Contract("there is no run yet".to_owned()))),
+            None => Err(self.live.fail(call, FaultCause::Contract("no run was started".to_owned()))),
         }
     }
 
-    /// Makes sure that the instance is fresh.
-    fn unbegun(&mut self, call: &'static str) -> Result<(), GuestFault> {
+    /// Checks that the instance is fresh.
+    fn not_started(&mut self, call: &'static str) -> Result<(), GuestFault> {
         match self.run {
             None => Ok(()),
-            Some(_) => Err(self.live.fail(call, FaultCause::Contract("there is a run already".to_owned()))),
+            Some(_) => {
+                Err(self.live.fail(call, FaultCause::Contract("a run was started already".to_owned())))
+            }
         }
     }
 
@@ -84,7 +87,7 @@ impl Guest for Instance {
         at: Timestamp,
         request: &Request,
     ) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
-        self.unbegun("start")?;
+        self.not_started("start")?;
         let started = self
             .live
             .call("start", RUN_FUEL, |store, plugin| plugin.start(store, at.as_millis(), request))?;
@@ -98,7 +101,7 @@ impl Guest for Instance {
     }
 
     fn step(&mut self, at: Timestamp, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
-        let run = self.begun("step")?;
+        let run = self.started("step")?;
         let commands = self
             .live
             .call("step", STEP_FUEL, |store, plugin| plugin.step(store, run, at.as_millis(), events))?;
@@ -106,19 +109,19 @@ impl Guest for Instance {
     }
 
     fn snapshot(&mut self) -> Result<Vec<u8>, GuestFault> {
-        let run = self.begun("snapshot")?;
+        let run = self.started("snapshot")?;
         self.live.call("snapshot", RUN_FUEL, |store, plugin| plugin.snapshot(store, run))
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<Result<(), Refusal>, GuestFault> {
-        self.unbegun("restore")?;
+        self.not_started("restore")?;
         let restored =
             self.live.call("restore", RUN_FUEL, |store, plugin| plugin.restore(store, snapshot))?;
         Ok(restored.map(|run| self.run = Some(run)))
     }
 
     fn phase(&mut self) -> Result<String, GuestFault> {
-        let run = self.begun("phase")?;
+        let run = self.started("phase")?;
         self.live.call("phase", STEP_FUEL, |store, plugin| plugin.phase(store, run))
     }
 }

@@ -1,4 +1,4 @@
-//! One instance of a plugin: calls into it are metered, and after the first fault it stays dead.
+//! One instance of a plugin. Its calls are metered; after the first fault every call returns that fault.
 
 use crate::budget::MAX_TABLE_ELEMENTS;
 use crate::contract::{Exports, ExportsPre};
@@ -9,42 +9,42 @@ use std::fmt;
 use std::sync::Arc;
 use wasmtime::{ResourceLimiter, Store};
 
-/// Fuel of making an instance: a plugin may run code for that too.
+/// Fuel of an instantiation, in which a plugin can run code.
 const INSTANTIATE_FUEL: u64 = 100_000_000;
 
-/// What an instance has used.
+/// What an instance uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// Fuel that the last call took.
+    /// The fuel that the last call consumed.
     pub fuel: u64,
-    /// Linear memory that the instance has now. It never shrinks.
+    /// The linear memory of the instance. It never shrinks.
     pub memory_bytes: u64,
 }
 
-/// Who a fault is blamed on.
+/// The plugin that a fault names.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
-    /// Agent type, or the source while that is unknown.
+    /// The agent type; the source while the type is unknown.
     pub plugin: String,
     pub version: String,
     pub digest: String,
 }
 
-/// The instance itself.
+/// An instance with its store and its meter.
 pub(crate) struct Live {
     identity: Arc<Identity>,
     store: Store<Meter>,
     exports: Exports,
     allowed: Allowance,
-    answered: u64,
+    call_count: u64,
     fault: Option<GuestFault>,
 }
 
 impl Live {
-    /// Makes an instance.
+    /// Creates an instance.
     ///
     /// # Errors
-    /// [`FaultCause::NoRoom`] if as many instances live as may.
+    /// [`FaultCause::NoRoom`] if the pool is full; another cause if the plugin fails.
     pub(crate) fn new(
         runtime: &Runtime,
         pre: &ExportsPre,
@@ -59,14 +59,17 @@ impl Live {
         let mut store = Store::new(runtime.engine(), Meter::new(allowed.memory_bytes));
         store.limiter(|meter| meter);
         store.set_hostcall_fuel(usize::try_from(allowed.output_bytes).unwrap_or(usize::MAX));
-        let made = store.set_fuel(INSTANTIATE_FUEL).and_then(|()| pre.instantiate(&mut store));
-        match made {
-            Ok(exports) => Ok(Live { identity, store, exports, allowed, answered: 0, fault: None }),
-            Err(error) => Err(blame(&identity, "instantiate", 0, fault::cause(&error, allowed, &store))),
+        let instantiated = store.set_fuel(INSTANTIATE_FUEL).and_then(|()| pre.instantiate(&mut store));
+        match instantiated {
+            Ok(exports) => Ok(Live { identity, store, exports, allowed, call_count: 0, fault: None }),
+            Err(error) => Err(fault_of(&identity, "instantiate", 0, fault::cause(&error, allowed, &store))),
         }
     }
 
-    /// Calls into the instance with `fuel` to burn. After a fault every call has that fault as its answer.
+    /// Calls the instance with at most `fuel`.
+    ///
+    /// # Errors
+    /// The call fails, or an earlier one has failed.
     pub(crate) fn call<T>(
         &mut self,
         name: &'static str,
@@ -79,7 +82,7 @@ impl Live {
         self.allowed.fuel = fuel;
         match self.store.set_fuel(fuel).and_then(|()| call(&mut self.store, &self.exports)) {
             Ok(answer) => {
-                self.answered += 1;
+                self.call_count += 1;
                 Ok(answer)
             }
             Err(error) => {
@@ -89,19 +92,19 @@ impl Live {
         }
     }
 
-    /// Ends the instance with a fault of a call whose answer cannot be taken.
+    /// Fails the instance because the result of a call is invalid.
     pub(crate) fn fail(&mut self, call: &'static str, cause: FaultCause) -> GuestFault {
-        let fault = blame(&self.identity, call, self.answered, cause);
+        let fault = fault_of(&self.identity, call, self.call_count, cause);
         self.fault.insert(fault).clone()
     }
 
-    /// Counts calls from where another instance is, which this one takes the place of.
-    pub(crate) fn go_on_counting(&mut self, before: &Live) {
-        self.answered = before.answered;
+    /// Continues the count of calls of the instance that this one replaces.
+    pub(crate) fn continue_count_of(&mut self, before: &Live) {
+        self.call_count = before.call_count;
     }
 
     pub(crate) fn usage(&self) -> Usage {
-        // Fuel is always on, so that there is always some left to tell.
+        // It fails only if fuel is disabled, which it never is.
         let left = self.store.get_fuel().unwrap_or(0);
         Usage {
             fuel: self.allowed.fuel.saturating_sub(left),
@@ -118,13 +121,13 @@ impl fmt::Debug for Live {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Live")
             .field("identity", &self.identity)
-            .field("answered", &self.answered)
+            .field("call_count", &self.call_count)
             .field("fault", &self.fault)
             .finish_non_exhaustive()
     }
 }
 
-fn blame(identity: &Identity, call: &'static str, step: u64, cause: FaultCause) -> GuestFault {
+fn fault_of(identity: &Identity, call: &'static str, step: u64, cause: FaultCause) -> GuestFault {
     GuestFault {
         plugin: identity.plugin.clone(),
         version: identity.version.clone(),
@@ -135,17 +138,17 @@ fn blame(identity: &Identity, call: &'static str, step: u64, cause: FaultCause) 
     }
 }
 
-/// Counts and bounds the linear memory of an instance.
+/// Measures and limits the linear memory of an instance.
 #[derive(Debug)]
 pub(crate) struct Meter {
     limit_bytes: usize,
     memory_bytes: usize,
 }
 
-/// More than an instance may have. Raised as an error, so that the plugin ends there instead of handling a failed
-/// growth.
+/// An instance exceeds a limit. This is an error of the call, so that the plugin ends instead of handling a
+/// failed growth.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-pub(crate) enum Overdrawn {
+pub(crate) enum LimitExceeded {
     #[error("memory limit")]
     Memory,
     #[error("table limit")]
@@ -166,9 +169,9 @@ impl ResourceLimiter for Meter {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         if desired > self.limit_bytes {
-            return Err(Overdrawn::Memory.into());
+            return Err(LimitExceeded::Memory.into());
         }
-        // A component has one memory at most.
+        // A component has at most one memory.
         self.memory_bytes = desired;
         Ok(true)
     }
@@ -180,7 +183,7 @@ impl ResourceLimiter for Meter {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         if desired > MAX_TABLE_ELEMENTS {
-            return Err(Overdrawn::Table { elements: desired }.into());
+            return Err(LimitExceeded::Table { elements: desired }.into());
         }
         Ok(true)
     }

@@ -6,12 +6,13 @@ use paperclip_engine::FaultCause;
 use std::fmt;
 use std::io;
 
-/// Why a plugin is rejected. The message names its source; [`Diagnose::hint`](paperclip_diagnostic::Diagnose) says what to do.
+/// Why a plugin is rejected. The message names its source; [`Diagnose::hint`](paperclip_diagnostic::Diagnose)
+/// says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error("{from}: cannot be read: {error}")]
     Read { from: Source, error: io::Error },
-    #[error("{from}: has {found} bytes, a plugin may have {MAX_PLUGIN_BYTES}")]
+    #[error("{from}: has {found} bytes, a plugin has at most {MAX_PLUGIN_BYTES}")]
     TooLarge { from: Source, found: u64 },
     #[error("{from}: is {found}, not a WebAssembly component")]
     NotAComponent { from: Source, found: Found },
@@ -19,31 +20,31 @@ pub enum LoadError {
     Damaged { from: Source, reason: String },
     #[error("{from}: implements the contract paperclip:agent@{found}, this host supports {supported}")]
     Version { from: Source, found: String, supported: String },
-    #[error("{from}: is no agent plugin, it does not export {}", missing.join(", "))]
+    #[error("{from}: is not an agent plugin, it does not export {}", missing.join(", "))]
     NotAPlugin { from: Source, missing: Vec<String> },
-    #[error("{from}: imports {}, but a plugin may import nothing", imports.join(", "))]
+    #[error("{from}: imports {}, but a plugin has no imports", imports.join(", "))]
     Imports { from: Source, imports: Vec<String> },
-    #[error("{from}: needs {found_bytes} bytes of memory to begin with, an instance may have {limit_bytes}")]
+    #[error("{from}: needs {found_bytes} bytes of initial memory, an instance has at most {limit_bytes}")]
     Memory { from: Source, found_bytes: u64, limit_bytes: u64 },
     #[error("{from}: does not compile: {reason}")]
     Compile { from: Source, reason: String },
-    #[error("{from}: its functions are not those of the contract {version}: {reason}")]
+    #[error("{from}: its functions do not match the contract {version}: {reason}")]
     Shape { from: Source, version: &'static str, reason: String },
-    #[error("{from}: failed when it was tried out, in `{call}`: {cause}")]
+    #[error("{from}: failed its trial, in `{call}`: {cause}")]
     Trial { from: Source, call: &'static str, cause: FaultCause },
-    #[error("{from}: could not be tried out: {reason}")]
-    NoRoom { from: Source, reason: String },
-    #[error("{from}: describes itself wrongly: {reason}")]
+    #[error("{from}: has no capacity for its trial: {reason}")]
+    NoCapacity { from: Source, reason: String },
+    #[error("{from}: has an invalid description: {reason}")]
     Descriptor { from: Source, reason: String },
 }
 
-/// What bytes are that are no component.
+/// The kind of a file that is not a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
     Nothing,
     Text,
     CoreModule,
-    /// Machine code that wasmtime wrote. It is never taken from outside: it would run unchecked.
+    /// Machine code that wasmtime compiled. It is never loaded, because it would run without a check.
     Precompiled,
     Unknown,
 }

@@ -1,7 +1,7 @@
-//! One plugin: read, verified, compiled and tried out.
+//! One plugin: read, verified, compiled and given a trial.
 
-use crate::anatomy::{self, Anatomy, Unreadable};
 use crate::budget::{MAX_PLUGIN_BYTES, TOOL_FUEL};
+use crate::component_info::{self, ComponentInfo, Unreadable};
 use crate::contract::{self, ContractVersion, ExportsPre, Mismatch};
 use crate::digest::sha256_hex;
 use crate::instance::Instance;
@@ -18,11 +18,11 @@ use std::path::Path;
 use std::sync::Arc;
 use wasmtime::component::{Component, Linker};
 
-/// A plugin that this host takes.
+/// A plugin that this host can use.
 pub struct Plugin {
     source: Source,
     file: Arc<[u8]>,
-    anatomy: Anatomy,
+    info: ComponentInfo,
     contract: String,
     descriptor: Descriptor,
     identity: Arc<Identity>,
@@ -31,24 +31,27 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// Verifies, compiles and tries out a plugin. Takes 0.1 s or more the first time, about 1 ms from the cache: not on
-    /// a thread that serves others.
+    /// Verifies and compiles a plugin, and calls it once as a trial. This takes 0.1 s or more, about 1 ms
+    /// with the cache, so it must not run on a thread that serves others.
+    ///
+    /// # Errors
+    /// The bytes are not a plugin that this host can use.
     pub fn load(runtime: &Runtime, source: Source, bytes: &[u8]) -> Result<Arc<Plugin>, LoadError> {
-        let (anatomy, version) = acceptable(runtime, &source, bytes)?;
+        let (info, version) = check(runtime, &source, bytes)?;
         let pre = compile(runtime, &source, bytes, version)?;
         let unknown =
             Identity { plugin: source.to_string(), version: "?".to_owned(), digest: sha256_hex(bytes) };
-        let descriptor = try_out(runtime, &source, &pre, version, unknown.clone())?;
+        let descriptor = trial(runtime, &source, &pre, version, unknown.clone())?;
         let identity = Identity {
             plugin: descriptor.adapter_type.clone(),
             version: descriptor.version.clone(),
             ..unknown
         };
         Ok(Arc::new(Plugin {
-            contract: contract::exported_version(&anatomy).unwrap_or(version.number()).to_owned(),
+            contract: contract::exported_version(&info).unwrap_or(version.number()).to_owned(),
             source,
             file: bytes.into(),
-            anatomy,
+            info,
             descriptor,
             identity: Arc::new(identity),
             runtime: runtime.clone(),
@@ -56,63 +59,66 @@ impl Plugin {
         }))
     }
 
-    /// [`Plugin::load`] of a file.
+    /// Loads a plugin from a file, see [`Plugin::load`].
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not a plugin that this host can use.
     pub fn load_file(runtime: &Runtime, path: &Path) -> Result<Arc<Plugin>, LoadError> {
         let source = Source::File(path.to_owned());
         let bytes = read(&source, path)?;
         Plugin::load(runtime, source, &bytes)
     }
 
-    /// A fresh instance for one run.
+    /// Creates a fresh instance for one run.
     ///
     /// # Errors
-    /// [`FaultCause::NoRoom`] if as many instances live as may.
+    /// [`FaultCause::NoRoom`] if the pool is full; another cause if the plugin fails.
     pub fn instantiate(self: &Arc<Self>) -> Result<Instance, GuestFault> {
         Ok(Instance::new(Arc::clone(self), self.live()?))
     }
 
-    /// What the plugin says it is.
+    /// Returns the description that the plugin gave when it was loaded.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
     }
 
-    /// Agent type, such as `claude_k8s`.
+    /// Returns the agent type, such as `claude_k8s`.
     pub fn adapter_type(&self) -> &str {
         &self.descriptor.adapter_type
     }
 
-    /// The plugin's own version.
+    /// Returns the version of the plugin.
     pub fn version(&self) -> &str {
         &self.descriptor.version
     }
 
-    /// SHA-256 of the plugin's bytes, hexadecimal.
+    /// Returns the SHA-256 of the plugin's bytes, hexadecimal.
     pub fn digest(&self) -> &str {
         &self.identity.digest
     }
 
-    /// Version of the contract that it was built for, such as `0.2.0`.
+    /// Returns the version of the contract that it implements, such as `0.2.0`.
     pub fn contract(&self) -> &str {
         &self.contract
     }
 
-    /// Where it was loaded from.
+    /// Returns where it was loaded from.
     pub fn source(&self) -> &Source {
         &self.source
     }
 
-    /// Size of its file in bytes.
+    /// Returns the size of its file in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.file.len() as u64
     }
 
-    /// Its file as it was loaded, whatever has become of it since.
+    /// Returns the content of its file at the time when it was loaded.
     pub fn file(&self) -> &[u8] {
         &self.file
     }
 
-    pub(crate) fn anatomy(&self) -> &Anatomy {
-        &self.anatomy
+    pub(crate) fn info(&self) -> &ComponentInfo {
+        &self.info
     }
 
     pub(crate) fn runtime(&self) -> &Runtime {
@@ -134,7 +140,10 @@ impl fmt::Debug for Plugin {
     }
 }
 
-/// Reads a plugin's file, which may be any file that somebody named.
+/// Reads a plugin's file, up to the limit of its size.
+///
+/// # Errors
+/// It is too large or cannot be read.
 pub(crate) fn read(source: &Source, path: &Path) -> Result<Vec<u8>, LoadError> {
     let failed = |error| LoadError::Read { from: source.clone(), error };
     let found = fs::metadata(path).map_err(failed)?.len();
@@ -146,19 +155,19 @@ pub(crate) fn read(source: &Source, path: &Path) -> Result<Vec<u8>, LoadError> {
     Ok(bytes)
 }
 
-/// All that can be said without compiling.
-fn acceptable(
+/// Checks everything that needs no compilation.
+fn check(
     runtime: &Runtime,
     source: &Source,
     bytes: &[u8],
-) -> Result<(Anatomy, ContractVersion), LoadError> {
+) -> Result<(ComponentInfo, ContractVersion), LoadError> {
     let from = source.clone();
-    let anatomy = match anatomy::read(bytes) {
-        Ok(anatomy) => anatomy,
+    let info = match component_info::read(bytes) {
+        Ok(info) => info,
         Err(Unreadable::NotAComponent(found)) => return Err(LoadError::NotAComponent { from, found }),
         Err(Unreadable::Damaged(reason)) => return Err(LoadError::Damaged { from, reason }),
     };
-    let version = match contract::check(&anatomy) {
+    let version = match contract::check(&info) {
         Ok(version) => version,
         Err(Mismatch::Version(found)) => {
             return Err(LoadError::Version { from, found, supported: contract::supported() });
@@ -166,11 +175,11 @@ fn acceptable(
         Err(Mismatch::Missing(missing)) => return Err(LoadError::NotAPlugin { from, missing }),
         Err(Mismatch::Imports(imports)) => return Err(LoadError::Imports { from, imports }),
     };
-    let (found_bytes, limit_bytes) = (anatomy.initial_memory_bytes, runtime.memory_bytes());
+    let (found_bytes, limit_bytes) = (info.initial_memory_bytes, runtime.memory_bytes());
     if found_bytes > limit_bytes {
         return Err(LoadError::Memory { from, found_bytes, limit_bytes });
     }
-    Ok((anatomy, version))
+    Ok((info, version))
 }
 
 fn compile(
@@ -192,8 +201,9 @@ fn compile(
         })
 }
 
-/// Makes an instance and asks it who it is. Only an instance shows whether the functions have the contract's types.
-fn try_out(
+/// Creates an instance and calls `describe`. Instantiation checks that the functions have the contract's
+/// types.
+fn trial(
     runtime: &Runtime,
     source: &Source,
     pre: &ExportsPre,
@@ -201,7 +211,7 @@ fn try_out(
     identity: Identity,
 ) -> Result<Descriptor, LoadError> {
     let failed = |fault: GuestFault| match (fault.call, fault.cause) {
-        (_, FaultCause::NoRoom(reason)) => LoadError::NoRoom { from: source.clone(), reason },
+        (_, FaultCause::NoRoom(reason)) => LoadError::NoCapacity { from: source.clone(), reason },
         ("instantiate", FaultCause::Contract(reason)) => {
             LoadError::Shape { from: source.clone(), version: version.number(), reason }
         }
@@ -210,14 +220,14 @@ fn try_out(
     let descriptor = Live::new(runtime, pre, Arc::new(identity))
         .and_then(|mut live| live.call("describe", TOOL_FUEL, |store, plugin| plugin.describe(store)))
         .map_err(failed)?;
-    match implausible(&descriptor) {
+    match invalid(&descriptor) {
         None => Ok(descriptor),
         Some(reason) => Err(LoadError::Descriptor { from: source.clone(), reason }),
     }
 }
 
-/// What is wrong with a plugin's description of itself.
-fn implausible(descriptor: &Descriptor) -> Option<String> {
+/// Returns what is wrong with a plugin's description.
+fn invalid(descriptor: &Descriptor) -> Option<String> {
     let is_type = |name: &str| {
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
     };
@@ -236,7 +246,7 @@ fn implausible(descriptor: &Descriptor) -> Option<String> {
     None
 }
 
-/// An error and its causes as one line.
+/// Formats an error with its causes as one line.
 fn one_line(error: &wasmtime::Error) -> String {
     format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 /// The plugins of a process by agent type: the built-in ones, and over them those of a folder.
 ///
-/// A file that is not taken stops no other. It still stands for its agent type: [`Registry::get`] of that type tells
-/// what is wrong with it rather than fall back to a built-in plugin that the operator meant to replace.
+/// A rejected file does not affect others. It still claims its agent type: [`Registry::get`] returns why the
+/// file is rejected instead of the built-in plugin that the operator intended to replace.
 #[derive(Debug)]
 pub struct Registry {
     plugins: BTreeMap<String, Arc<Plugin>>,
@@ -24,16 +24,16 @@ pub struct Registry {
     folder: Option<PathBuf>,
 }
 
-/// A plugin in use, as `GET /v1/plugins` tells it.
+/// A plugin in use, as `GET /v1/plugins` returns it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Listed {
     pub adapter_type: String,
-    /// The plugin's own version.
+    /// The version of the plugin.
     pub version: String,
     /// SHA-256 of its bytes, hexadecimal.
     pub digest: String,
-    /// Version of the contract that it was built for.
+    /// The version of the contract that it implements.
     pub contract: String,
     pub source: Source,
 }
@@ -50,11 +50,11 @@ impl Listed {
     }
 }
 
-/// A plugin that is not taken.
+/// A plugin that is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rejected {
-    /// The agent type that it has, or that its name lets expect.
+    /// Its agent type, or the one that its name implies.
     pub adapter_type: Option<String>,
     pub source: Source,
     /// Names the source and what is wrong with it.
@@ -71,19 +71,56 @@ pub struct FolderError {
     pub error: io::Error,
 }
 
-/// There is no plugin to use for an agent type.
+/// An agent type has no usable plugin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoPlugin {
-    #[error("no plugin for agent type {wanted:?}; known: {known}")]
-    Unknown { wanted: String, known: String, into: String },
-    #[error("the plugin for agent type {wanted:?} is not usable: {error}")]
-    Rejected { wanted: String, error: String, hint: Option<String> },
-    #[error("the plugin for agent type {wanted:?} is under quarantine: {reason}")]
-    Quarantined { wanted: String, reason: String },
+    #[error("no plugin for agent type {adapter_type:?}; known: {known}")]
+    Unknown { adapter_type: String, known: String, into: String },
+    #[error("the plugin for agent type {adapter_type:?} is not usable: {error}")]
+    Rejected { adapter_type: String, error: String, hint: Option<String> },
+    #[error("the plugin for agent type {adapter_type:?} is under quarantine: {reason}")]
+    Quarantined { adapter_type: String, reason: String },
+}
+
+impl NoPlugin {
+    /// Returns why no plugin is in use for this agent type, given those that are rejected and the `known`
+    /// types.
+    pub(crate) fn new<'a>(
+        adapter_type: &str,
+        rejected: &[Rejected],
+        known: impl Iterator<Item = &'a String>,
+        folder: Option<&Path>,
+    ) -> NoPlugin {
+        let adapter_type = adapter_type.to_owned();
+        if let Some(rejected) = Rejected::of_type(rejected, &adapter_type) {
+            let (error, hint) = (rejected.error.clone(), rejected.hint.clone());
+            return NoPlugin::Rejected { adapter_type, error, hint };
+        }
+        let known: Vec<&str> = known.map(String::as_str).collect();
+        NoPlugin::Unknown {
+            adapter_type,
+            known: if known.is_empty() { "none".to_owned() } else { known.join(", ") },
+            into: match folder {
+                Some(folder) => folder.display().to_string(),
+                None => "a folder and name it with --plugins".to_owned(),
+            },
+        }
+    }
+}
+
+impl Rejected {
+    /// Returns the rejected plugin that claims this agent type.
+    pub(crate) fn of_type<'a>(rejected: &'a [Rejected], adapter_type: &str) -> Option<&'a Rejected> {
+        rejected.iter().find(|rejected| rejected.adapter_type.as_deref() == Some(adapter_type))
+    }
 }
 
 impl Registry {
-    /// Loads every `*.wasm` of `folder`, then each of `builtins` (agent type, bytes) whose type no file claims.
+    /// Loads every `*.wasm` of `folder`, then each of `builtins` (agent type, bytes) whose type no file
+    /// claims.
+    ///
+    /// # Errors
+    /// The folder cannot be listed. A plugin that is rejected is not an error, see [`Registry::rejected`].
     pub fn load(
         runtime: &Runtime,
         builtins: &[(&str, &[u8])],
@@ -92,7 +129,7 @@ impl Registry {
         Registry::reload(runtime, builtins, folder, &[])
     }
 
-    /// [`Registry::load`] that takes what has not changed from these plugins instead of compiling it again.
+    /// Does what [`Registry::load`] does, and reuses the `loaded` plugins that have not changed.
     pub(crate) fn reload(
         runtime: &Runtime,
         builtins: &[(&str, &[u8])],
@@ -108,7 +145,7 @@ impl Registry {
             registry.add_files(&load, &files);
         }
         for (name, bytes) in builtins {
-            if registry.plugins.contains_key(*name) || registry.rejected_claim(name).is_some() {
+            if registry.plugins.contains_key(*name) || Rejected::of_type(&registry.rejected, name).is_some() {
                 continue;
             }
             let source = Source::Builtin((*name).to_owned());
@@ -122,44 +159,24 @@ impl Registry {
         Ok(registry)
     }
 
-    /// The plugin to use for an agent type from now on. Whoever holds it keeps its version.
+    /// Returns the plugin of an agent type. A holder keeps its version when the registry is replaced.
+    ///
+    /// # Errors
+    /// No plugin claims the type, or the one that does was rejected.
     pub fn get(&self, adapter_type: &str) -> Result<&Arc<Plugin>, NoPlugin> {
-        let wanted = adapter_type.to_owned();
-        if let Some(plugin) = self.plugins.get(adapter_type) {
-            return Ok(plugin);
-        }
-        if let Some(rejected) = self.rejected_claim(adapter_type) {
-            return Err(NoPlugin::Rejected {
-                wanted,
-                error: rejected.error.clone(),
-                hint: rejected.hint.clone(),
-            });
-        }
-        Err(NoPlugin::Unknown {
-            wanted,
-            known: match self.plugins.len() {
-                0 => "none".to_owned(),
-                _ => self.plugins.keys().cloned().collect::<Vec<_>>().join(", "),
-            },
-            into: match &self.folder {
-                Some(folder) => folder.display().to_string(),
-                None => "a folder and name it with --plugins".to_owned(),
-            },
+        self.plugins.get(adapter_type).ok_or_else(|| {
+            NoPlugin::new(adapter_type, &self.rejected, self.plugins.keys(), self.folder.as_deref())
         })
     }
 
-    /// The plugins in use, one an agent type, ordered by it.
+    /// Returns the plugins in use, one per agent type, ordered by it.
     pub fn list(&self) -> Vec<Listed> {
         self.plugins.values().map(|plugin| Listed::of(plugin)).collect()
     }
 
-    /// The plugins that are not taken: those of the folder, then the built-in ones.
+    /// Returns the rejected plugins: those of the folder, then the built-in ones.
     pub fn rejected(&self) -> &[Rejected] {
         &self.rejected
-    }
-
-    fn rejected_claim(&self, adapter_type: &str) -> Option<&Rejected> {
-        self.rejected.iter().find(|rejected| rejected.adapter_type.as_deref() == Some(adapter_type))
     }
 
     pub(crate) fn plugins(&self) -> &BTreeMap<String, Arc<Plugin>> {
@@ -192,7 +209,7 @@ impl Registry {
         }
     }
 
-    /// Nobody can tell which of several files of one type is meant.
+    /// Rejects all files of one type: it is ambiguous which of them is intended.
     fn reject_all(&mut self, adapter_type: &str, claimants: &[&Arc<Plugin>]) {
         let names: Vec<String> = claimants.iter().map(|plugin| plugin.source().to_string()).collect();
         let problem = Diagnostic::new(
@@ -211,7 +228,7 @@ impl Registry {
     }
 }
 
-/// Where plugins come from: what is loaded already, else the compiler.
+/// Loads plugins, from those that are loaded already where possible.
 struct Load<'a> {
     runtime: &'a Runtime,
     loaded: &'a [Arc<Plugin>],
@@ -236,7 +253,7 @@ impl Load<'_> {
     }
 }
 
-/// The `*.wasm` of a folder by name.
+/// Lists the `*.wasm` of a folder by name.
 fn wasm_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {

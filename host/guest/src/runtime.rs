@@ -6,18 +6,19 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-/// Frames of a trap's backtrace that are kept: a panic alone takes about six.
+/// How many frames of a trap's backtrace are kept. A panic alone has about six.
 const BACKTRACE_FRAMES: NonZeroUsize = NonZeroUsize::new(32).expect("32 is not zero");
 
-/// What a process gives its plugins.
+/// The resources of all plugins of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeOptions {
-    /// Instances that may live at a time, those of runs and of tools together. Each takes some 4 GiB of address space
-    /// and no memory until it is used; `vm.max_map_count` bounds it near 10,000 on Linux.
+    /// The most instances at a time, those of runs and of tools together. Each reserves about 4 GiB of
+    /// address space and no memory until it is used. On Linux `vm.max_map_count` limits it to about 10,000.
     pub max_instances: u32,
-    /// Linear memory of one instance.
+    /// The largest linear memory of one instance.
     pub memory_bytes: u64,
-    /// A private folder for compiled plugins, made if it is missing; none compiles anew in each process.
+    /// A private folder for compiled plugins, created if it is missing. Without one, each process compiles
+    /// them.
     pub cache_dir: Option<PathBuf>,
 }
 
@@ -27,17 +28,17 @@ impl Default for RuntimeOptions {
     }
 }
 
-/// Why there is no runtime.
+/// Why a runtime cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     #[error("cache of compiled plugins {}: {reason}", dir.display())]
     Cache { dir: PathBuf, reason: String, hint: &'static str },
-    #[error("cannot reserve room for {max_instances} plugin instances of {memory_bytes} bytes: {reason}")]
+    #[error("cannot reserve memory for {max_instances} plugin instances of {memory_bytes} bytes: {reason}")]
     Pool { max_instances: u32, memory_bytes: u64, reason: String },
 }
 
-/// wasmtime, set up for plugins: deterministic, metered, and without any way to the outside. A clone is another handle
-/// of the same.
+/// wasmtime, configured for plugins: deterministic, metered and without imports. A clone is a handle to the
+/// same runtime.
 #[derive(Debug, Clone)]
 pub struct Runtime {
     engine: Engine,
@@ -47,6 +48,9 @@ pub struct Runtime {
 
 impl Runtime {
     /// Reserves the pool and opens the cache.
+    ///
+    /// # Errors
+    /// The cache's folder is unusable, or the address space for the pool is not available.
     pub fn new(options: &RuntimeOptions) -> Result<Runtime, RuntimeError> {
         let mut config = Config::new();
         restrict(&mut config);
@@ -62,12 +66,12 @@ impl Runtime {
         Ok(Runtime { engine, memory_bytes: options.memory_bytes, max_instances: options.max_instances })
     }
 
-    /// Linear memory of one instance.
+    /// Returns the largest linear memory of one instance.
     pub fn memory_bytes(&self) -> u64 {
         self.memory_bytes
     }
 
-    /// Instances that may live at a time.
+    /// Returns the most instances at a time.
     pub fn max_instances(&self) -> u32 {
         self.max_instances
     }
@@ -77,20 +81,20 @@ impl Runtime {
     }
 }
 
-/// What makes calls repeatable and bounded, and what a plugin does not need and therefore does not get.
+/// Makes calls repeatable and bounded, and disables what a plugin does not need.
 fn restrict(config: &mut Config) {
     config
-        // A journal must replay to the same commands on any machine.
+        // A journal replays to the same commands on every machine.
         .cranelift_nan_canonicalization(true)
         .relaxed_simd_deterministic(true)
-        // Fuel rather than epochs: it is deterministic and needs no ticking thread.
+        // Unlike epochs, fuel is deterministic and needs no thread.
         .consume_fuel(true)
         .max_wasm_stack(STACK_BYTES)
         .wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES))
-        // Access to a dead instance's memory: what a panic said stands there.
+        // The memory of a failed instance contains the message of its panic.
         .coredump_on_trap(true)
         .wasm_component_model(true)
-        // Calls are synchronous; support for others doubles their cost.
+        // Calls are synchronous; support for asynchronous ones doubles their cost.
         .concurrency_support(false)
         .wasm_memory64(false)
         .wasm_multi_memory(false)

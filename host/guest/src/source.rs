@@ -1,9 +1,9 @@
-//! Where a plugin's bytes come from.
+//! The origin of a plugin's bytes.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a plugin comes from. Serialises as `builtin` or as the path.
+/// The origin of a plugin. Serialises as `builtin` or as the path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// Embedded in this program, under this name.
@@ -12,8 +12,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// The agent type that somebody who put the plugin there expects it to have: the embedded name, or the file's name
-    /// without `.wasm`.
+    /// Returns the agent type that the name implies: the embedded name, or the file's name without `.wasm`.
     pub fn expected_type(&self) -> Option<String> {
         match self {
             Source::Builtin(name) => Some(name.clone()),

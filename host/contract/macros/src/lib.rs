@@ -32,7 +32,7 @@ pub fn wit(arguments: TokenStream, item: TokenStream) -> TokenStream {
         true => vec![parse_quote!(Lift), parse_quote!(Lower)],
         false => traits.into_iter().collect(),
     };
-    // The discriminant of an enum with up to 256 cases, which are all that the contract has, is one byte.
+    // The discriminant of an enum with up to 256 cases is one byte. The contract has no larger one.
     let repr = (kind == "enum").then(|| quote!(#[repr(u8)]));
     let derived = quote! {
         #[derive(::wasmtime::component::ComponentType, #(::wasmtime::component::#traits),*)]

@@ -12,7 +12,7 @@ pub struct Label {
     pub value: String,
 }
 
-/// A reference to an object of the cluster. The UID tells it from a later object of the same name.
+/// A reference to an object of the cluster. The UID distinguishes it from a later object of the same name.
 #[cfg_attr(feature = "component", wit(record))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectRef {

@@ -7,7 +7,7 @@ mod exports;
 mod v0_1;
 mod v0_2;
 
-use crate::anatomy::Anatomy;
+use crate::component_info::ComponentInfo;
 pub(crate) use exports::{Exports, ExportsPre};
 
 const PACKAGE: &str = "paperclip:agent";
@@ -58,8 +58,8 @@ pub(crate) enum Mismatch {
 
 /// Returns the version number of the contract that a component exports: the newest that this host supports,
 /// else the first.
-pub(crate) fn exported_version(anatomy: &Anatomy) -> Option<&str> {
-    let numbers = || interfaces(anatomy).map(|(_, number)| number);
+pub(crate) fn exported_version(info: &ComponentInfo) -> Option<&str> {
+    let numbers = || interfaces(info).map(|(_, number)| number);
     let supported = numbers().filter_map(|number| Some((ContractVersion::compatible_with(number)?, number)));
     supported.max().map(|(_, number)| number).or_else(|| numbers().next())
 }
@@ -68,15 +68,15 @@ pub(crate) fn exported_version(anatomy: &Anatomy) -> Option<&str> {
 ///
 /// # Errors
 /// The component does not implement a version that this host supports, or it has imports.
-pub(crate) fn check(anatomy: &Anatomy) -> Result<ContractVersion, Mismatch> {
-    let version = match exported_version(anatomy) {
+pub(crate) fn check(info: &ComponentInfo) -> Result<ContractVersion, Mismatch> {
+    let version = match exported_version(info) {
         Some(number) => {
             ContractVersion::compatible_with(number).ok_or_else(|| Mismatch::Version(number.to_owned()))?
         }
         None => ContractVersion::NEWEST,
     };
     let is_exported = |wanted: &str| {
-        interfaces(anatomy).any(|(name, number)| name == wanted && series(number) == series(version.number()))
+        interfaces(info).any(|(name, number)| name == wanted && series(number) == series(version.number()))
     };
     let missing: Vec<String> = INTERFACES
         .iter()
@@ -86,18 +86,15 @@ pub(crate) fn check(anatomy: &Anatomy) -> Result<ContractVersion, Mismatch> {
     if !missing.is_empty() {
         return Err(Mismatch::Missing(missing));
     }
-    if !anatomy.imports.is_empty() {
-        return Err(Mismatch::Imports(anatomy.imports.clone()));
+    if !info.imports.is_empty() {
+        return Err(Mismatch::Imports(info.imports.clone()));
     }
     Ok(version)
 }
 
 /// The exported interfaces of the contract: `paperclip:agent/runs@0.2.0` → (`runs`, `0.2.0`).
-fn interfaces(anatomy: &Anatomy) -> impl Iterator<Item = (&str, &str)> {
-    anatomy
-        .exports
-        .iter()
-        .filter_map(|export| export.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@'))
+fn interfaces(info: &ComponentInfo) -> impl Iterator<Item = (&str, &str)> {
+    info.exports.iter().filter_map(|export| export.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@'))
 }
 
 /// `0.1.7` → `0.1`.
@@ -109,10 +106,10 @@ pub(crate) fn series(number: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn exporting(version: &str, interfaces: &[&str]) -> Anatomy {
-        Anatomy {
+    fn exporting(version: &str, interfaces: &[&str]) -> ComponentInfo {
+        ComponentInfo {
             exports: interfaces.iter().map(|name| format!("{PACKAGE}/{name}@{version}")).collect(),
-            ..Anatomy::default()
+            ..ComponentInfo::default()
         }
     }
 
@@ -137,7 +134,7 @@ mod tests {
 
     #[test]
     fn reports_an_unsupported_version_before_anything_else() {
-        let newer = Anatomy { imports: vec!["x".into()], ..exporting("0.9.0", &["types"]) };
+        let newer = ComponentInfo { imports: vec!["x".into()], ..exporting("0.9.0", &["types"]) };
         assert_eq!(check(&newer), Err(Mismatch::Version("0.9.0".into())));
         assert_eq!(exported_version(&newer), Some("0.9.0"));
         assert_eq!(
@@ -155,7 +152,7 @@ mod tests {
         let mut mixed = exporting("0.1.0", &["types", "runs"]);
         mixed.exports.extend(exporting("0.9.0", &["tools"]).exports);
         assert_eq!(check(&mixed), Err(Mismatch::Missing(vec!["paperclip:agent/tools@0.1.0".into()])));
-        let importing = Anatomy {
+        let importing = ComponentInfo {
             imports: vec!["wasi:clocks/wall-clock@0.2.0".into()],
             ..exporting("0.2.0", &["types", "runs", "tools"])
         };

@@ -1,4 +1,4 @@
-//! Plugins that change under a running process.
+//! Plugins that change while the process runs.
 
 use crate::forge::Forge;
 use crate::{request, runtime};
@@ -26,7 +26,7 @@ fn catalogue(dir: &TempDir) -> Catalogue {
 }
 
 #[test]
-fn a_new_version_is_taken_by_new_runs_and_leaves_running_ones_alone() {
+fn new_runs_use_a_new_version_and_running_ones_keep_theirs() {
     let dir = tempfile::tempdir().unwrap();
     place(dir.path(), &version("1.0.0"));
     let catalogue = catalogue(&dir);
@@ -47,7 +47,7 @@ fn a_new_version_is_taken_by_new_runs_and_leaves_running_ones_alone() {
 }
 
 #[test]
-fn a_bad_file_changes_nothing_and_is_told() {
+fn a_rejected_file_changes_nothing_and_is_listed() {
     let dir = tempfile::tempdir().unwrap();
     place(dir.path(), &version("1.0.0"));
     let catalogue = catalogue(&dir);
@@ -64,7 +64,7 @@ fn a_bad_file_changes_nothing_and_is_told() {
 }
 
 #[test]
-fn a_reverted_version_is_not_taken_again_until_it_is_reverted_to() {
+fn a_reverted_version_is_not_loaded_again_until_it_is_reverted_to() {
     let dir = tempfile::tempdir().unwrap();
     place(dir.path(), &version("1.0.0"));
     let catalogue = catalogue(&dir);
@@ -101,7 +101,7 @@ fn repeated_traps_put_a_version_under_quarantine() {
     let fallback = catalogue.note_trap(&new, late_ms + 2).unwrap();
     assert_eq!(fallback.to, Some(old.clone()));
     assert_eq!(catalogue.get("alpha").unwrap().version(), "1.0.0");
-    assert_eq!(catalogue.reload().unwrap(), [], "the file is there still");
+    assert_eq!(catalogue.reload().unwrap(), [], "the file still exists");
     assert_eq!(catalogue.show().quarantined[0].digest, new);
 
     for at_ms in 0..3 {
@@ -115,7 +115,7 @@ fn repeated_traps_put_a_version_under_quarantine() {
 }
 
 #[test]
-fn a_version_that_judges_a_golden_recording_otherwise_is_not_taken() {
+fn rejects_a_version_that_judges_a_golden_recording_differently() {
     // classify answers ok("{}") or ok(""): the memory at 700 has the text.
     let answering = |text: u32, bytes: u32| {
         let body = format!(
@@ -142,7 +142,7 @@ fn a_version_that_judges_a_golden_recording_otherwise_is_not_taken() {
 }
 
 #[test]
-fn a_version_that_breaks_in_a_recorded_run_is_not_taken() {
+fn rejects_a_version_that_fails_in_a_recorded_run() {
     let dir = tempfile::tempdir().unwrap();
     let golden = dir.path().join("golden/alpha");
     fs::create_dir_all(&golden).unwrap();
@@ -169,5 +169,5 @@ fn a_version_that_breaks_in_a_recorded_run_is_not_taken() {
     assert!(error.contains("run.journal: step 1: ") && error.contains("it trapped"), "{error}");
 
     place(dir.path(), &Forge::new("alpha").version("2.0.0").component());
-    assert_eq!(catalogue.reload().unwrap().len(), 1, "it manages the recorded run");
+    assert_eq!(catalogue.reload().unwrap().len(), 1, "it reproduces the recorded run");
 }

@@ -1,4 +1,4 @@
-//! What a broken or hostile plugin costs: its own run, and nothing else.
+//! A failing or hostile plugin ends its own run and affects no other.
 
 use crate::forge::{Forge, SCRATCH};
 use crate::{load, request, runtime, source};
@@ -9,14 +9,14 @@ use paperclip_guest::{Instance, Plugin, RUN_FUEL, STEP_FUEL};
 
 const AT: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
-fn begun(forge: &Forge) -> Instance {
+fn started(forge: &Forge) -> Instance {
     let mut instance = load(forge).instantiate().unwrap();
     instance.start(AT, &request()).unwrap().unwrap();
     instance
 }
 
 fn failing_step(body: &str) -> GuestFault {
-    begun(&Forge::new("test_k8s").body("step", body)).step(AT, &[]).unwrap_err()
+    started(&Forge::new("test_k8s").body("step", body)).step(AT, &[]).unwrap_err()
 }
 
 fn lines(text: String) -> Event {
@@ -24,8 +24,8 @@ fn lines(text: String) -> Event {
 }
 
 #[test]
-fn a_run_goes_through_its_calls() {
-    let mut instance = begun(&Forge::new("test_k8s"));
+fn a_run_answers_each_of_its_calls() {
+    let mut instance = started(&Forge::new("test_k8s"));
     assert_eq!(instance.step(AT, &[Event::HostStopping]), Ok(vec![]));
     assert_eq!(instance.snapshot(), Ok(vec![]));
     assert_eq!(instance.phase(), Ok(String::new()));
@@ -36,9 +36,9 @@ fn a_run_goes_through_its_calls() {
 }
 
 #[test]
-fn a_run_goes_on_in_a_fresh_instance_with_less_memory() {
+fn a_run_continues_in_a_fresh_instance_with_less_memory() {
     let grow = "(drop (memory.grow (i32.const 10))) (i32.const 544)";
-    let mut instance = begun(&Forge::new("test_k8s").body("step", grow));
+    let mut instance = started(&Forge::new("test_k8s").body("step", grow));
     let before = instance.usage().memory_bytes;
     instance.step(AT, &[]).unwrap();
     assert_eq!(instance.usage().memory_bytes, before + (10 << 16));
@@ -48,11 +48,11 @@ fn a_run_goes_on_in_a_fresh_instance_with_less_memory() {
 }
 
 #[test]
-fn a_run_that_no_fresh_instance_takes_stays_where_it_is() {
+fn a_run_stays_in_its_instance_if_no_fresh_one_restores_it() {
     let refuses = "(i32.store8 (i32.const 600) (i32.const 1)) (i32.const 600)";
     for restore in [refuses, "(unreachable)"] {
         let grow = "(drop (memory.grow (i32.const 10))) (i32.const 544)";
-        let mut instance = begun(&Forge::new("test_k8s").body("step", grow).body("restore", restore));
+        let mut instance = started(&Forge::new("test_k8s").body("step", grow).body("restore", restore));
         instance.step(AT, &[]).unwrap();
         let grown = instance.usage().memory_bytes;
         instance.renew().unwrap();
@@ -70,14 +70,14 @@ fn a_refusal_leaves_the_instance_without_a_run() {
     let refusal = instance.start(AT, &request()).unwrap().unwrap_err();
     assert_eq!((refusal.code.as_str(), refusal.field), ("", None));
     let fault = instance.step(AT, &[]).unwrap_err();
-    assert_eq!(fault.cause, FaultCause::Contract("there is no run yet".into()));
+    assert_eq!(fault.cause, FaultCause::Contract("no run was started".into()));
 }
 
 #[test]
 fn a_second_start_is_a_fault() {
-    let mut instance = begun(&Forge::new("test_k8s"));
+    let mut instance = started(&Forge::new("test_k8s"));
     let fault = instance.start(AT, &request()).unwrap_err();
-    assert_eq!(fault.cause, FaultCause::Contract("there is a run already".into()));
+    assert_eq!(fault.cause, FaultCause::Contract("a run was started already".into()));
 }
 
 #[test]
@@ -98,16 +98,16 @@ fn a_trap_on_start_names_plugin_version_step_and_place() {
 }
 
 #[test]
-fn a_panic_tells_its_text_and_place() {
-    let note = "(data (i32.const 65536) \"\\01paperclip panicsrc/run.rs:7:9: no room\\00\")";
+fn reports_the_message_and_location_of_a_panic() {
+    let note = "(data (i32.const 65536) \"\\01paperclip panicsrc/run.rs:7:9: no space\\00\")";
     let panics = |note: &str, body: &str| {
         let forge = Forge::new("test_k8s").function(note).body("step", body);
-        begun(&forge).step(AT, &[]).unwrap_err().cause
+        started(&forge).step(AT, &[]).unwrap_err().cause
     };
     let trapped = "wasm `unreachable` instruction executed in plugin::step";
     assert_eq!(
         panics(note, "(unreachable)"),
-        FaultCause::Trap(format!("panic at src/run.rs:7:9: no room ({trapped})"))
+        FaultCause::Trap(format!("panic at src/run.rs:7:9: no space ({trapped})"))
     );
     assert_eq!(panics("", "(unreachable)"), FaultCause::Trap(trapped.into()));
 }
@@ -120,7 +120,7 @@ fn a_division_by_zero_and_a_deep_recursion_are_traps() {
     let forge = Forge::new("test_k8s")
         .function("(func $plugin::deep (call $plugin::deep))")
         .body("step", "(call $plugin::deep) (i32.const 544)");
-    let fault = begun(&forge).step(AT, &[]).unwrap_err();
+    let fault = started(&forge).step(AT, &[]).unwrap_err();
     let FaultCause::Trap(text) = fault.cause else { panic!("{fault}") };
     assert!(text.starts_with("call stack exhausted in plugin::deep"), "{text}");
 }
@@ -149,7 +149,7 @@ fn a_memory_bomb_ends_at_the_limit() {
 }
 
 #[test]
-fn too_many_commands_are_counted() {
+fn rejects_too_many_commands() {
     let body = format!(
         "(i32.store (i32.const 600) (i32.const {SCRATCH})) (i32.store (i32.const 604) (i32.const 257)) (i32.const 600)"
     );
@@ -158,18 +158,18 @@ fn too_many_commands_are_counted() {
 }
 
 #[test]
-fn more_bytes_than_may_leave_in_one_call_are_not_copied() {
+fn does_not_copy_more_bytes_than_the_output_limit() {
     let body = "(drop (memory.grow (i32.const 640))) (i32.store (i32.const 604) (i32.const 40000000)) (i32.const 600)";
-    let mut instance = begun(&Forge::new("test_k8s").body("phase", body));
+    let mut instance = started(&Forge::new("test_k8s").body("phase", body));
     let fault = instance.phase().unwrap_err();
     let limit = paperclip_engine::limits().max_output_bytes;
-    let FaultCause::OverLimit { limit: told, found, .. } = fault.cause else { panic!("{fault}") };
-    assert_eq!((told, found), (limit, limit + 1));
+    let FaultCause::OverLimit { limit: reported, found, .. } = fault.cause else { panic!("{fault}") };
+    assert_eq!((reported, found), (limit, limit + 1));
 }
 
 /// A list in which every command is the same few bytes would make the host allocate a multiple of the plugin's memory.
 #[test]
-fn an_absurdly_long_list_is_not_built() {
+fn does_not_build_a_list_beyond_the_output_limit() {
     let body = "(drop (memory.grow (i32.const 900)))
         (i32.store (i32.const 600) (i32.const 1048576)) (i32.store (i32.const 604) (i32.const 600000)) (i32.const 600)";
     let fault = failing_step(body);
@@ -177,10 +177,10 @@ fn an_absurdly_long_list_is_not_built() {
 }
 
 #[test]
-fn a_result_that_is_no_value_of_its_type_breaks_the_contract() {
+fn a_result_that_is_not_a_value_of_its_type_breaks_the_contract() {
     // A string beyond the memory.
     let beyond = "(i32.store (i32.const 600) (i32.const -8)) (i32.store (i32.const 604) (i32.const 100)) (i32.const 600)";
-    let fault = begun(&Forge::new("test_k8s").body("phase", beyond)).phase().unwrap_err();
+    let fault = started(&Forge::new("test_k8s").body("phase", beyond)).phase().unwrap_err();
     assert!(matches!(fault.cause, FaultCause::Contract(_)), "{fault}");
     // A command without a case of that number.
     let case = format!(
@@ -193,8 +193,8 @@ fn a_result_that_is_no_value_of_its_type_breaks_the_contract() {
 }
 
 #[test]
-fn a_dead_instance_answers_with_the_same_fault() {
-    let mut instance = begun(&Forge::new("test_k8s").body("step", "(unreachable)"));
+fn a_failed_instance_returns_the_same_fault() {
+    let mut instance = started(&Forge::new("test_k8s").body("step", "(unreachable)"));
     let fault = instance.step(AT, &[]).unwrap_err();
     assert_eq!(instance.step(AT, &[]), Err(fault.clone()));
     assert_eq!(instance.snapshot(), Err(fault.clone()));
@@ -202,7 +202,7 @@ fn a_dead_instance_answers_with_the_same_fault() {
 }
 
 #[test]
-fn a_fault_leaves_the_neighbours_alone() {
+fn a_fault_does_not_affect_other_instances() {
     // It traps in a step that brings events.
     let forge =
         Forge::new("test_k8s").body("step", "(if (local.get 3) (then (unreachable))) (i32.const 544)");
@@ -217,7 +217,7 @@ fn a_fault_leaves_the_neighbours_alone() {
 }
 
 #[test]
-fn a_full_pool_says_so_and_a_dropped_instance_makes_room() {
+fn reports_a_full_pool_and_reuses_the_place_of_a_dropped_instance() {
     let plugin = load(&Forge::new("test_k8s"));
     let mut instances: Vec<Instance> = (0..8).map(|_| plugin.instantiate().unwrap()).collect();
     let fault = plugin.instantiate().unwrap_err();
@@ -229,7 +229,7 @@ fn a_full_pool_says_so_and_a_dropped_instance_makes_room() {
 
 /// The largest request and the largest line, copied in and read once by the plugin, byte by byte.
 #[test]
-fn the_budgets_hold_the_largest_request_and_the_largest_line() {
+fn the_budgets_suffice_for_the_largest_request_and_the_largest_line() {
     const PROMPT_BYTES: usize = 8 << 20;
     let line_bytes = paperclip_engine::limits().max_line_bytes as usize;
     let scan = "(local $at i32) (local $sum i32)
@@ -243,18 +243,18 @@ fn the_budgets_hold_the_largest_request_and_the_largest_line() {
 
     let large = paperclip_contract::types::Request { context_json: "p".repeat(PROMPT_BYTES), ..request() };
     instance.start(AT, &large).unwrap().unwrap();
-    let begun = instance.usage();
-    assert!(begun.fuel < RUN_FUEL / 100, "{begun:?}");
-    assert!(begun.memory_bytes >= PROMPT_BYTES as u64, "{begun:?}");
+    let at_start = instance.usage();
+    assert!(at_start.fuel < RUN_FUEL / 100, "{at_start:?}");
+    assert!(at_start.memory_bytes >= PROMPT_BYTES as u64, "{at_start:?}");
 
     instance.step(AT, &[lines("x".repeat(line_bytes))]).unwrap();
     let stepped = instance.usage();
     assert!(stepped.fuel < STEP_FUEL / 4, "{stepped:?}");
-    assert!(stepped.memory_bytes > begun.memory_bytes, "{stepped:?}");
+    assert!(stepped.memory_bytes > at_start.memory_bytes, "{stepped:?}");
 }
 
 #[test]
-fn calls_repeat_to_the_unit() {
+fn calls_consume_the_same_fuel_each_time() {
     let bytes = Forge::new("test_k8s").component();
     let fuel = || {
         let plugin = Plugin::load(&runtime(), source(), &bytes).unwrap();

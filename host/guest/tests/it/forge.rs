@@ -1,4 +1,4 @@
-//! Makes small plugins of WAT: well-behaved by default, and hostile where a test replaces a function's body.
+//! Makes small plugins from WAT. They behave well unless a test replaces the body of a function.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -23,15 +23,15 @@ const WIT_0_1: [&str; 4] = wit!("0.1");
 const WIT_0_2: [&str; 4] = wit!("0.2");
 const MANGLING: ManglingAndAbi = ManglingAndAbi::Legacy(LiftLowerAbi::Sync);
 
-/// Where the module's fixed data stands. Everything from `SCRATCH` on is zero and free for a body to use, up to `HEAP`,
-/// where what the host passes in is put.
+/// Addresses of the module's constant data. The memory from `SCRATCH` to `HEAP` is zero and free for a body to use; the host's
+/// arguments are allocated from `HEAP` on.
 const DESCRIPTOR: u32 = 1_024;
 const STRINGS: u32 = 2_048;
 pub(crate) const SCRATCH: u32 = 64 << 10;
 const HEAP: u32 = 192 << 10;
 const INITIAL_PAGES: u32 = 4;
 
-/// A plugin to be made.
+/// A plugin to make.
 #[derive(Debug, Clone)]
 pub(crate) struct Forge {
     adapter_type: String,
@@ -156,7 +156,7 @@ impl Forge {
         wat + &self.functions + ")"
     }
 
-    /// Memory, its data, and an allocator that only ever goes up.
+    /// Memory, its data, and an allocator that never frees.
     fn memory(&self) -> String {
         let texts = [&self.adapter_type, "A label", &self.version, "agent", "", "", "{}", "{}", "A document"];
         let (mut record, mut strings, mut at) = (String::new(), String::new(), STRINGS);
@@ -167,11 +167,11 @@ impl Forge {
                     write!(record, "\\{byte:02x}").unwrap();
                 }
             }
-            // Each on a boundary of its own: a list's place must be aligned even if it is empty.
-            let room = text.len().next_multiple_of(8);
+            // Each is aligned: the address of a list must be, even if the list is empty.
+            let size = text.len().next_multiple_of(8);
             strings.push_str(text);
-            strings.push_str(&"\\00".repeat(room - text.len()));
-            at += room as u32;
+            strings.push_str(&"\\00".repeat(size - text.len()));
+            at += size as u32;
         }
         let max = self.max_pages.map(|pages| pages.to_string()).unwrap_or_default();
         format!(

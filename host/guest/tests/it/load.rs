@@ -1,4 +1,4 @@
-//! What is taken, what is refused, and with which words.
+//! Which plugins are loaded, which are rejected, and with which messages.
 
 use crate::forge::Forge;
 use crate::{runtime, source};
@@ -25,7 +25,7 @@ fn assert_says(error: &LoadError, words: &[&str]) {
 }
 
 #[test]
-fn a_plugin_of_the_contract_is_taken() {
+fn loads_a_plugin_of_the_contract() {
     let bytes = Forge::new("test_k8s").component();
     let plugin = Plugin::load(&runtime(), source(), &bytes).unwrap();
     assert_eq!(plugin.adapter_type(), "test_k8s");
@@ -46,14 +46,14 @@ fn loads_plugins_of_each_version_and_of_later_patches() {
 }
 
 #[test]
-fn an_unsupported_contract_is_named_with_the_supported_ones() {
+fn rejects_an_unsupported_contract_and_names_the_supported_ones() {
     let error = refusal(&Forge::new("test_k8s").contract("0.9.0").component());
     assert!(matches!(error, LoadError::Version { .. }));
     assert_says(&error, &["paperclip:agent@0.9.0", "0.1.0 and 0.2.0"]);
 }
 
 #[test]
-fn an_import_is_named() {
+fn rejects_imports_by_name() {
     let bytes = Forge::new("test_k8s")
         .edit("export types;", "import clock: interface { now: func() -> u64; } export types;")
         .import(r#"(import "clock" "now" (func (result i64)))"#)
@@ -64,14 +64,14 @@ fn an_import_is_named() {
 }
 
 #[test]
-fn a_core_module_wants_to_become_a_component() {
+fn rejects_a_core_module_with_a_hint_to_componentise_it() {
     let error = refusal(&Forge::new("test_k8s").module());
     assert!(matches!(error, LoadError::NotAComponent { found: Found::CoreModule, .. }));
     assert_says(&error, &["a core module", "wit-component"]);
 }
 
 #[test]
-fn text_and_garbage_and_cut_off_files_are_told_apart() {
+fn distinguishes_text_garbage_and_truncated_files() {
     assert_says(&refusal(b"(module)"), &["is text"]);
     assert_says(&refusal(b""), &["is empty"]);
     assert_says(&refusal(b"\x00\x01\x02\x03\x04\x05\x06\x07\xff"), &["an unknown kind of file"]);
@@ -80,14 +80,14 @@ fn text_and_garbage_and_cut_off_files_are_told_apart() {
 }
 
 #[test]
-fn a_component_that_is_no_plugin_tells_what_is_missing() {
+fn rejects_a_component_that_is_not_a_plugin_and_names_the_missing_exports() {
     let error = refusal(&wat::parse_str("(component)").unwrap());
     assert!(matches!(error, LoadError::NotAPlugin { .. }));
     assert_says(&error, &["paperclip:agent/runs@0.2.0"]);
 }
 
 #[test]
-fn other_functions_under_the_contracts_name_are_refused_at_load() {
+fn rejects_other_functions_under_the_contracts_name_at_load() {
     let bytes = Forge::new("test_k8s").edit("phase: func() -> string;", "phase: func() -> u32;").component();
     let error = refusal(&bytes);
     assert!(matches!(error, LoadError::Shape { .. }), "{error}");
@@ -95,7 +95,7 @@ fn other_functions_under_the_contracts_name_are_refused_at_load() {
 }
 
 #[test]
-fn a_plugin_that_fails_its_trial_tells_the_call_and_the_cause() {
+fn rejects_a_plugin_that_fails_its_trial_with_the_call_and_the_cause() {
     let error = refusal(&Forge::new("test_k8s").body("describe", "(unreachable)").component());
     let LoadError::Trial { call: "describe", cause: FaultCause::Trap(_), .. } = &error else {
         panic!("{error}");
@@ -104,7 +104,7 @@ fn a_plugin_that_fails_its_trial_tells_the_call_and_the_cause() {
 }
 
 #[test]
-fn an_implausible_agent_type_is_refused() {
+fn rejects_an_invalid_agent_type() {
     for name in ["", "Claude", "claude-k8s", "a b"] {
         let error = refusal(&Forge::new(name).component());
         assert!(matches!(error, LoadError::Descriptor { .. }), "{name:?}: {error}");
@@ -113,7 +113,7 @@ fn an_implausible_agent_type_is_refused() {
 }
 
 #[test]
-fn a_plugin_that_needs_more_than_it_may_have_is_refused() {
+fn rejects_a_plugin_that_needs_more_memory_than_the_limit() {
     let small = RuntimeOptions { max_instances: 1, memory_bytes: 128 << 10, ..RuntimeOptions::default() };
     let runtime = Runtime::new(&small).unwrap();
     let error = Plugin::load(&runtime, source(), &Forge::new("test_k8s").component()).unwrap_err();
@@ -122,13 +122,13 @@ fn a_plugin_that_needs_more_than_it_may_have_is_refused() {
 }
 
 #[test]
-fn a_missing_file_is_told_by_its_path() {
+fn reports_a_missing_file_by_its_path() {
     let error = Plugin::load_file(&runtime(), Path::new("no/such.wasm")).unwrap_err();
     assert!(error.to_string().starts_with("no/such.wasm: cannot be read: "), "{error}");
 }
 
 #[test]
-fn an_inspection_tells_the_outside_and_the_need() {
+fn inspects_exports_and_memory_of_a_plugin() {
     let bytes = Forge::new("test_k8s").max_pages(64).component();
     let inspection = inspect(&runtime(), source(), &bytes).unwrap();
     assert_eq!(
@@ -159,7 +159,7 @@ fn an_inspection_tells_the_outside_and_the_need() {
 }
 
 #[test]
-fn an_inspection_also_tells_of_a_component_that_is_not_taken() {
+fn inspects_a_component_that_is_rejected() {
     let bytes = Forge::new("test_k8s").contract("0.9.0").component();
     let inspection = inspect(&runtime(), source(), &bytes).unwrap();
     assert_eq!(inspection.contract.as_deref(), Some("0.9.0"));
@@ -171,7 +171,7 @@ fn an_inspection_also_tells_of_a_component_that_is_not_taken() {
 }
 
 #[test]
-fn compiled_plugins_are_kept_and_taken_from_the_cache() {
+fn stores_compiled_plugins_in_the_cache_and_loads_them_from_it() {
     let folder = tempfile::tempdir().unwrap();
     let options = RuntimeOptions {
         max_instances: 1,

@@ -1,4 +1,4 @@
-//! The guest host against plugins that behave and plugins that do not.
+//! The guest host with plugins that behave and plugins that do not.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 

@@ -1,4 +1,4 @@
-//! Plugins by agent type: built-in ones, a folder over them, and what is not taken.
+//! Plugins by agent type: built-in ones, a folder that replaces them, and rejected ones.
 
 use crate::forge::Forge;
 use crate::runtime;
@@ -21,7 +21,7 @@ fn registry(builtins: &[(&str, &[u8])], folder: &Path) -> Registry {
 }
 
 #[test]
-fn a_file_takes_the_place_of_a_built_in_plugin() {
+fn a_file_replaces_a_built_in_plugin() {
     let (old, new) = (Forge::new("alpha").component(), Forge::new("alpha").version("2.0.0").component());
     let beta = Forge::new("beta").component();
     let folder = folder(&[("other_name.wasm", &new), ("notes.txt", b"not a plugin")]);
@@ -42,7 +42,7 @@ fn a_file_takes_the_place_of_a_built_in_plugin() {
 }
 
 #[test]
-fn an_unknown_type_tells_the_known_ones_and_how_to_add_it() {
+fn an_unknown_type_is_reported_with_the_known_ones_and_how_to_add_it() {
     let registry = Registry::load(&runtime(), &[("alpha", &Forge::new("alpha").component())], None).unwrap();
     let line = registry.get("gamma").unwrap_err().diagnostic().to_string();
     for word in ["\"gamma\"", "known: alpha", "gamma.wasm", "--plugins"] {
@@ -64,7 +64,7 @@ fn two_files_of_one_type_are_both_named_and_neither_is_used() {
 }
 
 #[test]
-fn a_bad_file_stops_no_other_and_does_not_fall_back_to_the_built_in_plugin() {
+fn a_rejected_file_affects_no_other_and_does_not_fall_back_to_the_built_in_plugin() {
     let alpha = Forge::new("alpha").component();
     let folder = folder(&[("alpha.wasm", b"garbage"), ("beta.wasm", &Forge::new("beta").component())]);
     let registry = registry(&[("alpha", &alpha)], folder.path());
@@ -78,7 +78,7 @@ fn a_bad_file_stops_no_other_and_does_not_fall_back_to_the_built_in_plugin() {
 }
 
 #[test]
-fn a_bad_file_beside_a_good_one_of_its_type_does_not_matter() {
+fn ignores_a_rejected_file_beside_a_good_one_of_its_type() {
     let folder = folder(&[("alpha.wasm", b"garbage"), ("alpha-2.wasm", &Forge::new("alpha").component())]);
     let registry = registry(&[], folder.path());
     assert_eq!(registry.get("alpha").unwrap().adapter_type(), "alpha");
@@ -86,7 +86,7 @@ fn a_bad_file_beside_a_good_one_of_its_type_does_not_matter() {
 }
 
 #[test]
-fn a_bad_built_in_plugin_is_told_as_well() {
+fn reports_a_rejected_built_in_plugin() {
     let registry = Registry::load(&runtime(), &[("alpha", b"garbage")], None).unwrap();
     let line = registry.get("alpha").unwrap_err().to_string();
     assert!(line.contains("built-in plugin alpha: is text"), "{line}");
@@ -99,7 +99,7 @@ fn a_missing_folder_is_an_error() {
 }
 
 #[test]
-fn whoever_holds_a_plugin_keeps_its_version() {
+fn a_holder_of_a_plugin_keeps_its_version() {
     let folder = folder(&[("alpha.wasm", &Forge::new("alpha").component())]);
     let held = registry(&[], folder.path()).get("alpha").unwrap().clone();
     fs::write(folder.path().join("alpha.wasm"), Forge::new("alpha").version("2.0.0").component()).unwrap();

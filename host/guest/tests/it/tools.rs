@@ -1,4 +1,4 @@
-//! The pure functions beside runs.
+//! The pure functions that need no run.
 
 use crate::forge::{Forge, SCRATCH};
 use crate::{load, request};
@@ -54,7 +54,7 @@ fn each_function_reaches_the_plugin_and_back() {
 }
 
 #[test]
-fn a_broken_instance_is_not_used_again() {
+fn a_failed_instance_is_not_reused() {
     // It traps on an empty document, and counts its calls in memory.
     let body = "(if (i32.eqz (local.get 1)) (then (unreachable)))
         (i32.store (i32.const 700) (i32.add (i32.load (i32.const 700)) (i32.const 1)))
@@ -68,7 +68,7 @@ fn a_broken_instance_is_not_used_again() {
 }
 
 #[test]
-fn an_instance_that_grew_large_is_not_kept() {
+fn an_instance_with_large_memory_is_not_reused() {
     let body = "(i32.store (i32.const 700) (i32.add (i32.load (i32.const 700)) (i32.const 1)))
         (i32.store (i32.const 604) (i32.const 700)) (i32.store (i32.const 608) (i32.const 1)) (i32.const 600)";
     let tools = tools(&Forge::new("test_k8s").body("skills", body));
@@ -77,7 +77,7 @@ fn an_instance_that_grew_large_is_not_kept() {
 }
 
 #[test]
-fn many_threads_may_call_at_a_time() {
+fn many_threads_call_at_the_same_time() {
     let tools = tools(&forge());
     thread::scope(|scope| {
         for _ in 0..4 {
@@ -91,7 +91,7 @@ fn many_threads_may_call_at_a_time() {
 }
 
 #[test]
-fn a_list_that_repeats_one_string_is_held_to_the_output_limit() {
+fn the_output_limit_applies_to_a_list_that_repeats_one_string() {
     // 100 times the same 1 MiB.
     let body = format!(
         "(local $i i32) (drop (memory.grow (i32.const 16)))

@@ -1,43 +1,47 @@
-//! What a component holds, read from its bytes without compiling them.
+//! The structure of a component, read from its bytes without compiling them.
 
 use crate::load_error::Found;
 use wasmparser::{Encoding, Instance, Parser, Payload};
 
-/// Size of a page of linear memory.
+/// The size of a page of linear memory.
 const PAGE_BYTES: u64 = 64 << 10;
 
-/// The outside of a component, and what an instance of it needs.
+/// The imports and exports of a component, and what an instance of it needs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Anatomy {
-    /// Names of what it exports, in its own order.
+pub(crate) struct ComponentInfo {
+    /// The names of its exports, in order.
     pub exports: Vec<String>,
-    /// Names of what it imports, in its own order.
+    /// The names of its imports, in order.
     pub imports: Vec<String>,
-    /// Core instances that make up one instance.
+    /// How many core instances one instance consists of.
     pub core_instances: u32,
-    /// Linear memory that an instance has from the start.
+    /// The initial linear memory of an instance.
     pub initial_memory_bytes: u64,
-    /// The most linear memory that the component itself allows, if it sets a limit.
+    /// The largest linear memory that the component allows, if it sets a limit.
     pub max_memory_bytes: Option<u64>,
 }
 
-/// Why bytes have no anatomy.
+/// Why bytes cannot be read as a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unreadable {
     /// They are something else.
     NotAComponent(Found),
-    /// They begin like a component and are broken further on.
+    /// They have the header of a component and are invalid after it.
     Damaged(String),
 }
 
-pub(crate) fn read(bytes: &[u8]) -> Result<Anatomy, Unreadable> {
+/// Reads the structure of a component.
+///
+/// # Errors
+/// The bytes are not a component, or a damaged one.
+pub(crate) fn read(bytes: &[u8]) -> Result<ComponentInfo, Unreadable> {
     if let Some(found) = not_a_component(bytes) {
         return Err(Unreadable::NotAComponent(found));
     }
     walk(bytes).map_err(|error| Unreadable::Damaged(error.to_string()))
 }
 
-/// What bytes are by their first ones, if not a component.
+/// Returns what the first bytes identify, if that is not a component.
 fn not_a_component(bytes: &[u8]) -> Option<Found> {
     const MAGIC: &[u8] = b"\0asm";
     const CORE_MODULE: u16 = 0;
@@ -61,8 +65,8 @@ fn not_a_component(bytes: &[u8]) -> Option<Found> {
     }
 }
 
-fn walk(bytes: &[u8]) -> wasmparser::Result<Anatomy> {
-    let mut anatomy = Anatomy::default();
+fn walk(bytes: &[u8]) -> wasmparser::Result<ComponentInfo> {
+    let mut info = ComponentInfo::default();
     let mut maximum = Some(0_u64);
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(bytes) {
@@ -71,33 +75,33 @@ fn walk(bytes: &[u8]) -> wasmparser::Result<Anatomy> {
             Payload::End(_) => depth -= 1,
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {
-                    anatomy.imports.push(import?.name.name.to_owned());
+                    info.imports.push(import?.name.name.to_owned());
                 }
             }
             Payload::ComponentExportSection(section) if depth == 1 => {
                 for export in section {
-                    anatomy.exports.push(export?.name.name.to_owned());
+                    info.exports.push(export?.name.name.to_owned());
                 }
             }
             Payload::InstanceSection(section) => {
                 for instance in section {
-                    anatomy.core_instances += u32::from(matches!(instance?, Instance::Instantiate { .. }));
+                    info.core_instances += u32::from(matches!(instance?, Instance::Instantiate { .. }));
                 }
             }
             Payload::MemorySection(section) => {
                 for memory in section {
                     let memory = memory?;
-                    anatomy.initial_memory_bytes += memory.initial.saturating_mul(PAGE_BYTES);
+                    info.initial_memory_bytes += memory.initial.saturating_mul(PAGE_BYTES);
                     let pages = memory.maximum;
                     maximum = maximum.zip(pages).map(|(sum, pages)| sum + pages.saturating_mul(PAGE_BYTES));
                 }
             }
-            // Whether the rest is valid is for the compiler to say.
+            // The compiler validates the rest.
             _ => {}
         }
     }
-    anatomy.max_memory_bytes = maximum;
-    Ok(anatomy)
+    info.max_memory_bytes = maximum;
+    Ok(info)
 }
 
 #[cfg(test)]
@@ -112,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_component_are_told_apart() {
+    fn distinguishes_bytes_that_are_not_a_component() {
         assert_eq!(found(b""), Some(Found::Nothing));
         assert_eq!(found(b"(component)"), Some(Found::Text));
         assert_eq!(found(b"\0asm\x01\0\0\0"), Some(Found::CoreModule));
@@ -123,13 +127,13 @@ mod tests {
     }
 
     #[test]
-    fn a_component_that_is_cut_off_is_damaged() {
+    fn a_truncated_component_is_damaged() {
         let whole = wat::parse_str("(component (core module (memory 2 4)))").unwrap();
         assert!(matches!(read(&whole[..whole.len() - 3]), Err(Unreadable::Damaged(_))));
     }
 
     #[test]
-    fn the_outermost_imports_and_exports_count_and_memories_at_any_depth() {
+    fn reads_outermost_imports_and_exports_and_memories_at_any_depth() {
         let bytes = wat::parse_str(
             r#"(component
                 (import "env:clock/now" (func $now))
@@ -141,7 +145,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             read(&bytes).unwrap(),
-            Anatomy {
+            ComponentInfo {
                 exports: vec!["outside".into()],
                 imports: vec!["env:clock/now".into()],
                 core_instances: 1,
