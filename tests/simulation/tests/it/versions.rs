@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::thread;
 
+use paperclip_simulation::coverage_points::CoveragePoint;
 use paperclip_simulation::fault::Swarm;
-use paperclip_simulation::marks::Mark;
 use paperclip_simulation::scenario::Scenario;
 use paperclip_simulation::{Plugin, case};
 
@@ -25,7 +25,7 @@ fn whole_runs_of_both_contract_versions_succeed_side_by_side() {
             scope.spawn(move || {
                 let outcome = case::run_scenario(Scenario::calm(), Swarm::default(), 1, plugin);
                 assert_eq!(outcome.violation, None);
-                assert!(outcome.marks.has(Mark::Succeeded), "{:#?}", outcome.lines);
+                assert!(outcome.coverage_points.has(CoveragePoint::Succeeded), "{:#?}", outcome.lines);
             });
         }
     });
