@@ -14,7 +14,6 @@ mod error;
 mod kubeconfig;
 pub mod node;
 mod patch;
-mod quantity;
 mod resource;
 mod rules;
 mod schema;

@@ -1,8 +1,9 @@
 //! Label and field selectors.
 
+use paperclip_kubernetes::validation;
+
 use crate::error::ApiError;
 use crate::resource::Resource;
-use crate::rules::names;
 use crate::store::Object;
 
 /// Requirements on labels, all of which have to hold.
@@ -87,11 +88,11 @@ fn requirement(text: &str) -> Result<Requirement, ApiError> {
         (text, Test::Exists)
     };
     let key = key.trim();
-    if let Some(why) = names::qualified_name(key).first() {
+    if let Some(why) = validation::label_key(key).first() {
         return Err(misread(&format!("key: Invalid value: \"{key}\": {why}")));
     }
     if let Test::In(values) | Test::NotIn(values) = &test
-        && let Some(why) = values.iter().flat_map(|value| names::label_value(value)).next()
+        && let Some(why) = values.iter().flat_map(|value| validation::label_value(value)).next()
     {
         return Err(misread(&format!("values: Invalid value: {why}")));
     }

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, Probe};
+use paperclip_kubernetes::validation;
 
 use super::field::{Errors, Path};
-use super::{env, names, resources, volume};
+use super::{env, resources, volume};
 
 /// What the containers of a Pod share.
 pub(super) struct Surroundings {
@@ -18,7 +19,7 @@ pub(super) fn check(container: &Container, pod: &mut Surroundings, path: &Path, 
     match container.name.as_str() {
         "" => errors.required(&path.field("name"), ""),
         name => {
-            errors.invalid_each(&path.field("name"), name, names::dns_label(name));
+            errors.invalid_each(&path.field("name"), name, validation::dns_label(name));
             if !pod.names.insert(name.to_owned()) {
                 errors.duplicate(&path.field("name"), name);
             }
@@ -92,7 +93,7 @@ fn check_ports(ports: &[ContainerPort], path: &Path, errors: &mut Errors) {
     for (index, port) in ports.iter().enumerate() {
         let path = path.index(index);
         if let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) {
-            errors.invalid_each(&path.field("name"), name, names::port_name(name));
+            errors.invalid_each(&path.field("name"), name, validation::port_name(name));
             if !taken.insert(name) {
                 errors.duplicate(&path.field("name"), name);
             }

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, PersistentVolumeClaim, Secret};
+use paperclip_kubernetes::{Quantity, validation};
 
 use super::field::{Errors, Path};
-use super::names;
-use crate::quantity::Quantity;
 
 /// Of a Secret or ConfigMap, all values together.
 const DATA_MAX_BYTES: usize = 1024 * 1024;
@@ -124,7 +123,7 @@ pub(super) fn check_event(event: &Event, errors: &mut Errors) {
 fn check_entries<'a>(entries: impl Iterator<Item = (&'a String, usize)>, path: &Path, errors: &mut Errors) {
     let mut size_bytes = 0;
     for (key, value_bytes) in entries {
-        errors.invalid_each(&path.key(key), key, names::config_key(key));
+        errors.invalid_each(&path.key(key), key, validation::config_key(key));
         size_bytes += value_bytes;
     }
     if size_bytes > DATA_MAX_BYTES {

@@ -1,9 +1,9 @@
 //! Environment variables of a container and where their values come from.
 
 use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, EnvVarSource};
+use paperclip_kubernetes::validation;
 
 use super::field::{Errors, Path};
-use super::names;
 
 const POD_FIELDS: [&str; 9] = [
     "metadata.name",
@@ -30,7 +30,7 @@ pub(super) fn check(env: &[EnvVar], path: &Path, errors: &mut Errors) {
         let path = path.index(index);
         match variable.name.as_str() {
             "" => errors.required(&path.field("name"), ""),
-            name => errors.invalid_each(&path.field("name"), name, names::env_name(name)),
+            name => errors.invalid_each(&path.field("name"), name, validation::env_name(name)),
         }
         if let Some(source) = &variable.value_from {
             let has_value = variable.value.as_ref().is_some_and(|value| !value.is_empty());
@@ -43,7 +43,7 @@ pub(super) fn check_from(sources: &[EnvFromSource], path: &Path, errors: &mut Er
     for (index, source) in sources.iter().enumerate() {
         let path = path.index(index);
         if let Some(prefix) = source.prefix.as_deref().filter(|prefix| !prefix.is_empty()) {
-            errors.invalid_each(&path.field("prefix"), prefix, names::env_name(prefix));
+            errors.invalid_each(&path.field("prefix"), prefix, validation::env_name(prefix));
         }
         let config_map = source.config_map_ref.as_ref().map(|it| ("configMapRef", &it.name));
         let secret = source.secret_ref.as_ref().map(|it| ("secretRef", &it.name));
@@ -90,7 +90,7 @@ fn check_source(source: &EnvVarSource, has_value: bool, path: &Path, errors: &mu
         check_object_name(name, &path.field("name"), errors);
         match key.as_str() {
             "" => errors.required(&path.field("key"), ""),
-            key => errors.invalid_each(&path.field("key"), key, names::config_key(key)),
+            key => errors.invalid_each(&path.field("key"), key, validation::config_key(key)),
         }
     }
     if source.file_key_ref.is_some() {
@@ -111,6 +111,6 @@ fn check_source(source: &EnvVarSource, has_value: bool, path: &Path, errors: &mu
 pub(super) fn check_object_name(name: &str, path: &Path, errors: &mut Errors) {
     match name {
         "" => errors.required(path, ""),
-        name => errors.invalid_each(path, name, names::dns_subdomain(name)),
+        name => errors.invalid_each(path, name, validation::dns_subdomain(name)),
     }
 }

@@ -1,9 +1,9 @@
 //! The rules of `metadata`, the same for every kind.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use paperclip_kubernetes::validation;
 
 use super::field::{Errors, Path};
-use super::names;
 use crate::resource::Resource;
 
 const ANNOTATIONS_MAX_BYTES: usize = 256 * 1024;
@@ -23,7 +23,7 @@ pub(super) fn check(resource: Resource, metadata: &ObjectMeta, errors: &mut Erro
     );
     for finalizer in metadata.finalizers.iter().flatten() {
         let path = path.field("finalizers");
-        errors.invalid_each(&path, finalizer, names::qualified_name(finalizer));
+        errors.invalid_each(&path, finalizer, validation::label_key(finalizer));
         if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer.as_str()) {
             let why = "name is neither a standard finalizer name nor is it fully qualified";
             errors.invalid(&path, finalizer, why);
@@ -59,14 +59,14 @@ pub(super) fn check_labels<'a>(
     errors: &mut Errors,
 ) {
     for (key, value) in labels {
-        errors.invalid_each(path, key, names::qualified_name(key));
-        errors.invalid_each(path, value, names::label_value(value));
+        errors.invalid_each(path, key, validation::label_key(key));
+        errors.invalid_each(path, value, validation::label_value(value));
     }
 }
 
 fn check_name(resource: Resource, metadata: &ObjectMeta, path: &Path, errors: &mut Errors) {
     let rule = match resource {
-        Resource::Namespaces => names::dns_label,
+        Resource::Namespaces => validation::dns_label,
         Resource::Pods
         | Resource::Secrets
         | Resource::ConfigMaps
@@ -75,7 +75,7 @@ fn check_name(resource: Resource, metadata: &ObjectMeta, path: &Path, errors: &m
         | Resource::ServiceAccounts
         | Resource::Nodes
         | Resource::Jobs
-        | Resource::Leases => names::dns_subdomain,
+        | Resource::Leases => validation::dns_subdomain,
     };
     if let Some(base) = metadata.generate_name.as_deref().filter(|base| !base.is_empty()) {
         // The base of a name may end as a name may not: the suffix follows.
@@ -87,14 +87,14 @@ fn check_name(resource: Resource, metadata: &ObjectMeta, path: &Path, errors: &m
         name => errors.invalid_each(&path.field("name"), name, rule(name)),
     }
     if let Some(namespace) = metadata.namespace.as_deref().filter(|_| resource.is_namespaced()) {
-        errors.invalid_each(&path.field("namespace"), namespace, names::dns_label(namespace));
+        errors.invalid_each(&path.field("namespace"), namespace, validation::dns_label(namespace));
     }
 }
 
 pub(super) fn check_annotations(metadata: &ObjectMeta, path: &Path, errors: &mut Errors) {
     let mut size_bytes = 0;
     for (key, value) in metadata.annotations.iter().flatten() {
-        errors.invalid_each(path, key, names::qualified_name(&key.to_lowercase()));
+        errors.invalid_each(path, key, validation::label_key(&key.to_lowercase()));
         size_bytes += key.len() + value.len();
     }
     if size_bytes > ANNOTATIONS_MAX_BYTES {

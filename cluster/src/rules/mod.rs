@@ -10,7 +10,6 @@ mod env;
 mod field;
 mod job;
 mod metadata;
-pub(crate) mod names;
 mod pod;
 mod resources;
 mod volume;

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, Toleration};
+use paperclip_kubernetes::validation;
 
 use super::container::{self, Surroundings};
 use super::field::{Errors, Path};
-use super::{metadata, names, volume};
+use super::{metadata, volume};
 
 const RESTART_POLICIES: [&str; 3] = ["Always", "OnFailure", "Never"];
 const DNS_POLICIES: [&str; 4] = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
@@ -99,12 +100,16 @@ fn check_spec(spec: &PodSpec, path: &Path, errors: &mut Errors) {
 
 fn check_names(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     let names = [
-        ("serviceAccountName", &spec.service_account_name, names::dns_subdomain as fn(&str) -> Vec<String>),
-        ("nodeName", &spec.node_name, names::dns_subdomain),
-        ("priorityClassName", &spec.priority_class_name, names::dns_subdomain),
-        ("runtimeClassName", &spec.runtime_class_name, names::dns_subdomain),
-        ("hostname", &spec.hostname, names::dns_label),
-        ("subdomain", &spec.subdomain, names::dns_label),
+        (
+            "serviceAccountName",
+            &spec.service_account_name,
+            validation::dns_subdomain as fn(&str) -> Vec<String>,
+        ),
+        ("nodeName", &spec.node_name, validation::dns_subdomain),
+        ("priorityClassName", &spec.priority_class_name, validation::dns_subdomain),
+        ("runtimeClassName", &spec.runtime_class_name, validation::dns_subdomain),
+        ("hostname", &spec.hostname, validation::dns_label),
+        ("subdomain", &spec.subdomain, validation::dns_label),
     ];
     for (field, name, rule) in names {
         if let Some(name) = name.as_deref().filter(|name| !name.is_empty()) {
@@ -114,7 +119,7 @@ fn check_names(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     let mut gates = BTreeSet::new();
     for (index, gate) in spec.scheduling_gates.iter().flatten().enumerate() {
         let path = path.field("schedulingGates").index(index);
-        errors.invalid_each(&path, &gate.name, names::qualified_name(&gate.name));
+        errors.invalid_each(&path, &gate.name, validation::label_key(&gate.name));
         if !gates.insert(&gate.name) {
             errors.duplicate(&path, &gate.name);
         }
@@ -125,7 +130,7 @@ fn check_toleration(toleration: &Toleration, path: &Path, errors: &mut Errors) {
     let key = toleration.key.as_deref().unwrap_or_default();
     let operator = toleration.operator.as_deref().unwrap_or_default();
     if !key.is_empty() {
-        errors.invalid_each(&path.field("key"), key, names::qualified_name(key));
+        errors.invalid_each(&path.field("key"), key, validation::label_key(key));
     } else if operator != "Exists" {
         errors.invalid(
             &path.field("operator"),
@@ -142,7 +147,7 @@ fn check_toleration(toleration: &Toleration, path: &Path, errors: &mut Errors) {
     }
     let value = toleration.value.as_deref().unwrap_or_default();
     match operator {
-        "" | "Equal" => errors.invalid_each(&path.field("operator"), value, names::label_value(value)),
+        "" | "Equal" => errors.invalid_each(&path.field("operator"), value, validation::label_value(value)),
         "Exists" if !value.is_empty() => {
             let why = "value must be empty when `operator` is 'Exists'";
             errors.invalid(&path.field("operator"), toleration, why);

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Amount;
+use paperclip_kubernetes::{Quantity, validation};
 
 use super::field::{Errors, Path};
-use super::names;
-use crate::quantity::Quantity;
 
 type Amounts = BTreeMap<String, Amount>;
 
@@ -31,7 +30,7 @@ pub(super) fn check(resources: &ResourceRequirements, path: &Path, errors: &mut 
 }
 
 fn check_name(name: &str, path: &Path, errors: &mut Errors) {
-    let messages = names::qualified_name(name);
+    let messages = validation::label_key(name);
     if !messages.is_empty() {
         errors.invalid_each(path, name, messages);
     } else if !name.contains('/') && !STANDARD.contains(&name) && !name.starts_with(HUGE_PAGES) {

@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{KeyToPath, ProjectedVolumeSource, Volume, VolumeMount};
+use paperclip_kubernetes::{Quantity, validation};
 
 use super::env::check_object_name;
 use super::field::{Errors, Path};
-use super::names;
-use crate::quantity::Quantity;
 
 const MODE_MAX: i32 = 0o777;
 
@@ -19,7 +18,7 @@ pub(super) fn check(volumes: &[Volume], path: &Path, errors: &mut Errors) -> BTr
         match volume.name.as_str() {
             "" => errors.required(&path.field("name"), ""),
             name if known.contains(name) => errors.duplicate(&path.field("name"), name),
-            name => errors.invalid_each(&path.field("name"), name, names::dns_label(name)),
+            name => errors.invalid_each(&path.field("name"), name, validation::dns_label(name)),
         }
         check_source(volume, &path, errors);
         known.insert(volume.name.clone());

@@ -2,10 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use paperclip_kubernetes::Quantity;
 use serde_json::{Map, Value};
 
 use super::{Shape, fields, short_name};
-use crate::quantity::Quantity;
 
 /// What came out of decoding.
 #[derive(Debug, PartialEq)]
@@ -147,11 +147,15 @@ fn check_leaf(shape: &Shape, value: &Value, place: &Place) -> Result<(), String>
         (Shape::Integer { .. }, Value::Number(n)) => n.as_i64().is_some(),
         (Shape::Bytes, Value::String(text)) => return check_base64(text),
         (Shape::Time, Value::String(text)) => return check_time(text),
-        (Shape::Quantity, Value::String(text)) => return Quantity::parse(text).map(|_| ()),
-        (Shape::Quantity, Value::Number(number)) => return Quantity::parse(&number.to_string()).map(|_| ()),
+        (Shape::Quantity, Value::String(text)) => return check_quantity(text),
+        (Shape::Quantity, Value::Number(number)) => return check_quantity(&number.to_string()),
         (_, _) => false,
     };
     if fits { Ok(()) } else { Err(place.mismatch(value, shape)) }
+}
+
+fn check_quantity(text: &str) -> Result<(), String> {
+    Quantity::parse(text).map(|_| ()).map_err(|error| error.to_string())
 }
 
 fn check_base64(text: &str) -> Result<(), String> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use paperclip_contract::types::{AgentIdentity, ContextFile, EnvEntry, HostFacts, Request, SecretSource};
+use paperclip_kubernetes::paperclip_pod;
 use serde_json::{Map, Value};
 
 /// Values that plugins, journals and logs never see, by where they came from.
@@ -191,7 +192,7 @@ fn take_config_env(
 
 /// Takes the literal values out of the own pod's containers, and leaves the names.
 fn take_self_pod(mut pod: Value, revealed: &[String], secrets: &mut Secrets) -> Value {
-    let main = own_container(&pod);
+    let main = paperclip_pod::container_index(&pod);
     for kind in ["containers", "initContainers", "ephemeralContainers"] {
         let Some(containers) = pod["spec"][kind].as_array_mut() else { continue };
         for (index, container) in containers.iter_mut().enumerate() {
@@ -240,13 +241,6 @@ fn hide_literal(
     if is_main {
         secrets.paperclip_pod_env.insert(name, value);
     }
-}
-
-/// Which container Paperclip itself runs in: the one named `paperclip`, else the first.
-fn own_container(pod: &Value) -> Option<usize> {
-    let containers = pod["spec"]["containers"].as_array()?;
-    let named = containers.iter().position(|container| container["name"] == "paperclip");
-    named.or(if containers.is_empty() { None } else { Some(0) })
 }
 
 fn required(context: &Value, field: &'static str, hint: &'static str) -> Result<String, IntakeError> {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use paperclip_diagnostic::Diagnostic;
+use paperclip_kubernetes::environment::try_expand;
+use paperclip_kubernetes::paperclip_pod;
 use paperclip_shell::Cluster;
 use serde_json::Value;
 
@@ -86,17 +88,9 @@ fn withhold(pod: &mut Value, files: &[PathBuf]) {
     }
 }
 
-/// Returns the index of Paperclip's container: the one named `paperclip`, else the first.
-fn container(pod: &Value) -> Option<usize> {
-    let containers = pod["spec"]["containers"].as_array()?;
-    let named = containers.iter().position(|container| container["name"] == "paperclip");
-    named.or((!containers.is_empty()).then_some(0))
-}
-
 /// Returns the literal value of a variable of Paperclip's container; of several the last, as in the container.
 fn literal<'a>(pod: &'a Value, name: &str) -> Option<&'a str> {
-    let container = &pod["spec"]["containers"][container(pod)?];
-    let mut entries = container["env"].as_array()?.iter().rev();
+    let mut entries = paperclip_pod::container(pod)?["env"].as_array()?.iter().rev();
     entries.find(|entry| entry["name"] == name)?["value"].as_str()
 }
 
@@ -105,7 +99,7 @@ fn literal<'a>(pod: &'a Value, name: &str) -> Option<&'a str> {
 ///
 /// Removes a literal that refers to a variable whose value only the container knows, and returns a warning for each.
 pub(crate) fn expand_literals(pod: &mut Value) -> Vec<String> {
-    let Some(index) = container(pod) else { return Vec::new() };
+    let Some(index) = paperclip_pod::container_index(pod) else { return Vec::new() };
     let container = &mut pod["spec"]["containers"][index];
     let inherits_whole = container["envFrom"].as_array().is_some_and(|sources| !sources.is_empty());
     let Some(entries) = container.get_mut("env").and_then(Value::as_array_mut) else { return Vec::new() };
@@ -143,32 +137,14 @@ struct Known {
 }
 
 impl Known {
-    /// Expands a literal as `k8s.io/kubernetes/third_party/forked/golang/expansion` does. The error is the name of an unknown variable.
+    /// Expands a literal. The error is the name of an unknown variable.
     fn expand(&self, literal: &str) -> Result<String, String> {
-        let mut text = String::with_capacity(literal.len());
-        let mut rest = literal;
-        while let Some((before, after)) = rest.split_once('$') {
-            text.push_str(before);
-            rest = after;
-            if let Some(after) = rest.strip_prefix('$') {
-                text.push('$');
-                rest = after;
-            } else if let Some((name, after)) =
-                rest.strip_prefix('(').and_then(|inside| inside.split_once(')'))
-            {
-                match self.variables.get(name) {
-                    Some(Some(value)) => text.push_str(value),
-                    Some(None) => return Err(name.to_owned()),
-                    None if self.inherits_whole => return Err(name.to_owned()),
-                    None => text.push_str(&format!("$({name})")),
-                }
-                rest = after;
-            } else {
-                text.push('$');
-            }
-        }
-        text.push_str(rest);
-        Ok(text)
+        try_expand(literal, |name| match self.variables.get(name) {
+            Some(Some(value)) => Ok(Some(value.as_str())),
+            Some(None) => Err(name.to_owned()),
+            None if self.inherits_whole => Err(name.to_owned()),
+            None => Ok(None),
+        })
     }
 }
 

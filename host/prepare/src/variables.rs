@@ -5,9 +5,8 @@ use std::borrow::Cow;
 use paperclip_contract::types::{Request, SecretSource};
 use paperclip_diagnostic::Diagnose;
 use paperclip_engine::intake::Secrets;
+use paperclip_kubernetes::environment::VARIABLE_MAX_BYTES;
 
-/// The longest `NAME=value` that a Linux kernel passes to a program, its closing NUL included (MAX_ARG_STRLEN).
-const VARIABLE_MAX_BYTES: usize = 128 << 10;
 /// What all of `config.env` may be: it shares a Secret of at most 1 MiB with a short prompt and what is inherited.
 const VARIABLES_MAX_BYTES: usize = 512 << 10;
 

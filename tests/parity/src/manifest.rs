@@ -190,9 +190,7 @@ fn runtime_value<'a>(context: &'a Value, name: &str) -> &'a Value {
 }
 
 fn paperclip_literals(pod: &Value) -> Map<String, Value> {
-    let containers = pod["spec"]["containers"].as_array().cloned().unwrap_or_default();
-    let paperclip =
-        containers.iter().find(|container| container["name"] == "paperclip").or(containers.first());
+    let paperclip = paperclip_kubernetes::paperclip_pod::container(pod);
     paperclip
         .and_then(|container| container["env"].as_array())
         .into_iter()

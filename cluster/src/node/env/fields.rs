@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Pod, ResourceFieldSelector};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use paperclip_kubernetes::Quantity as Amount;
 
 use crate::node::{NODE_IP, NODE_NAME, POD_IP};
-use crate::quantity::Quantity as Amount;
 
 /// The value of a field path.
 ///

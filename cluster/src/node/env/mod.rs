@@ -1,13 +1,12 @@
 //! The environment of a container.
 
-mod expand;
 mod fields;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvFromSource, EnvVarSource, Pod, Secret};
+use paperclip_kubernetes::environment::expand;
 
-pub(crate) use expand::expand;
 pub(crate) use fields::{field_value, resource_value};
 
 use super::objects::Objects;

@@ -2,7 +2,9 @@
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 
-use crate::node::env::{self, Environment, expand};
+use paperclip_kubernetes::environment::expand;
+
+use crate::node::env::{self, Environment};
 use crate::node::objects::Objects;
 use crate::node::process::Command;
 use crate::node::volumes::{PathMap, PodVolumes};

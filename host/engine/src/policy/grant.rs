@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::quantity;
+use paperclip_kubernetes::Quantity;
 
 /// What a plugin may ask for. The default fits the built-in plugins: a run's own namespaces, and the Secrets and claims that its agent
 /// inherits from Paperclip's pod.
@@ -107,6 +107,16 @@ impl From<Pattern> for String {
     }
 }
 
+/// Parses an amount in thousandths of the unit, rounded up. `None` if it is not an amount, negative, or more than Kubernetes
+/// keeps.
+pub(super) fn milli(text: &str) -> Option<u128> {
+    let amount = Quantity::parse(text).ok()?;
+    if !(Quantity::ZERO..=Quantity::MAX).contains(&amount) {
+        return None;
+    }
+    u128::try_from(amount.in_units_of(Quantity::MILLI)?).ok()
+}
+
 /// An amount of a resource, as Kubernetes writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -125,7 +135,7 @@ impl TryFrom<String> for Amount {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        match quantity::milli(&text) {
+        match milli(&text) {
             Some(milli) => Ok(Amount { text, milli }),
             None => Err(format!(
                 "{text:?} is no amount of a resource; give one such as \"2\", \"500m\" or \"8Gi\""
@@ -143,5 +153,35 @@ impl From<Amount> for String {
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::milli;
+
+    #[test]
+    fn parses_amounts_as_kubernetes_does() {
+        for (text, expected) in [
+            ("1", Some(1_000)),
+            ("500m", Some(500)),
+            ("0.5", Some(500)),
+            (".5", Some(500)),
+            ("1n", Some(1)),
+            ("1.5Gi", Some(1_610_612_736_000)),
+            ("2k", Some(2_000_000)),
+            ("1e3", Some(1_000_000)),
+            ("1E3", Some(1_000_000)),
+            ("1E", Some(1_000_000_000_000_000_000_000)),
+            ("", None),
+            (".", None),
+            ("-1", None),
+            ("1.2.3", None),
+            ("1 Gi", None),
+            ("1e999", None),
+            ("99999999999999999999999999999999999999999999", None),
+        ] {
+            assert_eq!(milli(text), expected, "{text:?}");
+        }
     }
 }

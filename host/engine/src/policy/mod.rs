@@ -5,7 +5,6 @@
 
 mod grant;
 mod pod;
-mod quantity;
 
 use std::collections::BTreeSet;
 use std::fmt;

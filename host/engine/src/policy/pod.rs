@@ -1,8 +1,10 @@
 //! The rules for a Pod, whether it stands alone or in a Job's template.
 
+use paperclip_kubernetes::image::with_registry;
 use serde_json::Value;
 
-use super::{Amount, Policy, Refused, Rule, matches, quantity, shown};
+use super::grant::milli;
+use super::{Amount, Policy, Refused, Rule, matches, shown};
 
 /// Kinds of volumes that reach nothing but what the run may read anyway.
 const VOLUME_KINDS: [&str; 6] =
@@ -205,8 +207,8 @@ fn within(what: &str, spec: &Value, resource: &str, cap: &Amount, field: &str) -
     let limit_milli = |container: &Value| -> Result<u128, Refused> {
         let name = container["name"].as_str().unwrap_or_default();
         let milli = match &container["resources"]["limits"][resource] {
-            Value::String(text) => quantity::milli(text),
-            Value::Number(number) => quantity::milli(&number.to_string()),
+            Value::String(text) => milli(text),
+            Value::Number(number) => milli(&number.to_string()),
             Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
         };
         milli.ok_or_else(|| over(format!("{what}, container {name} has no {resource} limit")))
@@ -228,15 +230,6 @@ fn within(what: &str, spec: &Value, resource: &str, cap: &Amount, field: &str) -
         return Err(over(format!("{what} has a {resource} limit of {found}")));
     }
     Ok(())
-}
-
-/// `img:1` → `docker.io/library/img:1`, as container runtimes read it.
-fn with_registry(image: &str) -> String {
-    match image.split_once('/') {
-        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => image.to_owned(),
-        Some(_) => format!("docker.io/{image}"),
-        None => format!("docker.io/library/{image}"),
-    }
 }
 
 fn items(value: &Value) -> impl Iterator<Item = &Value> {

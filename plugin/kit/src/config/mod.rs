@@ -1,8 +1,9 @@
 //! Reads an agent's config: the values of Paperclip's form, checked before anything is created.
 
+use paperclip_kubernetes::image;
 use serde::{Deserialize, Serialize};
 
-use crate::kubernetes::{image, label, name, path, toleration::Toleration};
+use crate::kubernetes::{label, name, path, toleration::Toleration};
 use crate::refusal::Refusal;
 use crate::request::Request;
 

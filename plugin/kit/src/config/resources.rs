@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::fields::Fields;
 use crate::javascript::{number_text, trim};
-use crate::kubernetes::quantity::Quantity;
+use crate::kubernetes::quantity;
 use crate::kubernetes::resource::{self, Kind};
 use crate::refusal::Refusal;
 
@@ -89,8 +89,8 @@ fn amount(field: &str, name: &str, value: &Value) -> Result<Option<String>, Refu
             return Err(Refusal::new(field, format!("{other} must be an amount such as `2` or `512Mi`")));
         }
     };
-    let quantity = Quantity::parse(&text).map_err(|rule| Refusal::new(field, format!("`{text}` {rule}")))?;
-    let is_legal = quantity.is_whole()
+    let amount = quantity::parse(&text).map_err(|rule| Refusal::new(field, format!("`{text}` {rule}")))?;
+    let is_legal = amount.is_whole()
         || match kind {
             Kind::Cpu => true,
             Kind::Bytes | Kind::HugePages | Kind::Extended => false,
@@ -118,7 +118,7 @@ fn check_request(name: &str, request: &str, limit: Option<&str>) -> Result<(), R
         );
         return Err(Refusal::new(format!("resources.limits.{name}"), message));
     };
-    let (Ok(requested), Ok(limited)) = (Quantity::parse(request), Quantity::parse(limit)) else {
+    let (Ok(requested), Ok(limited)) = (quantity::parse(request), quantity::parse(limit)) else {
         return Ok(());
     };
     let message = if requested > limited {

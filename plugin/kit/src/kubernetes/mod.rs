@@ -1,10 +1,8 @@
-//! Kubernetes' own validation, so that a mistake in a configuration is told before anything is created.
+//! Kubernetes' own validation, so that a mistake in a configuration is reported before anything is created.
 //!
-//! Each check answers with what would be right, to be put behind the value at fault. The rules are those of
-//! `k8s.io/apimachinery/pkg/util/validation` and `pkg/apis/core/validation`.
+//! The rules are those of [`paperclip_kubernetes`] and of `k8s.io/kubernetes/pkg/apis/core/validation`; each check returns
+//! what would be right, as a phrase that follows the value at fault.
 
-pub mod environment;
-pub mod image;
 pub mod label;
 pub mod name;
 pub mod path;

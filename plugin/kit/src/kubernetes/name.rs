@@ -1,13 +1,15 @@
 //! Names of objects.
 
-/// The longest DNS label: namespaces, volumes, containers.
-pub const LABEL_MAX_BYTES: usize = 63;
-/// The longest DNS subdomain: most other names.
-pub const SUBDOMAIN_MAX_BYTES: usize = 253;
+use paperclip_kubernetes::validation::{
+    LABEL_MAX_BYTES, SUBDOMAIN_MAX_BYTES, is_dns_label, is_dns_subdomain, is_portable_env_name,
+};
 
-/// RFC 1123 label: namespaces, containers, volumes, Jobs (whose names become label values of their Pods).
+/// Checks an RFC 1123 label: the name of a namespace, a container, a volume or a Job.
+///
+/// # Errors
+/// What the name has to be.
 pub fn dns_label(name: &str) -> Result<(), String> {
-    if name.len() <= LABEL_MAX_BYTES && is_dns_label(name) {
+    if is_dns_label(name) {
         return Ok(());
     }
     Err(format!(
@@ -15,9 +17,12 @@ pub fn dns_label(name: &str) -> Result<(), String> {
     ))
 }
 
-/// RFC 1123 subdomain: service accounts, Secrets, ConfigMaps, volume claims, leases.
+/// Checks an RFC 1123 subdomain: the name of a service account, a Secret, a ConfigMap, a volume claim or a Lease.
+///
+/// # Errors
+/// What the name has to be.
 pub fn dns_subdomain(name: &str) -> Result<(), String> {
-    if name.len() <= SUBDOMAIN_MAX_BYTES && name.split('.').all(is_dns_label) {
+    if is_dns_subdomain(name) {
         return Ok(());
     }
     Err(format!(
@@ -25,39 +30,13 @@ pub fn dns_subdomain(name: &str) -> Result<(), String> {
     ))
 }
 
-fn is_dns_label(name: &str) -> bool {
-    let bytes = name.as_bytes();
-    let is_alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    bytes.first().is_some_and(is_alphanumeric)
-        && bytes.last().is_some_and(is_alphanumeric)
-        && bytes.iter().all(|byte| is_alphanumeric(byte) || *byte == b'-')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels() {
-        let longest = "a".repeat(63);
-        for good in ["a", "0", "a-b", "agents", "1-1", &longest] {
-            assert_eq!(dns_label(good), Ok(()), "{good}");
-        }
-        let too_long = "a".repeat(64);
-        for bad in ["", "-a", "a-", "A", "a.b", "a_b", "é", "a b", &too_long] {
-            assert!(dns_label(bad).is_err(), "{bad}");
-        }
+/// Checks the name of an environment variable by the rule of every version of Kubernetes.
+///
+/// # Errors
+/// What the name has to be.
+pub fn variable(name: &str) -> Result<(), String> {
+    if is_portable_env_name(name) {
+        return Ok(());
     }
-
-    #[test]
-    fn subdomains() {
-        let longest = format!("{}.b", "a".repeat(251));
-        for good in ["a", "a.b", "agent-sa", "a-1.b-2", &longest] {
-            assert_eq!(dns_subdomain(good), Ok(()), "{good}");
-        }
-        let too_long = "a".repeat(254);
-        for bad in ["", ".", "a..b", "a.", ".a", "a.-b", "A.b", "a/b", "a.b\n", &too_long] {
-            assert!(dns_subdomain(bad).is_err(), "{bad}");
-        }
-    }
+    Err("must be letters, digits, `_`, `-` and `.`, and not begin with a digit".into())
 }

@@ -1,7 +1,6 @@
 //! Resources of containers, by the rules of `k8s.io/kubernetes/pkg/apis/core/validation`.
 
-use super::label;
-use super::quantity::Quantity;
+use super::{label, quantity};
 
 /// How Kubernetes treats a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +41,7 @@ pub fn kind(name: &str) -> Result<Kind, String> {
         "cpu" => Some(Kind::Cpu),
         "memory" | "ephemeral-storage" => Some(Kind::Bytes),
         _ => match name.strip_prefix("hugepages-") {
-            Some(page) => Quantity::parse(page).is_ok().then_some(Kind::HugePages),
+            Some(page) => quantity::parse(page).is_ok().then_some(Kind::HugePages),
             // A quota counts `requests.<name>`, which must not be ambiguous.
             None => (name.contains('/') && !name.starts_with("requests.") && label::key(name).is_ok())
                 .then_some(Kind::Extended),

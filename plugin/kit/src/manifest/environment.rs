@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use paperclip_kubernetes::environment::{VARIABLE_MAX_BYTES, escape};
 use serde_json::{Map, Value};
 
 use super::agent_type::AgentType;
@@ -11,7 +12,7 @@ use super::paperclip_pod::{PaperclipPod, PodValue};
 use super::secrets::Source;
 use crate::config::InheritEnv;
 use crate::javascript::{json_text, trim};
-use crate::kubernetes::environment::{VARIABLE_MAX_BYTES, name as variable_name, unexpanded};
+use crate::kubernetes::name;
 use crate::refusal::Refusal;
 use crate::request::{Request, text};
 
@@ -219,7 +220,7 @@ impl Environment {
     fn add_config(&mut self, request: &Request, agent_type: &dyn AgentType) -> Result<(), Refusal> {
         for variable in &request.config_env {
             let name = variable.name.as_str();
-            variable_name(name)
+            name::variable(name)
                 .map_err(|rule| Refusal::new(format!("env.{name}"), format!("the name `{name}` {rule}")))?;
             let is_runtime = RUNTIME_VARIABLES.contains(&name) || name == API_KEY && request.has_auth_token;
             if is_runtime || agent_type.forced_env().iter().any(|(forced, _)| *forced == name) {
@@ -251,7 +252,7 @@ impl Environment {
     /// Overrides the server's secrets that an inherited Secret or ConfigMap may hold with an empty value.
     fn blank_out(&mut self, extra: &[String]) {
         for name in overridden_names(extra) {
-            if !self.has(&name) && variable_name(&name).is_ok() {
+            if !self.has(&name) && name::variable(&name).is_ok() {
                 self.set(&name, VariableValue::Plain(String::new()));
             }
         }
@@ -263,7 +264,7 @@ impl Environment {
         let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
         for variable in &mut self.variables {
             if let VariableValue::Plain(value) = &mut variable.value {
-                *value = unexpanded(value, &names).into_owned();
+                *value = escape(value, &names).into_owned();
             }
         }
     }

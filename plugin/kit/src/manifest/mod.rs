@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use paperclip_kubernetes::environment::{VARIABLE_MAX_BYTES, escape};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::config::fields::Fields;
 use crate::config::{self, Config, Settings};
-use crate::kubernetes::environment::{VARIABLE_MAX_BYTES, unexpanded};
 use crate::kubernetes::{name, path};
 use crate::prompt::{self, Metrics};
 use crate::refusal::Refusal;
@@ -291,7 +291,7 @@ fn script(
         );
         return Err(Refusal::new("extraArgs", message));
     }
-    Ok(unexpanded(&script, &names).into_owned())
+    Ok(escape(&script, &names).into_owned())
 }
 
 /// Serialises a value with the keys of every object sorted, so that equal values have equal texts.

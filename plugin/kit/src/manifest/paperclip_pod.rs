@@ -1,11 +1,10 @@
 //! Reads Paperclip's pod: what agents inherit from the pod that Paperclip itself runs in.
 
+use paperclip_kubernetes::paperclip_pod;
 use serde_json::{Map, Value, json};
 
 /// The mount path of Paperclip's data volume, in its pod as in those of agents.
 pub const DATA_DIR: &str = "/paperclip";
-/// The name of Paperclip's container; a pod without it is read by its first container.
-const PAPERCLIP_CONTAINER: &str = "paperclip";
 
 /// The mount path of the token for the cluster's API, in every pod.
 const CLUSTER_TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -83,12 +82,7 @@ impl PaperclipPod {
     /// Reads a core/v1 Pod; parts that are missing or malformed are left out.
     pub fn read(pod: &Value) -> PaperclipPod {
         let spec = &pod["spec"];
-        let containers = list(&spec["containers"]);
-        let container = containers
-            .iter()
-            .find(|container| container["name"] == PAPERCLIP_CONTAINER)
-            .or(containers.first())
-            .unwrap_or(&Value::Null);
+        let container = paperclip_pod::container(pod).unwrap_or(&Value::Null);
         let mounts = list(&container["volumeMounts"]);
         let volumes = list(&spec["volumes"]);
         let data_claim = data_claim(volumes, mounts);

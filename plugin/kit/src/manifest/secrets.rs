@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use paperclip_kubernetes::validation::is_config_key;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::environment::{Variable, VariableValue};
-use crate::kubernetes::environment::is_data_key;
 
 /// Where the prompt is mounted.
 pub const PROMPT_DIR: &str = "/tmp/prompt";
@@ -149,7 +149,7 @@ fn prompt_volume(secrets: Vec<(String, Value)>) -> Value {
 
 /// Returns the key of a variable: its name, unless that is illegal as a key or may be one of the prompt's.
 fn data_key(index: usize, name: &str) -> String {
-    if is_data_key(name) && !name.starts_with(PROMPT_KEY_PREFIX) {
+    if is_config_key(name) && !name.starts_with(PROMPT_KEY_PREFIX) {
         name.to_owned()
     } else {
         format!("env-{index:03}")

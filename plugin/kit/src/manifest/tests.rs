@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use paperclip_kubernetes::{Quantity, validation};
 use proptest::prelude::*;
 
 use super::*;
 use crate::config::{ConcurrencyScope, InheritEnv};
-use crate::kubernetes::{environment, label, quantity::Quantity, resource};
+use crate::kubernetes::{label, resource};
 use crate::request::{EnvName, File};
 
 #[cfg(target_os = "linux")]
@@ -341,12 +342,12 @@ fn assert_kubernetes_accepts(plan: &Plan) {
     let mut names = BTreeMap::new();
     for variable in container(plan)["env"].as_array().unwrap() {
         let name = variable["name"].as_str().unwrap();
-        assert_eq!(environment::name(name), Ok(()));
+        assert_eq!(name::variable(name), Ok(()));
         assert_eq!(names.insert(name.to_owned(), ()), None, "{name} occurs twice");
     }
     for secret in &plan.secrets {
         assert_eq!(name::dns_subdomain(&secret.name), Ok(()));
-        assert!(secret.entries.keys().all(|key| environment::is_data_key(key)));
+        assert!(secret.entries.keys().all(|key| validation::is_config_key(key)));
     }
     for deadline in ["activeDeadlineSeconds", "ttlSecondsAfterFinished"] {
         assert!(job["spec"][deadline].as_i64().unwrap_or(1) <= i64::from(i32::MAX));

@@ -114,7 +114,7 @@ fn a_shown_value_is_that_of_the_container() {
 fn a_variable_can_be_as_long_as_linux_allows() {
     const NAME: &str = "PAPERCLIP_COMPANY_ID";
     let mut request = request(json!({"image": "a:1"}), json!({}));
-    let free = environment::VARIABLE_MAX_BYTES - NAME.len() - 2;
+    let free = VARIABLE_MAX_BYTES - NAME.len() - 2;
     request.agent.company_id = "x".repeat(free);
     assert!(variable(&planned(&request), NAME).is_some());
     request.agent.company_id.push('x');
@@ -194,7 +194,7 @@ fn the_context_becomes_variables() {
 
 #[test]
 fn leaves_out_or_refuses_values_that_no_program_could_be_started_with() {
-    let payload = "x".repeat(environment::VARIABLE_MAX_BYTES);
+    let payload = "x".repeat(VARIABLE_MAX_BYTES);
     let plan_of = |config: Value, context: Value| plan(&request(config, context), Attempt::FIRST, &Plain);
     let large = plan_of(json!({"image": "a:1"}), json!({"paperclipWake": {"reason": payload}})).unwrap();
     assert_eq!(variable(&large, "PAPERCLIP_WAKE_PAYLOAD_JSON"), None);

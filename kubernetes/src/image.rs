@@ -1,13 +1,17 @@
-//! Image references, after the grammar of `distribution/reference`: a kubelet that cannot read one fails the Pod at once.
+//! Image references, by the grammar of `github.com/distribution/reference`. A Pod with an image that the kubelet cannot parse
+//! fails at once.
 
 /// The longest repository name, registry included.
 const NAME_MAX_BYTES: usize = 255;
 const TAG_MAX_BYTES: usize = 128;
 
-/// `[registry[:port]/]path[:tag][@algorithm:hex]`.
+/// Checks that a text is `[registry[:port]/]path[:tag][@algorithm:hex]`.
+///
+/// # Errors
+/// What has to be different, as a phrase that follows the text.
 pub fn reference(image: &str) -> Result<(), String> {
     let (rest, digest) = image.split_once('@').map_or((image, None), |(rest, digest)| (rest, Some(digest)));
-    // A colon after the last slash begins the tag; one before it belongs to the registry's port.
+    // A colon after the last slash starts the tag; one before it is of the registry's port.
     let last_slash = rest.rfind('/').map_or(0, |at| at + 1);
     let (name, tag) = rest[last_slash..]
         .find(':')
@@ -27,6 +31,22 @@ pub fn reference(image: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Returns an image with the registry that container runtimes complete it by: `img:1` → `docker.io/library/img:1`.
+///
+/// ```
+/// use paperclip_kubernetes::image::with_registry;
+///
+/// assert_eq!(with_registry("acme/agent:1"), "docker.io/acme/agent:1");
+/// assert_eq!(with_registry("ghcr.io/acme/agent:1"), "ghcr.io/acme/agent:1");
+/// ```
+pub fn with_registry(image: &str) -> String {
+    match image.split_once('/') {
+        Some((first, _)) if is_registry_like(first) => image.to_owned(),
+        Some(_) => format!("docker.io/{image}"),
+        None => format!("docker.io/library/{image}"),
+    }
+}
+
 fn is_name(name: &str) -> bool {
     let (registry, path) = match name.split_once('/') {
         Some((first, path)) if is_registry_like(first) => (Some(first), path),
@@ -35,7 +55,7 @@ fn is_name(name: &str) -> bool {
     registry.is_none_or(is_registry) && path.split('/').all(is_path_component)
 }
 
-/// Whether the first part names a registry rather than a folder on the default one.
+/// Whether the first part is the name of a registry, rather than of a folder on the default one.
 fn is_registry_like(part: &str) -> bool {
     part.contains(['.', ':']) || part == "localhost" || part.bytes().any(|byte| byte.is_ascii_uppercase())
 }
@@ -84,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn references() {
+    fn accepts_references() {
         let by_digest = format!("reg.io:5000/a/b:1@sha256:{}", "0af".repeat(22).split_at(64).0);
         for good in [
             "custom:2",
@@ -101,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reference() {
+    fn refuses_texts_that_are_not_references() {
         let long_tag = format!("a:{}", "t".repeat(129));
         let long_name = "a".repeat(256);
         for bad in [
@@ -131,6 +151,19 @@ mod tests {
             &long_name,
         ] {
             assert!(reference(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn completes_the_registry() {
+        for (image, expected) in [
+            ("img:1", "docker.io/library/img:1"),
+            ("acme/img", "docker.io/acme/img"),
+            ("localhost/img", "localhost/img"),
+            ("reg:5000/img", "reg:5000/img"),
+            ("Registry/img", "Registry/img"),
+        ] {
+            assert_eq!(with_registry(image), expected, "{image}");
         }
     }
 }
