@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::Context as _;
-use rand::distr::{Alphanumeric, SampleString as _};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::random;
 
 /// About 190 bits.
 const TOKEN_LETTERS: usize = 32;
@@ -35,7 +36,7 @@ impl Access {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned(), address.to_string()];
         let (certificate_pem, key_pem) =
             self_signed(names.to_vec()).context("the server's certificate can't be made")?;
-        let token = Alphanumeric.sample_string(&mut rand::rng(), TOKEN_LETTERS);
+        let token = random::text(random::ALPHANUMERIC, TOKEN_LETTERS);
         Ok(Access { token, certificate_pem, key_pem })
     }
 

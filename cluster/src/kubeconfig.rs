@@ -24,5 +24,5 @@ pub(crate) fn write(server: &str, certificate_pem: &str, token: Option<&str>) ->
         }],
         "current-context": NAME,
     });
-    Ok(serde_yaml_ng::to_string(&config)?)
+    Ok(serde_saphyr::to_string(&config)?)
 }

@@ -14,6 +14,7 @@ mod error;
 mod kubeconfig;
 pub mod node;
 mod patch;
+mod random;
 mod resource;
 mod rules;
 mod schema;

@@ -51,7 +51,7 @@ pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Value, ApiError>
     match media_type(headers) {
         JSON | "*/*" | "" => serde_json::from_slice(body)
             .map_err(|e| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {e}"))),
-        "application/yaml" => serde_yaml_ng::from_slice(body)
+        "application/yaml" => serde_saphyr::from_slice(body)
             .map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: yaml: {e}"))),
         protobuf::MEDIA_TYPE => protobuf::decode(body)
             .map_err(|e| ApiError::bad_request(format!("the protobuf message can't be decoded: {e}"))),
@@ -92,8 +92,7 @@ pub(super) fn of_kind(
     let refuse = |why: &str| {
         ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"))
     };
-    let definition = schema::definition_of(api_version, kind).unwrap_or_default();
-    let decoded = schema::decode(&definition, value).map_err(|why| refuse(&why))?;
+    let decoded = schema::decode(kind, value).map_err(|why| refuse(&why))?;
     let mut unknown: Vec<String> =
         decoded.unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
     // The order in which a document's fields are met says nothing.

@@ -58,7 +58,7 @@ fn document(group_version: &str) -> Value {
         let operation = operation("post", &kind_of(group_version, review.kind()), &[], review.kind());
         paths.insert(format!("{}/{}", root(group_version), review.plural()), json!({"post": operation}));
     }
-    let roots = kinds.iter().filter_map(|kind| schema::definition_of(group_version, kind));
+    let roots = kinds.iter().map(|kind| (*kind).to_owned());
     json!({
         "openapi": "3.0.0",
         "info": {"title": "Paperclip local cluster", "version": "v1"},
@@ -132,11 +132,10 @@ fn schemas(group_version: &str, roots: impl Iterator<Item = String>) -> Map<Stri
         if found.contains_key(&name) {
             continue;
         }
-        let Some(definition) = schema::definitions().get(&name) else { continue };
-        references(definition, &mut open);
-        let mut definition = definition.clone();
+        let Some(mut definition) = schema::openapi(&name) else { continue };
+        references(&definition, &mut open);
         if roots.contains(&name) {
-            let kind = kind_of(group_version, schema::short_name(&name));
+            let kind = kind_of(group_version, &name);
             definition["x-kubernetes-group-version-kind"] = json!([kind]);
         }
         found.insert(name, definition);

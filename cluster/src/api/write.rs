@@ -12,7 +12,6 @@ use crate::error::ApiError;
 use crate::patch::Patch;
 use crate::resource::Resource;
 use crate::rules;
-use crate::schema;
 use crate::store::{Key, Object, Store, complete, meta};
 
 /// Which half of an object a request may write.
@@ -128,12 +127,10 @@ pub(super) fn patch(
 ) -> Result<Response, ApiError> {
     let mode = Mode::of(server, params, view)?;
     let patch = Patch::parse(body::media_type(headers), bytes)?;
-    let definition =
-        schema::definition_of(&key.resource.api_version(), key.resource.kind()).unwrap_or_default();
     let mut warnings = Vec::new();
     let written = mode.store.update(key, |old| {
         let mut patched = old.clone();
-        patch.apply(&definition, &mut patched)?;
+        patch.apply(key.resource.kind(), &mut patched)?;
         let draft = body::object(key.resource, patched, mode.validation)?;
         warnings = draft.warnings;
         *old = judged(key, half, old, draft.object)?;

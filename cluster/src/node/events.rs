@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::NODE_NAME;
+use crate::random;
 use crate::resource::Resource;
 use crate::store::{Key, Object, Store, meta, now_seconds};
 
@@ -136,7 +137,7 @@ fn new_event(object: &Object, event: &Event) -> Object {
     }
     json!({
         "metadata": {
-            "name": format!("{}.{:016x}", meta(object, "name"), rand::random::<u64>()),
+            "name": format!("{}.{:016x}", meta(object, "name"), u64::from_ne_bytes(random::bytes())),
             "namespace": object["metadata"]["namespace"],
         },
         "involvedObject": involved,

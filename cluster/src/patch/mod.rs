@@ -36,7 +36,7 @@ impl Patch {
         }
     }
 
-    /// Applies the patch to an object of a definition (`io.k8s.api.batch.v1.Job`).
+    /// Applies the patch to an object of a kind (`Job`).
     ///
     /// # Errors
     /// `Invalid` if it does not fit the object.

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use paperclip_kubernetes::Quantity;
 use serde_json::{Map, Value};
 
-use super::{Shape, fields, short_name};
+use super::{Shape, fields};
 
 /// What came out of decoding.
 #[derive(Debug, PartialEq)]
@@ -22,8 +22,7 @@ pub(crate) struct Decoded {
 /// The message of a value that is not of its field's type.
 pub(crate) fn decode(definition: &str, value: Value) -> Result<Decoded, String> {
     let mut decoder = Decoder { unknown: Vec::new() };
-    let place =
-        Place { path: String::new(), structure: short_name(definition).to_owned(), go: String::new() };
+    let place = Place { path: String::new(), structure: definition.to_owned(), go: String::new() };
     let value = decoder.structure(definition, value, &place)?.unwrap_or_default();
     Ok(Decoded { value, unknown: decoder.unknown })
 }
@@ -45,7 +44,7 @@ struct Place {
 impl Place {
     fn field(&self, structure: &str, name: &str) -> Place {
         let join = |base: &str| if base.is_empty() { name.to_owned() } else { format!("{base}.{name}") };
-        Place { path: join(&self.path), structure: short_name(structure).to_owned(), go: join(&self.go) }
+        Place { path: join(&self.path), structure: structure.to_owned(), go: join(&self.go) }
     }
 
     fn item(&self, index: usize) -> Place {
@@ -85,7 +84,7 @@ impl Decoder {
         let mut kept = Map::new();
         for (name, value) in object {
             let place = place.field(definition, &name);
-            match known.get(&name) {
+            match known.get(name.as_str()) {
                 None => self.unknown.push(place.path),
                 Some(field) => {
                     if let Some(value) = self.value(&field.shape, value, &place)? {
@@ -195,11 +194,8 @@ fn zero(shape: &Shape) -> Value {
 
 fn go_type(shape: &Shape) -> String {
     match shape {
-        Shape::Struct(definition) => {
-            let mut parts = definition.rsplit('.');
-            let (name, package) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-            format!("{package}.{name}")
-        }
+        // The last part of the Go package, which is the version: every structure here is of a `v1`.
+        Shape::Struct(name) => format!("v1.{name}"),
         Shape::List(items) => format!("[]{}", go_type(items)),
         Shape::Map(values) => format!("map[string]{}", go_type(values)),
         Shape::Text => "string".to_owned(),
@@ -221,7 +217,7 @@ mod tests {
     use super::decode;
 
     fn job(value: Value) -> Result<super::Decoded, String> {
-        decode("io.k8s.api.batch.v1.Job", value)
+        decode("Job", value)
     }
 
     #[test]
@@ -255,7 +251,7 @@ mod tests {
         for (value, message) in cases {
             assert_eq!(job(value).unwrap_err(), message);
         }
-        let secret = decode("io.k8s.api.core.v1.Secret", json!({"data": {"a": "no base64!"}}));
+        let secret = decode("Secret", json!({"data": {"a": "no base64!"}}));
         assert_eq!(secret.unwrap_err(), "illegal base64 data at input byte 2");
     }
 }

@@ -49,12 +49,11 @@ pub(super) fn find(structure: &str, field: &str) -> Option<ListMerge> {
     entry.map(|(_, _, merge)| *merge)
 }
 
-/// Writes the merge keys into an OpenAPI schema, where `kubectl apply` looks for them.
-pub(super) fn annotate(structure: &str, schema: &mut Value) {
-    for (_, field, merge) in MERGED_LISTS.iter().filter(|(s, _, _)| *s == structure) {
-        let Some(property) = schema["properties"].get_mut(field) else { continue };
+impl ListMerge {
+    /// Writes the merge into the OpenAPI schema of a field, where `kubectl apply` reads it.
+    pub(super) fn annotate(self, property: &mut Value) {
         property["x-kubernetes-patch-strategy"] = json!("merge");
-        if let ListMerge::ByKey(key) = merge {
+        if let ListMerge::ByKey(key) = self {
             property["x-kubernetes-patch-merge-key"] = json!(key);
         }
     }

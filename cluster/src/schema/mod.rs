@@ -1,10 +1,11 @@
 //! The shapes of the objects: fields, types and how lists are merged.
 //!
-//! They come from k8s-openapi, which is generated from the API's own definition. The API's OpenAPI document, strict
-//! decoding and the strategic merge patch all read them here.
+//! They are those of k8s-openapi's types, which are generated from the API's own definition. The API's OpenAPI document,
+//! strict decoding and the strategic merge patch all use them.
 
 mod decode;
 mod merge_keys;
+mod reflect;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -13,8 +14,7 @@ use k8s_openapi::api::{authentication::v1 as authentication, authorization::v1 a
 use k8s_openapi::api::{batch::v1 as batch, coordination::v1 as coordination};
 use k8s_openapi::api::{core::v1 as core, policy::v1 as policy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
-use k8s_openapi::schemars::generate::{SchemaGenerator, SchemaSettings};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 pub(crate) use decode::decode;
 pub(crate) use merge_keys::ListMerge;
@@ -22,7 +22,7 @@ pub(crate) use merge_keys::ListMerge;
 /// One type of field.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Shape {
-    /// A structure with the fields of a named definition.
+    /// A structure, by its name.
     Struct(String),
     List(Box<Shape>),
     Map(Box<Shape>),
@@ -37,7 +37,7 @@ pub(crate) enum Shape {
     Boolean,
     Quantity,
     IntOrText,
-    /// Anything: free JSON.
+    /// Any JSON.
     Any,
 }
 
@@ -48,139 +48,125 @@ pub(crate) struct Field {
 }
 
 /// The fields of a structure by name.
-pub(crate) type Fields = BTreeMap<String, Field>;
+pub(crate) type Fields = BTreeMap<&'static str, Field>;
 
-static DOCUMENT: LazyLock<Map<String, Value>> = LazyLock::new(document);
-static STRUCTS: LazyLock<BTreeMap<String, Fields>> =
-    LazyLock::new(|| DOCUMENT.iter().map(|(name, schema)| (name.clone(), fields_of(name, schema))).collect());
+static STRUCTS: LazyLock<BTreeMap<&'static str, Fields>> = LazyLock::new(|| {
+    let structs = structs().expect("every type of k8s-openapi has a known shape");
+    structs.into_iter().map(|(name, shapes)| (name, with_merges(name, shapes))).collect()
+});
 
-/// The definitions as OpenAPI v3 has them under `components.schemas`, by full name (`io.k8s.api.batch.v1.Job`).
-pub(crate) fn definitions() -> &'static Map<String, Value> {
-    &DOCUMENT
+/// The fields of a structure, such as `JobSpec` or `Job`; `None` for an unknown name.
+pub(crate) fn fields(structure: &str) -> Option<&'static Fields> {
+    STRUCTS.get(structure)
 }
 
-/// The fields of a definition; `None` for a name that is not one.
-pub(crate) fn fields(definition: &str) -> Option<&'static Fields> {
-    STRUCTS.get(definition)
-}
-
-/// The full name of the definition of a kind, such as `batch/v1` `Job`.
-pub(crate) fn definition_of(api_version: &str, kind: &str) -> Option<String> {
-    let (group, version) = api_version.split_once('/').unwrap_or(("core", api_version));
-    let group = group.split('.').next().unwrap_or(group);
-    ["io.k8s.api", "io.k8s.apimachinery.pkg.apis"]
-        .into_iter()
-        .map(|root| format!("{root}.{group}.{version}.{kind}"))
-        .chain([format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}")])
-        .find(|name| DOCUMENT.contains_key(name))
-}
-
-/// `JobSpec` of `io.k8s.api.batch.v1.JobSpec`.
-pub(crate) fn short_name(definition: &str) -> &str {
-    definition.rsplit('.').next().unwrap_or(definition)
-}
-
-fn document() -> Map<String, Value> {
-    let mut generator = SchemaSettings::openapi3().into_generator();
-    let g: &mut SchemaGenerator = &mut generator;
-    g.subschema_for::<core::Namespace>();
-    g.subschema_for::<core::Pod>();
-    g.subschema_for::<core::Secret>();
-    g.subschema_for::<core::ConfigMap>();
-    g.subschema_for::<core::Event>();
-    g.subschema_for::<core::PersistentVolumeClaim>();
-    g.subschema_for::<core::ServiceAccount>();
-    g.subschema_for::<core::Node>();
-    g.subschema_for::<batch::Job>();
-    g.subschema_for::<coordination::Lease>();
-    g.subschema_for::<policy::Eviction>();
-    g.subschema_for::<authentication::SelfSubjectReview>();
-    g.subschema_for::<authorization::LocalSubjectAccessReview>();
-    g.subschema_for::<authorization::SelfSubjectAccessReview>();
-    g.subschema_for::<authorization::SelfSubjectRulesReview>();
-    g.subschema_for::<authorization::SubjectAccessReview>();
-    g.subschema_for::<meta::Status>();
-    g.subschema_for::<meta::DeleteOptions>();
-    let mut definitions = generator.take_definitions(true);
-    for (name, schema) in &mut definitions {
-        merge_keys::annotate(short_name(name), schema);
-    }
-    definitions
-}
-
-fn fields_of(definition: &str, schema: &Value) -> Fields {
-    let Some(properties) = schema["properties"].as_object() else { return Fields::new() };
-    properties
+/// The structure as an OpenAPI v3 schema; `None` for an unknown name.
+pub(crate) fn openapi(structure: &str) -> Option<Value> {
+    let properties: Map<String, Value> = fields(structure)?
         .iter()
-        .map(|(name, schema)| {
-            let merge = merge_keys::find(short_name(definition), name);
-            (name.clone(), Field { shape: shape_of(schema), merge })
+        .map(|(name, field)| {
+            let mut property = openapi_of(&field.shape);
+            if let Some(merge) = field.merge {
+                merge.annotate(&mut property);
+            }
+            ((*name).to_owned(), property)
         })
-        .collect()
+        .collect();
+    Some(json!({"type": "object", "properties": properties}))
 }
 
-fn shape_of(schema: &Value) -> Shape {
-    if let Some(reference) = reference(schema) {
-        return match reference.rsplit('/').next().unwrap_or(reference) {
-            "io.k8s.apimachinery.pkg.api.resource.Quantity" => Shape::Quantity,
-            "io.k8s.apimachinery.pkg.util.intstr.IntOrString" => Shape::IntOrText,
-            "io.k8s.apimachinery.pkg.apis.meta.v1.Time"
-            | "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime" => Shape::Time,
-            "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1" => Shape::Any,
-            structure => Shape::Struct(structure.to_owned()),
-        };
-    }
-    match (schema["type"].as_str(), schema["format"].as_str()) {
-        (Some("array"), _) => Shape::List(Box::new(shape_of(&schema["items"]))),
-        (Some("object"), _) => match schema.get("additionalProperties") {
-            Some(values) => Shape::Map(Box::new(shape_of(values))),
-            None => Shape::Any,
-        },
-        (Some("string"), Some("byte")) => Shape::Bytes,
-        (Some("string"), Some("date-time")) => Shape::Time,
-        (Some("string"), _) => Shape::Text,
-        (Some("integer"), Some("int64")) => Shape::Integer { bits: 64 },
-        (Some("integer"), _) => Shape::Integer { bits: 32 },
-        (Some("number"), _) => Shape::Number,
-        (Some("boolean"), _) => Shape::Boolean,
-        (Some(_) | None, _) => Shape::Any,
-    }
+fn structs() -> Result<reflect::Structs, serde::de::value::Error> {
+    let mut structs = reflect::Structs::new();
+    let s = &mut structs;
+    reflect::add::<core::Namespace>(s)?;
+    reflect::add::<core::Pod>(s)?;
+    reflect::add::<core::Secret>(s)?;
+    reflect::add::<core::ConfigMap>(s)?;
+    reflect::add::<core::Event>(s)?;
+    reflect::add::<core::PersistentVolumeClaim>(s)?;
+    reflect::add::<core::ServiceAccount>(s)?;
+    reflect::add::<core::Node>(s)?;
+    reflect::add::<batch::Job>(s)?;
+    reflect::add::<coordination::Lease>(s)?;
+    reflect::add::<policy::Eviction>(s)?;
+    reflect::add::<authentication::SelfSubjectReview>(s)?;
+    reflect::add::<authorization::LocalSubjectAccessReview>(s)?;
+    reflect::add::<authorization::SelfSubjectAccessReview>(s)?;
+    reflect::add::<authorization::SelfSubjectRulesReview>(s)?;
+    reflect::add::<authorization::SubjectAccessReview>(s)?;
+    reflect::add::<meta::Status>(s)?;
+    reflect::add::<meta::DeleteOptions>(s)?;
+    Ok(structs)
 }
 
-/// OpenAPI 3.0 wraps a reference that has a description into `allOf`.
-fn reference(schema: &Value) -> Option<&str> {
-    schema["$ref"].as_str().or_else(|| schema["allOf"][0]["$ref"].as_str())
+fn with_merges(structure: &str, shapes: BTreeMap<&'static str, Shape>) -> Fields {
+    let field = |name, shape| Field { shape, merge: merge_keys::find(structure, name) };
+    shapes.into_iter().map(|(name, shape)| (name, field(name, shape))).collect()
+}
+
+fn openapi_of(shape: &Shape) -> Value {
+    match shape {
+        Shape::Struct(name) => json!({"$ref": format!("#/components/schemas/{name}")}),
+        Shape::List(items) => json!({"type": "array", "items": openapi_of(items)}),
+        Shape::Map(values) => json!({"type": "object", "additionalProperties": openapi_of(values)}),
+        Shape::Text | Shape::Quantity => json!({"type": "string"}),
+        Shape::Bytes => json!({"type": "string", "format": "byte"}),
+        Shape::Time => json!({"type": "string", "format": "date-time"}),
+        Shape::Integer { bits } => json!({"type": "integer", "format": format!("int{bits}")}),
+        Shape::Number => json!({"type": "number", "format": "double"}),
+        Shape::Boolean => json!({"type": "boolean"}),
+        Shape::IntOrText => {
+            json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]})
+        }
+        Shape::Any => json!({"type": "object"}),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ListMerge, Shape, definition_of, fields};
+    use super::{ListMerge, STRUCTS, Shape, fields};
 
     #[test]
-    fn the_fields_of_a_job_are_known_with_their_types() {
-        let job = fields(&definition_of("batch/v1", "Job").unwrap()).unwrap();
-        assert_eq!(job["spec"].shape, Shape::Struct("io.k8s.api.batch.v1.JobSpec".to_owned()));
-        let spec = fields("io.k8s.api.batch.v1.JobSpec").unwrap();
+    fn fields_of_job_have_their_types() {
+        let job = fields("Job").unwrap();
+        assert_eq!(job["spec"].shape, Shape::Struct("JobSpec".to_owned()));
+        assert_eq!(job["kind"].shape, Shape::Text);
+        let spec = fields("JobSpec").unwrap();
         assert_eq!(spec["parallelism"].shape, Shape::Integer { bits: 32 });
+        assert_eq!(spec["activeDeadlineSeconds"].shape, Shape::Integer { bits: 64 });
         assert_eq!(spec["suspend"].shape, Shape::Boolean);
-        let pod = fields("io.k8s.api.core.v1.PodSpec").unwrap();
+        let pod = fields("PodSpec").unwrap();
+        assert_eq!(pod["containers"].shape, Shape::List(Box::new(Shape::Struct("Container".to_owned()))));
         assert_eq!(pod["containers"].merge, Some(ListMerge::ByKey("name")));
         assert_eq!(pod["tolerations"].merge, None);
-        let resources = fields("io.k8s.api.core.v1.ResourceRequirements").unwrap();
+        let resources = fields("ResourceRequirements").unwrap();
         assert_eq!(resources["limits"].shape, Shape::Map(Box::new(Shape::Quantity)));
-        let secret = fields("io.k8s.api.core.v1.Secret").unwrap();
+        let secret = fields("Secret").unwrap();
         assert_eq!(secret["data"].shape, Shape::Map(Box::new(Shape::Bytes)));
+        assert_eq!(secret["stringData"].shape, Shape::Map(Box::new(Shape::Text)));
+        assert_eq!(fields("LeaseSpec").unwrap()["renewTime"].shape, Shape::Time);
+        assert_eq!(fields("HTTPGetAction").unwrap()["port"].shape, Shape::IntOrText);
+        assert_eq!(fields("ManagedFieldsEntry").unwrap()["fieldsV1"].shape, Shape::Any);
     }
 
     #[test]
-    fn every_reference_leads_to_a_definition() {
-        for resource in crate::Resource::ALL {
-            assert!(definition_of(&resource.api_version(), resource.kind()).is_some(), "{resource:?}");
+    fn every_reference_leads_to_a_structure() {
+        fn target(shape: &Shape) -> Option<&str> {
+            match shape {
+                Shape::Struct(name) => Some(name),
+                Shape::List(inner) | Shape::Map(inner) => target(inner),
+                _ => None,
+            }
         }
-        for (name, definition) in super::definitions() {
-            for (field, it) in fields(name).unwrap() {
-                if let Shape::Struct(target) = &it.shape {
-                    assert!(fields(target).is_some(), "{name}.{field} of {definition}");
+        for resource in crate::Resource::ALL {
+            assert!(fields(resource.kind()).is_some(), "{resource:?}");
+        }
+        assert!(STRUCTS.len() > 150, "{}", STRUCTS.len());
+        for (name, structure) in STRUCTS.iter() {
+            assert!(!structure.is_empty(), "{name}");
+            for (field, it) in structure {
+                if let Some(target) = target(&it.shape) {
+                    assert!(fields(target).is_some(), "{name}.{field}");
                 }
             }
         }

@@ -1,11 +1,11 @@
 //! What makes an object this one and no other: name, uid, times, generation.
 
 use jiff::{SignedDuration, Timestamp};
-use rand::seq::IndexedRandom as _;
 use serde_json::{Value, json};
 
 use super::{Object, meta};
 use crate::error::ApiError;
+use crate::random;
 use crate::resource::Resource;
 
 /// The letters of generated names: no vowels and nothing that reads like another, as Kubernetes does.
@@ -49,7 +49,7 @@ pub(crate) fn complete(resource: Resource, object: &mut Object) -> Result<(), Ap
     object["kind"] = Value::String(resource.kind().to_owned());
     let metadata = &mut object["metadata"];
     if !metadata["uid"].is_string() {
-        metadata["uid"] = Value::String(uuid::Uuid::new_v4().to_string());
+        metadata["uid"] = Value::String(random::uuid());
     }
     metadata["creationTimestamp"] = Value::String(now_seconds());
     if resource.has_generation() {
@@ -118,15 +118,12 @@ pub(super) fn service_account(namespace: &str) -> Object {
 fn stamped(resource: Resource, mut object: Object) -> Object {
     object["apiVersion"] = Value::String(resource.api_version());
     object["kind"] = Value::String(resource.kind().to_owned());
-    object["metadata"]["uid"] = Value::String(uuid::Uuid::new_v4().to_string());
+    object["metadata"]["uid"] = Value::String(random::uuid());
     object["metadata"]["creationTimestamp"] = Value::String(now_seconds());
     object
 }
 
 fn generated_name(base: &str) -> String {
-    let mut rng = rand::rng();
     let kept = base.chars().take(NAME_MAX_LETTERS - NAME_SUFFIX_LETTERS);
-    let suffix = (0..NAME_SUFFIX_LETTERS)
-        .map(|_| char::from(NAME_LETTERS.choose(&mut rng).copied().unwrap_or(NAME_LETTERS[0])));
-    kept.chain(suffix).collect()
+    kept.chain(random::text(NAME_LETTERS, NAME_SUFFIX_LETTERS).chars()).collect()
 }

@@ -61,8 +61,7 @@ async fn openapi_has_what_kubectl_looks_for() {
     let parameters: Vec<&Value> =
         patch["parameters"].as_array().unwrap().iter().map(|p| &p["name"]).collect();
     assert!(parameters.contains(&&json!("fieldValidation")));
-    let containers =
-        &batch["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+    let containers = &batch["components"]["schemas"]["PodSpec"]["properties"]["containers"];
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
     assert_eq!(world.get("/openapi/v2").await.code, 404);
     world.cluster.shutdown().await;

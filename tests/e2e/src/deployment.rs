@@ -5,7 +5,6 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use crate::daemon::Client;
@@ -73,8 +72,7 @@ fn lay_out_image(program: &Path, files: &Path) -> Result<()> {
 /// Returns the manifests with the image of this cluster's node and a number of replicas.
 fn with_image(manifests: &str, replicas: usize) -> Result<String> {
     let mut objects = Vec::new();
-    for document in serde_yaml_ng::Deserializer::from_str(manifests) {
-        let mut object = Value::deserialize(document)?;
+    for mut object in serde_saphyr::from_multiple::<Value>(manifests)? {
         if object["kind"] == "Deployment" {
             object["spec"]["replicas"] = replicas.into();
             object["spec"]["template"]["spec"]["containers"][0]["image"] = IMAGE.into();

@@ -60,7 +60,7 @@ pub(crate) fn each_is_needed(
 fn read_role(manifests: &Path) -> Result<Value> {
     let path = manifests.join("role.yaml");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(serde_yaml_ng::from_str(&text)?)
+    Ok(serde_saphyr::from_str(&text)?)
 }
 
 /// The verbs of a Role, each with the index of its rule.

@@ -185,7 +185,7 @@ pub(crate) fn read_all(folder: &Path) -> Result<Vec<Scenario>> {
 fn read(path: &Path) -> Result<Scenario> {
     let text = std::fs::read_to_string(path)?;
     // Through JSON, where an enum is a map with one key; in YAML it would need a tag.
-    let value: Value = serde_yaml_ng::from_str(&text)?;
+    let value: Value = serde_saphyr::from_str(&text)?;
     let mut scenario: Scenario = serde_json::from_value(value)?;
     scenario.name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     if !scenario.expect.contains_key("a") {

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::random;
+
 /// Where Linux keeps files that never reach a disk.
 const MEMORY_ROOT: &str = "/dev/shm";
 
@@ -76,7 +78,7 @@ fn read_id(file: &Path) -> io::Result<String> {
 }
 
 fn new_id(file: &Path) -> io::Result<String> {
-    let id = uuid::Uuid::new_v4().simple().to_string();
+    let id = random::uuid().replace('-', "");
     fs::write(file, &id)?;
     Ok(id)
 }
