@@ -138,7 +138,7 @@ impl LocalCluster {
         &self.store
     }
 
-    /// Ends every container, then every open request, and returns when nothing of the cluster runs any more.
+    /// Ends every container, then every open request, and returns when no task or process of the cluster is left.
     pub async fn shutdown(self) {
         self.node.shutdown().await;
         self.stop.send_replace(true);
@@ -166,7 +166,7 @@ fn bind(address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
             anyhow::anyhow!("{} is no address of this machine: listen on 127.0.0.1", address.ip())
         }
         std::io::ErrorKind::PermissionDenied => anyhow::anyhow!(
-            "this user may not listen on port {}: take one from 1024 on (port 0 takes a free one)",
+            "this user cannot listen on port {}: use one from 1024 on (port 0 takes a free one)",
             address.port()
         ),
         _ => anyhow::Error::new(e).context(format!("can't listen on {address}")),

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
-/// The first byte of a TLS connection, a handshake record; no HTTP request begins with it.
+/// The first byte of a TLS connection, a handshake record; no HTTP request starts with it.
 const TLS_HANDSHAKE: u8 = 0x16;
 /// How long requests that are under way may take once the server stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);

@@ -98,7 +98,7 @@ check 'the orphan stays'           '^hello-'                                    
 check 'delete by label'            'pod "hello-.*" deleted'                       "$kubectl" delete pods -l job-name=hello
 check 'a namespace on first use'   'job.batch/hello created'                      "$kubectl" create -n team -f "$work/hello.yaml"
 check 'delete a namespace'         'namespace "team" deleted'                     "$kubectl" delete namespace team --timeout=30s
-check 'its objects are gone'       'No resources found'                           "$kubectl" get jobs,pods -n team
+check 'its objects too'            'No resources found'                           "$kubectl" get jobs,pods -n team
 check 'delete the rest'            'configmap "c" deleted'                        "$kubectl" delete secret/s configmap/c
 
 echo "$failed checks failed"

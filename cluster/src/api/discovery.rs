@@ -18,10 +18,10 @@ const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGrou
 pub(super) fn find(segments: &[&str], headers: &HeaderMap) -> Option<Response> {
     let document = match segments {
         ["version"] => version(),
-        ["api"] if wants_aggregated(headers) => {
+        ["api"] if accepts_aggregated(headers) => {
             return Some(answer_as(StatusCode::OK, AGGREGATED, &aggregated(true)));
         }
-        ["apis"] if wants_aggregated(headers) => {
+        ["apis"] if accepts_aggregated(headers) => {
             return Some(answer_as(StatusCode::OK, AGGREGATED, &aggregated(false)));
         }
         ["api"] => json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
@@ -55,7 +55,7 @@ pub(super) fn groups() -> Vec<&'static str> {
 }
 
 /// Only the second version of the aggregated form is spoken.
-fn wants_aggregated(headers: &HeaderMap) -> bool {
+fn accepts_aggregated(headers: &HeaderMap) -> bool {
     let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     accepted.split(',').any(|form| {
         let parts: Vec<&str> = form.split(';').map(str::trim).collect();

@@ -1,4 +1,4 @@
-//! In which form an answer is wanted, and the answer in that form.
+//! The form of a response that a client accepts, and the response in that form.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::store::Object;
 
 pub(super) const JSON: &str = "application/json";
 
-/// How a client wants to see objects.
+/// The form in which a client requests objects.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum View {
     Whole,
@@ -34,7 +34,7 @@ pub(super) enum Include {
 }
 
 impl View {
-    /// The first of the accepted forms that is known here.
+    /// Returns the first accepted form that is known here.
     ///
     /// # Errors
     /// `NotAcceptable` if there is none.

@@ -49,8 +49,8 @@ impl Server {
     fn stopped(&self) -> impl Future<Output = ()> + use<> {
         let mut stop = self.stop.clone();
         async move {
-            // A sender that is gone means the same.
-            let _gone = stop.wait_for(|is_stopping| *is_stopping).await;
+            // A dropped sender means the same.
+            let _dropped = stop.wait_for(|is_stopping| *is_stopping).await;
         }
     }
 }
@@ -162,7 +162,7 @@ fn check_token(server: &Server, headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-/// Compares in a time that does not tell how much of a guess is right.
+/// Compares in constant time, so that the time reveals nothing about the token.
 fn is_same(guess: &str, token: &str) -> bool {
     let differences = guess.bytes().zip(token.bytes()).fold(0, |found, (a, b)| found | (a ^ b));
     guess.len() == token.len() && differences == 0

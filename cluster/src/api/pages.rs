@@ -12,7 +12,7 @@ const TOO_OLD: &str = "The provided continue parameter is too old to display a c
     results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or \
     deleted between the time the first chunk was returned and now may show up in the list.";
 
-/// Where the next page begins.
+/// Where the next page starts.
 #[derive(Serialize, Deserialize, PartialEq, Debug)]
 pub(super) struct Continue {
     /// The version that the list shows; `None` for whatever is there now.
@@ -49,7 +49,7 @@ impl Continue {
         (self.namespace.as_str(), self.name.as_str()) < (key.namespace.as_str(), key.name.as_str())
     }
 
-    /// 410 for a list that can't be continued as it was, with a token by which it goes on as it is.
+    /// 410 for a list that cannot be continued at its version, with a token that continues it at the current version.
     pub(super) fn expired(&self) -> ApiError {
         let mut error = ApiError::expired(TOO_OLD);
         let onward = Continue { revision: None, namespace: self.namespace.clone(), name: self.name.clone() };

@@ -63,8 +63,8 @@ fn snapshot(
     namespace: Option<&str>,
     params: &Params,
 ) -> Result<Snapshot, ApiError> {
-    let wanted = params.version("resourceVersion")?;
-    match (wanted, params.get("resourceVersionMatch")) {
+    let requested = params.version("resourceVersion")?;
+    match (requested, params.get("resourceVersionMatch")) {
         (Some(revision), Some("Exact")) if revision > 0 => {
             Ok(Snapshot { revision, items: store.list_at(resource, namespace, revision)? })
         }
@@ -73,7 +73,7 @@ fn snapshot(
         )),
         (_, None | Some("NotOlderThan" | "Exact")) => {
             let (revision, items) = store.list(resource, namespace);
-            match wanted.filter(|wanted| *wanted > revision) {
+            match requested.filter(|requested| *requested > revision) {
                 Some(future) => Err(ApiError::future_version(future, revision)),
                 None => Ok(Snapshot { revision, items }),
             }

@@ -24,7 +24,7 @@ pub(super) fn delete(
     params: &Params,
     (headers, bytes): (&HeaderMap, &[u8]),
 ) -> Result<Response, ApiError> {
-    let (store, options) = wishes(server, params, headers, bytes)?;
+    let (store, options) = options_of(server, params, headers, bytes)?;
     let deletion = store.delete(key, &options)?;
     let body = match &deletion {
         Deletion::Pending(object) => Value::clone(object),
@@ -49,7 +49,7 @@ pub(super) fn delete_collection(
     if resource == Resource::Namespaces || (resource.is_namespaced() && namespace.is_none()) {
         return Err(ApiError::method_not_allowed());
     }
-    let (store, options) = wishes(server, params, headers, bytes)?;
+    let (store, options) = options_of(server, params, headers, bytes)?;
     let selection = params.selection(resource)?;
     let (revision, items) = store.list(resource, namespace);
     let mut deleted: Vec<Arc<Object>> = Vec::new();
@@ -100,7 +100,7 @@ pub(super) fn evict(
     ))
 }
 
-fn wishes(
+fn options_of(
     server: &Server,
     params: &Params,
     headers: &HeaderMap,

@@ -1,4 +1,4 @@
-//! Questions about permissions. Whoever has the token may do everything, and is told so.
+//! Permission reviews. A client with the token has every permission.
 
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};

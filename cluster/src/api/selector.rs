@@ -216,11 +216,11 @@ mod tests {
             ("app==x,example.com/n>4", true),
             ("app!=x", false),
             ("other!=x", true),
-            ("app in (x, y),!gone", true),
+            ("app in (x, y),!absent", true),
             ("app notin (x,y)", false),
             ("other notin (x)", true),
             ("app", true),
-            ("gone", false),
+            ("absent", false),
             ("example.com/n<5", false),
         ];
         for (text, expected) in cases {

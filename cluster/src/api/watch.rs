@@ -21,13 +21,13 @@ use crate::store::{Change, ChangeKind, Key, Object, Watch};
 
 /// How long a watch lasts whose client names no time.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// About how often a quiet watch tells the version it has reached.
+/// About how often a quiet watch sends a bookmark with the version it has reached.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 /// Answers a watch of a collection, or of the one object that `name` names.
 ///
-/// As in the API server, what is wrong with the version is told inside the stream.
+/// As in the API server, an error about the version is sent inside the stream.
 ///
 /// # Errors
 /// `BadRequest` for parameters that can't be read or don't go together.
@@ -53,7 +53,7 @@ pub(super) fn watch(
         ends: now + timeout.filter(|seconds| *seconds > 0).map_or(DEFAULT_TIMEOUT, Duration::from_secs),
         next_bookmark: now + BOOKMARK_INTERVAL,
     };
-    feed.begin(server, namespace, &start);
+    feed.start(server, namespace, &start);
     let frames = futures::stream::unfold(feed, |mut feed| async move {
         feed.next().await.map(|frame| (Ok::<Bytes, Infallible>(frame), feed))
     });
@@ -62,10 +62,10 @@ pub(super) fn watch(
     Ok(response)
 }
 
-/// From where a watch begins.
+/// The version from which a watch starts.
 enum Start {
     /// The objects that are there, as if just added; then the changes.
-    Now { tells_when_complete: bool },
+    Now { marks_list_end: bool },
     /// The changes after now.
     Later,
     /// The changes after a version.
@@ -86,8 +86,8 @@ impl Start {
                 "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is \
                  forbidden for watch unless sendInitialEvents is provided",
             )),
-            (Some(true), _) => Ok(Start::Now { tells_when_complete: true }),
-            (None, None) => Ok(Start::Now { tells_when_complete: false }),
+            (Some(true), _) => Ok(Start::Now { marks_list_end: true }),
+            (None, None) => Ok(Start::Now { marks_list_end: false }),
             (Some(false), None) => Ok(Start::Later),
             (Some(false) | None, Some(version)) => Ok(Start::After(version)),
         }
@@ -110,18 +110,18 @@ struct Feed {
 }
 
 impl Feed {
-    fn begin(&mut self, server: &Server, namespace: Option<&str>, start: &Start) {
+    fn start(&mut self, server: &Server, namespace: Option<&str>, start: &Start) {
         let from = match start {
             Start::After(version) => *version,
             Start::Later => server.store.revision(),
-            Start::Now { tells_when_complete } => {
+            Start::Now { marks_list_end } => {
                 let (revision, items) = server.store.list(self.resource, namespace);
                 for object in &items {
                     if self.selection.matches(object) {
                         self.push("ADDED", object);
                     }
                 }
-                if *tells_when_complete {
+                if *marks_list_end {
                     self.push_bookmark(revision, true);
                 }
                 revision
@@ -142,7 +142,7 @@ impl Feed {
             let pause = if self.has_bookmarks { self.next_bookmark.min(self.ends) } else { self.ends };
             tokio::select! {
                 change = source.next() => match change {
-                    Ok(change) => self.tell(&change),
+                    Ok(change) => self.send(&change),
                     Err(error) => {
                         self.source = None;
                         self.push_frame("ERROR", &error.to_status());
@@ -164,7 +164,7 @@ impl Feed {
     }
 
     /// A change as this watch sees it: what leaves the selection was deleted, what enters it was added.
-    fn tell(&mut self, change: &Change) {
+    fn send(&mut self, change: &Change) {
         let is_in = change.kind != ChangeKind::Deleted && self.selection.matches(&change.object);
         let previous = change.previous.as_deref().filter(|previous| self.selection.matches(previous));
         match (previous, is_in) {

@@ -105,10 +105,10 @@ pub(super) fn update(
         return Err(rules::missing_version(key));
     }
     let written = mode.store.update(key, |old| {
-        let (wanted, found) = (meta(&object, "uid"), meta(old, "uid"));
-        if !wanted.is_empty() && wanted != found {
+        let (expected, found) = (meta(&object, "uid"), meta(old, "uid"));
+        if !expected.is_empty() && expected != found {
             let why =
-                format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}");
+                format!("Precondition failed: UID in precondition: {expected}, UID in object meta: {found}");
             return Err(ApiError::conflict(key, &why));
         }
         *old = judged(key, half, old, object)?;
@@ -139,7 +139,7 @@ pub(super) fn patch(
     Ok(mode.answer(StatusCode::OK, key.resource, &written, &warnings))
 }
 
-/// What becomes of `old` when a client wants `new` in its place.
+/// Returns the object that replaces `old` when a client writes `new`.
 fn judged(key: &Key, half: Half, old: &Object, mut new: Object) -> Result<Object, ApiError> {
     let resource = key.resource;
     let version = meta(&new, "resourceVersion");
@@ -205,7 +205,7 @@ fn settle_namespace(namespace: Option<&str>, object: &mut Object) -> Result<(), 
     Ok(())
 }
 
-/// Without a name there is nothing that the other rules could be told about.
+/// Without a name the other rules have no object to report.
 fn check_has_name(resource: Resource, object: &Object) -> Result<(), ApiError> {
     let has = |field| !meta(object, field).is_empty();
     if has("name") || has("generateName") { Ok(()) } else { rules::check_new(resource, object) }

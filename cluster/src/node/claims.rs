@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::informer::{Informer, Sight};
+use super::informer::{Informer, Observation};
 use super::objects;
 use crate::error::ApiError;
 use crate::resource::Resource;
@@ -18,8 +18,8 @@ pub(super) async fn run(store: Store) {
     let mut informer = Informer::new(&store, Resource::PersistentVolumeClaims);
     loop {
         match informer.next().await {
-            Sight::Listed(claims) => claims.iter().for_each(|claim| bind(&store, claim)),
-            Sight::Changed(change) => match change.kind {
+            Observation::Listed(claims) => claims.iter().for_each(|claim| bind(&store, claim)),
+            Observation::Changed(change) => match change.kind {
                 ChangeKind::Added | ChangeKind::Modified => bind(&store, &change.object),
                 ChangeKind::Deleted => {}
             },
@@ -53,7 +53,7 @@ fn bind(store: &Store, claim: &Object) {
         return;
     }
     let key = Key::of(Resource::PersistentVolumeClaims, claim);
-    let _gone_already = store.update(&key, |claim| {
+    let _already_deleted = store.update(&key, |claim| {
         let volume = format!("pvc-{}", meta(claim, "uid"));
         if claim["spec"]["volumeName"].as_str().is_none_or(str::is_empty) {
             claim["spec"]["volumeName"] = json!(volume);

@@ -47,7 +47,7 @@ impl Component {
     }
 }
 
-/// Something worth telling about an object.
+/// An occurrence that is reported as an Event of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Event {
     pub(super) component: Component,
@@ -75,7 +75,7 @@ impl Recorder {
     /// Events that an earlier process has left are forgotten: who repeats them is not known any more.
     pub(super) fn new(store: Store) -> Recorder {
         for event in store.list(Resource::Events, None).1 {
-            let _gone_already = store.remove(&Key::of(Resource::Events, &event), meta(&event, "uid"));
+            let _already_deleted = store.remove(&Key::of(Resource::Events, &event), meta(&event, "uid"));
         }
         Recorder { store, seen: Arc::default() }
     }
@@ -87,7 +87,7 @@ impl Recorder {
         seen.retain(|_, seen| {
             let is_fresh = now.duration_since(seen.last) < EVENT_TTL;
             if !is_fresh && let Some(old) = self.store.get(&seen.key) {
-                let _gone_already = self.store.remove(&seen.key, meta(&old, "uid"));
+                let _already_deleted = self.store.remove(&seen.key, meta(&old, "uid"));
             }
             is_fresh
         });
@@ -106,7 +106,7 @@ impl Recorder {
         }
     }
 
-    /// `false` if the event is gone.
+    /// `false` if the event no longer exists.
     fn count(&self, key: &Key) -> bool {
         let counted = self.store.update(key, |event| {
             event["count"] = json!(event["count"].as_i64().unwrap_or_default() + 1);

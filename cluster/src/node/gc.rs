@@ -1,7 +1,7 @@
-//! The garbage collector: what becomes of objects whose owner is gone or going.
+//! The garbage collector: deletes objects whose owners are deleted.
 //!
-//! - An object whose owners are all gone is deleted; if only some are, it no longer names those.
-//! - An owner that is deleted in the *foreground* waits until the dependents that block it are gone; they are
+//! - An object whose owners are all deleted is deleted. If only some are, its references to them are removed.
+//! - An owner that is deleted in the *foreground* waits until the dependents that block it are deleted; they are
 //!   deleted for it.
 //! - An owner that is deleted with *orphan* leaves its dependents behind, which no longer name it.
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::informer::{Informer, Sight};
+use super::informer::{Informer, Observation};
 use crate::resource::Resource;
 use crate::store::{
     ChangeKind, DeleteOptions, FOREGROUND_FINALIZER, Key, ORPHAN_FINALIZER, Object, Propagation, Store,
@@ -86,35 +86,35 @@ struct Collector {
 }
 
 impl Collector {
-    fn see(&mut self, resource: Resource, sight: Sight) {
+    fn see(&mut self, resource: Resource, sight: Observation) {
         match sight {
-            Sight::Changed(change) => match change.kind {
-                ChangeKind::Added | ChangeKind::Modified => self.look_at(&change.key),
-                ChangeKind::Deleted => self.has_gone(&change.key),
+            Observation::Changed(change) => match change.kind {
+                ChangeKind::Added | ChangeKind::Modified => self.evaluate(&change.key),
+                ChangeKind::Deleted => self.object_deleted(&change.key),
             },
-            Sight::Listed(objects) => {
+            Observation::Listed(objects) => {
                 let listed: BTreeSet<Key> = objects.iter().map(|o| Key::of(resource, o)).collect();
-                let is_gone = |key: &&Key| key.resource == resource && !listed.contains(key);
-                let gone: Vec<Key> = self.graph.known.keys().filter(is_gone).cloned().collect();
-                for key in &gone {
-                    self.has_gone(key);
+                let is_absent = |key: &&Key| key.resource == resource && !listed.contains(key);
+                let absent: Vec<Key> = self.graph.known.keys().filter(is_absent).cloned().collect();
+                for key in &absent {
+                    self.object_deleted(key);
                 }
                 for key in &listed {
-                    self.look_at(key);
+                    self.evaluate(key);
                 }
             }
         }
     }
 
-    /// Looks at the object as it is now: a change is only a hint, and may be older than what it led to.
-    fn look_at(&mut self, key: &Key) {
+    /// Evaluates the object as it is now: a change only triggers it, and can be older than what it caused.
+    fn evaluate(&mut self, key: &Key) {
         let Some(object) = self.store.get(key) else { return };
         self.graph.put(key, &object);
         self.judge_dependent(key, &object);
         self.judge_owner(key, &object);
     }
 
-    fn has_gone(&mut self, key: &Key) {
+    fn object_deleted(&mut self, key: &Key) {
         let Some(known) = self.graph.take(key) else { return };
         for dependent in self.graph.dependents(&known.uid) {
             if let Some(object) = self.store.get(&dependent) {
@@ -131,17 +131,17 @@ impl Collector {
         }
     }
 
-    /// Whether an object has lost its owners, or one of them waits for it to go.
+    /// Whether the owners of an object are deleted, or one of them waits for its deletion.
     fn judge_dependent(&self, key: &Key, object: &Object) {
         if is_deleting(object) {
             return;
         }
-        let mut gone = Vec::new();
+        let mut deleted = Vec::new();
         let mut stays = false;
         let mut is_awaited = false;
         for owner in owners(object) {
             match self.find_owner(key, owner) {
-                Owner::Gone => gone.extend(text(owner, "uid")),
+                Owner::Deleted => deleted.extend(text(owner, "uid")),
                 Owner::Present(found)
                     if has_finalizer(&found, FOREGROUND_FINALIZER) && is_deleting(&found) =>
                 {
@@ -150,20 +150,20 @@ impl Collector {
                 Owner::Present(_) | Owner::Unknown => stays = true,
             }
         }
-        if stays && !gone.is_empty() {
-            self.disown(key, &gone);
+        if stays && !deleted.is_empty() {
+            self.disown(key, &deleted);
         } else if !stays && is_awaited {
-            // The dependent's own dependents go before it, as it goes before its owner.
+            // The dependent's own dependents are deleted before it, as it is before its owner.
             let has_dependents = self.graph.dependents.contains_key(meta(object, "uid"));
             let how = if has_dependents { Propagation::Foreground } else { Propagation::Background };
             self.delete(key, object, Some(how));
-        } else if !stays && !gone.is_empty() {
+        } else if !stays && !deleted.is_empty() {
             let is_marked = [FOREGROUND_FINALIZER, ORPHAN_FINALIZER].iter().any(|f| has_finalizer(object, f));
             self.delete(key, object, (!is_marked).then_some(Propagation::Background));
         }
     }
 
-    /// What an owner under deletion still waits for.
+    /// Lets an owner under deletion proceed once no dependent blocks it.
     fn judge_owner(&self, key: &Key, object: &Object) {
         if !is_deleting(object) {
             return;
@@ -184,7 +184,7 @@ impl Collector {
             for (dependent, object) in &dependents {
                 self.judge_dependent(dependent, object);
             }
-            // Some are gone by now.
+            // Some are deleted by now.
             let is_blocked = dependents.iter().any(|(key, object)| {
                 self.store.get(key).is_some_and(|now| meta(&now, "uid") == meta(object, "uid"))
                     && owners(object).any(|owner| {
@@ -197,8 +197,8 @@ impl Collector {
         }
     }
 
-    /// The dependents as the store has them, not as the graph does: a dependent that was made a moment ago must not
-    /// be overlooked when its owner goes.
+    /// The dependents as the store has them, not as the graph does: a dependent that was created a moment ago must
+    /// not be missed when its owner is deleted.
     fn listed_dependents(&self, owner: &Key, uid: &str) -> Vec<Key> {
         let namespace = (!owner.namespace.is_empty()).then_some(owner.namespace.as_str());
         let mut found = Vec::new();
@@ -220,7 +220,7 @@ impl Collector {
         let namespace = if resource.is_namespaced() { dependent.namespace.as_str() } else { "" };
         match self.store.get(&Key::new(resource, namespace, field("name"))) {
             Some(found) if meta(&found, "uid") == field("uid") => Owner::Present(found),
-            Some(_) | None => Owner::Gone,
+            Some(_) | None => Owner::Deleted,
         }
     }
 
@@ -231,12 +231,12 @@ impl Collector {
             ..DeleteOptions::default()
         };
         if let Err(error) = self.store.delete(key, &options) {
-            tracing::debug!(%error, "a dependent was gone before it could be collected");
+            tracing::debug!(%error, "a dependent was deleted before it could be collected");
         }
     }
 
     fn disown(&self, key: &Key, uids: &[String]) {
-        let _gone_already = self.store.update(key, |object| {
+        let _already_deleted = self.store.update(key, |object| {
             if let Some(owners) = object["metadata"]["ownerReferences"].as_array_mut() {
                 owners.retain(|owner| !uids.iter().any(|uid| owner["uid"] == **uid));
             }
@@ -245,7 +245,7 @@ impl Collector {
     }
 
     fn remove_finalizer(&self, key: &Key, name: &str) {
-        let _gone_already = self.store.update(key, |object| {
+        let _already_deleted = self.store.update(key, |object| {
             if let Some(finalizers) = object["metadata"]["finalizers"].as_array_mut() {
                 finalizers.retain(|finalizer| finalizer != name);
             }
@@ -256,8 +256,8 @@ impl Collector {
 
 enum Owner {
     Present(Arc<Object>),
-    Gone,
-    /// Of a kind that isn't served here, so that nothing is known of it.
+    Deleted,
+    /// Of a kind that is not served here, so that its state is unknown.
     Unknown,
 }
 

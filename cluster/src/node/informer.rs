@@ -1,11 +1,11 @@
-//! What a controller sees of one resource: everything once, then every change.
+//! The objects of one resource for a controller: a list once, then every change.
 
 use std::sync::Arc;
 
 use crate::resource::Resource;
 use crate::store::{Change, Object, Store, Watch};
 
-/// A list followed by a watch, which begins anew when the watch has expired.
+/// A list followed by a watch; it lists again when the watch has expired.
 #[derive(Debug)]
 pub(super) struct Informer {
     store: Store,
@@ -13,10 +13,10 @@ pub(super) struct Informer {
     watch: Option<Watch>,
 }
 
-/// What there is to look at.
+/// What the informer reports.
 #[derive(Debug)]
-pub(super) enum Sight {
-    /// Everything there is; what was seen before and is not here is gone.
+pub(super) enum Observation {
+    /// All objects; one that was listed before and is absent is deleted.
     Listed(Vec<Arc<Object>>),
     Changed(Arc<Change>),
 }
@@ -26,19 +26,19 @@ impl Informer {
         Informer { store: store.clone(), resource, watch: None }
     }
 
-    /// The first call gives the list. May be dropped and called again without losing a change.
-    pub(super) async fn next(&mut self) -> Sight {
+    /// Returns the list on the first call, then each change. Cancel-safe: dropping the future loses no change.
+    pub(super) async fn next(&mut self) -> Observation {
         if let Some(watch) = self.watch.as_mut()
             && let Ok(change) = watch.next().await
         {
-            return Sight::Changed(change);
+            return Observation::Changed(change);
         }
         loop {
             let (revision, objects) = self.store.list(self.resource, None);
-            // Fails only if the whole window went by since the list.
+            // Fails only if the whole window has passed since the list.
             if let Ok(watch) = self.store.watch(self.resource, None, revision) {
                 self.watch = Some(watch);
-                return Sight::Listed(objects);
+                return Observation::Listed(objects);
             }
         }
     }

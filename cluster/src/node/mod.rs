@@ -1,13 +1,13 @@
 //! The node: everything that acts on the objects in the store, as the controllers, the scheduler and the kubelet of a
-//! real cluster do. It learns of work by watching the store and of ends by waiting for processes; nothing polls.
+//! real cluster do. It is driven by watches of the store and by the ends of processes; nothing polls.
 //!
-//! | module | stands for |
+//! | module | role |
 //! |---|---|
 //! | `job` | the Job controller |
 //! | `gc`, `namespaces`, `claims` | garbage collector, namespace controller, volume binder |
 //! | `pod` | scheduler and kubelet |
 //! | `env`, `volumes`, `process`, [`logs`] | what the kubelet has the runtime do |
-//! | `events` | what they tell of it |
+//! | `events` | the Events that they report |
 
 mod claims;
 mod env;
@@ -50,7 +50,7 @@ pub struct NodeOptions {
     /// Where volumes and logs lie. One node at a time may use it. Claims are kept in `claims/NAMESPACE/NAME`; the rest
     /// is emptied at the start. Secrets are in `/dev/shm`, or here where there is none.
     pub folder: PathBuf,
-    /// Whether containers go on when this process is killed. If not, a watchdog ends them. A node that starts again
+    /// Whether containers keep running when this process is killed. If not, a watchdog ends them. A node that starts again
     /// ends them in any case: their Pods are lost.
     pub containers_outlive: bool,
     pub log_rotation: Rotation,
@@ -125,7 +125,7 @@ impl NodeHandle {
     }
 
     /// Ends every container, with SIGTERM and two seconds later SIGKILL, and returns when all have ended. What the
-    /// store says of their Pods stays as it was: the node tells nobody that it goes.
+    /// store has of their Pods stays as it was: the node does not report its own end.
     pub async fn shutdown(mut self) {
         self.down.send_replace(true);
         if let Err(error) = (&mut self.kubelet).await {

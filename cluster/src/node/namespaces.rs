@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::informer::{Informer, Sight};
+use super::informer::{Informer, Observation};
 use crate::resource::Resource;
 use crate::store::{Change, ChangeKind, DeleteOptions, Key, Propagation, Store, is_deleting, meta};
 
@@ -31,18 +31,18 @@ pub(super) async fn run(store: Store) {
     }
 }
 
-/// The namespaces that may have to be looked at: those that change, and those from which something has gone.
-fn affected(resource: Resource, sight: &Sight) -> Vec<String> {
+/// The namespaces to evaluate: those that change, and those in which an object is deleted.
+fn affected(resource: Resource, sight: &Observation) -> Vec<String> {
     match (resource, sight) {
-        (Resource::Namespaces, Sight::Listed(all)) => {
+        (Resource::Namespaces, Observation::Listed(all)) => {
             all.iter().map(|n| meta(n, "name").to_owned()).collect()
         }
-        (Resource::Namespaces, Sight::Changed(change)) => vec![change.key.name.clone()],
-        (_, Sight::Changed(change)) => match change.as_ref() {
+        (Resource::Namespaces, Observation::Changed(change)) => vec![change.key.name.clone()],
+        (_, Observation::Changed(change)) => match change.as_ref() {
             Change { kind: ChangeKind::Deleted, key, .. } => vec![key.namespace.clone()],
             Change { .. } => Vec::new(),
         },
-        (_, Sight::Listed(_)) => Vec::new(),
+        (_, Observation::Listed(_)) => Vec::new(),
     }
 }
 
@@ -57,11 +57,11 @@ fn empty(store: &Store, namespace: &Key) {
     };
     for (key, object) in contents() {
         if !is_deleting(&object) {
-            let _gone_already = store.delete(&key, &options());
+            let _already_deleted = store.delete(&key, &options());
         }
     }
     if contents().next().is_none() {
-        let _gone_already = store.update(namespace, |namespace| {
+        let _already_deleted = store.update(namespace, |namespace| {
             namespace["spec"]["finalizers"] = json!([]);
             Ok(())
         });

@@ -147,9 +147,9 @@ fn set_order(merge: Option<ListMerge>, target: &mut Map<String, Value>, list: &s
         return;
     };
     let place = |item: &Value| {
-        order.iter().position(|wanted| match merge {
-            Some(ListMerge::ByKey(key)) => wanted.get(key).is_some() && wanted.get(key) == item.get(key),
-            Some(ListMerge::Union) | None => wanted == item,
+        order.iter().position(|listed| match merge {
+            Some(ListMerge::ByKey(key)) => listed.get(key).is_some() && listed.get(key) == item.get(key),
+            Some(ListMerge::Union) | None => listed == item,
         })
     };
     let mut last = 0;

@@ -9,13 +9,13 @@ use super::field::{Errors, Path};
 use super::{env, resources, volume};
 
 /// What the containers of a Pod share.
-pub(super) struct Surroundings {
+pub(super) struct PodScope {
     pub(super) volumes: BTreeSet<String>,
     /// Names already taken, by init containers or by others.
     pub(super) names: BTreeSet<String>,
 }
 
-pub(super) fn check(container: &Container, pod: &mut Surroundings, path: &Path, errors: &mut Errors) {
+pub(super) fn check(container: &Container, pod: &mut PodScope, path: &Path, errors: &mut Errors) {
     match container.name.as_str() {
         "" => errors.required(&path.field("name"), ""),
         name => {
@@ -31,8 +31,8 @@ pub(super) fn check(container: &Container, pod: &mut Surroundings, path: &Path, 
     let mounts = container.volume_mounts.as_deref().unwrap_or_default();
     volume::check_mounts(mounts, &pod.volumes, &path.field("volumeMounts"), errors);
     check_ports(container.ports.as_deref().unwrap_or_default(), &path.field("ports"), errors);
-    if let Some(wanted) = &container.resources {
-        resources::check(wanted, &path.field("resources"), errors);
+    if let Some(requirements) = &container.resources {
+        resources::check(requirements, &path.field("resources"), errors);
     }
     if let Some(policy) = container.termination_message_policy.as_deref() {
         let supported = ["File", "FallbackToLogsOnError"];

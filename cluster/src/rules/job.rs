@@ -103,12 +103,12 @@ fn check_selector(job: &Job, spec: &JobSpec, path: &Path, errors: &mut Errors) {
         errors.required(&path.field("selector"), "");
         return;
     };
-    let wanted = selector.match_labels.clone().unwrap_or_default();
-    metadata::check_labels(&wanted, &path.field("selector").field("matchLabels"), errors);
-    if wanted.is_empty() && selector.match_expressions.as_ref().is_none_or(Vec::is_empty) {
+    let match_labels = selector.match_labels.clone().unwrap_or_default();
+    metadata::check_labels(&match_labels, &path.field("selector").field("matchLabels"), errors);
+    if match_labels.is_empty() && selector.match_expressions.as_ref().is_none_or(Vec::is_empty) {
         errors.invalid(&path.field("selector"), selector, "empty selector is invalid for job");
     }
-    if wanted.iter().any(|(key, value)| labels.get(key) != Some(value)) {
+    if match_labels.iter().any(|(key, value)| labels.get(key) != Some(value)) {
         errors.invalid(
             &path.field("template").field("metadata").field("labels"),
             &labels,
@@ -116,7 +116,7 @@ fn check_selector(job: &Job, spec: &JobSpec, path: &Path, errors: &mut Errors) {
         );
     }
     let uid = job.metadata.uid.as_deref();
-    let is_generated = wanted.values().any(|value| Some(value.as_str()) == uid);
+    let is_generated = match_labels.values().any(|value| Some(value.as_str()) == uid);
     if spec.manual_selector != Some(true) && !is_generated {
         errors.invalid(&path.field("selector"), selector, "`selector` not auto-generated");
     }

@@ -31,7 +31,7 @@ pub(super) fn check(resource: Resource, metadata: &ObjectMeta, errors: &mut Erro
     }
 }
 
-/// What may not change once the object exists.
+/// Checks that immutable fields of an existing object are unchanged.
 pub(super) fn check_change(old: &ObjectMeta, new: &ObjectMeta, errors: &mut Errors) {
     let path = Path::new("metadata");
     errors.unchanged(&path.field("name"), &old.name, &new.name);
@@ -78,7 +78,7 @@ fn check_name(resource: Resource, metadata: &ObjectMeta, path: &Path, errors: &m
         | Resource::Leases => validation::dns_subdomain,
     };
     if let Some(base) = metadata.generate_name.as_deref().filter(|base| !base.is_empty()) {
-        // The base of a name may end as a name may not: the suffix follows.
+        // The base of a name can end in a hyphen, which a name cannot: the suffix follows.
         let completed = format!("{}x", base.trim_end_matches('-'));
         errors.invalid_each(&path.field("generateName"), base, rule(&completed));
     }

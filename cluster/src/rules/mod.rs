@@ -28,7 +28,7 @@ use crate::store::{Key, Object, meta};
 pub(crate) use defaults::{apply as apply_defaults, start as start_life};
 use field::{Errors, Path};
 
-/// The rules of an object that does not exist yet.
+/// Checks an object that does not exist yet.
 ///
 /// # Errors
 /// `Invalid` with a cause for each broken rule.
@@ -36,7 +36,7 @@ pub(crate) fn check_new(resource: Resource, object: &Object) -> Result<(), ApiEr
     check(resource, None, object)
 }
 
-/// The rules of a changed object, those of what may not change among them.
+/// Checks a changed object, including that immutable fields are unchanged.
 ///
 /// # Errors
 /// As [`check_new`].

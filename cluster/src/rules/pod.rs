@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, Toleration};
 use paperclip_kubernetes::validation;
 
-use super::container::{self, Surroundings};
+use super::container::{self, PodScope};
 use super::field::{Errors, Path};
 use super::{metadata, volume};
 
@@ -70,16 +70,16 @@ pub(super) fn check_template(template: &PodTemplateSpec, path: &Path, errors: &m
 
 fn check_spec(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     let volumes = volume::check(spec.volumes.as_deref().unwrap_or_default(), &path.field("volumes"), errors);
-    let mut surroundings = Surroundings { volumes, names: BTreeSet::new() };
+    let mut scope = PodScope { volumes, names: BTreeSet::new() };
     if spec.containers.is_empty() {
         errors.required(&path.field("containers"), "");
     }
     for (index, it) in spec.containers.iter().enumerate() {
-        container::check(it, &mut surroundings, &path.field("containers").index(index), errors);
+        container::check(it, &mut scope, &path.field("containers").index(index), errors);
     }
     for (index, it) in spec.init_containers.iter().flatten().enumerate() {
         let path = path.field("initContainers").index(index);
-        container::check(it, &mut surroundings, &path, errors);
+        container::check(it, &mut scope, &path, errors);
         container::check_init(it, &path, errors);
     }
     let restart = spec.restart_policy.as_deref().unwrap_or_default();

@@ -176,7 +176,7 @@ fn check_items(items: Option<&[KeyToPath]>, path: &Path, errors: &mut Errors) {
     }
 }
 
-/// A path inside a volume may not lead out of it.
+/// Checks that a path inside a volume does not lead out of it.
 fn check_inner_path(inner: &str, path: &Path, errors: &mut Errors) {
     if inner.starts_with('/') {
         errors.invalid(path, inner, "must be a relative path");

@@ -65,11 +65,11 @@ impl Place {
             Value::Array(_) => "array".to_owned(),
             Value::Object(_) => "object".to_owned(),
         };
-        let (structure, field, wanted) = (&self.structure, &self.go, go_type(shape));
+        let (structure, field, expected) = (&self.structure, &self.go, go_type(shape));
         if field.is_empty() {
-            return format!("json: cannot unmarshal {found} into Go value of type {wanted}");
+            return format!("json: cannot unmarshal {found} into Go value of type {expected}");
         }
-        format!("json: cannot unmarshal {found} into Go struct field {structure}.{field} of type {wanted}")
+        format!("json: cannot unmarshal {found} into Go struct field {structure}.{field} of type {expected}")
     }
 }
 

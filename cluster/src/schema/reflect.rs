@@ -1,6 +1,6 @@
 //! The shapes of k8s-openapi's types, found by deserializing them.
 //!
-//! A `Deserialize` implementation tells its deserializer what it expects: the name and the fields of a structure, or the
+//! A `Deserialize` implementation passes to its deserializer what it expects: the name and the fields of a structure, or the
 //! type of a value. [`Probe`] records that, and supplies a value of the type, so that every field is visited. Nothing has
 //! to be generated, checked in or compiled for it, and the shapes are those of the version of k8s-openapi that is used.
 

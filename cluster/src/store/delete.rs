@@ -8,7 +8,7 @@ use super::{Key, Object, identity, is_deleting, meta};
 use crate::error::ApiError;
 use crate::resource::Resource;
 
-/// Held until every object that blocks the deletion of its owner is gone; the garbage collector takes it away.
+/// Held until every object that blocks the deletion of its owner is deleted; the garbage collector removes it.
 pub const FOREGROUND_FINALIZER: &str = "foregroundDeletion";
 /// Held until the object's dependents no longer name it as owner; the garbage collector takes it away.
 pub const ORPHAN_FINALIZER: &str = "orphan";
@@ -24,7 +24,7 @@ pub enum Propagation {
     Orphan,
 }
 
-/// A client's wishes and conditions for a deletion.
+/// The options and preconditions of a deletion.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct DeleteOptions {
     /// Delete only the object with this uid.
@@ -40,7 +40,7 @@ pub struct DeleteOptions {
 /// How far a deletion got.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Deletion {
-    /// The object is gone; this was its last state.
+    /// The object is deleted; this was its last state.
     Removed(Arc<Object>),
     /// The object is marked; a finalizer or a running process holds it.
     Pending(Arc<Object>),
@@ -61,10 +61,10 @@ impl DeleteOptions {
             ("UID", &self.uid, meta(object, "uid")),
             ("ResourceVersion", &self.resource_version, meta(object, "resourceVersion")),
         ];
-        for (field, wanted, found) in checks {
-            if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != found) {
+        for (field, requested, found) in checks {
+            if let Some(requested) = requested.as_deref().filter(|requested| *requested != found) {
                 let why = format!(
-                    "Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {found}"
+                    "Precondition failed: {field} in precondition: {requested}, {field} in object meta: {found}"
                 );
                 return Err(ApiError::conflict(key, &why));
             }
@@ -76,12 +76,12 @@ impl DeleteOptions {
 /// Marks an object as deleting. A second deletion may shorten the grace period, never lengthen it.
 pub(super) fn mark(resource: Resource, object: &mut Object, options: &DeleteOptions) {
     set_propagation_finalizer(resource, object, options.propagation);
-    let wanted = grace_seconds(resource, object, options);
+    let requested = grace_seconds(resource, object, options);
     let is_second = is_deleting(object);
     let standing = object["metadata"]["deletionGracePeriodSeconds"].as_i64();
     let grace = match standing.filter(|_| is_second) {
-        Some(standing) if standing <= wanted => return,
-        Some(_) | None => wanted,
+        Some(current) if current <= requested => return,
+        Some(_) | None => requested,
     };
     let metadata = &mut object["metadata"];
     metadata["deletionTimestamp"] = Value::String(identity::seconds_from_now(grace));
@@ -122,18 +122,18 @@ fn grace_seconds(resource: Resource, object: &Object, options: &DeleteOptions) -
 }
 
 fn set_propagation_finalizer(resource: Resource, object: &mut Object, propagation: Option<Propagation>) {
-    let wanted = match propagation {
+    let requested = match propagation {
         Some(Propagation::Background) => None,
         Some(Propagation::Foreground) => Some(FOREGROUND_FINALIZER),
         Some(Propagation::Orphan) => Some(ORPHAN_FINALIZER),
-        // Nothing was asked: what an earlier deletion asked for stands, else the default of the resource.
+        // Nothing is requested: an earlier deletion's choice is kept, else the default of the resource.
         None if has_propagation_finalizer(object) => return,
         None if resource == Resource::Jobs => Some(ORPHAN_FINALIZER),
         None => None,
     };
     let mut finalizers: Vec<Value> = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
     finalizers.retain(|finalizer| !is_propagation(finalizer));
-    finalizers.extend(wanted.map(Value::from));
+    finalizers.extend(requested.map(Value::from));
     if let Some(metadata) = object["metadata"].as_object_mut() {
         if finalizers.is_empty() {
             metadata.remove("finalizers");

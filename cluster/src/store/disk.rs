@@ -42,7 +42,7 @@ impl Disk {
         Ok(found)
     }
 
-    /// The version of the last deletion: every other version stands in an object.
+    /// The version of the last deletion: every other version is in an object.
     pub(super) fn last_deletion(&self) -> u64 {
         let text = fs::read_to_string(self.folder.join(LAST_DELETION)).unwrap_or_default();
         text.trim().parse().unwrap_or_default()

@@ -2,7 +2,7 @@
 //!
 //! One lock guards everything, and every operation under it is short. A write gets the next
 //! resourceVersion, is kept on disk if the store is persistent, and is appended to the history of its
-//! resource. Watches read the history at their own pace; one that falls behind its window is told that
+//! resource. Watches read the history at their own pace; one that falls behind its window gets the error that
 //! its version expired, and so can never hold up a writer.
 //!
 //! Controllers use the store directly: [`Store::update`] takes a change, not an object, so that they
@@ -110,7 +110,7 @@ impl Store {
         };
         let last_write = objects.values().map(|object| resource_version(object)).max().unwrap_or_default();
         let last_deletion = disk.as_ref().map_or(0, Disk::last_deletion);
-        // Versions never go back over a restart, so that a client that outlived it is told `Expired` and lists again.
+        // Versions never go back over a restart, so that a client that outlived it gets `Expired` and lists again.
         let revision = (last_write.max(last_deletion) + 1).max(identity::now_millis());
         let histories =
             Resource::ALL.iter().map(|_| History::new(revision, options.watch_window_changes)).collect();
@@ -165,11 +165,11 @@ impl Store {
         let Some(later) = history.after(revision) else {
             return Err(watch::too_old(revision, history.complete_after()));
         };
-        let is_wanted = |key: &Key| key.resource == resource && namespace.is_none_or(|n| key.namespace == n);
+        let is_selected = |key: &Key| key.resource == resource && namespace.is_none_or(|n| key.namespace == n);
         let first = Key::new(resource, namespace.unwrap_or_default(), "");
-        let now = state.objects.range(first..).take_while(|(key, _)| is_wanted(key));
+        let now = state.objects.range(first..).take_while(|(key, _)| is_selected(key));
         let mut then: BTreeMap<&Key, &Arc<Object>> = now.collect();
-        for change in later.rev().filter(|change| is_wanted(&change.key)) {
+        for change in later.rev().filter(|change| is_selected(&change.key)) {
             match &change.previous {
                 Some(previous) => then.insert(&change.key, previous),
                 None => then.remove(&change.key),
@@ -211,7 +211,7 @@ impl Store {
 
     /// Reads, changes and writes an object in one step. A change that leaves the object as it was writes nothing.
     /// The name and identity of an object can't be changed; `metadata.generation` rises with a changed `spec`.
-    /// A deleting object that nothing holds any more is gone afterwards.
+    /// An object under deletion without finalizers is deleted afterwards.
     ///
     /// # Errors
     /// `NotFound`, whatever `change` refuses, `InternalError` if it can't be kept on disk.
@@ -254,7 +254,7 @@ impl Store {
         self.commit(&mut state, key.clone(), ChangeKind::Modified, new).map(Deletion::Pending)
     }
 
-    /// The last word of a controller on an object: nothing of it runs any more. It goes at once, unless a finalizer
+    /// Deletes an object whose processes have ended, on behalf of a controller. It is deleted at once, unless a finalizer
     /// holds it; then it goes with the finalizer.
     ///
     /// # Errors

@@ -190,13 +190,13 @@ fn a_persistent_store_comes_back_with_newer_versions() {
     let options = || StoreOptions { folder: Some(folder.path().join("store")), ..StoreOptions::default() };
     let first = Store::new(options()).unwrap();
     let kept = first.create(Resource::ConfigMaps, config_map("kept.v1")).unwrap();
-    first.create(Resource::ConfigMaps, config_map("gone.v1")).unwrap();
-    first.delete(&key("gone.v1"), &DeleteOptions::default()).unwrap();
+    first.create(Resource::ConfigMaps, config_map("deleted.v1")).unwrap();
+    first.delete(&key("deleted.v1"), &DeleteOptions::default()).unwrap();
     let last = first.revision();
     drop(first);
     let second = Store::new(options()).unwrap();
     assert_eq!(second.get(&key("kept.v1")), Some(kept));
-    assert!(second.get(&key("gone.v1")).is_none());
+    assert!(second.get(&key("deleted.v1")).is_none());
     assert!(second.revision() > last);
     assert_eq!(second.watch(Resource::ConfigMaps, None, last).unwrap_err().reason, "Expired");
 }

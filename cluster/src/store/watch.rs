@@ -52,7 +52,7 @@ impl Watch {
             if let Some(change) = self.try_next()? {
                 return Ok(change);
             }
-            // The sender lives in the store that this watch holds, so it can't be gone.
+            // The sender lives in the store that this watch holds, so it is not dropped.
             let _alive = self.changed.changed().await;
         }
     }
@@ -67,10 +67,10 @@ impl Watch {
         let Some(mut changes) = history.after(self.position) else {
             return Err(too_old(self.position, history.complete_after()));
         };
-        let wanted = |change: &&Arc<Change>| {
+        let selects = |change: &&Arc<Change>| {
             self.namespace.as_deref().is_none_or(|namespace| change.key.namespace == namespace)
         };
-        let found = changes.find(wanted).cloned();
+        let found = changes.find(selects).cloned();
         self.position = found.as_ref().map_or(state.revision, |change| change.revision);
         Ok(found)
     }

@@ -65,10 +65,10 @@ async fn lists_are_selected_and_come_in_pages() {
 async fn a_job_is_defaulted_and_labelled() {
     let world = world().await;
     let jobs: Api<Job> = Api::default_namespaced(world.client.clone());
-    let mut wanted: Job = serde_json::from_value(suspended_job("unused")).unwrap();
-    wanted.metadata.name = None;
-    wanted.metadata.generate_name = Some("run-".to_owned());
-    let made = jobs.create(&PostParams::default(), &wanted).await.unwrap();
+    let mut job_without_name: Job = serde_json::from_value(suspended_job("unused")).unwrap();
+    job_without_name.metadata.name = None;
+    job_without_name.metadata.generate_name = Some("run-".to_owned());
+    let made = jobs.create(&PostParams::default(), &job_without_name).await.unwrap();
     let (name, uid) = (made.metadata.name.unwrap(), made.metadata.uid.unwrap());
     assert!(name.starts_with("run-"));
     let spec = made.spec.unwrap();
@@ -132,8 +132,8 @@ async fn a_secret_is_kept_and_dies_with_its_owner() {
         secrets.create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
     assert_eq!(secret.data.unwrap()["a"].0, b"b");
     let uid = secret.metadata.uid.unwrap();
-    let is_gone = kube::runtime::wait::conditions::is_deleted(&uid);
-    let gone = kube::runtime::wait::await_condition(secrets.clone(), "s", is_gone);
+    let is_deleted = kube::runtime::wait::conditions::is_deleted(&uid);
+    let deleted = kube::runtime::wait::await_condition(secrets.clone(), "s", is_deleted);
     let wrong = DeleteParams {
         preconditions: Some(Preconditions { uid: Some("other".to_owned()), resource_version: None }),
         ..DeleteParams::background()
@@ -145,7 +145,7 @@ async fn a_secret_is_kept_and_dies_with_its_owner() {
         ..DeleteParams::default()
     };
     jobs.delete("j", &right).await.unwrap();
-    gone.await.unwrap();
+    deleted.await.unwrap();
     world.cluster.shutdown().await;
 }
 

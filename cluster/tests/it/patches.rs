@@ -59,9 +59,9 @@ async fn a_patch_of_another_object_of_the_name_or_of_an_old_version_is_refused()
 #[tokio::test]
 async fn status_and_spec_are_written_apart() {
     let world = world().await;
-    let mut wanted = suspended_job("j");
-    wanted["status"] = json!({"succeeded": 5});
-    let made = world.post(JOBS, &wanted).await.json();
+    let mut job = suspended_job("j");
+    job["status"] = json!({"succeeded": 5});
+    let made = world.post(JOBS, &job).await.json();
     assert!(made["status"].get("succeeded").is_none());
     let path = format!("{JOBS}/j");
     let conditions = json!([{"type": "Odd", "status": "True"}]);

@@ -79,10 +79,10 @@ async fn an_evicted_pod_says_why_it_ended() {
     let pod = start(&world, "j", "trap 'exit 0' TERM; while :; do sleep 0.05; done").await;
     let (name, uid) = (pod.metadata.name.unwrap(), pod.metadata.uid.unwrap());
     let pods: Api<Pod> = Api::default_namespaced(world.client.clone());
-    let gone = await_condition(pods.clone(), &name, conditions::is_deleted(&uid));
+    let deleted = await_condition(pods.clone(), &name, conditions::is_deleted(&uid));
     let events = watcher::watcher(pods.clone(), watcher::Config::default());
     let mut seen = std::pin::pin!(events.touched_objects());
-    // The watch begins with its first look, and the Pod may be gone right after its eviction.
+    // The watch starts with its first list, and the Pod can be deleted right after its eviction.
     seen.try_next().await.unwrap().unwrap();
     pods.evict(&name, &EvictParams::default()).await.unwrap();
     let reason = loop {
@@ -93,7 +93,7 @@ async fn an_evicted_pod_says_why_it_ended() {
         }
     };
     assert_eq!(reason, "EvictionByEvictionAPI");
-    gone.await.unwrap();
+    deleted.await.unwrap();
     assert!(
         pods.list(&ListParams::default().fields(&format!("metadata.name={name}")))
             .await
@@ -105,7 +105,7 @@ async fn an_evicted_pod_says_why_it_ended() {
 }
 
 #[tokio::test]
-async fn events_tell_of_a_pod() {
+async fn events_report_a_pod() {
     let world = world().await;
     let pod = start(&world, "j", "true").await;
     let uid = pod.metadata.uid.unwrap();

@@ -46,7 +46,7 @@ async fn http2_is_spoken_without_an_upgrade() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_named_with_the_mend() {
+async fn port_in_use_is_reported_with_a_hint() {
     let world = world().await;
     let address = world.cluster.url().trim_start_matches("http://").parse().unwrap();
     let second = LocalCluster::start(Options { listen: address, ..Options::default() }).await.unwrap_err();

@@ -49,15 +49,15 @@ async fn kubes_watcher_sees_every_change() {
         let Some(Event::Apply(added)) = events.try_next().await.unwrap() else { panic!("an added object") };
         assert_eq!(added.metadata.name.as_deref(), Some("after"));
         maps.delete("before", &DeleteParams::default()).await.unwrap();
-        let Some(Event::Delete(gone)) = events.try_next().await.unwrap() else { panic!("a deleted object") };
-        assert_eq!(gone.metadata.name.as_deref(), Some("before"));
+        let Some(Event::Delete(deleted)) = events.try_next().await.unwrap() else { panic!("a deleted object") };
+        assert_eq!(deleted.metadata.name.as_deref(), Some("before"));
         drop(events);
         world.cluster.shutdown().await;
     }
 }
 
 #[tokio::test]
-async fn a_watch_begins_with_what_is_there_or_after_a_version() {
+async fn watch_starts_with_existing_objects_or_after_a_version() {
     let world = world().await;
     make(&world, "a").await;
     let version =
@@ -152,7 +152,7 @@ async fn kubes_watcher_survives_an_expired_version() {
 }
 
 #[tokio::test]
-async fn bookmarks_tell_when_the_list_is_complete_and_where_the_watch_ended() {
+async fn bookmarks_mark_the_end_of_the_list_and_of_the_watch() {
     let world = world().await;
     make(&world, "a").await;
     let query =
@@ -181,7 +181,7 @@ async fn a_watch_that_nobody_reads_holds_up_nobody() {
         patch(&world, "a", json!({"data": {"n": n.to_string()}})).await;
     }
     let events: Vec<Value> = stuck.collect().await;
-    assert_eq!(events.last().unwrap()["object"]["code"], 410, "it fell behind and is told so");
+    assert_eq!(events.last().unwrap()["object"]["code"], 410, "it fell behind");
     world.cluster.shutdown().await;
 }
 

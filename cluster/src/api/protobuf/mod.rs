@@ -1,8 +1,8 @@
 //! Objects in Kubernetes' protobuf encoding.
 //!
 //! `kubectl` and other clients made with client-go write the built-in kinds so, whatever the server prefers. It is only
-//! read here: every client reads JSON. An object comes in an envelope that names its kind; which fields its message has
-//! is told by a table made from the Go types.
+//! read here: every client reads JSON. An object comes in an envelope that names its kind; the
+//! fields of its message are in a table that is generated from the Go types.
 
 mod wire;
 
@@ -17,7 +17,7 @@ use wire::{Fields, Payload};
 
 pub(super) const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 
-/// What every such body begins with.
+/// The first bytes of every such body.
 const MAGIC: &[u8] = b"k8s\0";
 /// Deeper than any object of the API; a message that refers to itself ends here.
 const DEPTH_MAX: usize = 64;
@@ -31,7 +31,7 @@ type Message = HashMap<u64, Field>;
 struct Field {
     name: &'static str,
     kind: Kind,
-    /// Written only if it is set; others are written always, and then their zero stands for nothing.
+    /// Written only if it is set. Other fields are always written, and their zero means that they are not set.
     is_optional: bool,
 }
 
@@ -54,7 +54,7 @@ enum Kind {
 /// # Errors
 /// What is wrong with the encoding, for a person.
 pub(super) fn decode(body: &[u8]) -> Result<Value, String> {
-    let envelope = body.strip_prefix(MAGIC).ok_or("the body does not begin with the bytes k8s\\0")?;
+    let envelope = body.strip_prefix(MAGIC).ok_or("the body does not start with the bytes k8s\\0")?;
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
     for field in Fields::of(envelope) {
         match field? {

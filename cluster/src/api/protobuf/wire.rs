@@ -1,6 +1,6 @@
 //! The protobuf wire format: fields of a number and a payload.
 
-/// What a field holds, as far as the wire tells.
+/// The value of a field, as far as the wire format describes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Payload<'a> {
     Integer(i64),

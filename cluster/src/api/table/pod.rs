@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::duration::since;
 use crate::store::{Object, is_deleting};
 
-/// What is told of a Pod beside its name and age.
+/// The cells of a Pod besides its name and age.
 pub(super) struct Summary {
     pub(super) ready: String,
     pub(super) status: String,

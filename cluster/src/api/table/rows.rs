@@ -52,7 +52,7 @@ fn job_cells(job: &Object, name: &str, age: &str) -> Vec<Value> {
     let succeeded = status["succeeded"].as_i64().unwrap_or_default();
     let parallelism = spec["parallelism"].as_i64().unwrap_or_default();
     let completions = match spec["completions"].as_i64() {
-        Some(wanted) => format!("{succeeded}/{wanted}"),
+        Some(completions) => format!("{succeeded}/{completions}"),
         None if parallelism > 1 => format!("{succeeded}/1 of {parallelism}"),
         None => format!("{succeeded}/1"),
     };

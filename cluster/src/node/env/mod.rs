@@ -48,7 +48,7 @@ pub(crate) fn inherited(pod: &Pod) -> Environment {
 }
 
 /// What a container declares: `envFrom` in order, then `env` in order, later values over earlier ones. `$(NAME)` in a
-/// literal value stands for what is declared before it.
+/// literal value is replaced by a variable that is declared before it.
 ///
 /// # Errors
 /// The kubelet's message if a Secret, a ConfigMap or a key is not there.

@@ -34,7 +34,7 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// The verdict that the status already tells.
+    /// The verdict that the status already contains.
     pub(super) fn standing(status: &JobStatus) -> Option<Verdict> {
         let conditions = status.conditions.as_deref().unwrap_or_default();
         conditions.iter().filter(|condition| condition.status == "True").find_map(|condition| {
@@ -91,7 +91,7 @@ pub(super) fn finish_time(status: &JobStatus) -> Option<Timestamp> {
     condition.last_transition_time.as_ref().map(|time| time.0)
 }
 
-/// Sets a condition; `false` if it already stood so.
+/// Sets a condition; `false` if it was already so.
 pub(super) fn set(
     status: &mut JobStatus,
     kind: Kind,

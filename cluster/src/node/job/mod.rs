@@ -13,7 +13,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::events::{Component, Event, Recorder, Severity};
-use super::informer::{Informer, Sight};
+use super::informer::{Informer, Observation};
 use super::objects::{self, decode};
 use crate::error::ApiError;
 use crate::resource::Resource;
@@ -47,16 +47,16 @@ struct Controller {
     store: Store,
     recorder: Recorder,
     first_backoff: Duration,
-    /// When to look at a Job even if nothing changes.
+    /// When to evaluate a Job even if nothing changes.
     due: BTreeMap<Key, Timestamp>,
     /// Uids of Pods that were seen under deletion while they ran: they count as failed however they end.
     doomed: HashSet<String>,
 }
 
 impl Controller {
-    /// The Jobs of changed Pods. A Pod whose Job is gone is released here: nobody will ever count it.
-    fn touched_by_pods(&mut self, sight: &Sight) -> BTreeSet<Key> {
-        if let Sight::Changed(change) = sight
+    /// The Jobs of changed Pods. A Pod whose Job is deleted is released here, since no Job will count it.
+    fn touched_by_pods(&mut self, sight: &Observation) -> BTreeSet<Key> {
+        if let Observation::Changed(change) = sight
             && change.kind == ChangeKind::Deleted
         {
             self.doomed.remove(meta(&change.object, "uid"));
@@ -71,8 +71,8 @@ impl Controller {
             None
         };
         match sight {
-            Sight::Listed(pods) => pods.iter().filter_map(|pod| look(pod)).collect(),
-            Sight::Changed(change) => look(&change.object).into_iter().collect(),
+            Observation::Listed(pods) => pods.iter().filter_map(|pod| look(pod)).collect(),
+            Observation::Changed(change) => look(&change.object).into_iter().collect(),
         }
     }
 
@@ -91,7 +91,7 @@ impl Controller {
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, job = %key.name, "a job is looked at again");
+                tracing::debug!(%error, job = %key.name, "a job is evaluated again");
                 let at = Timestamp::now().checked_add(RETRY).unwrap_or(Timestamp::MAX);
                 self.due.insert(key.clone(), at);
             }
@@ -182,7 +182,7 @@ impl Controller {
 
     /// Takes the tracking finalizer away.
     fn release(&self, pod: &Key, uid: &str) {
-        let _gone_already = self.store.update(pod, |stored| {
+        let _already_deleted = self.store.update(pod, |stored| {
             let is_this_one = meta(stored, "uid") == uid;
             if let Some(finalizers) = stored["metadata"]["finalizers"].as_array_mut()
                 && is_this_one
@@ -230,10 +230,10 @@ impl Controller {
     }
 }
 
-fn touched_by_jobs(sight: &Sight) -> BTreeSet<Key> {
+fn touched_by_jobs(sight: &Observation) -> BTreeSet<Key> {
     match sight {
-        Sight::Listed(jobs) => jobs.iter().map(|job| Key::of(Resource::Jobs, job)).collect(),
-        Sight::Changed(change) => match change.kind {
+        Observation::Listed(jobs) => jobs.iter().map(|job| Key::of(Resource::Jobs, job)).collect(),
+        Observation::Changed(change) => match change.kind {
             ChangeKind::Added | ChangeKind::Modified | ChangeKind::Deleted => [change.key.clone()].into(),
         },
     }

@@ -1,11 +1,11 @@
 //! What is next for a Job: the Job controller's rules as of Kubernetes 1.31, pure.
 //!
-//! The controller is level-triggered: it looks at the Job and its Pods, and each look takes at most one step of the
+//! The controller is level-triggered: it evaluates the Job and its Pods, and each evaluation takes at most one step of the
 //! Job's end (first `FailureTarget` or `SuccessCriteriaMet`, then, with no Pod left running, `Failed` or `Complete`).
 //!
 //! Where it differs: a Pod under deletion counts as failed, and is replaced, only when its containers have ended
 //! (`podReplacementPolicy: Failed`), so that no two agents of a run are ever alive together. `podFailurePolicy`,
-//! `successPolicy`, `backoffLimitPerIndex` and indexed completion are not looked at.
+//! `successPolicy`, `backoffLimitPerIndex` and indexed completion are ignored.
 
 use std::time::Duration;
 
@@ -32,9 +32,9 @@ pub(super) struct Plan {
     pub(super) create: usize,
     /// Pods to delete. They count as failed when they have ended.
     pub(super) delete: Vec<Pod>,
-    /// Pods to delete as if they had never been, because the Job is suspended or wants fewer.
+    /// Pods to delete without counting them, because the Job is suspended or needs fewer.
     pub(super) withdraw: Vec<Pod>,
-    /// Pods that are counted in `status`: nothing of this controller holds them any more.
+    /// Pods that are counted in `status`: they need this controller's finalizer no longer.
     pub(super) release: Vec<Pod>,
     pub(super) news: Vec<News>,
     /// When to look again, if nothing changes before.
@@ -43,7 +43,7 @@ pub(super) struct Plan {
     pub(super) is_expired: bool,
 }
 
-/// What is told about the Job as an event.
+/// What is reported about the Job as an Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum News {
     Suspended,
@@ -52,7 +52,7 @@ pub(super) enum News {
     Failed(Verdict),
 }
 
-/// Looks at a Job and at the Pods that it controls. `first_backoff` is the wait before the first failed Pod is
+/// Evaluates a Job and the Pods that it controls. `first_backoff` is the wait before the first failed Pod is
 /// replaced; it doubles with each failure in a row.
 pub(super) fn plan(job: &Job, pods: &[Pod], now: Timestamp, first_backoff: Duration) -> Plan {
     let status = job.status.clone().unwrap_or_default();
@@ -114,7 +114,7 @@ fn unfinished(
         if set(&mut status, Kind::Suspended, true, "JobSuspended", "Job suspended", now) {
             plan.news.push(News::Suspended);
         }
-        // The clock of `activeDeadlineSeconds` begins anew with the next start.
+        // The clock of `activeDeadlineSeconds` restarts with the next start.
         status.start_time = None;
     } else {
         if is_resumed {
@@ -126,9 +126,9 @@ fn unfinished(
     }
 
     let going = || plan.delete.iter().chain(&plan.withdraw);
-    let gone = count(going().count());
-    status.active = some_count(count(tally.active.len() + plan.create) - gone);
-    status.terminating = Some(tally.terminating + gone);
+    let deleted = count(going().count());
+    status.active = some_count(count(tally.active.len() + plan.create) - deleted);
+    status.terminating = Some(tally.terminating + deleted);
     status.ready = Some(tally.ready - count(going().filter(|pod| is_ready(pod)).count()));
     plan.status = status;
     plan
@@ -172,7 +172,7 @@ fn conclude(plan: &mut Plan, status: &mut JobStatus, verdict: Verdict, now: Time
     });
 }
 
-/// Makes the Pods that are wanted, or withdraws those that are too many.
+/// Creates missing Pods, or deletes surplus ones.
 fn staff(
     plan: &mut Plan,
     spec: &JobSpec,
@@ -184,17 +184,17 @@ fn staff(
     let parallelism = spec.parallelism.unwrap_or(1).max(0);
     let succeeded = status.succeeded.unwrap_or_default();
     let active = count(tally.active.len());
-    let wanted = match spec.completions {
+    let expected = match spec.completions {
         Some(completions) => (completions - succeeded).clamp(0, parallelism),
         None if succeeded > 0 => active.min(parallelism),
         None => parallelism,
     };
-    if active > wanted {
-        let surplus = usize::try_from(active - wanted).unwrap_or_default();
+    if active > expected {
+        let surplus = usize::try_from(active - expected).unwrap_or_default();
         plan.withdraw = tally.active.iter().rev().take(surplus).cloned().collect();
         return;
     }
-    let missing = usize::try_from(wanted - active - tally.terminating).unwrap_or_default();
+    let missing = usize::try_from(expected - active - tally.terminating).unwrap_or_default();
     match backoff_end(tally, first_backoff).filter(|end| *end > now) {
         Some(end) if missing > 0 => plan.look_again = Some(end),
         Some(_) | None => plan.create = missing,

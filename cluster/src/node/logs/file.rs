@@ -34,9 +34,9 @@ impl Default for Rotation {
 /// What a reader waits on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// How often the file was put aside and begun anew.
+    /// How often the file was rotated.
     pub(super) rotations: u64,
-    /// All that was ever written.
+    /// Everything that was written, in bytes, over all rotations.
     pub(super) bytes: u64,
     /// The container has ended and all of its output is written.
     pub(super) is_ended: bool,
@@ -64,7 +64,7 @@ struct Current {
 }
 
 impl LogFile {
-    /// Begins the file at `path`, with its folders.
+    /// Creates the file at `path`, with its folders.
     ///
     /// # Errors
     /// A folder or the file can't be created.
@@ -87,7 +87,7 @@ impl LogFile {
         self.shared.progress.subscribe()
     }
 
-    /// Writes all that `source` says, until its end. Bytes that can't be written (a full disk) are dropped, as
+    /// Writes everything from `source` until its end. Bytes that can't be written (a full disk) are dropped, as
     /// the process must not hang for its log's sake; the loss is reported.
     pub(crate) async fn pump(self, output: Output, mut source: impl AsyncRead + Unpin) {
         let mut splitter = Splitter::default();
@@ -137,7 +137,7 @@ impl LogFile {
 }
 
 impl Current {
-    /// Writes, and tells whether the next record begins a new file.
+    /// Writes; returns whether the next record starts a new file.
     fn append(&mut self, records: &[u8]) -> io::Result<bool> {
         self.file.write_all(records)?;
         self.bytes += records.len() as u64;

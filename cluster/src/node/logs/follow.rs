@@ -24,7 +24,7 @@ pub(super) struct Follower {
     selection: Selection,
     /// What the writer does; `None` if nobody writes any more, or the reader doesn't care.
     writer: Option<Writer>,
-    /// The beginning of a line whose end is not read yet.
+    /// The start of a line whose end is not read yet.
     pending: Vec<u8>,
     is_over: bool,
 }
@@ -37,7 +37,7 @@ struct Writer {
 }
 
 impl Follower {
-    /// Serves the file at `path` from byte `start`; with a `progress` it goes on until the container has ended.
+    /// Serves the file at `path` from byte `start`; with a `progress` it continues until the container has ended.
     pub(super) async fn open(
         path: PathBuf,
         start: u64,
@@ -108,8 +108,8 @@ impl Follower {
             return Ok(());
         }
         let is_rotated = now.rotations != writer.seen.rotations;
-        // The file was read to its end before `now` was: once more, as something may have come in between. Only
-        // then is the next file due. Two rotations behind, what stood between them is lost, as with the kubelet.
+        // The file was read to its end before `now` was: read it again, since bytes can have been added in between. Only
+        // then is the next file due. Two rotations behind, what was between them is lost, as with the kubelet.
         if self.read_some(answer).await? || self.is_over {
             return Ok(());
         }
@@ -122,7 +122,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Goes on in the current file, unless that is the one at hand: the writer's progress is told a little after
+    /// Continues in the current file, unless that is the open one: the writer's progress is published a little after
     /// its rotation, so a rotation may be known only when it was already followed.
     async fn open_next(&mut self) -> std::io::Result<()> {
         let next = File::open(&self.path).await?;

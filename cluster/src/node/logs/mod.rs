@@ -1,7 +1,7 @@
 //! Container logs: where they lie, and the `log` endpoint of a Pod as API server and kubelet answer it together.
 //!
 //! The rules, and where each comes from, are those of the kubelet: only the current file of a container instance is
-//! served when a request comes in; a follow goes on over a rotation and ends when the container has ended and all
+//! served when a request comes in; a follow continues over a rotation and ends when the container has ended and all
 //! was served.
 
 mod file;
@@ -30,15 +30,15 @@ use select::Selection;
 /// What a client may ask of a log; the query parameters of `GET .../pods/{name}/log`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LogOptions {
-    /// Go on until the container has ended.
+    /// Continue until the container has ended.
     pub follow: bool,
-    /// Begin each line with the time of its first record, RFC 3339 with nanoseconds.
+    /// Start each line with the time of its first record, RFC 3339 with nanoseconds.
     pub timestamps: bool,
     /// Only records of this second and later: fractions are cut off, as the API server does.
     pub since_time: Option<Timestamp>,
     /// Only records of the last so many seconds.
     pub since_seconds: Option<i64>,
-    /// Begin with the last so many records.
+    /// Start with the last so many records.
     pub tail_lines: Option<i64>,
     /// End after so many bytes.
     pub limit_bytes: Option<i64>,
@@ -97,7 +97,7 @@ impl Logs {
         Logs { folder, rotation, live: Arc::default() }
     }
 
-    /// Begins the log of an instance.
+    /// Starts the log of an instance.
     ///
     /// # Errors
     /// The file can't be created.
@@ -118,7 +118,7 @@ impl Logs {
         }
     }
 
-    /// Deletes the logs of a Pod that is gone. Open streams read on.
+    /// Deletes the logs of a Pod that is deleted. Open streams continue.
     pub(crate) fn forget(&self, namespace: &str, pod: &str, pod_uid: &str) {
         let folder = self.pod_folder(namespace, pod, pod_uid);
         self.live().retain(|path, _| !path.starts_with(&folder));
@@ -141,7 +141,7 @@ impl Logs {
         tail.split_off(tail.len().saturating_sub(limit_bytes))
     }
 
-    /// Answers a request for the log of a container of `pod`, as the Pod is now. `None` stands for an empty answer
+    /// Answers a request for the log of a container of `pod`, as the Pod is now. `None` is an empty answer
     /// (204): the Pod is not on a node yet.
     ///
     /// # Errors
@@ -185,7 +185,7 @@ impl Logs {
         let selection = Selection::new(
             since(options, Timestamp::now()),
             options.timestamps,
-            // A tail that is followed has a beginning but no end.
+            // A tail that is followed has a start but no end.
             tail.filter(|_| !options.follow),
             options.limit_bytes.and_then(|bytes| u64::try_from(bytes).ok()),
         );
@@ -246,7 +246,7 @@ fn check(pod: &Pod, options: &LogOptions) -> Result<(), ApiError> {
 }
 
 /// The API server's choice of a container.
-fn choose_container(pod: &Pod, wanted: Option<&str>) -> Result<String, ApiError> {
+fn choose_container(pod: &Pod, requested: Option<&str>) -> Result<String, ApiError> {
     let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
     let spec = pod.spec.as_ref();
     let names = |containers: &[k8s_openapi::api::core::v1::Container]| {
@@ -254,7 +254,7 @@ fn choose_container(pod: &Pod, wanted: Option<&str>) -> Result<String, ApiError>
     };
     let mains = spec.map(|spec| names(&spec.containers)).unwrap_or_default();
     let inits = spec.and_then(|spec| spec.init_containers.as_deref()).map(names).unwrap_or_default();
-    match (wanted.filter(|name| !name.is_empty()), mains.as_slice()) {
+    match (requested.filter(|name| !name.is_empty()), mains.as_slice()) {
         (Some(name), _) if mains.iter().chain(&inits).any(|known| known == name) => Ok(name.to_owned()),
         (Some(name), _) => {
             Err(ApiError::bad_request(format!("container {name} is not valid for pod {pod_name}")))

@@ -1,5 +1,5 @@
 //! The lines of a container's log file, in the format that container runtimes write for the kubelet (CRI):
-//! `2026-01-02T03:04:05.000000006Z stdout F text`, where `P` marks a piece of a line that goes on.
+//! `2026-01-02T03:04:05.000000006Z stdout F text`, where `P` marks a piece of a line that continues.
 
 use jiff::Timestamp;
 
@@ -25,7 +25,7 @@ impl Output {
 /// Whether a record ends its line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tag {
-    /// The line goes on in the next record of the same output, or was never ended.
+    /// The line continues in the next record of the same output, or has no end.
     Partial,
     /// The line ends here.
     Full,
@@ -80,7 +80,7 @@ pub(super) fn parse(line: &[u8]) -> Option<Record<'_>> {
 /// Cuts what a process writes into the pieces that become records.
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
-    /// The beginning of a line, at most [`CHUNK_BYTES`].
+    /// The start of a line, at most [`CHUNK_BYTES`].
     pending: Vec<u8>,
 }
 
@@ -88,9 +88,9 @@ impl Splitter {
     /// Takes the next bytes and hands out every piece that is complete.
     pub(super) fn push(&mut self, mut bytes: &[u8], mut emit: impl FnMut(Tag, &[u8])) {
         while !bytes.is_empty() {
-            let room = CHUNK_BYTES - self.pending.len();
-            let newline = bytes.iter().take(room + 1).position(|byte| *byte == b'\n');
-            let taken = newline.unwrap_or_else(|| bytes.len().min(room));
+            let free = CHUNK_BYTES - self.pending.len();
+            let newline = bytes.iter().take(free + 1).position(|byte| *byte == b'\n');
+            let taken = newline.unwrap_or_else(|| bytes.len().min(free));
             self.pending.extend_from_slice(&bytes[..taken]);
             bytes = &bytes[taken..];
             if newline.is_some() {
@@ -98,7 +98,7 @@ impl Splitter {
                 self.pending.clear();
                 bytes = &bytes[1..];
             } else if !bytes.is_empty() {
-                // The line is known to go on, so the full piece is not its last.
+                // The line is known to continue, so the full piece is not its last.
                 emit(Tag::Partial, &self.pending);
                 self.pending.clear();
             }

@@ -1,7 +1,7 @@
 //! Which part of a log file a reader gets: the kubelet's rules (`pkg/kubelet/kuberuntime/logs`, `ReadLogs`), pure.
 //!
 //! Two of them surprise: `tailLines` counts records, so that a chunk of a long line counts as a line, and
-//! `sinceTime` is applied to each record, so that it may leave the end of a long line without its beginning
+//! `sinceTime` is applied to each record, so that it can leave the end of a long line without its start
 //! (and without a timestamp).
 
 use std::io::{self, Read, Seek, SeekFrom};
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::record::{self, Tag};
 
-/// How many bytes are looked at in one step when the last lines are searched from the end.
+/// How many bytes are read in one step when the last lines are searched from the end.
 const TAIL_BLOCK_BYTES: u64 = 64 * 1024;
 
 /// What is left to serve of one request.
@@ -44,8 +44,8 @@ impl Selection {
     /// Serves one line of the file; `Break` ends the answer. Lines that are no records are skipped.
     pub(super) fn push(&mut self, line: &[u8], answer: &mut Vec<u8>) -> ControlFlow<()> {
         let Some(record) = record::parse(line) else { return ControlFlow::Continue(()) };
-        let is_wanted = self.since.is_none_or(|since| record.stamp >= since);
-        if is_wanted {
+        let is_selected = self.since.is_none_or(|since| record.stamp >= since);
+        if is_selected {
             let start = answer.len();
             if self.has_timestamps && self.is_line_start {
                 answer.extend_from_slice(record::stamp_text(record.stamp).as_bytes());
@@ -74,7 +74,7 @@ impl Selection {
     }
 }
 
-/// The offset at which the last `lines` lines of the file begin.
+/// The offset at which the last `lines` lines of the file start.
 pub(super) fn tail_start(file: &mut (impl Read + Seek), lines: u64) -> io::Result<u64> {
     let end = file.seek(SeekFrom::End(0))?;
     if lines == 0 {
@@ -90,7 +90,7 @@ pub(super) fn tail_start(file: &mut (impl Read + Seek), lines: u64) -> io::Resul
         file.by_ref().take(position - start).read_to_end(&mut block)?;
         for (index, _) in block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
             let after = start + index as u64 + 1;
-            // The newline that ends the file begins no line.
+            // The newline that ends the file starts no line.
             newlines += u64::from(after < end);
             if newlines == lines {
                 return Ok(after);

@@ -82,9 +82,9 @@ fn which_container_is_read() {
                  containers: [i]"),
         ),
     ];
-    for (pod, wanted, expected) in cases {
-        let found = choose_container(pod, wanted).map_err(|error| error.message);
-        assert_eq!(found.as_deref(), expected.map_err(str::to_owned).as_deref(), "{wanted:?}");
+    for (pod, requested, expected) in cases {
+        let found = choose_container(pod, requested).map_err(|error| error.message);
+        assert_eq!(found.as_deref(), expected.map_err(str::to_owned).as_deref(), "{requested:?}");
     }
 }
 
@@ -137,7 +137,7 @@ async fn a_line_longer_than_a_chunk_is_served_whole_with_one_stamp() {
 }
 
 #[tokio::test]
-async fn a_follow_goes_on_over_rotations_and_ends_with_the_container() {
+async fn follow_continues_over_rotations_and_ends_with_container() {
     let (_folder, logs) = logs(Rotation { file_bytes: 200, files: 2 });
     let log = logs.create(&instance()).unwrap();
     let pod = pod(json!({"state": {"running": {}}}));
@@ -160,7 +160,7 @@ async fn a_follow_goes_on_over_rotations_and_ends_with_the_container() {
 }
 
 #[tokio::test]
-async fn a_followed_tail_goes_on_and_a_tail_alone_does_not() {
+async fn followed_tail_continues_and_tail_alone_ends() {
     let (_folder, logs) = logs(Rotation::default());
     let log = logs.create(&instance()).unwrap();
     log.clone().pump(Output::Stdout, b"one\ntwo\nthree\n".as_slice()).await;
@@ -177,7 +177,7 @@ async fn a_followed_tail_goes_on_and_a_tail_alone_does_not() {
 }
 
 #[tokio::test]
-async fn the_logs_of_a_gone_pod_are_removed() {
+async fn logs_of_deleted_pod_are_removed() {
     let (folder, logs) = logs(Rotation::default());
     logs.create(&instance()).unwrap();
     logs.forget("n", "p", "u");

@@ -8,7 +8,7 @@ use crate::error::ApiError;
 use crate::node::NODE_NAME;
 use crate::store::{Key, Object, Store, is_deleting, meta, now_seconds};
 
-/// How a Pod stands to the node.
+/// Whether a Pod is bound to the node.
 #[derive(Debug)]
 pub(super) enum Binding {
     /// It is on the node, as of now or since long.
@@ -22,7 +22,7 @@ pub(super) enum Binding {
 /// Puts a Pod on the node, unless its gates forbid it.
 ///
 /// # Errors
-/// The Pod is gone, or can't be written.
+/// The Pod is deleted, or cannot be written.
 pub(super) fn bind(store: &Store, key: &Key, uid: &str) -> Result<Binding, ApiError> {
     let mut is_new = false;
     let pod = store.update(key, |pod| {

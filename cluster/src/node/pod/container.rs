@@ -51,7 +51,7 @@ pub(super) struct Running {
     pub(super) since: Instant,
     pub(super) started_at: Timestamp,
     /// It was asked to end.
-    pub(super) is_told: bool,
+    pub(super) is_signalled: bool,
     /// It was killed.
     pub(super) is_killed: bool,
 }
@@ -130,7 +130,7 @@ impl Container {
     pub(super) fn started(&mut self, id: String, started_at: Timestamp, now: Instant) {
         self.attempts += 1;
         self.id = Some(id);
-        self.state = State::Running(Running { since: now, started_at, is_told: false, is_killed: false });
+        self.state = State::Running(Running { since: now, started_at, is_signalled: false, is_killed: false });
     }
 
     /// An instance has ended. It is started again if its policy says so and the Pod is not to end.

@@ -74,14 +74,14 @@ impl Worker {
         })
     }
 
-    /// Notes that the container runs, and has its end told to the worker.
+    /// Records that the container runs, and has its end sent to the worker.
     fn run_to_end(&mut self, index: usize, instance: Instance, volumes: &PodVolumes, process: Process) {
         let started_at = Timestamp::now();
         self.groups.insert(index, process.group());
         self.containers[index].started(instance.id(), started_at, Instant::now());
         self.report(index, Severity::Normal, "Started", format!("Started container {}", instance.container));
         let spec = self.containers[index].spec.clone();
-        let (logs, tell_end) = (self.context.logs.clone(), self.tell_end.clone());
+        let (logs, end_sender) = (self.context.logs.clone(), self.end_sender.clone());
         let message_file = volumes.termination_file(&instance.container);
         tokio::spawn(async move {
             let (exit_code, finished_at) = process.ended().await;
@@ -90,7 +90,7 @@ impl Worker {
             let reason = if exit_code == 0 { "Completed" } else { "Error" };
             let end = End { exit_code, reason, message, started_at, finished_at, id: Some(instance.id()) };
             // Nobody listens only if the worker was dropped with its node.
-            let _nobody_cares = tell_end.send((index, end)).await;
+            let _worker_has_ended = end_sender.send((index, end)).await;
         });
     }
 
@@ -137,22 +137,22 @@ impl Worker {
         if let (State::Running(running), Some(group)) =
             (&mut self.containers[index].state, self.groups.get(&index))
         {
-            running.is_told = true;
+            running.is_signalled = true;
             group.terminate();
         }
         self.report_killing(index);
     }
 
     pub(super) fn kill(&mut self, index: usize) {
-        let mut was_told = true;
+        let mut was_signalled = true;
         if let (State::Running(running), Some(group)) =
             (&mut self.containers[index].state, self.groups.get(&index))
         {
             running.is_killed = true;
-            was_told = running.is_told;
+            was_signalled = running.is_signalled;
             group.kill();
         }
-        if !was_told {
+        if !was_signalled {
             self.report_killing(index);
         }
     }

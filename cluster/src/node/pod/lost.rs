@@ -1,4 +1,4 @@
-//! Pods whose processes were lost with an earlier process of the cluster, as with a node that was started anew.
+//! Pods whose processes were lost with an earlier process of the cluster, as with a node that was restarted.
 //!
 //! They are not taken over: their output went nowhere meanwhile. Each is `Failed`, and what ran in it has ended with
 //! code 255 and reason `Unknown`, as the kubelet reports containers of which the runtime knows nothing any more. What
@@ -14,7 +14,7 @@ use crate::store::{Key, Object, Store, now_seconds};
 pub(super) fn mark(store: &Store) {
     for pod in store.list(Resource::Pods, None).1 {
         if is_lost(&pod) {
-            let _gone_already = store.update(&Key::of(Resource::Pods, &pod), |pod| {
+            let _already_deleted = store.update(&Key::of(Resource::Pods, &pod), |pod| {
                 fail(pod);
                 Ok(())
             });

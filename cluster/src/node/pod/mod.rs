@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::events::Recorder;
-use super::informer::{Informer, Sight};
+use super::informer::{Informer, Observation};
 use super::logs::Logs;
 use super::process::Launcher;
 use super::volumes::Folders;
@@ -42,7 +42,7 @@ pub(super) struct Context {
     pub(super) first_backoff: Duration,
 }
 
-/// Runs every Pod until `down` turns true or its sender is gone; then ends all containers and returns.
+/// Runs every Pod until `down` turns true or its sender is dropped; then ends all containers and returns.
 pub(super) async fn run(context: Context, mut down: watch::Receiver<bool>) {
     lost::mark(&context.store);
     let mut informer = Informer::new(&context.store, Resource::Pods);
@@ -76,28 +76,28 @@ struct Running {
 }
 
 impl Kubelet {
-    fn see(&mut self, sight: Sight) {
+    fn see(&mut self, sight: Observation) {
         match sight {
-            Sight::Changed(change) => match change.kind {
-                ChangeKind::Added | ChangeKind::Modified => self.look_at(&change.key),
-                ChangeKind::Deleted => self.has_gone(&change.object),
+            Observation::Changed(change) => match change.kind {
+                ChangeKind::Added | ChangeKind::Modified => self.evaluate(&change.key),
+                ChangeKind::Deleted => self.object_deleted(&change.object),
             },
-            Sight::Listed(pods) => {
+            Observation::Listed(pods) => {
                 for pod in &pods {
-                    self.look_at(&Key::of(Resource::Pods, pod));
+                    self.evaluate(&Key::of(Resource::Pods, pod));
                 }
                 let is_listed = |uid: &str| pods.iter().any(|pod| meta(pod, "uid") == uid);
                 for (uid, running) in &self.workers {
                     if !is_listed(uid) {
-                        running.seen.send_modify(|seen| seen.is_gone = true);
+                        running.seen.send_modify(|seen| seen.is_deleted = true);
                     }
                 }
             }
         }
     }
 
-    /// Looks at the Pod as it is now: a change may be older than the end of its worker.
-    fn look_at(&mut self, key: &Key) {
+    /// Evaluates the Pod as it is now: a change can be older than the end of its worker.
+    fn evaluate(&mut self, key: &Key) {
         let Some(pod) = self.context.store.get(key) else { return };
         let uid = meta(&pod, "uid");
         if let Some(running) = self.workers.get(uid) {
@@ -106,11 +106,11 @@ impl Kubelet {
         }
         if matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
             if is_deleting(&pod) {
-                let _gone_already = self.context.store.remove(key, uid);
+                let _already_deleted = self.context.store.remove(key, uid);
             }
             return;
         }
-        let seen = Seen { object: pod.clone(), is_gone: false, is_node_down: false };
+        let seen = Seen { object: pod.clone(), is_deleted: false, is_node_down: false };
         let sender = watch::Sender::new(seen);
         let Some(worker) = Worker::new(self.context.clone(), sender.subscribe()) else { return };
         self.workers.insert(uid.to_owned(), Running { key: key.clone(), seen: sender });
@@ -121,11 +121,11 @@ impl Kubelet {
         });
     }
 
-    fn has_gone(&mut self, pod: &Object) {
+    fn object_deleted(&mut self, pod: &Object) {
         let uid = meta(pod, "uid");
         match self.workers.get(uid) {
             // Its logs go when it has ended.
-            Some(running) => running.seen.send_modify(|seen| seen.is_gone = true),
+            Some(running) => running.seen.send_modify(|seen| seen.is_deleted = true),
             None => self.context.logs.forget(meta(pod, "namespace"), meta(pod, "name"), uid),
         }
     }
@@ -134,7 +134,7 @@ impl Kubelet {
         match ended {
             Ok(uid) => {
                 if let Some(running) = self.workers.remove(&uid)
-                    && running.seen.borrow().is_gone
+                    && running.seen.borrow().is_deleted
                 {
                     self.context.logs.forget(&running.key.namespace, &running.key.name, &uid);
                 }

@@ -11,7 +11,7 @@ pub(super) enum Cause {
     MainsEnded,
     Deleted,
     DeadlineExceeded,
-    /// The node goes down. Nobody is told.
+    /// The node goes down. It reports nothing.
     NodeDown,
 }
 
@@ -51,8 +51,8 @@ pub(super) fn plan(containers: &[Container], stop: Option<Stop>, now: Instant) -
 
 fn plan_run(containers: &[Container], now: Instant) -> Plan {
     let mut plan = Plan::default();
-    let mains_begin = containers.iter().filter(|container| container.role != Role::Main).count();
-    for (index, container) in containers[..mains_begin].iter().enumerate() {
+    let first_main = containers.iter().filter(|container| container.role != Role::Main).count();
+    for (index, container) in containers[..first_main].iter().enumerate() {
         plan.start_if_due(index, container, now);
         let is_passed = match container.role {
             Role::Init => container.has_succeeded(),
@@ -65,12 +65,12 @@ fn plan_run(containers: &[Container], now: Instant) -> Plan {
             return plan;
         }
     }
-    let mains = &containers[mains_begin..];
+    let mains = &containers[first_main..];
     if mains.iter().all(|container| container.state == State::Ended) {
         return end_of_run(containers);
     }
     for (offset, container) in mains.iter().enumerate() {
-        plan.start_if_due(mains_begin + offset, container, now);
+        plan.start_if_due(first_main + offset, container, now);
     }
     plan
 }
@@ -92,7 +92,7 @@ fn plan_end(containers: &[Container], stop: Stop, now: Instant) -> Plan {
             if !running.is_killed {
                 plan.actions.push(Action::Kill(index));
             }
-        } else if is_its_turn && !running.is_told {
+        } else if is_its_turn && !running.is_signalled {
             plan.actions.push(Action::Terminate(index));
         }
     }
@@ -200,11 +200,11 @@ mod tests {
         }
         let by = now + Duration::from_secs(3);
         let stop = Some(Stop { cause: Cause::Deleted, by });
-        let told = vec![Action::Terminate(ONE), Action::Terminate(TWO)];
-        assert_eq!(plan(&pod, stop, now), Plan { actions: told, wake: Some(by) });
+        let terminations = vec![Action::Terminate(ONE), Action::Terminate(TWO)];
+        assert_eq!(plan(&pod, stop, now), Plan { actions: terminations, wake: Some(by) });
         for main in [ONE, TWO] {
             let State::Running(running) = &mut pod[main].state else { panic!("not running") };
-            running.is_told = true;
+            running.is_signalled = true;
         }
         assert_eq!(actions(&pod, stop, now), []);
         for main in [ONE, TWO] {

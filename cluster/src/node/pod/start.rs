@@ -23,7 +23,7 @@ pub(super) enum Obstacle {
 /// The command of a container instance named `id`.
 ///
 /// # Errors
-/// What stands in the way.
+/// Why a container cannot start.
 pub(super) fn command(
     container: &Container,
     pod: &Pod,
@@ -59,10 +59,10 @@ fn working_dir(
 ) -> Result<std::path::PathBuf, Obstacle> {
     let failed =
         |error: std::io::Error| Obstacle::Start(format!("the working directory can't be made: {error}"));
-    let Some(wanted) = container.working_dir.as_deref().filter(|dir| !dir.is_empty()) else {
+    let Some(configured) = container.working_dir.as_deref().filter(|dir| !dir.is_empty()) else {
         return volumes.root_folder(&container.name).map_err(failed);
     };
-    let (folder, is_mounted) = paths.resolve(wanted);
+    let (folder, is_mounted) = paths.resolve(configured);
     if is_mounted {
         std::fs::create_dir_all(&folder).map_err(failed)?;
     }

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::container::{Container, End, Role, State};
 use crate::node::{NODE_IP, POD_IP};
 
-/// What the containers alone don't tell.
+/// What is not visible in the containers alone.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
     pub(super) start_time: Timestamp,
@@ -18,7 +18,7 @@ pub(super) struct Facts {
     pub(super) is_prepared: bool,
     /// Why it ended, if not by its containers.
     pub(super) ending: Option<Ending>,
-    /// Nothing of it runs any more, and nothing will.
+    /// No container of it runs, and none will start.
     pub(super) is_over: bool,
 }
 
@@ -150,8 +150,8 @@ fn conditions(
         "Failed" => Some("PodFailed"),
         _ => None,
     };
-    let names = |wanted: &dyn Fn(&Container) -> bool| -> Vec<&str> {
-        containers.iter().filter(|c| wanted(c)).map(|c| c.spec.name.as_str()).collect()
+    let names = |matches: &dyn Fn(&Container) -> bool| -> Vec<&str> {
+        containers.iter().filter(|c| matches(c)).map(|c| c.spec.name.as_str()).collect()
     };
     let incomplete = names(&|c| match c.role {
         Role::Init => !c.has_succeeded(),

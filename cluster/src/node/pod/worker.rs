@@ -34,7 +34,7 @@ const NODE_DOWN_GRACE: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) object: Arc<Object>,
-    pub(super) is_gone: bool,
+    pub(super) is_deleted: bool,
     pub(super) is_node_down: bool,
 }
 
@@ -54,9 +54,9 @@ pub(super) struct Worker {
     pub(super) seen: watch::Receiver<Seen>,
     pub(super) containers: Vec<Container>,
     pub(super) groups: HashMap<usize, Group>,
-    /// Where the ends of containers, by their index, are told and heard.
-    pub(super) tell_end: mpsc::Sender<(usize, End)>,
-    pub(super) hear_end: mpsc::Receiver<(usize, End)>,
+    /// The ends of containers, by their index.
+    pub(super) end_sender: mpsc::Sender<(usize, End)>,
+    pub(super) end_receiver: mpsc::Receiver<(usize, End)>,
     pub(super) volumes: Option<PodVolumes>,
     pub(super) dependencies: Option<Dependencies>,
     pub(super) last_complaint: Option<String>,
@@ -71,13 +71,13 @@ impl Worker {
         let pod: Pod = decode(&object)?;
         let key = Key::of(Resource::Pods, &object);
         let facts = Facts { start_time: Timestamp::now(), is_prepared: false, ending: None, is_over: false };
-        let (tell_end, hear_end) = mpsc::channel(1);
+        let (end_sender, end_receiver) = mpsc::channel(1);
         Some(Worker {
             objects: Objects::new(context.store.clone(), &key.namespace),
             containers: Container::all(&pod),
             groups: HashMap::new(),
-            tell_end,
-            hear_end,
+            end_sender,
+            end_receiver,
             volumes: None,
             dependencies: None,
             last_complaint: None,
@@ -90,7 +90,7 @@ impl Worker {
         })
     }
 
-    /// Ends when nothing of the Pod runs any more.
+    /// Ends when no container of the Pod runs any more.
     pub(super) async fn run(mut self) {
         if self.become_bound().await && self.become_mounted().await {
             self.run_containers().await;
@@ -119,7 +119,7 @@ impl Worker {
                     }
                     self.pod = decode(&pod).unwrap_or_else(|| self.pod.clone());
                     self.facts.start_time = Timestamp::now();
-                    self.look_at_pod();
+                    self.read_pod();
                     self.write_status();
                     return true;
                 }
@@ -127,7 +127,7 @@ impl Worker {
                 Binding::Held => {
                     let is_changed = self.seen.changed().await.is_ok();
                     let seen = self.seen.borrow_and_update();
-                    if !is_changed || seen.is_gone || seen.is_node_down {
+                    if !is_changed || seen.is_deleted || seen.is_node_down {
                         return false;
                     }
                 }
@@ -196,12 +196,12 @@ impl Worker {
                 if changed.is_err() { std::future::pending().await }
                 Wakeup::Pod
             }
-            Some((index, end)) = self.hear_end.recv() => Wakeup::Ended(index, end),
+            Some((index, end)) = self.end_receiver.recv() => Wakeup::Ended(index, end),
             () = changed(dependencies) => Wakeup::Dependency,
             () = until(timer) => Wakeup::Timer,
         };
         match wakeup {
-            Wakeup::Pod => self.look_at_pod(),
+            Wakeup::Pod => self.read_pod(),
             Wakeup::Ended(index, end) => self.has_ended(index, end),
             Wakeup::Dependency => {
                 for container in &mut self.containers {
@@ -222,11 +222,11 @@ impl Worker {
         }
     }
 
-    fn look_at_pod(&mut self) {
+    fn read_pod(&mut self) {
         let seen = self.seen.borrow_and_update().clone();
         if seen.is_node_down {
             self.end_by(Cause::NodeDown, self.own_grace().min(NODE_DOWN_GRACE));
-        } else if seen.is_gone {
+        } else if seen.is_deleted {
             self.end_by(Cause::Deleted, Duration::ZERO);
         } else if is_deleting(&seen.object) {
             let grace = seen.object["metadata"]["deletionGracePeriodSeconds"].as_u64().unwrap_or_default();
@@ -247,8 +247,8 @@ impl Worker {
     }
 
     fn own_grace(&self) -> Duration {
-        let wanted = self.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
-        let seconds = wanted.unwrap_or(DEFAULT_GRACE_SECONDS);
+        let configured = self.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+        let seconds = configured.unwrap_or(DEFAULT_GRACE_SECONDS);
         Duration::from_secs(u64::try_from(seconds).unwrap_or(1))
     }
 
@@ -273,7 +273,7 @@ impl Worker {
         if self.facts.is_prepared || self.stop.is_some() {
             let stored = self.write_status();
             if stored.is_some_and(|pod| is_deleting(&pod)) {
-                let _gone_already = self.context.store.remove(&self.key, self.uid());
+                let _already_deleted = self.context.store.remove(&self.key, self.uid());
             }
         }
     }

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use super::logs::{LogFile, Output};
 use watchdog::Watchdog;
 
-/// Tells a process which container it belongs to. Inherited, so that what has left the process group is found.
+/// The variable with the container that a process belongs to. Inherited, so that what has left the process group is found.
 const MARK: &str = "PAPERCLIP_LOCAL_CONTAINER";
 
 /// How long output is awaited after the last process of a container was killed. Only a process that has changed its
@@ -54,18 +54,18 @@ pub(super) struct Launcher {
     watchdog: Option<Arc<Watchdog>>,
 }
 
-/// The process group of a running container. Signals to one that has gone are lost without a trace.
+/// The process group of a running container. Signals to one that has ended have no effect.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Group(Pid);
 
 impl Group {
     /// Asks every process of the group to end.
     pub(super) fn terminate(self) {
-        let _gone_already = kill_process_group(self.0, Signal::TERM);
+        let _already_ended = kill_process_group(self.0, Signal::TERM);
     }
 
     pub(super) fn kill(self) {
-        let _gone_already = kill_process_group(self.0, Signal::KILL);
+        let _already_ended = kill_process_group(self.0, Signal::KILL);
     }
 }
 

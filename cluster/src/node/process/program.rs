@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_are_found_or_the_reason_is_told() {
+    fn finds_programs_or_reports_why_not() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, mode: u32| {
             let path = folder.path().join(name);

@@ -3,12 +3,12 @@
 //! In a real container they die with its first process. Here they are known by a mark in their environment, which
 //! every process inherits. Only Linux shows it; elsewhere strays live on.
 
-/// Kills every process whose environment has an entry that begins with `mark`.
+/// Kills every process whose environment has an entry that starts with `mark`.
 #[cfg(target_os = "linux")]
 pub(super) async fn kill(mark: &str) {
     let mark = mark.to_owned();
     let killed = tokio::task::spawn_blocking(move || {
-        // Once more as long as there were some: a killed process may have started another before.
+        // Again as long as there were some: a killed process can have started another before.
         (0..ROUNDS).all(|_| linux::kill_once(&mark) > 0)
     });
     if killed.await.unwrap_or_default() {

@@ -70,7 +70,7 @@ async fn a_program_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
-async fn nothing_of_a_container_outlives_its_first_process() {
+async fn no_process_of_a_container_outlives_its_first() {
     let bench = Bench::new().await;
     // One child stays in the group, one leaves it; both hold the pipe.
     let process = bench.start(&["sh", "-c", "sleep 1000 & setsid sleep 1000 & echo started"]).unwrap();
@@ -80,9 +80,9 @@ async fn nothing_of_a_container_outlives_its_first_process() {
 }
 
 #[tokio::test]
-async fn a_whole_group_is_told_to_end() {
+async fn terminates_the_whole_group() {
     let bench = Bench::new().await;
-    let script = "trap 'echo told; exit 7' TERM; sleep 1000 & echo ready; wait";
+    let script = "trap 'echo terminated; exit 7' TERM; sleep 1000 & echo ready; wait";
     let process = bench.start(&["sh", "-c", script]).unwrap();
     let group = process.group();
     let ended = tokio::spawn(process.ended());

@@ -1,4 +1,4 @@
-//! Ends the containers when this process is gone, however it went.
+//! Ends the containers when this process has ended, for whatever reason.
 //!
 //! A small shell reads a pipe that only this process can write to. When the pipe ends, because the process ended or
 //! was killed, the shell kills what is left of every container and removes the folder that holds their secrets. A
@@ -59,19 +59,19 @@ impl Watchdog {
 
     /// The group is killed if this process ends before [`Watchdog::forget`].
     pub(super) fn watch(&self, group: Group) {
-        self.tell('+', group);
+        self.send('+', group);
     }
 
     pub(super) fn forget(&self, group: Group) {
-        self.tell('-', group);
+        self.send('-', group);
     }
 
-    fn tell(&self, sign: char, group: Group) {
+    fn send(&self, sign: char, group: Group) {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        let told =
+        let sent =
             child.stdin.as_mut().map_or(Ok(()), |pipe| writeln!(pipe, "{sign} {}", group.0.as_raw_nonzero()));
-        if let Err(error) = told {
-            tracing::warn!(%error, "the watchdog of the containers is gone: they may outlive this process");
+        if let Err(error) = sent {
+            tracing::warn!(%error, "the watchdog of the containers has ended: they can outlive this process");
         }
     }
 }

@@ -49,7 +49,7 @@ impl Bench {
         self.node.take().unwrap().shutdown().await;
     }
 
-    /// A crash: nobody is told.
+    /// A crash: nothing is reported.
     pub(super) fn crash(&mut self) {
         self.node = None;
     }
@@ -110,17 +110,17 @@ impl Bench {
         changed.unwrap();
     }
 
-    /// The first state of an object of this kind, from now on, that is as wanted.
-    pub(super) async fn until(&self, resource: Resource, wanted: impl Fn(&Object) -> bool) -> Arc<Object> {
+    /// The first state of an object of this kind, from now on, that matches.
+    pub(super) async fn until(&self, resource: Resource, matches: impl Fn(&Object) -> bool) -> Arc<Object> {
         let (revision, objects) = self.store.list(resource, Some(NAMESPACE));
-        if let Some(found) = objects.into_iter().find(|object| wanted(object)) {
+        if let Some(found) = objects.into_iter().find(|object| matches(object)) {
             return found;
         }
         let mut watch = self.store.watch(resource, Some(NAMESPACE.to_owned()), revision).unwrap();
         let found = async {
             loop {
                 let change = watch.next().await.unwrap();
-                if change.kind != ChangeKind::Deleted && wanted(&change.object) {
+                if change.kind != ChangeKind::Deleted && matches(&change.object) {
                     return change.object.clone();
                 }
             }
@@ -132,9 +132,9 @@ impl Bench {
         &self,
         resource: Resource,
         name: &str,
-        wanted: impl Fn(&Object) -> bool,
+        matches: impl Fn(&Object) -> bool,
     ) -> Arc<Object> {
-        self.until(resource, |object| meta(object, "name") == name && wanted(object)).await
+        self.until(resource, |object| meta(object, "name") == name && matches(object)).await
     }
 
     /// Waits for the Job to be over, and gives the condition that says so.
@@ -148,22 +148,22 @@ impl Bench {
     }
 
     /// Waits until no object of this kind has this name.
-    pub(super) async fn until_gone(&self, resource: Resource, name: &str) {
+    pub(super) async fn until_deleted(&self, resource: Resource, name: &str) {
         let revision = self.store.revision();
         let mut watch = self.store.watch(resource, Some(NAMESPACE.to_owned()), revision).unwrap();
-        let gone = async {
+        let deleted = async {
             while self.get(resource, name).is_some() {
                 watch.next().await.unwrap();
             }
         };
-        if tokio::time::timeout(PATIENCE, gone).await.is_err() {
+        if tokio::time::timeout(PATIENCE, deleted).await.is_err() {
             self.give_up(resource);
         }
     }
 
-    /// The only Pod there is, once it is as wanted.
-    pub(super) async fn pod_until(&self, wanted: impl Fn(&Object) -> bool) -> Arc<Object> {
-        self.until(Resource::Pods, wanted).await
+    /// The only Pod there is, once it matches.
+    pub(super) async fn pod_until(&self, matches: impl Fn(&Object) -> bool) -> Arc<Object> {
+        self.until(Resource::Pods, matches).await
     }
 
     pub(super) async fn event(&self, reason: &str) -> Arc<Object> {

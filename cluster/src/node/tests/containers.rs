@@ -94,7 +94,7 @@ async fn a_failed_init_container_keeps_the_others_from_starting() {
 async fn a_sidecar_runs_beside_the_others_and_ends_after_them() {
     let bench = Bench::new().await;
     let mut sidecar =
-        shell("sidecar", "trap 'echo told; exit 0' TERM; echo up > /shared/up; sleep 1000 & wait");
+        shell("sidecar", "trap 'echo terminated; exit 0' TERM; echo up > /shared/up; sleep 1000 & wait");
     sidecar["restartPolicy"] = json!("Always");
     let mut main = shell("main", "until [ -e /shared/up ]; do :; done; cat /shared/up");
     for container in [&mut sidecar, &mut main] {
@@ -109,7 +109,7 @@ async fn a_sidecar_runs_beside_the_others_and_ends_after_them() {
     let pod = bench.pod_until(is_over).await;
     assert_eq!((exit_code(&pod, "sidecar"), &pod["status"]["phase"]), (Some(0), &json!("Succeeded")));
     assert_eq!(bench.log(&pod, "main").await, "up\n");
-    assert_eq!(bench.log(&pod, "sidecar").await, "told\n");
+    assert_eq!(bench.log(&pod, "sidecar").await, "terminated\n");
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn the_environment_of_a_container() {
     bench.pod("p", json!({"containers": [container]}));
     let pod = bench.pod_until(is_over).await;
     let expected = "from map|from map, expanded|p|p|from map, expanded!\n0\n";
-    assert_eq!(bench.log(&pod, "c").await, expected, "nothing of this process's own environment");
+    assert_eq!(bench.log(&pod, "c").await, expected, "the environment of this process is not inherited");
 }
 
 #[tokio::test]
@@ -186,7 +186,7 @@ async fn a_container_without_a_command_says_what_it_needs() {
     let pod = bench.pod_until(|pod| state(pod, "c")["waiting"]["reason"] == "CreateContainerError").await;
     assert!(state(&pod, "c")["waiting"]["message"].as_str().unwrap().contains("spec.command"));
     bench.delete(Resource::Pods, meta(&pod, "name"), Propagation::Background);
-    bench.until_gone(Resource::Pods, "p").await;
+    bench.until_deleted(Resource::Pods, "p").await;
 }
 
 #[tokio::test]

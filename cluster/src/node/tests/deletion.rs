@@ -12,12 +12,12 @@ fn with_grace(seconds: i64) -> impl FnOnce(&mut Value) {
 }
 
 #[tokio::test]
-async fn a_cancelled_run_is_told_and_drained_to_its_end() {
+async fn cancelled_run_is_terminated_and_its_log_drained() {
     let bench = Bench::new().await;
-    // The child of the shell is told as well: the whole group is.
+    // The child of the shell gets the signal too: the whole group does.
     let child =
-        "sh -c \"trap 'echo child told; exit 0' TERM; echo child ready; while :; do sleep 1; done\" & ";
-    let script = format!("trap 'echo told; wait; echo last words; exit 9' TERM; {child} echo ready; wait");
+        "sh -c \"trap 'echo child terminated; exit 0' TERM; echo child ready; while :; do sleep 1; done\" & ";
+    let script = format!("trap 'echo terminated; wait; echo last words; exit 9' TERM; {child} echo ready; wait");
     bench.job("j", &script, with_grace(60));
     let pod = bench.pod_until(is_running).await;
     let follow = LogOptions { follow: true, ..LogOptions::default() };
@@ -30,10 +30,10 @@ async fn a_cancelled_run_is_told_and_drained_to_its_end() {
     let ended = bench.pod_until(is_over).await;
     assert!(is_deleting(&ended), "the Pod shows how it ended before it goes");
     assert_eq!((exit_code(&ended, "main"), &ended["status"]["phase"]), (Some(9), &json!("Failed")));
-    bench.until_gone(Resource::Pods, meta(&pod, "name")).await;
+    bench.until_deleted(Resource::Pods, meta(&pod, "name")).await;
     let served = text(log).await;
     assert!(served.contains("last words\n"), "{served}");
-    assert!(served.contains("child told"), "{served}");
+    assert!(served.contains("child terminated"), "{served}");
     bench.event("Killing").await;
 }
 
@@ -43,12 +43,12 @@ async fn what_does_not_end_in_its_grace_is_killed() {
     bench.job("j", "trap '' TERM; echo ready; while :; do sleep 1; done", with_grace(1));
     let pod = bench.pod_until(is_running).await;
     bench.until_logged(&pod, "main", "ready").await;
-    let begin = Instant::now();
+    let start = Instant::now();
     bench.delete(Resource::Jobs, "j", Propagation::Background);
     let ended = bench.pod_until(is_over).await;
     assert_eq!(exit_code(&ended, "main"), Some(137));
-    assert!(begin.elapsed() >= Duration::from_secs(1), "not before the grace was over");
-    bench.until_gone(Resource::Pods, meta(&pod, "name")).await;
+    assert!(start.elapsed() >= Duration::from_secs(1), "not before the grace was over");
+    bench.until_deleted(Resource::Pods, meta(&pod, "name")).await;
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn in_the_foreground_the_job_goes_last() {
     bench.until_logged(&pod, "main", "ready").await;
     bench.delete(Resource::Jobs, "j", Propagation::Foreground);
     assert!(bench.get(Resource::Jobs, "j").is_some());
-    bench.until_gone(Resource::Jobs, "j").await;
+    bench.until_deleted(Resource::Jobs, "j").await;
     assert!(bench.store.list(Resource::Pods, Some(NAMESPACE)).1.is_empty());
 }
 
@@ -90,7 +90,7 @@ async fn orphans_run_on() {
     bench.job("j", "trap 'exit 0' TERM; echo ready; sleep 1000 & wait", |_| ());
     let pod = bench.pod_until(is_running).await;
     bench.delete(Resource::Jobs, "j", Propagation::Orphan);
-    bench.until_gone(Resource::Jobs, "j").await;
+    bench.until_deleted(Resource::Jobs, "j").await;
     let orphan = bench.pod_until(|pod| pod["metadata"]["ownerReferences"] == json!([])).await;
     assert_eq!(meta(&orphan, "uid"), meta(&pod, "uid"));
     assert!(!is_deleting(&orphan));
@@ -116,8 +116,8 @@ async fn everything_that_a_job_owns_goes_with_it() {
     bench.create(Resource::ConfigMaps, owned("owned", &[&job]));
     bench.create(Resource::ConfigMaps, owned("shared", &[&job, &other]));
     bench.delete(Resource::Jobs, "j", Propagation::Background);
-    bench.until_gone(Resource::Secrets, "owned").await;
-    bench.until_gone(Resource::ConfigMaps, "owned").await;
+    bench.until_deleted(Resource::Secrets, "owned").await;
+    bench.until_deleted(Resource::ConfigMaps, "owned").await;
     let shared = bench
         .until_named(Resource::ConfigMaps, "shared", |map| {
             map["metadata"]["ownerReferences"].as_array().is_some_and(|owners| owners.len() == 1)
@@ -125,9 +125,9 @@ async fn everything_that_a_job_owns_goes_with_it() {
         .await;
     assert_eq!(shared["metadata"]["ownerReferences"][0]["name"], "other");
 
-    // Too late: the owner is gone already.
+    // Too late: the owner is deleted already.
     bench.create(Resource::Secrets, owned("late", &[&job]));
-    bench.until_gone(Resource::Secrets, "late").await;
+    bench.until_deleted(Resource::Secrets, "late").await;
 }
 
 #[tokio::test]

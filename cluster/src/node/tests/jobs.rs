@@ -113,7 +113,7 @@ async fn a_suspended_job_waits_and_can_be_suspended_again() {
     bench.event("Resumed").await;
 
     bench.update(Resource::Jobs, "j", |job| job["spec"]["suspend"] = json!(true));
-    bench.until_gone(Resource::Pods, meta(&pod, "name")).await;
+    bench.until_deleted(Resource::Pods, meta(&pod, "name")).await;
     let job = bench.until(Resource::Jobs, |job| job["status"]["terminating"] == 0).await;
     assert_eq!((&job["status"]["failed"], &job["status"]["startTime"]), (&json!(null), &json!(null)));
 }
@@ -126,15 +126,15 @@ async fn a_finished_job_goes_with_its_pods_after_its_time() {
         {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": job["metadata"]["uid"]},
     ]}});
     bench.create(Resource::Secrets, secret);
-    bench.until_gone(Resource::Jobs, "j").await;
-    bench.until_gone(Resource::Secrets, "s").await;
+    bench.until_deleted(Resource::Jobs, "j").await;
+    bench.until_deleted(Resource::Secrets, "s").await;
     assert!(bench.store.list(Resource::Pods, Some(NAMESPACE)).1.iter().all(|pod| is_deleting(pod)));
 }
 
 #[tokio::test]
 async fn a_pod_that_somebody_deletes_fails_the_job_when_it_has_ended() {
     let bench = Bench::new().await;
-    bench.job("j", "trap 'echo told; exit 0' TERM; echo ready; sleep 1000 & wait", |_| ());
+    bench.job("j", "trap 'echo terminated; exit 0' TERM; echo ready; sleep 1000 & wait", |_| ());
     let pod = bench.pod_until(is_running).await;
     bench.until_logged(&pod, "main", "ready").await;
     bench.delete(Resource::Pods, meta(&pod, "name"), crate::store::Propagation::Background);
@@ -143,5 +143,5 @@ async fn a_pod_that_somebody_deletes_fails_the_job_when_it_has_ended() {
     assert_eq!(exit_code(&ended, "main"), Some(0), "it ended well, and yet its Job has failed");
     let (_, condition_) = bench.finished("j").await;
     assert_eq!(condition_["reason"], "BackoffLimitExceeded");
-    bench.until_gone(Resource::Pods, meta(&pod, "name")).await;
+    bench.until_deleted(Resource::Pods, meta(&pod, "name")).await;
 }

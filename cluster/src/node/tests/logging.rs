@@ -74,8 +74,8 @@ async fn the_logs_of_a_pod_go_with_it() {
     let folder = bench.folder.path().join("logs").join(format!("n_p_{}", meta(&pod, "uid")));
     assert!(folder.exists());
     bench.delete(Resource::Pods, "p", Propagation::Background);
-    bench.until_gone(Resource::Pods, "p").await;
-    // The node hears of it a little later; a Pod that it has finished after that is a sure sign.
+    bench.until_deleted(Resource::Pods, "p").await;
+    // The node observes it a little later; a Pod that it has finished after that proves it.
     bench.pod("after", json!({"containers": [shell("c", "true")]}));
     bench.pod_until(is_over).await;
     assert!(!folder.exists());

@@ -29,7 +29,7 @@ async fn a_node_that_goes_down_ends_its_containers_and_loses_their_pods() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_gone_leaves_no_process() {
+async fn ended_node_leaves_no_process() {
     let mut bench = Bench::new().await;
     let mut container =
         shell("c", "setsid sh -c 'trap \"\" HUP TERM; echo $$$$ > /v/pid; exec sleep 1000' & wait");

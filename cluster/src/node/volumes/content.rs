@@ -117,7 +117,7 @@ fn pick(
                     mode: item.mode.unwrap_or(mode),
                     bytes: bytes.clone(),
                 });
-                // A key may be wanted under several paths.
+                // A key can be requested under several paths.
                 data.insert(item.key.clone(), bytes);
             }
             None if is_optional => {}

@@ -19,7 +19,7 @@ pub(crate) struct Folders {
     disk: PathBuf,
     /// Everything of a Pod that may be secret. Its owner's alone, and never written to a disk where there is tmpfs.
     memory: PathBuf,
-    /// Names this node among all that ever ran on the machine.
+    /// Identifies this node among all that ever ran on the machine.
     id: String,
 }
 

@@ -39,7 +39,7 @@ pub(super) struct PodVolumes {
 }
 
 impl PodVolumes {
-    /// Makes every volume of the Pod, or none. May be called again after a failure: it begins anew.
+    /// Creates every volume of the Pod, or none. It can be called again after a failure, and then starts over.
     ///
     /// # Errors
     /// A Secret, ConfigMap or key is not there, the kind of volume is not known here, or the disk refuses.
@@ -96,7 +96,7 @@ impl PodVolumes {
         Ok(PathMap::new(mounts))
     }
 
-    /// The file that stands for a container's `terminationMessagePath`.
+    /// The file behind a container's `terminationMessagePath`.
     pub(super) fn termination_file(&self, container: &str) -> PathBuf {
         self.memory.join("containers").join(container).join("termination-log")
     }

@@ -1,4 +1,4 @@
-//! What a path inside a container stands for on this machine.
+//! Maps paths inside a container to paths on this machine.
 //!
 //! A container here has no file system of its own, so a mount path in its command, arguments, env values and
 //! working directory is replaced by the folder that is mounted there. Only whole path components match:
@@ -13,8 +13,8 @@ pub(crate) struct PathMap {
 }
 
 impl PathMap {
-    /// Pairs of a mount path and the folder or file that stands for it. A later mount of the same path wins.
-    /// A mount at `/` can't be told from any other absolute path, so it maps nothing.
+    /// Pairs of a mount path and the folder or file behind it. A later mount of the same path wins.
+    /// A mount at `/` cannot be distinguished from any other absolute path, so it maps nothing.
     pub(crate) fn new(mounts: impl IntoIterator<Item = (String, PathBuf)>) -> Self {
         let mut kept: Vec<(String, PathBuf)> = Vec::new();
         for (path, folder) in mounts {
@@ -34,7 +34,7 @@ impl PathMap {
         let mut at = 0;
         while let Some(slash) = text[at..].find('/').map(|offset| at + offset) {
             output.push_str(&text[at..slash]);
-            at = match self.mounts.iter().find(|(path, _)| stands_at(text, slash, path)) {
+            at = match self.mounts.iter().find(|(path, _)| is_mount_at(text, slash, path)) {
                 Some((path, folder)) => {
                     output.push_str(&folder.to_string_lossy());
                     slash + path.len()
@@ -49,7 +49,7 @@ impl PathMap {
         output
     }
 
-    /// A path that is known to be one, replaced; whether a mount holds it is told by the flag.
+    /// Replaces a text that is known to be a path; the flag says whether it is in a mount.
     pub(crate) fn resolve(&self, path: &str) -> (PathBuf, bool) {
         for (mount, folder) in &self.mounts {
             if let Ok(rest) = Path::new(path).strip_prefix(mount) {
@@ -61,8 +61,8 @@ impl PathMap {
     }
 }
 
-/// Whether `path` begins at the slash and ends with a whole component.
-fn stands_at(text: &str, slash: usize, path: &str) -> bool {
+/// Whether `path` starts at the slash and ends with a whole component.
+fn is_mount_at(text: &str, slash: usize, path: &str) -> bool {
     let before = &text[..slash];
     let is_start = before.ends_with("file://") || !before.chars().next_back().is_some_and(leads_into_a_path);
     is_start
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_mount_stands_for_is_not_replaced_again() {
+    fn replaced_mount_is_not_replaced_again() {
         let map =
             PathMap::new([("/a".to_owned(), PathBuf::from("/b")), ("/b".to_owned(), PathBuf::from("/a"))]);
         assert_eq!(map.apply("/a /b /a/b"), "/b /a /b/b");

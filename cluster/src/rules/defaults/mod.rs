@@ -38,7 +38,7 @@ pub(crate) fn apply(resource: Resource, object: &mut Object) {
     }
 }
 
-/// Gives a new object, which already has its name and uid, the status it begins with, and what only the server sets.
+/// Gives a new object, which already has its name and uid, its initial status, and what only the server sets.
 pub(crate) fn start(resource: Resource, object: &mut Object) {
     match resource {
         Resource::Jobs => job::start(object),

@@ -76,7 +76,7 @@ fn a_suspended_job_makes_no_pod_and_withdraws_those_it_has() {
 }
 
 #[test]
-fn a_resumed_job_starts_anew() {
+fn resumed_job_starts_again() {
     let status = with_condition("Suspended", "JobSuspended");
     let plan = look(json!({"activeDeadlineSeconds": 50}), status, &[]);
     assert_eq!(plan.create, 1, "the deadline counts from now, not from the first start");
@@ -87,7 +87,7 @@ fn a_resumed_job_starts_anew() {
 }
 
 #[test]
-fn success_is_told_in_two_steps() {
+fn success_is_reported_in_two_steps() {
     let first = look(json!({}), started(), &[pod("Succeeded")]);
     assert_eq!(conditions(&first), [condition("SuccessCriteriaMet", "True", "CompletionsReached")]);
     assert_eq!(first.status.succeeded, Some(1));
