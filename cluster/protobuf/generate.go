@@ -22,8 +22,7 @@ import (
 var roots = []any{
 	core.Namespace{}, core.Pod{}, core.Secret{}, core.ConfigMap{}, core.Event{}, core.PersistentVolumeClaim{},
 	core.ServiceAccount{}, core.Node{}, batch.Job{}, coord.Lease{}, policy.Eviction{}, meta.DeleteOptions{},
-	authz.SelfSubjectAccessReview{}, authz.SelfSubjectRulesReview{}, authz.SubjectAccessReview{},
-	authz.LocalSubjectAccessReview{}, authn.SelfSubjectReview{},
+	authz.SelfSubjectAccessReview{}, authn.SelfSubjectReview{},
 }
 
 // Fields that the server does not read, with shapes of their own.

@@ -1,4 +1,4 @@
-//! By what a client and the server know each other: a bearer token and a certificate of the server's own.
+//! Authentication: a bearer token for clients, and a self-signed certificate of the server.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -19,7 +19,7 @@ const TOKEN_LETTERS: usize = 32;
 #[derive(Clone)]
 pub(crate) struct Access {
     pub(crate) token: String,
-    /// Signed by itself, so that it is its own authority.
+    /// Self-signed, so that it is also the authority.
     pub(crate) certificate_pem: String,
     key_pem: String,
 }
@@ -66,7 +66,7 @@ impl Access {
         }
     }
 
-    /// How the server proves itself, with HTTP/2 offered first.
+    /// Returns the TLS configuration of the server, with HTTP/2 offered first.
     pub(crate) fn tls(&self) -> anyhow::Result<ServerConfig> {
         let certificate = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes())
             .context("the server's certificate can't be read")?;

@@ -15,22 +15,22 @@ use crate::node::{self, NodeHandle, NodeOptions, Rotation};
 use crate::store::{Store, StoreOptions};
 use crate::{kubeconfig, serve};
 
-/// The namespace of whoever names none.
+/// The namespace of clients that name none.
 const DEFAULT_NAMESPACE: &str = "default";
 
-/// How a cluster is run.
+/// Options of a cluster.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The folder for volumes and logs; without one they lie in a temporary folder that goes with the cluster.
+    /// The folder for volumes and logs; without one they are in a temporary folder that is deleted with the cluster.
     pub state_dir: Option<PathBuf>,
     /// Keep objects, Secrets among them, token and certificate in the state folder too, so that they are there again
     /// after a restart.
     pub persist: bool,
-    /// Let everybody in who reaches the address, without a token.
+    /// Accept every client that reaches the address, without a token.
     pub anonymous: bool,
-    /// How many changes of one kind of object a watch may lie behind before its version expires.
+    /// How many changes of one resource a watch can lag behind before its version expires.
     pub watch_window_changes: usize,
     /// How large the file of a container's log grows, and how many of them are kept.
     pub log_rotation: Rotation,
@@ -57,6 +57,18 @@ impl Default for Options {
 }
 
 /// A cluster inside this process. Its containers end with it.
+///
+/// ```no_run
+/// use paperclip_cluster::{LocalCluster, Options};
+///
+/// # async fn example() -> anyhow::Result<()> {
+/// let cluster = LocalCluster::start(Options::default()).await?;
+/// std::fs::write("kubeconfig", cluster.kubeconfig())?;
+/// println!("{} is reachable until it is shut down", cluster.url());
+/// cluster.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct LocalCluster {
     address: SocketAddr,
@@ -66,7 +78,7 @@ pub struct LocalCluster {
     node: NodeHandle,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
-    /// Held as long as the cluster runs: nobody else may use the state folder.
+    /// Held as long as the cluster runs, so that no other cluster uses the state folder.
     _state: StateFolder,
 }
 
@@ -113,27 +125,24 @@ impl LocalCluster {
         Ok(LocalCluster { address, access, anonymous, store, node, stop, server, _state: state })
     }
 
-    /// The base URL, `http://127.0.0.1:PORT`. The same port speaks `https` too, as the kubeconfig has it.
+    /// Returns the base URL, `http://127.0.0.1:PORT`. The same port speaks `https` too, as the kubeconfig has it.
     pub fn url(&self) -> String {
         format!("http://{}", self.reachable())
     }
 
-    /// What a client has to send as its bearer token; nobody asks for it if the cluster is anonymous.
+    /// Returns the bearer token of clients. An anonymous cluster does not check it.
     pub fn token(&self) -> &str {
         &self.access.token
     }
 
-    /// A kubeconfig as YAML, for `kubectl` and every other client.
-    ///
-    /// # Errors
-    /// It can't be written as YAML.
-    pub fn kubeconfig(&self) -> anyhow::Result<String> {
+    /// Returns a kubeconfig for `kubectl` and every other client. It contains the token.
+    pub fn kubeconfig(&self) -> String {
         let server = format!("https://{}", self.reachable());
         let token = (!self.anonymous).then_some(self.access.token.as_str());
         kubeconfig::write(&server, &self.access.certificate_pem, token)
     }
 
-    /// The objects, for whoever lives in the same process.
+    /// Returns the store, for code in the same process.
     pub fn store(&self) -> &Store {
         &self.store
     }
@@ -175,7 +184,7 @@ fn bind(address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
     tokio::net::TcpListener::from_std(listener).with_context(|| format!("can't listen on {address}"))
 }
 
-/// Where the cluster keeps what it keeps.
+/// The folder of the cluster.
 #[derive(Debug)]
 enum StateFolder {
     Given { path: PathBuf, _lock: FolderLock },

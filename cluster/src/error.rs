@@ -1,4 +1,4 @@
-//! What the API answers instead of an object: a `Status`, worded as the Kubernetes API server words it.
+//! Errors of the API as `Status` objects, in the words of the Kubernetes API server.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, Status, StatusCause, StatusDetails};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ pub struct ApiError {
     pub reason: &'static str,
     pub message: String,
     pub details: Option<Box<StatusDetails>>,
-    /// By which an expired list can still be continued.
+    /// The token with which an expired list can be continued.
     pub continue_token: Option<String>,
 }
 
@@ -125,7 +125,7 @@ impl ApiError {
         error
     }
 
-    /// 406: none of the media types that the client accepts is spoken here.
+    /// 406: none of the media types that the client accepts is supported here.
     pub fn not_acceptable(spoken: &str) -> Self {
         let message = format!("only the following media types are accepted: {spoken}");
         ApiError::new(406, "NotAcceptable", message)
@@ -142,22 +142,12 @@ impl ApiError {
         ApiError::new(413, "RequestEntityTooLarge", message)
     }
 
-    /// 415: the body is in a format that is not spoken here.
+    /// 415: the body is in a format that is not supported here.
     pub fn unsupported_media_type(spoken: &str) -> Self {
         let message = format!(
             "the body of the request was in an unknown format - accepted media types include: {spoken}"
         );
         ApiError::new(415, "UnsupportedMediaType", message)
-    }
-
-    /// 429: something, such as a disruption budget, asks the client to come back later.
-    pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: i32) -> Self {
-        let mut error = ApiError::new(429, "TooManyRequests", message);
-        error.details = Some(Box::new(StatusDetails {
-            retry_after_seconds: Some(retry_after_seconds),
-            ..StatusDetails::default()
-        }));
-        error
     }
 
     /// 504 for a resourceVersion that lies in the future.
@@ -179,7 +169,7 @@ impl ApiError {
         error
     }
 
-    /// 500: our own fault or the disk's.
+    /// 500: a defect of the server, or an error of the disk.
     pub fn internal(message: impl std::fmt::Display) -> Self {
         ApiError::new(500, "InternalError", format!("Internal error occurred: {message}"))
     }

@@ -1,4 +1,4 @@
-//! What `kubectl` and other clients need to know to reach the cluster.
+//! The kubeconfig with which `kubectl` and other clients connect.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,8 +7,8 @@ use serde_json::json;
 /// The name of cluster, user and context in a kubeconfig.
 const NAME: &str = "paperclip-local";
 
-/// A kubeconfig as YAML. `kubectl` sends its token over TLS only, so the server is named with `https`.
-pub(crate) fn write(server: &str, certificate_pem: &str, token: Option<&str>) -> anyhow::Result<String> {
+/// Returns a kubeconfig as JSON, which is YAML too. `kubectl` sends its token over TLS only, so the server's URL is `https`.
+pub(crate) fn write(server: &str, certificate_pem: &str, token: Option<&str>) -> String {
     let user = token.map_or_else(|| json!({}), |token| json!({"token": token}));
     let config = json!({
         "apiVersion": "v1",
@@ -24,5 +24,5 @@ pub(crate) fn write(server: &str, certificate_pem: &str, token: Option<&str>) ->
         }],
         "current-context": NAME,
     });
-    Ok(serde_saphyr::to_string(&config)?)
+    format!("{config:#}\n")
 }

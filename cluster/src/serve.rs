@@ -15,7 +15,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 /// The first byte of a TLS connection, a handshake record; no HTTP request starts with it.
 const TLS_HANDSHAKE: u8 = 0x16;
-/// How long requests that are under way may take once the server stops.
+/// How long open requests can take once the server stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 /// A rest after a failed accept: the process is out of file descriptors, and more haste frees none.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -49,7 +49,7 @@ pub(crate) async fn serve(
 }
 
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: axum::Router, watcher: Watcher) {
-    // Answers are small and somebody waits for each.
+    // Responses are small and a client waits for each.
     let _slower = stream.set_nodelay(true);
     let mut first = [0];
     let ended = match stream.peek(&mut first).await {

@@ -16,7 +16,7 @@ for name in node scheduler controllers apiserver etcd; do
 done
 rm -f run/*.off
 ip link delete kube0 2>/dev/null || true
-for attempt in 1 2 3 4 5 6 7 8 9 10; do # until the last of the killed is gone
+for attempt in 1 2 3 4 5 6 7 8 9 10; do # until the last killed process has ended
 	find /sys/fs/cgroup -depth -type d -path '*/kubepods*' -exec rmdir {} + 2>/dev/null && break
 	sleep 0.2
 done

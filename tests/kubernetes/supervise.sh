@@ -1,6 +1,6 @@
 #!/bin/sh
 # supervise.sh DIR NAME COMMAND...: runs a component and starts it again when it has died, as systemd would on a real
-# node, unless DIR/run/NAME.off is there: then it waits until the file is gone.
+# node, unless DIR/run/NAME.off is there: then it waits until the file is deleted.
 set -eu
 dir=$1 name=$2
 shift 2

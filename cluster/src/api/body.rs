@@ -43,7 +43,7 @@ pub(super) fn media_type(headers: &HeaderMap) -> &str {
     named.split(';').next().unwrap_or(named).trim()
 }
 
-/// The value in a body, written as JSON, YAML or protobuf.
+/// The value in a body, written as JSON or protobuf.
 ///
 /// # Errors
 /// `UnsupportedMediaType` for another format; `BadRequest` for a broken document.
@@ -51,13 +51,9 @@ pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Value, ApiError>
     match media_type(headers) {
         JSON | "*/*" | "" => serde_json::from_slice(body)
             .map_err(|e| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {e}"))),
-        "application/yaml" => serde_saphyr::from_slice(body)
-            .map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: yaml: {e}"))),
         protobuf::MEDIA_TYPE => protobuf::decode(body)
             .map_err(|e| ApiError::bad_request(format!("the protobuf message can't be decoded: {e}"))),
-        _ => Err(ApiError::unsupported_media_type(
-            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
-        )),
+        _ => Err(ApiError::unsupported_media_type("application/json, application/vnd.kubernetes.protobuf")),
     }
 }
 
@@ -114,7 +110,7 @@ fn check_kind(api_version: &str, kind: &str, value: &Value) -> Result<(), ApiErr
              of type struct { APIVersion string; Kind string }",
         ));
     }
-    // What the path says may be left out.
+    // What the path contains can be left out.
     let found_version = value["apiVersion"].as_str().unwrap_or(api_version);
     let found_kind = value["kind"].as_str().unwrap_or(kind);
     if found_version != api_version {

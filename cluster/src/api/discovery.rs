@@ -1,10 +1,12 @@
-//! What the API has: versions, groups and resources, in the classic form and in the aggregated one.
+//! API discovery: versions, groups and resources.
+//!
+//! The aggregated form is not served; clients that request it use the one for each group instead.
 
 use axum::response::Response;
-use http::{HeaderMap, StatusCode, header};
+use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::media::{answer, answer_as};
+use super::media::answer;
 use super::review::Review;
 use crate::resource::Resource;
 
@@ -12,18 +14,11 @@ use crate::resource::Resource;
 const VERSION: &str = "v1.37.0";
 const MAJOR: &str = "1";
 const MINOR: &str = "37";
-const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-/// Answers a discovery path; `None` if it is none.
-pub(super) fn find(segments: &[&str], headers: &HeaderMap) -> Option<Response> {
+/// Returns the response to a discovery path; `None` for another path.
+pub(super) fn find(segments: &[&str]) -> Option<Response> {
     let document = match segments {
         ["version"] => version(),
-        ["api"] if accepts_aggregated(headers) => {
-            return Some(answer_as(StatusCode::OK, AGGREGATED, &aggregated(true)));
-        }
-        ["apis"] if accepts_aggregated(headers) => {
-            return Some(answer_as(StatusCode::OK, AGGREGATED, &aggregated(false)));
-        }
         ["api"] => json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
         ["apis"] => {
             json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups().iter().map(|g| group(g)).collect::<Vec<_>>()})
@@ -52,15 +47,6 @@ pub(super) fn groups() -> Vec<&'static str> {
     groups.sort_unstable();
     groups.dedup();
     groups
-}
-
-/// Only the second version of the aggregated form is spoken.
-fn accepts_aggregated(headers: &HeaderMap) -> bool {
-    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    accepted.split(',').any(|form| {
-        let parts: Vec<&str> = form.split(';').map(str::trim).collect();
-        parts.contains(&"as=APIGroupDiscoveryList") && parts.contains(&"v=v2")
-    })
 }
 
 fn version() -> Value {
@@ -140,7 +126,7 @@ fn entries(group_version: &str) -> Vec<Entry> {
             singular: "",
             kind: review.kind(),
             foreign_group: None,
-            is_namespaced: review.is_namespaced(),
+            is_namespaced: false,
             verbs: &["create"],
             short: &[],
             categories: &[],
@@ -176,56 +162,4 @@ fn resource_list(group_version: &str) -> Value {
         "groupVersion": group_version,
         "resources": resources.collect::<Vec<_>>(),
     })
-}
-
-fn aggregated(is_core: bool) -> Value {
-    let names = if is_core { vec![""] } else { groups() };
-    let items = names.into_iter().map(|name| {
-        let group_version = if name.is_empty() { "v1".to_owned() } else { format!("{name}/v1") };
-        let metadata = if name.is_empty() { json!({}) } else { json!({"name": name}) };
-        let resources = aggregated_resources(name, &group_version);
-        json!({
-            "metadata": metadata,
-            "versions": [{"version": "v1", "resources": resources, "freshness": "Current"}],
-        })
-    });
-    json!({
-        "kind": "APIGroupDiscoveryList",
-        "apiVersion": "apidiscovery.k8s.io/v2",
-        "metadata": {},
-        "items": items.collect::<Vec<_>>(),
-    })
-}
-
-fn aggregated_resources(group: &str, group_version: &str) -> Vec<Value> {
-    let mut resources: Vec<Value> = Vec::new();
-    for entry in entries(group_version) {
-        let (kind_group, kind_version) = entry.foreign_group.unwrap_or((group, "v1"));
-        let kind = json!({"group": kind_group, "version": kind_version, "kind": entry.kind});
-        if let Some((_, part)) = entry.plural.split_once('/') {
-            let part = json!({"subresource": part, "responseKind": kind, "verbs": entry.verbs});
-            if let Some(whole) = resources.last_mut() {
-                match whole["subresources"].as_array_mut() {
-                    Some(parts) => parts.push(part),
-                    None => whole["subresources"] = json!([part]),
-                }
-            }
-            continue;
-        }
-        let mut row = json!({
-            "resource": entry.plural,
-            "responseKind": kind,
-            "scope": if entry.is_namespaced { "Namespaced" } else { "Cluster" },
-            "singularResource": entry.singular,
-            "verbs": entry.verbs,
-        });
-        if !entry.short.is_empty() {
-            row["shortNames"] = json!(entry.short);
-        }
-        if !entry.categories.is_empty() {
-            row["categories"] = json!(entry.categories);
-        }
-        resources.push(row);
-    }
-    resources
 }

@@ -25,7 +25,7 @@ pub(super) enum View {
     Table(Include),
 }
 
-/// What of the object comes with a row.
+/// The part of the object that accompanies a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Include {
     Nothing,
@@ -118,13 +118,9 @@ pub(super) fn metadata_of(object: &Object) -> Value {
 
 /// An answer with a JSON body.
 pub(super) fn answer(status: StatusCode, body: &Value) -> Response {
-    answer_as(status, JSON, body)
-}
-
-pub(super) fn answer_as(status: StatusCode, media_type: &'static str, body: &Value) -> Response {
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(media_type));
+    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(JSON));
     response
 }
 

@@ -1,4 +1,4 @@
-//! The HTTP server: what a request names, who asks, and which answer it gets.
+//! The HTTP server: routing, authentication and responses.
 
 mod body;
 mod discovery;
@@ -34,12 +34,12 @@ use review::Review;
 use target::{Subresource, Target};
 use write::Half;
 
-/// What requests are answered from.
+/// The state behind the HTTP server.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) store: Store,
     pub(crate) logs: Logs,
-    /// What a client has to know; `None` lets everybody in.
+    /// The bearer token; `None` accepts every client.
     pub(crate) token: Option<String>,
     /// Turns true when the server stops, and open streams have to end.
     pub(crate) stop: tokio::sync::watch::Receiver<bool>,
@@ -84,7 +84,7 @@ async fn respond(server: &Server, request: Request<Body>) -> Result<Response, Ap
         return review::answer_review(review, &params, (&parts.headers, &bytes));
     }
     if parts.method == Method::GET {
-        let document = discovery::find(&segments, &parts.headers).or_else(|| openapi::find(&segments));
+        let document = discovery::find(&segments).or_else(|| openapi::find(&segments));
         if let Some(document) = document {
             return Ok(document);
         }
@@ -142,7 +142,7 @@ fn dispatch(
     }
 }
 
-/// Anybody may ask whether the server is up.
+/// Health checks need no token.
 fn health(segments: &[&str]) -> Option<Response> {
     match segments {
         ["livez" | "readyz" | "healthz", ..] => Some("ok".into_response()),

@@ -14,7 +14,7 @@ use super::review::Review;
 use crate::resource::Resource;
 use crate::schema;
 
-/// Answers an OpenAPI path; `None` if it is none.
+/// Returns the response to an OpenAPI path; `None` for another path.
 pub(super) fn find(segments: &[&str]) -> Option<Response> {
     let document = match segments {
         ["openapi", "v3"] => index(),

@@ -11,7 +11,7 @@ use crate::resource::Resource;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Params(Vec<(String, String)>);
 
-/// What is done with fields that a kind does not have.
+/// The handling of fields that a kind does not have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum FieldValidation {
     Ignore,

@@ -45,7 +45,7 @@ pub(super) fn delete_collection(
     params: &Params,
     (headers, bytes): (&HeaderMap, &[u8]),
 ) -> Result<Response, ApiError> {
-    // There is no such thing as deleting every namespace's objects, or every namespace, at once.
+    // The objects of all namespaces, or all namespaces, cannot be deleted at once.
     if resource == Resource::Namespaces || (resource.is_namespaced() && namespace.is_none()) {
         return Err(ApiError::method_not_allowed());
     }

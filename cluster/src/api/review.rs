@@ -18,19 +18,15 @@ const USER: &str = "local-admin";
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Review {
     SelfAccess,
-    SelfRules,
-    Access,
-    LocalAccess,
     SelfSubject,
 }
 
 impl Review {
-    pub(super) const ALL: [Review; 5] =
-        [Review::SelfAccess, Review::SelfRules, Review::Access, Review::LocalAccess, Review::SelfSubject];
+    pub(super) const ALL: [Review; 2] = [Review::SelfAccess, Review::SelfSubject];
 
     pub(super) const fn api_version(self) -> &'static str {
         match self {
-            Review::SelfAccess | Review::SelfRules | Review::Access | Review::LocalAccess => AUTHORIZATION,
+            Review::SelfAccess => AUTHORIZATION,
             Review::SelfSubject => AUTHENTICATION,
         }
     }
@@ -38,9 +34,6 @@ impl Review {
     pub(super) const fn plural(self) -> &'static str {
         match self {
             Review::SelfAccess => "selfsubjectaccessreviews",
-            Review::SelfRules => "selfsubjectrulesreviews",
-            Review::Access => "subjectaccessreviews",
-            Review::LocalAccess => "localsubjectaccessreviews",
             Review::SelfSubject => "selfsubjectreviews",
         }
     }
@@ -48,22 +41,13 @@ impl Review {
     pub(super) const fn kind(self) -> &'static str {
         match self {
             Review::SelfAccess => "SelfSubjectAccessReview",
-            Review::SelfRules => "SelfSubjectRulesReview",
-            Review::Access => "SubjectAccessReview",
-            Review::LocalAccess => "LocalSubjectAccessReview",
             Review::SelfSubject => "SelfSubjectReview",
         }
     }
 
-    pub(super) const fn is_namespaced(self) -> bool {
-        matches!(self, Review::LocalAccess)
-    }
-
     pub(super) fn find(segments: &[&str]) -> Option<Review> {
         let (group, version, plural) = match segments {
-            ["apis", group, version, plural] | ["apis", group, version, "namespaces", _, plural] => {
-                (*group, *version, *plural)
-            }
+            ["apis", group, version, plural] => (*group, *version, *plural),
             _ => return None,
         };
         let api_version = format!("{group}/{version}");
@@ -87,12 +71,7 @@ pub(super) fn answer_review(
         object["metadata"] = json!({});
     }
     object["status"] = match review {
-        Review::SelfAccess | Review::Access | Review::LocalAccess => access(&object["spec"])?,
-        Review::SelfRules => json!({
-            "incomplete": false,
-            "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
-            "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
-        }),
+        Review::SelfAccess => access(&object["spec"])?,
         Review::SelfSubject => json!({
             "userInfo": {"username": USER, "groups": ["system:masters", "system:authenticated"]},
         }),

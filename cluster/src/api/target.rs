@@ -1,4 +1,4 @@
-//! What a request's path names.
+//! Parses the path of a request.
 
 use crate::resource::Resource;
 use crate::store::Key;

@@ -19,7 +19,7 @@ use crate::error::ApiError;
 use crate::resource::Resource;
 use crate::store::{Change, ChangeKind, Key, Object, Watch};
 
-/// How long a watch lasts whose client names no time.
+/// The default duration of a watch.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// About how often a quiet watch sends a bookmark with the version it has reached.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
@@ -101,7 +101,7 @@ struct Feed {
     has_bookmarks: bool,
     /// Whether the columns of a table were already sent.
     was_described: bool,
-    /// What is still to be sent.
+    /// The events that are not sent yet.
     frames: VecDeque<Bytes>,
     /// `None` once the stream is over.
     source: Option<Watch>,

@@ -23,7 +23,7 @@ pub(super) enum Half {
     Status,
 }
 
-/// How a write is done, by the parameters of its request.
+/// The mode of a write, by the parameters of its request.
 struct Mode {
     store: Store,
     validation: FieldValidation,
@@ -151,7 +151,7 @@ fn judged(key: &Key, half: Half, old: &Object, mut new: Object) -> Result<Object
         Half::Main => {}
         Half::Status => keep(old, &mut new, "spec"),
     }
-    // What a client leaves out of the identity it does not mean to change.
+    // Parts of the identity that a client leaves out are kept.
     for field in ["name", "namespace", "uid", "creationTimestamp"] {
         if new["metadata"][field].is_null() && !old["metadata"][field].is_null() {
             new["metadata"][field] = old["metadata"][field].clone();

@@ -10,7 +10,7 @@ use crate::error::ApiError;
 use crate::resource::Resource;
 use crate::store::{ChangeKind, Key, Object, Store, meta};
 
-/// What a claim gets that is made because a Pod names it. The disk is not divided, so it is only a figure.
+/// The size of a claim that is created because a Pod names it. The disk is not divided, so it has no effect.
 const DEFAULT_REQUEST: &str = "1Gi";
 
 /// Binds every claim; runs until it is dropped.
@@ -27,7 +27,7 @@ pub(super) async fn run(store: Store) {
     }
 }
 
-/// Makes a claim that a Pod names, if there is none.
+/// Creates a claim that a Pod names, if it does not exist.
 ///
 /// # Errors
 /// Whatever the store refuses, such as a namespace that is being deleted.

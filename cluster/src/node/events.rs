@@ -15,7 +15,7 @@ use crate::store::{Key, Object, Store, meta, now_seconds};
 /// How long an event is kept after it was last seen; the API server's `--event-ttl`.
 const EVENT_TTL: Duration = Duration::from_secs(60 * 60);
 
-/// Whether somebody should look.
+/// The type of an Event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Severity {
     Normal,

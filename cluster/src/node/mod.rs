@@ -44,15 +44,12 @@ pub(crate) const POD_IP: &str = "127.0.0.1";
 /// The address of the node.
 pub(crate) const NODE_IP: &str = "127.0.0.1";
 
-/// How the node runs its Pods.
+/// Options of the node.
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
-    /// Where volumes and logs lie. One node at a time may use it. Claims are kept in `claims/NAMESPACE/NAME`; the rest
+    /// The folder of volumes and logs. One node at a time can use it. Claims are kept in `claims/NAMESPACE/NAME`; the rest
     /// is emptied at the start. Secrets are in `/dev/shm`, or here where there is none.
     pub folder: PathBuf,
-    /// Whether containers keep running when this process is killed. If not, a watchdog ends them. A node that starts again
-    /// ends them in any case: their Pods are lost.
-    pub containers_outlive: bool,
     pub log_rotation: Rotation,
     /// The wait before the first failed Pod of a Job is replaced; it doubles up to 10 minutes.
     pub job_backoff: Duration,
@@ -65,7 +62,6 @@ impl NodeOptions {
     pub fn new(folder: impl Into<PathBuf>) -> NodeOptions {
         NodeOptions {
             folder: folder.into(),
-            containers_outlive: false,
             log_rotation: Rotation::default(),
             job_backoff: Duration::from_secs(10),
             restart_backoff: Duration::from_secs(10),
@@ -94,7 +90,7 @@ pub async fn start(store: Store, options: NodeOptions) -> io::Result<NodeHandle>
         move || Folders::prepare(&folder)
     });
     let folders = prepared.await.map_err(io::Error::other)??;
-    let launcher = Launcher::new(folders.id().to_owned(), folders.memory(), options.containers_outlive).await;
+    let launcher = Launcher::new(folders.id().to_owned(), folders.memory()).await;
     let logs = Logs::new(options.folder.join("logs"), options.log_rotation);
     let recorder = Recorder::new(store.clone());
     machine::register(&store);

@@ -15,7 +15,7 @@ pub(crate) enum Patch {
     Strategic(Value),
 }
 
-/// The media types of the patches that are spoken here, as the error message lists them.
+/// The media types of the supported patches, as the error message lists them.
 pub(crate) const MEDIA_TYPES: &str =
     "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
 
@@ -23,7 +23,7 @@ impl Patch {
     /// Reads a patch of a media type.
     ///
     /// # Errors
-    /// `UnsupportedMediaType` for another media type (server-side apply among them); `BadRequest` if it is no patch.
+    /// `UnsupportedMediaType` for another media type (server-side apply among them); `BadRequest` if it is not a patch.
     pub(crate) fn parse(media_type: &str, body: &[u8]) -> Result<Patch, ApiError> {
         let unreadable = |e: serde_json::Error| ApiError::bad_request(format!("error decoding patch: {e}"));
         match media_type {

@@ -8,7 +8,7 @@ use paperclip_kubernetes::validation;
 use super::field::{Errors, Path};
 use super::{env, resources, volume};
 
-/// What the containers of a Pod share.
+/// The scope that the containers of a Pod share.
 pub(super) struct PodScope {
     pub(super) volumes: BTreeSet<String>,
     /// Names already taken, by init containers or by others.

@@ -26,7 +26,7 @@ pub(super) fn check(job: &Job, errors: &mut Errors) {
     check_restart_policy(&spec, &path, errors);
 }
 
-/// What may change of a Job: parallelism, suspension, limits; of a suspended one also where its Pods may run.
+/// The mutable fields of a Job: parallelism, suspension, limits; of a suspended one also the placement of its Pods.
 pub(super) fn check_change(old: &Job, new: &Job, errors: &mut Errors) {
     let (Some(old_spec), Some(new_spec)) = (&old.spec, &new.spec) else { return };
     let path = Path::new("spec");

@@ -1,6 +1,6 @@
-//! What the server makes of an object before it stores it: defaults, and the rules of its kind.
+//! Defaults and validation of objects before they are stored.
 //!
-//! Only the rules whose breach can reach a run are here; their order and words are those of Kubernetes'
+//! Only rules whose violation a run can cause are here; their order and words are those of Kubernetes'
 //! `pkg/apis/*/validation`.
 
 mod container;
@@ -100,7 +100,7 @@ fn anything<T>(_object: &T, _errors: &mut Errors) {}
 
 fn any_change<T>(_old: &T, _new: &T, _errors: &mut Errors) {}
 
-/// The object as its type. Decoding has checked the types of all fields, so this fails only for what is beyond them.
+/// The object as its type. Decoding has checked the types of all fields, so this fails only for constraints beyond them.
 fn typed<'a, T: Deserialize<'a>>(object: &'a Object) -> Result<T, ApiError> {
     T::deserialize(object).map_err(|e| ApiError::bad_request(format!("the object can't be decoded: {e}")))
 }

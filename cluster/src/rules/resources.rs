@@ -52,6 +52,6 @@ fn check_order(limits: Option<&Amounts>, requests: Option<&Amounts>, path: &Path
 }
 
 fn amount_of(amount: &Amount) -> Quantity {
-    // Decoding has already refused what is no quantity.
+    // Decoding has already refused other texts.
     Quantity::parse(&amount.0).unwrap_or(Quantity::ZERO)
 }

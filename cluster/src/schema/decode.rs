@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{Shape, fields};
 
-/// What came out of decoding.
+/// A decoded object.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Decoded {
     /// The value without unknown fields, nulls and empty lists and maps.
@@ -31,7 +31,7 @@ struct Decoder {
     unknown: Vec<String>,
 }
 
-/// Where in the object the decoder is.
+/// The position of the decoder in the object.
 struct Place {
     /// With indices: `spec.containers[0].name`.
     path: String,
@@ -179,7 +179,7 @@ fn check_time(text: &str) -> Result<(), String> {
     })
 }
 
-/// What Go makes of a null inside a list or map.
+/// The value to which Go decodes a null inside a list or map.
 fn zero(shape: &Shape) -> Value {
     match shape {
         Shape::Struct(_) | Shape::Map(_) | Shape::Any => Value::Object(Map::new()),

@@ -51,8 +51,8 @@ pub(crate) struct Field {
 pub(crate) type Fields = BTreeMap<&'static str, Field>;
 
 static STRUCTS: LazyLock<BTreeMap<&'static str, Fields>> = LazyLock::new(|| {
-    let structs = structs().expect("every type of k8s-openapi has a known shape");
-    structs.into_iter().map(|(name, shapes)| (name, with_merges(name, shapes))).collect()
+    let structs = structs().expect("the types of k8s-openapi have known shapes and different names");
+    structs.into_fields().map(|(name, shapes)| (name, with_merges(name, shapes))).collect()
 });
 
 /// The fields of a structure, such as `JobSpec` or `Job`; `None` for an unknown name.
@@ -76,7 +76,7 @@ pub(crate) fn openapi(structure: &str) -> Option<Value> {
 }
 
 fn structs() -> Result<reflect::Structs, serde::de::value::Error> {
-    let mut structs = reflect::Structs::new();
+    let mut structs = reflect::Structs::default();
     let s = &mut structs;
     reflect::add::<core::Namespace>(s)?;
     reflect::add::<core::Pod>(s)?;
@@ -90,10 +90,7 @@ fn structs() -> Result<reflect::Structs, serde::de::value::Error> {
     reflect::add::<coordination::Lease>(s)?;
     reflect::add::<policy::Eviction>(s)?;
     reflect::add::<authentication::SelfSubjectReview>(s)?;
-    reflect::add::<authorization::LocalSubjectAccessReview>(s)?;
     reflect::add::<authorization::SelfSubjectAccessReview>(s)?;
-    reflect::add::<authorization::SelfSubjectRulesReview>(s)?;
-    reflect::add::<authorization::SubjectAccessReview>(s)?;
     reflect::add::<meta::Status>(s)?;
     reflect::add::<meta::DeleteOptions>(s)?;
     Ok(structs)

@@ -15,13 +15,29 @@ use serde::forward_to_deserialize_any;
 
 use super::Shape;
 
-/// The fields of each structure, by its name (`JobSpec`) and theirs.
-pub(super) type Structs = BTreeMap<&'static str, BTreeMap<&'static str, Shape>>;
+/// The structures by name, such as `JobSpec`.
+#[derive(Default)]
+pub(super) struct Structs {
+    by_name: BTreeMap<&'static str, Struct>,
+}
+
+struct Struct {
+    /// The names as the type declares them, to recognise it again.
+    declared: &'static [&'static str],
+    fields: BTreeMap<&'static str, Shape>,
+}
+
+impl Structs {
+    /// Returns the fields of each structure, by the names of both.
+    pub(super) fn into_fields(self) -> impl Iterator<Item = (&'static str, BTreeMap<&'static str, Shape>)> {
+        self.by_name.into_iter().map(|(name, it)| (name, it.fields))
+    }
+}
 
 /// Adds the structures that a type consists of.
 ///
 /// # Errors
-/// The type expects a value that no type of the API expects.
+/// The type expects a value that no type of the API expects, or two structures have the same name.
 pub(super) fn add<T: for<'de> Deserialize<'de>>(structs: &mut Structs) -> Result<(), Error> {
     T::deserialize(Probe { structs, shape: &mut Shape::Any }).map(|_| ())
 }
@@ -51,11 +67,16 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         *self.shape = Shape::Struct(name.to_owned());
-        if self.structs.contains_key(name) {
+        match self.structs.by_name.get(name) {
             // Every field of the API's structures can be absent.
-            return visitor.visit_map(MapDeserializer::new(std::iter::empty::<((), ())>()));
+            Some(known) if known.declared == fields => {
+                return visitor.visit_map(MapDeserializer::new(std::iter::empty::<((), ())>()));
+            }
+            Some(_) => return Err(Error::custom(format!("two structures are called {name}"))),
+            None => {
+                self.structs.by_name.insert(name, Struct { declared: fields, fields: BTreeMap::new() });
+            }
         }
-        self.structs.insert(name, BTreeMap::new());
         visitor.visit_map(Fields { structs: self.structs, name, rest: fields })
     }
 
@@ -73,11 +94,11 @@ impl<'de> Deserializer<'de> for Probe<'_> {
                 *self.shape = Shape::Time;
                 visitor.visit_newtype_struct("1970-01-01T00:00:00Z".into_deserializer())
             }
-            "FieldsV1" => {
+            // `FieldsV1` and structures without fields of their own.
+            _ => {
                 *self.shape = Shape::Any;
                 visitor.visit_newtype_struct(().into_deserializer())
             }
-            other => Err(Error::custom(format!("the shape of {other} is unknown"))),
         }
     }
 
@@ -169,7 +190,9 @@ impl<'de> MapAccess<'de> for Fields<'_> {
 
 impl Fields<'_> {
     fn record(&mut self, field: &'static str, shape: Shape) {
-        self.structs.entry(self.name).or_default().insert(field, shape);
+        if let Some(structure) = self.structs.by_name.get_mut(self.name) {
+            structure.fields.insert(field, shape);
+        }
     }
 }
 

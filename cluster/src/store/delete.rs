@@ -1,4 +1,4 @@
-//! What a deletion asks for, and what holds an object back.
+//! Deletion: options, preconditions and finalizers.
 
 use std::sync::Arc;
 

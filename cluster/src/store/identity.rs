@@ -1,4 +1,4 @@
-//! What makes an object this one and no other: name, uid, times, generation.
+//! The identity of an object: name, uid, times, generation.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};

@@ -165,7 +165,8 @@ impl Store {
         let Some(later) = history.after(revision) else {
             return Err(watch::too_old(revision, history.complete_after()));
         };
-        let is_selected = |key: &Key| key.resource == resource && namespace.is_none_or(|n| key.namespace == n);
+        let is_selected =
+            |key: &Key| key.resource == resource && namespace.is_none_or(|n| key.namespace == n);
         let first = Key::new(resource, namespace.unwrap_or_default(), "");
         let now = state.objects.range(first..).take_while(|(key, _)| is_selected(key));
         let mut then: BTreeMap<&Key, &Arc<Object>> = now.collect();

@@ -105,11 +105,3 @@ async fn unknown_fields_are_refused_warned_of_or_ignored() {
     assert_eq!((ignored.code, ignored.headers.get("warning")), (201, None));
     world.cluster.shutdown().await;
 }
-
-#[tokio::test]
-async fn yaml_is_taken_too() {
-    let world = world().await;
-    let yaml = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: y}\ndata: {a: \"1\"}\n".to_vec();
-    assert_eq!(world.write_as(Method::POST, CONFIG_MAPS, "application/yaml", yaml).await.code, 201);
-    world.cluster.shutdown().await;
-}

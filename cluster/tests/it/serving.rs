@@ -13,7 +13,7 @@ use crate::world::{CONFIG_MAPS, client_of, config_map, world};
 #[tokio::test]
 async fn a_kubeconfig_leads_to_the_cluster_over_tls() {
     let world = world().await;
-    let yaml = world.cluster.kubeconfig().unwrap();
+    let yaml = world.cluster.kubeconfig();
     let parsed = Kubeconfig::from_yaml(&yaml).unwrap();
     assert!(
         parsed.clusters[0]

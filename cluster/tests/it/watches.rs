@@ -49,7 +49,9 @@ async fn kubes_watcher_sees_every_change() {
         let Some(Event::Apply(added)) = events.try_next().await.unwrap() else { panic!("an added object") };
         assert_eq!(added.metadata.name.as_deref(), Some("after"));
         maps.delete("before", &DeleteParams::default()).await.unwrap();
-        let Some(Event::Delete(deleted)) = events.try_next().await.unwrap() else { panic!("a deleted object") };
+        let Some(Event::Delete(deleted)) = events.try_next().await.unwrap() else {
+            panic!("a deleted object")
+        };
         assert_eq!(deleted.metadata.name.as_deref(), Some("before"));
         drop(events);
         world.cluster.shutdown().await;

@@ -190,7 +190,7 @@ async fn open_local(volumes: Option<&Path>) -> Result<ConnectedCluster, AccessEr
     let options = Options { state_dir: volumes.map(Path::to_owned), ..Options::default() };
     let local = LocalCluster::start(options).await;
     let local = local.map_err(|error| AccessError::Local(format!("{error:#}")))?;
-    let kubeconfig = local.kubeconfig().map_err(|error| AccessError::Local(format!("{error:#}")))?;
+    let kubeconfig = local.kubeconfig();
     let cluster = Cluster::connect(&Access::Inline { kubeconfig }).await?;
     let place = "local cluster (containers are processes of this machine)".to_owned();
     Ok(ConnectedCluster { cluster, place, local: Some(local) })

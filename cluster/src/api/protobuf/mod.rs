@@ -52,7 +52,7 @@ enum Kind {
 /// The object in a body, as JSON has it.
 ///
 /// # Errors
-/// What is wrong with the encoding, for a person.
+/// What is wrong with the encoding.
 pub(super) fn decode(body: &[u8]) -> Result<Value, String> {
     let envelope = body.strip_prefix(MAGIC).ok_or("the body does not start with the bytes k8s\\0")?;
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
@@ -170,7 +170,7 @@ fn int_or_text(bytes: &[u8]) -> Result<Value, String> {
     Ok(if is_text { Value::String(text) } else { Value::from(number) })
 }
 
-/// A time of zero is no time.
+/// Decodes a time; zero is no time.
 fn time(bytes: &[u8]) -> Result<Value, String> {
     let (mut seconds, mut nanos) = (0, 0);
     for field in Fields::of(bytes) {

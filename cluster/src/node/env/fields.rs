@@ -11,7 +11,7 @@ use crate::node::{NODE_IP, NODE_NAME, POD_IP};
 /// The value of a field path.
 ///
 /// # Errors
-/// The path is none of those that Kubernetes knows here.
+/// Kubernetes does not support the path here.
 pub(crate) fn field_value(pod: &Pod, path: &str) -> Result<String, String> {
     let metadata = &pod.metadata;
     let text = |value: &Option<String>| Ok(value.clone().unwrap_or_default());
@@ -34,7 +34,7 @@ pub(crate) fn field_value(pod: &Pod, path: &str) -> Result<String, String> {
 /// The amount of a resource that a container requests or is limited to; without a limit it is what this machine has.
 ///
 /// # Errors
-/// The resource or the divisor is none that Kubernetes knows here, or there is no such container.
+/// Kubernetes does not support the resource or the divisor here, or there is no such container.
 pub(crate) fn resource_value(
     pod: &Pod,
     own_container: &str,
@@ -83,7 +83,7 @@ fn amount(amounts: Option<&BTreeMap<String, Quantity>>, resource: &str) -> Optio
     amounts?.get(resource).map(|quantity| quantity.0.clone())
 }
 
-/// What this machine has of a resource.
+/// The amount of a resource that this machine has.
 fn capacity(resource: &str) -> Option<String> {
     match resource {
         "cpu" => Some(std::thread::available_parallelism().map_or(1, usize::from).to_string()),

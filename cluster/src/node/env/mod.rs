@@ -11,7 +11,7 @@ pub(crate) use fields::{field_value, resource_value};
 
 use super::objects::Objects;
 
-/// What a container takes over from the process that runs the cluster: what an image would bring, and what it takes to
+/// The variables that a container inherits from the process that runs the cluster: those of an image, and those needed to
 /// reach the network from this machine. Nothing else, as the cluster's own environment may hold secrets.
 const INHERITED: [&str; 21] = [
     "PATH",
@@ -40,14 +40,14 @@ const INHERITED: [&str; 21] = [
 /// Names and values, each name once.
 pub(crate) type Environment = BTreeMap<String, String>;
 
-/// What every container finds before anything is declared.
+/// The variables that every container has before those that it declares.
 pub(crate) fn inherited(pod: &Pod) -> Environment {
     let taken = INHERITED.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
     let host_name = ("HOSTNAME".to_owned(), pod.metadata.name.clone().unwrap_or_default());
     taken.chain([host_name]).collect()
 }
 
-/// What a container declares: `envFrom` in order, then `env` in order, later values over earlier ones. `$(NAME)` in a
+/// The variables that a container declares: `envFrom` in order, then `env` in order, later values over earlier ones. `$(NAME)` in a
 /// literal value is replaced by a variable that is declared before it.
 ///
 /// # Errors
@@ -143,7 +143,7 @@ fn absent(is_optional: bool, message: impl FnOnce() -> String) -> Result<Option<
     if is_optional { Ok(None) } else { Err(message()) }
 }
 
-/// A variable can hold no zero byte; whatever else is no text is replaced.
+/// A variable cannot contain a zero byte; other bytes that are not UTF-8 are replaced.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).replace('\0', "")
 }

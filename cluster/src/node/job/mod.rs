@@ -21,7 +21,7 @@ use crate::store::{ChangeKind, DeleteOptions, Key, Object, Propagation, Store, m
 use plan::{News, Plan, plan};
 use pods::{Stage, TRACKING_FINALIZER, controller_uid, new_pod, stage};
 
-/// How long to wait before a Pod that could not be made is tried again.
+/// The wait before the creation of a Pod is retried.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Runs until it is dropped. `first_backoff` is the wait before the first failed Pod of a Job is replaced.

@@ -1,4 +1,4 @@
-//! What is next for a Job: the Job controller's rules as of Kubernetes 1.31, pure.
+//! Decides the next actions for a Job by the rules of the Job controller of Kubernetes 1.31, without I/O.
 //!
 //! The controller is level-triggered: it evaluates the Job and its Pods, and each evaluation takes at most one step of the
 //! Job's end (first `FailureTarget` or `SuccessCriteriaMet`, then, with no Pod left running, `Failed` or `Complete`).
@@ -24,11 +24,11 @@ const MAX_BACKOFF: Duration = Duration::from_secs(600);
 /// Who else than this controller may own a Job; such a Job is left alone.
 const OWN_MANAGER: &str = "kubernetes.io/job-controller";
 
-/// What is to be done, and how the Job's status reads then.
+/// The actions, and the Job's status after them.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Plan {
     pub(super) status: JobStatus,
-    /// How many Pods to make.
+    /// How many Pods to create.
     pub(super) create: usize,
     /// Pods to delete. They count as failed when they have ended.
     pub(super) delete: Vec<Pod>,

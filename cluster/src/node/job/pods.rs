@@ -10,7 +10,7 @@ use crate::store::{Object, meta};
 /// Held until the Job's status counts the Pod.
 pub(super) const TRACKING_FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 
-/// How far a Pod is, as its Job sees it.
+/// The state of a Pod from the view of its Job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Active,
@@ -20,7 +20,7 @@ pub(super) enum Stage {
     Failed,
 }
 
-/// What the Pods of a Job add up to.
+/// The Pods of a Job, counted.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) active: Vec<Pod>,

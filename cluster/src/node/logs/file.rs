@@ -31,7 +31,7 @@ impl Default for Rotation {
     }
 }
 
-/// What a reader waits on.
+/// The state of the writer that a reader waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Progress {
     /// How often the file was rotated.

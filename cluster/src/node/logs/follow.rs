@@ -22,7 +22,7 @@ pub(super) struct Follower {
     path: PathBuf,
     file: File,
     selection: Selection,
-    /// What the writer does; `None` if nobody writes any more, or the reader doesn't care.
+    /// The writer's progress; `None` if the writer has ended, or the reader does not follow.
     writer: Option<Writer>,
     /// The start of a line whose end is not read yet.
     pending: Vec<u8>,
@@ -55,7 +55,7 @@ impl Follower {
         Ok(Follower { path, file, selection, writer, pending: Vec::new(), is_over })
     }
 
-    /// What is served, in pieces as they become known.
+    /// The served bytes, in pieces as they arrive.
     pub(super) fn into_stream(self) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
         futures::stream::try_unfold(self, |mut follower| async move {
             Ok(follower.next().await?.map(|bytes| (bytes, follower)))

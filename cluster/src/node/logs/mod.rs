@@ -1,6 +1,6 @@
 //! Container logs: where they lie, and the `log` endpoint of a Pod as API server and kubelet answer it together.
 //!
-//! The rules, and where each comes from, are those of the kubelet: only the current file of a container instance is
+//! The rules are those of the kubelet: only the current file of a container instance is
 //! served when a request comes in; a follow continues over a rotation and ends when the container has ended and all
 //! was served.
 
@@ -27,7 +27,7 @@ use crate::error::ApiError;
 use follow::Follower;
 use select::Selection;
 
-/// What a client may ask of a log; the query parameters of `GET .../pods/{name}/log`.
+/// The options of a log request: the query parameters of `GET .../pods/{name}/log`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LogOptions {
     /// Continue until the container has ended.
@@ -192,7 +192,7 @@ impl Logs {
         Ok(Follower::open(path, start, selection, progress).await?.into_stream().boxed())
     }
 
-    /// Removes the files of an instance that nobody can ask for any more.
+    /// Removes the files of an instance that no request can select any more.
     fn remove_attempt(&self, instance: &Instance, attempt: u32) {
         let outdated = self.path(&Instance { attempt, ..instance.clone() });
         let Some((folder, name)) = outdated.parent().zip(outdated.file_name().and_then(|name| name.to_str()))

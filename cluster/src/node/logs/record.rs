@@ -59,7 +59,7 @@ impl Record<'_> {
     }
 }
 
-/// Reads a line, with or without its newline; `None` if it is no record.
+/// Reads a line, with or without its newline; `None` if it is not a record.
 pub(super) fn parse(line: &[u8]) -> Option<Record<'_>> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let mut fields = line.splitn(4, |byte| *byte == b' ');

@@ -14,7 +14,7 @@ use super::record::{self, Tag};
 /// How many bytes are read in one step when the last lines are searched from the end.
 const TAIL_BLOCK_BYTES: u64 = 64 * 1024;
 
-/// What is left to serve of one request.
+/// The part of a request that is not served yet.
 #[derive(Debug)]
 pub(super) struct Selection {
     since: Option<Timestamp>,

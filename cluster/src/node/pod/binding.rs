@@ -15,7 +15,7 @@ pub(super) enum Binding {
     Bound { pod: Arc<Object>, is_new: bool },
     /// Its `schedulingGates` hold it back, or it is to be deleted before it ever ran.
     Held,
-    /// It names another node, and nobody here will ever run it.
+    /// It is bound to another node and is never run here.
     Elsewhere,
 }
 

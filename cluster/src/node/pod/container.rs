@@ -1,4 +1,4 @@
-//! One container of a Pod, and how it goes from one state to the next.
+//! One container of a Pod, and its state transitions.
 
 use std::time::Duration;
 
@@ -81,9 +81,9 @@ pub(super) struct Container {
     pub(super) attempts: u32,
     /// The `containerID` of the latest start.
     pub(super) id: Option<String>,
-    /// How the latest instance that has ended did.
+    /// The end of the latest instance that has ended.
     pub(super) latest: Option<End>,
-    /// How the one before it did.
+    /// The end of the instance before it.
     pub(super) before: Option<End>,
     ends_in_a_row: u32,
 }
@@ -130,7 +130,8 @@ impl Container {
     pub(super) fn started(&mut self, id: String, started_at: Timestamp, now: Instant) {
         self.attempts += 1;
         self.id = Some(id);
-        self.state = State::Running(Running { since: now, started_at, is_signalled: false, is_killed: false });
+        self.state =
+            State::Running(Running { since: now, started_at, is_signalled: false, is_killed: false });
     }
 
     /// An instance has ended. It is started again if its policy says so and the Pod is not to end.

@@ -21,7 +21,7 @@ impl Dependencies {
         Dependencies { watches: both().ok() }
     }
 
-    /// Something has changed, or so much that nobody knows what.
+    /// An object has changed, or the watch has expired.
     pub(super) async fn changed(&mut self) {
         if let Some((secrets, maps)) = &mut self.watches {
             tokio::select! {

@@ -1,6 +1,6 @@
 //! Pods whose processes were lost with an earlier process of the cluster, as with a node that was restarted.
 //!
-//! They are not taken over: their output went nowhere meanwhile. Each is `Failed`, and what ran in it has ended with
+//! They are not resumed, since their output was lost meanwhile. Each is `Failed`, and its processes have ended with
 //! code 255 and reason `Unknown`, as the kubelet reports containers of which the runtime knows nothing any more. What
 //! had not started yet is run as if nothing had happened.
 

@@ -30,7 +30,7 @@ use crate::resource::Resource;
 use crate::store::{ChangeKind, Key, Object, Store, is_deleting, meta};
 use worker::{Seen, Worker};
 
-/// What every Pod's worker works with.
+/// What the workers of all Pods share.
 #[derive(Clone, Debug)]
 pub(super) struct Context {
     pub(super) store: Store,

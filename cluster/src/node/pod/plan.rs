@@ -1,4 +1,4 @@
-//! What is next for a Pod's containers, pure: the order of starting and the order of ending.
+//! Decides the next actions for a Pod's containers, without I/O: the order of starting and of ending.
 
 use tokio::time::Instant;
 
@@ -11,7 +11,7 @@ pub(super) enum Cause {
     MainsEnded,
     Deleted,
     DeadlineExceeded,
-    /// The node goes down. It reports nothing.
+    /// The node shuts down. It reports nothing.
     NodeDown,
 }
 
@@ -35,7 +35,7 @@ pub(super) enum Action {
     Finish,
 }
 
-/// What to do now, and when to look again if nothing happens before.
+/// The actions for now, and when to plan again if nothing happens before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) actions: Vec<Action>,

@@ -1,4 +1,4 @@
-//! What is to be run for a container: its specification, with everything put in that it refers to.
+//! Resolves what to start for a container: its specification with everything that it refers to.
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 

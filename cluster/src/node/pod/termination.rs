@@ -10,7 +10,7 @@ use crate::node::logs::{Instance, Logs};
 
 /// Of a longer file the end is taken, as the kubelet does.
 const MESSAGE_BYTES: u64 = 4096;
-/// How much of the log may stand for a message.
+/// How much of the log is used in place of a message.
 const LOG_LINES: i64 = 80;
 const LOG_BYTES: usize = 2048;
 

@@ -25,9 +25,9 @@ use crate::node::{NODE_NAME, claims};
 use crate::resource::Resource;
 use crate::store::{Key, Object, is_deleting, meta};
 
-/// How long a Pod may take to end if it doesn't say.
+/// The default grace period of a Pod.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
-/// How long the containers may take to end when the node goes down.
+/// The grace period of containers when the node shuts down.
 const NODE_DOWN_GRACE: Duration = Duration::from_secs(2);
 
 /// The Pod as the store last had it.
@@ -192,7 +192,7 @@ impl Worker {
         let dependencies = self.dependencies.as_mut().filter(|_| on_dependencies);
         let wakeup = tokio::select! {
             changed = self.seen.changed() => {
-                // The sender goes only with the whole node.
+                // The sender is dropped only with the whole node.
                 if changed.is_err() { std::future::pending().await }
                 Wakeup::Pod
             }
@@ -259,7 +259,7 @@ impl Worker {
         Some(Instant::now() + Duration::try_from(left).unwrap_or_default())
     }
 
-    /// Says how the Pod ended, removes its volumes, and lets it go if somebody has deleted it.
+    /// Writes how the Pod ended, removes its volumes, and deletes the object if it is under deletion.
     fn finish(mut self) {
         if self.stop.is_some_and(|stop| stop.cause == Cause::NodeDown) {
             return self.remove_volumes();
@@ -269,7 +269,7 @@ impl Worker {
         }
         self.facts.is_over = true;
         self.remove_volumes();
-        // Never bound: it is nobody's here.
+        // Never bound: no worker here owns it.
         if self.facts.is_prepared || self.stop.is_some() {
             let stored = self.write_status();
             if stored.is_some_and(|pod| is_deleting(&pod)) {
@@ -308,7 +308,7 @@ impl Worker {
     }
 }
 
-/// What becomes of a container that does not run when its Pod is over.
+/// The final state of a container that does not run when its Pod has ended.
 fn settle(container: &mut Container, stop: Option<Stop>) {
     match container.state {
         State::BackOff { .. } => container.state = State::Ended,

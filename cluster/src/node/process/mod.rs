@@ -24,10 +24,10 @@ const MARK: &str = "PAPERCLIP_LOCAL_CONTAINER";
 /// user or its environment can hold the pipe for so long.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
-/// What a signal adds to its number in an exit code.
+/// What is added to the number of a signal in an exit code.
 const SIGNAL_BASE: i32 = 128;
 
-/// What to run.
+/// A program to start.
 #[derive(Clone, Debug)]
 pub(super) struct Command {
     /// The program, by path or by name on `PATH`, and its arguments.
@@ -47,7 +47,7 @@ pub(super) struct Command {
 )]
 pub(super) struct StartError(String);
 
-/// Starts processes. All of them die with the launcher, unless containers outlive the cluster.
+/// Starts processes. All of them end with the launcher.
 #[derive(Clone, Debug)]
 pub(super) struct Launcher {
     mark: String,
@@ -83,24 +83,20 @@ pub(super) struct Process {
 impl Launcher {
     /// `mark` names the node; what an earlier process of it has left running is ended. `memory` is the folder that
     /// must not outlive this process either.
-    pub(super) async fn new(mark: String, memory: &Path, containers_outlive: bool) -> Launcher {
+    pub(super) async fn new(mark: String, memory: &Path) -> Launcher {
         strays::kill(&format!("{MARK}={mark}/")).await;
-        let watchdog = (!containers_outlive)
-            .then(|| Watchdog::start(&format!("{MARK}={mark}/"), memory))
-            .and_then(|started| {
-                started
-                    .inspect_err(
-                        |error| tracing::warn!(%error, "agents may outlive this process if it is killed"),
-                    )
-                    .ok()
-            });
+        let watchdog = Watchdog::start(&format!("{MARK}={mark}/"), memory)
+            .inspect_err(
+                |error| tracing::warn!(%error, "containers can outlive this process if it is killed"),
+            )
+            .ok();
         Launcher { mark, watchdog: watchdog.map(Arc::new) }
     }
 
-    /// Starts a process whose output goes to `log`.
+    /// Starts a process whose output is written to `log`.
     ///
     /// # Errors
-    /// The program is not there, is no program, or its arguments and environment are too large.
+    /// The program does not exist, is not executable, or its arguments and environment are too large.
     pub(super) fn start(&self, command: &Command, log: &LogFile) -> Result<Process, StartError> {
         let Some((name, arguments)) = command.words.split_first() else {
             return Err(StartError("no command".to_owned()));

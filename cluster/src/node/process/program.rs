@@ -1,4 +1,4 @@
-//! Finds the program of a container, and says in runc's words why there is none.
+//! Finds the program of a container, or reports in runc's words why there is none.
 
 use std::fs;
 use std::io;

@@ -16,7 +16,7 @@ pub(super) async fn kill(mark: &str) {
     }
 }
 
-/// How often the processes are looked through.
+/// How often the processes are listed.
 #[cfg(target_os = "linux")]
 const ROUNDS: usize = 10;
 

@@ -14,7 +14,7 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let logs = Logs::new(folder.path().join("logs"), Rotation::default());
         let mark = folder.path().display().to_string();
-        let launcher = Launcher::new(mark, &folder.path().join("memory"), false).await;
+        let launcher = Launcher::new(mark, &folder.path().join("memory")).await;
         Bench { folder, logs, launcher }
     }
 

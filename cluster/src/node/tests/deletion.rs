@@ -17,7 +17,8 @@ async fn cancelled_run_is_terminated_and_its_log_drained() {
     // The child of the shell gets the signal too: the whole group does.
     let child =
         "sh -c \"trap 'echo child terminated; exit 0' TERM; echo child ready; while :; do sleep 1; done\" & ";
-    let script = format!("trap 'echo terminated; wait; echo last words; exit 9' TERM; {child} echo ready; wait");
+    let script =
+        format!("trap 'echo terminated; wait; echo last words; exit 9' TERM; {child} echo ready; wait");
     bench.job("j", &script, with_grace(60));
     let pod = bench.pod_until(is_running).await;
     let follow = LogOptions { follow: true, ..LogOptions::default() };

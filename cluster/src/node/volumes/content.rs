@@ -1,4 +1,4 @@
-//! The files of volumes that are made of objects: Secrets, ConfigMaps, and facts about the Pod.
+//! The files of volumes whose content is in objects: Secrets, ConfigMaps, and fields of the Pod.
 
 use std::collections::BTreeMap;
 
@@ -142,7 +142,7 @@ fn of_pod(items: &[DownwardAPIVolumeFile], mode: i32, pod: &Pod) -> Result<Vec<F
         .collect()
 }
 
-/// As [`field_value`], and whole sets of labels and annotations, which only a file can hold.
+/// As [`field_value`], and whole sets of labels and annotations, which only a file can contain.
 fn volume_field(pod: &Pod, path: &str) -> Result<String, String> {
     let set = match path {
         "metadata.labels" => &pod.metadata.labels,

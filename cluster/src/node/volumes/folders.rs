@@ -1,4 +1,4 @@
-//! The node's folders: what lies on disk, what only in memory.
+//! The node's folders, on disk and in memory.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::random;
 
-/// Where Linux keeps files that never reach a disk.
+/// The folder of files that Linux keeps in memory only.
 const MEMORY_ROOT: &str = "/dev/shm";
 
 /// Each exists, is absolute, and is safe inside a shell command without quotes: commands are full of mount paths.
@@ -19,7 +19,7 @@ pub(crate) struct Folders {
     disk: PathBuf,
     /// Everything of a Pod that may be secret. Its owner's alone, and never written to a disk where there is tmpfs.
     memory: PathBuf,
-    /// Identifies this node among all that ever ran on the machine.
+    /// Identifies this node among all nodes that ever ran on the machine.
     id: String,
 }
 
@@ -83,7 +83,7 @@ fn new_id(file: &Path) -> io::Result<String> {
     Ok(id)
 }
 
-/// An empty folder of ours; one of the same name that is somebody else's is refused, as `/dev/shm` is open to all.
+/// Creates an empty folder. One of the same name that another user owns is refused, since every user can write to `/dev/shm`.
 fn emptied(folder: &Path) -> io::Result<PathBuf> {
     if let Ok(found) = fs::symlink_metadata(folder) {
         if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {

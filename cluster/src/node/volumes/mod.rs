@@ -19,7 +19,7 @@ use super::objects::Objects;
 use content::File;
 use folders::create_private;
 
-/// Where a container's termination message is written, unless it says otherwise.
+/// The default path of a container's termination message.
 const DEFAULT_TERMINATION_PATH: &str = "/dev/termination-log";
 
 /// Why a volume is not there.
@@ -63,7 +63,7 @@ impl PodVolumes {
         Ok(volumes)
     }
 
-    /// What the paths of a container's mounts stand for, with an empty file for its termination message.
+    /// Maps the mount paths of a container to this machine, with an empty file for its termination message.
     ///
     /// # Errors
     /// A `subPath` leaves its volume, or the disk refuses.
@@ -200,7 +200,7 @@ fn is_of_container_alone(dir: &str, paths: &PathMap) -> bool {
     folder.is_absolute() && !is_mounted && !folder.is_dir()
 }
 
-/// A `subPath`: what is there already (a file, too), or a new folder.
+/// A `subPath`: the existing file or folder, or a new folder.
 fn sub_folder(folder: &Path, sub_path: &str) -> Result<PathBuf, String> {
     let path = inside(folder, sub_path)?;
     if !path.exists() {

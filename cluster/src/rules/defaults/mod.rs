@@ -1,4 +1,4 @@
-//! What an object has where its author said nothing.
+//! Default values of fields.
 
 mod job;
 mod pod;

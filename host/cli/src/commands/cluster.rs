@@ -26,7 +26,7 @@ pub(crate) async fn cluster(args: ClusterArgs) -> Result<Exit, CommandError> {
     println!("local cluster at {}", local.url());
     match &args.kubeconfig_out {
         Some(path) => {
-            write_private(path, &kubeconfig(&local)?)?;
+            write_private(path, &local.kubeconfig())?;
             println!("kubectl --kubeconfig {} get jobs", path.display());
         }
         None => println!("write a kubeconfig with --kubeconfig-out FILE to use it with kubectl"),
@@ -39,10 +39,6 @@ pub(crate) async fn cluster(args: ClusterArgs) -> Result<Exit, CommandError> {
     }
     local.shutdown().await;
     Ok(Exit::Succeeded)
-}
-
-fn kubeconfig(local: &LocalCluster) -> Result<String, CommandError> {
-    local.kubeconfig().map_err(|error| failed(Diagnostic::new("internal", format!("{error:#}"))))
 }
 
 /// Writes a file that only its owner may read: it holds a token.
