@@ -32,7 +32,7 @@ const REPLACED: [(&str, &str); 20] = [
 ];
 
 /// What is read, from the workspace's root.
-const READ: [&str; 15] = [
+const READ: [&str; 16] = [
     ".ci",
     ".github",
     "CONTRIBUTING.md",
@@ -44,6 +44,7 @@ const READ: [&str; 15] = [
     "docs",
     "fuzz",
     "host",
+    "kubernetes",
     "plugin",
     "tests",
     "wit",
@@ -63,12 +64,15 @@ const PINNED: [&str; 2] = ["serde(rename", "serde(alias"];
 
 /// How many findings a folder or file may still have: the part of the language pass that is not done. Numbers only go down, and
 /// everything that is not listed has none.
-const REMAINING: [(&str, usize); 14] = [
+const REMAINING: [(&str, usize); 15] = [
     ("Cargo.toml", 1),
-    ("cluster", usize::MAX),
+    // Messages in the API server's own words.
+    ("cluster", 9),
     ("docs", usize::MAX),
     ("fuzz", usize::MAX),
     ("host", usize::MAX),
+    // A message in the API server's own words.
+    ("kubernetes", 1),
     ("plugin", usize::MAX),
     ("tests/bench", usize::MAX),
     ("tests/e2e", 0),
