@@ -90,7 +90,7 @@ async fn terminates_the_whole_group() {
     assert_eq!(futures::StreamExt::next(&mut follow).await.unwrap(), "ready\n");
     group.terminate();
     assert_eq!(ended.await.unwrap().0, 7);
-    assert_eq!(bench.output().await, "ready\ntold\n");
+    assert_eq!(bench.output().await, "ready\nterminated\n");
 }
 
 impl Bench {
