@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::api::Lease;
-use crate::guard;
 use crate::intake::Secrets;
+use crate::lease;
 use crate::ledger::without_prompt;
 use crate::time::Timestamp;
 
@@ -49,7 +49,7 @@ impl RecoveryRecord {
             runtime: Value::Object(parse(&request.runtime_json)),
             config,
             context: Value::Object(parse(&request.context_json)),
-            lease: guard::lease_name(&guard.key),
+            lease: lease::lease_name(&guard.key),
             secret,
         }
     }
@@ -123,9 +123,9 @@ pub enum Turn {
 
 /// Whether a host may take up the run that holds a Lease: nobody drives it, or nobody has for too long.
 pub fn turn(now: Timestamp, lease: Lease, host: &str) -> Turn {
-    let until = guard::expires_at(&lease);
+    let until = lease::expires_at(&lease);
     if lease.host.is_empty() || lease.host == host || until <= now {
-        let taken = Lease { host: host.to_owned(), duration_s: guard::LEASE_S, renewed_at: now, ..lease };
+        let taken = Lease { host: host.to_owned(), duration_s: lease::LEASE_S, renewed_at: now, ..lease };
         return Turn::Own(taken);
     }
     Turn::Other { until }
@@ -187,7 +187,7 @@ mod tests {
         assert!(!text.contains("the-token") && !text.contains("the-key") && !text.contains("the prompt"));
 
         let brief = RecoveryRecord::parse(text).expect("its own text");
-        assert_eq!(brief.lease, guard::lease_name("k"));
+        assert_eq!(brief.lease, lease::lease_name("k"));
         let read = brief.secret.entries.iter().filter_map(|entry| {
             secrets.resolve(&entry.source).map(|value| (entry.source.clone(), value.to_owned()))
         });

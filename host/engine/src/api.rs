@@ -1,4 +1,4 @@
-//! Calls to the Kubernetes API as the engine asks for them, and their answers.
+//! Calls to the Kubernetes API as the engine requests them, and their answers.
 
 use paperclip_contract::types::{
     ClusterEvent, JobSnapshot, Label, NewConfigMap, NewSecret, ObjectRef, PodSnapshot, ReadLog,
@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
-/// Reason of an error of [`ApiCall::CreateSecret`] that was not sent: the host has not all values that the Secret is to have.
+/// Reason of the error of an [`ApiCall::CreateSecret`] that was not sent, because the host lacks a value of the Secret.
 pub const NO_VALUE: &str = "NoValue";
 
 /// One request to the Kubernetes API. The shell carries it out once and answers; retries are the engine's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ApiCall {
-    /// List Jobs with all these labels → [`ApiReply::Jobs`].
+    /// List Jobs with all of these labels → [`ApiReply::Jobs`].
     ListJobs { namespace: String, labels: Vec<Label> },
     /// Dry-run create of a Pod → [`ApiReply::Warnings`].
     DryRunPod { manifest_json: String },
     /// Create a Job → [`ApiReply::Created`].
     CreateJob { manifest_json: String },
-    /// Create a Secret; the shell fills in the values of its sources → [`ApiReply::Created`].
+    /// Create a Secret; the shell adds the values of its sources → [`ApiReply::Created`].
     CreateSecret(NewSecret),
     /// Create a ConfigMap → [`ApiReply::Created`].
     CreateConfigMap(NewConfigMap),
@@ -48,7 +48,7 @@ pub enum ApiCall {
 }
 
 impl ApiCall {
-    /// What is called, on which object, for messages and metrics.
+    /// Returns verb and object for messages and metrics.
     pub fn describe(&self) -> String {
         match self {
             ApiCall::ListJobs { namespace, .. } => format!("list Jobs in {namespace}"),
@@ -72,7 +72,7 @@ impl ApiCall {
 }
 
 impl ApiCall {
-    /// What it is to create, if that is an object which a Job owns.
+    /// Returns the object to create, if it is one that a Job owns.
     pub(crate) fn owned(&self) -> Option<Owned<'_>> {
         let (kind, namespace, name, owner) = match self {
             ApiCall::CreateSecret(new) => (OwnedKind::Secret, &new.namespace, &new.name, &new.owner),
@@ -83,7 +83,7 @@ impl ApiCall {
     }
 }
 
-/// An object that a Job is to own.
+/// An object that a Job will own.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Owned<'a> {
     pub(crate) kind: OwnedKind,
@@ -93,8 +93,8 @@ pub(crate) struct Owned<'a> {
 }
 
 impl Owned<'_> {
-    /// Asks who owns what has this name already.
-    pub(crate) fn look_up(&self) -> ApiCall {
+    /// Returns the call that reads who owns an existing object of this name.
+    pub(crate) fn get_owners(&self) -> ApiCall {
         ApiCall::GetOwners {
             kind: self.kind,
             namespace: self.namespace.to_owned(),
@@ -103,7 +103,7 @@ impl Owned<'_> {
     }
 }
 
-/// What a Job's pod needs beside the Job, and goes with it.
+/// The kind of an object that a Job's Pod needs. It is deleted with the Job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OwnedKind {
     Secret,
@@ -111,7 +111,7 @@ pub enum OwnedKind {
 }
 
 impl OwnedKind {
-    /// The kind as Kubernetes names it.
+    /// Returns the kind as Kubernetes names it.
     pub const fn as_str(self) -> &'static str {
         match self {
             OwnedKind::Secret => "Secret",
@@ -120,7 +120,7 @@ impl OwnedKind {
     }
 }
 
-/// The good answer to an [`ApiCall`].
+/// The answer to a successful [`ApiCall`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ApiReply {
     Done,
@@ -136,21 +136,22 @@ pub enum ApiReply {
     Lease(Option<Lease>),
 }
 
-/// A `coordination.k8s.io/v1` Lease, as far as the guard uses it.
+/// A `coordination.k8s.io/v1` Lease, as far as the engine uses it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     pub namespace: String,
     pub name: String,
-    /// Empty before it was created.
+    /// Empty until it is created.
     pub uid: String,
-    /// Empty before it was created.
+    /// Empty until it is created.
     pub resource_version: String,
-    /// The guard key that it stands for; an annotation, since it need not be a legal label.
+    /// The key of the guard. It is an annotation because it need not be a valid label value.
     pub key: String,
     /// `spec.holderIdentity`: the run that holds it.
     pub holder: String,
-    /// The host that drives the run; an annotation.
+    /// The host that drives the run, an annotation.
     pub host: String,
+    /// `spec.leaseDurationSeconds`.
     pub duration_s: u32,
     #[serde(rename = "renewed_at_ms")]
     pub renewed_at: Timestamp,

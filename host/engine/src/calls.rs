@@ -1,4 +1,4 @@
-//! Calls to the Kubernetes API that are under way, and their repetition.
+//! Outstanding calls to the Kubernetes API and their retries.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,41 +19,41 @@ const RETRY_BASE: Duration = Duration::from_millis(200);
 /// Longest delay before a retry.
 const RETRY_CAP: Duration = Duration::from_secs(5);
 
-/// Whose call it is.
+/// What a call is for.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Purpose {
-    /// The plugin's, by the id of its command.
+    /// A command of the plugin.
     Command(CommandId),
-    /// The look at a Job whose creation was answered with AlreadyExists, for this command.
+    /// Reads the Job whose creation was answered with AlreadyExists, for this command.
     ExistingJob { command: CommandId, manifest_json: String },
-    /// The look at a Secret or ConfigMap whose creation, which is repeated once the name is free, was answered with AlreadyExists. What an
-    /// earlier Job left is waited for until then.
+    /// Reads the Secret or ConfigMap whose creation was answered with AlreadyExists. The creation is retried once the name is free; the
+    /// deletion of an object that an earlier Job owned is awaited until then.
     ExistingOwned { command: CommandId, create: Box<ApiCall>, until: Timestamp },
-    /// The look at the Job that the run was taken up with, instead of creating one, for this command.
+    /// Reads the Job that the run adopts instead of creating one, for this command.
     AdoptedJob { command: CommandId },
-    /// The look at a Job that is followed, and of which no watch tells.
-    Unheard(ObjectRef),
-    /// The guard's.
-    Guard,
-    /// The cleanup's.
+    /// Reads a followed Job that no watch reports.
+    UnobservedJob(ObjectRef),
+    /// A request of the [lease](crate::lease).
+    Lease,
+    /// A deletion of the cleanup.
     Cleanup,
-    /// The look at a Job before the cleanup deletes it: another run may have taken it.
-    LastLook(ObjectRef),
+    /// Reads a Job before the cleanup deletes it, because another run may have adopted it.
+    VerifiedDeletion(ObjectRef),
 }
 
 #[derive(Debug)]
 struct Pending {
     purpose: Purpose,
     request: ApiCall,
-    /// Tries so far.
-    tries: u32,
-    /// No more tries begin after this time.
+    /// Attempts so far.
+    attempts: u32,
+    /// No retry starts after this time.
     until: Timestamp,
-    /// When to try again, while no answer is awaited.
+    /// When to retry; none while an answer is outstanding.
     retry_at: Option<Timestamp>,
 }
 
-/// A call that came to its end.
+/// A call with its final answer.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) purpose: Purpose,
@@ -61,12 +61,12 @@ pub(crate) struct Finished {
     pub(crate) outcome: Result<ApiReply, ApiError>,
 }
 
-/// All calls of a run that have no final answer yet.
+/// The calls of a run that have no final answer yet.
 #[derive(Debug)]
 pub(crate) struct Calls {
     last: u64,
     seed: u64,
-    /// Boxed: a node of the map has room for eleven values, and a run has few.
+    /// Boxed: a node of the map allocates space for eleven values, and a run has few.
     pending: BTreeMap<CallId, Box<Pending>>,
 }
 
@@ -75,25 +75,25 @@ impl Calls {
         Calls { last: 0, seed, pending: BTreeMap::new() }
     }
 
-    /// Registers a call; the caller sends it.
-    pub(crate) fn begin(&mut self, purpose: Purpose, request: &ApiCall, until: Timestamp) -> CallId {
+    /// Registers a call, which the caller sends.
+    pub(crate) fn start(&mut self, purpose: Purpose, request: &ApiCall, until: Timestamp) -> CallId {
         self.last += 1;
         let call = CallId::new(self.last);
         let request = request.clone();
-        let pending = Pending { purpose, request, tries: 1, until, retry_at: None };
+        let pending = Pending { purpose, request, attempts: 1, until, retry_at: None };
         self.pending.insert(call, Box::new(pending));
         call
     }
 
-    /// Registers a call that is sent at this time: [`Calls::due`] tells it then.
-    pub(crate) fn begin_at(&mut self, at: Timestamp, purpose: Purpose, request: &ApiCall, until: Timestamp) {
-        let call = self.begin(purpose, request, until);
+    /// Registers a call that is sent at this time, when [`Calls::due`] returns it.
+    pub(crate) fn start_at(&mut self, at: Timestamp, purpose: Purpose, request: &ApiCall, until: Timestamp) {
+        let call = self.start(purpose, request, until);
         if let Some(pending) = self.pending.get_mut(&call) {
             pending.retry_at = Some(at);
         }
     }
 
-    /// Takes an answer: the end of the call, or none if it will be tried again or is not awaited.
+    /// Processes an answer. Returns the finished call, or `None` if it will be retried or is not outstanding.
     pub(crate) fn answer(
         &mut self,
         now: Timestamp,
@@ -102,11 +102,11 @@ impl Calls {
     ) -> Option<Finished> {
         let pending = self.pending.get_mut(&call)?;
         if let Err(error) = &outcome
-            && (is_passing(error) || is_lost_race(&pending.request, error))
+            && (is_transient(error) || is_lost_race(&pending.request, error))
         {
             let delay = backoff::delay(
                 &mut self.seed,
-                pending.tries,
+                pending.attempts,
                 RETRY_BASE,
                 RETRY_CAP,
                 error.retry_after_ms.map(Duration::from_millis),
@@ -119,34 +119,34 @@ impl Calls {
         self.end(call, outcome)
     }
 
-    /// The call is not sent again, and ends with this.
+    /// Finishes a call with this outcome, without a retry.
     pub(crate) fn end(&mut self, call: CallId, outcome: Result<ApiReply, ApiError>) -> Option<Finished> {
         let Pending { purpose, request, .. } = *self.pending.remove(&call)?;
         Some(Finished { purpose, request, outcome })
     }
 
-    /// Calls that are to be sent again now: each wants [`Calls::again`], [`Calls::put_off`] or [`Calls::end`].
+    /// Returns the calls whose retry is due. Each needs [`Calls::retry`], [`Calls::postpone`] or [`Calls::end`].
     pub(crate) fn due(&self, now: Timestamp) -> Vec<CallId> {
         let is_due = |pending: &Pending| pending.retry_at.is_some_and(|at| at <= now);
         self.pending.iter().filter(|(_, pending)| is_due(pending)).map(|(call, _)| *call).collect()
     }
 
-    /// What is to be sent again.
-    pub(crate) fn again(&mut self, call: CallId) -> Option<ApiCall> {
+    /// Starts a retry and returns the request to send.
+    pub(crate) fn retry(&mut self, call: CallId) -> Option<ApiCall> {
         let pending = self.pending.get_mut(&call)?;
         pending.retry_at = None;
-        pending.tries += 1;
+        pending.attempts += 1;
         Some(pending.request.clone())
     }
 
-    /// It is due again at this time.
-    pub(crate) fn put_off(&mut self, call: CallId, until: Timestamp) {
+    /// Postpones a retry to this time.
+    pub(crate) fn postpone(&mut self, call: CallId, until: Timestamp) {
         if let Some(pending) = self.pending.get_mut(&call) {
             pending.retry_at = Some(until);
         }
     }
 
-    /// The plugin's command that it carries out, if it is one's.
+    /// Returns the command of the plugin that the call carries out, if it is one.
     pub(crate) fn command(&self, call: CallId) -> Option<CommandId> {
         match self.pending.get(&call)?.purpose {
             Purpose::Command(command) => Some(command),
@@ -154,8 +154,8 @@ impl Calls {
         }
     }
 
-    /// Calls for this purpose are tried until then at least.
-    pub(crate) fn prolong(&mut self, purpose: &Purpose, until: Timestamp) {
+    /// Retries calls for this purpose until then at least.
+    pub(crate) fn extend(&mut self, purpose: &Purpose, until: Timestamp) {
         for pending in self.pending.values_mut().filter(|pending| pending.purpose == *purpose) {
             pending.until = pending.until.max(until);
         }
@@ -165,23 +165,23 @@ impl Calls {
         self.pending.values().filter_map(|pending| pending.retry_at).min()
     }
 
-    /// What the plugin asked for is of no interest any more: no answer to it is awaited, and nothing is tried again.
-    pub(crate) fn forget_commands(&mut self) {
+    /// Drops the calls for commands of the plugin, because the run has ended.
+    pub(crate) fn drop_commands(&mut self) {
         self.pending.retain(|_, pending| match pending.purpose {
             Purpose::Command(_)
             | Purpose::ExistingJob { .. }
             | Purpose::ExistingOwned { .. }
             | Purpose::AdoptedJob { .. }
-            | Purpose::Unheard(_) => false,
-            Purpose::Guard | Purpose::Cleanup | Purpose::LastLook(_) => true,
+            | Purpose::UnobservedJob(_) => false,
+            Purpose::Lease | Purpose::Cleanup | Purpose::VerifiedDeletion(_) => true,
         });
     }
 
-    /// Whether the cleanup goes on.
+    /// Returns whether the cleanup is still in progress.
     pub(crate) fn is_cleaning(&self) -> bool {
         self.pending
             .values()
-            .any(|pending| matches!(pending.purpose, Purpose::Cleanup | Purpose::LastLook(_)))
+            .any(|pending| matches!(pending.purpose, Purpose::Cleanup | Purpose::VerifiedDeletion(_)))
     }
 
     pub(crate) fn is_waiting_for(&self, purpose: &Purpose) -> bool {
@@ -189,15 +189,15 @@ impl Calls {
     }
 }
 
-/// Whether the same call may have a better answer soon: no answer at all, overload, or a server in trouble.
-pub(crate) fn is_passing(error: &ApiError) -> bool {
+/// Returns whether an error is transient: no answer, overload, or a failure of the server.
+pub(crate) fn is_transient(error: &ApiError) -> bool {
     match error.status {
         None => true,
         Some(status) => matches!(status, 408 | 429 | 500 | 502 | 503 | 504),
     }
 }
 
-/// Whether a change of a Job collided with another one: it names no version, so that the same one will do.
+/// Returns whether a patch of a Job collided with another change. It names no version, so the same patch can be retried.
 fn is_lost_race(request: &ApiCall, error: &ApiError) -> bool {
     let is_precondition = error.message.contains("Precondition failed");
     matches!(request, ApiCall::PatchJob { .. }) && error.status == Some(409) && !is_precondition
@@ -222,24 +222,24 @@ mod tests {
     #[test]
     fn rule_26_too_many_requests_waits_as_long_as_the_server_asks() {
         let mut calls = Calls::new(1);
-        let call = calls.begin(Purpose::Command(CommandId::new(4)), &get(), at(60_000));
+        let call = calls.start(Purpose::Command(CommandId::new(4)), &get(), at(60_000));
         assert!(calls.answer(at(1_000), call, Err(error(Some(429), Some(7_000)))).is_none());
         assert_eq!(calls.deadline(), Some(at(8_000)));
         assert!(calls.due(at(7_999)).is_empty());
         assert_eq!(calls.due(at(8_000)), [call]);
-        assert_eq!(calls.again(call), Some(get()));
+        assert_eq!(calls.retry(call), Some(get()));
         assert!(calls.due(at(8_000)).is_empty());
         let finished = calls.answer(at(8_010), call, Ok(ApiReply::Done)).expect("answered");
         assert_eq!(finished.purpose, Purpose::Command(CommandId::new(4)));
     }
 
     #[test]
-    fn a_change_that_collided_is_made_again_but_not_on_another_job() {
+    fn retries_a_patch_that_collided_but_not_on_another_job() {
         let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
         let patch = ApiCall::PatchJob { job, patch_json: "{}".to_owned() };
         let conflict = |message: &str| ApiError { message: message.to_owned(), ..error(Some(409), None) };
         let mut calls = Calls::new(1);
-        let call = calls.begin(Purpose::Command(CommandId::new(1)), &patch, at(60_000));
+        let call = calls.start(Purpose::Command(CommandId::new(1)), &patch, at(60_000));
         assert!(calls.answer(at(0), call, Err(conflict("the object has been modified"))).is_none());
         assert!(
             calls.answer(at(9), call, Err(conflict("Precondition failed: UID in precondition: u"))).is_some()
@@ -247,11 +247,11 @@ mod tests {
     }
 
     #[test]
-    fn a_final_no_is_told_at_once_and_a_passing_one_when_time_is_up() {
+    fn returns_a_final_error_at_once_and_a_transient_one_after_its_retries() {
         let mut calls = Calls::new(1);
-        let call = calls.begin(Purpose::Cleanup, &get(), at(60_000));
+        let call = calls.start(Purpose::Cleanup, &get(), at(60_000));
         assert!(calls.answer(at(0), call, Err(error(Some(403), None))).is_some());
-        let call = calls.begin(Purpose::Cleanup, &get(), at(60_000));
+        let call = calls.start(Purpose::Cleanup, &get(), at(60_000));
         assert!(calls.answer(at(59_999), call, Err(error(None, None))).is_some());
     }
 }

@@ -1,7 +1,9 @@
-//! What a run has open: all that follows from the events and commands that crossed the contract, and nothing else.
+//! The ledger of a run: its open requests, timers, logs and Jobs, derived from nothing but the events and commands that crossed the
+//! contract.
 //!
-//! The live engine and the replay of a journal keep it by the same calls, so that after a crash it says what is to be asked for again.
+//! The live engine and the replay of a journal update it by the same calls, so after a crash it lists what has to be requested again.
 
+use paperclip_contract::actions::Objects;
 use paperclip_contract::types::{
     AcquireGuard, Action, Answer, AnswerOk, Command, Event, FollowLog, NewSecret, ObjectRef, SecretSource,
 };
@@ -9,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::calls::is_passing;
+use crate::calls::is_transient;
 use crate::guest::FaultCause;
 use crate::ids::{CommandId, PollId, TimerId};
 use crate::log::Position;
@@ -21,7 +23,7 @@ pub const MAX_TIMERS: u32 = 64;
 /// Most commands that one call of a plugin may return.
 pub const MAX_COMMANDS: u32 = 256;
 
-/// See the module.
+/// The open state of a run; see the [module](self).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
     pub(crate) last_command: u64,
@@ -33,20 +35,22 @@ pub struct Ledger {
     pub(crate) polls: BTreeMap<PollId, String>,
     /// Jobs that are followed, by UID.
     pub(crate) followed: BTreeMap<String, ObjectRef>,
-    /// Jobs that are this run's own, by UID: created or adopted.
+    /// Jobs of this run, by UID: it created or adopted them.
     pub(crate) jobs: BTreeMap<String, ObjectRef>,
-    /// Manifests of Jobs that may have been created: no call had an answer.
+    /// Manifests of Jobs that may have been created: the request had no answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) uncertain: Vec<String>,
-    /// Jobs that may be this run's by an adoption without an answer.
+    #[serde(rename = "uncertain")]
+    pub(crate) uncertain_creations: Vec<String>,
+    /// Jobs that this run may have adopted: the request had no answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    unsure: Vec<ObjectRef>,
-    /// Jobs that this run asked to delete, by UID.
+    #[serde(rename = "unsure")]
+    uncertain_adoptions: Vec<ObjectRef>,
+    /// Jobs that this run requested to delete, by UID.
     pub(crate) deleted_jobs: BTreeMap<String, DeletionState>,
-    /// Logs that are read, by the id of the command.
+    /// Logs that are being read, by the id of the command.
     pub(crate) logs: BTreeMap<CommandId, OpenLog>,
-    pub(crate) guard: Claim,
-    /// Secrets that this run asked to create, without their prompts: where its secrets are read back from.
+    pub(crate) guard: GuardState,
+    /// Secrets that this run requested to create, without their prompts. A host that resumes the run reads its values from them.
     #[serde(default)]
     secrets: Vec<NewSecret>,
     #[serde(rename = "teller")]
@@ -71,13 +75,14 @@ pub(crate) struct OpenLog {
     pub(crate) position: Position,
 }
 
-/// Where a run stands with its guard.
+/// The state of a run's guard.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) enum Claim {
+pub(crate) enum GuardState {
     #[default]
     None,
-    /// Asked for, until this time.
-    Wanted {
+    /// Requested; the run waits for it until this time.
+    #[serde(rename = "Wanted")]
+    Requested {
         guard: AcquireGuard,
         #[serde(rename = "until_ms")]
         until: Timestamp,
@@ -85,21 +90,21 @@ pub(crate) enum Claim {
     Held {
         guard: AcquireGuard,
     },
-    /// Nobody knows whether it was had: no call had an answer.
+    /// It may be held or not: the requests had no answer.
     Unreachable {
         guard: AcquireGuard,
     },
-    /// Another host has it: nothing is begun any more.
+    /// Another holder has it: nothing new may be created.
     Lost,
 }
 
 impl Ledger {
-    /// Where the run's secrets stand in the cluster.
+    /// Returns the Secrets in the cluster that contain the run's secrets.
     pub fn secrets(&self) -> &[NewSecret] {
         &self.secrets
     }
 
-    /// Takes note of a command that the plugin gave at this time.
+    /// Records a command that the plugin returned at this time.
     ///
     /// # Errors
     /// The command breaks the contract or a limit; it must not be carried out.
@@ -110,41 +115,22 @@ impl Ledger {
         }
         self.last_command = command.id;
         let id = CommandId::new(command.id);
+        let properties = command.action.properties();
+        if let Objects::OwnJobs(jobs) = properties.objects {
+            jobs.iter().try_for_each(|job| self.require_own(job))?;
+        }
+        if properties.calls_api {
+            self.open.insert(id, command.action.clone());
+        }
         match &command.action {
             Action::AcquireGuard(guard) => {
                 let until = at + Duration::from_millis(guard.wait_ms);
-                self.guard = Claim::Wanted { guard: guard.clone(), until };
+                self.guard = GuardState::Requested { guard: guard.clone(), until };
             }
-            Action::ReleaseGuard => self.guard = Claim::None,
-            Action::ListJobs(_)
-            | Action::DryRunPod(_)
-            | Action::CreateJob(_)
-            | Action::AdoptJob(_)
-            | Action::GetJob(_)
-            | Action::ListPods(_)
-            | Action::ListEvents(_)
-            | Action::ReadLog(_) => self.open(command),
-            Action::CreateSecret(secret) => {
-                self.own(&secret.owner)?;
-                self.secrets.extend(without_prompt(secret));
-                self.open(command);
-            }
-            Action::CreateConfigMap(map) => {
-                self.own(&map.owner)?;
-                self.open(command);
-            }
-            Action::UnsuspendJob(job) => {
-                self.own(job)?;
-                self.open(command);
-            }
-            Action::LabelJob(label) => {
-                self.own(&label.job)?;
-                self.open(command);
-            }
+            Action::ReleaseGuard => self.guard = GuardState::None,
+            Action::CreateSecret(secret) => self.secrets.extend(without_prompt(secret)),
             Action::DeleteJob(delete) => {
-                self.own(&delete.job)?;
                 self.deleted_jobs.insert(delete.job.uid.clone(), DeletionState::Requested);
-                self.open(command);
             }
             Action::FollowJob(job) => {
                 self.followed.insert(job.uid.clone(), job.clone());
@@ -179,39 +165,31 @@ impl Ledger {
             Action::StopPoll(poll) => {
                 self.polls.remove(&PollId::new(*poll));
             }
-            Action::Finish(finish) => {
-                for job in &finish.delete_jobs {
-                    self.own(job)?;
-                }
-            }
-            Action::EmitLog(_) | Action::EmitStatus(_) | Action::ReportMeta(_) => {}
             Action::Other(other) => {
                 return Err(FaultCause::Contract(format!("this host knows no command {:?}", other.kind)));
             }
+            // Their row in the table of actions says everything.
+            _ => {}
         }
         Ok(())
     }
 
-    fn open(&mut self, command: &Command) {
-        self.open.insert(CommandId::new(command.id), command.action.clone());
-    }
-
-    /// Takes note of an event that the plugin is given.
+    /// Records an event that the plugin receives.
     pub(crate) fn event(&mut self, event: &Event) {
         match event {
             Event::GuardAcquired => {
-                if let Claim::Wanted { guard, .. } = &self.guard {
-                    self.guard = Claim::Held { guard: guard.clone() };
+                if let GuardState::Requested { guard, .. } = &self.guard {
+                    self.guard = GuardState::Held { guard: guard.clone() };
                 }
             }
             Event::GuardBusy(busy) if !busy.is_final => {}
-            Event::GuardBusy(_) => self.guard = Claim::None,
+            Event::GuardBusy(_) => self.guard = GuardState::None,
             Event::GuardUnreachable(_) => {
-                if let Claim::Wanted { guard, .. } = &self.guard {
-                    self.guard = Claim::Unreachable { guard: guard.clone() };
+                if let GuardState::Requested { guard, .. } = &self.guard {
+                    self.guard = GuardState::Unreachable { guard: guard.clone() };
                 }
             }
-            Event::GuardLost => self.guard = Claim::Lost,
+            Event::GuardLost => self.guard = GuardState::Lost,
             Event::Answered(answer) => self.answered(answer),
             Event::LogEnded(ended) => {
                 self.logs.remove(&CommandId::new(ended.command));
@@ -236,20 +214,20 @@ impl Ledger {
         }
     }
 
-    /// A Job is the run's own once the API said that it created or adopted it.
+    /// A Job belongs to the run once the API has confirmed that the run created or adopted it.
     fn answered(&mut self, answer: &Answer) {
         match (self.open.remove(&CommandId::new(answer.command)), &answer.outcome) {
             (Some(Action::CreateJob(_)), Ok(AnswerOk::Created(job))) => {
                 self.jobs.insert(job.uid.clone(), job.clone());
             }
-            (Some(Action::CreateJob(new)), Err(error)) if is_passing(error) => {
-                self.uncertain.push(new.manifest_json);
+            (Some(Action::CreateJob(new)), Err(error)) if is_transient(error) => {
+                self.uncertain_creations.push(new.manifest_json);
             }
             (Some(Action::AdoptJob(_)), Ok(AnswerOk::Job(Some(job)))) => {
                 self.jobs.insert(job.job.uid.clone(), job.job.clone());
             }
-            (Some(Action::AdoptJob(label)), Err(error)) if is_passing(error) => {
-                self.unsure.push(label.job);
+            (Some(Action::AdoptJob(label)), Err(error)) if is_transient(error) => {
+                self.uncertain_adoptions.push(label.job);
             }
             (Some(Action::DeleteJob(delete)), Ok(_)) => {
                 self.deleted_jobs.insert(delete.job.uid, DeletionState::Accepted);
@@ -258,7 +236,7 @@ impl Ledger {
         }
     }
 
-    /// Jobs that may exist, or be this run's, although no answer said so; those that may exist without their UID.
+    /// Returns Jobs that the run may have created or adopted without an answer. Those that it may have created have no UID.
     pub(crate) fn uncertain_jobs(&self) -> Vec<ObjectRef> {
         let named = |manifest_json: &String| {
             let (namespace, name) = manifest::job_name(manifest_json)?;
@@ -269,11 +247,12 @@ impl Ledger {
             Action::AdoptJob(label) => Some(label.job.clone()),
             _ => None,
         });
-        let answered = self.uncertain.iter().filter_map(named).chain(self.unsure.iter().cloned());
+        let answered =
+            self.uncertain_creations.iter().filter_map(named).chain(self.uncertain_adoptions.iter().cloned());
         open.chain(answered).collect()
     }
 
-    /// Takes note of how far logs have been read.
+    /// Records how far logs have been read.
     pub(crate) fn cursors(&mut self, cursors: &[(CommandId, Position)]) {
         for (command, position) in cursors {
             if let Some(log) = self.logs.get_mut(command) {
@@ -282,12 +261,12 @@ impl Ledger {
         }
     }
 
-    /// Whether a log has not come to its end.
+    /// Returns whether a log has not been read to its end.
     pub(crate) fn is_reading(&self) -> bool {
         !self.logs.is_empty()
     }
 
-    /// The run is over: nothing of it is open any more but its guard.
+    /// Clears everything that is open except the guard, because the run has ended.
     pub(crate) fn close(&mut self) {
         self.open.clear();
         self.timers.clear();
@@ -296,8 +275,8 @@ impl Ledger {
         self.logs.clear();
     }
 
-    /// Refuses to touch a Job that is not this run's.
-    fn own(&self, job: &ObjectRef) -> Result<(), FaultCause> {
+    /// Refuses a Job that this run neither created nor adopted.
+    fn require_own(&self, job: &ObjectRef) -> Result<(), FaultCause> {
         if self.jobs.get(&job.uid).is_some_and(|own| own == job) {
             return Ok(());
         }
@@ -308,7 +287,7 @@ impl Ledger {
     }
 }
 
-/// A Secret as far as it holds secrets.
+/// Returns a Secret without its prompts, or `None` if nothing else is in it.
 pub fn without_prompt(secret: &NewSecret) -> Option<NewSecret> {
     let mut secret = secret.clone();
     secret.entries.retain(|entry| !matches!(entry.source, SecretSource::Prompt(_)));
@@ -321,7 +300,7 @@ pub(crate) mod testing {
     use super::*;
     use paperclip_contract::types::{ListJobs, NewObject};
 
-    /// With something open of each kind.
+    /// Returns a ledger with something open of each kind.
     pub(crate) fn full() -> Ledger {
         let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
         let guard = AcquireGuard { key: "k".into(), namespace: "n".into(), wait_ms: 5 };
@@ -337,11 +316,11 @@ pub(crate) mod testing {
             polls: BTreeMap::from([(PollId::new(3), "/api/x".into())]),
             followed: BTreeMap::from([("u".into(), job.clone())]),
             jobs: BTreeMap::from([("u".into(), job)]),
-            unsure: Vec::new(),
-            uncertain: Vec::new(),
+            uncertain_adoptions: Vec::new(),
+            uncertain_creations: Vec::new(),
             deleted_jobs: BTreeMap::from([("u".into(), DeletionState::Accepted)]),
             logs: BTreeMap::from([(CommandId::new(4), OpenLog { target, position: Position::default() })]),
-            guard: Claim::Held { guard },
+            guard: GuardState::Held { guard },
             secrets: Vec::new(),
             sequencer: RecordSequencer::default(),
         }
@@ -362,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_own_once_its_creation_was_answered() {
+    fn a_job_belongs_to_the_run_once_its_creation_is_answered() {
         let mut ledger = Ledger::default();
         let create = Command { id: 1, action: Action::CreateJob(NewObject { manifest_json: "{}".into() }) };
         ledger.command(Timestamp::EPOCH, &create).expect("a good command");
@@ -374,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_rise_and_timers_are_bounded() {
+    fn rejects_ids_that_do_not_increase_and_too_many_timers() {
         let mut ledger = Ledger::default();
         let now = Timestamp::from_millis(10);
         let timer = |id, timer| Command { id, action: Action::SetTimer(Timer { timer, after_ms: 5 }) };
@@ -382,7 +361,7 @@ mod tests {
         assert_eq!(ledger.timers, BTreeMap::from([(TimerId::new(7), Timestamp::from_millis(15))]));
         assert!(matches!(ledger.command(now, &timer(1, 8)), Err(FaultCause::Contract(_))));
         for id in 2..=u64::from(MAX_TIMERS) {
-            ledger.command(now, &timer(id, id + 100)).expect("as many as may be");
+            ledger.command(now, &timer(id, id + 100)).expect("below the limit");
         }
         assert!(matches!(ledger.command(now, &timer(99, 99)), Err(FaultCause::OverLimit { .. })));
     }

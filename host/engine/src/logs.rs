@@ -1,4 +1,4 @@
-//! The logs of a run: a reader each, one count of lines over all of them.
+//! The logs of a run: one reader per log, one count of lines for all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,22 +9,22 @@ use paperclip_contract::types::{
 
 use crate::backoff;
 use crate::ids::{CommandId, LogId};
-use crate::journal::WholeLine;
+
 use crate::log::{ContainerSeen, Line, LogEnd, LogLimits, LogOutput, LogReader, Position};
 use crate::port::Effect;
-use crate::record::RecordSequencer;
+use crate::record::{RecordSequencer, WholeLine};
 use crate::redact::Redactor;
 use crate::time::Timestamp;
 
-/// What is left of a line of more bytes than a plugin takes, at each end, in bytes.
+/// How much a plugin receives of each end of a line that is too long for it, in bytes.
 const GUEST_CUT_BYTES: usize = 256 << 10;
 
-/// What a reader wants done or has to tell.
+/// An output of a log reader, translated for the run.
 #[derive(Debug)]
-pub(crate) enum Told {
+pub(crate) enum LogsOutput {
     Effect(Effect),
     Event(Event),
-    /// Text of the kubelet in place of output.
+    /// Text of the kubelet instead of output.
     Diagnostic(String),
 }
 
@@ -36,16 +36,16 @@ struct Log {
     stream: Option<LogId>,
 }
 
-/// All logs of a run, by the command that asked for them.
+/// All logs of a run, by the command that follows them.
 #[derive(Debug)]
 pub(crate) struct Logs {
     seed: u64,
     last_stream: u64,
-    /// Boxed: a node of the map has room for eleven values, and a run has one log.
+    /// Boxed: a node of the map allocates space for eleven values, and a run has one log.
     logs: BTreeMap<CommandId, Box<Log>>,
-    /// Pods as they were last seen, by UID: a reader that begins later wants to know.
+    /// The latest snapshot of each Pod, by UID, for readers that start later.
     pods: BTreeMap<String, Box<PodSnapshot>>,
-    /// Lines that the plugin gets cut, whole, until they were shown.
+    /// Whole text of lines that the plugin receives cut, until they are emitted.
     whole: Vec<WholeLine>,
 }
 
@@ -54,8 +54,8 @@ impl Logs {
         Logs { seed, last_stream: 0, logs: BTreeMap::new(), pods: BTreeMap::new(), whole: Vec::new() }
     }
 
-    /// Begins to read after what was delivered before.
-    pub(crate) fn begin(&mut self, now: Timestamp, command: CommandId, target: FollowLog, from: Position) {
+    /// Starts to read a log after the lines that were delivered before.
+    pub(crate) fn start(&mut self, now: Timestamp, command: CommandId, target: FollowLog, from: Position) {
         let mut reader = LogReader::resume(from, LogLimits::default(), backoff::draw(&mut self.seed));
         if let Some(pod) = self.pods.get(&target.pod.uid)
             && let Some(seen) = seen_in(pod, &target)
@@ -74,10 +74,10 @@ impl Logs {
         self.pods.insert(pod.pod.uid.clone(), Box::new(pod.clone()));
     }
 
-    pub(crate) fn on_pod_gone(&mut self, now: Timestamp, uid: &str) {
+    pub(crate) fn on_pod_deleted(&mut self, now: Timestamp, uid: &str) {
         self.pods.remove(uid);
         for log in self.logs.values_mut().filter(|log| log.target.pod.uid == uid) {
-            log.reader.on_container(now, ContainerSeen::Gone);
+            log.reader.on_container(now, ContainerSeen::PodDeleted);
         }
     }
 
@@ -96,15 +96,15 @@ impl Logs {
     pub(crate) fn on_closed(&mut self, now: Timestamp, stream: LogId, end: LogEnd) {
         if let Some(log) = self.by_stream(stream) {
             log.stream = None;
-            let is_gone = is_pod_gone(&end, &log.target);
+            let is_missing = is_pod_missing(&end, &log.target);
             log.reader.on_closed(now, end);
-            if is_gone {
-                log.reader.on_container(now, ContainerSeen::Gone);
+            if is_missing {
+                log.reader.on_container(now, ContainerSeen::PodDeleted);
             }
         }
     }
 
-    /// Bytes of this stream wait in this process.
+    /// Bytes of this stream wait in this process to be read.
     pub(crate) fn on_held(&mut self, now: Timestamp, stream: LogId) {
         if let Some(log) = self.by_stream(stream) {
             log.reader.on_held(now);
@@ -137,12 +137,12 @@ impl Logs {
         }
     }
 
-    /// Lines that the plugin got cut since this was asked last, whole.
+    /// Returns the whole text of lines that the plugin received cut since the last call.
     pub(crate) fn take_whole(&mut self) -> Vec<WholeLine> {
         std::mem::take(&mut self.whole)
     }
 
-    /// How far the logs have been read that these events are about.
+    /// Returns the positions of the logs that these events belong to.
     pub(crate) fn cursors(&self, events: &[Event]) -> Vec<(CommandId, Position)> {
         let moved: BTreeSet<CommandId> = events
             .iter()
@@ -156,35 +156,35 @@ impl Logs {
         logs.map(|(command, log)| (command, log.reader.position().clone())).collect()
     }
 
-    /// What comes next, of any log. Lines are masked here, before anybody sees them.
+    /// Returns the next output of any log. Lines are masked here, before anything else processes them.
     pub(crate) fn poll(
         &mut self,
         sequencer: &mut RecordSequencer,
         redactor: &Redactor,
         max_line_bytes: u32,
-    ) -> Option<Told> {
+    ) -> Option<LogsOutput> {
         let (command, output) = self
             .logs
             .iter_mut()
             .find_map(|(command, log)| log.reader.poll().map(|output| (*command, output)))?;
-        Some(self.tell(command, output, sequencer, redactor, max_line_bytes as usize))
+        Some(self.translate(command, output, sequencer, redactor, max_line_bytes as usize))
     }
 
-    fn tell(
+    fn translate(
         &mut self,
         command: CommandId,
         output: LogOutput,
         sequencer: &mut RecordSequencer,
         redactor: &Redactor,
         max_line_bytes: usize,
-    ) -> Told {
+    ) -> LogsOutput {
         match output {
             LogOutput::Open(request) => {
                 self.last_stream += 1;
                 let stream = LogId::new(self.last_stream);
-                let log = self.logs.get_mut(&command).expect("its reader has just spoken");
+                let log = self.logs.get_mut(&command).expect("its reader has just returned this output");
                 log.stream = Some(stream);
-                Told::Effect(Effect::OpenLog {
+                LogsOutput::Effect(Effect::OpenLog {
                     log: stream,
                     pod: log.target.pod.clone(),
                     container: log.target.container.clone(),
@@ -194,7 +194,7 @@ impl Logs {
             LogOutput::Close => {
                 let stream = self.logs.get_mut(&command).and_then(|log| log.stream.take());
                 // No stream has the number 0.
-                Told::Effect(Effect::CloseLog(stream.unwrap_or(LogId::new(0))))
+                LogsOutput::Effect(Effect::CloseLog(stream.unwrap_or(LogId::new(0))))
             }
             LogOutput::Lines(lines) => {
                 let first_index = sequencer.next_index();
@@ -202,26 +202,32 @@ impl Logs {
                     .into_iter()
                     .map(|line| self.line(line, sequencer.take_index(), redactor, max_line_bytes))
                     .collect();
-                Told::Event(Event::LogLines(LogLines { command: command.get(), first_index, lines }))
+                LogsOutput::Event(Event::LogLines(LogLines { command: command.get(), first_index, lines }))
             }
             LogOutput::Gap { lost_lines, lost_bytes, reason } => {
                 let next_index = sequencer.next_index();
                 let command = command.get();
-                Told::Event(Event::LogGap(LogGap { command, next_index, lost_lines, lost_bytes, reason }))
+                LogsOutput::Event(Event::LogGap(LogGap {
+                    command,
+                    next_index,
+                    lost_lines,
+                    lost_bytes,
+                    reason,
+                }))
             }
             LogOutput::Interrupted { reason } => {
-                Told::Event(Event::LogInterrupted(LogInterrupted { command: command.get(), reason }))
+                LogsOutput::Event(Event::LogInterrupted(LogInterrupted { command: command.get(), reason }))
             }
-            LogOutput::Resumed => Told::Event(Event::LogResumed(command.get())),
-            LogOutput::Diagnostic(text) => Told::Diagnostic(text),
+            LogOutput::Resumed => LogsOutput::Event(Event::LogResumed(command.get())),
+            LogOutput::Diagnostic(text) => LogsOutput::Diagnostic(text),
             LogOutput::Ended { lines, bytes, is_complete } => {
                 let (command, line_count) = (command.get(), lines);
-                Told::Event(Event::LogEnded(LogEnded { command, line_count, bytes, is_complete }))
+                LogsOutput::Event(Event::LogEnded(LogEnded { command, line_count, bytes, is_complete }))
             }
         }
     }
 
-    /// A line as the plugin gets it. What it does not get whole is set aside for the sink.
+    /// Returns a line as the plugin receives it. The whole text of a line that is cut is kept for the sink.
     fn line(&mut self, line: Line, index: u64, redactor: &Redactor, max_line_bytes: usize) -> LogLine {
         match line {
             Line::Whole(text) => self.masked_line(redactor.mask(text), index, max_line_bytes),
@@ -251,19 +257,19 @@ impl Logs {
     }
 }
 
-/// Whether the API server itself says that there is no such Pod. The kubelet, which may not know it yet, says otherwise.
-fn is_pod_gone(end: &LogEnd, target: &FollowLog) -> bool {
+/// Returns whether the API server itself says that the Pod does not exist. The message of a kubelet that does not know the Pod yet differs.
+fn is_pod_missing(end: &LogEnd, target: &FollowLog) -> bool {
     let LogEnd::Refused { status: 404, message } = end else { return false };
     message.contains(&format!("pods \"{}\" not found", target.pod.name))
 }
 
-/// What a pod says about the container incarnation that is read.
+/// Returns what a Pod says about the container incarnation whose log is read.
 fn seen_in(pod: &PodSnapshot, target: &FollowLog) -> Option<ContainerSeen> {
     let container = pod.containers.iter().find(|container| container.name == target.container)?;
     if container.restart_count > target.restart_count {
         return Some(ContainerSeen::Replaced);
     }
-    let ended = if pod.is_deleting { ContainerSeen::Leaving } else { ContainerSeen::Terminated };
+    let ended = if pod.is_deleting { ContainerSeen::PodTerminating } else { ContainerSeen::Terminated };
     Some(match container.state {
         ContainerState::Unknown | ContainerState::Waiting(_) => ContainerSeen::Waiting,
         ContainerState::Running(_) => ContainerSeen::Running,

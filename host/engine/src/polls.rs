@@ -9,14 +9,14 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 struct Poll {
     path: String,
-    /// When to ask next; none while an answer is awaited.
+    /// When to send the next request; none while an answer is outstanding.
     next_at: Option<Timestamp>,
     last: Option<(u16, String)>,
-    /// Failures one after another.
+    /// Consecutive failures.
     failures: u32,
 }
 
-/// The polls that a plugin has begun.
+/// The polls that a plugin has started.
 #[derive(Debug)]
 pub(crate) struct Polls {
     interval: Duration,
@@ -28,8 +28,8 @@ impl Polls {
         Polls { interval, polls: BTreeMap::new() }
     }
 
-    /// Begins a poll; the first question is asked an interval from now: nobody cancels a run before it was begun.
-    pub(crate) fn begin(&mut self, now: Timestamp, poll: PollId, path: String) {
+    /// Starts a poll. The first request is sent an interval from now, because a run is not cancelled before it has started.
+    pub(crate) fn start(&mut self, now: Timestamp, poll: PollId, path: String) {
         let next_at = Some(now + self.interval);
         self.polls.insert(poll, Poll { path, next_at, last: None, failures: 0 });
     }
@@ -42,7 +42,7 @@ impl Polls {
         self.polls.clear();
     }
 
-    /// Takes an answer. True if it differs from the last one.
+    /// Processes an answer. Returns whether it differs from the last one.
     pub(crate) fn answered(&mut self, now: Timestamp, poll: PollId, status: u16, body: &str) -> bool {
         let Some(poll) = self.polls.get_mut(&poll) else { return false };
         poll.next_at = Some(now + self.interval);
@@ -54,7 +54,7 @@ impl Polls {
         is_new
     }
 
-    /// Takes a failure: how many came one after another, or none if the poll has been stopped.
+    /// Processes a failure. Returns the number of consecutive failures, or `None` if the poll was stopped.
     pub(crate) fn failed(&mut self, now: Timestamp, poll: PollId) -> Option<u32> {
         let poll = self.polls.get_mut(&poll)?;
         poll.next_at = Some(now + self.interval);
@@ -62,7 +62,7 @@ impl Polls {
         Some(poll.failures)
     }
 
-    /// What is to be asked now.
+    /// Returns the polls whose request is due.
     pub(crate) fn due(&mut self, now: Timestamp) -> Vec<(PollId, String)> {
         let mut due = Vec::new();
         for (id, poll) in &mut self.polls {

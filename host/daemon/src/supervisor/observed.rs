@@ -97,29 +97,8 @@ impl Observed {
                     self.span.record("job", label.job.name.as_str());
                 }
                 Action::ReleaseGuard | Action::Finish(_) => self.hold_guard(false),
-                Action::AcquireGuard(_)
-                | Action::ListJobs(_)
-                | Action::DryRunPod(_)
-                | Action::CreateSecret(_)
-                | Action::CreateConfigMap(_)
-                | Action::UnsuspendJob(_)
-                | Action::LabelJob(_)
-                | Action::DeleteJob(_)
-                | Action::FollowJob(_)
-                | Action::GetJob(_)
-                | Action::ListPods(_)
-                | Action::ListEvents(_)
-                | Action::FollowLog(_)
-                | Action::StopLog(_)
-                | Action::ReadLog(_)
-                | Action::EmitLog(_)
-                | Action::SetTimer(_)
-                | Action::CancelTimer(_)
-                | Action::PollHttp(_)
-                | Action::StopPoll(_)
-                | Action::EmitStatus(_)
-                | Action::ReportMeta(_)
-                | Action::Other(_) => {}
+                // Neither the Job's name nor the guard follows from another action.
+                _ => {}
             }
         }
     }

@@ -354,7 +354,7 @@ impl<G: Guest, E> Driver<G, E> {
         {
             return Some(Operation::ReportLag { newest_at });
         }
-        if self.awaits_acknowledgement && !self.run.holds_cancel() {
+        if self.awaits_acknowledgement && !self.run.has_pending_cancel() {
             self.awaits_acknowledgement = false;
             self.follow_up = Some(FollowUp::Perform(Operation::AcknowledgeCancels));
             return Some(Operation::Sync);

@@ -1,71 +1,72 @@
-//! Makes of the bytes of one stream after the other the lines of a log: each once, in order, in batches.
+//! Assembles the lines of a log from the bytes of successive streams: each line once, in order, in batches.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
+use super::burst::BurstDetector;
 use super::chunks::{self, Rejoined};
 use super::frame::{CutFrame, Frame, Framer, line_hash};
-use super::pace::Pace;
+use super::port::{Line, LogLimits, LogOutput};
 use super::position::{Chunks, Entry, Position};
 use super::replay::{Replay, Verdict};
 use super::stamp::{self, Stamp};
-use super::{Line, LogLimits, LogOutput};
 use crate::time::Timestamp;
 
-/// Most that is quoted of a text without stamp, in bytes.
+/// Longest quotation of a text without a stamp, in bytes.
 const MAX_DIAGNOSTIC_BYTES: usize = 1024;
 
-/// An output, and for lines the position after them.
-pub(super) type Told = (LogOutput, Option<Position>);
+/// An output and, for lines, the position after them.
+pub(super) type PositionedOutput = (LogOutput, Option<Position>);
 
-/// Holds what outlasts a stream: the position, and the unterminated line that the last one ended with.
+/// Keeps what outlasts a stream: the position, and the unterminated line at the end of the last stream.
 pub(super) struct Assembler {
     limits: LogLimits,
     framer: Framer,
-    /// After the last line that was taken.
+    /// After the last line that was assembled.
     position: Position,
     stream: Stream,
-    pace: Pace,
-    /// When the bytes in hand came.
+    bursts: BurstDetector,
+    /// When the current bytes arrived.
     now: Timestamp,
-    /// The unterminated line of the last stream that brought anything.
-    tail_seen: Option<(u64, u64)>,
-    /// The stream that left the unterminated line ended cleanly: text of the kubelet may stick to it (rule 9).
+    /// Fingerprint of the unterminated line of the last stream that had any bytes.
+    last_tail: Option<(u64, u64)>,
+    /// The stream with the unterminated line ended cleanly: text of the kubelet may be appended to it (rule 9).
     is_tail_suspect: bool,
     batch: Vec<Line>,
     batch_bytes: usize,
-    told: VecDeque<Told>,
-    has_news: bool,
+    outputs: VecDeque<PositionedOutput>,
+    has_new_lines: bool,
     last_diagnostic: Option<String>,
 }
 
-/// What is known of the stream in hand.
+/// The state of the current stream.
 #[derive(Default)]
 struct Stream {
-    /// It brought bytes.
+    /// It has delivered bytes.
     is_fed: bool,
-    /// None once all that is known has come again.
+    /// None once every known line was replayed.
     replay: Option<Replay>,
-    /// It began with a text without stamp: the rest of a line that began before the second asked for (rule 5), unless nothing follows.
+    /// The text without a stamp that it starts with: the rest of a line that started before the requested second (rule 5), unless nothing
+    /// follows.
     headless: Option<Vec<u8>>,
-    /// It brought a line with a stamp.
+    /// It has delivered a line with a stamp.
     has_lines: bool,
-    /// It brought text of the kubelet, or ended within a stamp: what it holds may not be all.
+    /// It contains text of the kubelet or ends within a stamp: it may be incomplete.
     is_suspect: bool,
 }
 
-/// How much of the log a stream held when it ended.
+/// How much of the log a stream contained when it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coverage {
-    /// Everything known, with nothing left over.
+    /// Everything known, and no unterminated line.
     Whole,
-    /// Everything known, and an unterminated line that the stream before had ended with as well.
+    /// Everything known, and an unterminated line that the previous stream also ended with.
     WholeWithTail,
-    /// Everything known, and an unterminated line that may be going on.
+    /// Everything known, and an unterminated line that may continue.
     Unterminated,
-    /// Not everything that is known, or with text of the kubelet.
+    /// Not everything known, or text of the kubelet.
     Short,
-    /// Not a byte, though something is known.
+    /// No bytes, although something is known.
     Nothing,
 }
 
@@ -76,20 +77,20 @@ impl Assembler {
             framer: Framer::new(limits),
             position,
             stream: Stream::default(),
-            pace: Pace::default(),
+            bursts: BurstDetector::default(),
             now: Timestamp::EPOCH,
-            tail_seen: None,
+            last_tail: None,
             is_tail_suspect: false,
             batch: Vec::new(),
             batch_bytes: 0,
-            told: VecDeque::new(),
-            has_news: false,
+            outputs: VecDeque::new(),
+            has_new_lines: false,
             last_diagnostic: None,
         }
     }
 
-    /// A stream was opened that begins at [`Position::since_s`].
-    pub(super) fn begin_stream(&mut self) {
+    /// Starts a stream that was opened from [`Position::since_s`].
+    pub(super) fn start_stream(&mut self) {
         self.stream = Stream { replay: self.position.mark().cloned().map(Replay::new), ..Stream::default() };
     }
 
@@ -100,12 +101,12 @@ impl Assembler {
             self.framer.clear();
         }
         let mut framer = std::mem::replace(&mut self.framer, Framer::new(self.limits));
-        framer.feed(bytes, |frame| self.take_frame(frame, 1));
+        framer.feed(bytes, |frame| self.on_frame(frame, 1));
         self.framer = framer;
         self.flush_batch();
     }
 
-    /// The stream in hand ended, as HTTP wants it or not. An unterminated line is kept: it may be all that can be had of it (rule 1).
+    /// Ends the current stream, cleanly by HTTP or not. An unterminated line is kept: nothing more of it may ever be readable (rule 1).
     pub(super) fn end_stream(&mut self, is_clean: bool) -> Coverage {
         let stream = std::mem::take(&mut self.stream);
         let is_caught_up = stream.replay.as_ref().is_none_or(Replay::is_caught_up);
@@ -116,7 +117,7 @@ impl Assembler {
         let may_be_headless = self.position.since_s().is_some() && !stream.has_lines;
         if let Some(text) = stream.headless.filter(|_| may_be_headless) {
             is_suspect = true;
-            // The kubelet's own text is followed by a clean end.
+            // A clean end follows the kubelet's own text.
             if is_clean {
                 self.diagnose(&text);
             }
@@ -134,7 +135,7 @@ impl Assembler {
         }
         self.is_tail_suspect = is_clean;
         let tail = (!self.framer.is_empty()).then(|| self.framer.fingerprint());
-        let tail_before = std::mem::replace(&mut self.tail_seen, tail);
+        let tail_before = std::mem::replace(&mut self.last_tail, tail);
         match tail {
             _ if is_suspect || !is_caught_up => Coverage::Short,
             None => Coverage::Whole,
@@ -143,33 +144,33 @@ impl Assembler {
         }
     }
 
-    /// Nothing more will be read: what is left of an unterminated line is a line, if it is the container's for sure.
+    /// Finishes the log. An unterminated line becomes a line if it certainly is the container's.
     pub(super) fn finish(&mut self, is_complete: bool) {
         self.position.end(is_complete);
         let text_at = stamp::split(self.framer.in_flight()).map_or(0, |(_, at)| at);
-        let may_be_told = is_complete || !self.is_tail_suspect;
-        if may_be_told && self.framer.in_flight().len() > text_at {
+        let is_certain = is_complete || !self.is_tail_suspect;
+        if is_certain && self.framer.in_flight().len() > text_at {
             let mut framer = std::mem::replace(&mut self.framer, Framer::new(self.limits));
-            framer.flush(|frame| self.take_frame(frame, 0));
+            framer.flush(|frame| self.on_frame(frame, 0));
             self.flush_batch();
         }
     }
 
-    /// A text of the server that is no line, unless it was the last one told.
+    /// Reports a text of the server that is not a line, unless it repeats the last one.
     pub(super) fn diagnose(&mut self, text: &[u8]) {
         let text = String::from_utf8_lossy(whole_characters_before(text, MAX_DIAGNOSTIC_BYTES)).into_owned();
         if !text.trim().is_empty() && self.last_diagnostic.as_ref() != Some(&text) {
             self.last_diagnostic = Some(text.clone());
-            self.told.push_back((LogOutput::Diagnostic(text), None));
+            self.outputs.push_back((LogOutput::Diagnostic(text), None));
         }
     }
 
-    /// What there is to tell since the last call, and whether new lines are among it.
-    pub(super) fn take_told(&mut self) -> (VecDeque<Told>, bool) {
-        (std::mem::take(&mut self.told), std::mem::take(&mut self.has_news))
+    /// Returns the outputs since the last call, and whether new lines are among them.
+    pub(super) fn take_outputs(&mut self) -> (VecDeque<PositionedOutput>, bool) {
+        (std::mem::take(&mut self.outputs), std::mem::take(&mut self.has_new_lines))
     }
 
-    /// The next diagnostic is told even if it is the last one again.
+    /// Allows the next diagnostic to repeat the last one.
     pub(super) fn forget_diagnostic(&mut self) {
         self.last_diagnostic = None;
     }
@@ -178,25 +179,25 @@ impl Assembler {
         &self.position
     }
 
-    /// Lines come late: the stream has more than it has brought.
-    pub(super) fn is_behind(&self) -> bool {
-        self.pace.is_behind()
+    /// Returns whether lines arrive late, so that the stream has more than it has delivered.
+    pub(super) fn is_lagging(&self) -> bool {
+        self.bursts.is_lagging()
     }
 
-    fn take_frame(&mut self, frame: Frame<'_>, line_feed_bytes: u64) {
+    fn on_frame(&mut self, frame: Frame<'_>, line_feed_bytes: u64) {
         match frame {
             Frame::Whole(line) => match stamp::split(line) {
-                Some((stamp, at)) => self.take_line(stamp, &line[at..], line_feed_bytes),
-                None => self.take_text(line),
+                Some((stamp, at)) => self.on_line(stamp, &line[at..], line_feed_bytes),
+                None => self.on_text(line),
             },
             Frame::Cut(cut) => match cut.stamp {
-                Some(stamp) => self.take_cut(stamp, &cut, line_feed_bytes),
-                None => self.take_text(&cut.head),
+                Some(stamp) => self.on_cut(stamp, &cut, line_feed_bytes),
+                None => self.on_text(&cut.head),
             },
         }
     }
 
-    fn take_line(&mut self, stamp: Stamp, text: &[u8], line_feed_bytes: u64) {
+    fn on_line(&mut self, stamp: Stamp, text: &[u8], line_feed_bytes: u64) {
         let Rejoined { text, continuations, chunks } = chunks::rejoin(stamp, text, self.position.chunks());
         if chunks != Chunks::Unknown {
             self.position.set_chunks(chunks);
@@ -204,7 +205,7 @@ impl Assembler {
         let hash = line_hash(stamp, &text);
         if self.is_new(stamp, hash) {
             let bytes = text.len() as u64 + line_feed_bytes;
-            // What is left when nothing more will be read is the beginning of a line.
+            // The remainder of a log that was not read to its end is the first part of a line.
             let is_torn = self.position.ended() == Some(false);
             self.push(Entry { stamp, hash, bytes, continuations }, text.len(), || {
                 if is_torn { Line::Torn(to_text(text)) } else { Line::Whole(to_text(text)) }
@@ -212,7 +213,7 @@ impl Assembler {
         }
     }
 
-    fn take_cut(&mut self, stamp: Stamp, cut: &CutFrame, line_feed_bytes: u64) {
+    fn on_cut(&mut self, stamp: Stamp, cut: &CutFrame, line_feed_bytes: u64) {
         if self.is_new(stamp, cut.hash) {
             let entry = Entry {
                 stamp,
@@ -228,7 +229,7 @@ impl Assembler {
         }
     }
 
-    fn take_text(&mut self, text: &[u8]) {
+    fn on_text(&mut self, text: &[u8]) {
         let may_be_headless = self.position.since_s().is_some() && !self.stream.has_lines;
         if may_be_headless && self.stream.headless.is_none() {
             self.stream.headless = Some(text[..text.len().min(MAX_DIAGNOSTIC_BYTES)].to_vec());
@@ -241,12 +242,12 @@ impl Assembler {
     fn is_new(&mut self, stamp: Stamp, hash: u64) -> bool {
         self.stream.has_lines = true;
         let Some(replay) = &mut self.stream.replay else { return true };
-        let verdict = replay.see(stamp, hash);
+        let verdict = replay.classify(stamp, hash);
         match verdict {
             Verdict::Known => return false,
             Verdict::LastKnown | Verdict::New => {}
             Verdict::NewAfterGap { lost_lines } => {
-                self.tell_gap(lost_lines, "the log was rotated before it was read");
+                self.report_gap(lost_lines, "the log was rotated before it was read");
             }
         }
         self.stream.replay = None;
@@ -259,33 +260,33 @@ impl Assembler {
         if is_full {
             self.flush_batch();
         }
-        if self.pace.take(self.now, entry.stamp, entry.bytes) {
-            let reason = "the container printed faster than its log could be read: files of it may have been rotated away, and the line before this be the beginning of one and the end of another";
-            self.tell_gap(None, reason);
+        if self.bursts.on_line(self.now, entry.stamp, entry.bytes) {
+            let reason = "the container printed faster than its log could be read: files of it may have been rotated away, and the line before this may join the start of one line with the end of another";
+            self.report_gap(None, reason);
         }
         self.batch.push(line());
         self.batch_bytes += line_bytes;
-        self.has_news = true;
+        self.has_new_lines = true;
         self.position.push(entry);
     }
 
-    /// Output is lost between the lines that were taken and those that follow.
-    fn tell_gap(&mut self, lost_lines: Option<u64>, reason: &str) {
+    /// Reports that output is lost between the lines so far and those that follow.
+    fn report_gap(&mut self, lost_lines: Option<u64>, reason: &str) {
         self.flush_batch();
         let gap = LogOutput::Gap { lost_lines, lost_bytes: None, reason: reason.to_owned() };
-        self.told.push_back((gap, None));
+        self.outputs.push_back((gap, None));
     }
 
     fn flush_batch(&mut self) {
         if !self.batch.is_empty() {
             let lines = std::mem::take(&mut self.batch);
             self.batch_bytes = 0;
-            self.told.push_back((LogOutput::Lines(lines), Some(self.position.clone())));
+            self.outputs.push_back((LogOutput::Lines(lines), Some(self.position.clone())));
         }
     }
 }
 
-/// The text, with U+FFFD for what is no UTF-8. A line is whole here, so that no character is cut (D31).
+/// Returns the text with U+FFFD in place of invalid UTF-8. The line is whole, so no character is cut (D31).
 fn to_text(bytes: Cow<'_, [u8]>) -> String {
     match bytes {
         Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes).into_owned(),
@@ -294,7 +295,7 @@ fn to_text(bytes: Cow<'_, [u8]>) -> String {
     }
 }
 
-/// At most `limit` bytes from the beginning, without a character that is cut by the end.
+/// Returns at most `limit` bytes from the start, without a character that is cut at the end.
 fn whole_characters_before(text: &[u8], limit: usize) -> &[u8] {
     let text = &text[..text.len().min(limit)];
     match text.utf8_chunks().last() {
@@ -303,13 +304,13 @@ fn whole_characters_before(text: &[u8], limit: usize) -> &[u8] {
     }
 }
 
-/// The text without the rest of a character that is cut by the beginning.
+/// Returns the text without the rest of a character that is cut at the start.
 fn whole_characters_after(text: &[u8]) -> &[u8] {
     let rest = text.iter().take(3).take_while(|byte| **byte & 0xc0 == 0x80).count();
     &text[rest..]
 }
 
-/// Whether these last bytes are the beginning of a character, and no nonsense.
+/// Returns whether these last bytes are the start of a character.
 fn is_cut_character(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|byte| *byte >= 0xc2)
 }

@@ -1,5 +1,4 @@
-//! Long lines as kubelets before 1.26 send them: with the stamp of each stored chunk in the middle of the text (rule 4,
-//! kubernetes#77603).
+//! Long lines as kubelets before 1.26 send them: with the stamp of each stored chunk within the text (rule 4, kubernetes#77603).
 
 use std::borrow::Cow;
 
@@ -7,9 +6,9 @@ use super::frame::line_hash;
 use super::position::Chunks;
 use super::stamp::{self, Stamp};
 
-/// The size at which container runtimes cut a line in chunks, in bytes.
+/// The size of the chunks into which container runtimes split a line, in bytes.
 pub(super) const CHUNK_BYTES: usize = 16 << 10;
-/// From how many later seconds on the rest of a line is remembered (rule 5). A line that takes longer to print shows a gap at worst.
+/// For how many later seconds the rest of a line is remembered (rule 5). A line that takes longer to print causes a gap at worst.
 const MAX_CONTINUATIONS: usize = 4;
 
 /// The text of a line without the stamps of its chunks.
@@ -17,14 +16,14 @@ pub(super) struct Rejoined<'a> {
     pub text: Cow<'a, [u8]>,
     /// For each later second in which a chunk was stamped: the hash of the text from the first such chunk on.
     pub continuations: Vec<(i64, u64)>,
-    /// What the line shows of its kubelet.
+    /// What the line reveals about its kubelet.
     pub chunks: Chunks,
 }
 
-/// Takes the stamps of the chunks out of `text`, if this kubelet puts them there.
+/// Removes the stamps of chunks from `text`, if this kubelet adds them.
 ///
 /// The first long line of a log decides, so that an agent that happens to print a stamp after 16 KiB loses it only where the kubelet
-/// stamps chunks anyway.
+/// stamps chunks.
 pub(super) fn rejoin(stamp: Stamp, text: &[u8], known: Chunks) -> Rejoined<'_> {
     let as_it_is = |chunks| Rejoined { text: Cow::Borrowed(text), continuations: Vec::new(), chunks };
     if text.len() <= CHUNK_BYTES || known == Chunks::Plain {

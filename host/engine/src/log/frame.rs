@@ -1,26 +1,26 @@
-//! Cuts a stream of bytes into lines, whatever the pieces in which it comes (rule 1: a stream may be cut anywhere).
+//! Splits a stream of bytes into lines, whatever pieces it arrives in (rule 1: a stream may be cut anywhere).
 
 use std::hash::Hasher;
 
 use memchr::memchr;
 use twox_hash::XxHash3_64;
 
-use super::LogLimits;
+use super::port::LogLimits;
 use super::stamp::{self, Stamp};
 
-/// Room that is kept for the next line once a longer one is done, in bytes.
+/// Capacity that is kept for the next line after a longer one, in bytes.
 const KEPT_BYTES: usize = 256 << 10;
 
 /// A line with its stamp, without its line feed.
 pub(super) enum Frame<'a> {
     Whole(&'a [u8]),
-    /// It was over the limit.
+    /// A line over the limit.
     Cut(CutFrame),
 }
 
-/// What is kept of a line over the limit.
+/// The kept parts of a line over the limit.
 pub(super) struct CutFrame {
-    /// None where the text has no stamp.
+    /// None if the text has no stamp.
     pub stamp: Option<Stamp>,
     pub head: Vec<u8>,
     pub tail: Vec<u8>,
@@ -29,12 +29,12 @@ pub(super) struct CutFrame {
     pub hash: u64,
 }
 
-/// The hash that a line is known by when it comes again. Part of the saved position.
+/// Returns the hash by which a replayed line is recognised. It is part of the saved position.
 pub(super) fn line_hash(stamp: Stamp, text: &[u8]) -> u64 {
     XxHash3_64::oneshot_with_seed(stamp.seed(), text)
 }
 
-/// Holds the line in flight, at most [`LogLimits::max_line_bytes`] of it.
+/// Keeps the current line, at most [`LogLimits::max_line_bytes`] of it.
 pub(super) struct Framer {
     limits: LogLimits,
     line: Vec<u8>,
@@ -55,7 +55,7 @@ impl Framer {
         Self { limits, line: Vec::new(), over: None }
     }
 
-    /// Takes the next bytes and hands over each line that they complete.
+    /// Processes bytes and passes each line that they complete to `take`.
     pub(super) fn feed(&mut self, mut bytes: &[u8], mut take: impl FnMut(Frame<'_>)) {
         while let Some(at) = memchr(b'\n', bytes) {
             let (line, rest) = (&bytes[..at], &bytes[at + 1..]);
@@ -70,7 +70,7 @@ impl Framer {
         self.push(bytes);
     }
 
-    /// Hands over the line in flight although its line feed has not come.
+    /// Passes the current line to `take` although its line feed has not arrived.
     pub(super) fn flush(&mut self, mut take: impl FnMut(Frame<'_>)) {
         match self.over.take() {
             Some(over) => take(Frame::Cut(over.finish(&mut self.line, self.limits))),
@@ -89,12 +89,12 @@ impl Framer {
         self.line.is_empty()
     }
 
-    /// The line in flight, or its head.
+    /// Returns the current line, or its head.
     pub(super) fn in_flight(&self) -> &[u8] {
         &self.line
     }
 
-    /// Tells whether the same line is in flight at another time.
+    /// Returns a value by which the same unterminated line is recognised later.
     pub(super) fn fingerprint(&self) -> (u64, u64) {
         match &self.over {
             Some(over) => (over.bytes, over.hasher.finish()),
@@ -106,11 +106,11 @@ impl Framer {
         if let Some(over) = &mut self.over {
             return over.push(bytes, self.limits.cut_tail_bytes);
         }
-        let room = self.limits.max_line_bytes - self.line.len();
-        let (fits, rest) = bytes.split_at(room.min(bytes.len()));
+        let capacity = self.limits.max_line_bytes - self.line.len();
+        let (fits, rest) = bytes.split_at(capacity.min(bytes.len()));
         self.line.extend_from_slice(fits);
         if !rest.is_empty() {
-            let mut over = Over::begin(&self.line, self.limits);
+            let mut over = Over::start(&self.line, self.limits);
             over.push(rest, self.limits.cut_tail_bytes);
             self.over = Some(over);
             self.line.truncate(self.limits.cut_head_bytes.max(1));
@@ -120,7 +120,7 @@ impl Framer {
 }
 
 impl Over {
-    fn begin(line: &[u8], limits: LogLimits) -> Self {
+    fn start(line: &[u8], limits: LogLimits) -> Self {
         let (stamp, text_at) = stamp::split(line).map_or((None, 0), |(stamp, at)| (Some(stamp), at));
         let mut hasher = XxHash3_64::with_seed(stamp.map_or(0, Stamp::seed));
         hasher.write(&line[text_at..]);

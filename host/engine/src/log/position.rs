@@ -1,4 +1,4 @@
-//! How far a log has been read, and how to find that place again.
+//! How far a log has been read, and how to find that position again.
 
 use std::collections::VecDeque;
 
@@ -7,29 +7,29 @@ use serde::{Deserialize, Serialize};
 use super::stamp::Stamp;
 use crate::time::Timestamp;
 
-/// How many of the last lines are remembered one by one. Enough to find the place again where a log was rotated within the second;
-/// where it was not, counting finds it however many lines the second holds.
+/// How many of the last lines are remembered individually. They find the position in a log that was rotated within the second; without a
+/// rotation, counting finds it however many lines the second has.
 pub(super) const TAIL_LINES: usize = 64;
 
-/// The place after the last delivered line, to be saved once that line is safe. About 100 bytes, and up to 1.3 KiB when the last second
-/// had many lines.
+/// The position after the last delivered line, to be saved once that line is durable. It takes about 100 bytes, and up to 1.3 KiB when the
+/// last second has many lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     lines: u64,
     bytes: u64,
     mark: Option<Mark>,
     chunks: Chunks,
-    /// All was delivered that can be; whether that is all there was.
+    /// Set once nothing more can be delivered: whether the log is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<bool>,
 }
 
-/// What a read from here replays: all that was stamped in the newest second.
+/// What a read from here replays: everything that was stamped in the newest second.
 ///
-/// In rare cases more: after the node's clock was set back, everything since the first line of the second that was the newest before.
+/// It is more only after the node's clock was set back: everything since the first line of the second that was the newest before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mark {
-    /// From where to read: the lowest second in the replay.
+    /// The second to read from: the lowest one in the replay.
     pub since_s: i64,
     /// The newest stamp in the replay. Everything before the replay was stamped in an earlier second.
     pub newest: Stamp,
@@ -39,7 +39,7 @@ pub(super) struct Mark {
     pub first: u64,
     /// Hashes of its last entries, at most [`TAIL_LINES`].
     pub tail: VecDeque<u64>,
-    /// The last line as it looks when read from a later second than its own (rule 5), by second; see [`Entry::continuations`].
+    /// Hashes of the last line as read from a later second than its own (rule 5), by second; see [`Entry::continuations`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     continuations: Vec<(i64, u64)>,
 }
@@ -49,9 +49,9 @@ pub(super) struct Mark {
 pub(super) enum Chunks {
     #[default]
     Unknown,
-    /// Before 1.26: each.
+    /// Each chunk: before 1.26.
     Stamped,
-    /// Only the first.
+    /// Only the first chunk.
     Plain,
 }
 
@@ -61,29 +61,29 @@ pub(super) struct Entry {
     pub hash: u64,
     /// Line feed included.
     pub bytes: u64,
-    /// Where chunks are stamped, the rest of the line from its first chunk in each later second on: such a rest has a stamp and looks
-    /// like a line.
+    /// Where chunks are stamped: hashes of the rest of the line from its first chunk in each later second on. Such a rest has a stamp and
+    /// looks like a line.
     pub continuations: Vec<(i64, u64)>,
 }
 
 impl Position {
-    /// Lines delivered so far.
+    /// Returns the number of lines delivered so far.
     pub fn lines(&self) -> u64 {
         self.lines
     }
 
-    /// When the newest line was written by the node's clock; none before the first.
+    /// Returns when the newest line was written, by the node's clock; `None` before the first line.
     pub fn newest_at(&self) -> Option<Timestamp> {
         let newest = self.mark.as_ref()?.newest;
         u64::try_from(newest.ms()).ok().map(Timestamp::from_millis)
     }
 
-    /// Bytes delivered so far, line feeds included.
+    /// Returns the bytes delivered so far, line feeds included.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Where a read that goes on from here has to begin, in whole seconds since 1970; everything if none.
+    /// Returns where a read that continues from here has to start, in whole seconds since 1970; `None` means at the start of the log.
     pub fn since_s(&self) -> Option<i64> {
         self.mark.as_ref().map(|mark| mark.since_s)
     }
@@ -120,7 +120,7 @@ impl Position {
         }
     }
 
-    /// A line came that begins a new second.
+    /// Returns the mark after a line that is the first of a new second.
     fn next_mark(&self, stamp: Stamp, hash: u64) -> Mark {
         let continuation = self.mark.as_ref().and_then(|mark| {
             mark.continuations.iter().find(|(second, _)| *second >= stamp.s).map(|(_, hash)| *hash)

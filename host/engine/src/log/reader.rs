@@ -1,48 +1,21 @@
 //! The state machine of one log: when to read, from where, and when it has ended.
 
-use super::assembler::{Assembler, Coverage, Told};
+use super::assembler::{Assembler, Coverage, PositionedOutput};
+use super::port::{ContainerSeen, LogEnd, LogLimits, LogOutput, LogRequest};
 use super::position::Position;
-use super::{ContainerSeen, LogEnd, LogLimits, LogOutput, LogRequest};
+use super::timing::{
+    ANSWER_TIMEOUT, CLEAN_END_WAIT, DELETED_DRAIN, DRAIN_TIMEOUT, ESTABLISHED_AFTER, LAGGING_QUIET_PERIOD,
+    MAX_BROKEN_READS, MAX_SHORT_READS, QUIET_PERIOD, RETRY_BASE, RETRY_CAP, ROTATION_BYTES, SILENCE_TIMEOUT,
+    WAITING_RETRY,
+};
 use crate::backoff;
 use crate::time::Timestamp;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The first wait before a stream is opened again. Doubles up to [`RETRY_CAP`], starts from the first again with progress.
-pub const RETRY_BASE: Duration = Duration::from_millis(200);
-/// The longest wait before a stream is opened again: an API server comes back without notice.
-pub const RETRY_CAP: Duration = Duration::from_millis(1_600);
-/// Added after a clean end: mostly the container has ended, and the watch tells it within this time.
-pub const CLEAN_END_WAIT: Duration = Duration::from_millis(500);
-/// The wait before a container that is known to wait is asked again. Its state comes by the watch; this is for a lost watch.
-pub const WAITING_RETRY: Duration = Duration::from_secs(30);
-/// A stream that stays open for so long has resumed even if nothing is printed.
-pub const ESTABLISHED_AFTER: Duration = Duration::from_secs(2);
-/// A stream that brings nothing for so long may be half open and is opened anew (rule 12).
-pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-/// The longest time for the server to answer, and between two pieces of a read that does not follow.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// A stream that has brought nothing for so long after its container terminated, has brought what it has: the last read may begin.
-/// Before that the read could be of a file that has been rotated under the stream.
-pub const QUIET_PERIOD: Duration = Duration::from_millis(60);
-/// The same for a stream whose lines come late: a node that is busy pauses longer, and what it has not read yet is in no file that a
-/// last read gets. It ends by itself a second after it has brought all.
-pub const LAGGING_QUIET_PERIOD: Duration = Duration::from_secs(5);
-/// How long an open stream may go on after its Pod is gone.
-pub const DELETED_DRAIN: Duration = Duration::from_secs(2);
-/// How long an open stream of a container that terminated is heard out, where a read in its place may find nothing: it ends by
-/// itself a second later.
-pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// A log of so many bytes may have been rotated after its last line. The kubelet rotates at 10 MiB where it is not told otherwise.
-pub const ROTATION_BYTES: u64 = 512 << 10;
-/// Last reads that break in a row before the rest is given up: about 25 s.
-pub const MAX_BROKEN_READS: u32 = 20;
-/// Last reads in a row that are refused, or end before they hold what is known, before the rest is given up.
-pub const MAX_SHORT_READS: u32 = 4;
-
 /// Reads the log of one container incarnation: one (Pod UID, container, restart count).
 ///
-/// After each call [`LogReader::poll`] is to be called until it returns none. Times are of any clock that does not go back.
+/// After each call, [`LogReader::poll`] has to be called until it returns `None`. Times are of any clock that does not go back.
 pub struct LogReader {
     stage: Stage,
     link: Link,
@@ -50,7 +23,7 @@ pub struct LogReader {
     assembler: Assembler,
     /// After the last line that was polled.
     delivered: Position,
-    queue: VecDeque<Told>,
+    queue: VecDeque<PositionedOutput>,
     retry: Retry,
     interruption: Interruption,
 }
@@ -58,21 +31,21 @@ pub struct LogReader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Following,
-    /// The container terminated while its stream was still bringing lines, or before it is known whether it has brought the last.
-    Winding {
+    /// The container terminated, and its open stream has or may have more lines: they are read before the last read.
+    Draining {
         terminated_at: Timestamp,
     },
-    /// The container terminated, and its Pod is about to go: the open stream is heard out.
-    Leaving {
+    /// The container terminated, and its Pod is being deleted: the open stream is read to its end until then.
+    PodTerminating {
         until: Timestamp,
     },
-    /// The Pod is gone, or another container has taken its place; the open stream may go on until then.
-    Draining {
+    /// The Pod was deleted or the container restarted, so that no read can start: the open stream is read until then.
+    LastStream {
         until: Timestamp,
     },
-    /// The container terminated: plain reads until one holds all.
-    Finishing {
-        is_gone: bool,
+    /// The container terminated: plain reads until one contains everything.
+    LastRead {
+        is_last_attempt: bool,
     },
     Ended,
 }
@@ -87,25 +60,25 @@ enum Link {
 #[derive(Debug)]
 struct Retry {
     seed: u64,
-    /// Openings in a row without progress.
+    /// Consecutive openings without progress.
     attempt: u32,
     broken_reads: u32,
     short_reads: u32,
-    /// The last follow ended cleanly and held all that is known, and nothing has come since: it may have brought the log's end.
+    /// The last follow ended cleanly with everything known, and nothing has arrived since: it may contain the end of the log.
     was_whole: bool,
-    /// The same of a follow that ended after its container: it has brought the log's end.
-    was_heard_out: bool,
+    /// The same of a follow that ended after its container: it contains the end of the log.
+    was_drained: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Interruption {
     None,
-    /// To be told when the stream is opened again, unless the container's end explains it.
+    /// To be reported when the stream is opened again, unless the container's end explains it.
     Suspected,
-    Told,
+    Reported,
 }
 
-/// Until when an answer to an opening is awaited; at once where it is not known since when it is.
+/// Returns until when an answer to an opening is awaited; at once if its start is not known yet.
 fn answer_deadline(since: Option<Timestamp>) -> Timestamp {
     since.map_or(Timestamp::EPOCH, |since| since + ANSWER_TIMEOUT)
 }
@@ -122,12 +95,12 @@ impl std::fmt::Debug for LogReader {
 }
 
 impl LogReader {
-    /// A reader from the log's beginning. It wants to open a stream at once.
+    /// Returns a reader from the start of the log. Its first output opens a stream.
     pub fn new(limits: LogLimits, seed: u64) -> Self {
         Self::resume(Position::default(), limits, seed)
     }
 
-    /// A reader that goes on after the last line that an earlier one delivered.
+    /// Returns a reader that continues after the last line that an earlier one delivered.
     pub fn resume(saved: Position, limits: LogLimits, seed: u64) -> Self {
         let mut reader = Self {
             stage: Stage::Following,
@@ -141,7 +114,7 @@ impl LogReader {
                 broken_reads: 0,
                 short_reads: 0,
                 was_whole: false,
-                was_heard_out: false,
+                was_drained: false,
             },
             interruption: Interruption::None,
             assembler: Assembler::new(saved, limits),
@@ -153,18 +126,18 @@ impl LogReader {
         reader
     }
 
-    /// The server accepted the request.
+    /// Processes that the server accepted the request.
     pub fn on_opened(&mut self, now: Timestamp) {
         if let Link::Opening { .. } = self.link {
             self.link = Link::Open { since: now, last_activity: now };
-            self.assembler.begin_stream();
+            self.assembler.start_stream();
             if self.is_follow() {
                 self.retry.was_whole = false;
             }
         }
     }
 
-    /// The stream brought these bytes.
+    /// Processes bytes of the stream.
     pub fn on_bytes(&mut self, now: Timestamp, bytes: &[u8]) {
         if let Link::Open { last_activity, .. } = &mut self.link {
             *last_activity = now;
@@ -173,7 +146,7 @@ impl LogReader {
         }
     }
 
-    /// The stream ended, or could not be opened. Nothing of a stream counts any more after [`LogOutput::Close`].
+    /// Processes that the stream ended or could not be opened. Nothing of a stream may be passed after its [`LogOutput::Close`].
     pub fn on_closed(&mut self, now: Timestamp, end: LogEnd) {
         let was_open = match self.link {
             Link::Idle { .. } => return,
@@ -182,45 +155,51 @@ impl LogReader {
         };
         let coverage = if was_open { self.end_stream(end == LogEnd::Clean) } else { Coverage::Short };
         match self.stage {
-            Stage::Following => self.break_off(now, end, coverage),
-            Stage::Winding { .. } => {
-                self.begin_last_read(now, false);
-                self.retry.was_heard_out = end == LogEnd::Clean && coverage == Coverage::Whole;
-            }
-            Stage::Leaving { .. } if end == LogEnd::Clean && coverage == Coverage::Whole => self.end(true),
-            Stage::Leaving { .. } => self.begin_last_read(now, false),
+            Stage::Following => self.on_follow_ended(now, end, coverage),
             Stage::Draining { .. } => {
+                self.start_last_read(now, false);
+                self.retry.was_drained = end == LogEnd::Clean && coverage == Coverage::Whole;
+            }
+            Stage::PodTerminating { .. } if end == LogEnd::Clean && coverage == Coverage::Whole => {
+                self.end(true)
+            }
+            Stage::PodTerminating { .. } => self.start_last_read(now, false),
+            Stage::LastStream { .. } => {
                 let is_whole = end == LogEnd::Clean && coverage == Coverage::Whole;
                 self.end(is_whole && self.container != Some(ContainerSeen::Replaced));
             }
-            Stage::Finishing { is_gone } => self.end_read(now, end, coverage, is_gone),
+            Stage::LastRead { is_last_attempt } => {
+                self.on_last_read_ended(now, end, coverage, is_last_attempt)
+            }
             Stage::Ended => {}
         }
     }
 
-    /// The container's state was observed. States may be missed and repeated.
+    /// Processes an observed state of the container. States may be missed and repeated.
     pub fn on_container(&mut self, now: Timestamp, seen: ContainerSeen) {
         let before = self.container.replace(seen);
         match self.stage {
             Stage::Following => self.on_container_followed(now, seen, before),
-            Stage::Winding { .. } => match seen {
-                ContainerSeen::Gone | ContainerSeen::Replaced => self.drain(now),
-                ContainerSeen::Leaving => self.stage = Stage::Leaving { until: now + DRAIN_TIMEOUT },
+            Stage::Draining { .. } => match seen {
+                ContainerSeen::PodDeleted | ContainerSeen::Replaced => self.read_last_stream(now),
+                ContainerSeen::PodTerminating => {
+                    self.stage = Stage::PodTerminating { until: now + DRAIN_TIMEOUT }
+                }
                 ContainerSeen::Waiting | ContainerSeen::Running | ContainerSeen::Terminated => {}
             },
-            Stage::Leaving { until } => {
-                if let ContainerSeen::Gone | ContainerSeen::Replaced = seen {
-                    self.stage = Stage::Draining { until };
+            Stage::PodTerminating { until } => {
+                if let ContainerSeen::PodDeleted | ContainerSeen::Replaced = seen {
+                    self.stage = Stage::LastStream { until };
                 }
             }
-            Stage::Draining { .. } => {
-                if let ContainerSeen::Terminated | ContainerSeen::Leaving = seen {
-                    self.begin_last_read(now, true);
+            Stage::LastStream { .. } => {
+                if let ContainerSeen::Terminated | ContainerSeen::PodTerminating = seen {
+                    self.start_last_read(now, true);
                 }
             }
-            Stage::Finishing { .. } => {
-                if let ContainerSeen::Gone | ContainerSeen::Replaced = seen {
-                    self.stage = Stage::Finishing { is_gone: true };
+            Stage::LastRead { .. } => {
+                if let ContainerSeen::PodDeleted | ContainerSeen::Replaced = seen {
+                    self.stage = Stage::LastRead { is_last_attempt: true };
                     self.give_up_unless_open(seen);
                 }
             }
@@ -228,24 +207,24 @@ impl LogReader {
         }
     }
 
-    /// Bytes of the stream wait in this process to be taken: its silence is not the server's.
+    /// Processes that bytes of the stream wait in this process to be read: its silence is not the server's.
     pub fn on_held(&mut self, now: Timestamp) {
         if let Link::Open { last_activity, .. } = &mut self.link {
             *last_activity = now;
         }
     }
 
-    /// When [`LogReader::on_deadline`] is to be called next; [`Timestamp::EPOCH`] means at once.
+    /// Returns when [`LogReader::on_deadline`] is to be called next; [`Timestamp::EPOCH`] means at once.
     pub fn deadline(&self) -> Option<Timestamp> {
         match self.stage {
             Stage::Following => Some(self.follow_deadline()),
-            Stage::Winding { terminated_at } => Some(match self.link {
+            Stage::Draining { terminated_at } => Some(match self.link {
                 Link::Open { last_activity, .. } => self.drained_at(last_activity, terminated_at),
                 Link::Idle { .. } | Link::Opening { .. } => Timestamp::EPOCH,
             }),
-            Stage::Leaving { until } => Some(until),
-            Stage::Draining { until } => Some(until.min(self.follow_deadline())),
-            Stage::Finishing { .. } => Some(match self.link {
+            Stage::PodTerminating { until } => Some(until),
+            Stage::LastStream { until } => Some(until.min(self.follow_deadline())),
+            Stage::LastRead { .. } => Some(match self.link {
                 Link::Idle { open_at } => open_at,
                 Link::Opening { since } => answer_deadline(since),
                 Link::Open { last_activity, .. } => last_activity + ANSWER_TIMEOUT,
@@ -254,15 +233,15 @@ impl LogReader {
         }
     }
 
-    /// Time has passed; harmless when called early.
+    /// Processes that time has passed. An early call has no effect.
     pub fn on_deadline(&mut self, now: Timestamp) {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
-        if let Stage::Winding { .. } | Stage::Leaving { .. } = self.stage {
-            return self.begin_last_read(now, false);
+        if let Stage::Draining { .. } | Stage::PodTerminating { .. } = self.stage {
+            return self.start_last_read(now, false);
         }
-        if matches!(self.stage, Stage::Draining { until } if now >= until) {
+        if matches!(self.stage, Stage::LastStream { until } if now >= until) {
             self.close();
             self.end_unread();
             return;
@@ -272,11 +251,11 @@ impl LogReader {
             Link::Opening { since: None } => self.link = Link::Opening { since: Some(now) },
             Link::Opening { since: Some(_) } => self.give_up_stream(now),
             Link::Open { last_activity, .. } => match self.stage {
-                Stage::Finishing { .. } => self.give_up_stream(now),
+                Stage::LastRead { .. } => self.give_up_stream(now),
                 Stage::Following
-                | Stage::Winding { .. }
-                | Stage::Leaving { .. }
                 | Stage::Draining { .. }
+                | Stage::PodTerminating { .. }
+                | Stage::LastStream { .. }
                 | Stage::Ended => {
                     self.on_quiet(now, now.since(last_activity));
                 }
@@ -284,18 +263,18 @@ impl LogReader {
         }
     }
 
-    /// Nobody wants the log any more: nothing comes but, if a stream is open, the wish to close it.
+    /// Stops the reader. The only further output closes the stream, if one is open.
     pub fn stop(&mut self) {
         let was_opening = matches!(self.queue.back(), Some((LogOutput::Open(_), _)));
         self.queue.clear();
         if !self.is_idle() && !was_opening {
-            self.tell(LogOutput::Close);
+            self.push(LogOutput::Close);
         }
         self.link = Link::Idle { open_at: Timestamp::EPOCH };
         self.stage = Stage::Ended;
     }
 
-    /// The next thing to do or to tell.
+    /// Returns the next output.
     pub fn poll(&mut self) -> Option<LogOutput> {
         let (output, position) = self.queue.pop_front()?;
         if let Some(position) = position {
@@ -304,7 +283,7 @@ impl LogReader {
         Some(output)
     }
 
-    /// The place after the last line that was polled. To be saved when that line is safe.
+    /// Returns the position after the last line that was polled, to be saved once that line is durable.
     pub fn position(&self) -> &Position {
         &self.delivered
     }
@@ -313,7 +292,7 @@ impl LogReader {
         matches!(self.link, Link::Idle { .. })
     }
 
-    fn tell(&mut self, output: LogOutput) {
+    fn push(&mut self, output: LogOutput) {
         self.queue.push_back((output, None));
     }
 
@@ -323,11 +302,11 @@ impl LogReader {
         }
         self.link = Link::Opening { since: now };
         let since_s = self.assembler.position().since_s();
-        self.tell(LogOutput::Open(LogRequest { follow: self.is_follow(), since_s }));
+        self.push(LogOutput::Open(LogRequest { follow: self.is_follow(), since_s }));
     }
 
     fn is_follow(&self) -> bool {
-        !matches!(self.stage, Stage::Finishing { .. })
+        !matches!(self.stage, Stage::LastRead { .. })
     }
 
     fn open_later(&mut self, now: Timestamp, extra: Duration) {
@@ -337,17 +316,17 @@ impl LogReader {
         self.link = Link::Idle { open_at: now + wait + extra };
     }
 
-    /// Drops the stream, or takes the wish to open it back.
+    /// Drops the stream, or withdraws the request to open it.
     fn close(&mut self) {
         match self.link {
             Link::Idle { .. } => return,
             Link::Opening { .. } if matches!(self.queue.back(), Some((LogOutput::Open(_), _))) => {
                 self.queue.pop_back();
             }
-            Link::Opening { .. } => self.tell(LogOutput::Close),
+            Link::Opening { .. } => self.push(LogOutput::Close),
             Link::Open { .. } => {
                 self.end_stream(false);
-                self.tell(LogOutput::Close);
+                self.push(LogOutput::Close);
             }
         }
         self.link = Link::Idle { open_at: Timestamp::EPOCH };
@@ -360,22 +339,22 @@ impl LogReader {
     }
 
     fn drain_assembler(&mut self) {
-        let (told, has_news) = self.assembler.take_told();
-        if has_news {
+        let (outputs, has_new_lines) = self.assembler.take_outputs();
+        if has_new_lines {
             self.retry.was_whole = false;
             self.establish();
         }
-        self.queue.extend(told);
+        self.queue.extend(outputs);
     }
 
-    /// The connection works: nothing is left of earlier trouble.
+    /// Resets retries and interruption, because the connection works.
     fn establish(&mut self) {
         self.retry.attempt = 0;
         self.retry.broken_reads = 0;
         self.retry.short_reads = 0;
         self.assembler.forget_diagnostic();
-        if std::mem::replace(&mut self.interruption, Interruption::None) == Interruption::Told {
-            self.tell(LogOutput::Resumed);
+        if std::mem::replace(&mut self.interruption, Interruption::None) == Interruption::Reported {
+            self.push(LogOutput::Resumed);
         }
     }
 
@@ -384,16 +363,16 @@ impl LogReader {
     }
 
     fn interrupt(&mut self, reason: String) {
-        if self.interruption != Interruption::Told {
-            self.interruption = Interruption::Told;
-            self.tell(LogOutput::Interrupted { reason });
+        if self.interruption != Interruption::Reported {
+            self.interruption = Interruption::Reported;
+            self.push(LogOutput::Interrupted { reason });
         }
     }
 
-    /// Until when the stream of a container that has terminated is heard, if it brings nothing more.
+    /// Returns until when the stream of a terminated container is read, if it has no further bytes.
     fn drained_at(&self, last_activity: Timestamp, terminated_at: Timestamp) -> Timestamp {
         let quiet_at =
-            last_activity + if self.assembler.is_behind() { LAGGING_QUIET_PERIOD } else { QUIET_PERIOD };
+            last_activity + if self.assembler.is_lagging() { LAGGING_QUIET_PERIOD } else { QUIET_PERIOD };
         if self.assembler.position().bytes() < ROTATION_BYTES {
             quiet_at
         } else {
@@ -428,33 +407,33 @@ impl LogReader {
             }
             ContainerSeen::Terminated => match self.link {
                 Link::Open { last_activity, .. } if now < self.drained_at(last_activity, now) => {
-                    self.stage = Stage::Winding { terminated_at: now };
+                    self.stage = Stage::Draining { terminated_at: now };
                 }
                 Link::Open { .. } | Link::Opening { .. } | Link::Idle { .. } => {
-                    self.begin_last_read(now, false);
+                    self.start_last_read(now, false);
                 }
             },
-            ContainerSeen::Leaving => match self.link {
-                Link::Open { .. } => self.stage = Stage::Leaving { until: now + DRAIN_TIMEOUT },
-                Link::Opening { .. } | Link::Idle { .. } => self.begin_last_read(now, false),
+            ContainerSeen::PodTerminating => match self.link {
+                Link::Open { .. } => self.stage = Stage::PodTerminating { until: now + DRAIN_TIMEOUT },
+                Link::Opening { .. } | Link::Idle { .. } => self.start_last_read(now, false),
             },
-            ContainerSeen::Gone | ContainerSeen::Replaced => {
-                self.drain(now);
+            ContainerSeen::PodDeleted | ContainerSeen::Replaced => {
+                self.read_last_stream(now);
                 self.give_up_unless_open(seen);
             }
         }
     }
 
-    /// No read can begin any more: what is open is heard for a while.
-    fn drain(&mut self, now: Timestamp) {
-        self.stage = Stage::Draining { until: now + DELETED_DRAIN };
+    /// Reads the open stream for a while, because no new read can start.
+    fn read_last_stream(&mut self, now: Timestamp) {
+        self.stage = Stage::LastStream { until: now + DELETED_DRAIN };
     }
 
-    /// Ends the log if nothing more can come: of another container's log not even an answer to what was asked already.
+    /// Ends the log if nothing more can arrive. Even an outstanding request would return the log of a restarted container.
     fn give_up_unless_open(&mut self, seen: ContainerSeen) {
         match self.link {
             Link::Open { .. } => {}
-            Link::Opening { .. } if seen == ContainerSeen::Gone => {}
+            Link::Opening { .. } if seen == ContainerSeen::PodDeleted => {}
             Link::Opening { .. } | Link::Idle { .. } => {
                 self.close();
                 self.end_unread();
@@ -462,8 +441,8 @@ impl LogReader {
         }
     }
 
-    /// A follow ended, or could not be opened, and the container is not known to have terminated (rule 8).
-    fn break_off(&mut self, now: Timestamp, end: LogEnd, coverage: Coverage) {
+    /// Handles the end of a follow while the container is not known to have terminated (rule 8).
+    fn on_follow_ended(&mut self, now: Timestamp, end: LogEnd, coverage: Coverage) {
         let is_running = self.container == Some(ContainerSeen::Running);
         let is_clean = end == LogEnd::Clean;
         self.retry.was_whole = is_clean && coverage == Coverage::Whole;
@@ -489,8 +468,8 @@ impl LogReader {
     }
 
     fn give_up_stream(&mut self, now: Timestamp) {
-        self.tell(LogOutput::Close);
-        self.on_closed(now, LogEnd::Broken(format!("nothing came for {} s", ANSWER_TIMEOUT.as_secs())));
+        self.push(LogOutput::Close);
+        self.on_closed(now, LogEnd::Broken(format!("no data for {} s", ANSWER_TIMEOUT.as_secs())));
     }
 
     fn on_quiet(&mut self, now: Timestamp, quiet: Duration) {
@@ -502,23 +481,24 @@ impl LogReader {
         }
     }
 
-    /// The container terminated. One plain read from here on holds all; the follow's own end comes a second later (rule 13).
-    fn begin_last_read(&mut self, now: Timestamp, is_gone: bool) {
+    /// Starts the plain read that contains everything, because the container terminated. The follow itself would end a second later
+    /// (rule 13).
+    fn start_last_read(&mut self, now: Timestamp, is_last_attempt: bool) {
         self.close();
         if self.interruption == Interruption::Suspected {
             self.interruption = Interruption::None;
         }
-        self.stage = Stage::Finishing { is_gone };
+        self.stage = Stage::LastRead { is_last_attempt };
         self.retry.attempt = 0;
         self.open(Some(now));
     }
 
-    /// A last read ended, or could not be begun.
-    fn end_read(&mut self, now: Timestamp, end: LogEnd, coverage: Coverage, is_gone: bool) {
+    /// Handles the end of a last read.
+    fn on_last_read_ended(&mut self, now: Timestamp, end: LogEnd, coverage: Coverage, is_last_attempt: bool) {
         match (end, coverage) {
             (LogEnd::Clean, Coverage::Whole | Coverage::WholeWithTail) => return self.end(true),
-            // The file was rotated after the last line, which the follow has brought.
-            (LogEnd::Clean, Coverage::Nothing) if self.retry.was_heard_out => return self.end(true),
+            // The file was rotated after the last line, which the follow contained.
+            (LogEnd::Clean, Coverage::Nothing) if self.retry.was_drained => return self.end(true),
             (LogEnd::Clean, Coverage::Unterminated | Coverage::Short | Coverage::Nothing) => {
                 self.retry.short_reads += 1;
             }
@@ -534,46 +514,47 @@ impl LogReader {
         }
         let is_hopeless =
             self.retry.broken_reads >= MAX_BROKEN_READS || self.retry.short_reads >= MAX_SHORT_READS;
-        if is_gone || is_hopeless {
+        if is_last_attempt || is_hopeless {
             self.end_unread();
         } else {
             self.open_later(now, Duration::ZERO);
         }
     }
 
-    /// No read of the end can be had any more. Where the Pod was on its way out, a follow that ended by itself right before has brought it;
-    /// else such an end may have been the server's (rule 8).
+    /// Ends the log without a read of its end. If the Pod was terminating, a follow that ended by itself right before contained the end;
+    /// otherwise such an end may have been the server's (rule 8).
     fn end_unread(&mut self) {
-        let is_leaving = matches!(self.container, Some(ContainerSeen::Leaving | ContainerSeen::Gone));
-        self.end(is_leaving && self.retry.was_whole);
+        let is_terminating =
+            matches!(self.container, Some(ContainerSeen::PodTerminating | ContainerSeen::PodDeleted));
+        self.end(is_terminating && self.retry.was_whole);
     }
 
     fn end(&mut self, is_complete: bool) {
         self.stage = Stage::Ended;
         self.link = Link::Idle { open_at: Timestamp::EPOCH };
         if !is_complete {
-            // What is left of the last line is told, but nothing has resumed.
+            // The rest of the last line is output, but the stream has not resumed.
             self.interruption = Interruption::None;
         }
         self.assembler.finish(is_complete);
         self.drain_assembler();
         if !is_complete {
             let why = match self.container {
-                Some(ContainerSeen::Gone) => "the pod was gone before its log was read to the end",
+                Some(ContainerSeen::PodDeleted) => "the pod was deleted before its log was read to the end",
                 Some(ContainerSeen::Replaced) => {
-                    "the container was started anew: what it has printed since then is not read"
+                    "the container was restarted: what it has printed since then is not read"
                 }
                 Some(
                     ContainerSeen::Waiting
                     | ContainerSeen::Running
                     | ContainerSeen::Terminated
-                    | ContainerSeen::Leaving,
+                    | ContainerSeen::PodTerminating,
                 )
                 | None => {
                     "the end of the log could not be read: it was rotated away, or the node does not answer"
                 }
             };
-            self.tell(LogOutput::Gap { lost_lines: None, lost_bytes: None, reason: why.to_owned() });
+            self.push(LogOutput::Gap { lost_lines: None, lost_bytes: None, reason: why.to_owned() });
         }
         let (lines, bytes) = (self.assembler.position().lines(), self.assembler.position().bytes());
         let position = Some(self.assembler.position().clone());

@@ -1,46 +1,46 @@
-//! Tells lines that come again from new ones, after a reconnect.
+//! Distinguishes replayed lines from new ones after a reconnect.
 //!
-//! A log file only grows, and loses its beginning as a whole when it is rotated. So there are three ways in which a stream can begin, and
-//! they are held against it side by side, the one that takes most for known first:
-//! - with the first remembered entry: then counting is enough, even where all lines are equal (rule 3);
-//! - within the tail of which each entry is remembered;
-//! - before that tail, after the first entry: then the whole tail will come.
+//! A log file only grows, and a rotation removes its start as a whole. So a stream can start in three ways, which are tested side by side;
+//! the one that takes the most lines as known has precedence:
+//! - with the first remembered entry: then counting is enough, even if all lines are equal (rule 3);
+//! - within the tail, whose entries are all remembered;
+//! - before that tail and after the first entry: then the whole tail follows.
 //!
-//! If none fits, the log was rotated after the last delivered line, and something may be lost (rule 11).
+//! If none fits, the log was rotated after the last delivered line, and lines may be lost (rule 11).
 
 use super::position::{Mark, TAIL_LINES};
 use super::stamp::Stamp;
 
 const _: () = assert!(TAIL_LINES == u64::BITS as usize, "the candidates are the bits of a u64");
 
-/// What a line is.
+/// How a line relates to those delivered before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It was delivered before.
     Known,
-    /// It was delivered before, and all that follow are new.
+    /// It was delivered before, and all lines that follow are new.
     LastKnown,
-    /// It is new, and so are all that follow.
+    /// It is new, and so are all lines that follow.
     New,
-    /// It is new, so are all that follow, and lines are lost before it: as many as given, if that is known.
+    /// It is new, so are all lines that follow, and lines are lost before it; how many, if known.
     NewAfterGap { lost_lines: Option<u64> },
 }
 
-/// The lines of one stream, held against what is remembered.
+/// Compares the lines of one stream with the remembered ones.
 #[derive(Debug, Clone)]
 pub(super) struct Replay {
     mark: Mark,
-    /// Lines seen so far.
+    /// Number of lines so far.
     seen: u64,
-    /// The stream may have begun with the first entry.
+    /// The stream may have started with the first entry.
     is_whole: bool,
-    /// It may have begun within the tail.
+    /// It may have started within the tail.
     within: Search,
-    /// It may have begun before the tail.
+    /// It may have started before the tail.
     before: Search,
 }
 
-/// Finds the remembered tail in a stream (shift-and).
+/// Searches a stream for the remembered tail (shift-and).
 #[derive(Debug, Clone, Copy, Default)]
 struct Search {
     /// Bit `i`: the last line may be entry `i` of the tail.
@@ -55,7 +55,7 @@ impl Replay {
         Self { mark, seen: 0, is_whole: true, within: Search::default(), before: Search::default() }
     }
 
-    /// Whether all that is remembered has come, so that nothing is missing if nothing follows.
+    /// Returns whether everything remembered was replayed, so that nothing is missing if nothing follows.
     pub(super) fn is_caught_up(&self) -> bool {
         let last = self.seen.checked_sub(1);
         let is_at_end = |search: &Search| search.completed_at.is_some() && search.completed_at == last;
@@ -63,11 +63,11 @@ impl Replay {
         !self.is_whole && (is_at_end(&self.before) || is_certain && is_at_end(&self.within))
     }
 
-    pub(super) fn see(&mut self, stamp: Stamp, hash: u64) -> Verdict {
+    pub(super) fn classify(&mut self, stamp: Stamp, hash: u64) -> Verdict {
         let equal = self.equal(hash);
         if self.seen == 0 && equal == 0 && hash != self.mark.first && stamp < self.mark.newest {
-            // Delivered, but not as a line of its own that is remembered: the rest of a line that a rotation split, an entry long
-            // before the tail, or one before the first that is asked for because the clock was set back after it.
+            // It was delivered, but it is not one of the remembered lines: the rest of a line that a rotation split, an entry long before
+            // the tail, or one before the first that is requested because the clock was set back after it.
             return Verdict::Known;
         }
         let index = self.seen;
@@ -84,10 +84,10 @@ impl Replay {
         }
         match self.before.completed_at.max(self.within.completed_at) {
             Some(at) if at + 1 < index => {
-                // Lines were taken for known by a longer match that failed in the end.
+                // A longer match that failed in the end has taken lines for known.
                 Verdict::NewAfterGap { lost_lines: Some(index - at - 1) }
             }
-            // Equal lines, more than are remembered: which of them are new cannot be told.
+            // More equal lines than are remembered: which of them are new cannot be determined.
             Some(_) if self.before.completions > 1 => Verdict::NewAfterGap { lost_lines: None },
             Some(_) => Verdict::New,
             None if stamp > self.mark.newest => Verdict::NewAfterGap { lost_lines: None },
@@ -98,12 +98,12 @@ impl Replay {
         }
     }
 
-    /// Which entries of the tail have this hash.
+    /// Returns which entries of the tail have this hash.
     fn equal(&self, hash: u64) -> u64 {
         self.mark.tail.iter().rev().fold(0, |bits, entry| bits << 1 | u64::from(*entry == hash))
     }
 
-    /// The bit of the last entry.
+    /// Returns the bit of the last entry.
     fn last_candidate(&self) -> u64 {
         1 << (self.mark.tail.len() - 1)
     }

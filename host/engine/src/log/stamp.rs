@@ -1,8 +1,8 @@
-//! The kubelet's stamp before a line: RFC 3339 with up to nine digits after the second.
+//! The kubelet's stamp before a line: RFC 3339 with up to nine fractional digits.
 
 use serde::{Deserialize, Serialize};
 
-/// An instant on the node's clock, as a line is stamped with it. Neither unique nor, when that clock is set, increasing.
+/// The time on the node's clock that a line is stamped with. It is not unique, and it decreases when that clock is set back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Stamp {
     /// Seconds since 1970.
@@ -12,12 +12,12 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// In ms since 1970.
+    /// Returns milliseconds since 1970.
     pub(super) fn ms(self) -> i64 {
         self.s.saturating_mul(1_000).saturating_add(i64::from(self.ns / 1_000_000))
     }
 
-    /// Distinguishes equal lines of different instants when hashed.
+    /// Returns a hash seed that distinguishes equal lines with different stamps.
     pub(super) fn seed(self) -> u64 {
         self.s.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(u64::from(self.ns))
     }
@@ -25,7 +25,7 @@ impl Stamp {
 
 const SECONDS: &[u8; 19] = b"dddd-dd-ddTdd:dd:dd";
 
-/// The stamp that `line` begins with, and where the text after it and its space begins.
+/// Returns the stamp at the start of `line`, and the offset of the text after it and its space.
 pub(super) fn split(line: &[u8]) -> Option<(Stamp, usize)> {
     let (seconds, rest) = line.split_first_chunk::<19>()?;
     if !fits(seconds) {
@@ -41,7 +41,7 @@ pub(super) fn split(line: &[u8]) -> Option<(Stamp, usize)> {
     Some((Stamp { s, ns }, text_at + 1))
 }
 
-/// Whether `text` may be a stamp that was cut off before the line's text began.
+/// Returns whether `text` may be a stamp that was cut before the line's text.
 pub(super) fn is_cut(text: &[u8]) -> bool {
     if text.len() <= SECONDS.len() {
         return fits(text);
@@ -71,7 +71,7 @@ fn epoch_s(text: &[u8; 19]) -> Option<i64> {
     is_valid.then(|| days(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second)
 }
 
-/// Days since 1970-01-01 in the proleptic Gregorian calendar, counted in years that begin in March.
+/// Returns days since 1970-01-01 in the proleptic Gregorian calendar, counted in years that start in March.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
@@ -79,7 +79,7 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
-/// Nanoseconds, and how many bytes they took with their point.
+/// Parses nanoseconds. Returns them and their length in bytes, point included.
 fn fraction(text: &[u8]) -> Option<(u32, usize)> {
     if text.first() != Some(&b'.') {
         return Some((0, 0));
@@ -93,7 +93,7 @@ fn fraction(text: &[u8]) -> Option<(u32, usize)> {
     Some((unscaled * scale, count + 1))
 }
 
-/// Seconds east of UTC, and how many bytes they took.
+/// Parses a zone. Returns its seconds east of UTC and its length in bytes.
 fn zone(text: &[u8]) -> Option<(i64, usize)> {
     let sign = match text.first()? {
         b'Z' => return Some((0, 1)),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_9_text_is_no_stamp() {
+    fn rule_9_text_is_not_a_stamp() {
         for text in [
             "unable to retrieve container logs for containerd://1234",
             "failed to create fsnotify watcher: too many open files",
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn every_beginning_of_a_stamp_is_a_cut_stamp() {
+    fn every_prefix_of_a_stamp_is_a_cut_stamp() {
         let stamp = b"2026-03-01T00:00:00.123456789+02:00";
         for length in 0..=stamp.len() {
             assert!(is_cut(&stamp[..length]), "{length}");

@@ -9,6 +9,7 @@ mod pod;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use paperclip_contract::actions::Objects;
 use paperclip_contract::types::{Action, Command, ListJobs, NewConfigMap, NewSecret, ObjectRef, Request};
 use serde_json::Value;
 
@@ -174,26 +175,15 @@ impl Policy {
             Action::CreateConfigMap(NewConfigMap { namespace, name, owner, .. }) => {
                 self.owned("ConfigMap", namespace, name, owner)
             }
-            Action::AdoptJob(label) | Action::LabelJob(label) => self.object("Job", &label.job),
-            Action::DeleteJob(delete) => self.object("Job", &delete.job),
-            Action::UnsuspendJob(job)
-            | Action::FollowJob(job)
-            | Action::GetJob(job)
-            | Action::ListPods(job)
-            | Action::ListEvents(job) => self.object("Job", job),
-            Action::FollowLog(follow) => self.object("Pod", &follow.pod),
-            Action::ReadLog(read) => self.object("Pod", &read.pod),
             Action::PollHttp(poll) => self.http(&poll.path),
-            Action::Finish(finish) => finish.delete_jobs.iter().try_for_each(|job| self.object("Job", job)),
-            Action::ReleaseGuard
-            | Action::StopLog(_)
-            | Action::EmitLog(_)
-            | Action::SetTimer(_)
-            | Action::CancelTimer(_)
-            | Action::StopPoll(_)
-            | Action::EmitStatus(_)
-            | Action::ReportMeta(_)
-            | Action::Other(_) => Ok(()),
+            // Nothing to check but the objects that they name.
+            _ => Ok(()),
+        }?;
+        match action.properties().objects {
+            Objects::None => Ok(()),
+            Objects::OwnJobs(jobs) => jobs.iter().try_for_each(|job| self.object("Job", job)),
+            Objects::Job(job) => self.object("Job", job),
+            Objects::Pod(pod) => self.object("Pod", pod),
         }
     }
 

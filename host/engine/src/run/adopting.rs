@@ -1,5 +1,5 @@
-//! A run that was taken up without its journal has the Job that it was taken up with, and creates nothing: only the host that began it
-//! knew all of what its agent is to be told.
+//! A run that was resumed without its journal adopts its Job and creates nothing: only the host that started it knew everything that
+//! its agent needs.
 
 use paperclip_contract::types::{Action, AnswerOk, ApiError, Event, ObjectRef};
 
@@ -10,18 +10,18 @@ use crate::guest::Guest;
 use crate::ids::CommandId;
 
 impl<G: Guest> Run<G> {
-    /// Answers what would create something for such a run by what stands already. Returns what is to be carried out all the same.
-    pub(super) fn unless_adopted(&mut self, command: CommandId, action: Action) -> Option<Action> {
+    /// Answers an action that creates an object with the existing one. Returns the action if it is to be carried out.
+    pub(super) fn answer_from_adopted_job(&mut self, command: CommandId, action: Action) -> Option<Action> {
         let Some(job) = &self.spec.adopts else { return Some(action) };
         let owned = |namespace, name| AnswerOk::Created(ObjectRef { namespace, name, uid: String::new() });
         let answer = match action {
             Action::CreateJob(_) => {
-                let look = ApiCall::GetJob { namespace: job.namespace.clone(), name: job.name.clone() };
-                self.call_until(Purpose::AdoptedJob { command }, look, COMMAND_RETRY);
+                let get = ApiCall::GetJob { namespace: job.namespace.clone(), name: job.name.clone() };
+                self.call_for(Purpose::AdoptedJob { command }, get, COMMAND_RETRY);
                 return None;
             }
             Action::DryRunPod(_) => AnswerOk::Warnings(Vec::new()),
-            // A Job that may run has what it needs.
+            // A Job that is not suspended has its dependents.
             Action::CreateSecret(secret) => owned(secret.namespace, secret.name),
             Action::CreateConfigMap(map) => owned(map.namespace, map.name),
             other => return Some(other),
@@ -30,19 +30,19 @@ impl<G: Guest> Run<G> {
         None
     }
 
-    /// Tells the plugin of a wish to end the run, once it has the Job that the run was taken up with.
-    pub(super) fn tell_cancel(&mut self) {
+    /// Delivers a cancel request to the plugin, once the run owns the Job that it adopts.
+    pub(super) fn deliver_cancel(&mut self) {
         if self.spec.adopts.as_ref().is_some_and(|job| !self.ledger.jobs.contains_key(&job.uid)) {
             return;
         }
-        if let Some(request) = self.held_cancel.take() {
+        if let Some(request) = self.pending_cancel.take() {
             self.events.push(Event::CancelRequested(request));
         }
     }
 
-    /// Whether a wish to end it is in no entry of the journal yet: it waits, or came when this host was letting go of the run.
-    pub fn holds_cancel(&self) -> bool {
-        self.held_cancel.is_some()
+    /// Returns whether a cancel request is not in the journal yet: it waits, or arrived while this host was detaching.
+    pub fn has_pending_cancel(&self) -> bool {
+        self.pending_cancel.is_some()
     }
 
     pub(super) fn on_adopted_job(&mut self, command: CommandId, outcome: Result<ApiReply, ApiError>) {
@@ -56,7 +56,7 @@ impl<G: Guest> Run<G> {
         self.answer(command, outcome);
     }
 
-    /// Whether it is the Job that the run was taken up with, and was not deleted for its sake.
+    /// Returns whether it is the Job that the run adopts, and the run did not request its deletion.
     fn is_adopted(&self, job: &ObjectRef) -> bool {
         let is_same = self.spec.adopts.as_ref().is_some_and(|adopted| adopted.uid == job.uid);
         is_same && !self.ledger.deleted_jobs.contains_key(&job.uid)

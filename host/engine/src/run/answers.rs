@@ -1,8 +1,8 @@
-//! Answers to API calls: what they mean for the plugin's commands, the guard and the cleanup.
-
-use paperclip_contract::types::{Answer, AnswerOk, ApiError, Deletion, Event, ObjectRef};
+//! Answers to API calls: their effect on the plugin's commands, the Lease and the cleanup.
 
 use std::time::Duration;
+
+use paperclip_contract::types::{Answer, AnswerOk, ApiError, Deletion, Event, ObjectRef};
 
 use super::Run;
 use crate::api::{self, ApiCall, ApiReply, Owned};
@@ -14,7 +14,7 @@ use crate::port::Effect;
 use crate::record::Level;
 use crate::time::Timestamp;
 
-/// Time between two looks at what Kubernetes is about to collect.
+/// How often an object that the garbage collector is about to delete is read.
 const COLLECTION_RECHECK: Duration = Duration::from_secs(1);
 
 impl<G: Guest> Run<G> {
@@ -26,26 +26,26 @@ impl<G: Guest> Run<G> {
 
     pub(super) fn on_finished(&mut self, finished: Finished) {
         match finished.purpose {
-            Purpose::Guard => {
-                let outcomes = self.lock.on_answer(self.now, finished.outcome);
-                self.take_lock(outcomes);
+            Purpose::Lease => {
+                let outcomes = self.lease.on_answer(self.now, finished.outcome);
+                self.apply_lease(outcomes);
             }
             Purpose::Cleanup => {
                 if let Err(error) = finished.outcome
                     && error.status != Some(404)
                 {
                     let what = finished.request.describe();
-                    self.note(Level::Warning, format!("left behind: {what}: {}", error.message));
+                    self.note(Level::Warning, format!("not deleted: {what}: {}", error.message));
                 }
             }
-            Purpose::LastLook(job) => self.clean_up_looked_at(&job, finished.outcome),
+            Purpose::VerifiedDeletion(job) => self.clean_up_verified(&job, finished.outcome),
             Purpose::Command(command) => {
                 self.on_command_answered(command, &finished.request, finished.outcome);
             }
             Purpose::ExistingJob { command, manifest_json } => {
                 self.on_existing_job(command, manifest_json, finished.outcome);
             }
-            Purpose::Unheard(job) => self.on_looked_at(job, finished.outcome),
+            Purpose::UnobservedJob(job) => self.on_unobserved_job(job, finished.outcome),
             Purpose::AdoptedJob { command } => self.on_adopted_job(command, finished.outcome),
             Purpose::ExistingOwned { command, create, until } => {
                 self.on_existing_owned(command, create, until, finished.outcome);
@@ -60,31 +60,31 @@ impl<G: Guest> Run<G> {
         outcome: Result<ApiReply, ApiError>,
     ) {
         match (request, outcome) {
-            // Rule 25: a create that had no answer may have been applied; and after a crash it is asked for again.
+            // Rule 25: a create without an answer may have been applied, and it is sent again after a crash.
             (ApiCall::CreateJob { manifest_json }, Err(error)) if is_existing(&error) => {
                 match manifest::job_name(manifest_json) {
                     Some((namespace, name)) => {
-                        let look = ApiCall::GetJob { namespace, name };
+                        let get = ApiCall::GetJob { namespace, name };
                         let purpose = Purpose::ExistingJob { command, manifest_json: manifest_json.clone() };
-                        self.call_until(purpose, look, calls::COMMAND_RETRY);
+                        self.call_for(purpose, get, calls::COMMAND_RETRY);
                     }
                     None => self.answer(command, Err(error)),
                 }
             }
-            // Whose is it? The run's own, where an answer was lost or the host died before it.
+            // The existing object is the run's own if an answer was lost or the host crashed before it.
             (create, Err(error))
                 if is_existing(&error)
                     && let Some(owned) = create.owned() =>
             {
                 let until = self.now + calls::COMMAND_RETRY;
                 let purpose = Purpose::ExistingOwned { command, create: Box::new(create.clone()), until };
-                self.call_until(purpose, owned.look_up(), calls::COMMAND_RETRY);
+                self.call_for(purpose, owned.get_owners(), calls::COMMAND_RETRY);
             }
-            // Their values were in the memory of a host that is gone, and nobody brought them again: the agent never began.
-            (ApiCall::CreateSecret(_), Err(error)) if self.replay.is_begun && is_valueless(&error) => {
+            // The values were in the memory of the host that crashed, and nobody supplied them again: the agent never started.
+            (ApiCall::CreateSecret(_), Err(error)) if self.replay.is_started && is_valueless(&error) => {
                 self.end_for_lost_secrets(&error.message);
             }
-            // Gone already is what a deletion wants.
+            // Deleted already is the intended state.
             (ApiCall::DeleteJob { .. }, Err(error)) if error.status == Some(404) => {
                 self.answer(command, Ok(AnswerOk::Done));
             }
@@ -93,31 +93,31 @@ impl<G: Guest> Run<G> {
         }
     }
 
-    /// Follows a Job, and looks at it if no watch tells of it.
+    /// Follows a Job, and reads it later if no watch reports it.
     pub(super) fn follow_job(&mut self, job: ObjectRef) {
-        self.unheard.follow(self.now, &job);
+        self.unobserved.follow(self.now, &job);
         self.effects.push_back(Effect::Follow(job));
     }
 
-    pub(super) fn look_at_unheard(&mut self) {
-        for job in self.unheard.due(self.now) {
-            let look = ApiCall::GetJob { namespace: job.namespace.clone(), name: job.name.clone() };
-            self.call_until(Purpose::Unheard(job), look, calls::COMMAND_RETRY);
+    pub(super) fn get_unobserved_jobs(&mut self) {
+        for job in self.unobserved.due(self.now) {
+            let get = ApiCall::GetJob { namespace: job.namespace.clone(), name: job.name.clone() };
+            self.call_for(Purpose::UnobservedJob(job), get, calls::COMMAND_RETRY);
         }
     }
 
-    fn on_looked_at(&mut self, job: ObjectRef, outcome: Result<ApiReply, ApiError>) {
+    fn on_unobserved_job(&mut self, job: ObjectRef, outcome: Result<ApiReply, ApiError>) {
         match outcome {
-            Ok(ApiReply::Job(Some(seen))) if seen.job.uid == job.uid => self.see_job(seen),
+            Ok(ApiReply::Job(Some(seen))) if seen.job.uid == job.uid => self.observe_job(seen),
             Ok(_) => {
                 let detected_via = "read-404".to_owned();
-                self.see_job_gone(Deletion { object: job, detected_via, is_ours: false });
+                self.observe_job_deleted(Deletion { object: job, detected_via, is_ours: false });
             }
-            // It is still to be found out, unless this host may not look at Jobs.
-            Err(error) if calls::is_passing(&error) => self.unheard.follow(self.now, &job),
+            // Try again later, unless this host must not read Jobs.
+            Err(error) if calls::is_transient(&error) => self.unobserved.follow(self.now, &job),
             Err(error) => {
                 let text =
-                    format!("no watch tells of Job {}, and it cannot be read: {}", job.name, error.message);
+                    format!("no watch reports Job {}, and it cannot be read: {}", job.name, error.message);
                 self.note(Level::Warning, text);
             }
         }
@@ -146,7 +146,7 @@ impl<G: Guest> Run<G> {
         self.answer(command, Ok(ok));
     }
 
-    /// A Job of that name stands already: it is this run's own if run and spec hash agree.
+    /// Handles an existing Job of the name: it is this run's own if run and spec hash agree.
     fn on_existing_job(
         &mut self,
         command: CommandId,
@@ -166,10 +166,10 @@ impl<G: Guest> Run<G> {
                 ),
                 retry_after_ms: None,
             }),
-            // It went away between the two calls.
+            // It was deleted between the two calls.
             Ok(_) => {
-                let again = ApiCall::CreateJob { manifest_json };
-                self.call_until(Purpose::Command(command), again, calls::COMMAND_RETRY);
+                let create = ApiCall::CreateJob { manifest_json };
+                self.call_for(Purpose::Command(command), create, calls::COMMAND_RETRY);
                 return;
             }
             Err(error) => Err(error),
@@ -177,7 +177,8 @@ impl<G: Guest> Run<G> {
         self.answer(command, outcome);
     }
 
-    /// What another Job of the name left goes with it: Kubernetes collects it soon, and would collect it also from under this run.
+    /// Handles an existing dependent of the name. One that an earlier Job of the name owned is about to be garbage-collected, even if this
+    /// run used it; so its deletion is awaited.
     fn on_existing_owned(
         &mut self,
         command: CommandId,
@@ -190,14 +191,14 @@ impl<G: Guest> Run<G> {
         let retry_at = self.now + COLLECTION_RECHECK;
         let outcome = match outcome {
             Ok(ApiReply::Owners(Some(owners))) if owners.contains(&owner.uid) => {
-                // Its UID is of no use to anybody.
+                // Nobody uses its UID.
                 let (namespace, name) = (namespace.to_owned(), name.to_owned());
                 Ok(AnswerOk::Created(ObjectRef { namespace, name, uid: String::new() }))
             }
             Ok(ApiReply::Owners(Some(_))) if retry_at <= until => {
-                let look = owned.look_up();
+                let get_owners = owned.get_owners();
                 let purpose = Purpose::ExistingOwned { command, create, until };
-                return self.calls.begin_at(retry_at, purpose, &look, until);
+                return self.calls.start_at(retry_at, purpose, &get_owners, until);
             }
             Ok(ApiReply::Owners(Some(_))) => Err(ApiError {
                 status: Some(409),
@@ -209,7 +210,7 @@ impl<G: Guest> Run<G> {
                 ),
                 retry_after_ms: None,
             }),
-            Ok(_) => return self.call_until(Purpose::Command(command), *create, calls::COMMAND_RETRY),
+            Ok(_) => return self.call_for(Purpose::Command(command), *create, calls::COMMAND_RETRY),
             Err(error) => Err(error),
         };
         self.answer(command, outcome);
@@ -219,8 +220,8 @@ impl<G: Guest> Run<G> {
         self.events.push(Event::Answered(Answer { command: command.get(), outcome }));
     }
 
-    pub(super) fn call_until(&mut self, purpose: Purpose, request: ApiCall, limit: Duration) {
-        let call = self.calls.begin(purpose, &request, self.now + limit);
+    pub(super) fn call_for(&mut self, purpose: Purpose, request: ApiCall, limit: Duration) {
+        let call = self.calls.start(purpose, &request, self.now + limit);
         self.effects.push_back(Effect::Call { call, request });
     }
 }

@@ -1,35 +1,36 @@
-//! Commands of the plugin: noted in the journal and the ledger, then turned into effects.
+//! Commands of the plugin: recorded in the journal and the ledger, then turned into effects.
+
+use std::time::Duration;
 
 use paperclip_contract::types::{Action, ApiError, Command, Event, FollowLog, Label, LabelJob, NewSecret};
-use std::time::Duration;
 
 use super::{Phase, Run};
 use crate::adoption;
 use crate::api::ApiCall;
 use crate::calls::{CLEANUP_RETRY, COMMAND_RETRY, Purpose};
-use crate::guard;
 use crate::guest::{FaultCause, Guest, GuestFault};
 use crate::ids::{CallId, CommandId, PollId};
-use crate::journal::{Entry, WholeLine};
-use crate::ledger::{Claim, MAX_COMMANDS};
-use crate::logs::Told;
+use crate::journal::Entry;
+use crate::lease;
+use crate::ledger::{GuardState, MAX_COMMANDS};
+use crate::logs::LogsOutput;
 use crate::port::Effect;
-use crate::record::Level;
+use crate::record::{Level, WholeLine};
 
-/// How often it is looked whether the guard is certain again while something is to be asked of the API once more.
+/// How often a retry that needs the lease is reconsidered while it is not certain that the lease is held.
 const LEASE_RECHECK: Duration = Duration::from_secs(1);
 
 impl<G: Guest> Run<G> {
-    /// Hands the collected events to the plugin, and does so again for what its commands brought about at once.
+    /// Passes the collected events to the plugin, and repeats that for the events that its commands cause at once.
     pub(super) fn step_guest(&mut self) {
         while self.phase == Phase::Live && !self.events.is_empty() {
             let events = std::mem::take(&mut self.events);
             let whole = self.append_step(&events);
-            let answer = self.give(&events);
-            self.tell_events(events, whole);
+            let answer = self.deliver(&events);
+            self.emit_events(events, whole);
             match answer {
-                Ok(commands) => self.take_commands(commands),
-                Err(fault) => self.break_off(&fault),
+                Ok(commands) => self.apply_commands(commands),
+                Err(fault) => self.end_with_fault(&fault),
             }
         }
     }
@@ -51,42 +52,42 @@ impl<G: Guest> Run<G> {
         whole
     }
 
-    /// Notes the events and hands them to the plugin.
-    pub(super) fn give(&mut self, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
+    /// Records the events in the ledger and passes them to the plugin.
+    pub(super) fn deliver(&mut self, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
         for event in events {
             self.ledger.event(event);
         }
         self.guest.step(self.now, events)
     }
 
-    /// Shows the lines that the plugin has just read. They stand in the journal by now.
-    pub(super) fn tell_events(&mut self, events: Vec<Event>, whole: Vec<WholeLine>) {
-        for told in self.ledger.sequencer.events(events, whole) {
-            self.show(told);
+    /// Emits the lines that the plugin has just received. The journal contains them by now.
+    pub(super) fn emit_events(&mut self, events: Vec<Event>, whole: Vec<WholeLine>) {
+        for record in self.ledger.sequencer.events(events, whole) {
+            self.emit_sequenced(record);
         }
     }
 
-    pub(super) fn take_commands(&mut self, commands: Vec<Command>) {
+    pub(super) fn apply_commands(&mut self, commands: Vec<Command>) {
         if commands.is_empty() {
             return;
         }
         if let Err(fault) = self.check_count(&commands).and_then(|()| self.check_policy(&commands)) {
-            return self.break_off(&fault);
+            return self.end_with_fault(&fault);
         }
         self.append(Entry::Commands { seq: self.step, commands: commands.as_slice().into() }.to_line());
-        if commands.iter().any(|command| is_external(&command.action)) {
+        if commands.iter().any(|command| command.action.properties().is_durable_first) {
             self.effects.push_back(Effect::Sync);
         }
         for command in commands {
             if self.phase != Phase::Live {
                 return;
             }
-            if let Err(fault) = self.note_command(&command) {
-                return self.break_off(&fault);
+            if let Err(fault) = self.record_command(&command) {
+                return self.end_with_fault(&fault);
             }
             if let Err(cause) = self.carry_out(CommandId::new(command.id), command.action) {
                 let fault = self.fault(cause);
-                return self.break_off(&fault);
+                return self.end_with_fault(&fault);
             }
         }
     }
@@ -99,29 +100,29 @@ impl<G: Guest> Run<G> {
         Err(self.fault(FaultCause::OverLimit { what: "commands in one call", found, limit }))
     }
 
-    /// Refuses all commands of a call if one is not granted. What is in a journal was: a replay does not ask again.
+    /// Refuses all commands of a call if one of them is not granted. A replay does not check again: commands in a journal were granted.
     fn check_policy(&self, commands: &[Command]) -> Result<(), GuestFault> {
         self.spec.policy.check(commands).map_err(|refused| self.fault(FaultCause::Refused(refused)))
     }
 
-    /// Notes a command and shows what it says, if it may be carried out.
-    pub(super) fn note_command(&mut self, command: &Command) -> Result<(), GuestFault> {
+    /// Records a command in the ledger and emits its records, if it may be carried out.
+    pub(super) fn record_command(&mut self, command: &Command) -> Result<(), GuestFault> {
         self.ledger.command(self.now, command).map_err(|cause| self.fault(cause))?;
-        for told in self.ledger.sequencer.command(&command.action) {
-            self.show(told);
+        for record in self.ledger.sequencer.command(&command.action) {
+            self.emit_sequenced(record);
         }
         Ok(())
     }
 
     fn carry_out(&mut self, id: CommandId, action: Action) -> Result<(), FaultCause> {
         match action {
-            Action::AcquireGuard(wanted) => {
-                let outcomes = self.lock.acquire(self.now, wanted);
-                self.take_lock(outcomes);
+            Action::AcquireGuard(request) => {
+                let outcomes = self.lease.acquire(self.now, request);
+                self.apply_lease(outcomes);
             }
             Action::ReleaseGuard => {
-                let outcomes = self.lock.release();
-                self.take_lock(outcomes);
+                let outcomes = self.lease.release();
+                self.apply_lease(outcomes);
             }
             Action::FollowJob(job) => self.follow_job(job),
             Action::FollowLog(follow) => self.follow_log(id, follow),
@@ -129,117 +130,107 @@ impl<G: Guest> Run<G> {
                 self.logs.stop(CommandId::new(log));
                 self.drain_logs();
             }
-            Action::PollHttp(poll) => self.polls.begin(self.now, id.into(), poll.path),
+            Action::PollHttp(poll) => self.polls.start(self.now, id.into(), poll.path),
             Action::StopPoll(poll) => self.polls.stop(PollId::new(poll)),
             Action::Finish(finish) => self.finish(finish)?,
             Action::ReportMeta(json) => {
                 serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&json)
                     .map_err(|_error| FaultCause::Contract("report-meta is not a JSON object".to_owned()))?;
             }
-            // The ledger and the sequencer have done what there is to do.
-            Action::SetTimer(_)
-            | Action::CancelTimer(_)
-            | Action::EmitStatus(_)
-            | Action::EmitLog(_)
-            | Action::Other(_) => {}
-            call @ (Action::ListJobs(_)
-            | Action::DryRunPod(_)
-            | Action::CreateJob(_)
-            | Action::CreateSecret(_)
-            | Action::CreateConfigMap(_)
-            | Action::UnsuspendJob(_)
-            | Action::AdoptJob(_)
-            | Action::LabelJob(_)
-            | Action::DeleteJob(_)
-            | Action::GetJob(_)
-            | Action::ListPods(_)
-            | Action::ListEvents(_)
-            | Action::ReadLog(_)) => self.call(id, call),
+            call if call.properties().calls_api => self.call(id, call),
+            // The ledger and the record sequencer have processed the others.
+            _ => {}
         }
         Ok(())
     }
 
-    /// Asks the API for what a command wants, if it is one that does.
+    /// Sends the request of a command, or defers it until the lease that it needs is certain.
     pub(super) fn call(&mut self, id: CommandId, action: Action) {
-        if needs_guard(&action) && !self.lock.is_sure(self.now) {
-            return match self.lock.is_open() {
-                true => self.unguarded.push((id, action)),
-                false => self.answer(id, Err(guard_lost())),
-            };
+        if action.properties().needs_lease && !self.lease.is_certain(self.now) {
+            if self.lease.is_undecided() {
+                self.deferred.push((id, action));
+            } else {
+                self.answer(id, Err(guard_lost()));
+            }
+            return;
         }
-        let Some(action) = self.unless_adopted(id, action) else { return };
+        let Some(action) = self.answer_from_adopted_job(id, action) else { return };
         let action = match action {
             Action::CreateSecret(secret) => Action::CreateSecret(self.with_recovery_record(secret)),
             other => other,
         };
         if let Some(request) = request(action) {
-            self.call_until(Purpose::Command(id), request, COMMAND_RETRY);
+            self.call_for(Purpose::Command(id), request, COMMAND_RETRY);
         }
     }
 
-    /// Sends a call again that had no good answer. What the guard is needed for waits until that is certain again: the API may have been
-    /// away for longer than a lease holds.
-    pub(super) fn call_again(&mut self, call: CallId) {
+    /// Retries a call. One that needs the lease waits until that is certain again: the API may have been unavailable for longer than a
+    /// lease is valid.
+    pub(super) fn retry_call(&mut self, call: CallId) {
         let action = self.calls.command(call).and_then(|command| self.ledger.open.get(&command));
-        if action.is_some_and(needs_guard) && !self.lock.is_sure(self.now) {
-            if self.lock.is_open() {
-                self.calls.put_off(call, self.now + LEASE_RECHECK);
+        if action.is_some_and(|action| action.properties().needs_lease) && !self.lease.is_certain(self.now) {
+            if self.lease.is_undecided() {
+                self.calls.postpone(call, self.now + LEASE_RECHECK);
             } else if let Some(finished) = self.calls.end(call, Err(guard_lost())) {
                 self.on_finished(finished);
             }
             return;
         }
-        if let Some(request) = self.calls.again(call) {
+        if let Some(request) = self.calls.retry(call) {
             self.effects.push_back(Effect::Call { call, request });
         }
     }
 
-    /// Puts what another host needs to take the run up beside what its agent needs.
+    /// Adds the record from which another host can resume the run to the Secret of its agent.
     fn with_recovery_record(&self, secret: NewSecret) -> NewSecret {
         let guard = match &self.ledger.guard {
-            Claim::Held { guard } => Some(guard),
-            Claim::None | Claim::Wanted { .. } | Claim::Unreachable { .. } | Claim::Lost => None,
+            GuardState::Held { guard } => Some(guard),
+            GuardState::None
+            | GuardState::Requested { .. }
+            | GuardState::Unreachable { .. }
+            | GuardState::Lost => None,
         };
         adoption::with_recovery_record(secret, &self.spec.request, guard)
     }
 
-    /// Does what waited for the guard, or says that it is lost; what has to wait on does.
-    pub(super) fn call_guarded(&mut self) {
-        for (id, action) in std::mem::take(&mut self.unguarded) {
+    /// Sends the deferred requests, or answers that the lease is lost. Those that still have to wait are deferred again.
+    pub(super) fn call_deferred(&mut self) {
+        for (id, action) in std::mem::take(&mut self.deferred) {
             self.call(id, action);
         }
     }
 
     fn follow_log(&mut self, id: CommandId, follow: FollowLog) {
-        self.logs.begin(self.now, id, follow, crate::log::Position::default());
+        self.logs.start(self.now, id, follow, crate::log::Position::default());
         self.drain_logs();
     }
 
-    /// Takes what the log readers have to say or want done.
+    /// Drains the outputs of all log readers.
     pub(super) fn drain_logs(&mut self) {
         let max_line_bytes = self.spec.request.host.limits.max_line_bytes;
-        while let Some(told) = self.logs.poll(&mut self.ledger.sequencer, &self.spec.redactor, max_line_bytes)
+        while let Some(output) =
+            self.logs.poll(&mut self.ledger.sequencer, &self.spec.redactor, max_line_bytes)
         {
-            match told {
-                Told::Effect(effect) => self.effects.push_back(effect),
-                Told::Event(event) => self.events.push(event),
-                Told::Diagnostic(text) => self.note(Level::Warning, text),
+            match output {
+                LogsOutput::Effect(effect) => self.effects.push_back(effect),
+                LogsOutput::Event(event) => self.events.push(event),
+                LogsOutput::Diagnostic(text) => self.note(Level::Warning, text),
             }
         }
     }
 
-    pub(super) fn take_lock(&mut self, outcomes: Vec<guard::Outcome>) {
+    pub(super) fn apply_lease(&mut self, outcomes: Vec<lease::Outcome>) {
         for outcome in outcomes {
             match outcome {
-                guard::Outcome::Call(call) => {
+                lease::Outcome::Call(call) => {
                     let limit = if self.phase == Phase::Live { COMMAND_RETRY } else { CLEANUP_RETRY };
-                    self.call_until(Purpose::Guard, call, limit);
+                    self.call_for(Purpose::Lease, call, limit);
                 }
-                guard::Outcome::Acquired => self.events.push(Event::GuardAcquired),
-                guard::Outcome::Busy(busy) => self.events.push(Event::GuardBusy(busy)),
-                guard::Outcome::Unreachable(error) => self.events.push(Event::GuardUnreachable(error)),
-                guard::Outcome::Lost => self.events.push(Event::GuardLost),
-                guard::Outcome::Released => {}
+                lease::Outcome::Acquired => self.events.push(Event::GuardAcquired),
+                lease::Outcome::Busy(busy) => self.events.push(Event::GuardBusy(busy)),
+                lease::Outcome::Unreachable(error) => self.events.push(Event::GuardUnreachable(error)),
+                lease::Outcome::Lost => self.events.push(Event::GuardLost),
+                lease::Outcome::Released => {}
             }
         }
     }
@@ -257,19 +248,6 @@ impl<G: Guest> Run<G> {
     }
 }
 
-/// Whether a command is for the holder of the guard alone: whoever else has it may have taken the Job over, too.
-fn needs_guard(action: &Action) -> bool {
-    matches!(
-        action,
-        Action::CreateJob(_)
-            | Action::CreateSecret(_)
-            | Action::CreateConfigMap(_)
-            | Action::UnsuspendJob(_)
-            | Action::AdoptJob(_)
-            | Action::DeleteJob(_)
-    )
-}
-
 fn guard_lost() -> ApiError {
     ApiError {
         status: None,
@@ -279,7 +257,7 @@ fn guard_lost() -> ApiError {
     }
 }
 
-/// What a command asks of the API.
+/// Returns the API request of an action, if it has one.
 fn request(action: Action) -> Option<ApiCall> {
     Some(match action {
         Action::ListJobs(list) => ApiCall::ListJobs { namespace: list.namespace, labels: list.labels },
@@ -297,54 +275,9 @@ fn request(action: Action) -> Option<ApiCall> {
         Action::ListPods(job) => ApiCall::ListPods { job },
         Action::ListEvents(job) => ApiCall::ListEvents { job },
         Action::ReadLog(read) => ApiCall::ReadLog(read),
-        Action::AcquireGuard(_)
-        | Action::ReleaseGuard
-        | Action::FollowJob(_)
-        | Action::FollowLog(_)
-        | Action::StopLog(_)
-        | Action::EmitLog(_)
-        | Action::SetTimer(_)
-        | Action::CancelTimer(_)
-        | Action::PollHttp(_)
-        | Action::StopPoll(_)
-        | Action::EmitStatus(_)
-        | Action::ReportMeta(_)
-        | Action::Finish(_)
-        | Action::Other(_) => return None,
+        // Not API calls, by the table of actions.
+        _ => return None,
     })
-}
-
-/// Whether a command changes the world, so that its cause has to be on disk before it is carried out.
-pub(super) fn is_external(action: &Action) -> bool {
-    match action {
-        Action::AcquireGuard(_)
-        | Action::ReleaseGuard
-        | Action::CreateJob(_)
-        | Action::CreateSecret(_)
-        | Action::CreateConfigMap(_)
-        | Action::UnsuspendJob(_)
-        | Action::AdoptJob(_)
-        | Action::LabelJob(_)
-        | Action::DeleteJob(_)
-        | Action::Finish(_) => true,
-        Action::ListJobs(_)
-        | Action::DryRunPod(_)
-        | Action::FollowJob(_)
-        | Action::GetJob(_)
-        | Action::ListPods(_)
-        | Action::ListEvents(_)
-        | Action::FollowLog(_)
-        | Action::StopLog(_)
-        | Action::ReadLog(_)
-        | Action::SetTimer(_)
-        | Action::CancelTimer(_)
-        | Action::PollHttp(_)
-        | Action::StopPoll(_)
-        | Action::EmitStatus(_)
-        | Action::EmitLog(_)
-        | Action::ReportMeta(_)
-        | Action::Other(_) => false,
-    }
 }
 
 fn label_call(label: LabelJob) -> ApiCall {

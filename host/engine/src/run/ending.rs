@@ -1,9 +1,10 @@
-//! The end of a run: its result, and what is removed after it.
+//! The end of a run: its result, and the cleanup after it.
 
 use paperclip_contract::types::{ApiError, Ending, Finish, ObjectRef};
 use serde_json::{Map, Value};
 
-use super::{Phase, Release, Run};
+use super::Run;
+use super::state::{Phase, Release};
 use crate::api::{ApiCall, ApiReply};
 use crate::calls::{CLEANUP_RETRY, Purpose};
 use crate::guest::{FaultCause, Guest, GuestFault};
@@ -23,19 +24,19 @@ impl<G: Guest> Run<G> {
         Ok(())
     }
 
-    /// The plugin is of no more use: the run ends with the fault as its cause, and its Jobs go.
-    pub(super) fn break_off(&mut self, fault: &GuestFault) {
+    /// Ends the run with a fault of its plugin as the cause, and deletes its Jobs.
+    pub(super) fn end_with_fault(&mut self, fault: &GuestFault) {
         let jobs = self.ledger.jobs.values().cloned().collect();
         self.end(result::of_fault(fault), Ending::Failed, jobs);
     }
 
-    /// The run was taken up before its Secret stood, and without the values for it.
+    /// Ends a run that was resumed before its Secret existed, and without the values for it.
     pub(super) fn end_for_lost_secrets(&mut self, why: &str) {
         let jobs = self.ledger.jobs.values().cloned().collect();
         self.end(result::host_restarted(why), Ending::Failed, jobs);
     }
 
-    /// The run was taken up without its journal, and its Job is gone: it had begun, and nobody here could begin it again.
+    /// Ends a run that was resumed without its journal and whose Job was deleted: this host cannot start it again.
     pub(super) fn end_for_lost_job(&mut self) {
         let jobs = self.ledger.jobs.values().cloned().collect();
         self.end(result::job_lost(), Ending::Failed, jobs);
@@ -56,51 +57,54 @@ impl<G: Guest> Run<G> {
         let line = entry.to_line();
         self.append(line);
         self.effects.push_back(Effect::Sync);
-        self.show_end(result, is_unread);
+        self.emit_end(result, is_unread);
         self.phase = Phase::CleaningUp(ending);
         self.polls.clear();
         self.logs.stop_all();
         self.drain_logs();
         self.events.clear();
         let uncertain = self.ledger.uncertain_jobs();
-        // Whoever has the guard may have taken the Job, too.
-        let (certain, mut looked_at) =
-            if self.lock.is_sure(self.now) { (delete_jobs, Vec::new()) } else { (Vec::new(), delete_jobs) };
-        looked_at.extend(uncertain);
-        self.clean_up(certain, looked_at);
+        // Another holder of the Lease may have adopted the Job.
+        let (certain, mut unverified) = if self.lease.is_certain(self.now) {
+            (delete_jobs, Vec::new())
+        } else {
+            (Vec::new(), delete_jobs)
+        };
+        unverified.extend(uncertain);
+        self.clean_up(certain, unverified);
         self.release = Some(Release::Held);
     }
 
-    /// Shows the result, and before it that there was more to read.
-    pub(super) fn show_end(&mut self, result: Map<String, Value>, is_unread: bool) {
-        for told in self.ledger.sequencer.end(result, is_unread) {
-            self.show(told);
+    /// Emits the result, after a gap where the log was not read to its end.
+    pub(super) fn emit_end(&mut self, result: Map<String, Value>, is_unread: bool) {
+        for record in self.ledger.sequencer.end(result, is_unread) {
+            self.emit_sequenced(record);
         }
     }
 
-    /// Nothing is asked for any more but that these Jobs go, unless the API has said already that they will; some of them only if a look
-    /// at them shows that they are this run's still.
-    pub(super) fn clean_up(&mut self, jobs: Vec<ObjectRef>, looked_at: Vec<ObjectRef>) {
+    /// Drops all open requests and deletes these Jobs, except those whose deletion the API has already accepted. Unverified Jobs are read
+    /// first and deleted only if they still belong to this run.
+    pub(super) fn clean_up(&mut self, jobs: Vec<ObjectRef>, unverified: Vec<ObjectRef>) {
         self.ledger.close();
-        self.unguarded.clear();
-        self.unheard.clear();
-        self.calls.forget_commands();
+        self.deferred.clear();
+        self.unobserved.clear();
+        self.calls.drop_commands();
         for job in jobs {
             if self.ledger.deleted_jobs.get(&job.uid) != Some(&DeletionState::Accepted) {
-                self.call_until(Purpose::Cleanup, ApiCall::DeleteJob { job }, CLEANUP_RETRY);
+                self.call_for(Purpose::Cleanup, ApiCall::DeleteJob { job }, CLEANUP_RETRY);
             }
         }
-        for job in looked_at {
+        for job in unverified {
             if self.ledger.deleted_jobs.get(&job.uid) != Some(&DeletionState::Accepted) {
                 let look = ApiCall::GetJob { namespace: job.namespace.clone(), name: job.name.clone() };
-                self.call_until(Purpose::LastLook(job), look, CLEANUP_RETRY);
+                self.call_for(Purpose::VerifiedDeletion(job), look, CLEANUP_RETRY);
             }
         }
     }
 
-    /// Deletes a Job that was looked at, if it is still this run's. Where nobody said that it was adopted, an agent that works is let work;
-    /// but nobody would ever let one run that does not.
-    pub(super) fn clean_up_looked_at(&mut self, job: &ObjectRef, outcome: Result<ApiReply, ApiError>) {
+    /// Deletes a Job that was read, if it still belongs to this run. A Job whose adoption was never confirmed is deleted only while it is
+    /// suspended: a running agent keeps running, but nobody would ever start a suspended one.
+    pub(super) fn clean_up_verified(&mut self, job: &ObjectRef, outcome: Result<ApiReply, ApiError>) {
         match outcome {
             Ok(ApiReply::Job(Some(seen)))
                 if (job.uid.is_empty() || seen.job.uid == job.uid)
@@ -109,38 +113,38 @@ impl<G: Guest> Run<G> {
                         || self.ledger.jobs.contains_key(&job.uid))
                     && manifest::is_of_run(&seen, &self.spec.request.run_id) =>
             {
-                self.call_until(Purpose::Cleanup, ApiCall::DeleteJob { job: seen.job }, CLEANUP_RETRY);
+                self.call_for(Purpose::Cleanup, ApiCall::DeleteJob { job: seen.job }, CLEANUP_RETRY);
             }
             Ok(_) => {}
             Err(error) => {
-                let text = format!("left behind: Job {}: {}", job.name, error.message);
+                let text = format!("not deleted: Job {}: {}", job.name, error.message);
                 self.note(Level::Warning, text);
             }
         }
     }
 
-    /// The guard goes last: whoever has it next would take a Job that is still there for one to go on with.
+    /// Releases the guard after everything else: its next holder would adopt a Job that still exists.
     fn release_when_clean(&mut self) {
         let is_clean = !self.calls.is_cleaning();
         if let Some(release) = self.release.take_if(|_| is_clean) {
             let outcomes = match release {
-                Release::Held => self.lock.release(),
-                Release::Left(guard) => self.lock.release_left(guard),
+                Release::Held => self.lease.release(),
+                Release::Inherited(guard) => self.lease.release_inherited(guard),
             };
-            self.take_lock(outcomes);
-            self.calls.prolong(&Purpose::Guard, self.now + CLEANUP_RETRY);
+            self.apply_lease(outcomes);
+            self.calls.extend(&Purpose::Lease, self.now + CLEANUP_RETRY);
         }
     }
 
     pub(super) fn close_when_done(&mut self) {
         self.release_when_clean();
-        let is_guard_busy = self.calls.is_waiting_for(&Purpose::Guard);
+        let is_lease_pending = self.calls.is_waiting_for(&Purpose::Lease);
         let closing = match self.phase {
-            Phase::CleaningUp(ending) if !is_guard_busy && !self.calls.is_cleaning() => {
+            Phase::CleaningUp(ending) if !is_lease_pending && !self.calls.is_cleaning() => {
                 self.append(Entry::Closed.to_line());
                 Closing::Ended(ending)
             }
-            Phase::Detaching { until } if !is_guard_busy || until <= self.now => Closing::Detached,
+            Phase::Detaching { until } if !is_lease_pending || until <= self.now => Closing::Detached,
             Phase::CleaningUp(_) | Phase::Detaching { .. } | Phase::New | Phase::Live | Phase::Closed => {
                 return;
             }

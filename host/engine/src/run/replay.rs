@@ -1,42 +1,21 @@
-//! Taking a fresh engine and a fresh plugin through a journal: the same events have to bring the same commands.
+//! The replay of a journal through a fresh engine and a fresh plugin: the same events must result in the same commands.
 
-use paperclip_contract::types::{Action, Command, Ending, Finish, ObjectRef, Refusal};
+use paperclip_contract::types::{Action, Command, Refusal};
 
 use super::Run;
+use super::state::Expected;
 use crate::guest::{Guest, GuestFault};
-use crate::journal::Entry;
+use crate::journal::{Entry, decode_snapshot};
 use crate::time::Timestamp;
-
-/// Where a replay stands.
-#[derive(Debug, Default)]
-pub(super) struct Replay {
-    pub(super) is_begun: bool,
-    pub(super) expected: Expected,
-    /// Time of the last entry that has one.
-    pub(super) at: Timestamp,
-    pub(super) end: Option<(Ending, Vec<ObjectRef>)>,
-    /// The plugin wanted the run to end, and the end is not in the journal.
-    pub(super) finish: Option<Finish>,
-    pub(super) is_closed: bool,
-}
-
-/// What the plugin answered last, and what the journal has still to say about it.
-#[derive(Debug, Default)]
-pub(super) enum Expected {
-    #[default]
-    Nothing,
-    Commands(Vec<Command>),
-    /// It broke: the run ended here.
-    Fault(GuestFault),
-}
 
 /// Why a run cannot be taken through its journal.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// Not the commands of the journal. On the same plugin that is a defect; another version may well decide otherwise.
+    /// The plugin returned other commands than the journal has. For the same version that is a defect; another version may decide
+    /// differently.
     #[error("step {seq}: the journal has {recorded}, but the plugin now gives {given}")]
     Diverged { seq: u64, recorded: String, given: String },
-    #[error("the plugin refuses what it had taken: {}", .0.message)]
+    #[error("the plugin refuses a request or snapshot that it accepted before: {}", .0.message)]
     Refused(Refusal),
     #[error(transparent)]
     Guest(GuestFault),
@@ -50,18 +29,18 @@ pub enum ReplayError {
 }
 
 impl<G: Guest> Run<G> {
-    /// Takes the next entry of the run's journal, from its beginning or from any snapshot on. What it showed comes as
-    /// [`crate::Effect::Emit`]; nothing else is to be done. [`crate::Input::Resume`] ends the replay.
+    /// Replays the next entry of the run's journal, from its start or from any snapshot on. The records of the entry are emitted again by
+    /// [`crate::Effect::Emit`]; there are no other effects. [`crate::Input::Resume`] ends the replay.
     ///
     /// # Errors
-    /// This plugin would have run another way, or the journal is not one. The run cannot go on here.
+    /// The plugin decides differently than the journal says, or the journal is damaged. The run cannot be continued here.
     pub fn replay(&mut self, entry: Entry<'static>) -> Result<(), ReplayError> {
         match entry {
             Entry::Start { at, request, .. } => {
-                if std::mem::replace(&mut self.replay.is_begun, true) {
-                    return Err(ReplayError::Order("a second beginning"));
+                if std::mem::replace(&mut self.replay.is_started, true) {
+                    return Err(ReplayError::Order("a second start"));
                 }
-                self.at(at);
+                self.set_time(at);
                 self.spec.request = request.into_owned();
                 self.replay.expected = match self.guest.start(at, &self.spec.request) {
                     Ok(Ok(commands)) => expect(commands),
@@ -71,13 +50,13 @@ impl<G: Guest> Run<G> {
                 Ok(())
             }
             Entry::Snapshot { seq, at, guest, ledger, request, .. } => {
-                // One that follows its own past adds nothing to it.
-                if std::mem::replace(&mut self.replay.is_begun, true) {
+                // A snapshot after the entries that it summarises adds nothing.
+                if std::mem::replace(&mut self.replay.is_started, true) {
                     return self.replay_expected_nothing(seq);
                 }
-                self.at(at);
+                self.set_time(at);
                 self.step = seq;
-                let guest = super::resume::decode(&guest).map_err(ReplayError::Snapshot)?;
+                let guest = decode_snapshot(&guest).map_err(ReplayError::Snapshot)?;
                 match self.guest.restore(&guest) {
                     Ok(Ok(())) => {}
                     Ok(Err(refusal)) => return Err(ReplayError::Refused(refusal)),
@@ -88,22 +67,22 @@ impl<G: Guest> Run<G> {
                 }
                 let ledger = ledger.into_owned();
                 if let Some(gap) = self.ledger.sequencer.skip_to(&ledger.sequencer) {
-                    self.show(gap);
+                    self.emit_sequenced(gap);
                 }
                 self.ledger = ledger;
                 Ok(())
             }
             Entry::Step { seq, at, events, cursors, whole } => {
                 self.replay_expected_nothing(seq)?;
-                self.at(at);
+                self.set_time(at);
                 self.step = seq;
                 self.ledger.cursors(&cursors);
                 let events = events.into_owned();
-                self.replay.expected = match self.give(&events) {
+                self.replay.expected = match self.deliver(&events) {
                     Ok(commands) => expect(commands),
                     Err(fault) => Expected::Fault(fault),
                 };
-                self.tell_events(events, whole.into_owned());
+                self.emit_events(events, whole.into_owned());
                 Ok(())
             }
             Entry::Commands { seq, commands } => self.replay_commands(seq, &commands),
@@ -111,16 +90,16 @@ impl<G: Guest> Run<G> {
                 self.emit(crate::record::Record::Status { level, text: text.into_owned() });
                 Ok(())
             }
-            // The plugin hears of it by a step, if that came so far: until then the time goes on in which nobody looked.
+            // The plugin learns of it by a step, if the host got that far. Until then the time without a host continues.
             Entry::Resumed { at } => {
                 self.now = self.now.max(at);
                 Ok(())
             }
             Entry::End { at, ending, result, delete_jobs, is_unread, .. } => {
-                self.at(at);
+                self.set_time(at);
                 self.replay.expected = Expected::Nothing;
                 self.replay.finish = None;
-                self.show_end(result.into_owned(), is_unread);
+                self.emit_end(result.into_owned(), is_unread);
                 self.replay.end = Some((ending, delete_jobs.into_owned()));
                 Ok(())
             }
@@ -131,21 +110,21 @@ impl<G: Guest> Run<G> {
         }
     }
 
-    /// Shows what an entry showed, and does no more: for entries before the snapshot from which the run is taken up.
+    /// Emits the records of an entry again and does nothing else: for entries before the snapshot from which the run is resumed.
     pub fn replay_records(&mut self, entry: Entry<'static>) {
-        for told in self.ledger.sequencer.entry(entry) {
-            self.show(told);
+        for record in self.ledger.sequencer.entry(entry) {
+            self.emit_sequenced(record);
         }
     }
 
-    fn at(&mut self, at: Timestamp) {
+    fn set_time(&mut self, at: Timestamp) {
         self.now = self.now.max(at);
         self.replay.at = self.now;
     }
 
     fn replay_expected_nothing(&self, seq: u64) -> Result<(), ReplayError> {
-        if !self.replay.is_begun {
-            return Err(ReplayError::Order("a step before the beginning"));
+        if !self.replay.is_started {
+            return Err(ReplayError::Order("a step before the start"));
         }
         match &self.replay.expected {
             Expected::Nothing => Ok(()),
@@ -162,7 +141,7 @@ impl<G: Guest> Run<G> {
             Expected::Fault(fault) => return Err(ReplayError::Guest(fault)),
         }
         for command in commands {
-            if let Err(fault) = self.note_command(command) {
+            if let Err(fault) = self.record_command(command) {
                 self.replay.expected = Expected::Fault(fault);
                 return Ok(());
             }
@@ -178,7 +157,7 @@ fn expect(commands: Vec<Command>) -> Expected {
     if commands.is_empty() { Expected::Nothing } else { Expected::Commands(commands) }
 }
 
-/// The first difference.
+/// Returns the error for the first difference.
 fn diverged(seq: u64, recorded: &[Command], given: &[Command]) -> ReplayError {
     let at = recorded.iter().zip(given).take_while(|(recorded, given)| recorded == given).count();
     let show = |commands: &[Command]| match commands.get(at) {

@@ -62,7 +62,7 @@ pub(crate) fn log_framing(bytes: &[u8]) {
         lines += drain(&mut reader);
         reader.on_deadline(Timestamp::from_millis(10_000));
     }
-    reader.on_container(Timestamp::from_millis(20_000), ContainerSeen::Gone);
+    reader.on_container(Timestamp::from_millis(20_000), ContainerSeen::PodDeleted);
     lines += drain(&mut reader);
     assert_eq!(reader.position().lines(), lines, "what was delivered is what is counted");
 }

@@ -2,7 +2,7 @@
 
 use super::run::Run;
 use super::server::{MIDNIGHT_S, at, stamped, three};
-use crate::log::reader::{DELETED_DRAIN, DRAIN_TIMEOUT, MAX_BROKEN_READS};
+use crate::log::timing::{DELETED_DRAIN, DRAIN_TIMEOUT, MAX_BROKEN_READS};
 use crate::log::{ContainerSeen, Line, LogEnd, LogOutput, LogRequest};
 
 #[test]
@@ -27,10 +27,10 @@ fn rule_13_the_stream_of_a_pod_that_is_being_deleted_is_heard_out() {
     log.written = 1;
     let mut run = Run::running();
     run.serve(&log);
-    run.reader.on_container(run.now, ContainerSeen::Leaving);
+    run.reader.on_container(run.now, ContainerSeen::PodTerminating);
     run.drain();
     run.bytes(&stamped(at(1, 6), b"last words\n"));
-    run.reader.on_container(run.now, ContainerSeen::Gone);
+    run.reader.on_container(run.now, ContainerSeen::PodDeleted);
     run.drain();
     assert_eq!(run.request, None, "it goes on reading");
     run.close(LogEnd::Clean);
@@ -39,7 +39,7 @@ fn rule_13_the_stream_of_a_pod_that_is_being_deleted_is_heard_out() {
 
     let mut stuck = Run::running();
     stuck.serve(&log);
-    stuck.reader.on_container(stuck.now, ContainerSeen::Leaving);
+    stuck.reader.on_container(stuck.now, ContainerSeen::PodTerminating);
     stuck.drain();
     assert_eq!(stuck.wait(), DRAIN_TIMEOUT);
     assert_eq!(stuck.request.map(|request| request.follow), Some(false), "now the last read");
@@ -64,7 +64,7 @@ fn a_last_read_that_breaks_is_repeated_until_its_limit() {
 fn a_pod_that_is_gone_ends_the_log() {
     let mut open = Run::running();
     open.serve(&three());
-    open.see(ContainerSeen::Gone);
+    open.see(ContainerSeen::PodDeleted);
     assert_eq!(open.is_complete(), None, "the stream may bring more");
     open.close(LogEnd::Clean);
     assert_eq!(open.is_complete(), Some(true));
@@ -72,7 +72,7 @@ fn a_pod_that_is_gone_ends_the_log() {
     let mut silent = Run::running();
     silent.serve(&three());
     silent.bytes(&stamped(at(3, 0), b"begun"));
-    silent.see(ContainerSeen::Gone);
+    silent.see(ContainerSeen::PodDeleted);
     assert_eq!(silent.wait(), DELETED_DRAIN);
     assert_eq!((silent.lines().last(), silent.is_complete()), (Some(&"begun"), Some(false)));
 
@@ -86,13 +86,13 @@ fn a_pod_that_is_gone_ends_the_log() {
     let mut broken = Run::running();
     broken.serve(&three());
     broken.break_off();
-    broken.see(ContainerSeen::Gone);
+    broken.see(ContainerSeen::PodDeleted);
     assert_eq!(broken.is_complete(), Some(false));
 
     let mut reading = Run::running();
     reading.serve(&three());
     reading.see(ContainerSeen::Terminated);
-    reading.see(ContainerSeen::Gone);
+    reading.see(ContainerSeen::PodDeleted);
     reading.refuse(404);
     assert_eq!(reading.is_complete(), Some(false));
 }
@@ -141,8 +141,8 @@ fn a_follow_that_ended_before_its_pod_left_has_brought_the_end() {
         }
         (run.is_complete(), run.gaps())
     };
-    assert_eq!(ended(ContainerSeen::Leaving, &|_| {}), (Some(true), 0));
-    assert_eq!(ended(ContainerSeen::Gone, &|_| {}), (Some(true), 0));
+    assert_eq!(ended(ContainerSeen::PodTerminating, &|_| {}), (Some(true), 0));
+    assert_eq!(ended(ContainerSeen::PodDeleted, &|_| {}), (Some(true), 0));
     assert_eq!(
         ended(ContainerSeen::Terminated, &|_| {}),
         (Some(false), 1),
@@ -155,7 +155,7 @@ fn a_follow_that_ended_before_its_pod_left_has_brought_the_end() {
         run.break_off();
     };
     assert_eq!(
-        ended(ContainerSeen::Leaving, &followed_again),
+        ended(ContainerSeen::PodTerminating, &followed_again),
         (Some(false), 1),
         "that follow was not the last"
     );
@@ -163,7 +163,7 @@ fn a_follow_that_ended_before_its_pod_left_has_brought_the_end() {
         run.wait();
         run.refuse(500);
     };
-    assert_eq!(ended(ContainerSeen::Leaving, &refused), (Some(false), 1), "long ago");
+    assert_eq!(ended(ContainerSeen::PodTerminating, &refused), (Some(false), 1), "long ago");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::run::Run;
 use super::server::{Chunk, Kubelet, Log, at, prefix, stamped, three};
 use crate::log::chunks::CHUNK_BYTES;
-use crate::log::reader::{
+use crate::log::timing::{
     DRAIN_TIMEOUT, LAGGING_QUIET_PERIOD, MAX_SHORT_READS, QUIET_PERIOD, ROTATION_BYTES,
 };
 use crate::log::{ContainerSeen, LogEnd, LogOutput, Stamp};

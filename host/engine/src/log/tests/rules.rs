@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::run::Run;
 use super::server::{Body, Chunk, Kubelet, Log, MIDNIGHT_S, at, prefix, stamped, three};
 use crate::log::chunks::CHUNK_BYTES;
-use crate::log::reader::{
+use crate::log::timing::{
     ANSWER_TIMEOUT, CLEAN_END_WAIT, ESTABLISHED_AFTER, MAX_SHORT_READS, RETRY_CAP, SILENCE_TIMEOUT,
     WAITING_RETRY,
 };

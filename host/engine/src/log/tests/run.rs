@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::server::Log;
-use crate::log::reader::{MAX_SHORT_READS, QUIET_PERIOD};
+use crate::log::timing::{MAX_SHORT_READS, QUIET_PERIOD};
 use crate::log::{ContainerSeen, Line, LogEnd, LogLimits, LogOutput, LogReader, LogRequest, Position};
 use crate::time::Timestamp;
 

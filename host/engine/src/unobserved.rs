@@ -1,7 +1,7 @@
-//! Jobs that are followed, and of which no watch has told yet.
+//! Followed Jobs about which no watch has reported anything yet.
 //!
-//! A namespace is watched for all runs together. A watch that is open already tells of changes only: a Job that went before it was followed
-//! is told of by none, and its run would wait for ever.
+//! All runs share one watch per namespace. A watch that is already open reports changes only, so it says nothing about a Job that was
+//! deleted before it was followed, and the run of that Job would wait forever. Such a Job is read once instead.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,24 +10,25 @@ use paperclip_contract::types::ObjectRef;
 
 use crate::time::Timestamp;
 
-/// How long a followed Job may go unheard before it is looked at: watches mostly tell within a second.
+/// How long to wait for a watch before a followed Job is read. Watches usually report within a second.
 pub(crate) const UNOBSERVED_AFTER: Duration = Duration::from_secs(10);
 
-/// By UID; each with the time at which it is to be looked at.
+/// The Jobs by UID, each with the time at which it is to be read.
 #[derive(Debug, Default)]
-pub(crate) struct Unheard(BTreeMap<String, (ObjectRef, Timestamp)>);
+pub(crate) struct UnobservedJobs(BTreeMap<String, (ObjectRef, Timestamp)>);
 
-impl Unheard {
+impl UnobservedJobs {
+    /// Adds a followed Job.
     pub(crate) fn follow(&mut self, now: Timestamp, job: &ObjectRef) {
         self.0.insert(job.uid.clone(), (job.clone(), now + UNOBSERVED_AFTER));
     }
 
-    /// It was told of, whatever was said.
-    pub(crate) fn heard(&mut self, uid: &str) {
+    /// Removes a Job that was observed or reported as deleted.
+    pub(crate) fn observed(&mut self, uid: &str) {
         self.0.remove(uid);
     }
 
-    /// Takes those that are to be looked at now.
+    /// Removes and returns the Jobs that are to be read now.
     pub(crate) fn due(&mut self, now: Timestamp) -> Vec<ObjectRef> {
         let due = self.0.extract_if(.., |_, (_, due_at)| *due_at <= now);
         due.map(|(_, (job, _))| job).collect()
