@@ -282,6 +282,7 @@ pub(crate) struct ReplayArgs {
 }
 
 #[derive(Debug, Clone, clap::Args)]
+#[cfg_attr(not(feature = "local-cluster"), allow(dead_code, reason = "parsed, then refused"))]
 pub(crate) struct ClusterArgs {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7480")]

@@ -5,7 +5,6 @@ use paperclip_prepare::access::AccessError;
 use crate::args::ClusterArgs;
 use crate::exit::{CommandError, Exit, usage};
 
-#[expect(clippy::unused_async, reason = "the same signature as with the local cluster")]
 pub(crate) async fn cluster(_args: ClusterArgs) -> Result<Exit, CommandError> {
     Err(usage(AccessError::NoLocalCluster))
 }
