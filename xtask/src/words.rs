@@ -53,10 +53,11 @@ const READ: [&str; 16] = [
 /// Extensions of files that people write; `run` is `.ci/run`.
 const EXTENSIONS: [&str; 6] = ["md", "rs", "toml", "wit", "yaml", "yml"];
 /// What is not read: (path, reason).
-const EXEMPT: [(&str, &str); 4] = [
+const EXEMPT: [(&str, &str); 5] = [
     ("xtask/src/words.rs", "has the list"),
     ("docs/glossary.md", "names what each term replaces"),
     ("wit/0.1", "a released contract does not change"),
+    ("host/guest/src/contract/v0_1.rs", "has the names of a released contract"),
     ("tests/fixtures", "recorded output, and texts that the product promises verbatim"),
 ];
 /// Lines that have one of these keep a serialised name which existing journals, Leases or plugins contain.

@@ -228,7 +228,7 @@ impl Catalogue {
         let old = self.plugins.load_full();
         let (adapter_type, current) = old.active.iter().find(|(_, plugin)| plugin.digest() == digest)?;
         let reason = format!(
-            "version {} (sha256:{:.12}) broke {count} runs within {} minutes",
+            "version {} (sha256:{:.12}) failed {count} runs within {} minutes",
             current.version(),
             current.digest(),
             TRAP_WINDOW_MS / 60_000
