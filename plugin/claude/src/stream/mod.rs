@@ -4,7 +4,6 @@
 //! several events with one id, one per content block, so nothing is ever left out because its id is known.
 
 mod cause;
-pub(crate) mod json;
 mod limits;
 pub(crate) mod line;
 pub(crate) mod report;
@@ -28,6 +27,7 @@ use self::summary::Summary;
 pub(crate) use self::unknown::UnknownEvents;
 pub(crate) use self::untyped::{LoginUrl, Untyped};
 use self::usage::{UsageByMessage, anthropic_usage};
+pub(crate) use paperclip_json as json;
 
 /// The model that the CLI names as the author of its own messages.
 const SYNTHETIC_MODEL: &str = "<synthetic>";

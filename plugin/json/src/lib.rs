@@ -1,4 +1,6 @@
-//! Reading a few members of a JSON object without building it.
+//! Reads a few members of a JSON object without building it.
+//!
+//! A crate of its own, because it is the hot path of a plugin and compiled for speed; the plugins themselves are compiled for size.
 //!
 //! A line of the stream may hold megabytes of tool output that nobody needs. [`pick`] reads an object once and returns the named
 //! members as slices of the line; everything else is skipped. Members of the wrong type count as absent, and of members with the
@@ -13,31 +15,34 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 /// Returns the members called `names` of the object `json`, each as its text; `None` if `json` is not one whole object.
-pub(crate) fn pick<'a, const N: usize>(
-    json: &'a str,
-    names: &[&str; N],
-) -> Option<[Option<&'a RawValue>; N]> {
+///
+/// ```
+/// let [kind, size] = paperclip_json::pick(r#"{"type": "user", "size": 5}"#, &["type", "size"]).unwrap();
+/// assert_eq!(paperclip_json::text(kind).unwrap(), "user");
+/// assert_eq!(paperclip_json::number(size), Some(5.0));
+/// ```
+pub fn pick<'a, const N: usize>(json: &'a str, names: &[&str; N]) -> Option<[Option<&'a RawValue>; N]> {
     let mut members = [None; N];
-    let mut parser = serde_json::Deserializer::from_str(json);
-    parser.deserialize_map(Members { names, members: &mut members }).ok()?;
-    parser.end().ok()?;
-    Some(members)
+    read_members(json, names, &mut members).then_some(members)
 }
 
 /// Does the same for an object that was cut: the members that end before the cut.
-pub(crate) fn pick_beginning<'a, const N: usize>(
-    json: &'a str,
-    names: &[&str; N],
-) -> [Option<&'a RawValue>; N] {
+pub fn pick_beginning<'a, const N: usize>(json: &'a str, names: &[&str; N]) -> [Option<&'a RawValue>; N] {
     let mut members = [None; N];
-    let mut parser = serde_json::Deserializer::from_str(json);
     // The object's end is missing, so this always fails; what was read before counts.
-    let _ = parser.deserialize_map(Members { names, members: &mut members });
+    let _ = read_members(json, names, &mut members);
     members
 }
 
+/// Reads an object's members and returns whether it is one whole object. Not generic, so that it is compiled here.
+#[inline(never)]
+fn read_members<'a>(json: &'a str, names: &[&str], members: &mut [Option<&'a RawValue>]) -> bool {
+    let mut parser = serde_json::Deserializer::from_str(json);
+    parser.deserialize_map(Members { names, members }).is_ok() && parser.end().is_ok()
+}
+
 /// Returns a member's text, if it is a string.
-pub(crate) fn text(member: Option<&RawValue>) -> Option<Cow<'_, str>> {
+pub fn text(member: Option<&RawValue>) -> Option<Cow<'_, str>> {
     let json = member?.get();
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     if !inner.contains('\\') {
@@ -48,44 +53,47 @@ pub(crate) fn text(member: Option<&RawValue>) -> Option<Cow<'_, str>> {
 }
 
 /// Returns a member's text, if it is a string that is not empty.
-pub(crate) fn some_text(member: Option<&RawValue>) -> Option<Cow<'_, str>> {
+pub fn some_text(member: Option<&RawValue>) -> Option<Cow<'_, str>> {
     text(member).filter(|text| !text.is_empty())
 }
 
 /// Returns a member's value, if it is a finite number.
-pub(crate) fn number(member: Option<&RawValue>) -> Option<f64> {
+pub fn number(member: Option<&RawValue>) -> Option<f64> {
     let json = member?.get();
     let is_number = json.starts_with(|c: char| c == '-' || c.is_ascii_digit());
     json.parse().ok().filter(|value: &f64| is_number && value.is_finite())
 }
 
 /// Returns a member's value as a count; what is negative or not a number is 0.
-pub(crate) fn count(member: Option<&RawValue>) -> u64 {
+pub fn count(member: Option<&RawValue>) -> u64 {
     // `as` saturates: everything larger is the largest count.
     number(member).unwrap_or(0.0) as u64
 }
 
-pub(crate) fn is_true(member: Option<&RawValue>) -> bool {
+/// Returns whether a member is `true`.
+pub fn is_true(member: Option<&RawValue>) -> bool {
     member.is_some_and(|json| json.get() == "true")
 }
 
-pub(crate) fn is_null(member: Option<&RawValue>) -> bool {
+/// Returns whether a member is `null`.
+pub fn is_null(member: Option<&RawValue>) -> bool {
     member.is_some_and(|json| json.get() == "null")
 }
 
 /// How many elements of a list, or members of an object, are read: far more than an event of the CLI has. Each costs
 /// a parser of its own, and a line of a few megabytes could hold millions.
-pub(crate) const ELEMENTS: usize = 10_000;
+pub const ELEMENTS: usize = 10_000;
 
 /// Calls `each` for the first [`ELEMENTS`] elements, if the member is an array. Returns whether there are more.
-pub(crate) fn for_each_element<'a>(member: Option<&'a RawValue>, mut each: impl FnMut(&'a RawValue)) -> bool {
+pub fn for_each_element<'a>(member: Option<&'a RawValue>, mut each: impl FnMut(&'a RawValue)) -> bool {
     member.is_some_and(|json| for_each_of(json, ELEMENTS, &mut each))
 }
 
 /// Calls `each` for the first `max` elements, if `json` is an array. Returns whether there are more.
 ///
 /// `each` is a trait object, because a parser of its own for each caller would make the plugin a tenth larger.
-pub(crate) fn for_each_of<'a>(json: &'a RawValue, max: usize, each: &mut dyn FnMut(&'a RawValue)) -> bool {
+#[inline(never)]
+pub fn for_each_of<'a>(json: &'a RawValue, max: usize, each: &mut dyn FnMut(&'a RawValue)) -> bool {
     let mut has_more = false;
     let elements = Elements { each, left: max, has_more: &mut has_more };
     // It was parsed as JSON before: the only errors are that it is not an array, or that it was not read to its end.
@@ -94,16 +102,21 @@ pub(crate) fn for_each_of<'a>(json: &'a RawValue, max: usize, each: &mut dyn FnM
 }
 
 /// Calls `each` for the values of the first [`ELEMENTS`] members, if the member is an object.
-pub(crate) fn for_each_member<'a>(member: Option<&'a RawValue>, mut each: impl FnMut(&'a RawValue)) {
+pub fn for_each_member<'a>(member: Option<&'a RawValue>, mut each: impl FnMut(&'a RawValue)) {
     if let Some(json) = member {
-        let elements = Elements { each: &mut each, left: ELEMENTS, has_more: &mut false };
-        let _ = serde_json::Deserializer::from_str(json.get()).deserialize_map(elements);
+        for_each_value(json, &mut each);
     }
+}
+
+#[inline(never)]
+fn for_each_value<'a>(json: &'a RawValue, each: &mut dyn FnMut(&'a RawValue)) {
+    let elements = Elements { each, left: ELEMENTS, has_more: &mut false };
+    let _ = serde_json::Deserializer::from_str(json.get()).deserialize_map(elements);
 }
 
 /// Returns the members of an object as trees, without those that are larger than `max_bytes`, nested too deeply for a tree or
 /// out of a number's range. A longer text is cut. A tree takes far more memory than its JSON, so trees are built here only.
-pub(crate) fn small_members(json: &str, max_bytes: usize) -> Map<String, Value> {
+pub fn small_members(json: &str, max_bytes: usize) -> Map<String, Value> {
     let mut members = Map::new();
     let mut parser = serde_json::Deserializer::from_str(json);
     // What was read before an error counts.
@@ -120,7 +133,7 @@ fn small_tree(member: &RawValue, max_bytes: usize) -> Option<Value> {
 }
 
 /// Returns a member as JSON that every reader accepts, so without lone surrogates.
-pub(crate) fn portable(member: &RawValue) -> Cow<'_, RawValue> {
+pub fn portable(member: &RawValue) -> Cow<'_, RawValue> {
     let json = member.get();
     if json.contains("\\ud") || json.contains("\\uD") {
         RawValue::from_string(without_lone_surrogates(json)).map_or(Cow::Borrowed(member), Cow::Owned)
