@@ -1,4 +1,4 @@
-//! What the engine needs of a plugin's instance. Implemented by the wasm host, and by scripted guests in tests.
+//! The interface of a plugin's instance. The wasm host implements it, and scripted guests in tests.
 
 use paperclip_contract::types::{Command, Event, Refusal, Request};
 
@@ -7,29 +7,44 @@ use crate::time::Timestamp;
 
 /// One run inside one plugin instance.
 ///
-/// After a [`GuestFault`] the instance is dead: the engine calls nothing but `drop` any more.
+/// After a [`GuestFault`] the instance is unusable: the engine calls only `drop`.
 pub trait Guest {
-    /// Begins the run: its first commands, or why the plugin refuses to begin it.
+    /// Starts the run. Returns its first commands, or why the plugin refuses the request.
+    ///
+    /// # Errors
+    /// The instance failed.
     fn start(
         &mut self,
         at: Timestamp,
         request: &Request,
     ) -> Result<Result<Vec<Command>, Refusal>, GuestFault>;
 
-    /// Hands over what happened, oldest first, and takes what is to be done.
+    /// Passes events, oldest first. Returns the commands to carry out.
+    ///
+    /// # Errors
+    /// The instance failed.
     fn step(&mut self, at: Timestamp, events: &[Event]) -> Result<Vec<Command>, GuestFault>;
 
-    /// The whole state of the run, for [`Guest::restore`] on a fresh instance of the same plugin version.
+    /// Returns the whole state of the run, for [`Guest::restore`] on a fresh instance of the same plugin version.
+    ///
+    /// # Errors
+    /// The instance failed.
     fn snapshot(&mut self) -> Result<Vec<u8>, GuestFault>;
 
-    /// Takes a run up from a snapshot, instead of [`Guest::start`].
+    /// Resumes a run from a snapshot, instead of [`Guest::start`]. Returns why the plugin refuses the snapshot, if it does.
+    ///
+    /// # Errors
+    /// The instance failed.
     fn restore(&mut self, snapshot: &[u8]) -> Result<Result<(), Refusal>, GuestFault>;
 
-    /// Where the run stands, in a few words for people.
+    /// Returns the phase of the run in a few words for a person.
+    ///
+    /// # Errors
+    /// The instance failed.
     fn phase(&mut self) -> Result<String, GuestFault>;
 }
 
-/// A plugin instance that broke: what an operator needs to know about it.
+/// The failure of a plugin instance, with what an operator needs to know about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("plugin {plugin} {version} (sha256:{digest:.12}) failed in {call}, step {step}: {cause}")]
 pub struct GuestFault {
@@ -46,28 +61,28 @@ pub struct GuestFault {
     pub cause: FaultCause,
 }
 
-/// Why an instance broke.
+/// Why an instance failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FaultCause {
-    /// It trapped; the text has the panic's message and place where the plugin told them.
+    /// It trapped. The text has the panic's message and location if the plugin reported them.
     #[error("it trapped: {0}")]
     Trap(String),
-    /// It used up the fuel of one call.
+    /// It used all fuel of one call.
     #[error("it ran over {fuel} units of fuel in one call (an endless loop?)")]
     OutOfFuel { fuel: u64 },
-    /// It asked for more linear memory than it may have.
+    /// It requested more linear memory than its limit.
     #[error("it wanted more than {limit_bytes} bytes of memory")]
     OutOfMemory { limit_bytes: u64 },
-    /// It returned more than it may.
+    /// It returned more than a limit allows.
     #[error("it returned {what}: {found}, at most {limit} are allowed")]
     OverLimit { what: &'static str, found: u64, limit: u64 },
-    /// What it returned makes no sense, such as a command id used twice.
+    /// It returned something that breaks the contract, such as a command id that was already used.
     #[error("it broke the contract: {0}")]
     Contract(String),
-    /// It asked for what its grant does not allow.
+    /// It requested something that its grant does not allow.
     #[error("it asked for what it may not have: {0}")]
     Refused(Refused),
-    /// No place is left for another instance.
+    /// The host has no capacity for another instance.
     #[error("no room for another instance: {0}")]
     NoRoom(String),
 }

@@ -1,27 +1,27 @@
-//! What the engine needs to know of a Job's manifest: its name, and whether a Job in the cluster was made from it.
+//! What the engine reads from a Job's manifest: its name, and whether a Job in the cluster was created from it.
 
 use paperclip_contract::types::{JobSnapshot, Label};
 use serde_json::Value;
 
 /// The label that names the run.
 const RUN_LABEL: &str = "paperclip.io/run-id";
-/// The annotation that names what the manifest was made of.
+/// The annotation with the hash of what the manifest was made from.
 const SPEC_HASH: &str = "paperclip.io/spec-hash";
 
-/// Namespace and name of the object in a manifest.
+/// Returns namespace and name of the object in a manifest.
 pub(crate) fn job_name(manifest_json: &str) -> Option<(String, String)> {
     let manifest: Value = serde_json::from_str(manifest_json).ok()?;
     let text = |key: &str| manifest["metadata"][key].as_str().map(str::to_owned);
     Some((text("namespace")?, text("name")?))
 }
 
-/// Whether a Job bears the label of this run. Adopted, it bears another's.
+/// Returns whether a Job has the label of this run. A Job that another run adopted has the label of that run.
 pub(crate) fn is_of_run(job: &JobSnapshot, run_id: &str) -> bool {
     let label = job.labels.iter().find(|label| label.key == RUN_LABEL);
     label.is_none_or(|label| crate::policy::is_label_of(&label.value, run_id))
 }
 
-/// Whether this Job was created from this manifest: the same run, and the same spec hash.
+/// Returns whether this Job was created from this manifest: the same run and the same spec hash.
 pub(crate) fn is_same_run(manifest_json: &str, job: &JobSnapshot) -> bool {
     let Ok(manifest) = serde_json::from_str::<Value>(manifest_json) else { return false };
     let metadata = &manifest["metadata"];

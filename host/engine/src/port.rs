@@ -1,4 +1,4 @@
-//! What passes between the engine and the shell: inputs and effects.
+//! What passes between the engine and whoever drives it: inputs and effects.
 
 use paperclip_contract::types::{
     ApiError, CancelRequest, Deletion, Ending, JobSnapshot, ObjectRef, PodSnapshot,
@@ -9,57 +9,57 @@ use crate::ids::{CallId, LogId, PollId};
 use crate::log::{LogEnd, LogRequest};
 use crate::record::{Level, SequencedRecord};
 
-/// What happened in the world.
+/// Something that happened outside the engine.
 #[derive(Debug)]
 pub enum Input {
-    /// Begin.
+    /// Start the run.
     Start,
-    /// Go on after the run's journal was replayed; begin if it was empty.
+    /// Resume the run after its journal was replayed; start it if the journal was empty.
     Resume,
-    /// The host has something to tell about the run.
+    /// The host reports something about the run.
     Note { level: Level, text: String },
     /// The answer to [`Effect::Call`].
     Called { call: CallId, outcome: Result<ApiReply, ApiError> },
-    /// A followed Job was seen, or changed.
+    /// A followed Job was observed or changed.
     JobSeen(JobSnapshot),
-    /// A followed Job is gone.
+    /// A followed Job was deleted.
     JobDeleted(Deletion),
-    /// A Pod of a followed Job was seen, or changed.
+    /// A Pod of a followed Job was observed or changed.
     PodSeen(PodSnapshot),
-    /// A Pod of a followed Job is gone.
+    /// A Pod of a followed Job was deleted.
     PodDeleted(Deletion),
     /// The server accepted [`Effect::OpenLog`].
     LogOpened { log: LogId },
-    /// Bytes of a log, as they came.
+    /// Bytes of a log, as they arrived.
     LogBytes { log: LogId, bytes: Vec<u8> },
-    /// Bytes of this log wait to be handed over, because the sink does not keep up or something else comes first.
+    /// Bytes of this log wait to be read, because the sink does not keep up or another input comes first.
     LogHeld { log: LogId },
-    /// A log that was opened, or should have been, is closed by the other side.
+    /// A log that was or should have been opened was closed by the server.
     LogClosed { log: LogId, end: LogEnd },
     /// The answer to [`Effect::Poll`]: status and body, the latter cut to 64 KiB.
     Polled { poll: PollId, outcome: Result<(u16, String), ApiError> },
-    /// Somebody wants the run to end.
+    /// A person or Paperclip requests the end of the run.
     Cancel(CancelRequest),
     /// This process is about to exit.
     Stop,
-    /// [`crate::Run::deadline`] has come.
+    /// [`crate::Run::deadline`] has passed.
     Tick,
 }
 
-/// What the shell has to do, in this order. An effect is not carried out before those that came before it were begun, and nothing after
-/// [`Effect::Sync`] before that is done.
+/// Something to carry out, in this order. An effect is not carried out before the previous ones were started, and none after
+/// [`Effect::Sync`] before that is complete.
 #[derive(Debug, PartialEq)]
 pub enum Effect {
     /// Append this line, which ends in a line feed, to the run's journal.
     Append(String),
-    /// Make all that was appended durable.
+    /// Make everything that was appended durable.
     Sync,
-    /// Begin a new segment of the journal with this line, once all that was appended before is durable. A run can be taken up from it
-    /// without the segments before, which hold output only.
+    /// Start a new segment of the journal with this line, once everything that was appended before is durable. A run can be resumed from it
+    /// without the segments before, which are needed for their output only.
     Segment(String),
     /// Call the Kubernetes API; answer with [`Input::Called`].
     Call { call: CallId, request: ApiCall },
-    /// Tell of this Job and its Pods from now on, beginning with what is known.
+    /// Report this Job and its Pods from now on, starting with their current state.
     Follow(ObjectRef),
     /// Read a container's log; answer with [`Input::LogOpened`], [`Input::LogBytes`] and [`Input::LogClosed`] of this id.
     OpenLog { log: LogId, pod: ObjectRef, container: String, request: LogRequest },
@@ -67,19 +67,19 @@ pub enum Effect {
     CloseLog(LogId),
     /// GET this path below Paperclip's API URL with the run's token; answer with [`Input::Polled`].
     Poll { poll: PollId, path: String },
-    /// Show a record. The shell waits until the sink has taken it: that is the back-pressure.
+    /// Pass a record to the sink. A sink that does not keep up causes back-pressure.
     Emit(SequencedRecord),
-    /// All is done, or, when detached, left to a later host: nothing follows.
+    /// The run has left this process: nothing follows.
     Close(Closing),
 }
 
 /// How a run leaves this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing {
-    /// It came to its end.
+    /// It ended.
     Ended(Ending),
-    /// The request was refused before anything was created: the user's mistake, not the run's failure.
+    /// The request was refused before anything was created: an error of the request, not a failure of the run.
     Refused,
-    /// It goes on in the cluster without this host.
+    /// It continues in the cluster without this host.
     Detached,
 }

@@ -1,20 +1,20 @@
-//! Keeps secrets out of what leaves the engine: journal, plugin and sink get `[redacted:NAME]` instead.
+//! Masks secrets in everything that leaves the engine: journal, plugin and sink receive `[redacted:NAME]` instead.
 //!
-//! A secret is found as it is and as a JSON encoder writes it, in a document of its own or quoted within another one. Of a secret of
-//! several lines each line is found too, because a log shows it line by line.
+//! A secret is found as it is and as a JSON encoder writes it, in a document of its own or quoted within another one. Each line of a
+//! multi-line secret is found too, because a log has it line by line.
 
 use std::collections::BTreeSet;
 
 use aho_corasick::{AhoCorasick, BuildError, MatchKind};
 
-/// Shorter values are no secrets: they would be found everywhere. In bytes.
+/// Shorter values, in bytes, are not masked: they would be found everywhere.
 pub const MIN_SECRET_BYTES: usize = 8;
 
-/// Finds secrets in text. Its `Debug` shows their names only.
+/// Finds secrets in text. Its `Debug` output contains their names only.
 #[derive(Clone, Default)]
 pub struct Redactor {
     finder: Option<AhoCorasick>,
-    /// What the finder looks for, and which name it has.
+    /// The forms that the finder searches for, with their names.
     forms: Vec<(String, usize)>,
     names: Vec<String>,
 }
@@ -26,10 +26,10 @@ impl std::fmt::Debug for Redactor {
 }
 
 impl Redactor {
-    /// A redactor of these names and values.
+    /// Returns a redactor of these names and values.
     ///
     /// # Errors
-    /// If the values are together larger than a search automaton can be, which is about 2 GiB.
+    /// The values are together larger than a search automaton can be, which is about 2 GiB.
     pub fn new<N, V>(secrets: impl IntoIterator<Item = (N, V)>) -> Result<Self, BuildError>
     where
         N: Into<String>,
@@ -51,14 +51,14 @@ impl Redactor {
         Ok(redactor)
     }
 
-    /// The text without secrets. It is not copied if it has none.
+    /// Returns the text without secrets. It is not copied if it has none.
     pub fn mask(&self, text: String) -> String {
         let spans = self.find(&text);
         self.replace(text, &spans)
     }
 
-    /// Beginning and end of a text whose middle is missing, without secrets, and with less than [`MIN_SECRET_BYTES`] of a secret that
-    /// the cut goes through.
+    /// Returns start and end of a text whose middle is missing, without secrets, and with less than [`MIN_SECRET_BYTES`] of a secret that
+    /// the cut divides.
     pub fn mask_cut(&self, head: String, tail: String) -> (String, String) {
         let (mut in_head, mut in_tail) = (self.find(&head), self.find(&tail));
         if let Some((bytes, form)) = self.longest(|form| begun(head.as_bytes(), form)) {
@@ -83,7 +83,7 @@ impl Redactor {
             .collect()
     }
 
-    /// Puts the names in place of the spans, which are in order and apart.
+    /// Replaces the spans, which are in order and do not overlap, by their names.
     fn replace(&self, text: String, spans: &[Span]) -> String {
         if spans.is_empty() {
             return text;
@@ -101,28 +101,28 @@ impl Redactor {
         masked
     }
 
-    /// The form of which most stands at an edge: how many bytes, and which.
+    /// Returns the form with the most bytes at an edge: how many, and which form.
     fn longest(&self, at_edge: impl Fn(&[u8]) -> Option<usize>) -> Option<(usize, usize)> {
         let forms = self.forms.iter().enumerate();
         forms.filter_map(|(at, (form, _))| Some((at_edge(form.as_bytes())?, at))).max()
     }
 }
 
-/// A part of a text in which a form of a secret stands.
+/// A part of a text that contains a form of a secret.
 struct Span {
     from: usize,
     to: usize,
     form: usize,
 }
 
-/// How many bytes of a form `text` breaks off in.
+/// Returns how many bytes of a form `text` ends with.
 fn begun(text: &[u8], form: &[u8]) -> Option<usize> {
     let longest = form.len().min(text.len());
     within(text, form)
         .or_else(|| (MIN_SECRET_BYTES..=longest).rev().find(|bytes| text.ends_with(&form[..*bytes])))
 }
 
-/// How many bytes of a form `text` begins in.
+/// Returns how many bytes of a form `text` starts with.
 fn ended(text: &[u8], form: &[u8]) -> Option<usize> {
     let longest = form.len().min(text.len());
     within(text, form).or_else(|| {
@@ -130,13 +130,13 @@ fn ended(text: &[u8], form: &[u8]) -> Option<usize> {
     })
 }
 
-/// The whole text, if it is no more than a piece of a form.
+/// Returns the length of the text if it is only a part of a form.
 fn within(text: &[u8], form: &[u8]) -> Option<usize> {
     let may_be = (MIN_SECRET_BYTES..=form.len()).contains(&text.len());
     (may_be && form.windows(text.len()).any(|piece| piece == text)).then_some(text.len())
 }
 
-/// All ways in which a value may stand in a line.
+/// Returns all forms in which a line may contain a value.
 fn forms(value: &str) -> BTreeSet<String> {
     let pieces = [value, value.trim()].into_iter().chain(value.lines().map(str::trim));
     let mut forms = BTreeSet::new();
@@ -151,14 +151,14 @@ fn forms(value: &str) -> BTreeSet<String> {
     forms
 }
 
-/// What JSON encoders do differently inside of strings. The default is what most do, among them serde_json and `JSON.stringify`.
+/// How JSON encoders differ inside strings. The default is what most do, among them serde_json and `JSON.stringify`.
 #[derive(Debug, Clone, Copy, Default)]
 struct Encoder {
     /// `/` as `\/`, such as PHP.
     escapes_slashes: bool,
     /// `<`, `>`, `&` and the Unicode line separators by number, such as Go.
     escapes_html: bool,
-    /// All that is not ASCII by number, such as Python.
+    /// Everything that is not ASCII by number, such as Python.
     escapes_unicode: bool,
     /// Control characters by number even where they have a letter.
     escapes_by_number: bool,

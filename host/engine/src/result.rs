@@ -1,4 +1,4 @@
-//! Results that the host itself has to give, and the masking of any result.
+//! Results that the host itself produces, and the masking of all results.
 
 use paperclip_contract::types::Refusal;
 use serde_json::{Map, Value, json};
@@ -6,12 +6,12 @@ use serde_json::{Map, Value, json};
 use crate::guest::{FaultCause, GuestFault};
 use crate::redact::Redactor;
 
-/// The errorCode of a run whose plugin broke.
+/// The errorCode of a run whose plugin failed.
 pub const PLUGIN_FAILED: &str = "plugin_failed";
-/// The errorCode of a run whose plugin asked for what it may not have.
+/// The errorCode of a run whose plugin requested something that it is not granted.
 pub const PLUGIN_REFUSED: &str = "plugin_refused";
 
-/// The result of a run whose plugin broke, or asked for what it may not have.
+/// Returns the result of a run whose plugin failed or requested something that it is not granted.
 pub(crate) fn of_fault(fault: &GuestFault) -> Map<String, Value> {
     let code = match &fault.cause {
         FaultCause::Refused(_) => PLUGIN_REFUSED,
@@ -25,10 +25,10 @@ pub(crate) fn of_fault(fault: &GuestFault) -> Map<String, Value> {
     failed(code, &fault.to_string())
 }
 
-/// The errorCode of a run that its host's restart ended.
+/// The errorCode of a run that the restart of its host ended.
 const HOST_RESTARTED: &str = "host_restarted";
 
-/// The result of a run that was taken up with nothing but its Job, when that is gone.
+/// Returns the result of a run that was resumed from its Job alone, when that was deleted.
 pub(crate) fn job_lost() -> Map<String, Value> {
     failed(
         HOST_RESTARTED,
@@ -36,7 +36,7 @@ pub(crate) fn job_lost() -> Map<String, Value> {
     )
 }
 
-/// The result of a run whose host stopped before the agent could begin.
+/// Returns the result of a run whose host stopped before the agent could start.
 pub(crate) fn host_restarted(why: &str) -> Map<String, Value> {
     let message = format!(
         "The host restarted before the agent began, and the run was not started again in time: {why}"
@@ -44,14 +44,14 @@ pub(crate) fn host_restarted(why: &str) -> Map<String, Value> {
     undone(HOST_RESTARTED, &message)
 }
 
-/// The result of a run of which nothing was begun: the server may start it again by itself.
+/// Returns the result of a run whose agent never started: the server may start the run again by itself.
 pub fn undone(code: &str, message: &str) -> Map<String, Value> {
     let mut result = failed(code, message);
     result.insert("executionRecovery".to_owned(), json!({"kind": "bootstrap", "providerWorkStarted": false}));
     result
 }
 
-/// The result of a request that the plugin refused.
+/// Returns the result of a request that the plugin refused.
 pub(crate) fn of_refusal(refusal: &Refusal) -> Map<String, Value> {
     let message = match &refusal.field {
         Some(field) => format!("{field}: {}", refusal.message),
@@ -60,7 +60,7 @@ pub(crate) fn of_refusal(refusal: &Refusal) -> Map<String, Value> {
     failed(&refusal.code, &message)
 }
 
-/// A failure with nothing but its code and message.
+/// Returns a failure with only its code and message.
 pub fn failed(code: &str, message: &str) -> Map<String, Value> {
     let result = json!({
         "exitCode": null, "signal": null, "timedOut": false, "errorCode": code, "errorMessage": message,
@@ -71,7 +71,7 @@ pub fn failed(code: &str, message: &str) -> Map<String, Value> {
     }
 }
 
-/// Masks the run's own secrets in all texts.
+/// Masks the run's own secrets in all texts of a record.
 pub(crate) fn mask(mut record: Map<String, Value>, redactor: &Redactor) -> Map<String, Value> {
     for value in record.values_mut() {
         mask_value(value, redactor);
