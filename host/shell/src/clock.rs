@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 /// Points in time that never go back.
 ///
-/// The wall clock leads, because leases are compared between hosts; where it is set back, time goes on at its own pace meanwhile, so that
-/// no timer stands still for the hour that the clock lost.
+/// The wall clock leads, because leases are compared between hosts. If it is set back, time continues at its own pace until the wall clock
+/// has caught up, so that no timer waits for the hour that the clock lost.
 #[derive(Debug)]
 pub(crate) struct Clock {
     last: Timestamp,
@@ -28,7 +28,7 @@ impl Clock {
         self.last
     }
 
-    /// How long until this time comes; nothing if it has come.
+    /// Returns how long it is until this time; zero if it has passed.
     pub(crate) fn until(&mut self, at: Timestamp) -> Duration {
         at.since(self.now())
     }
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn time_goes_on_where_the_wall_clock_lags() {
+    async fn time_continues_while_the_wall_clock_lags() {
         let mut clock = Clock::start();
         let start = clock.now();
         tokio::time::advance(Duration::from_secs(3_600)).await;

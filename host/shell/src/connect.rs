@@ -1,8 +1,8 @@
-//! Access to a cluster: one client a process.
+//! Access to a cluster: one client per process.
 //!
-//! Calls share one HTTP/2 connection where the server offers it. Whatever stays open, watches and logs, has HTTP/1.1 connections of its
-//! own: a server allows 100 streams on an HTTP/2 connection, so that a hundred followed logs would block every call; and a reader that
-//! does not keep up then stops its own socket instead of a window that all share.
+//! Calls share one HTTP/2 connection where the server offers it. Requests that stay open, watches and logs, have HTTP/1.1
+//! connections of their own: a server allows 100 streams on an HTTP/2 connection, so that a hundred followed logs would block every
+//! call; and a slow reader stops its own socket instead of a shared window.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub enum Access {
     Inline { kubeconfig: String },
 }
 
-/// Shows where it comes from; a kubeconfig's text has credentials.
+/// Shows only the source: a kubeconfig's text has credentials.
 impl std::fmt::Debug for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Access").field(&place(self)).finish()
@@ -70,6 +70,9 @@ pub struct Cluster {
 
 impl Cluster {
     /// Reads the access and prepares the client. Opens no connection yet: see [`Cluster::version`].
+    ///
+    /// # Errors
+    /// The kubeconfig or the service account cannot be read or used.
     pub async fn connect(access: &Access) -> Result<Cluster, ConnectError> {
         let place = place(access);
         let config = config(access, &place).await?;
@@ -92,7 +95,7 @@ impl Cluster {
         })
     }
 
-    /// A cluster behind a client that exists already. Its requests are not counted.
+    /// Returns a cluster behind an existing client. Its requests are not counted.
     pub fn from_client(client: Client) -> Cluster {
         Cluster {
             watches: Watches::new(client.clone()),
@@ -105,7 +108,10 @@ impl Cluster {
         }
     }
 
-    /// Asks the server for its version, such as `v1.37.2`: the cheapest proof that it is there and that its certificate is good.
+    /// Returns the server's version, such as `v1.37.2`: the cheapest proof that the server answers and that its certificate is valid.
+    ///
+    /// # Errors
+    /// The server does not answer, or not with a version.
     pub async fn version(&self) -> Result<String, ConnectError> {
         let unreachable = |cause: String| ConnectError::Unreachable {
             place: self.place.to_string(),
@@ -121,45 +127,45 @@ impl Cluster {
         Ok(info.git_version)
     }
 
-    /// Sends a request that no run needs, and reads its answer as JSON.
+    /// Sends a request outside any run, and reads its response as JSON.
     ///
     /// # Errors
-    /// Any status but 2xx, or no answer within 10 s.
+    /// Any status but 2xx, or no response within 10 s.
     pub async fn ask(&self, request: http::Request<Vec<u8>>) -> Result<serde_json::Value, ApiError> {
         exchange::exchange(&self.calls, request, ASK_DEADLINE).await?.json()
     }
 
-    /// The client for calls that are answered at once.
+    /// Returns the client for calls that are answered at once.
     pub fn client(&self) -> &Client {
         &self.calls
     }
 
-    /// The namespace of the kubeconfig's context, or of the own Pod; else `default`.
+    /// Returns the namespace of the kubeconfig's context or of this process's Pod, otherwise `default`.
     pub fn default_namespace(&self) -> &str {
         &self.default_namespace
     }
 
-    /// The server's URL.
+    /// Returns the server's URL.
     pub fn server(&self) -> &str {
         &self.server
     }
 
-    /// Where the access came from, for messages: file and context, or `service account`.
+    /// Returns the source of the access, for messages: file and context, or `service account`.
     pub fn place(&self) -> &str {
         &self.place
     }
 
-    /// The watches that all runs share.
+    /// Returns the watches that all runs share.
     pub fn watches(&self) -> &Watches {
         &self.watches
     }
 
-    /// Requests that were sent so far.
+    /// Returns the counters of sent requests.
     pub fn requests(&self) -> &RequestCounts {
         &self.requests
     }
 
-    /// The client for answers that stay open.
+    /// Returns the client for responses that stay open.
     pub(crate) fn streams(&self) -> &Client {
         &self.streams
     }
@@ -175,9 +181,9 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
-/// How long the server may take to answer what no run waits for.
+/// How long the server may take to answer a request outside any run.
 const ASK_DEADLINE: Duration = Duration::from_secs(10);
-/// Who asks, as the API server's audit log records it.
+/// The user agent, as the API server's audit log records it.
 const AGENT: &str = concat!("paperclip-host/", env!("CARGO_PKG_VERSION"));
 
 fn place(access: &Access) -> String {
@@ -250,7 +256,7 @@ fn hint(error: &KubeconfigError) -> &'static str {
     }
 }
 
-/// The two clients: for calls, and for what stays open.
+/// Returns the two clients: for calls, and for requests that stay open.
 fn clients(config: &Config, requests: &Arc<RequestCounts>) -> Result<(Client, Client), kube::Error> {
     if config.cluster_url.scheme() == Some(&Scheme::HTTP) {
         let client = client(config, transport::tcp(), requests)?;

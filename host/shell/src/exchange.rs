@@ -1,4 +1,4 @@
-//! One request to the Kubernetes API and its whole answer, headers included, which kube's typed calls drop.
+//! One request to the Kubernetes API and its whole response, with the headers that kube's typed calls drop.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use serde::de::DeserializeOwned;
 
 use crate::transport;
 
-/// Largest answer that is read: a list of Jobs of a full namespace, and room.
+/// Largest response that is read: a list of Jobs of a full namespace, with a margin.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
-/// Most characters of an answer that is not Kubernetes' that a message quotes.
+/// Most characters that a message quotes of a response that is not Kubernetes'.
 const QUOTED_CHARS: usize = 300;
 
-/// A good answer.
+/// A successful response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
@@ -27,7 +27,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The body as an object of the API.
+    /// Parses the body as an object of the API.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         serde_json::from_slice(&self.body).map_err(|error| {
             no_answer(format!("the answer is not what Kubernetes answers ({error}): {}", quote(&self.body)))
@@ -35,7 +35,7 @@ impl Answer {
     }
 }
 
-/// Sends a request once and reads the answer; any status but 2xx is an error, and so is no answer within the deadline.
+/// Sends a request once and reads the response. Any status but 2xx is an error, and so is no response within the deadline.
 pub(crate) async fn exchange(
     client: &Client,
     request: http::Request<Vec<u8>>,
@@ -71,21 +71,24 @@ pub(crate) fn no_answer(message: String) -> ApiError {
     ApiError { status: None, reason: None, message, retry_after_ms: None }
 }
 
-/// A request that is wrong in itself and was not sent: trying again is of no use.
+/// An error of an invalid request that was not sent: a retry would not help.
 pub(crate) fn not_sent(message: String) -> ApiError {
     ApiError { status: Some(400), reason: Some("BadRequest".to_owned()), message, retry_after_ms: None }
 }
 
-/// What an answer with an error status says. Kubernetes answers with a Status object; what stands between may answer anything.
+/// Returns the error of a response with an error status. Kubernetes sends a Status object; a proxy may send anything.
 pub(crate) fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ApiError {
-    let told: Option<Status> = serde_json::from_slice(body).ok().filter(is_failure);
-    let details_s =
-        told.as_ref().and_then(|told| told.details.as_ref()).map(|details| details.retry_after_seconds);
+    let status_object: Option<Status> = serde_json::from_slice(body).ok().filter(is_failure);
+    let details_s = status_object
+        .as_ref()
+        .and_then(|status| status.details.as_ref())
+        .map(|details| details.retry_after_seconds);
     let header_s = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
     let retry_after_s = header_s.or(details_s.map(u64::from).filter(|seconds| *seconds > 0));
-    let reason = told.as_ref().map(|told| told.reason.clone()).filter(|reason| !reason.is_empty());
-    let message = match told {
-        Some(told) if !told.message.is_empty() => told.message,
+    let reason =
+        status_object.as_ref().map(|status| status.reason.clone()).filter(|reason| !reason.is_empty());
+    let message = match status_object {
+        Some(object) if !object.message.is_empty() => object.message,
         Some(_) | None if body.is_empty() => status.to_string(),
         Some(_) | None => format!("{status}: {}", quote(body)),
     };
@@ -112,7 +115,7 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
-    fn told(status: u16, headers: &[(http::HeaderName, &'static str)], body: &str) -> ApiError {
+    fn refused(status: u16, headers: &[(http::HeaderName, &'static str)], body: &str) -> ApiError {
         let headers =
             headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
         refusal(StatusCode::from_u16(status).expect("a status"), &headers, body.as_bytes())
@@ -121,7 +124,7 @@ mod tests {
     #[test]
     fn a_status_object_gives_reason_and_message() {
         let body = r#"{"kind":"Status","status":"Failure","reason":"AlreadyExists","message":"jobs.batch \"j\" already exists","code":409}"#;
-        let error = told(409, &[], body);
+        let error = refused(409, &[], body);
         assert_eq!((error.status, error.reason.as_deref()), (Some(409), Some("AlreadyExists")));
         assert_eq!(error.message, "jobs.batch \"j\" already exists");
         assert_eq!(error.retry_after_ms, None);
@@ -130,18 +133,18 @@ mod tests {
     #[test]
     fn rule_26_the_wait_comes_from_the_header_or_the_details() {
         let body = r#"{"kind":"Status","status":"Failure","reason":"TooManyRequests","message":"m","details":{"retryAfterSeconds":3}}"#;
-        assert_eq!(told(429, &[], body).retry_after_ms, Some(3_000));
-        assert_eq!(told(429, &[(RETRY_AFTER, "7")], body).retry_after_ms, Some(7_000));
-        assert_eq!(told(503, &[(RETRY_AFTER, "Wed, 21 Oct 2026 07:28:00 GMT")], "").retry_after_ms, None);
+        assert_eq!(refused(429, &[], body).retry_after_ms, Some(3_000));
+        assert_eq!(refused(429, &[(RETRY_AFTER, "7")], body).retry_after_ms, Some(7_000));
+        assert_eq!(refused(503, &[(RETRY_AFTER, "Wed, 21 Oct 2026 07:28:00 GMT")], "").retry_after_ms, None);
     }
 
     #[test]
     fn an_answer_that_is_not_kubernetes_is_quoted_and_has_no_reason() {
-        let error = told(404, &[], "<html>no such page</html>");
+        let error = refused(404, &[], "<html>no such page</html>");
         assert_eq!((error.status, error.reason), (Some(404), None));
         assert_eq!(error.message, "404 Not Found: <html>no such page</html>");
-        assert_eq!(told(502, &[], "").message, "502 Bad Gateway");
-        let error = told(404, &[], r#"{"detail":"another server"}"#);
+        assert_eq!(refused(502, &[], "").message, "502 Bad Gateway");
+        let error = refused(404, &[], r#"{"detail":"another server"}"#);
         assert_eq!(
             (error.reason, error.message.as_str()),
             (None, r#"404 Not Found: {"detail":"another server"}"#)

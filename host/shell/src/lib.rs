@@ -1,4 +1,4 @@
-//! The shell of a run: carries the engine's effects out and decides nothing.
+//! The shell of a run: carries out the operations of the engine's driver and decides nothing.
 //!
 //! [`drive`] takes an engine and the [`RunPorts`] through which it acts: a [`Cluster`], Paperclip's API, a [`Journal`] and a [`Sink`].
 

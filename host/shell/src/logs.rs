@@ -16,12 +16,12 @@ use crate::{exchange, transport};
 
 /// Most bytes of one piece.
 pub const PIECE_BYTES: usize = 16 << 10;
-/// Pieces that wait for their reader. With what the connection reads ahead, a run that does not read holds less than 256 KiB.
+/// Pieces that wait for their reader. Including what the connection reads ahead, a run that does not read holds less than 256 KiB.
 pub const QUEUED_PIECES: usize = 4;
 /// Most bytes of an error's body that are read.
 const REFUSAL_BYTES: usize = 16 << 10;
 
-/// Reads a log until its end or until the reader is gone. Dropping the future closes the connection. No deadline: the engine has one.
+/// Reads a log until its end or until the receiver is dropped. Dropping the future closes the connection. The deadline is the engine's.
 pub async fn read(
     cluster: &Cluster,
     pod: &ObjectRef,
@@ -36,7 +36,7 @@ pub async fn read(
         },
         Err(end) => end,
     };
-    // A reader that went away does not want to know.
+    // The receiver may have been dropped.
     let _ = pieces.send(LogPiece::Closed(end)).await;
 }
 
@@ -44,9 +44,9 @@ async fn open(
     cluster: &Cluster,
     pod: &ObjectRef,
     container: &str,
-    wanted: LogRequest,
+    options: LogRequest,
 ) -> Result<Body, LogEnd> {
-    let request = log_request(pod, container, wanted).map_err(LogEnd::Broken)?;
+    let request = log_request(pod, container, options).map_err(LogEnd::Broken)?;
     let response = cluster.streams().send(request.map(Body::from)).await;
     let response = response.map_err(|error| LogEnd::Broken(exchange::unsent(&error).message))?;
     let (head, body) = response.into_parts();
@@ -59,7 +59,7 @@ async fn open(
     Err(LogEnd::Refused { status: head.status.as_u16(), message: error.message })
 }
 
-/// Hands over what comes. None if nobody reads any more.
+/// Forwards the body. Returns none if the receiver was dropped.
 async fn forward(mut body: Body, pieces: &mpsc::Sender<LogPiece>) -> Option<LogEnd> {
     pieces.send(LogPiece::Opened).await.ok()?;
     loop {
@@ -80,13 +80,13 @@ async fn forward(mut body: Body, pieces: &mpsc::Sender<LogPiece>) -> Option<LogE
 fn log_request(
     pod: &ObjectRef,
     container: &str,
-    wanted: LogRequest,
+    options: LogRequest,
 ) -> Result<http::Request<Vec<u8>>, String> {
     let since_time =
-        wanted.since_s.map(Timestamp::from_second).transpose().map_err(|error| error.to_string())?;
+        options.since_s.map(Timestamp::from_second).transpose().map_err(|error| error.to_string())?;
     let params = LogParams {
         container: Some(container.to_owned()),
-        follow: wanted.follow,
+        follow: options.follow,
         since_time,
         timestamps: true,
         ..LogParams::default()

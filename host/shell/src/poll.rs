@@ -1,4 +1,4 @@
-//! Questions to Paperclip's API, with the run's token. They go to the configured URL and to no other: the token would follow.
+//! Polls of Paperclip's API, with the run's token. Redirects are not followed: the token would go to another server.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use paperclip_contract::types::ApiError;
 use crate::exchange::no_answer;
 use crate::transport;
 
-/// How long an answer may take.
+/// How long a response may take.
 pub const POLL_DEADLINE: Duration = Duration::from_secs(10);
-/// Most bytes of an answer that are read.
+/// Most bytes of a response that are read.
 pub const MAX_BODY_BYTES: usize = 64 << 10;
-/// Which run asks.
+/// The header with the run's id.
 const RUN_ID: HeaderName = HeaderName::from_static("x-paperclip-run-id");
 
-/// Why a URL cannot be Paperclip's.
+/// Why a URL cannot be used for Paperclip's API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     #[error("Paperclip's API URL {url:?}: {cause}")]
@@ -32,7 +32,7 @@ pub enum UrlError {
     Tls { url: String, cause: String },
 }
 
-/// Paperclip's API at its configured URL. Cheap to clone; one a process.
+/// Paperclip's API at its configured URL. Cheap to clone; one per process.
 #[derive(Debug, Clone)]
 pub struct PaperclipApi {
     /// Without a slash at its end.
@@ -47,7 +47,10 @@ enum Connections {
 }
 
 impl PaperclipApi {
-    /// Takes an `http://` or `https://` URL, with or without a path. Opens no connection yet.
+    /// Returns a client for an `http://` or `https://` URL, with or without a path. Opens no connection yet.
+    ///
+    /// # Errors
+    /// The URL has another scheme, a query or a password, or TLS cannot be set up.
     pub fn new(url: &str) -> Result<PaperclipApi, UrlError> {
         let bad = |cause: &str| UrlError::Bad { url: url.to_owned(), cause: cause.to_owned() };
         let url = url.trim();
@@ -81,12 +84,15 @@ impl PaperclipApi {
         Ok(PaperclipApi { base: base.to_owned(), client })
     }
 
-    /// The URL, without a slash at its end.
+    /// Returns the URL, without a slash at its end.
     pub fn url(&self) -> &str {
         &self.base
     }
 
-    /// GETs a path below the URL: status, and body cut to [`MAX_BODY_BYTES`]. Redirects are answers, not orders.
+    /// GETs a path below the URL. Returns the status and the body, cut to [`MAX_BODY_BYTES`]. Redirects are returned, not followed.
+    ///
+    /// # Errors
+    /// No response came within [`POLL_DEADLINE`], or the request is invalid.
     pub async fn get(
         &self,
         path: &str,
@@ -109,7 +115,7 @@ impl PaperclipApi {
         run_id: &str,
     ) -> Result<http::Request<Empty<Bytes>>, String> {
         if !path.starts_with('/') {
-            return Err(format!("path {path:?} does not begin with a slash"));
+            return Err(format!("path {path:?} does not start with a slash"));
         }
         let mut request =
             http::Request::get(format!("{}{path}", self.base)).header(ACCEPT, "application/json");
@@ -140,8 +146,8 @@ impl PaperclipApi {
         {
             let frame = frame.map_err(|error| transport::explain(&error))?;
             if let Some(data) = frame.data_ref() {
-                let room = MAX_BODY_BYTES - bytes.len();
-                bytes.extend_from_slice(&data[..data.len().min(room)]);
+                let capacity = MAX_BODY_BYTES - bytes.len();
+                bytes.extend_from_slice(&data[..data.len().min(capacity)]);
             }
         }
         Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
@@ -150,19 +156,25 @@ impl PaperclipApi {
 
 #[cfg(test)]
 mod tests {
+    use paperclip_diagnostic::Diagnose as _;
+
     use super::*;
 
     #[test]
-    fn only_a_url_of_paperclip_is_taken() {
-        for (url, wanted) in [
+    fn accepts_only_an_http_url_without_query_and_password() {
+        for (url, expected) in [
             ("ftp://p", "it speaks ftp"),
             ("paperclip", "it has no http://"),
             ("http://", "empty string"),
             ("http://p?x=1", "it has a query"),
             ("", "empty"),
         ] {
-            let error = PaperclipApi::new(url).expect_err(url).to_string();
-            assert!(error.contains(wanted) && error.contains("http://paperclip:3100"), "{error}");
+            let error = PaperclipApi::new(url).expect_err(url);
+            let hint = error.hint().expect("a hint");
+            assert!(
+                error.to_string().contains(expected) && hint.contains("http://paperclip:3100"),
+                "{error}"
+            );
         }
         let error = PaperclipApi::new("http://user:canary@p").expect_err("a password").to_string();
         assert!(!error.contains("canary"), "{error}");

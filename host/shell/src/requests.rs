@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::Method;
 
-/// Verbs of the Kubernetes API that are told apart.
+/// Verbs of the Kubernetes API that are counted separately.
 pub const VERBS: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
-/// Resources that are told apart.
+/// Resources that are counted separately.
 pub const RESOURCES: [&str; 9] = [
     "jobs",
     "pods",
@@ -19,7 +19,7 @@ pub const RESOURCES: [&str; 9] = [
     "other",
 ];
 
-/// Answers that are told apart; `none`: no answer came.
+/// Classes of responses that are counted separately; `none`: no response came.
 pub const CODES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
 /// Counters of requests; reading and counting need no lock.
@@ -39,7 +39,7 @@ pub struct RequestCount {
 }
 
 impl RequestCounts {
-    /// All counters that are not zero.
+    /// Returns all counters that are not zero.
     pub fn read(&self) -> Vec<RequestCount> {
         let mut counts = Vec::new();
         for (verb, row) in VERBS.iter().zip(&self.counts) {
@@ -55,12 +55,12 @@ impl RequestCounts {
         counts
     }
 
-    /// The sum of all counters.
+    /// Returns the sum of all counters.
     pub fn total(&self) -> u64 {
         self.counts.iter().flatten().flatten().map(|cell| cell.load(Ordering::Relaxed)).sum()
     }
 
-    /// Notes what is asked; [`RequestCounts::count`] takes it with the answer.
+    /// Classifies a request, for [`RequestCounts::count`].
     pub(crate) fn asked<B>(request: &http::Request<B>) -> Asked {
         let (verb, resource) = classify(request.method(), request.uri());
         let last = RESOURCES.len() - 1;
@@ -70,7 +70,7 @@ impl RequestCounts {
         }
     }
 
-    /// Counts an answer by its status; none: there was none.
+    /// Counts a response by its status, or that there was none.
     pub(crate) fn count(&self, asked: Asked, status: Option<http::StatusCode>) {
         let none = CODES.len() - 1;
         let code =
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_are_told_apart_by_method_path_and_query() {
+    fn requests_are_classified_by_method_path_and_query() {
         for (method, uri, wanted) in [
             (Method::GET, "/apis/batch/v1/namespaces/n/jobs?labelSelector=a", ("list", "jobs")),
             (

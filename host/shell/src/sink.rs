@@ -1,4 +1,4 @@
-//! Where a run's records go.
+//! The destination of a run's records.
 
 use std::io;
 
@@ -7,14 +7,20 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// Takes a run's records, oldest first. While it does not return, no more output is read from the agent.
 pub trait Sink: Send + 'static {
-    /// Takes one record. An error is final: the run is left to a later host.
-    fn take(&mut self, told: SequencedRecord) -> impl Future<Output = io::Result<()>> + Send;
+    /// Takes one record.
+    ///
+    /// # Errors
+    /// An error is final: the run is left to a later host.
+    fn take(&mut self, record: SequencedRecord) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// No further record is waiting: show what was held back.
+    /// Shows buffered records: no further record is waiting.
+    ///
+    /// # Errors
+    /// As of [`Sink::take`].
     fn flush(&mut self) -> impl Future<Output = io::Result<()>> + Send;
 }
 
-/// One record a line, as JSON.
+/// Writes one record per line, as JSON.
 #[derive(Debug)]
 pub struct NdjsonSink<W> {
     writer: W,
@@ -26,6 +32,7 @@ pub struct NdjsonSink<W> {
 const BATCH_BYTES: usize = 64 << 10;
 
 impl<W: AsyncWrite + Unpin + Send + 'static> NdjsonSink<W> {
+    /// Returns a sink that writes to this writer.
     pub fn new(writer: W) -> Self {
         NdjsonSink { writer, lines: Vec::new() }
     }
@@ -38,8 +45,8 @@ impl<W: AsyncWrite + Unpin + Send + 'static> NdjsonSink<W> {
 }
 
 impl<W: AsyncWrite + Unpin + Send + 'static> Sink for NdjsonSink<W> {
-    async fn take(&mut self, told: SequencedRecord) -> io::Result<()> {
-        serde_json::to_writer(&mut self.lines, &told.record)?;
+    async fn take(&mut self, record: SequencedRecord) -> io::Result<()> {
+        serde_json::to_writer(&mut self.lines, &record.record)?;
         self.lines.push(b'\n');
         if self.lines.len() >= BATCH_BYTES { self.write().await } else { Ok(()) }
     }

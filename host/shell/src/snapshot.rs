@@ -1,4 +1,4 @@
-//! Kubernetes objects as the contract tells of them: pure conversion, times in ms since 1970.
+//! Kubernetes objects converted into the contract's snapshots. Pure; times in ms since 1970.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use paperclip_contract::types::{
     ContainerWaiting, JobSnapshot, Label, ObjectRef, PodPhase, PodSnapshot,
 };
 
-/// A Job as the contract tells of it.
+/// Returns the contract's snapshot of a Job.
 pub fn job(job: &Job) -> JobSnapshot {
     let spec = job.spec.as_ref();
     let status = job.status.as_ref();
@@ -30,7 +30,7 @@ pub fn job(job: &Job) -> JobSnapshot {
     }
 }
 
-/// A Pod as the contract tells of it, if a Job controls it.
+/// Returns the contract's snapshot of a Pod, if a Job controls it.
 pub fn pod(pod: &Pod) -> Option<PodSnapshot> {
     let controller = controlling_job(&pod.metadata)?;
     let spec = pod.spec.as_ref();
@@ -52,7 +52,7 @@ pub fn pod(pod: &Pod) -> Option<PodSnapshot> {
     })
 }
 
-/// An Event (core/v1) as the contract tells of it.
+/// Returns the contract's record of an Event (core/v1).
 pub fn event(event: &Event) -> ClusterEvent {
     let about = &event.involved_object;
     let series = event.series.as_ref();
@@ -150,7 +150,7 @@ fn container_state(state: &core::ContainerState) -> ContainerState {
 
 fn phase(phase: Option<&str>) -> PodPhase {
     match phase {
-        // A Pod that the API server has just taken has no phase yet.
+        // A Pod that the API server has just accepted has no phase yet.
         Some("Pending") | None | Some("") => PodPhase::Pending,
         Some("Running") => PodPhase::Running,
         Some("Succeeded") => PodPhase::Succeeded,

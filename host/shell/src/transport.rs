@@ -8,7 +8,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 /// Longest time to open a TCP connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Silence after which a connection is probed. Log streams are silent for long, and a half-open one is found by nothing else.
+/// Silence after which a connection is probed. Log streams are silent for long, and only a probe finds a half-open one.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 /// Time between two probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ const READ_AHEAD_BYTES: usize = 64 << 10;
 /// How long an idle connection is kept for the next request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// TCP with keepalive; TLS may be put on top.
+/// Returns a TCP connector with keepalive; TLS may be put on top.
 pub(crate) fn tcp() -> HttpConnector {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -50,7 +50,7 @@ pub(crate) fn http() -> Builder {
     http
 }
 
-/// An error with its causes, each told once: hyper's outermost text alone is "client error (Connect)".
+/// Returns an error's text with its causes, each once: hyper's outermost text alone is "client error (Connect)".
 pub(crate) fn explain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);

@@ -15,7 +15,7 @@ use crate::connect::Cluster;
 use crate::exchange;
 use crate::watches::{MANAGED_BY, MANAGER};
 
-/// The guard key as it was asked for; the Lease's name is made from it.
+/// The requested guard key, from which the Lease's name is made.
 const KEY_ANNOTATION: &str = "paperclip.io/guard-key";
 /// The host that drives the holder.
 const HOST_ANNOTATION: &str = "paperclip.io/host";
@@ -83,7 +83,7 @@ fn to_kube(lease: Lease) -> Result<KubeLease, ApiError> {
     })
 }
 
-/// A Lease without holder, duration or time, as somebody else may have written it, is one that nobody holds: it expired in 1970.
+/// A Lease without holder, duration or time, as another program may have written it, counts as expired in 1970.
 fn from_kube(lease: KubeLease) -> Lease {
     let KubeLease { metadata, spec } = lease;
     let spec = spec.unwrap_or_default();

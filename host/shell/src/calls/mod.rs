@@ -1,4 +1,4 @@
-//! The engine's calls to the Kubernetes API: each is sent once and answered once. Retries are the engine's.
+//! The engine's calls to the Kubernetes API: each is sent once and answered once. The engine retries.
 
 mod leases;
 mod owned;
@@ -22,7 +22,10 @@ const FIELD_MANAGER: &str = "paperclip-host";
 /// Reason of Kubernetes' own 404.
 const NOT_FOUND: &str = "NotFound";
 
-/// Carries a call out. An error without a status means that no answer came: it may have been applied.
+/// Carries a call out.
+///
+/// # Errors
+/// The API refused the call, with its status; without a status no response came, and the call may have been applied.
 pub async fn call(cluster: &Cluster, secrets: &Secrets, call: ApiCall) -> Result<ApiReply, ApiError> {
     match call {
         ApiCall::ListJobs { namespace, labels } => workloads::list_jobs(cluster, &namespace, &labels).await,
@@ -55,7 +58,7 @@ where
     Ok(Request::new(K::url_path(&(), Some(namespace))))
 }
 
-/// Refuses what cannot be the name of an object of the kinds that are used here.
+/// Refuses a text that cannot be the name of an object of the kinds that are used here.
 fn named(name: &str) -> Result<&str, ApiError> {
     let is_name =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
@@ -64,11 +67,11 @@ fn named(name: &str) -> Result<&str, ApiError> {
         return Ok(name);
     }
     Err(exchange::not_sent(format!(
-        "{name:?} is no name in Kubernetes: it wants lower-case letters, digits, '-' and '.', at most {MAX_NAME_BYTES}"
+        "{name:?} is not a name in Kubernetes, which has lower-case letters, digits, '-' and '.', at most {MAX_NAME_BYTES}"
     )))
 }
 
-/// Longest name that Kubernetes takes.
+/// Longest name that Kubernetes accepts, in bytes.
 const MAX_NAME_BYTES: usize = 253;
 
 fn post_params() -> PostParams {
@@ -87,7 +90,7 @@ async fn send(
     })
 }
 
-/// None where Kubernetes itself says that the object does not exist. Another server's 404 proves nothing.
+/// Returns none if Kubernetes itself reports that the object does not exist. Another server's 404 proves nothing.
 fn unless_missing<T>(outcome: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
     match outcome {
         Ok(found) => Ok(Some(found)),

@@ -1,4 +1,4 @@
-//! Secrets and ConfigMaps that a Job owns: they go when it goes, at whatever point this process dies.
+//! Secrets and ConfigMaps that a Job owns: they are deleted with it, at whatever point this process dies.
 
 use std::collections::BTreeMap;
 
@@ -66,7 +66,7 @@ where
     Ok(ApiReply::Created(snapshot::object_ref(&created.metadata)))
 }
 
-/// Who owns an object. Only its metadata is asked for: a Secret's values stay where they are.
+/// Returns the owners of an object. Only its metadata is requested: a Secret's values stay in the cluster.
 pub(super) async fn get_owners(
     cluster: &Cluster,
     kind: OwnedKind,
@@ -101,14 +101,14 @@ fn metadata(namespace: &str, name: &str, labels: &[Label], owner: &ObjectRef) ->
             name: owner.name.clone(),
             uid: owner.uid.clone(),
             controller: None,
-            // To block would need the right to set finalizers on Jobs.
+            // Blocking would need the permission to set finalizers on Jobs.
             block_owner_deletion: Some(false),
         }]),
         ..ObjectMeta::default()
     }
 }
 
-/// Where a value should have come from. Never the value.
+/// Returns the source of a missing value, never a value.
 fn source_name(source: &SecretSource) -> String {
     match source {
         SecretSource::Prompt(_) => "the prompt".to_owned(),

@@ -21,7 +21,7 @@ use crate::{exchange, snapshot};
 /// Most Pods of a Job whose Events are read, newest first.
 const MAX_PODS_WITH_EVENTS: usize = 3;
 
-/// Asks the server only where the watch that all runs share does not answer for it.
+/// Lists Jobs. The server is asked only if the shared watch does not prove that there are none.
 pub(super) async fn list_jobs(
     cluster: &Cluster,
     namespace: &str,
@@ -52,7 +52,7 @@ pub(super) async fn create_job(cluster: &Cluster, manifest_json: String) -> Resu
     Ok(ApiReply::Created(snapshot::object_ref(&created.metadata)))
 }
 
-/// Merge patch with the UID as a precondition: a Job of the same name that is another one answers 409.
+/// Merge patch with the UID as a precondition: another Job of the same name causes a 409.
 pub(super) async fn patch_job(
     cluster: &Cluster,
     job: &ObjectRef,
@@ -83,7 +83,7 @@ pub(super) async fn get_job(cluster: &Cluster, namespace: &str, name: &str) -> R
     Ok(ApiReply::Job(job.as_ref().map(snapshot::job)))
 }
 
-/// Rule 17: by the Job's name, and then only those that this very Job controls. Newest first.
+/// Rule 17: selected by the Job's name, then only those that this Job controls by UID. Newest first.
 pub(super) async fn list_pods(cluster: &Cluster, job: &ObjectRef) -> Result<Vec<PodSnapshot>, ApiError> {
     let selector = format!("batch.kubernetes.io/job-name={}", named(&job.name)?);
     let request = resource::<Pod>(&job.namespace)?.list(&ListParams::default().labels(&selector));

@@ -1,4 +1,4 @@
-//! What a run has been so far, read from its journal.
+//! The history of a run, read from its journal.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -26,10 +26,10 @@ impl History {
         History { paths }
     }
 
-    /// The journal in a run's folder, or one segment of it by its file; nobody needs to hold the folder for that.
+    /// Opens the journal in a run's folder, or one segment of it by its file. The folder need not be locked.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no journal, or it cannot be read.
     pub fn open(path: &Path) -> Result<History, JournalError> {
         let found = if path.is_dir() {
             segments::paths(path)
@@ -45,14 +45,14 @@ impl History {
         }
     }
 
-    /// Whether nothing was written yet.
+    /// Returns whether nothing was written yet.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
 
     /// Reads the entries one after another.
     ///
-    /// A last line that is not whole is being written, or was when a host died: it is left out.
+    /// An incomplete last line is left out: it is being written, or was when a host died.
     pub fn entries(
         &self,
     ) -> impl Iterator<Item = Result<(ReplayDepth, Entry<'static>), JournalError>> + Send + use<> {
@@ -63,13 +63,13 @@ impl History {
         })
     }
 
-    /// Reads them on a thread of their own, a few ahead. Must be called within a tokio runtime.
+    /// Reads the entries on a thread of their own, a few ahead. Must be called within a tokio runtime.
     pub fn read(&self) -> mpsc::Receiver<Result<(ReplayDepth, Entry<'static>), JournalError>> {
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
         let entries = self.entries();
         tokio::task::spawn_blocking(move || {
             for entry in entries {
-                // Nobody reads any more.
+                // The receiver was dropped.
                 if sender.blocking_send(entry).is_err() {
                     return;
                 }

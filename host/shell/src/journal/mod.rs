@@ -1,10 +1,10 @@
-//! A run's journal on disk: `<state>/runs/<run>/journal-NNNNNN.ndjson`, a record a line, each behind its checksum.
+//! A run's journal on disk: `<state>/runs/<run>/journal-NNNNNN.ndjson`, a record per line, each after its checksum.
 //!
-//! A line is the CRC-32 (IEEE) of the JSON in 8 hexadecimal digits, a space, the JSON, a line feed. Whatever follows the last good line
-//! was being written when the host died. One process at a time holds a run's folder, by the lock on a file in it.
+//! A line is the CRC-32 (IEEE) of the JSON in 8 hexadecimal digits, a space, the JSON, a line feed. Bytes after the last
+//! good line were being written when the host died. One process at a time holds a run's folder, by the lock on a file in it.
 //!
-//! Each segment but the first begins with a snapshot, so that a run is taken up from the last one; those before it are kept for what
-//! they show.
+//! Each segment except the first starts with a snapshot, so that a run resumes from the last one; earlier segments are kept for the
+//! records that they show.
 
 mod history;
 mod segments;
@@ -18,10 +18,10 @@ use segments::Segments;
 pub use segments::{Adopted, Header, RunFolder, header};
 pub use store::{Retention, keep_plugin, kept_plugin, prune, run_folder};
 
-/// Bytes that are held back at most before they are handed to the operating system.
+/// Most bytes that are buffered before they are handed to the operating system.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Why a run has no journal, or none any more.
+/// Why a run has no journal, or cannot use it any longer.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     #[error("run {run_id} is driven by another process already (process {holder}, lock {lock})", lock = .lock.display())]
@@ -42,22 +42,25 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Writes on behind what the folder holds. Where it is required, a failure ends the run's drive; else it is a warning.
+    /// Continues the journal in a folder. If it is required, a failure ends the run's drive; otherwise it is a warning.
     pub fn new(folder: RunFolder, is_required: bool) -> Journal {
         Journal { segments: Some(Segments::of(folder)), lines: Vec::new(), is_required }
     }
 
-    /// Keeps nothing: the run cannot be taken up again by a journal.
+    /// Keeps nothing: the run cannot be resumed from a journal.
     pub fn none() -> Journal {
         Journal { segments: None, lines: Vec::new(), is_required: false }
     }
 
-    /// The run's folder, if it has a journal.
+    /// Returns the run's folder, if it has a journal.
     pub fn folder(&self) -> Option<&Path> {
         self.segments.as_ref().map(Segments::folder)
     }
 
     /// Appends one JSON object that ends in a line feed. It may stay in memory until [`Journal::flush`].
+    ///
+    /// # Errors
+    /// A required journal cannot be written. Any other journal ends with a warning.
     pub async fn append(&mut self, json_line: &str) -> Result<(), JournalError> {
         if self.segments.is_none() {
             return Ok(());
@@ -67,16 +70,25 @@ impl Journal {
     }
 
     /// Hands all lines to the operating system: they survive this process.
+    ///
+    /// # Errors
+    /// As of [`Journal::append`].
     pub async fn flush(&mut self) -> Result<(), JournalError> {
         if self.lines.is_empty() { Ok(()) } else { self.write(Durability::Process).await }
     }
 
     /// Makes all lines durable: they survive the machine.
+    ///
+    /// # Errors
+    /// As of [`Journal::append`]. A failed sync must not be retried: the kernel reports it once.
     pub async fn sync(&mut self) -> Result<(), JournalError> {
         self.write(Durability::Machine).await
     }
 
-    /// Makes all lines durable, then begins a new segment with this one.
+    /// Makes all lines durable, then starts a new segment with this one.
+    ///
+    /// # Errors
+    /// As of [`Journal::append`].
     pub async fn start_segment(&mut self, json_line: &str) -> Result<(), JournalError> {
         self.write(Durability::Machine).await?;
         let mut first = Vec::new();
@@ -84,7 +96,7 @@ impl Journal {
         self.blocking(move |segments| segments.begin(&first)).await
     }
 
-    /// Removes the folder: nothing was begun, and there is nothing to take up.
+    /// Removes the folder: nothing was started, and there is nothing to resume.
     pub fn discard(&mut self) {
         if let Some(segments) = self.segments.take() {
             segments.discard();
@@ -99,7 +111,7 @@ impl Journal {
         self.blocking(move |segments| segments.write(&lines, durability)).await
     }
 
-    /// A journal that is not required ends with its first failure: what came after a gap would be of no use.
+    /// A journal that is not required ends with its first failure: lines after a gap would be useless.
     async fn blocking(
         &mut self,
         work: impl FnOnce(&mut Segments) -> io::Result<()> + Send + 'static,
@@ -134,7 +146,7 @@ fn push_line(lines: &mut Vec<u8>, json_line: &str) {
     lines.push(b'\n');
 }
 
-/// The JSON of a line, if its checksum is right.
+/// Returns the JSON of a line, if its checksum is right.
 fn checked(line: &[u8]) -> Option<&str> {
     let (crc, json) = line.split_at_checked(9)?;
     let crc = u32::from_str_radix(std::str::from_utf8(crc.strip_suffix(b" ")?).ok()?, 16).ok()?;
@@ -142,9 +154,9 @@ fn checked(line: &[u8]) -> Option<&str> {
     std::str::from_utf8(json).ok().filter(|_| is_right)
 }
 
-/// Says that a run has no journal any more.
+/// Logs that a run has no journal any longer.
 pub fn warn(path: &Path, cause: &dyn std::fmt::Display) {
-    tracing::warn!(path = %path.display(), %cause, "no journal: a host that takes this run up will read its output anew");
+    tracing::warn!(path = %path.display(), %cause, "no journal: a host that resumes this run will read its output again");
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 use super::store::run_folder;
 use super::{Durability, History, JournalError, checked};
 
-/// Name of the file whose lock stands for the folder; it has the process id of the holder.
+/// Name of the file whose lock protects the folder; it contains the holder's process id.
 const LOCK_FILE: &str = "lock";
-/// What the run is, and which plugin decides for it.
+/// Name of the file that describes the run and its plugin.
 const HEADER_FILE: &str = "header.json";
-/// Most bytes that a run's journal keeps; past that its oldest segments go, which hold output only.
+/// Most bytes that a run's journal keeps; beyond that its oldest segments are removed, which hold output only.
 const MAX_BYTES: u64 = 4 << 30;
 
-/// What a journal is the journal of.
+/// Describes the run of a journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Header {
@@ -27,19 +27,19 @@ pub struct Header {
     pub run_id: String,
     pub adapter_type: String,
     pub plugin_version: String,
-    /// SHA-256 of the plugin's bytes, hexadecimal: a run stays with its plugin.
+    /// SHA-256 of the plugin's bytes, hexadecimal: a run keeps its plugin.
     pub plugin_digest: String,
     /// Version of the contract.
     pub contract: String,
-    /// Variables whose values are shown in its output, as patterns: what was shown once is not masked later.
+    /// Patterns of variables whose values are shown in its output: a value that was shown once is not masked later.
     #[serde(default)]
     pub unmasked_env: Vec<String>,
-    /// What it was taken up with, if another host began it.
+    /// The objects with which it was adopted, if another host started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted: Option<Adopted>,
 }
 
-/// What stands in the cluster of a run that another host began.
+/// The objects in the cluster of a run that another host started.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Adopted {
@@ -52,7 +52,7 @@ pub struct Adopted {
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    /// Of the run's beginning; none if it has none yet.
+    /// None if the run has not started.
     header: Option<Header>,
     /// Numbers of the segments, oldest first.
     segments: Vec<u64>,
@@ -61,10 +61,10 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Takes a run's folder, makes it if there is none, and cuts off what was being written when a host died.
+    /// Locks a run's folder, creates it if necessary, and cuts off a record that was being written when a host died.
     ///
     /// # Errors
-    /// Another process has it, or it cannot be written.
+    /// Another process holds the folder, or it cannot be written.
     pub fn open(state: &Path, run_id: &str) -> Result<RunFolder, JournalError> {
         let path = run_folder(state, run_id);
         private_folder(&path).map_err(failed(&path))?;
@@ -80,26 +80,26 @@ impl RunFolder {
         &self.path
     }
 
-    /// What the run began with, if it has begun.
+    /// Returns the run's header, if the run has started.
     pub fn header(&self) -> Option<&Header> {
         self.header.as_ref()
     }
 
-    /// Whether the run has ended and nothing of it is left to be done.
+    /// Returns whether the run has ended and its cleanup is complete.
     pub fn is_closed(&self) -> bool {
         let last = last_record(&self.path).ok().flatten();
         last.is_some_and(|last| matches!(Entry::parse(&last), Ok(Entry::Closed)))
     }
 
-    /// What the run has been so far.
+    /// Returns the run's journal so far.
     pub fn history(&self) -> History {
         History::of(self.paths())
     }
 
-    /// Writes what the run begins with. Durable before the first line of the journal is.
+    /// Writes the header of a run that starts. It is durable before the first line of the journal is.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The header cannot be written.
     pub fn begin(&mut self, header: &Header) -> Result<(), JournalError> {
         let json = serde_json::to_vec_pretty(header).expect("plain data serialises");
         let write = || -> io::Result<()> {
@@ -120,7 +120,7 @@ impl RunFolder {
         serde_json::from_slice(&std::fs::read(self.path.join(HEADER_FILE)).ok()?).ok()
     }
 
-    /// Drops the last record if it is not whole, and the last segment if it has no whole record.
+    /// Removes the last record if it is torn, and the last segment if it has no whole record.
     fn cut_torn_tail(&mut self) -> io::Result<()> {
         while let Some(last) = self.segments.last() {
             let path = self.path.join(segment_name(*last));
@@ -165,7 +165,7 @@ impl Segments {
         }
     }
 
-    /// Begins a new segment; the oldest ones go where there are too many.
+    /// Starts a new segment, and removes the oldest ones if there are too many.
     pub(super) fn begin(&mut self, first_line: &[u8]) -> io::Result<()> {
         self.create()?;
         self.write(first_line, Durability::Machine)?;
@@ -173,20 +173,20 @@ impl Segments {
         let mut kept = 0;
         for path in self.folder.paths().iter().rev() {
             bytes += std::fs::metadata(path)?.len();
-            // The newest two stay in any case: one is all that it takes to go on, and one to fall back upon.
+            // The newest two stay in any case: one is enough to continue, the other is a fallback.
             if bytes > MAX_BYTES && kept >= 2 {
                 std::fs::remove_file(path)?;
             } else {
                 kept += 1;
             }
         }
-        let gone = self.folder.segments.len() - kept;
-        self.folder.segments.drain(..gone);
+        let removed = self.folder.segments.len() - kept;
+        self.folder.segments.drain(..removed);
         Ok(())
     }
 
     pub(super) fn discard(self) {
-        // What cannot be removed is found by the next one that looks.
+        // A file that cannot be removed is found again when the next segment starts.
         let _ = std::fs::remove_dir_all(&self.folder.path);
         drop(self.folder.lock);
     }
@@ -205,7 +205,7 @@ impl Segments {
         let number = self.folder.segments.last().map_or(1, |last| last + 1);
         self.file = Some(private_file(&self.folder.path.join(segment_name(number)))?);
         self.folder.segments.push(number);
-        // The entry of a new file is to be as durable as what is written into it.
+        // The directory entry of a new file must be as durable as its content.
         File::open(&self.folder.path)?.sync_all()
     }
 }
@@ -230,7 +230,7 @@ fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// How many bytes end in a whole record: all but a torn last one.
+/// Returns how many bytes end in a whole record: all bytes except a torn last record.
 fn whole_bytes(file: &mut File, size: u64) -> io::Result<u64> {
     let end = line_end_before(file, size)?;
     if end == 0 {
@@ -243,7 +243,7 @@ fn whole_bytes(file: &mut File, size: u64) -> io::Result<u64> {
     Ok(if checked(&line).is_some() { end } else { start })
 }
 
-/// The place behind the last line feed before this one; 0 if there is none.
+/// Returns the position behind the last line feed before this one; 0 if there is none.
 fn line_end_before(file: &mut File, mut end: u64) -> io::Result<u64> {
     const BLOCK_BYTES: u64 = 64 << 10;
     while end > 0 {
@@ -259,7 +259,7 @@ fn line_end_before(file: &mut File, mut end: u64) -> io::Result<u64> {
     Ok(0)
 }
 
-/// The last whole record of a folder's journal, as JSON.
+/// Returns the last whole record of a folder's journal, as JSON.
 pub(super) fn last_record(folder: &Path) -> io::Result<Option<String>> {
     let Some(path) = paths(folder)?.pop() else { return Ok(None) };
     let mut file = File::open(path)?;
@@ -275,7 +275,7 @@ pub(super) fn last_record(folder: &Path) -> io::Result<Option<String>> {
     Ok(checked(&line).map(str::to_owned))
 }
 
-/// Takes the lock of a folder if nobody has it.
+/// Locks a folder if no process holds it.
 pub(super) fn try_hold(folder: &Path) -> io::Result<Option<File>> {
     let lock = private_file(&folder.join(LOCK_FILE))?;
     match lock.try_lock() {
@@ -285,12 +285,12 @@ pub(super) fn try_hold(folder: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// What the run in a folder began with, if that can be read. Nobody needs to hold the folder for that.
+/// Returns the header of the run in a folder, if it can be read. The folder need not be locked.
 pub fn header(folder: &Path) -> Option<Header> {
     serde_json::from_slice(&std::fs::read(folder.join(HEADER_FILE)).ok()?).ok()
 }
 
-/// Takes the lock of a run's folder; the file tells others who has it.
+/// Locks a run's folder; the file tells other processes the holder's id.
 fn hold(path: &Path, run_id: &str) -> Result<File, JournalError> {
     let mut lock = private_file(path).map_err(failed(path))?;
     match lock.try_lock() {
@@ -301,7 +301,7 @@ fn hold(path: &Path, run_id: &str) -> Result<File, JournalError> {
         }
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
-            // Who it is makes the message better; the lock alone decides.
+            // The id only improves the message; the lock alone decides.
             let _ = lock.seek(SeekFrom::Start(0)).and_then(|_| lock.read_to_string(&mut holder));
             let holder = if holder.is_empty() { "unknown".to_owned() } else { holder };
             Err(JournalError::Locked { run_id: run_id.to_owned(), holder, lock: path.to_owned() })

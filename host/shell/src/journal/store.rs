@@ -1,4 +1,4 @@
-//! The state folder of a host: `runs/<run>` with a journal each, `plugins/<digest>.wasm` with what decided for them.
+//! The state folder of a host: `runs/<run>` with a journal each, and `plugins/<digest>.wasm` with their plugins.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -14,11 +14,11 @@ use super::segments::{self, Header};
 /// Longest part of a run id that a folder's name keeps, in bytes.
 const MAX_NAME_BYTES: usize = 100;
 
-/// How long the journals of ended runs are kept. Those of runs that have not ended are never touched.
+/// How long the journals of ended runs are kept. Journals of other runs are never removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     pub age: Duration,
-    /// Bytes of all of them; the oldest go first.
+    /// Bytes of all of them; the oldest are removed first.
     pub bytes: u64,
 }
 
@@ -28,15 +28,15 @@ impl Default for Retention {
     }
 }
 
-/// Where a run's journal is.
+/// Returns the folder of a run's journal.
 pub fn run_folder(state: &Path, run_id: &str) -> PathBuf {
     state.join("runs").join(folder_name(run_id))
 }
 
-/// Keeps a plugin's bytes, so that the runs that it decides for can be taken up whatever becomes of its file.
+/// Keeps a plugin's bytes, so that its runs can be resumed whatever happens to its file.
 ///
 /// # Errors
-/// They cannot be written.
+/// The file cannot be written.
 pub fn keep_plugin(state: &Path, digest: &str, bytes: &[u8]) -> io::Result<()> {
     let folder = state.join("plugins");
     let path = folder.join(format!("{digest}.wasm"));
@@ -44,7 +44,7 @@ pub fn keep_plugin(state: &Path, digest: &str, bytes: &[u8]) -> io::Result<()> {
         return Ok(());
     }
     segments::private_folder(&folder)?;
-    // Of each caller its own: runs that begin together keep the same plugin, and one must not take another's file away half written.
+    // A name for each caller: runs that start together keep the same plugin, and must not rename each other's incomplete file.
     static UNFINISHED: AtomicU64 = AtomicU64::new(0);
     let number = UNFINISHED.fetch_add(1, Ordering::Relaxed);
     let unfinished = folder.join(format!("{digest}.{}-{number}", std::process::id()));
@@ -55,15 +55,15 @@ pub fn keep_plugin(state: &Path, digest: &str, bytes: &[u8]) -> io::Result<()> {
     File::open(&folder)?.sync_all()
 }
 
-/// A plugin's file that was kept.
+/// Returns the path of a plugin's file that was kept.
 pub fn kept_plugin(state: &Path, digest: &str) -> PathBuf {
     state.join("plugins").join(format!("{digest}.wasm"))
 }
 
-/// Removes journals of ended runs that are too old or too many, and plugins that no journal is left of. Tells how many runs went.
+/// Removes journals of ended runs that are too old or too many, and plugins that no journal needs. Returns how many runs were removed.
 ///
 /// # Errors
-/// The state folder cannot be read. What cannot be removed is left for the next time.
+/// The state folder cannot be read. A folder that cannot be removed is left for the next time.
 pub fn prune(state: &Path, retention: Retention, now: SystemTime) -> io::Result<usize> {
     let mut ended = Vec::new();
     let mut needed = BTreeSet::new();
@@ -75,23 +75,23 @@ pub fn prune(state: &Path, retention: Retention, now: SystemTime) -> io::Result<
         }
     }
     ended.sort_by_key(|(at, ..)| std::cmp::Reverse(*at));
-    let (mut bytes, mut gone) = (0, 0);
+    let (mut bytes, mut removed) = (0, 0);
     for (at, size, folder, header) in ended {
         bytes += size;
         let age = now.duration_since(at).unwrap_or_default();
         if (age > retention.age || bytes > retention.bytes) && remove(&folder) {
-            gone += 1;
+            removed += 1;
         } else {
             needed.extend(header.map(|Header { plugin_digest, .. }| plugin_digest));
         }
     }
-    if gone > 0 {
+    if removed > 0 {
         remove_plugins(state, &needed);
     }
-    Ok(gone)
+    Ok(removed)
 }
 
-/// When a run ended and how large its journal is, if it has ended and nothing of it is left to be done.
+/// Returns when a run ended and how large its journal is, if it has ended and its cleanup is complete.
 fn ended_at(folder: &Path) -> Option<(SystemTime, u64)> {
     let last = segments::last_record(folder).ok()??;
     let Ok(Entry::Closed) = Entry::parse(&last) else { return None };
@@ -105,7 +105,7 @@ fn ended_at(folder: &Path) -> Option<(SystemTime, u64)> {
     Some((newest, bytes))
 }
 
-/// Removes a run's folder, unless somebody has it.
+/// Removes a run's folder, unless a process holds it.
 fn remove(folder: &Path) -> bool {
     match segments::try_hold(folder) {
         Ok(Some(_lock)) => std::fs::remove_dir_all(folder).is_ok(),
@@ -131,7 +131,7 @@ fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
     }
 }
 
-/// A name that stays in its folder, and another one for each run id.
+/// Returns a file name that is different for each run id and cannot leave its folder.
 fn folder_name(run_id: &str) -> String {
     let is_plain = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.');
     let kept: String =
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_that_begin_together_keep_one_plugin() {
+    fn runs_that_start_together_keep_one_plugin() {
         let state = tempfile::tempdir().expect("a folder");
         std::thread::scope(|scope| {
             let keeping: Vec<_> =

@@ -266,12 +266,12 @@ mod tests {
         cache.on_pods(Notice::Event(Event::Apply(pod("p", "a", "Pending"))));
         let inbox = Arc::<Inbox>::default();
         cache.follow(object("a"), &inbox);
-        assert_eq!(received(&inbox), ["job a active 0", "pod p PodPhase::Pending"]);
+        assert_eq!(received(&inbox), ["job a active 0", "pod p Pending"]);
         cache.on_jobs(Notice::Event(Event::Apply(job("b", 1))));
         cache.on_pods(Notice::Event(Event::Apply(pod("q", "b", "Pending"))));
         assert!(received(&inbox).is_empty());
         cache.on_pods(Notice::Event(Event::Delete(pod("p", "a", "Failed"))));
-        assert_eq!(received(&inbox), ["pod p PodPhase::Failed", "pod p watch-deleted"]);
+        assert_eq!(received(&inbox), ["pod p Failed", "pod p watch-deleted"]);
         cache.on_jobs(Notice::Event(Event::Delete(job("a", 0))));
         assert_eq!(received(&inbox), ["job a watch-deleted"]);
     }
@@ -304,7 +304,7 @@ mod tests {
         list(&mut cache, &[]);
         let mut events = received(&seen);
         events.sort();
-        assert_eq!(events, ["job a relist-missing", "pod p PodPhase::Running", "pod p relist-missing"]);
+        assert_eq!(events, ["job a relist-missing", "pod p Running", "pod p relist-missing"]);
         assert!(received(&unseen).is_empty());
     }
 

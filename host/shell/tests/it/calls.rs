@@ -69,7 +69,7 @@ async fn no_answer_is_an_error_without_a_status() {
 }
 
 #[tokio::test]
-async fn a_pod_is_tried_without_being_created_and_warnings_are_told() {
+async fn a_pod_is_validated_without_being_created_and_warnings_are_returned() {
     let server = Server::new(|_| {
         let mut answer = json(201, &json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}));
         for warning in ["299 - \"unknown field \\\"spec.foo\\\"\"", "299 - \"deprecated\""] {

@@ -193,7 +193,7 @@ fn pods_watch(followed: Arc<Notify>, does_end: bool) -> Response<Body> {
     Response::new(Body::from_stream(runs.chain(ends).chain(futures::stream::pending())))
 }
 
-/// A cluster in which one Job's agent prints this, and ends or goes on.
+/// A cluster in which one Job's agent prints this, and ends or continues.
 async fn cluster(log: &'static str, does_end: bool) -> Listening {
     let followed = Arc::new(Notify::new());
     Server::new(move |seen| match (&seen.method, seen.path.rsplit('/').next().unwrap_or_default()) {
@@ -217,7 +217,7 @@ async fn cluster(log: &'static str, does_end: bool) -> Listening {
 
 const LOG: &str = "2026-01-02T03:04:05.000000001Z one\n2026-01-02T03:04:05.000000002Z two\n";
 
-/// Keeps what it is given, tells of each, and does as told after the first.
+/// Sends each record to the test, then does this.
 struct Kept {
     records: mpsc::UnboundedSender<Record>,
     then: Then,
@@ -225,16 +225,16 @@ struct Kept {
 
 #[derive(Clone, Copy)]
 enum Then {
-    GoOn,
+    Continue,
     Stick,
     Fail,
 }
 
 impl Sink for Kept {
-    async fn take(&mut self, told: SequencedRecord) -> io::Result<()> {
-        self.records.send(told.record).unwrap();
+    async fn take(&mut self, record: SequencedRecord) -> io::Result<()> {
+        self.records.send(record.record).unwrap();
         match self.then {
-            Then::GoOn => Ok(()),
+            Then::Continue => Ok(()),
             Then::Stick => std::future::pending().await,
             Then::Fail => Err(io::ErrorKind::BrokenPipe.into()),
         }
@@ -245,7 +245,7 @@ impl Sink for Kept {
     }
 }
 
-struct Begun {
+struct Started {
     drive: tokio::task::JoinHandle<Outcome>,
     control: mpsc::Sender<Control>,
     records: mpsc::UnboundedReceiver<Record>,
@@ -255,24 +255,24 @@ fn required(state: &Path) -> Journal {
     Journal::new(RunFolder::open(state, "r").unwrap(), true)
 }
 
-async fn begin(server: &Listening, journal: Journal, then: Then) -> Begun {
-    take_up(server, journal, History::default(), then).await
+async fn start(server: &Listening, journal: Journal, then: Then) -> Started {
+    resume(server, journal, History::default(), then).await
 }
 
-async fn take_up(server: &Listening, journal: Journal, history: History, then: Then) -> Begun {
-    take_up_with(run().1, server, journal, history, then).await
+async fn resume(server: &Listening, journal: Journal, history: History, then: Then) -> Started {
+    resume_with(run().1, server, journal, history, then).await
 }
 
-async fn take_up_with(
+async fn resume_with(
     secrets: Secrets,
     server: &Listening,
     journal: Journal,
     history: History,
     then: Then,
-) -> Begun {
+) -> Started {
     let (run, _) = run();
     let (sender, records) = mpsc::unbounded_channel();
-    let (control, wishes) = mpsc::channel(1);
+    let (control, requests) = mpsc::channel(1);
     let ports = RunPorts {
         run_id: "r".into(),
         cluster: server.cluster().await,
@@ -284,10 +284,10 @@ async fn take_up_with(
         sink: Kept { records: sender, then },
         observer: std::sync::Arc::new(()),
     };
-    Begun { drive: tokio::spawn(drive(run, ports, wishes)), control, records }
+    Started { drive: tokio::spawn(drive(run, ports, requests)), control, records }
 }
 
-impl Begun {
+impl Started {
     async fn ended(self) -> (Outcome, Vec<Record>) {
         let outcome = timeout(PATIENCE, self.drive).await.expect("the run ends").unwrap();
         let mut records = self.records;
@@ -307,8 +307,8 @@ fn deletes(server: &Listening) -> Vec<Seen> {
 async fn a_run_goes_from_its_job_to_its_result_and_leaves_nothing() {
     let server = cluster(LOG, true).await;
     let state = tempfile::tempdir().unwrap();
-    let begun = begin(&server, required(state.path()), Then::GoOn).await;
-    let (outcome, records) = begun.ended().await;
+    let started = start(&server, required(state.path()), Then::Continue).await;
+    let (outcome, records) = started.ended().await;
     assert_eq!(outcome.closing, Closing::Ended(Ending::Succeeded));
     assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
     assert_eq!(outcome.result.as_ref().map(|result| result["lines"].clone()), Some(json!(2)));
@@ -338,12 +338,12 @@ async fn a_run_goes_from_its_job_to_its_result_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_stop_lets_go_of_the_run_and_deletes_nothing() {
+async fn a_stop_detaches_from_the_run_and_deletes_nothing() {
     let server = cluster(LOG, false).await;
-    let mut begun = begin(&server, Journal::none(), Then::GoOn).await;
-    while !matches!(begun.records.recv().await, Some(Record::Log { index: 1, .. })) {}
-    begun.control.send(Control::Stop).await.unwrap();
-    let (outcome, records) = begun.ended().await;
+    let mut started = start(&server, Journal::none(), Then::Continue).await;
+    while !matches!(started.records.recv().await, Some(Record::Log { index: 1, .. })) {}
+    started.control.send(Control::Stop).await.unwrap();
+    let (outcome, records) = started.ended().await;
     assert_eq!((outcome.closing, outcome.result), (Closing::Detached, None));
     assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
     assert!(matches!(records.last(), Some(Record::Status { .. })), "{records:?}");
@@ -351,20 +351,20 @@ async fn a_stop_lets_go_of_the_run_and_deletes_nothing() {
 }
 
 #[tokio::test]
-async fn a_run_that_was_let_go_is_taken_up_where_it_was_and_told_from_its_beginning() {
+async fn resumes_a_released_run_and_replays_its_records_from_the_start() {
     let server = cluster(LOG, false).await;
     let state = tempfile::tempdir().unwrap();
-    let mut begun = begin(&server, required(state.path()), Then::GoOn).await;
-    while !matches!(begun.records.recv().await, Some(Record::Log { index: 1, .. })) {}
-    begun.drive.abort();
-    assert!(begun.drive.await.expect_err("as if it was killed").is_cancelled());
+    let mut started = start(&server, required(state.path()), Then::Continue).await;
+    while !matches!(started.records.recv().await, Some(Record::Log { index: 1, .. })) {}
+    started.drive.abort();
+    assert!(started.drive.await.expect_err("as if it was killed").is_cancelled());
     drop(server);
 
     let server = cluster(LOG, true).await;
     let folder = RunFolder::open(state.path(), "r").unwrap();
     let history = folder.history();
-    let begun = take_up(&server, Journal::new(folder, true), history, Then::GoOn).await;
-    let (outcome, records) = begun.ended().await;
+    let started = resume(&server, Journal::new(folder, true), history, Then::Continue).await;
+    let (outcome, records) = started.ended().await;
     assert_eq!(outcome.closing, Closing::Ended(Ending::Succeeded), "{:?}", outcome.failure);
     assert_eq!(outcome.result.as_ref().map(|result| result["lines"].clone()), Some(json!(2)));
     let lines: Vec<u64> = records
@@ -379,12 +379,12 @@ async fn a_run_that_was_let_go_is_taken_up_where_it_was_and_told_from_its_beginn
     let follow = server.server.seen().into_iter().find(|seen| seen.path.ends_with("/log")).expect("a log");
     assert!(follow.query.contains("sinceTime=2026-01-02T03%3A04%3A05Z"), "{}", follow.query);
 
-    // Once more: all of it is told, and nothing is asked of the cluster.
+    // Resumed again, all records are replayed, and no request is sent to the cluster.
     let requests = server.server.seen().len();
     let folder = RunFolder::open(state.path(), "r").unwrap();
     let history = folder.history();
-    let begun = take_up(&server, Journal::new(folder, true), history, Then::GoOn).await;
-    let (outcome, again) = begun.ended().await;
+    let started = resume(&server, Journal::new(folder, true), history, Then::Continue).await;
+    let (outcome, again) = started.ended().await;
     assert_eq!((outcome.closing, again), (Closing::Ended(Ending::Succeeded), records));
     assert_eq!(server.server.seen().len(), requests);
 }
@@ -393,7 +393,7 @@ async fn a_run_that_was_let_go_is_taken_up_where_it_was_and_told_from_its_beginn
 async fn a_run_whose_secrets_died_before_its_secret_stood_ends_and_leaves_nothing() {
     let server = cluster(LOG, true).await;
     let state = tempfile::tempdir().unwrap();
-    begin(&server, required(state.path()), Then::GoOn).await.ended().await;
+    start(&server, required(state.path()), Then::Continue).await.ended().await;
     // As it was when the Secret was asked for, and the host died.
     let journal = std::fs::read_to_string(segment(state.path())).unwrap();
     let asked =
@@ -405,8 +405,8 @@ async fn a_run_whose_secrets_died_before_its_secret_stood_ends_and_leaves_nothin
     let folder = RunFolder::open(state.path(), "r").unwrap();
     let history = folder.history();
     let journal = Journal::new(folder, true);
-    let begun = take_up_with(Secrets::default(), &server, journal, history, Then::GoOn).await;
-    let (outcome, _) = begun.ended().await;
+    let started = resume_with(Secrets::default(), &server, journal, history, Then::Continue).await;
+    let (outcome, _) = started.ended().await;
     let result = outcome.result.expect("a result");
     assert_eq!(outcome.closing, Closing::Ended(Ending::Failed));
     assert_eq!(result["errorCode"], "host_restarted");
@@ -419,27 +419,27 @@ async fn a_run_whose_secrets_died_before_its_secret_stood_ends_and_leaves_nothin
 }
 
 #[tokio::test]
-async fn a_sink_that_stands_still_does_not_delay_a_cancel() {
+async fn a_stalled_sink_does_not_delay_a_cancel() {
     let server = cluster(LOG, false).await;
-    let mut begun = begin(&server, Journal::none(), Then::Stick).await;
-    assert!(begun.records.recv().await.is_some());
+    let mut started = start(&server, Journal::none(), Then::Stick).await;
+    assert!(started.records.recv().await.is_some());
     let cancel = CancelRequest { source: CancelSource::Operator, reason: None };
-    begun.control.send(Control::Cancel(cancel, None)).await.unwrap();
+    started.control.send(Control::Cancel(cancel, None)).await.unwrap();
     let deleted = async {
         while deletes(&server).is_empty() {
             tokio::task::yield_now().await;
         }
     };
     timeout(PATIENCE, deleted).await.expect("the Job is deleted");
-    assert!(!begun.drive.is_finished(), "the result waits for the sink");
-    begun.drive.abort();
+    assert!(!started.drive.is_finished(), "the result waits for the sink");
+    started.drive.abort();
 }
 
 #[tokio::test]
-async fn a_sink_that_fails_lets_go_of_the_run() {
+async fn a_failed_sink_releases_the_run() {
     let server = cluster(LOG, false).await;
-    let begun = begin(&server, Journal::none(), Then::Fail).await;
-    let (outcome, _) = begun.ended().await;
+    let started = start(&server, Journal::none(), Then::Fail).await;
+    let (outcome, _) = started.ended().await;
     assert_eq!(outcome.closing, Closing::Detached);
     assert!(matches!(outcome.failure, Some(DriveError::Sink(_))), "{:?}", outcome.failure);
     assert!(deletes(&server).is_empty());
@@ -462,8 +462,8 @@ fn full(state: &Path, is_required: bool) -> Journal {
 async fn without_a_required_journal_nothing_is_created() {
     let server = cluster(LOG, true).await;
     let state = tempfile::tempdir().unwrap();
-    let begun = begin(&server, full(state.path(), true), Then::GoOn).await;
-    let (outcome, _) = begun.ended().await;
+    let started = start(&server, full(state.path(), true), Then::Continue).await;
+    let (outcome, _) = started.ended().await;
     assert_eq!((outcome.closing, outcome.result), (Closing::Detached, None));
     let Some(DriveError::Journal(error)) = outcome.failure else { panic!("{:?}", outcome.failure) };
     let text = error.diagnostic().to_string();
@@ -476,7 +476,7 @@ async fn without_a_required_journal_nothing_is_created() {
 async fn with_a_journal_at_best_effort_the_run_goes_on() {
     let server = cluster(LOG, true).await;
     let state = tempfile::tempdir().unwrap();
-    let begun = begin(&server, full(state.path(), false), Then::GoOn).await;
-    let (outcome, _) = begun.ended().await;
+    let started = start(&server, full(state.path(), false), Then::Continue).await;
+    let (outcome, _) = started.ended().await;
     assert_eq!(outcome.closing, Closing::Ended(Ending::Succeeded));
 }

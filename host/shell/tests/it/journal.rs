@@ -47,7 +47,7 @@ fn read(history: &History) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn each_line_stands_behind_its_checksum_and_the_folder_is_private() {
+async fn each_line_follows_its_checksum_and_the_folder_is_private() {
     let state = tempfile::tempdir().unwrap();
     let state = state.path().join("new");
     let mut journal = open(&state, "run-1");
@@ -72,7 +72,7 @@ async fn each_line_stands_behind_its_checksum_and_the_folder_is_private() {
 }
 
 #[tokio::test]
-async fn a_run_that_is_driven_already_is_refused_until_it_is_let_go() {
+async fn refuses_a_run_that_another_process_holds_until_it_is_released() {
     let state = tempfile::tempdir().unwrap();
     let held = open(state.path(), "run-1");
     let error = RunFolder::open(state.path(), "run-1").expect_err("locked");
@@ -123,7 +123,7 @@ async fn a_damaged_record_in_the_middle_refuses_the_journal_by_its_line() {
 }
 
 #[tokio::test]
-async fn a_run_goes_on_from_its_last_segment_and_is_told_from_its_first() {
+async fn continues_from_the_last_segment_and_replays_records_from_the_first() {
     let state = tempfile::tempdir().unwrap();
     let mut journal = open(state.path(), "r");
     journal.append(&note("one")).await.unwrap();
@@ -142,7 +142,7 @@ async fn a_run_goes_on_from_its_last_segment_and_is_told_from_its_first() {
 }
 
 #[tokio::test]
-async fn a_header_counts_once_the_run_has_begun() {
+async fn a_header_counts_once_the_run_has_started() {
     let state = tempfile::tempdir().unwrap();
     let mut folder = RunFolder::open(state.path(), "r").unwrap();
     folder.begin(&header("r", "d")).unwrap();

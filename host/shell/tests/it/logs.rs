@@ -53,7 +53,7 @@ async fn bytes_come_unchanged_in_small_pieces_and_the_end_is_clean() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_is_no_clean_end() {
+async fn a_body_that_is_cut_is_not_a_clean_end() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let serving = tokio::spawn(async move {

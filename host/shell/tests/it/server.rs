@@ -172,7 +172,7 @@ pub(crate) fn pieces(pieces: Vec<Result<Vec<u8>, std::io::Error>>) -> Response<B
     Response::new(Body::from_stream(futures::stream::iter(pieces)))
 }
 
-/// An answer that begins with this text and never ends.
+/// A response that starts with this text and never ends.
 pub(crate) fn open(text: &str) -> Response<Body> {
     use futures::StreamExt;
     let begin = futures::stream::iter([Ok::<_, std::io::Error>(text.as_bytes().to_vec())]);

@@ -1,4 +1,4 @@
-//! The shared watches against a server that does what servers do. Time stands still but for what the watches wait for.
+//! The shared watches against a scripted server. Time is paused and advances only for what the watches wait for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -79,7 +79,7 @@ fn is_jobs(seen: &Seen) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn runs_share_two_watches_and_each_hears_of_its_own_job() {
+async fn runs_share_two_watches_and_each_receives_its_own_job() {
     let server = Server::new(|seen| match (seen.path.ends_with("/jobs"), seen.is_watch()) {
         (true, false) => list(&[job("a", 1, 0), job("b", 2, 0)]),
         (true, true) => open(&event("MODIFIED", &job("a", 11, 1))),
@@ -96,7 +96,7 @@ async fn runs_share_two_watches_and_each_hears_of_its_own_job() {
         heard.push(next(&mut a).await);
     }
     assert!(heard.contains(&"job a active 1".to_owned()), "{heard:?}");
-    assert!(heard.contains(&"pod p PodPhase::Failed".to_owned()), "{heard:?}");
+    assert!(heard.contains(&"pod p Failed".to_owned()), "{heard:?}");
     assert_eq!(next(&mut b).await, "job b active 0");
     assert_eq!(b.next().now_or_never(), None);
     // Who comes later hears what is known without another request.
@@ -149,7 +149,7 @@ async fn rule_27_an_http_410_at_the_start_of_a_watch_makes_a_new_list() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_27_a_410_within_a_watch_makes_a_new_list_and_what_it_lacks_is_gone() {
+async fn rule_27_a_410_within_a_watch_causes_a_new_list_and_missing_objects_are_deleted() {
     let lists = Arc::new(AtomicUsize::new(0));
     let server = jobs_only(move |seen| {
         if seen.is_watch() {
@@ -179,7 +179,7 @@ async fn rule_28_watches_that_close_at_once_do_not_run_hot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_back_is_heard_within_the_capped_backoff() {
+async fn a_restarted_server_is_watched_within_the_capped_backoff() {
     let down_until = Instant::now() + Duration::from_secs(60);
     let server = jobs_only(move |seen| match (Instant::now() < down_until, seen.is_watch()) {
         (true, _) => text(503, "down"),
@@ -218,7 +218,7 @@ async fn a_watch_that_breaks_goes_on_from_where_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_watch_is_told_to_who_follows() {
+async fn a_refused_watch_is_reported_to_its_followers() {
     let server = jobs_only(|_| failure(403, "Forbidden", "jobs.batch is forbidden: cannot list"));
     let cluster = server.in_process();
     let mut subscription = follow(&cluster, "a");
