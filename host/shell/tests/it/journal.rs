@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use paperclip_diagnostic::Diagnose as _;
+use paperclip_diagnostic::Diagnose as _;
 use paperclip_engine::journal::Entry;
 use paperclip_engine::record::Level;
 use paperclip_shell::Journal;
@@ -41,7 +42,7 @@ fn read(history: &History) -> Vec<String> {
     let entries = history.entries().map(|entry| match entry {
         Ok((depth, Entry::Note { text, .. })) => format!("{depth:?} {text}"),
         Ok((depth, entry)) => format!("{depth:?} {entry:?}"),
-        Err(error) => error.to_string(),
+        Err(error) => format!("{error}; {}", error.hint().unwrap_or_default()),
     });
     entries.collect()
 }
