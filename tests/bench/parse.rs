@@ -15,7 +15,7 @@ use paperclip_contract::types::{
     LogLines, ObjectRef, PodPhase, PodSnapshot,
 };
 use paperclip_engine::Guest as _;
-use paperclip_engine::intake::{self, Surroundings};
+use paperclip_engine::intake::{self, IntakeFacts};
 use paperclip_engine::time::Timestamp;
 use paperclip_guest::{Instance, Plugin, Runtime, RuntimeOptions};
 use serde_json::json;
@@ -160,8 +160,8 @@ fn event(command: u64, lines: Vec<LogLine>) -> Event {
 /// A run that has come to following its agent's log, and the command that its lines belong to.
 fn following(plugin: &std::sync::Arc<Plugin>) -> (Instance, u64) {
     let context = json!({"runId": "r", "agent": {"id": "a"}, "config": {"image": "local/agent:1"}});
-    let surroundings = Surroundings::bare(Some("default"));
-    let (request, _) = intake::take(&context, "claude_k8s", surroundings).expect("a good context");
+    let facts = IntakeFacts::bare(Some("default"));
+    let (request, _) = intake::split(&context, "claude_k8s", facts).expect("a good context");
     let mut instance = plugin.instantiate().expect("an instance");
     let mut commands =
         instance.start(Timestamp::from_millis(1_000), &request).expect("a start").expect("no refusal");

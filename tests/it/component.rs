@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use paperclip_contract::types::Event;
-use paperclip_engine::intake::{self, Surroundings};
+use paperclip_engine::intake::{self, IntakeFacts};
 use paperclip_engine::time::Timestamp;
 use paperclip_engine::{FaultCause, Guest as _};
 use paperclip_guest::{Plugin, Runtime, RuntimeOptions, Tools};
@@ -81,12 +81,12 @@ fn finished_evidence_is_judged_as_the_cases_say() {
 fn manifests_equal_the_reference_adapters_except_for_intended_differences() {
     let plugin = load();
     for case in manifest::cases(&cases("manifest")) {
-        let surroundings = Surroundings {
-            self_pod: Some(&case.pod),
+        let facts = IntakeFacts {
+            paperclip_pod: Some(&case.pod),
             revealed_env: &plugin.descriptor().revealed_env,
-            ..Surroundings::bare(None)
+            ..IntakeFacts::bare(None)
         };
-        let (request, _) = intake::take(&case.context, "claude_k8s", surroundings).unwrap();
+        let (request, _) = intake::split(&case.context, "claude_k8s", facts).unwrap();
         let printed = Tools::new(plugin.clone()).manifest(&request).unwrap().unwrap();
         let printed = serde_json::from_str(&printed).unwrap();
         assert_eq!(manifest::differences(&case, &printed), Vec::<String>::new(), "{}", case.name);
@@ -97,8 +97,8 @@ fn manifests_equal_the_reference_adapters_except_for_intended_differences() {
 fn an_illegal_transition_is_a_fault_that_names_region_and_states() {
     let plugin = load();
     let case = &manifest::cases(&cases("manifest"))[0];
-    let surroundings = Surroundings { self_pod: Some(&case.pod), ..Surroundings::bare(None) };
-    let (request, _) = intake::take(&case.context, "claude_k8s", surroundings).unwrap();
+    let facts = IntakeFacts { paperclip_pod: Some(&case.pod), ..IntakeFacts::bare(None) };
+    let (request, _) = intake::split(&case.context, "claude_k8s", facts).unwrap();
     let mut run = plugin.instantiate().unwrap();
     run.start(Timestamp::from_millis(1_000), &request).unwrap().unwrap();
     // The guard was requested and never acquired.

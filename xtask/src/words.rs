@@ -65,25 +65,24 @@ const PINNED: [&str; 2] = ["serde(rename", "serde(alias"];
 
 /// How many findings a folder or file may still have: the part of the language pass that is not done. Numbers only go down, and
 /// everything that is not listed has none.
-const REMAINING: [(&str, usize); 19] = [
+const REMAINING: [(&str, usize); 17] = [
     ("Cargo.toml", 1),
     // Messages in the API server's own words.
     ("cluster", 9),
     ("docs/differences.md", 2),
     ("docs/errors.md", 3),
     ("docs/operating-serve.md", 1),
-    ("docs/proofs.md", 10),
     ("docs/simulation.md", 18),
     ("host/cli", 2),
     ("host/daemon", 4),
-    ("host/engine", 294),
+    // A status line that recorded runs contain, and PEM markers of a secret in a test.
+    ("host/engine", 3),
     ("host/guest", 18),
     ("host/prepare", 11),
     ("host/shell", 269),
     // A message in the API server's own words.
     ("kubernetes", 1),
     ("plugin", 52),
-    ("tests/bench", 4),
     ("tests/it", 17),
     ("tests/parity", 2),
     ("tests/simulation", 31),

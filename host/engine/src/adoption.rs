@@ -1,5 +1,5 @@
-//! Taking up a run that another host began and whose journal is not here: what it was asked to do stands in a Secret that its Job owns,
-//! who drives it in the Lease of its guard.
+//! Adopts a run that another host started and whose journal is not available: a Secret that the run's Job owns contains a
+//! [`RecoveryRecord`], and the Lease of its guard names the host that drives it.
 
 use paperclip_contract::types::{AcquireGuard, NewSecret, Request, SecretEntry, SecretSource};
 use serde::{Deserialize, Serialize};
@@ -11,14 +11,14 @@ use crate::lease;
 use crate::ledger::without_prompt;
 use crate::time::Timestamp;
 
-/// The entry of a run's Secret that holds its [`RecoveryRecord`].
-pub const BRIEF_KEY: &str = "paperclip-run.json";
-/// A brief that is longer is left out: the run is taken up by a host that has its journal, and by no other.
-const BRIEF_MAX_BYTES: usize = 128 << 10;
-/// A Secret with more of a prompt than this has no room for more: Kubernetes takes 1 MiB, and variables may be half of that.
+/// The entry of a run's Secret that contains its [`RecoveryRecord`].
+pub const RECOVERY_KEY: &str = "paperclip-run.json";
+/// A longer record is left out: only a host that has the run's journal can then resume the run.
+const RECORD_MAX_BYTES: usize = 128 << 10;
+/// A Secret with a longer prompt gets no record: Kubernetes accepts 1 MiB, and variables may be half of that.
 const PROMPT_MAX_BYTES: usize = 256 << 10;
 
-/// What a host that takes a run up needs to know of it.
+/// What a host needs to adopt a run without its journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecoveryRecord {
@@ -29,7 +29,7 @@ pub struct RecoveryRecord {
     context: Value,
     /// Name of the Lease by which runs of the agent exclude one another.
     pub lease: String,
-    /// The Secret that it stands in: where each value came from.
+    /// The Secret that contains this record, with the source of each value.
     pub secret: NewSecret,
 }
 
@@ -54,18 +54,20 @@ impl RecoveryRecord {
         }
     }
 
+    /// Parses the text of a record.
+    ///
     /// # Errors
-    /// It is none.
+    /// The text is not a record.
     pub fn parse(text: &str) -> Result<RecoveryRecord, serde_json::Error> {
         serde_json::from_str(text)
     }
 
-    /// The agent type that drives it.
+    /// Returns the agent type whose plugin drives the run.
     pub fn adapter_type(&self) -> &str {
         self.agent["adapterType"].as_str().unwrap_or_default()
     }
 
-    /// Paperclip's execution context as it would be sent again, for the run that has the Job now.
+    /// Returns the execution context as Paperclip would send it again, for the run that has the Job now.
     pub fn into_context(self, run_id: &str, secrets: &Secrets) -> Value {
         let RecoveryRecord { agent, runtime, mut config, context, .. } = self;
         if let Some(env) = config.get_mut("env").and_then(Value::as_object_mut) {
@@ -86,8 +88,8 @@ impl RecoveryRecord {
     }
 }
 
-/// The same Secret with the run's brief, if there is room for it. Runs that exclude nobody have none: nobody could tell whether one of them
-/// is still being driven.
+/// Adds the run's recovery record to its Secret if the Secret has the capacity. A run without a guard gets none: no Lease would show
+/// whether a host still drives it.
 pub(crate) fn with_recovery_record(
     secret: NewSecret,
     request: &Request,
@@ -96,12 +98,12 @@ pub(crate) fn with_recovery_record(
     let prompt_bytes: usize = secret.entries.iter().map(|entry| prompt_bytes(&entry.source)).sum();
     let Some(guard) = guard.filter(|_| prompt_bytes <= PROMPT_MAX_BYTES) else { return secret };
     let text = serde_json::to_string(&RecoveryRecord::new(request, guard, &secret)).unwrap_or_default();
-    if text.is_empty() || text.len() > BRIEF_MAX_BYTES {
+    if text.is_empty() || text.len() > RECORD_MAX_BYTES {
         return secret;
     }
     let mut secret = secret;
-    // No secret either: it is written as it is.
-    secret.entries.push(SecretEntry { key: BRIEF_KEY.to_owned(), source: SecretSource::Prompt(text) });
+    // The record has no secrets. A prompt's text is written unchanged, and so is this.
+    secret.entries.push(SecretEntry { key: RECOVERY_KEY.to_owned(), source: SecretSource::Prompt(text) });
     secret
 }
 
@@ -112,21 +114,21 @@ fn prompt_bytes(source: &SecretSource) -> usize {
     }
 }
 
-/// Whose turn it is to drive the run that holds a Lease.
+/// Which host may drive the run that holds a Lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Turn {
-    /// This host's, once the Lease was replaced by this one: of two hosts one succeeds.
+    /// This host, after it has replaced the Lease by this one: of two hosts one succeeds.
     Own(Lease),
-    /// Another host's, until then at least unless it renews the Lease.
+    /// Another host, at least until this time, and longer if it renews the Lease.
     Other { until: Timestamp },
 }
 
-/// Whether a host may take up the run that holds a Lease: nobody drives it, or nobody has for too long.
+/// Returns which host may drive the run that holds a Lease: this one if no host drives it or the Lease has expired.
 pub fn turn(now: Timestamp, lease: Lease, host: &str) -> Turn {
     let until = lease::expires_at(&lease);
     if lease.host.is_empty() || lease.host == host || until <= now {
-        let taken = Lease { host: host.to_owned(), duration_s: lease::LEASE_S, renewed_at: now, ..lease };
-        return Turn::Own(taken);
+        let acquired = Lease { host: host.to_owned(), duration_s: lease::LEASE_S, renewed_at: now, ..lease };
+        return Turn::Own(acquired);
     }
     Turn::Other { until }
 }
@@ -138,7 +140,7 @@ mod tests {
     use paperclip_contract::types::ObjectRef;
 
     use super::*;
-    use crate::intake::{self, Surroundings};
+    use crate::intake::{self, IntakeFacts};
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -147,7 +149,7 @@ mod tests {
             "runId": "r", "authToken": "the-token",
             "agent": {"id": "a", "companyId": "c", "name": "Nova", "adapterType": "t"},
             "runtime": {"sessionId": "s"},
-            "config": {"timeoutSec": 60, "env": {"KEY": "the-key", "SEEN": "seen", "GONE": "x"}},
+            "config": {"timeoutSec": 60, "env": {"KEY": "the-key", "SEEN": "seen", "DROPPED": "x"}},
             "context": {"taskId": "T-1"},
         })
     }
@@ -173,45 +175,45 @@ mod tests {
 
     fn request() -> (Request, Secrets) {
         let revealed = ["SEEN".to_owned()];
-        let surroundings = Surroundings { revealed_env: &revealed, ..Surroundings::bare(None) };
-        intake::take(&context(), "t", surroundings).expect("a good context")
+        let facts = IntakeFacts { revealed_env: &revealed, ..IntakeFacts::bare(None) };
+        intake::split(&context(), "t", facts).expect("a good context")
     }
 
     #[test]
-    fn a_brief_gives_the_context_again_once_its_secrets_are_read() {
+    fn a_record_restores_the_context_with_the_values_of_its_secret() {
         let (request, secrets) = request();
         let kept = with_recovery_record(secret("the prompt"), &request, Some(&guard()));
         let last = kept.entries.last().expect("it has entries");
         let SecretSource::Prompt(text) = &last.source else { panic!("{last:?}") };
-        assert_eq!(last.key, BRIEF_KEY);
+        assert_eq!(last.key, RECOVERY_KEY);
         assert!(!text.contains("the-token") && !text.contains("the-key") && !text.contains("the prompt"));
 
-        let brief = RecoveryRecord::parse(text).expect("its own text");
-        assert_eq!(brief.lease, lease::lease_name("k"));
-        let read = brief.secret.entries.iter().filter_map(|entry| {
+        let record = RecoveryRecord::parse(text).expect("its own text");
+        assert_eq!(record.lease, lease::lease_name("k"));
+        let read = record.secret.entries.iter().filter_map(|entry| {
             secrets.resolve(&entry.source).map(|value| (entry.source.clone(), value.to_owned()))
         });
         let read = Secrets::of(read);
-        let mut wanted = context();
-        wanted["runId"] = json!("r2");
-        // It stood in no Secret: the pod was not to have it.
-        wanted["config"]["env"]["GONE"] = Value::Null;
-        assert_eq!(brief.into_context("r2", &read), wanted);
+        let mut expected = context();
+        expected["runId"] = json!("r2");
+        // The Secret does not have it, because the pod was not given it.
+        expected["config"]["env"]["DROPPED"] = Value::Null;
+        assert_eq!(record.into_context("r2", &read), expected);
     }
 
     #[test]
-    fn there_is_no_brief_where_it_has_no_room_or_no_use() {
+    fn adds_no_record_without_a_guard_or_beyond_a_size_limit() {
         let (request, _) = request();
         let long = secret(&"x".repeat(PROMPT_MAX_BYTES + 1));
         assert_eq!(with_recovery_record(long.clone(), &request, Some(&guard())), long);
         assert_eq!(with_recovery_record(secret("p"), &request, None), secret("p"));
-        let talkative =
-            Request { context_json: json!({"x": "x".repeat(BRIEF_MAX_BYTES)}).to_string(), ..request };
-        assert_eq!(with_recovery_record(secret("p"), &talkative, Some(&guard())), secret("p"));
+        let verbose =
+            Request { context_json: json!({"x": "x".repeat(RECORD_MAX_BYTES)}).to_string(), ..request };
+        assert_eq!(with_recovery_record(secret("p"), &verbose, Some(&guard())), secret("p"));
     }
 
     #[test]
-    fn a_run_is_taken_from_nobody_who_drives_it() {
+    fn a_run_is_adopted_only_if_no_host_drives_it() {
         let lease = |host: &str, renewed_at| Lease {
             namespace: "n".into(),
             name: "l".into(),
@@ -230,10 +232,10 @@ mod tests {
             ("me", NOW, true),
         ] {
             match turn(NOW, lease(host, renewed_at), "me") {
-                Turn::Own(taken) => {
+                Turn::Own(acquired) => {
                     assert!(is_own, "{host}");
                     assert_eq!(
-                        taken,
+                        acquired,
                         Lease { host: "me".into(), renewed_at: NOW, ..lease("", Timestamp::EPOCH) }
                     );
                 }

@@ -71,7 +71,7 @@ pub enum FaultCause {
     #[error("it ran over {fuel} units of fuel in one call (an endless loop?)")]
     OutOfFuel { fuel: u64 },
     /// It requested more linear memory than its limit.
-    #[error("it wanted more than {limit_bytes} bytes of memory")]
+    #[error("it requested more than {limit_bytes} bytes of memory")]
     OutOfMemory { limit_bytes: u64 },
     /// It returned more than a limit allows.
     #[error("it returned {what}: {found}, at most {limit} are allowed")]
@@ -80,9 +80,9 @@ pub enum FaultCause {
     #[error("it broke the contract: {0}")]
     Contract(String),
     /// It requested something that its grant does not allow.
-    #[error("it asked for what it may not have: {0}")]
+    #[error("it requested what it is not granted: {0}")]
     Refused(Refused),
     /// The host has no capacity for another instance.
-    #[error("no room for another instance: {0}")]
-    NoRoom(String),
+    #[error("no capacity for another instance: {0}")]
+    NoCapacity(String),
 }

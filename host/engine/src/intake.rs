@@ -1,4 +1,17 @@
-//! From Paperclip's execution context to a plugin's request, with every secret set aside.
+//! Splits Paperclip's execution context into a plugin's request and the secrets that stay with the host.
+//!
+//! ```
+//! use paperclip_contract::types::SecretSource;
+//! use paperclip_engine::intake::{self, IntakeFacts};
+//!
+//! let context = intake::parse(
+//!     r#"{"runId": "r-1", "agent": {"id": "a-1"}, "config": {"env": {"API_KEY": "sk-0123456789"}}}"#,
+//! )?;
+//! let (request, secrets) = intake::split(&context, "claude_k8s", IntakeFacts::bare(Some("agents")))?;
+//! assert_eq!((request.config_env[0].name.as_str(), &request.config_env[0].value), ("API_KEY", &None));
+//! assert_eq!(secrets.resolve(&SecretSource::ConfigEnv("API_KEY".to_owned())), Some("sk-0123456789"));
+//! # Ok::<(), intake::IntakeError>(())
+//! ```
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +29,7 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Values that were kept elsewhere, such as in the Secret of a run that is taken up again. Prompts are no secrets.
+    /// Returns the secrets with these values, such as those in the Secret of a run that is resumed. Prompts are not secrets.
     pub fn of(values: impl IntoIterator<Item = (SecretSource, String)>) -> Secrets {
         let mut secrets = Secrets::default();
         for (source, value) in values {
@@ -30,7 +43,7 @@ impl Secrets {
         secrets
     }
 
-    /// The value that a Secret's entry is to have.
+    /// Returns the value of a Secret's entry that has this source.
     pub fn resolve<'a>(&'a self, source: &'a SecretSource) -> Option<&'a str> {
         match source {
             SecretSource::Prompt(text) => Some(text),
@@ -40,12 +53,12 @@ impl Secrets {
         }
     }
 
-    /// The run's token.
+    /// Returns the run's token.
     pub fn auth_token(&self) -> Option<&str> {
         self.auth_token.as_deref()
     }
 
-    /// Each value with the name under which it is masked.
+    /// Returns each value with the name that replaces it in masked text.
     pub fn named(&self) -> impl Iterator<Item = (&str, &str)> {
         let token = self.auth_token.as_deref().map(|token| ("authToken", token));
         let env = self.config_env.iter().chain(&self.paperclip_pod_env);
@@ -59,33 +72,38 @@ impl fmt::Debug for Secrets {
     }
 }
 
-/// What is wrong with an execution context.
+/// Why an execution context is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IntakeError {
+    /// The text is not JSON.
     #[error("the context is not JSON: {0}")]
     NotJson(String),
+    /// A field has another type than it should.
     #[error("{field}: expected {expected}, found {found}")]
     WrongType { field: String, expected: &'static str, found: &'static str },
+    /// A required field is missing or empty.
     #[error("{field} is missing or empty")]
     Missing { field: &'static str, hint: &'static str },
 }
 
-/// What a request is made of, besides the context.
+/// The parts of a request that are not in the context.
 #[derive(Debug)]
-pub struct Surroundings<'a> {
+pub struct IntakeFacts<'a> {
     /// The pod that Paperclip runs in, core/v1.
-    pub self_pod: Option<&'a Value>,
+    pub paperclip_pod: Option<&'a Value>,
     /// Environment names whose values the plugin may see.
     pub revealed_env: &'a [String],
+    /// Contents of the files that the context refers to.
     pub files: Vec<ContextFile>,
+    /// What the plugin may know about its host.
     pub host: HostFacts,
 }
 
-impl Surroundings<'_> {
-    /// Those of a host with nothing configured, outside a cluster: at most a namespace.
+impl IntakeFacts<'_> {
+    /// Returns the facts of a host outside a cluster with nothing configured except a namespace.
     pub fn bare(default_namespace: Option<&str>) -> Self {
-        Surroundings {
-            self_pod: None,
+        IntakeFacts {
+            paperclip_pod: None,
             revealed_env: &[],
             files: Vec::new(),
             host: HostFacts {
@@ -99,21 +117,27 @@ impl Surroundings<'_> {
     }
 }
 
-/// The agent type that a context asks for.
+/// Returns the agent type that a context requests.
 pub fn adapter_type(context: &Value) -> Option<&str> {
     context["agent"]["adapterType"].as_str().filter(|text| !text.is_empty())
 }
 
-/// Reads a document that should be an execution context.
+/// Parses the JSON text of an execution context.
+///
+/// # Errors
+/// [`IntakeError::NotJson`] if it is not JSON.
 pub fn parse(text: &str) -> Result<Value, IntakeError> {
     serde_json::from_str(text).map_err(|error| IntakeError::NotJson(error.to_string()))
 }
 
-/// Splits an execution context into what the plugin may know and what stays with the host.
-pub fn take(
+/// Splits an execution context into the request for the plugin and the secrets that stay with the host.
+///
+/// # Errors
+/// A field is missing or empty, or has the wrong type; the error names the field.
+pub fn split(
     context: &Value,
     adapter: &str,
-    surroundings: Surroundings<'_>,
+    facts: IntakeFacts<'_>,
 ) -> Result<(Request, Secrets), IntakeError> {
     if !context.is_object() {
         return Err(wrong_type("context", "an object", context));
@@ -133,10 +157,10 @@ pub fn take(
         ..Secrets::default()
     };
     let mut config = object_at(context, "config")?;
-    let config_env = take_config_env(&mut config, surroundings.revealed_env, &mut secrets)?;
-    let self_pod = surroundings
-        .self_pod
-        .map(|pod| take_self_pod(pod.clone(), surroundings.revealed_env, &mut secrets).to_string());
+    let config_env = split_config_env(&mut config, facts.revealed_env, &mut secrets)?;
+    let paperclip_pod_json = facts
+        .paperclip_pod
+        .map(|pod| split_paperclip_pod(pod.clone(), facts.revealed_env, &mut secrets).to_string());
     let request = Request {
         run_id,
         agent: AgentIdentity {
@@ -150,15 +174,15 @@ pub fn take(
         config_env,
         context_json: Value::Object(object_at(context, "context")?).to_string(),
         has_auth_token: secrets.auth_token.is_some(),
-        paperclip_pod_json: self_pod,
-        files: surroundings.files,
-        host: surroundings.host,
+        paperclip_pod_json,
+        files: facts.files,
+        host: facts.host,
     };
     Ok((request, secrets))
 }
 
-/// Takes `config.env` apart: values are plain strings, numbers or booleans, or Paperclip's `{"type":"plain","value":…}`.
-fn take_config_env(
+/// Moves the values of `config.env` into the secrets and returns the entries: values are plain strings, numbers or booleans, or Paperclip's `{"type":"plain","value":…}`.
+fn split_config_env(
     config: &mut Map<String, Value>,
     revealed: &[String],
     secrets: &mut Secrets,
@@ -190,8 +214,8 @@ fn take_config_env(
     Ok(entries)
 }
 
-/// Takes the literal values out of the own pod's containers, and leaves the names.
-fn take_self_pod(mut pod: Value, revealed: &[String], secrets: &mut Secrets) -> Value {
+/// Moves the literal values of all containers of Paperclip's pod into the secrets; the names remain.
+fn split_paperclip_pod(mut pod: Value, revealed: &[String], secrets: &mut Secrets) -> Value {
     let main = paperclip_pod::container_index(&pod);
     for kind in ["containers", "initContainers", "ephemeralContainers"] {
         let Some(containers) = pod["spec"][kind].as_array_mut() else { continue };
@@ -214,8 +238,8 @@ fn mount_paths(container: &Value) -> Vec<String> {
     mounts.filter_map(|mount| Some(mount["mountPath"].as_str()?.trim_end_matches('/').to_owned())).collect()
 }
 
-/// Whether a value is the path of a mount, or of a file below one. It is not a secret, and a plugin has to know whether agents get the
-/// file.
+/// Returns whether a value is the path of a mount, or of a file below one. Such a value is not a secret, and a plugin needs to know
+/// whether agents get the file.
 fn is_mounted(value: &str, mounts: &[String]) -> bool {
     let is_below = |mount: &String| {
         value.strip_prefix(mount.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -283,12 +307,12 @@ mod tests {
 
     const CANARY: &str = "canary-2b1f8e";
 
-    fn surroundings<'a>(self_pod: Option<&'a Value>, revealed: &'a [String]) -> Surroundings<'a> {
-        Surroundings { self_pod, revealed_env: revealed, ..Surroundings::bare(None) }
+    fn facts<'a>(paperclip_pod: Option<&'a Value>, revealed: &'a [String]) -> IntakeFacts<'a> {
+        IntakeFacts { paperclip_pod, revealed_env: revealed, ..IntakeFacts::bare(None) }
     }
 
     #[test]
-    fn no_secret_value_reaches_the_request_and_each_can_be_resolved() {
+    fn keeps_secret_values_out_of_the_request_and_resolves_each() {
         let context = json!({
             "runId": "r", "agent": {"id": "a"}, "authToken": format!("{CANARY}-token"),
             "config": {"model": "m", "env": {
@@ -304,7 +328,7 @@ mod tests {
         ]}});
         let revealed = ["HOME".to_owned(), "PAPERCLIP_API_URL".to_owned()];
         let (request, secrets) =
-            take(&context, "claude_k8s", surroundings(Some(&pod), &revealed)).expect("a good context");
+            split(&context, "claude_k8s", facts(Some(&pod), &revealed)).expect("a good context");
         let shown = format!("{request:?} {secrets:?}");
         assert!(!shown.contains(CANARY), "{shown}");
         assert!(request.has_auth_token);
@@ -337,7 +361,7 @@ mod tests {
                 json!({"spec": {"containers": [{"name": "paperclip", "env": env, "volumeMounts": mounts}]}});
             let context = json!({"runId": "r", "agent": {"id": "a"}});
             let (request, secrets) =
-                take(&context, "claude_k8s", surroundings(Some(&pod), &[])).expect("a good context");
+                split(&context, "claude_k8s", facts(Some(&pod), &[])).expect("a good context");
             let shown =
                 request.paperclip_pod_json.expect("a pod").contains(&format!("\"value\":\"{value}\""));
             assert_eq!(shown, is_shown, "{value}");
@@ -346,8 +370,8 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_context_is_named_by_its_field() {
-        for (context, wanted) in [
+    fn names_the_field_that_is_wrong() {
+        for (context, expected) in [
             (json!([]), "context: expected an object, found an array"),
             (json!({"agent": {"id": "a"}}), "runId is missing or empty"),
             (json!({"runId": "  ", "agent": {"id": "a"}}), "runId is missing or empty"),
@@ -361,8 +385,8 @@ mod tests {
                 "config.env.K: expected a string, already resolved, found an object",
             ),
         ] {
-            let error = take(&context, "claude_k8s", surroundings(None, &[])).expect_err("refused");
-            assert!(error.to_string().starts_with(wanted), "{error}");
+            let error = split(&context, "claude_k8s", facts(None, &[])).expect_err("refused");
+            assert!(error.to_string().starts_with(expected), "{error}");
         }
     }
 }

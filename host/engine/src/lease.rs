@@ -207,7 +207,7 @@ impl RunLease {
         }
     }
 
-    /// Reads the Lease once more, and disposes of it if it is held.
+    /// Reads the Lease again, and disposes of it if it is held.
     fn abandon(&mut self, disposal: Disposal) -> Vec<Outcome> {
         self.state = State::Abandoned { disposal, is_read: true };
         self.read().map(Outcome::Call).into_iter().collect()

@@ -157,7 +157,7 @@ impl Ledger {
                 if !poll.path.starts_with("/api/") {
                     let path = &poll.path;
                     return Err(FaultCause::Contract(format!(
-                        "poll of {path:?}: the path begins with /api/"
+                        "poll of {path:?}: the path does not start with /api/"
                     )));
                 }
                 self.polls.insert(id.into(), poll.path.clone());

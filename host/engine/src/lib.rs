@@ -1,7 +1,8 @@
-//! The engine of a run: pure mechanism between a plugin that decides and a shell that acts.
+//! The engine of a run: a state machine between a plugin, which decides, and a shell, which does the I/O.
 //!
-//! Inputs go in with the time, effects come out in the order in which they are to be carried out. The engine reads no clock, does
-//! no I/O and draws no randomness of its own, so that it runs unchanged in the deterministic simulation.
+//! [`Run::handle`] accepts an [`Input`] with the time; [`Run::poll_effect`] returns each [`Effect`] in the order in which to carry it out.
+//! The engine reads no clock, does no I/O and has no source of randomness except a seed, so that the deterministic simulation runs it
+//! unchanged.
 
 pub mod adoption;
 pub mod api;
@@ -37,10 +38,10 @@ use paperclip_contract::types::Limits;
 
 /// Most bytes of strings that one call of a plugin may return: a prompt of 8 MiB in a Secret, and the rest.
 pub const MAX_OUTPUT_BYTES: u64 = 32 << 20;
-/// Longest line that reaches a plugin whole, in bytes.
+/// Longest line that a plugin receives uncut, in bytes.
 pub const MAX_GUEST_LINE_BYTES: u32 = 4 << 20;
 
-/// The limits that a plugin is held to.
+/// Returns the limits of every plugin.
 pub const fn limits() -> Limits {
     Limits {
         max_commands: ledger::MAX_COMMANDS,

@@ -25,9 +25,9 @@ pub(crate) fn is_of_run(job: &JobSnapshot, run_id: &str) -> bool {
 pub(crate) fn is_same_run(manifest_json: &str, job: &JobSnapshot) -> bool {
     let Ok(manifest) = serde_json::from_str::<Value>(manifest_json) else { return false };
     let metadata = &manifest["metadata"];
-    let agrees = |wanted: &Value, found: &[Label], key: &str| {
+    let agrees = |expected: &Value, found: &[Label], key: &str| {
         let found = found.iter().find(|label| label.key == key).map(|label| label.value.as_str());
-        found.is_some() && wanted[key].as_str() == found
+        found.is_some() && expected[key].as_str() == found
     };
     !job.is_deleting
         && agrees(&metadata["labels"], &job.labels, RUN_LABEL)

@@ -2,6 +2,17 @@
 //!
 //! A secret is found as it is and as a JSON encoder writes it, in a document of its own or quoted within another one. Each line of a
 //! multi-line secret is found too, because a log has it line by line.
+//!
+//! ```
+//! use paperclip_engine::redact::Redactor;
+//!
+//! let redactor = Redactor::new([("API_KEY", "sk-0123456789")])?;
+//! assert_eq!(redactor.mask("key: sk-0123456789".to_owned()), "key: [redacted:API_KEY]");
+//! // A line whose middle is missing: the part of a secret at the cut is masked, too.
+//! let (head, tail) = redactor.mask_cut("key: sk-01234".to_owned(), "ok".to_owned());
+//! assert_eq!((head.as_str(), tail.as_str()), ("key: [redacted:API_KEY]", "ok"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::collections::BTreeSet;
 
@@ -61,14 +72,14 @@ impl Redactor {
     /// the cut divides.
     pub fn mask_cut(&self, head: String, tail: String) -> (String, String) {
         let (mut in_head, mut in_tail) = (self.find(&head), self.find(&tail));
-        if let Some((bytes, form)) = self.longest(|form| begun(head.as_bytes(), form)) {
+        if let Some((bytes, form)) = self.longest(|form| suffix_bytes(head.as_bytes(), form)) {
             let mut edge = Span { from: head.len() - bytes, to: head.len(), form };
             while let Some(last) = in_head.pop_if(|span| span.to > edge.from) {
                 edge.from = edge.from.min(last.from);
             }
             in_head.push(edge);
         }
-        if let Some((bytes, form)) = self.longest(|form| ended(tail.as_bytes(), form)) {
+        if let Some((bytes, form)) = self.longest(|form| prefix_bytes(tail.as_bytes(), form)) {
             let overlapping = in_tail.iter().take_while(|span| span.from < bytes).count();
             let to = in_tail.drain(..overlapping).map(|span| span.to).fold(bytes, usize::max);
             in_tail.insert(0, Span { from: 0, to, form });
@@ -115,15 +126,15 @@ struct Span {
     form: usize,
 }
 
-/// Returns how many bytes of a form `text` ends with.
-fn begun(text: &[u8], form: &[u8]) -> Option<usize> {
+/// Returns the length of the suffix of `text` that is the start of a form.
+fn suffix_bytes(text: &[u8], form: &[u8]) -> Option<usize> {
     let longest = form.len().min(text.len());
     within(text, form)
         .or_else(|| (MIN_SECRET_BYTES..=longest).rev().find(|bytes| text.ends_with(&form[..*bytes])))
 }
 
-/// Returns how many bytes of a form `text` starts with.
-fn ended(text: &[u8], form: &[u8]) -> Option<usize> {
+/// Returns the length of the prefix of `text` that is the end of a form.
+fn prefix_bytes(text: &[u8], form: &[u8]) -> Option<usize> {
     let longest = form.len().min(text.len());
     within(text, form).or_else(|| {
         (MIN_SECRET_BYTES..=longest).rev().find(|bytes| text.starts_with(&form[form.len() - *bytes..]))
@@ -233,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_without_secrets_is_not_copied() {
+    fn does_not_copy_a_text_without_secrets() {
         let text = "no secret in here".to_owned();
         let at = text.as_ptr();
         let masked = redactor(&[("TOKEN", "0123456789")]).mask(text);
@@ -298,14 +309,14 @@ mod tests {
             let cut = (0..=cut.min(line.len())).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0);
             let (head, tail) = redactor.mask_cut(line[..cut].to_owned(), line[cut..].to_owned());
             prop_assert!(!redactor.mask(line.clone()).contains(&secret));
-            let is_left = |text: &str| {
+            let is_left_in_tail = |text: &str| {
                 (0..secret.len()).any(|at| secret.get(at..).is_some_and(|rest| {
                     rest.len() >= 8 && (text.starts_with(rest) || text.contains(&secret))
                 }))
             };
-            prop_assert!(!is_left(&tail), "{tail}");
-            let is_begun = (8..=secret.len()).any(|at| secret.get(..at).is_some_and(|part| head.ends_with(part)));
-            prop_assert!(!is_begun, "{head}");
+            prop_assert!(!is_left_in_tail(&tail), "{tail}");
+            let is_left_in_head = (8..=secret.len()).any(|at| secret.get(..at).is_some_and(|part| head.ends_with(part)));
+            prop_assert!(!is_left_in_head, "{head}");
         }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn of_fault(fault: &GuestFault) -> Map<String, Value> {
         | FaultCause::OutOfMemory { .. }
         | FaultCause::OverLimit { .. }
         | FaultCause::Contract(_)
-        | FaultCause::NoRoom(_) => PLUGIN_FAILED,
+        | FaultCause::NoCapacity(_) => PLUGIN_FAILED,
     };
     failed(code, &fault.to_string())
 }
@@ -32,14 +32,14 @@ const HOST_RESTARTED: &str = "host_restarted";
 pub(crate) fn job_lost() -> Map<String, Value> {
     failed(
         HOST_RESTARTED,
-        "The host that began this run is gone with its journal, and the Job that the run was taken up with is gone, too: start it again",
+        "The host that started this run stopped, its journal is not available, and the Job from which the run was resumed was deleted: start it again",
     )
 }
 
 /// Returns the result of a run whose host stopped before the agent could start.
 pub(crate) fn host_restarted(why: &str) -> Map<String, Value> {
     let message = format!(
-        "The host restarted before the agent began, and the run was not started again in time: {why}"
+        "The host restarted before the agent started, and the run was not started again in time: {why}"
     );
     undone(HOST_RESTARTED, &message)
 }

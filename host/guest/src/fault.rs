@@ -41,7 +41,7 @@ const NOTE_BYTES: usize = 1024;
 /// Returns why a call or an instantiation failed.
 pub(crate) fn cause(error: &Error, allowed: Allowance, store: &Store<Meter>) -> FaultCause {
     if let Some(full) = error.downcast_ref::<PoolConcurrencyLimitError>() {
-        return FaultCause::NoRoom(full.to_string());
+        return FaultCause::NoCapacity(full.to_string());
     }
     if let Some(exceeded) = error.downcast_ref::<LimitExceeded>() {
         return match exceeded {

@@ -44,7 +44,7 @@ impl Live {
     /// Creates an instance.
     ///
     /// # Errors
-    /// [`FaultCause::NoRoom`] if the pool is full; another cause if the plugin fails.
+    /// [`FaultCause::NoCapacity`] if the pool is full; another cause if the plugin fails.
     pub(crate) fn new(
         runtime: &Runtime,
         pre: &ExportsPre,

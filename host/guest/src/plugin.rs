@@ -72,7 +72,7 @@ impl Plugin {
     /// Creates a fresh instance for one run.
     ///
     /// # Errors
-    /// [`FaultCause::NoRoom`] if the pool is full; another cause if the plugin fails.
+    /// [`FaultCause::NoCapacity`] if the pool is full; another cause if the plugin fails.
     pub fn instantiate(self: &Arc<Self>) -> Result<Instance, GuestFault> {
         Ok(Instance::new(Arc::clone(self), self.live()?))
     }
@@ -211,7 +211,7 @@ fn trial(
     identity: Identity,
 ) -> Result<Descriptor, LoadError> {
     let failed = |fault: GuestFault| match (fault.call, fault.cause) {
-        (_, FaultCause::NoRoom(reason)) => LoadError::NoCapacity { from: source.clone(), reason },
+        (_, FaultCause::NoCapacity(reason)) => LoadError::NoCapacity { from: source.clone(), reason },
         ("instantiate", FaultCause::Contract(reason)) => {
             LoadError::Shape { from: source.clone(), version: version.number(), reason }
         }

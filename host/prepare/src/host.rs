@@ -7,7 +7,7 @@ use std::sync::Arc;
 use paperclip_contract::types::{ContextFile, HostFacts};
 use paperclip_diagnostic::{Diagnose, Diagnostic};
 use paperclip_engine::GuestFault;
-use paperclip_engine::intake::{self, IntakeError, Surroundings};
+use paperclip_engine::intake::{self, IntakeError, IntakeFacts};
 use paperclip_guest::{Plugin, Tools};
 use serde_json::{Map, Value, json};
 
@@ -135,8 +135,8 @@ impl HostContext {
         let mut pod = self.paperclip_pod.clone();
         let mut warnings = pod.as_mut().map(paperclip_pod::expand_literals).unwrap_or_default();
         let files = self.read_files(&context["config"], plugin, &mut warnings)?;
-        let surroundings = Surroundings {
-            self_pod: pod.as_ref(),
+        let facts = IntakeFacts {
+            paperclip_pod: pod.as_ref(),
             revealed_env: &config.grant(plugin.adapter_type()).reveal(&plugin.descriptor().revealed_env),
             files,
             host: HostFacts {
@@ -147,7 +147,7 @@ impl HostContext {
                 limits: paperclip_engine::limits(),
             },
         };
-        let (request, secrets) = intake::take(context, plugin.adapter_type(), surroundings)?;
+        let (request, secrets) = intake::split(context, plugin.adapter_type(), facts)?;
         variables::check(&request, &secrets)?;
         let redactor = masking::redactor(&request, &secrets, &config.unmasked_env)?;
         Ok(PreparedRun {
@@ -230,7 +230,7 @@ mod tests {
         let host = host(Config::default(), json!({"metadata": {"namespace": "paperclip"}}));
         let namespace = |config: Value| {
             let context = json!({"runId": "r", "agent": {"id": "a"}, "config": config});
-            let (request, _) = intake::take(&context, "t", Surroundings::bare(Some("d"))).expect("good");
+            let (request, _) = intake::split(&context, "t", IntakeFacts::bare(Some("d"))).expect("good");
             (
                 host.namespace_of(&request),
                 HostContext { paperclip_pod: None, ..bare() }.namespace_of(&request),

@@ -47,13 +47,13 @@ pub fn redactor(
 #[cfg(test)]
 mod tests {
     use paperclip_contract::types::SecretSource;
-    use paperclip_engine::intake::{self, Surroundings};
+    use paperclip_engine::intake::{self, IntakeFacts};
 
     use super::*;
 
     fn request() -> Request {
         let context = serde_json::json!({"runId": "r", "agent": {"id": "a"}});
-        intake::take(&context, "t", Surroundings::bare(None)).expect("a good context").0
+        intake::split(&context, "t", IntakeFacts::bare(None)).expect("a good context").0
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 
 use paperclip_contract::types::{Action, Command, NewObject};
-use paperclip_engine::intake::{self, Surroundings};
+use paperclip_engine::intake::{self, IntakeFacts};
 use paperclip_engine::policy::{Grant, Policy};
 use paperclip_guest::{Plugin, Runtime, RuntimeOptions, Tools};
 use serde_json::Value;
@@ -19,12 +19,12 @@ fn every_job_of_the_built_in_plugin_is_within_the_default_grant() {
     let tools = Tools::new(plugin);
     let cases = fs::read_to_string(fixture("cases/manifest.ndjson")).unwrap();
     for case in cases.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
-        let surroundings = Surroundings {
-            self_pod: Some(&case["pod"]),
+        let facts = IntakeFacts {
+            paperclip_pod: Some(&case["pod"]),
             revealed_env: &revealed,
-            ..Surroundings::bare(Some("default"))
+            ..IntakeFacts::bare(Some("default"))
         };
-        let (request, _) = intake::take(&case["context"], "claude_k8s", surroundings).unwrap();
+        let (request, _) = intake::split(&case["context"], "claude_k8s", facts).unwrap();
         let plan: Value = serde_json::from_str(&tools.manifest(&request).unwrap().unwrap()).unwrap();
         let create = Action::CreateJob(NewObject { manifest_json: plan["job"].to_string() });
         let outcome = Policy::new(Grant::default(), &request).check(&[Command { id: 1, action: create }]);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
 use paperclip_contract::types::ObjectRef;
-use paperclip_engine::adoption::{BRIEF_KEY, RecoveryRecord};
+use paperclip_engine::adoption::{RECOVERY_KEY, RecoveryRecord};
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::policy;
 use paperclip_shell::snapshot;
@@ -67,12 +67,12 @@ impl Candidate {
         if !owners.iter().any(|owner| owner.uid == self.job.uid) {
             return None;
         }
-        let text = secret.data.as_ref()?.get(BRIEF_KEY)?;
+        let text = secret.data.as_ref()?.get(RECOVERY_KEY)?;
         let record = std::str::from_utf8(&text.0).map_err(|error| error.to_string());
         let record = record.and_then(|text| RecoveryRecord::parse(text).map_err(|error| error.to_string()));
         Some(record.map_err(|error| {
             let name = secret.metadata.name.as_deref().unwrap_or_default();
-            SkipReason::new(format!("{BRIEF_KEY} of Secret {name} cannot be read: {error}"), START_AGAIN)
+            SkipReason::new(format!("{RECOVERY_KEY} of Secret {name} cannot be read: {error}"), START_AGAIN)
         }))
     }
 
@@ -152,7 +152,7 @@ mod tests {
             "metadata": {"name": "ac-1-run", "ownerReferences": [
                 {"apiVersion": "batch/v1", "kind": "Job", "name": "ac-1", "uid": owner_uid},
             ]},
-            "data": {BRIEF_KEY: data},
+            "data": {RECOVERY_KEY: data},
         }))
         .expect("a Secret")
     }

@@ -26,7 +26,7 @@ pub enum DriverEvent<E> {
     },
     /// This process is about to exit.
     Stop,
-    /// Nobody can control the run any more. It continues.
+    /// The run can no longer be controlled. It continues.
     ControlClosed,
     /// The answer to [`Operation::Call`](super::Operation::Call).
     Called { call: CallId, outcome: Result<ApiReply, ApiError> },

@@ -37,7 +37,7 @@ pub enum Operation {
     Poll { poll: PollId, path: String },
     /// Put a record into the sink's queue.
     Show(SequencedRecord),
-    /// Tell the senders of all cancels so far that they are durable.
+    /// Acknowledge all cancels so far: they are durable.
     AcknowledgeCancels,
     /// The history was replayed: the record with this number is the first new one.
     ReportCaughtUp { next_seq: u64 },

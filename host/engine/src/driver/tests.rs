@@ -9,7 +9,7 @@ use paperclip_contract::types::{
 use serde_json::json;
 
 use super::*;
-use crate::intake::{self, Surroundings};
+use crate::intake::{self, IntakeFacts};
 use crate::policy::{Grant, Policy};
 use crate::redact::Redactor;
 use crate::{GuestFault, PluginIdentity, RunSpec, SegmentLimits};
@@ -59,7 +59,7 @@ type Tested = Driver<Script, &'static str>;
 fn driver(answers: &[&[Action]], notes: &[&str]) -> Tested {
     let context = json!({"runId": "r", "agent": {"id": "a"}});
     let (request, secrets) =
-        intake::take(&context, "x", Surroundings::bare(Some("n"))).expect("a valid context");
+        intake::split(&context, "x", IntakeFacts::bare(Some("n"))).expect("a valid context");
     let spec = RunSpec {
         policy: Policy::new(Grant::default(), &request),
         request,
@@ -147,7 +147,7 @@ fn acknowledges_a_cancel_once_it_is_durable() {
     assert_eq!(operations(&mut driver), ["Append", "Sync", "AcknowledgeCancels"]);
     driver.handle_event(NOW, cancel(false));
     driver.handle_event(NOW, DriverEvent::NothingReady);
-    assert_eq!(operations(&mut driver), ["Append"], "nobody waits");
+    assert_eq!(operations(&mut driver), ["Append"], "no sender waits");
 }
 
 #[test]

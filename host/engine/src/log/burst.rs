@@ -11,8 +11,8 @@ use crate::time::Timestamp;
 const LAGGING_MS: i64 = 2_000;
 /// The shortest jump of the stamps, in ms, that may hide a file: the kubelet checks their sizes every 10 s, or at most every 3 s.
 const JUMP_MS: i64 = 2_000;
-/// How many bytes must have arrived late for a file to have been filled meanwhile: the kubelet's files have 10 MiB, and nobody configures
-/// less than a tenth of that. A quiet container is also late after a broken connection, and loses nothing.
+/// How many bytes must have arrived late for a file to have been filled meanwhile: the kubelet's files have 10 MiB by default, and
+/// a limit below a tenth of that is not expected. A quiet container is also late after a broken connection, and loses nothing.
 const LATE_BYTES: u64 = 1 << 20;
 
 /// Tracks how far a reader is behind.

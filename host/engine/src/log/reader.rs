@@ -146,7 +146,7 @@ impl LogReader {
         }
     }
 
-    /// Processes that the stream ended or could not be opened. Nothing of a stream may be passed after its [`LogOutput::Close`].
+    /// Processes that the stream ended or could not be opened. After [`LogOutput::Close`], no input of that stream may be passed.
     pub fn on_closed(&mut self, now: Timestamp, end: LogEnd) {
         let was_open = match self.link {
             Link::Idle { .. } => return,

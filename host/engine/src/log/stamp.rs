@@ -53,7 +53,7 @@ pub(super) fn is_cut(text: &[u8]) -> bool {
 }
 
 fn fits(text: &[u8]) -> bool {
-    text.iter().zip(SECONDS).all(|(byte, want)| match want {
+    text.iter().zip(SECONDS).all(|(byte, expected)| match expected {
         b'd' => byte.is_ascii_digit(),
         literal => byte == literal,
     })

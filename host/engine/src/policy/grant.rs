@@ -1,4 +1,4 @@
-//! A plugin's grant, as the operator's configuration has it.
+//! A plugin's grant, as the operator's configuration contains it.
 
 use std::fmt;
 
@@ -6,26 +6,26 @@ use serde::{Deserialize, Serialize};
 
 use paperclip_kubernetes::Quantity;
 
-/// What a plugin may ask for. The default fits the built-in plugins: a run's own namespaces, and the Secrets and claims that its agent
+/// What a plugin may request. The default fits the built-in plugins: a run's own namespaces, and the Secrets and claims that its agent
 /// inherits from Paperclip's pod.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grant {
-    /// Namespaces, of those that a run speaks of: its config's, the own pod's, the host's default. Empty: all of them.
+    /// Namespaces, of those that a run names: its config's, that of Paperclip's pod, the host's default. Empty: all of them.
     pub namespaces: Vec<Pattern>,
     /// Images, such as `ghcr.io/acme/*`. An image without a registry is one of `docker.io/`.
     pub images: Vec<Pattern>,
     /// Service accounts that a Job may run as.
     pub service_accounts: Vec<Pattern>,
-    /// Secrets that a Job may refer to, besides the run's own and those of the own pod.
+    /// Secrets that a Job may refer to, besides the run's own and those of Paperclip's pod.
     pub secrets: Vec<Pattern>,
-    /// PersistentVolumeClaims that a Job may mount, besides those of the own pod.
+    /// PersistentVolumeClaims that a Job may mount, besides those of Paperclip's pod.
     pub volume_claims: Vec<Pattern>,
     /// Linux capabilities that a container may add.
     pub capabilities: Vec<Pattern>,
     /// Paths of Paperclip's API that may be polled.
     pub http_paths: Vec<Pattern>,
-    /// Environment variables whose values the plugin may see, of those that it asks for.
+    /// Environment variables whose values the plugin may see, of those that it requests.
     pub revealed_env: Vec<Pattern>,
     /// Most CPU of a Job's Pod, such as `4` or `500m`; a container must then have a limit.
     pub max_cpu: Option<Amount>,
@@ -59,35 +59,38 @@ impl Default for Grant {
 }
 
 impl Grant {
-    /// The names that a plugin asks to see and may see.
-    pub fn reveal(&self, asked: &[String]) -> Vec<String> {
-        asked.iter().filter(|name| super::matches(&self.revealed_env, name)).cloned().collect()
+    /// Returns the names that a plugin requests to see and may see.
+    pub fn reveal(&self, requested: &[String]) -> Vec<String> {
+        requested.iter().filter(|name| super::matches(&self.revealed_env, name)).cloned().collect()
     }
 }
 
-/// A name, or the beginning of one and `*`.
+/// A name, or a prefix and `*`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Pattern(String);
 
+/// A pattern that is empty or has a `*` before its end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the pattern {0:?} is empty or has a `*` before its end; give a name, or its beginning and `*`")]
+#[error("the pattern {0:?} is empty or has a `*` before its end; give a name, or a prefix and `*`")]
 pub struct PatternError(String);
 
 impl Pattern {
+    /// Returns the pattern's text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
+    /// Returns whether a text matches, as [`fits`] does.
     pub fn matches(&self, text: &str) -> bool {
         fits(&self.0, text)
     }
 }
 
-/// Whether a text is meant by a pattern: the name itself, or the beginning of one and `*`.
+/// Returns whether a text matches a pattern, which is a name, or a prefix and `*`.
 pub fn fits(pattern: &str, text: &str) -> bool {
     match pattern.strip_suffix('*') {
-        Some(beginning) => text.starts_with(beginning),
+        Some(prefix) => text.starts_with(prefix),
         None => pattern == text,
     }
 }
@@ -96,8 +99,8 @@ impl TryFrom<String> for Pattern {
     type Error = PatternError;
 
     fn try_from(text: String) -> Result<Self, PatternError> {
-        let beginning = text.strip_suffix('*').unwrap_or(&text);
-        if text.is_empty() || beginning.contains('*') { Err(PatternError(text)) } else { Ok(Pattern(text)) }
+        let prefix = text.strip_suffix('*').unwrap_or(&text);
+        if text.is_empty() || prefix.contains('*') { Err(PatternError(text)) } else { Ok(Pattern(text)) }
     }
 }
 
@@ -108,7 +111,7 @@ impl From<Pattern> for String {
 }
 
 /// Parses an amount in thousandths of the unit, rounded up. `None` if it is not an amount, negative, or more than Kubernetes
-/// keeps.
+/// can store.
 pub(super) fn milli(text: &str) -> Option<u128> {
     let amount = Quantity::parse(text).ok()?;
     if !(Quantity::ZERO..=Quantity::MAX).contains(&amount) {
@@ -138,7 +141,7 @@ impl TryFrom<String> for Amount {
         match milli(&text) {
             Some(milli) => Ok(Amount { text, milli }),
             None => Err(format!(
-                "{text:?} is no amount of a resource; give one such as \"2\", \"500m\" or \"8Gi\""
+                "{text:?} is not an amount of a resource; give one such as \"2\", \"500m\" or \"8Gi\""
             )),
         }
     }

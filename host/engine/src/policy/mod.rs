@@ -1,7 +1,7 @@
-//! What a plugin may ask for. A plugin asks, the host decides: a command outside the grant of its plugin, or a Job that breaks the
-//! operator's rules, is refused by the [`Rule`] that it breaks, and ends its run.
+//! What a plugin may request. The host refuses a command outside the plugin's grant, or a Job that breaks the operator's rules; the
+//! refusal names the [`Rule`] and ends the run.
 //!
-//! Whether an object is this run's own is for [`crate::run`] to know; here is what can be told from the command and the request alone.
+//! The checks here need only the command and the request. Whether an object was created by this run is checked by [`crate::run`].
 
 mod grant;
 mod pod;
@@ -19,38 +19,53 @@ pub use pod::secrets as secrets_of;
 /// The label of an agent's Jobs that names the agent.
 const AGENT_LABEL: &str = "paperclip.io/agent-id";
 
-/// What was asked for and is refused. The names are part of the product's interface: `docs/plugins.md` has them all.
+/// The rule that a refused command breaks. The names are part of the product's interface and are listed in `docs/plugins.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
     /// An object in a namespace that is not the run's, or that the grant does not name.
     Namespace,
     /// A list of Jobs that are not the agent's.
     OtherAgent,
-    /// A manifest that cannot be read as what it should be.
+    /// A manifest that is not JSON or not of the expected kind.
     Manifest,
     /// A Job that would start before the objects that it owns exist, or more than one Pod.
     JobShape,
+    /// A container that is privileged, or that can gain privileges.
     Privileged,
+    /// The node's network, PID or IPC namespace.
     HostNamespaces,
+    /// A volume with a path of the node.
     HostPath,
+    /// A port of the node.
     HostPort,
+    /// A Pod that names its node, which bypasses the scheduler.
     NodeName,
+    /// A Linux capability that is not granted.
     Capabilities,
+    /// A container that runs as root.
     RootUser,
+    /// A seccomp or AppArmor profile that is `Unconfined`.
     Seccomp,
+    /// A Pod that sets sysctls.
     Sysctls,
+    /// A service account that is not granted, or the mounted token of the default one.
     ServiceAccount,
+    /// A volume of a kind that a run does not need.
     VolumeKind,
+    /// A PersistentVolumeClaim that is neither inherited from Paperclip's pod nor granted.
     VolumeClaim,
-    /// A Secret that is neither the run's own, nor inherited from the own pod, nor granted.
+    /// A Secret that is neither the run's own, nor inherited from Paperclip's pod, nor granted.
     Secret,
+    /// An image that is not granted.
     Image,
+    /// A limit above the grant's, or a container without one although the grant has one.
     Resources,
     /// A path of Paperclip's API that the grant does not name.
     HttpPath,
 }
 
 impl Rule {
+    /// All rules.
     pub const ALL: [Rule; 20] = [
         Rule::Namespace,
         Rule::OtherAgent,
@@ -74,7 +89,7 @@ impl Rule {
         Rule::HttpPath,
     ];
 
-    /// The rule's name in messages and metrics.
+    /// Returns the rule's name in messages and metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Rule::Namespace => "namespace",
@@ -107,55 +122,61 @@ impl fmt::Display for Rule {
     }
 }
 
-/// Why a command is refused: the rule, what breaks it, and what would be right.
+/// Why a command is refused: the rule, what breaks it, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("rule {rule}: {what}; {mend}")]
+#[error("rule {rule}: {what}; {hint}")]
 pub struct Refused {
     pub rule: Rule,
-    /// The object or field, and what it has.
+    /// The object or field, and its value.
     pub what: String,
-    pub mend: String,
+    /// What to do about it.
+    pub hint: String,
 }
 
 impl Refused {
-    fn new(rule: Rule, what: impl Into<String>, mend: impl Into<String>) -> Refused {
-        Refused { rule, what: what.into(), mend: mend.into() }
+    fn new(rule: Rule, what: impl Into<String>, hint: impl Into<String>) -> Refused {
+        Refused { rule, what: what.into(), hint: hint.into() }
     }
 }
 
-/// The grant of one plugin as it holds for one run.
+/// Checks the commands of one run against its plugin's grant.
 #[derive(Debug, Clone)]
 pub struct Policy {
     grant: Grant,
-    /// Namespaces that the request itself speaks of.
+    /// Namespaces that the request names.
     namespaces: BTreeSet<String>,
-    /// Names of Secrets and claims that the own pod uses: an agent inherits them.
+    /// Names of Secrets that Paperclip's pod uses: an agent inherits them.
     inherited_secrets: BTreeSet<String>,
+    /// Names of PersistentVolumeClaims that Paperclip's pod mounts.
     inherited_claims: BTreeSet<String>,
     agent_id: String,
 }
 
 impl Policy {
+    /// Returns the policy of a run with this request.
     pub fn new(grant: Grant, request: &Request) -> Policy {
         let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
         let config = parse(&request.config_json);
-        let own_pod = request.paperclip_pod_json.as_deref().map(parse).unwrap_or_default();
+        let paperclip_pod = request.paperclip_pod_json.as_deref().map(parse).unwrap_or_default();
         let named = [
             config["namespace"].as_str(),
-            own_pod["metadata"]["namespace"].as_str(),
+            paperclip_pod["metadata"]["namespace"].as_str(),
             request.host.default_namespace.as_deref(),
         ];
         let namespaces = named.into_iter().flatten().map(|name| name.trim().to_owned());
         Policy {
             namespaces: namespaces.filter(|name| !name.is_empty()).collect(),
-            inherited_secrets: pod::secrets(&own_pod["spec"]).into_iter().collect(),
-            inherited_claims: pod::claims(&own_pod["spec"]).into_iter().collect(),
+            inherited_secrets: pod::secrets(&paperclip_pod["spec"]).into_iter().collect(),
+            inherited_claims: pod::claims(&paperclip_pod["spec"]).into_iter().collect(),
             agent_id: request.agent.id.clone(),
             grant,
         }
     }
 
-    /// Checks all commands of a call before the first is carried out.
+    /// Checks all commands of a call, before the first is carried out.
+    ///
+    /// # Errors
+    /// The first command that breaks a rule.
     pub fn check(&self, commands: &[Command]) -> Result<(), Refused> {
         commands.iter().try_for_each(|command| self.check_action(&command.action))
     }
@@ -176,7 +197,7 @@ impl Policy {
                 self.owned("ConfigMap", namespace, name, owner)
             }
             Action::PollHttp(poll) => self.http(&poll.path),
-            // Nothing to check but the objects that they name.
+            // Only the objects that they name need a check.
             _ => Ok(()),
         }?;
         match action.properties().objects {
@@ -203,8 +224,8 @@ impl Policy {
     fn namespace(&self, what: &str, namespace: &str) -> Result<(), Refused> {
         if !self.namespaces.contains(namespace) {
             let own: Vec<&str> = self.namespaces.iter().map(String::as_str).collect();
-            let mend = format!("this run's are {}: set `namespace` in the agent's config", listed(&own));
-            return Err(Refused::new(Rule::Namespace, format!("{what} is in {namespace:?}"), mend));
+            let hint = format!("this run's are {}: set `namespace` in the agent's config", listed(&own));
+            return Err(Refused::new(Rule::Namespace, format!("{what} is in {namespace:?}"), hint));
         }
         if self.grant.namespaces.is_empty() || matches(&self.grant.namespaces, namespace) {
             return Ok(());
@@ -276,14 +297,15 @@ impl Policy {
     }
 }
 
-/// Whether a label's value stands for an id: what a label may not hold is replaced or left out, and long ids are cut.
+/// Returns whether a label's value identifies this id. Characters that a label cannot contain are replaced or left out, and long ids
+/// are cut.
 pub fn is_label_of(value: &str, id: &str) -> bool {
     let plain = |text: &str| -> Vec<char> { text.chars().filter(char::is_ascii_alphanumeric).collect() };
     let (value, id) = (plain(value), plain(id));
     !value.is_empty() && (value == id || (value.len() >= MIN_CUT_CHARS && id.starts_with(&value)))
 }
 
-/// A label's value holds 63 characters; one that has less than this was not cut.
+/// A label's value has at most 63 characters; a value with fewer alphanumeric characters than this was not cut.
 const MIN_CUT_CHARS: usize = 32;
 
 fn matches(patterns: &[Pattern], text: &str) -> bool {

@@ -1,4 +1,4 @@
-//! The rules for a Pod, whether it stands alone or in a Job's template.
+//! The rules for a Pod, by itself or in a Job's template.
 
 use paperclip_kubernetes::image::with_registry;
 use serde_json::Value;
@@ -6,14 +6,14 @@ use serde_json::Value;
 use super::grant::milli;
 use super::{Amount, Policy, Refused, Rule, matches, shown};
 
-/// Kinds of volumes that reach nothing but what the run may read anyway.
+/// Kinds of volumes that give access only to data that the run may read anyway.
 const VOLUME_KINDS: [&str; 6] =
     ["secret", "configMap", "emptyDir", "persistentVolumeClaim", "projected", "downwardAPI"];
-const NO_MEND: &str = "no grant allows it";
+const NO_GRANT: &str = "no grant allows it";
 
 impl Policy {
-    /// Checks the Pod of a Job of this name, whose own Secrets begin with that name. A Pod that is only tried out has no such Job: its
-    /// references are not checked, since it is never created.
+    /// Checks the Pod of a Job of this name; the names of the Job's own Secrets start with it. The Pod of a dry run has no Job: its
+    /// references are not checked, because it is never created.
     pub(super) fn pod(&self, job: &str, metadata: &Value, spec: &Value) -> Result<(), Refused> {
         let what = if job.is_empty() { "the Pod".to_owned() } else { format!("Job {job}") };
         if !spec["containers"].is_array() {
@@ -25,7 +25,7 @@ impl Policy {
         }
         for field in ["hostNetwork", "hostPID", "hostIPC"] {
             if spec[field] == true {
-                return Err(Refused::new(Rule::HostNamespaces, format!("{what} has {field}"), NO_MEND));
+                return Err(Refused::new(Rule::HostNamespaces, format!("{what} has {field}"), NO_GRANT));
             }
         }
         if !spec["nodeName"].is_null() {
@@ -80,14 +80,14 @@ impl Policy {
         for kind in volume.as_object().into_iter().flatten().map(|(key, _)| key.as_str()) {
             if kind == "hostPath" {
                 let found = format!("{what}, volume {name}: hostPath {}", volume["hostPath"]["path"]);
-                return Err(Refused::new(Rule::HostPath, found, NO_MEND));
+                return Err(Refused::new(Rule::HostPath, found, NO_GRANT));
             }
             if kind != "name" && !VOLUME_KINDS.contains(&kind) {
-                let mend = format!("use one of {}", VOLUME_KINDS.join(", "));
+                let hint = format!("use one of {}", VOLUME_KINDS.join(", "));
                 return Err(Refused::new(
                     Rule::VolumeKind,
                     format!("{what}, volume {name} is a {kind}"),
-                    mend,
+                    hint,
                 ));
             }
         }
@@ -107,12 +107,12 @@ impl Policy {
         for port in items(&container["ports"]) {
             if port["hostPort"].as_u64().is_some_and(|port| port != 0) {
                 let found = format!("{what} has hostPort {}", port["hostPort"]);
-                return Err(Refused::new(Rule::HostPort, found, NO_MEND));
+                return Err(Refused::new(Rule::HostPort, found, NO_GRANT));
             }
         }
         let security = &container["securityContext"];
         if security["privileged"] == true || security["windowsOptions"]["hostProcess"] == true {
-            return Err(Refused::new(Rule::Privileged, format!("{what} is privileged"), NO_MEND));
+            return Err(Refused::new(Rule::Privileged, format!("{what} is privileged"), NO_GRANT));
         }
         if security["allowPrivilegeEscalation"] != false {
             let found = format!("{what} may gain privileges");
@@ -120,7 +120,7 @@ impl Policy {
         }
         if security["procMount"].as_str().is_some_and(|mount| mount != "Default") {
             let found = format!("{what} has procMount {}", security["procMount"]);
-            return Err(Refused::new(Rule::Privileged, found, NO_MEND));
+            return Err(Refused::new(Rule::Privileged, found, NO_GRANT));
         }
         for capability in items(&security["capabilities"]["add"]).filter_map(Value::as_str) {
             if !matches(&self.grant.capabilities, capability) {
@@ -137,7 +137,7 @@ impl Policy {
         user_and_profiles(what, security)
     }
 
-    /// Every Secret and claim that a Job names must be one that it may have.
+    /// Checks every Secret and claim that a Job refers to.
     fn references(&self, job: &str, spec: &Value) -> Result<(), Refused> {
         let is_own = |name: &str| name.strip_prefix(job).is_some_and(|rest| rest.starts_with('-'));
         for name in secrets(spec) {
@@ -148,7 +148,7 @@ impl Policy {
                 return Err(Refused::new(
                     Rule::Secret,
                     format!("Job {job} refers to Secret {name:?}"),
-                    "it is neither this run's nor Paperclip's own pod's: add it to `secrets` of the grant",
+                    "it is neither this run's nor used by Paperclip's pod: add it to `secrets` of the grant",
                 ));
             }
         }
@@ -157,7 +157,7 @@ impl Policy {
                 return Err(Refused::new(
                     Rule::VolumeClaim,
                     format!("Job {job} mounts PersistentVolumeClaim {name:?}"),
-                    "it is not Paperclip's own pod's: add it to `volume_claims` of the grant",
+                    "Paperclip's pod does not mount it: add it to `volume_claims` of the grant",
                 ));
             }
         }
@@ -167,21 +167,21 @@ impl Policy {
 
 fn pod_security(what: &str, metadata: &Value, security: &Value) -> Result<(), Refused> {
     if items(&security["sysctls"]).next().is_some() {
-        return Err(Refused::new(Rule::Sysctls, format!("{what} sets sysctls"), NO_MEND));
+        return Err(Refused::new(Rule::Sysctls, format!("{what} sets sysctls"), NO_GRANT));
     }
     if security["windowsOptions"]["hostProcess"] == true {
-        return Err(Refused::new(Rule::Privileged, format!("{what} is a host process"), NO_MEND));
+        return Err(Refused::new(Rule::Privileged, format!("{what} is a host process"), NO_GRANT));
     }
-    // The form of before Kubernetes 1.30 still works.
+    // The annotations from before Kubernetes 1.30 still work.
     for (key, value) in metadata["annotations"].as_object().into_iter().flatten() {
         if key.starts_with("container.apparmor.security.beta.kubernetes.io/") && value == "unconfined" {
-            return Err(Refused::new(Rule::Seccomp, format!("{what} is unconfined by AppArmor"), NO_MEND));
+            return Err(Refused::new(Rule::Seccomp, format!("{what} is unconfined by AppArmor"), NO_GRANT));
         }
     }
     user_and_profiles(what, security)
 }
 
-/// What a Pod's security context and a container's have in common.
+/// Checks the fields that the security contexts of Pods and containers share.
 fn user_and_profiles(what: &str, security: &Value) -> Result<(), Refused> {
     if security["runAsUser"] == 0 || security["runAsNonRoot"] == false {
         return Err(Refused::new(Rule::RootUser, format!("{what} runs as root"), "set runAsNonRoot: true"));
@@ -195,7 +195,7 @@ fn user_and_profiles(what: &str, security: &Value) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Holds the sum of the containers' limits under the cap. Init containers run before, each alone.
+/// Checks that the sum of the containers' limits is at most the cap. Init containers run one at a time, before the others.
 fn within(what: &str, spec: &Value, resource: &str, cap: &Amount, field: &str) -> Result<(), Refused> {
     let over = |found: String| {
         Refused::new(
@@ -240,7 +240,7 @@ fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
     ["containers", "initContainers", "ephemeralContainers"].into_iter().flat_map(|kind| items(&spec[kind]))
 }
 
-/// Names of all Secrets that a Pod refers to, in any of the ways there are.
+/// Returns the names of all Secrets that a Pod refers to: pull secrets, volumes, projected volumes, and environment.
 pub fn secrets(spec: &Value) -> Vec<String> {
     let mut names = Vec::new();
     let mut add = |name: &Value| names.extend(name.as_str().map(str::to_owned));
@@ -264,7 +264,7 @@ pub fn secrets(spec: &Value) -> Vec<String> {
     names
 }
 
-/// Names of all PersistentVolumeClaims that a Pod mounts.
+/// Returns the names of all PersistentVolumeClaims that a Pod mounts.
 pub(super) fn claims(spec: &Value) -> Vec<String> {
     items(&spec["volumes"])
         .filter_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str().map(str::to_owned))

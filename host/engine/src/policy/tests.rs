@@ -1,10 +1,10 @@
 use super::*;
-use crate::intake::Surroundings;
+use crate::intake::IntakeFacts;
 use paperclip_contract::types::{AgentIdentity, DeleteCause, DeleteJob, Label, NewObject, PollHttp};
 use serde_json::json;
 
 fn request() -> Request {
-    let own_pod = json!({"metadata": {"namespace": "paperclip"}, "spec": {
+    let paperclip_pod = json!({"metadata": {"namespace": "paperclip"}, "spec": {
         "containers": [{"name": "paperclip", "envFrom": [{"secretRef": {"name": "paperclip-secrets"}}]}],
         "imagePullSecrets": [{"name": "regcred"}],
         "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
@@ -22,9 +22,9 @@ fn request() -> Request {
         config_env: Vec::new(),
         context_json: "{}".into(),
         has_auth_token: true,
-        paperclip_pod_json: Some(own_pod.to_string()),
+        paperclip_pod_json: Some(paperclip_pod.to_string()),
         files: Vec::new(),
-        host: Surroundings::bare(Some("default")).host,
+        host: IntakeFacts::bare(Some("default")).host,
     }
 }
 
@@ -64,7 +64,7 @@ fn grant(toml_like: Value) -> Grant {
     serde_json::from_value(toml_like).expect("a grant")
 }
 
-/// Sets a value in a Job and tells the rule that refuses it.
+/// Sets a value in a Job and returns its refusal.
 fn refused_with(grant: Grant, pointer: &str, value: Value) -> Option<Refused> {
     let mut job = job();
     let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
@@ -80,13 +80,13 @@ fn refused_with(grant: Grant, pointer: &str, value: Value) -> Option<Refused> {
 }
 
 #[test]
-fn a_job_that_breaks_no_rule_is_taken() {
+fn accepts_a_job_that_breaks_no_rule() {
     assert_eq!(check(Grant::default(), create(&job())), Ok(()));
 }
 
 /// Each row is a Job that differs from a good one in one place.
 #[test]
-fn each_broken_rule_is_named() {
+fn names_each_broken_rule() {
     const SPEC: &str = "/spec/template/spec";
     let rows = [
         ("/metadata/namespace", json!("kube-system"), Rule::Namespace),
@@ -171,7 +171,7 @@ fn a_grant_narrows_and_widens() {
 }
 
 #[test]
-fn objects_lists_and_polls_outside_the_run_are_refused() {
+fn refuses_objects_lists_and_polls_outside_the_run() {
     let elsewhere = ObjectRef { namespace: "kube-system".into(), name: "j".into(), uid: "u".into() };
     let label = |value: &str| vec![Label { key: AGENT_LABEL.into(), value: value.into() }];
     let list =
@@ -196,7 +196,7 @@ fn objects_lists_and_polls_outside_the_run_are_refused() {
 }
 
 #[test]
-fn a_refusal_names_rule_object_and_mend() {
+fn a_refusal_names_rule_object_and_hint() {
     let refused =
         refused_with(Grant::default(), "/spec/template/spec/hostNetwork", json!(true)).expect("refused");
     assert_eq!(refused.to_string(), "rule host-namespaces: Job j has hostNetwork; no grant allows it");
@@ -205,8 +205,8 @@ fn a_refusal_names_rule_object_and_mend() {
 }
 
 #[test]
-fn an_agents_label_is_known_in_the_form_that_a_label_may_have() {
-    for (value, id, wanted) in [
+fn recognises_an_agent_by_the_valid_form_of_its_label() {
+    for (value, id, expected) in [
         ("nova", "nova", true),
         ("a-b", "a/b", true),
         ("nov", "nova", false),
@@ -214,12 +214,12 @@ fn an_agents_label_is_known_in_the_form_that_a_label_may_have() {
         (&"x".repeat(63), &"x".repeat(80), true),
         ("other", "nova", false),
     ] {
-        assert_eq!(is_label_of(value, id), wanted, "{value:?} for {id:?}");
+        assert_eq!(is_label_of(value, id), expected, "{value:?} for {id:?}");
     }
 }
 
 #[test]
-fn a_pattern_is_a_name_or_its_beginning() {
+fn a_pattern_is_a_name_or_a_prefix() {
     assert!(serde_json::from_value::<Grant>(json!({"images": ["a*b"]})).is_err());
     assert!(serde_json::from_value::<Grant>(json!({"images": [""]})).is_err());
     assert!(serde_json::from_value::<Grant>(json!({"max_cpu": "lots"})).is_err());

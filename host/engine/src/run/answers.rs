@@ -80,7 +80,7 @@ impl<G: Guest> Run<G> {
                 let purpose = Purpose::ExistingOwned { command, create: Box::new(create.clone()), until };
                 self.call_for(purpose, owned.get_owners(), calls::COMMAND_RETRY);
             }
-            // The values were in the memory of the host that crashed, and nobody supplied them again: the agent never started.
+            // The values were in the memory of the host that crashed, and no caller supplied them again: the agent never started.
             (ApiCall::CreateSecret(_), Err(error)) if self.replay.is_started && is_valueless(&error) => {
                 self.end_for_lost_secrets(&error.message);
             }
@@ -191,7 +191,7 @@ impl<G: Guest> Run<G> {
         let retry_at = self.now + COLLECTION_RECHECK;
         let outcome = match outcome {
             Ok(ApiReply::Owners(Some(owners))) if owners.contains(&owner.uid) => {
-                // Nobody uses its UID.
+                // Its UID is not used.
                 let (namespace, name) = (namespace.to_owned(), name.to_owned());
                 Ok(AnswerOk::Created(ObjectRef { namespace, name, uid: String::new() }))
             }

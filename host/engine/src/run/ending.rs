@@ -96,14 +96,14 @@ impl<G: Guest> Run<G> {
         }
         for job in unverified {
             if self.ledger.deleted_jobs.get(&job.uid) != Some(&DeletionState::Accepted) {
-                let look = ApiCall::GetJob { namespace: job.namespace.clone(), name: job.name.clone() };
-                self.call_for(Purpose::VerifiedDeletion(job), look, CLEANUP_RETRY);
+                let read = ApiCall::GetJob { namespace: job.namespace.clone(), name: job.name.clone() };
+                self.call_for(Purpose::VerifiedDeletion(job), read, CLEANUP_RETRY);
             }
         }
     }
 
     /// Deletes a Job that was read, if it still belongs to this run. A Job whose adoption was never confirmed is deleted only while it is
-    /// suspended: a running agent keeps running, but nobody would ever start a suspended one.
+    /// suspended: a running agent keeps running, but no host would ever unsuspend a suspended one.
     pub(super) fn clean_up_verified(&mut self, job: &ObjectRef, outcome: Result<ApiReply, ApiError>) {
         match outcome {
             Ok(ApiReply::Job(Some(seen)))

@@ -53,15 +53,15 @@ impl<G: Guest> Run<G> {
             Input::Start | Input::Resume | Input::Tick => {}
             Input::Called { call, outcome } => self.on_called(call, outcome),
             Input::JobSeen(job) => self.observe_job(job),
-            Input::JobDeleted(gone) => self.observe_job_deleted(gone),
+            Input::JobDeleted(deletion) => self.observe_job_deleted(deletion),
             Input::PodSeen(mut pod) => {
                 self.mask_pod(&mut pod);
                 self.on_pods(std::slice::from_ref(&pod));
                 self.events.push(Event::PodObserved(pod));
             }
-            Input::PodDeleted(gone) => {
-                self.logs.on_pod_deleted(self.now, &gone.object.uid);
-                self.events.push(Event::PodDeleted(gone));
+            Input::PodDeleted(deletion) => {
+                self.logs.on_pod_deleted(self.now, &deletion.object.uid);
+                self.events.push(Event::PodDeleted(deletion));
             }
             Input::LogOpened { log } => self.logs.on_opened(self.now, log),
             Input::LogBytes { log, bytes } => self.logs.on_bytes(self.now, log, &bytes),
@@ -113,10 +113,10 @@ impl<G: Guest> Run<G> {
         self.events.push(Event::JobObserved(job));
     }
 
-    pub(super) fn observe_job_deleted(&mut self, mut gone: Deletion) {
-        self.unobserved.observed(&gone.object.uid);
-        gone.is_ours = self.ledger.deleted_jobs.contains_key(&gone.object.uid);
-        self.events.push(Event::JobDeleted(gone));
+    pub(super) fn observe_job_deleted(&mut self, mut deletion: Deletion) {
+        self.unobserved.observed(&deletion.object.uid);
+        deletion.is_ours = self.ledger.deleted_jobs.contains_key(&deletion.object.uid);
+        self.events.push(Event::JobDeleted(deletion));
     }
 
     /// Masks the messages of a Pod: a container's termination message is text of the agent.

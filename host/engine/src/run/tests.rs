@@ -1,4 +1,4 @@
-//! Taking a run up, with a plugin that answers from a list.
+//! Resumed runs, with a plugin that answers from a list.
 
 mod answers;
 
@@ -14,7 +14,7 @@ use super::*;
 use crate::GuestFault;
 use crate::api::{ApiCall, ApiReply, Lease};
 use crate::ids::CallId;
-use crate::intake::{self, Surroundings};
+use crate::intake::{self, IntakeFacts};
 use crate::journal::Entry;
 use crate::policy::{Grant, Policy};
 use crate::record::{Record, SequencedRecord};
@@ -72,9 +72,9 @@ impl Guest for Script {
 }
 
 fn run(answers: &[&[Action]]) -> Run<Script> {
-    let surroundings = Surroundings::bare(Some("n"));
+    let facts = IntakeFacts::bare(Some("n"));
     let context = json!({"runId": "r", "agent": {"id": "a"}});
-    let (request, secrets) = intake::take(&context, "x", surroundings).expect("a good context");
+    let (request, secrets) = intake::split(&context, "x", facts).expect("a good context");
     let spec = RunSpec {
         policy: Policy::new(Grant::default(), &request),
         request,
@@ -90,7 +90,7 @@ fn run(answers: &[&[Action]]) -> Run<Script> {
     Run::new(spec, Script { answers, ..Script::default() })
 }
 
-/// What is to be done, and the journal's lines apart.
+/// Moves new lines into the journal and returns the other effects.
 fn effects(run: &mut Run<Script>, journal: &mut Vec<String>) -> Vec<Effect> {
     let mut others = Vec::new();
     while let Some(effect) = run.poll_effect() {
@@ -112,7 +112,7 @@ fn resumed(answers: &[&[Action]], journal: &[String], now: Timestamp) -> Run<Scr
     run
 }
 
-/// A Job as it stands in the cluster, with nothing at work yet.
+/// A suspended Job in the cluster.
 fn job_of(job: ObjectRef, run: &str) -> JobSnapshot {
     JobSnapshot {
         job,
@@ -144,7 +144,7 @@ fn lease(calls: &[Effect]) -> (CallId, Lease) {
         }
         _ => None,
     });
-    found.expect("a lease is asked for")
+    found.expect("a lease is requested")
 }
 
 fn names(effects: &[Effect]) -> Vec<String> {
@@ -157,7 +157,7 @@ fn names(effects: &[Effect]) -> Vec<String> {
 }
 
 #[test]
-fn a_run_whose_host_died_before_its_end_was_noted_ends_when_it_is_taken_up() {
+fn a_run_whose_end_was_not_journaled_ends_when_it_is_resumed() {
     let answers: &[&[Action]] = &[&[finish()]];
     let (mut first, mut journal) = (run(answers), Vec::new());
     first.handle(at(1_000), Input::Start);
@@ -170,30 +170,36 @@ fn a_run_whose_host_died_before_its_end_was_noted_ends_when_it_is_taken_up() {
 }
 
 #[test]
-fn a_run_that_ends_while_its_log_is_read_says_so_before_its_result() {
+fn a_run_that_ends_while_its_log_is_read_reports_a_gap_before_its_result() {
     let pod = ObjectRef { namespace: "n".into(), name: "p".into(), uid: "u".into() };
     let follow = Action::FollowLog(FollowLog { pod, container: "c".into(), restart_count: 0 });
     let answers: &[&[Action]] = &[&[follow, finish()]];
-    let told = |effects: &[Effect]| {
+    let types = |effects: &[Effect]| {
         let records = effects.iter().filter_map(|effect| match effect {
-            Effect::Emit(told) => Some(serde_json::to_value(&told.record).expect("JSON")["type"].clone()),
+            Effect::Emit(sequenced) => {
+                Some(serde_json::to_value(&sequenced.record).expect("JSON")["type"].clone())
+            }
             _ => None,
         });
         records.collect::<Vec<_>>()
     };
     let (mut first, mut journal) = (run(answers), Vec::new());
     first.handle(at(1_000), Input::Start);
-    assert_eq!(told(&effects(&mut first, &mut journal)), ["gap", "result"]);
+    assert_eq!(types(&effects(&mut first, &mut journal)), ["gap", "result"]);
 
     let mut second = run(answers);
     for line in &journal {
         second.replay(Entry::parse(line).expect("an entry")).expect("the same plugin");
     }
-    assert_eq!(told(&effects(&mut second, &mut Vec::new())), ["gap", "result"], "from the journal, too");
+    assert_eq!(
+        types(&effects(&mut second, &mut Vec::new())),
+        ["gap", "result"],
+        "the replay returns them, too"
+    );
 }
 
 #[test]
-fn a_run_that_is_taken_up_begins_nothing_before_its_guard_is_certain() {
+fn a_resumed_run_changes_nothing_before_it_holds_its_lease_for_certain() {
     let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
     let adopt = Action::AdoptJob(LabelJob { job, labels: Vec::new() });
     let own = Label { key: "paperclip.io/agent-id".into(), value: "a".into() };
@@ -201,15 +207,15 @@ fn a_run_that_is_taken_up_begins_nothing_before_its_guard_is_certain() {
     let answers: &[&[Action]] = &[&[guard()], &[list, adopt]];
     let (mut first, mut journal) = (run(answers), Vec::new());
     first.handle(at(1_000), Input::Start);
-    let (call, wanted) = lease(&effects(&mut first, &mut journal));
-    first.handle(at(1_001), Input::Called { call, outcome: Ok(ApiReply::Lease(Some(wanted.clone()))) });
+    let (call, requested) = lease(&effects(&mut first, &mut journal));
+    first.handle(at(1_001), Input::Called { call, outcome: Ok(ApiReply::Lease(Some(requested.clone()))) });
     assert_eq!(names(&effects(&mut first, &mut journal)).len(), 2);
 
     let mut second = resumed(answers, &journal, at(90_000));
     let calls = names(&effects(&mut second, &mut journal));
     assert!(calls.iter().any(|call| call.starts_with("list Jobs")), "{calls:?}");
     assert!(!calls.iter().any(|call| call.starts_with("patch Job")), "{calls:?}");
-    let other = Lease { holder: "another".into(), host: "there".into(), renewed_at: at(89_000), ..wanted };
+    let other = Lease { holder: "another".into(), host: "there".into(), renewed_at: at(89_000), ..requested };
     second.handle(
         at(90_001),
         Input::Called { call: CallId::new(1), outcome: Ok(ApiReply::Lease(Some(other))) },
@@ -221,14 +227,14 @@ fn a_run_that_is_taken_up_begins_nothing_before_its_guard_is_certain() {
 }
 
 #[test]
-fn what_needs_the_guard_is_not_asked_for_again_before_that_is_certain() {
+fn retries_nothing_that_needs_the_lease_before_it_is_certainly_held() {
     let no_answer = || ApiError { status: None, reason: None, message: String::new(), retry_after_ms: None };
     let unanswered = || {
         let create = Action::CreateJob(NewObject { manifest_json: JOB.into() });
         let (mut run, mut journal) = (run(&[&[guard()], &[create]]), Vec::new());
         run.handle(at(0), Input::Start);
-        let (call, wanted) = lease(&effects(&mut run, &mut journal));
-        run.handle(at(1), Input::Called { call, outcome: Ok(ApiReply::Lease(Some(wanted.clone()))) });
+        let (call, requested) = lease(&effects(&mut run, &mut journal));
+        run.handle(at(1), Input::Called { call, outcome: Ok(ApiReply::Lease(Some(requested.clone()))) });
         run.handle(at(30_000), Input::Called { call: CallId::new(2), outcome: Err(no_answer()) });
         effects(&mut run, &mut journal);
         run.handle(at(40_000), Input::Tick);
@@ -237,10 +243,10 @@ fn what_needs_the_guard_is_not_asked_for_again_before_that_is_certain() {
             Vec::<String>::new(),
             "the lease may be expiring"
         );
-        (run, journal, wanted)
+        (run, journal, requested)
     };
-    let (mut held, mut journal, wanted) = unanswered();
-    let renewed = Lease { renewed_at: at(40_000), ..wanted };
+    let (mut held, mut journal, requested) = unanswered();
+    let renewed = Lease { renewed_at: at(40_000), ..requested };
     held.handle(
         at(40_100),
         Input::Called { call: CallId::new(3), outcome: Ok(ApiReply::Lease(Some(renewed))) },
@@ -249,8 +255,8 @@ fn what_needs_the_guard_is_not_asked_for_again_before_that_is_certain() {
     assert_eq!(names(&effects(&mut held, &mut journal)), ["create Job"]);
 
     let (mut lost, mut journal, _) = unanswered();
-    let gone = ApiError { status: Some(404), ..no_answer() };
-    lost.handle(at(40_100), Input::Called { call: CallId::new(3), outcome: Err(gone) });
+    let not_found = ApiError { status: Some(404), ..no_answer() };
+    lost.handle(at(40_100), Input::Called { call: CallId::new(3), outcome: Err(not_found) });
     lost.handle(at(41_000), Input::Tick);
     assert_eq!(names(&effects(&mut lost, &mut journal)), Vec::<String>::new());
     let refused = |event: &Event| matches!(event, Event::Answered(answer) if answer.outcome.is_err());
@@ -258,15 +264,15 @@ fn what_needs_the_guard_is_not_asked_for_again_before_that_is_certain() {
 }
 
 #[test]
-fn the_guard_is_given_back_once_the_job_is_gone() {
+fn releases_the_lease_after_the_job_is_deleted() {
     let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
     let create = Action::CreateJob(NewObject { manifest_json: JOB.into() });
     let delete_jobs = vec![job.clone()];
     let finish = Action::Finish(Finish { result_json: "{}".into(), ending: Ending::Failed, delete_jobs });
     let (mut run, mut journal) = (run(&[&[guard()], &[create], &[finish]]), Vec::new());
     run.handle(at(0), Input::Start);
-    let (call, wanted) = lease(&effects(&mut run, &mut journal));
-    run.handle(at(1), Input::Called { call, outcome: Ok(ApiReply::Lease(Some(wanted))) });
+    let (call, requested) = lease(&effects(&mut run, &mut journal));
+    run.handle(at(1), Input::Called { call, outcome: Ok(ApiReply::Lease(Some(requested))) });
     run.handle(at(2), Input::Called { call: CallId::new(2), outcome: Ok(ApiReply::Created(job)) });
     effects(&mut run, &mut journal);
     let no_answer = ApiError { status: None, reason: None, message: String::new(), retry_after_ms: None };
@@ -281,7 +287,7 @@ fn the_guard_is_given_back_once_the_job_is_gone() {
 }
 
 #[test]
-fn time_goes_on_where_the_next_host_has_a_clock_that_is_behind() {
+fn time_continues_if_the_clock_of_the_next_host_is_behind() {
     let timer = Action::SetTimer(Timer { timer: 7, after_ms: 20_000 });
     let answers: &[&[Action]] = &[&[timer]];
     let (mut first, mut journal) = (run(answers), Vec::new());
@@ -294,7 +300,7 @@ fn time_goes_on_where_the_next_host_has_a_clock_that_is_behind() {
 }
 
 #[test]
-fn what_became_due_while_nobody_looked_waits_for_a_look() {
+fn a_timer_that_expired_while_no_host_ran_waits_for_the_state_of_the_cluster() {
     let timer = Action::SetTimer(Timer { timer: 7, after_ms: 20_000 });
     let answers: &[&[Action]] = &[&[timer]];
     let (mut first, mut journal) = (run(answers), Vec::new());
@@ -308,7 +314,7 @@ fn what_became_due_while_nobody_looked_waits_for_a_look() {
 }
 
 #[test]
-fn a_job_that_another_run_has_taken_over_is_not_cleaned_up() {
+fn does_not_delete_a_job_that_another_run_adopted() {
     let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
     let create = Action::CreateJob(NewObject { manifest_json: JOB.into() });
     let finish = Action::Finish(Finish {
@@ -321,7 +327,7 @@ fn a_job_that_another_run_has_taken_over_is_not_cleaned_up() {
     first.handle(at(0), Input::Start);
     first.handle(at(1), Input::Called { call: CallId::new(1), outcome: Ok(ApiReply::Created(job.clone())) });
     effects(&mut first, &mut journal);
-    for (holder, asked) in [("r", vec!["delete Job j"]), ("another", vec!["Ended(Failed)"])] {
+    for (holder, expected) in [("r", vec!["delete Job j"]), ("another", vec!["Ended(Failed)"])] {
         let mut second = resumed(answers, &journal, at(90_000));
         assert_eq!(names(&effects(&mut second, &mut Vec::new())), ["get Job j"]);
         let snapshot = job_of(job.clone(), holder);
@@ -329,12 +335,12 @@ fn a_job_that_another_run_has_taken_over_is_not_cleaned_up() {
             at(90_001),
             Input::Called { call: CallId::new(1), outcome: Ok(ApiReply::Job(Some(snapshot))) },
         );
-        assert_eq!(names(&effects(&mut second, &mut Vec::new())), asked);
+        assert_eq!(names(&effects(&mut second, &mut Vec::new())), expected);
     }
 }
 
 #[test]
-fn a_job_that_may_have_been_created_is_looked_for_at_the_end() {
+fn gets_a_job_at_the_end_that_may_have_been_created() {
     let create = Action::CreateJob(NewObject { manifest_json: JOB.into() });
     let (mut run, mut journal) = (run(&[&[create, finish()]]), Vec::new());
     run.handle(at(0), Input::Start);
@@ -342,7 +348,7 @@ fn a_job_that_may_have_been_created_is_looked_for_at_the_end() {
 }
 
 #[test]
-fn the_time_away_goes_on_until_the_plugin_has_heard_of_it() {
+fn downtime_accumulates_until_the_plugin_receives_it() {
     let (mut first, mut journal) = (run(&[]), Vec::new());
     first.handle(at(1_000), Input::Start);
     effects(&mut first, &mut journal);
@@ -352,12 +358,12 @@ fn the_time_away_goes_on_until_the_plugin_has_heard_of_it() {
 }
 
 #[test]
-fn a_cancel_that_comes_while_the_run_is_let_go_is_not_taken_for_noted() {
+fn a_cancel_during_a_detach_stays_pending() {
     let cancel = || Input::Cancel(CancelRequest { source: CancelSource::Operator, reason: None });
-    let (mut heard, mut journal) = (run(&[&[guard()]]), Vec::new());
-    heard.handle(at(0), Input::Start);
-    heard.handle(at(1), cancel());
-    assert!(!heard.has_pending_cancel());
+    let (mut live, mut journal) = (run(&[&[guard()]]), Vec::new());
+    live.handle(at(0), Input::Start);
+    live.handle(at(1), cancel());
+    assert!(!live.has_pending_cancel());
 
     let mut late = run(&[&[guard()]]);
     late.handle(at(0), Input::Start);
@@ -369,7 +375,7 @@ fn a_cancel_that_comes_while_the_run_is_let_go_is_not_taken_for_noted() {
 }
 
 #[test]
-fn a_followed_job_that_no_watch_tells_of_is_looked_at() {
+fn gets_a_followed_job_that_no_watch_reports() {
     let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
     let answers: &[&[Action]] = &[&[Action::FollowJob(job.clone())]];
     let (mut first, mut journal) = (run(answers), Vec::new());
@@ -382,12 +388,15 @@ fn a_followed_job_that_no_watch_tells_of_is_looked_at() {
     second.handle(at(60_000), Input::Tick);
     assert_eq!(names(&effects(&mut second, &mut journal)), ["get Job j"]);
     second.handle(at(60_001), Input::Called { call: CallId::new(1), outcome: Ok(ApiReply::Job(None)) });
-    let gone = Deletion { object: job.clone(), detected_via: "read-404".into(), is_ours: false };
-    assert!(second.guest.seen.contains(&Event::JobDeleted(gone.clone())));
+    let deletion = Deletion { object: job.clone(), detected_via: "read-404".into(), is_ours: false };
+    assert!(second.guest.seen.contains(&Event::JobDeleted(deletion.clone())));
     assert_eq!(second.deadline(), None);
 
-    let mut told = resumed(answers, &journal, at(70_000));
-    told.handle(at(70_001), Input::JobDeleted(Deletion { detected_via: "relist-missing".into(), ..gone }));
-    effects(&mut told, &mut journal);
-    assert_eq!(told.deadline(), None, "there is nothing to find out");
+    let mut reported = resumed(answers, &journal, at(70_000));
+    reported.handle(
+        at(70_001),
+        Input::JobDeleted(Deletion { detected_via: "relist-missing".into(), ..deletion }),
+    );
+    effects(&mut reported, &mut journal);
+    assert_eq!(reported.deadline(), None, "nothing needs to be read");
 }

@@ -222,7 +222,7 @@ fn reports_a_full_pool_and_reuses_the_place_of_a_dropped_instance() {
     let mut instances: Vec<Instance> = (0..8).map(|_| plugin.instantiate().unwrap()).collect();
     let fault = plugin.instantiate().unwrap_err();
     assert_eq!(fault.call, "instantiate");
-    assert!(matches!(&fault.cause, FaultCause::NoRoom(text) if text.contains('8')), "{fault}");
+    assert!(matches!(&fault.cause, FaultCause::NoCapacity(text) if text.contains('8')), "{fault}");
     instances.pop();
     plugin.instantiate().unwrap();
 }

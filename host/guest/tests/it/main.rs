@@ -44,6 +44,6 @@ fn request() -> Request {
         has_auth_token: false,
         paperclip_pod_json: None,
         files: Vec::new(),
-        host: paperclip_engine::intake::Surroundings::bare(None).host,
+        host: paperclip_engine::intake::IntakeFacts::bare(None).host,
     }
 }

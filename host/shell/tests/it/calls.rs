@@ -5,7 +5,7 @@ use paperclip_contract::types::{
     ApiError, Label, NewConfigMap, NewSecret, ObjectRef, ReadLog, SecretEntry, SecretSource,
 };
 use paperclip_engine::api::{ApiCall, ApiReply, Lease, OwnedKind};
-use paperclip_engine::intake::{self, Secrets, Surroundings};
+use paperclip_engine::intake::{self, IntakeFacts, Secrets};
 use paperclip_engine::time::Timestamp;
 use paperclip_shell::calls::call;
 use serde_json::json;
@@ -31,8 +31,8 @@ fn secrets() -> Secrets {
         "runId": "r", "agent": {"id": "a"}, "authToken": format!("{CANARY}-token"),
         "config": {"env": {"KEY": format!("{CANARY}-key")}},
     });
-    let surroundings = Surroundings::bare(None);
-    intake::take(&context, "t", surroundings).expect("a context").1
+    let facts = IntakeFacts::bare(None);
+    intake::split(&context, "t", facts).expect("a context").1
 }
 
 async fn ask(server: &Server, request: ApiCall) -> Result<ApiReply, ApiError> {

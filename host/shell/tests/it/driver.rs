@@ -13,7 +13,7 @@ use paperclip_contract::types::{
     LogLine, NewObject, NewSecret, ObjectRef, PollHttp, Refusal, Request, SecretEntry, SecretSource,
 };
 use paperclip_diagnostic::Diagnose as _;
-use paperclip_engine::intake::{self, Secrets, Surroundings};
+use paperclip_engine::intake::{self, IntakeFacts, Secrets};
 use paperclip_engine::policy::{Grant, Policy};
 use paperclip_engine::record::{Record, SequencedRecord};
 use paperclip_engine::redact::Redactor;
@@ -146,8 +146,8 @@ impl Guest for Script {
 
 fn run() -> (Run<Script>, Secrets) {
     let context = json!({"runId": "r", "agent": {"id": "a"}, "authToken": TOKEN});
-    let surroundings = Surroundings::bare(Some("n"));
-    let (request, secrets) = intake::take(&context, "scripted", surroundings).unwrap();
+    let facts = IntakeFacts::bare(Some("n"));
+    let (request, secrets) = intake::split(&context, "scripted", facts).unwrap();
     let policy = Policy::new(Grant::default(), &request);
     let spec = RunSpec {
         policy,

@@ -13,7 +13,7 @@ use paperclip_contract::types::{ApiError, HostFacts};
 use paperclip_engine::api::{ApiCall, ApiReply};
 use paperclip_engine::driver::DriverEvent;
 use paperclip_engine::ids::{CallId, LogId, PollId};
-use paperclip_engine::intake::{self, Surroundings};
+use paperclip_engine::intake::{self, IntakeFacts};
 use paperclip_engine::log::LogRequest;
 use paperclip_engine::redact::Redactor;
 use serde_json::{Map, Value};
@@ -460,16 +460,16 @@ impl World {
 
 impl RunTruth {
     fn new(plan: RunPlan, plugin: &Plugin) -> Self {
-        let surroundings = Surroundings {
-            self_pod: None,
+        let facts = IntakeFacts {
+            paperclip_pod: None,
             revealed_env: plugin.revealed_env(),
             files: Vec::new(),
             host: HostFacts {
                 paperclip_api_url: Some("http://paperclip.example:3100".to_owned()),
-                ..Surroundings::bare(Some(NAMESPACE)).host
+                ..IntakeFacts::bare(Some(NAMESPACE)).host
             },
         };
-        let (request, secrets) = intake::take(&plan.context(), "claude_k8s", surroundings)
+        let (request, secrets) = intake::split(&plan.context(), "claude_k8s", facts)
             .expect("the scenario's contexts are well formed");
         RunTruth {
             plan,

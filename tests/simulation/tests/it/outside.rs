@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use paperclip_engine::intake::{self, Surroundings};
+use paperclip_engine::intake::{self, IntakeFacts};
 use paperclip_engine::journal::Entry;
 use paperclip_engine::log::{ContainerSeen, LogEnd, LogLimits, LogOutput, LogReader};
 use paperclip_engine::time::Timestamp;
@@ -95,8 +95,8 @@ pub(crate) fn journal_files(bytes: &[u8]) {
 /// Paperclip's execution context.
 pub(crate) fn contexts(bytes: &[u8]) {
     let Ok(context) = serde_json::from_slice(bytes) else { return };
-    let surroundings = Surroundings::bare(Some("agents"));
-    if let Err(error) = intake::take(&context, "claude_k8s", surroundings) {
+    let facts = IntakeFacts::bare(Some("agents"));
+    if let Err(error) = intake::split(&context, "claude_k8s", facts) {
         assert!(!error.to_string().is_empty());
     }
 }

@@ -16,13 +16,13 @@ fn rule_13_the_containers_end_ends_the_log_after_one_plain_read() {
     assert_eq!(run.serve(&log), LogRequest { follow: false, since_s: Some(MIDNIGHT_S + 1) });
     run.close(LogEnd::Clean);
     assert_eq!(run.lines(), ["one", "two", "three"]);
-    assert_eq!(run.told.last(), Some(&LogOutput::Ended { lines: 3, bytes: 14, is_complete: true }));
+    assert_eq!(run.outputs.last(), Some(&LogOutput::Ended { lines: 3, bytes: 14, is_complete: true }));
     assert_eq!(run.reader.deadline(), None);
 }
 
-/// A deleted Pod is gone within milliseconds of its container's end: a read in place of the stream would meet nothing.
+/// The API server removes a deleted Pod within milliseconds of its container's end: a read instead of the stream would find nothing.
 #[test]
-fn rule_13_the_stream_of_a_pod_that_is_being_deleted_is_heard_out() {
+fn rule_13_drains_the_stream_of_a_pod_that_is_being_deleted() {
     let mut log = three();
     log.written = 1;
     let mut run = Run::running();
@@ -32,10 +32,14 @@ fn rule_13_the_stream_of_a_pod_that_is_being_deleted_is_heard_out() {
     run.bytes(&stamped(at(1, 6), b"last words\n"));
     run.reader.on_container(run.now, ContainerSeen::PodDeleted);
     run.drain();
-    assert_eq!(run.request, None, "it goes on reading");
+    assert_eq!(run.request, None, "it keeps reading");
     run.close(LogEnd::Clean);
     assert_eq!(run.lines(), ["one", "last words"]);
-    assert!(matches!(run.told.last(), Some(LogOutput::Ended { is_complete: true, .. })), "{:?}", run.told);
+    assert!(
+        matches!(run.outputs.last(), Some(LogOutput::Ended { is_complete: true, .. })),
+        "{:?}",
+        run.outputs
+    );
 
     let mut stuck = Run::running();
     stuck.serve(&log);
@@ -46,7 +50,7 @@ fn rule_13_the_stream_of_a_pod_that_is_being_deleted_is_heard_out() {
 }
 
 #[test]
-fn a_last_read_that_breaks_is_repeated_until_its_limit() {
+fn repeats_a_broken_last_read_until_its_limit() {
     let mut run = Run::running();
     run.serve(&three());
     run.see(ContainerSeen::Terminated);
@@ -61,26 +65,26 @@ fn a_last_read_that_breaks_is_repeated_until_its_limit() {
 }
 
 #[test]
-fn a_pod_that_is_gone_ends_the_log() {
+fn a_deleted_pod_ends_the_log() {
     let mut open = Run::running();
     open.serve(&three());
     open.see(ContainerSeen::PodDeleted);
-    assert_eq!(open.is_complete(), None, "the stream may bring more");
+    assert_eq!(open.is_complete(), None, "the stream may have more");
     open.close(LogEnd::Clean);
     assert_eq!(open.is_complete(), Some(true));
 
     let mut silent = Run::running();
     silent.serve(&three());
-    silent.bytes(&stamped(at(3, 0), b"begun"));
+    silent.bytes(&stamped(at(3, 0), b"partial"));
     silent.see(ContainerSeen::PodDeleted);
     assert_eq!(silent.wait(), DELETED_DRAIN);
-    assert_eq!((silent.lines().last(), silent.is_complete()), (Some(&"begun"), Some(false)));
+    assert_eq!((silent.lines().last(), silent.is_complete()), (Some(&"partial"), Some(false)));
 
-    let torn = Line::Torn("begun".to_owned());
+    let torn = Line::Torn("partial".to_owned());
     assert!(
-        silent.told.contains(&LogOutput::Lines(vec![torn])),
+        silent.outputs.contains(&LogOutput::Lines(vec![torn])),
         "a secret in it may be cut: {:?}",
-        silent.told
+        silent.outputs
     );
 
     let mut broken = Run::running();
@@ -99,7 +103,7 @@ fn a_pod_that_is_gone_ends_the_log() {
 
 /// A kubelet serves the newest container's log only.
 #[test]
-fn a_container_that_was_started_anew_ends_the_log_with_a_gap() {
+fn a_restarted_container_ends_the_log_with_a_gap() {
     let mut open = Run::running();
     open.serve(&three());
     open.see(ContainerSeen::Replaced);
@@ -122,14 +126,14 @@ fn a_container_that_was_started_anew_ends_the_log_with_a_gap() {
 }
 
 #[test]
-fn a_follow_that_ended_before_its_pod_left_has_brought_the_end() {
+fn a_follow_that_ended_before_its_pod_terminated_is_complete() {
     let unable = b"unable to retrieve container logs for containerd://5c1d";
-    let ended = |leaves: ContainerSeen, before: &dyn Fn(&mut Run)| {
+    let ended = |seen: ContainerSeen, before: &dyn Fn(&mut Run)| {
         let mut run = Run::running();
         run.serve(&three());
         run.close(LogEnd::Clean);
         before(&mut run);
-        run.see(leaves);
+        run.see(seen);
         while run.is_complete().is_none() {
             if run.request.is_some() {
                 run.open();
@@ -167,7 +171,7 @@ fn a_follow_that_ended_before_its_pod_left_has_brought_the_end() {
 }
 
 #[test]
-fn d8_the_last_line_needs_no_line_feed_but_proof() {
+fn d8_accepts_a_last_line_without_line_feed_once_a_second_read_confirms_it() {
     let text = stamped(at(1, 0), b"the end");
     let mut held = Run::running();
     held.open();
@@ -177,14 +181,14 @@ fn d8_the_last_line_needs_no_line_feed_but_proof() {
     held.bytes(&text);
     held.close(LogEnd::Clean);
     assert_eq!(held.lines(), ["the end"]);
-    assert_eq!(held.told.last(), Some(&LogOutput::Ended { lines: 1, bytes: 7, is_complete: true }));
+    assert_eq!(held.outputs.last(), Some(&LogOutput::Ended { lines: 1, bytes: 7, is_complete: true }));
 
     let mut unseen = Run::running();
     unseen.see(ContainerSeen::Terminated);
     unseen.open();
     unseen.bytes(&text[..text.len() - 2]);
     unseen.close(LogEnd::Clean);
-    assert_eq!(unseen.lines(), [""; 0], "it may be going on");
+    assert_eq!(unseen.lines(), [""; 0], "it may continue");
     for _ in 0..2 {
         unseen.wait();
         unseen.open();

@@ -1,4 +1,4 @@
-//! The rules that the reader holds, one test each, and a model that cuts, rotates and crashes at random.
+//! The reader's rules, one test each, and a model that cuts, rotates and crashes at random.
 
 mod ends;
 mod model;

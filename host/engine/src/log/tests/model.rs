@@ -1,4 +1,4 @@
-//! A container, a server that fails in every way, a host that crashes; and the promise that the reader keeps.
+//! A model of a container, a server with every fault and a host that crashes, and a check of what the reader guarantees.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 
 const FSNOTIFY: &str = "failed to create fsnotify watcher: too many open files";
 
-/// What the world does next.
+/// The next thing that happens.
 #[derive(Debug, Clone)]
 enum Step {
     Write(usize),
@@ -24,13 +24,13 @@ enum Step {
     Refuse(u16),
     Wait(u64),
     Container(ContainerSeen),
-    /// The sink has all that was told.
+    /// The sink has all items so far.
     Save,
     CrashHost,
     Rotate,
 }
 
-/// What goes wrong with a last read.
+/// A fault of a last read.
 #[derive(Debug, Clone)]
 enum Fault {
     Break(usize),
@@ -54,17 +54,17 @@ struct World {
     now: Timestamp,
     request: Option<LogRequest>,
     body: Option<Body>,
-    /// What of the stream's last line has been delivered.
+    /// The delivered part of the stream's last line.
     partial: Vec<u8>,
-    /// The same of the stream before.
+    /// The same of the previous stream.
     partial_before: Vec<u8>,
     items: Vec<Item>,
     saved: (String, usize),
     is_interrupted: bool,
     has_ended_cleanly: bool,
-    /// Lines were told while interrupted: the rest of a log that is given up.
+    /// Lines were returned while interrupted: the rest of a log that the reader gives up.
     has_stray_lines: bool,
-    /// The gap that stands for the rest was told.
+    /// The gap in place of the rest was returned.
     is_given_up: bool,
     ended: Option<bool>,
     was_rotated: bool,
@@ -204,11 +204,11 @@ impl World {
             assert_eq!(self.ended, None, "{output:?} after the end");
             let is_end = matches!(output, LogOutput::Ended { is_complete: false, .. });
             assert!(is_end || !self.is_given_up, "{output:?} after the rest was given up");
-            // Where the rest is given up, a gap stands for it, and the end follows.
+            // If the rest is given up, a gap replaces it, and the end follows.
             self.is_given_up = self.has_stray_lines && matches!(output, LogOutput::Gap { .. });
             assert!(
                 is_end || self.is_given_up || !self.has_stray_lines,
-                "lines before the resumption was told"
+                "lines before the resumption was reported"
             );
             match output {
                 LogOutput::Open(request) => {
@@ -229,12 +229,12 @@ impl World {
                 }
                 LogOutput::Diagnostic(text) => {
                     let is_of_server = text == FSNOTIFY || text.starts_with("the server refused");
-                    // The rest of a line (rule 5) that is all of a clean answer cannot be told from the kubelet's text.
+                    // A clean answer with nothing but the rest of a line (rule 5) looks like the kubelet's text.
                     assert!(is_of_server || self.has_ended_cleanly, "rule 9: {text}");
                 }
                 LogOutput::Ended { lines, bytes, is_complete } => {
-                    let told = self.items.iter().filter(|item| **item != Item::Gap).count();
-                    assert_eq!(lines, told as u64);
+                    let lines_seen = self.items.iter().filter(|item| **item != Item::Gap).count();
+                    assert_eq!(lines, lines_seen as u64);
                     assert_eq!(bytes, self.reader.position().bytes());
                     self.ended = Some(is_complete);
                 }
@@ -250,11 +250,11 @@ impl World {
             let (Line::Whole(text) | Line::Torn(text)) = line else { panic!("no line is over the limit") };
             self.items.push(Item::Line(text));
         }
-        let told = self.items.iter().filter(|item| **item != Item::Gap).count();
-        assert_eq!(self.reader.position().lines(), told as u64);
+        let lines_seen = self.items.iter().filter(|item| **item != Item::Gap).count();
+        assert_eq!(self.reader.position().lines(), lines_seen as u64);
     }
 
-    /// The container ends. Whatever still fails, the reader comes to its end.
+    /// Terminates the container. The reader ends the log, whatever fails.
     fn finish(&mut self, faults: &[Fault]) {
         self.write(usize::MAX);
         self.reader.on_container(self.now, ContainerSeen::Terminated);
@@ -291,7 +291,7 @@ impl World {
             }
             Some(Fault::EndCleanly(at)) => {
                 self.deliver(at % (pending + 1));
-                // A clean end between two lines, or twice at one byte, cannot be told from the true end.
+                // A clean end between two lines, or twice at one byte, looks like the true end.
                 if self.partial.is_empty() || self.partial == self.partial_before {
                     self.close(LogEnd::Broken("connection reset".to_owned()));
                 } else {
@@ -300,7 +300,7 @@ impl World {
             }
             Some(Fault::Text) => {
                 self.deliver(usize::MAX);
-                // Glued to an unterminated line, the same text twice cannot be told from the agent's.
+                // After an unterminated line, the same text twice looks like the agent's.
                 if self.partial.is_empty() {
                     self.hand_over(FSNOTIFY.as_bytes());
                 }
@@ -320,7 +320,7 @@ impl World {
         }
     }
 
-    /// The promise.
+    /// Checks that each printed line was returned once and in order, or that a gap is in its place.
     fn check(&self) {
         let printed = self.log.lines();
         if !self.was_rotated {
@@ -337,12 +337,12 @@ impl World {
                 is_gap = true;
                 continue;
             };
-            // When the rest cannot be read any more, the last line is told as far as it came.
+            // If the rest cannot be read, the last line is returned as far as it was delivered.
             let is_last = self.items[place + 1..].iter().all(|item| *item == Item::Gap);
             let is_rest = self.ended == Some(false) && is_last;
             let index = printed.iter().position(|line| line == text);
-            let begun = || (next..printed.len()).find(|at| is_rest && printed[*at].starts_with(text));
-            let index = index.or_else(begun);
+            let partial = || (next..printed.len()).find(|at| is_rest && printed[*at].starts_with(text));
+            let index = index.or_else(partial);
             let index = index.unwrap_or_else(|| panic!("not printed: {text:.40}"));
             assert!(index >= next, "line {index} again or out of order, {next} is next");
             assert!(index == next || is_gap || next == 0, "lines {next}..{index} are missing without a gap");

@@ -1,4 +1,4 @@
-//! Rule 11: the log's files are rotated, and only the newest is served.
+//! Rule 11: the kubelet rotates a log's files and serves only the newest.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::log::timing::{
 use crate::log::{ContainerSeen, LogEnd, LogOutput, Stamp};
 
 #[test]
-fn rule_11_a_rotation_inside_the_second_loses_nothing() {
+fn rule_11_a_rotation_within_the_second_loses_nothing() {
     for rotated_at in 1..=100 {
         let texts: Vec<String> = (0..120).map(|number| format!("{}", number / 7)).collect();
         let lines: Vec<(Stamp, &str)> = texts.iter().map(|text| (at(1, 1), text.as_str())).collect();
@@ -52,7 +52,7 @@ fn rule_11_a_rotation_after_the_second_is_a_gap() {
 }
 
 #[test]
-fn rule_11_a_rotation_within_a_line_doubles_no_part_of_it() {
+fn rule_11_a_rotation_within_a_line_repeats_no_part_of_it() {
     let mut log = Log::new(
         Kubelet::Modern,
         vec![
@@ -72,7 +72,7 @@ fn rule_11_a_rotation_within_a_line_doubles_no_part_of_it() {
 }
 
 #[test]
-fn rule_11_a_log_that_was_rotated_away_at_its_end_is_not_called_complete() {
+fn rule_11_a_log_whose_end_was_rotated_away_is_incomplete() {
     let mut log = three();
     let mut run = Run::running();
     run.serve(&log);
@@ -82,16 +82,16 @@ fn rule_11_a_log_that_was_rotated_away_at_its_end_is_not_called_complete() {
     assert_eq!((run.lines().len(), run.is_complete()), (3, Some(false)));
 }
 
-/// A read in its place would find an empty file, which proves nothing.
+/// A read instead of the stream would find an empty file, which proves nothing.
 #[test]
-fn rule_11_the_stream_of_a_log_that_may_have_been_rotated_is_heard_out() {
+fn rule_11_drains_the_stream_of_a_log_that_may_have_been_rotated() {
     let long = "x".repeat(usize::try_from(ROTATION_BYTES).expect("it is small"));
     let mut log = Log::of_lines(&[(at(1, 5), &long)]);
     let mut run = Run::running();
     run.serve(&log);
     log.rotate();
     run.see(ContainerSeen::Terminated);
-    assert_eq!(run.request, None, "it goes on reading though it is quiet");
+    assert_eq!(run.request, None, "it keeps reading although it is quiet");
     run.close(LogEnd::Clean);
     run.serve(&log);
     run.close(LogEnd::Clean);
@@ -107,16 +107,16 @@ fn rule_11_the_stream_of_a_log_that_may_have_been_rotated_is_heard_out() {
     assert_eq!((broken.is_complete(), broken.gaps()), (Some(false), 1), "it has not ended by itself");
 }
 
-/// The kubelet serves the rest of a rotated file to a stream that has it open, and to nobody else.
+/// The kubelet serves the rest of a rotated file only to a stream that has it open.
 #[test]
-fn rule_11_a_stream_that_still_brings_lines_is_heard_out_before_the_last_read() {
+fn rule_11_drains_a_stream_that_still_has_lines_before_the_last_read() {
     let mut log = three();
     log.written = 1;
     let mut run = Run::running();
     run.serve(&log);
     run.reader.on_container(run.now, ContainerSeen::Terminated);
     run.drain();
-    assert_eq!(run.request, None, "it goes on reading");
+    assert_eq!(run.request, None, "it keeps reading");
     run.bytes(&stamped(at(1, 6), b"still\n"));
     run.now += QUIET_PERIOD - Duration::from_millis(1);
     // Bytes wait in this process: the server is not silent.
@@ -129,7 +129,7 @@ fn rule_11_a_stream_that_still_brings_lines_is_heard_out_before_the_last_read() 
     ended.serve(&log);
     ended.reader.on_container(ended.now, ContainerSeen::Terminated);
     ended.close(LogEnd::Clean);
-    assert_eq!(ended.request.map(|request| request.follow), Some(false), "its end is not waited for longer");
+    assert_eq!(ended.request.map(|request| request.follow), Some(false), "it does not wait any longer");
 }
 
 #[test]
@@ -147,36 +147,36 @@ fn rule_11_an_end_that_cannot_be_read_is_a_gap() {
     }
     assert_eq!(run.is_complete(), Some(false));
     assert!(
-        matches!(run.told.iter().rev().nth(1), Some(LogOutput::Gap { lost_lines: None, .. })),
+        matches!(run.outputs.iter().rev().nth(1), Some(LogOutput::Gap { lost_lines: None, .. })),
         "{:?}",
-        run.told
+        run.outputs
     );
 }
 
 #[test]
-fn rule_11_a_stream_that_leaps_over_a_file_tells_a_gap() {
+fn rule_11_reports_a_gap_if_a_stream_skips_a_file() {
     let text = "x".repeat(64 << 10);
     let line =
         |number: u32, s: i64| [prefix(at(s, number)), text.as_bytes().to_vec(), b"\n".to_vec()].concat();
     let mut run = Run::running();
     run.open();
     for number in 0..40 {
-        // Printed within a second, read over eight: files are rotated meanwhile.
+        // Printed within one second, read over eight: files are rotated meanwhile.
         run.bytes(&line(number, 1));
         run.now += Duration::from_millis(200);
     }
     assert_eq!(run.gaps(), 0);
     run.bytes(&line(40, 6));
     assert_eq!((run.lines().len(), run.gaps()), (41, 1));
-    let last: Vec<&LogOutput> = run.told.iter().rev().take(2).collect();
+    let last: Vec<&LogOutput> = run.outputs.iter().rev().take(2).collect();
     assert!(
         matches!(last[..], [LogOutput::Lines(_), LogOutput::Gap { .. }]),
-        "the gap stands before the leap"
+        "the gap is before the first line after it"
     );
 }
 
 #[test]
-fn rule_11_a_stream_that_is_behind_is_given_time_to_bring_what_it_has() {
+fn rule_11_gives_a_lagging_stream_time_to_deliver() {
     let line = |number: u32| [prefix(at(1, number)), b"x\n".to_vec()].concat();
     let mut run = Run::running();
     run.open();

@@ -1,4 +1,4 @@
-//! Each rule by itself, but for rotation and the end of a log.
+//! One test per rule, except for rotation and the end of a log.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::log::{
 use crate::time::Timestamp;
 
 #[test]
-fn rule_1_a_cut_at_any_byte_loses_and_doubles_nothing() {
+fn rule_1_a_cut_at_any_byte_loses_and_repeats_nothing() {
     let log = Log::of_lines(&[
         (at(1, 0), "a"),
         (at(1, 9), "é"),
@@ -58,7 +58,7 @@ fn rule_3_equal_lines_with_one_stamp_are_counted() {
 }
 
 #[test]
-fn rule_4_chunks_of_a_long_line_are_joined_whichever_kubelet_sends_them() {
+fn rule_4_joins_the_chunks_of_a_long_line_from_any_kubelet() {
     let text = |fill| vec![fill; CHUNK_BYTES];
     for kubelet in [Kubelet::Old, Kubelet::Modern] {
         let mut log = Log::new(
@@ -94,7 +94,7 @@ fn rule_4_an_agent_may_print_a_stamp_after_16_kib() {
 }
 
 #[test]
-fn rule_5_the_rest_of_a_line_that_began_before_the_second_is_no_line() {
+fn rule_5_drops_the_rest_of_a_line_that_started_before_the_second() {
     for kubelet in [Kubelet::Old, Kubelet::Modern] {
         let mut log = Log::new(
             kubelet,
@@ -124,22 +124,25 @@ fn rule_8_a_clean_end_while_the_container_runs_resumes_the_stream() {
     let mut run = Run::running();
     run.serve(&log);
     run.close(LogEnd::Clean);
-    assert_eq!(run.told.len(), 1, "the container may have ended: nothing is told yet");
+    assert_eq!(run.outputs.len(), 1, "the container may have ended: nothing is reported yet");
     assert!(run.wait() >= CLEAN_END_WAIT);
-    assert!(matches!(run.told.last(), Some(LogOutput::Interrupted { .. })));
+    assert!(matches!(run.outputs.last(), Some(LogOutput::Interrupted { .. })));
     log.written = 3;
     run.serve(&log);
-    assert_eq!(run.told[2..], [LogOutput::Resumed, LogOutput::Lines(vec![Line::Whole("three".to_owned())])]);
+    assert_eq!(
+        run.outputs[2..],
+        [LogOutput::Resumed, LogOutput::Lines(vec![Line::Whole("three".to_owned())])]
+    );
 }
 
 #[test]
-fn rule_8_a_clean_end_that_the_container_explains_is_no_interruption() {
+fn rule_8_a_clean_end_of_a_terminated_container_is_not_an_interruption() {
     let mut run = Run::running();
     run.serve(&three());
     run.close(LogEnd::Clean);
     run.finish(&three());
     assert_eq!(run.lines(), ["one", "two", "three"]);
-    assert!(!run.told.iter().any(|output| matches!(output, LogOutput::Interrupted { .. })));
+    assert!(!run.outputs.iter().any(|output| matches!(output, LogOutput::Interrupted { .. })));
     assert_eq!(run.is_complete(), Some(true));
 }
 
@@ -174,7 +177,7 @@ fn rule_9_text_of_the_kubelet_is_a_diagnostic() {
 }
 
 #[test]
-fn rule_10_a_container_that_waits_is_asked_again_when_it_runs() {
+fn rule_10_reads_a_waiting_container_again_when_it_runs() {
     let mut run = Run::new();
     run.refuse(400);
     assert!(run.wait() <= RETRY_CAP, "its state is not known");
@@ -193,22 +196,22 @@ fn rule_10_a_container_that_waits_is_asked_again_when_it_runs() {
 }
 
 #[test]
-fn rule_12_a_silent_stream_is_opened_anew() {
+fn rule_12_reopens_a_silent_stream() {
     let mut run = Run::running();
     run.serve(&three());
     assert_eq!(run.wait(), SILENCE_TIMEOUT);
-    assert_eq!(run.told.pop(), Some(LogOutput::Close));
+    assert_eq!(run.outputs.pop(), Some(LogOutput::Close));
     run.serve(&three());
-    assert_eq!((run.lines().len(), run.told.len()), (3, 1), "nothing is told of it");
+    assert_eq!((run.lines().len(), run.outputs.len()), (3, 1), "it is not reported");
 }
 
 #[test]
-fn rule_12_a_server_that_does_not_answer_is_asked_again() {
+fn rule_12_retries_a_server_that_does_not_answer() {
     let mut run = Run::running();
     run.wait();
     assert_eq!(run.wait(), ANSWER_TIMEOUT);
-    assert_eq!(run.told[0], LogOutput::Close);
-    assert!(matches!(run.told[1], LogOutput::Interrupted { .. }));
+    assert_eq!(run.outputs[0], LogOutput::Close);
+    assert!(matches!(run.outputs[1], LogOutput::Interrupted { .. }));
     run.wait();
     run.serve(&three());
     assert_eq!(run.lines().len(), 3);
@@ -221,21 +224,21 @@ fn rule_12b_and_d1_there_is_one_stream_at_a_time() {
     run.see(ContainerSeen::Running);
     assert_eq!(run.request, None);
     run.see(ContainerSeen::Terminated);
-    assert_eq!(run.told.last(), Some(&LogOutput::Close), "before the last read is opened");
+    assert_eq!(run.outputs.last(), Some(&LogOutput::Close), "before the last read is opened");
     assert!(run.request.is_some());
     run.see(ContainerSeen::Terminated);
-    assert_eq!(run.told.len(), 2);
+    assert_eq!(run.outputs.len(), 2);
 }
 
 #[test]
-fn d2_equal_lines_are_all_told() {
+fn d2_returns_all_equal_lines() {
     let mut run = Run::running();
     run.serve(&Log::of_lines(&[(at(1, 0), "{}"), (at(1, 1), "{}"), (at(2, 0), "{}")]));
     assert_eq!(run.lines(), ["{}"; 3]);
 }
 
 #[test]
-fn d31_characters_survive_any_cut_and_nonsense_is_replaced() {
+fn d31_characters_survive_any_cut_and_invalid_bytes_are_replaced() {
     let text = [stamped(at(1, 0), "añ€😀\r\n".as_bytes()), stamped(at(1, 1), b"\xff\xc3\n")].concat();
     for cut in 0..text.len() {
         let mut run = Run::running();
@@ -247,7 +250,7 @@ fn d31_characters_survive_any_cut_and_nonsense_is_replaced() {
 }
 
 #[test]
-fn a_line_over_the_limit_is_told_once_with_its_ends_and_size() {
+fn returns_a_line_over_the_limit_once_with_its_ends_and_size() {
     let limits =
         LogLimits { max_line_bytes: 1000, cut_head_bytes: 131, cut_tail_bytes: 50, ..LogLimits::default() };
     let long = [vec![b'a'; 99], "é".repeat(1000).into_bytes(), vec![b'z'; 49]].concat();
@@ -260,7 +263,7 @@ fn a_line_over_the_limit_is_told_once_with_its_ends_and_size() {
     run.open();
     bytes.chunks(500).for_each(|piece| run.bytes(piece));
     let lines: Vec<&Line> = run
-        .told
+        .outputs
         .iter()
         .filter_map(|output| if let LogOutput::Lines(lines) = output { Some(lines) } else { None })
         .flatten()
@@ -271,13 +274,13 @@ fn a_line_over_the_limit_is_told_once_with_its_ends_and_size() {
 }
 
 #[test]
-fn lines_come_in_batches_that_a_plugin_can_take() {
+fn returns_lines_in_batches_within_the_limits() {
     let line = [stamped(at(1, 0), &[b'x'; 1000]), b"\n".to_vec()].concat();
     let mut run = Run::running();
     run.open();
     run.bytes(&line.repeat(200));
     run.bytes(&stamped(at(1, 0), b"\n").repeat(3000));
-    let batches = run.told.iter().map(|output| {
+    let batches = run.outputs.iter().map(|output| {
         let LogOutput::Lines(lines) = output else { panic!("only lines") };
         (
             lines.len(),
@@ -310,20 +313,20 @@ fn the_position_is_that_of_the_lines_that_were_polled() {
 }
 
 #[test]
-fn an_interruption_is_told_once_and_a_stream_that_stays_has_resumed() {
+fn reports_an_interruption_once_and_a_lasting_stream_as_resumed() {
     let mut run = Run::running();
     run.serve(&three());
-    run.told.clear();
+    run.outputs.clear();
     for _ in 0..9 {
         run.break_off();
         assert!(run.wait() <= RETRY_CAP);
         run.serve(&three());
     }
-    assert_eq!(run.told, [LogOutput::Interrupted { reason: "reset".to_owned() }]);
+    assert_eq!(run.outputs, [LogOutput::Interrupted { reason: "reset".to_owned() }]);
     assert_eq!(run.wait(), ESTABLISHED_AFTER);
-    assert_eq!(run.told[1..], [LogOutput::Resumed]);
+    assert_eq!(run.outputs[1..], [LogOutput::Resumed]);
     run.break_off();
-    assert!(run.wait() <= Duration::from_millis(200), "the wait begins anew");
+    assert!(run.wait() <= Duration::from_millis(200), "the backoff is reset");
 }
 
 #[test]
@@ -355,7 +358,7 @@ fn a_clock_that_is_set_back_while_the_stream_runs_loses_nothing() {
 }
 
 #[test]
-fn a_stopped_reader_tells_nothing_more() {
+fn a_stopped_reader_returns_nothing_more() {
     let mut reader = LogReader::new(LogLimits::default(), 1);
     reader.poll();
     reader.on_opened(Timestamp::EPOCH);

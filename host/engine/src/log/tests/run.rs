@@ -1,4 +1,4 @@
-//! A reader driven by hand, against a log that a kubelet keeps.
+//! A log reader driven step by step, with a log as a kubelet stores it.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use crate::log::timing::{MAX_SHORT_READS, QUIET_PERIOD};
 use crate::log::{ContainerSeen, Line, LogEnd, LogLimits, LogOutput, LogReader, LogRequest, Position};
 use crate::time::Timestamp;
 
-/// A reader, and what it told.
+/// A reader and its outputs.
 pub(super) struct Run {
     pub(super) reader: LogReader,
     pub(super) now: Timestamp,
     pub(super) request: Option<LogRequest>,
-    pub(super) told: Vec<LogOutput>,
+    pub(super) outputs: Vec<LogOutput>,
 }
 
 impl Run {
@@ -25,7 +25,7 @@ impl Run {
     }
 
     pub(super) fn of(reader: LogReader) -> Self {
-        let mut run = Self { reader, now: Timestamp::from_millis(1_000), request: None, told: Vec::new() };
+        let mut run = Self { reader, now: Timestamp::from_millis(1_000), request: None, outputs: Vec::new() };
         run.drain();
         run
     }
@@ -40,14 +40,14 @@ impl Run {
         while let Some(output) = self.reader.poll() {
             match output {
                 LogOutput::Open(request) => self.request = Some(request),
-                other => self.told.push(other),
+                other => self.outputs.push(other),
             }
         }
     }
 
     pub(super) fn see(&mut self, seen: ContainerSeen) {
         if seen == ContainerSeen::Terminated {
-            // Its stream has been quiet for a while, as it mostly is by then.
+            // Its stream has usually been quiet for a while by then.
             self.now += QUIET_PERIOD;
         }
         self.reader.on_container(self.now, seen);
@@ -55,7 +55,7 @@ impl Run {
     }
 
     pub(super) fn open(&mut self) -> LogRequest {
-        let request = self.request.take().expect("it wants to open");
+        let request = self.request.take().expect("it requests a stream");
         self.reader.on_opened(self.now);
         self.drain();
         request
@@ -80,7 +80,7 @@ impl Run {
         self.close(LogEnd::Refused { status, message: "ContainerCreating".to_owned() });
     }
 
-    /// Waits for the next deadline, and says how long.
+    /// Waits for the next deadline and returns how long.
     pub(super) fn wait(&mut self) -> Duration {
         let deadline = self.reader.deadline().expect("it has a deadline");
         let waited = deadline.since(self.now);
@@ -90,7 +90,7 @@ impl Run {
         waited
     }
 
-    /// Breaks off and serves the whole log of a new stream, open end.
+    /// Breaks the stream and serves the whole log on a new one, which stays open.
     pub(super) fn reconnect(&mut self, log: &Log) -> LogRequest {
         self.break_off();
         self.wait();
@@ -103,14 +103,14 @@ impl Run {
         request
     }
 
-    /// The container ends, and the server does what it should.
+    /// Terminates the container and serves the last read without a fault.
     pub(super) fn finish(&mut self, log: &Log) {
         self.see(ContainerSeen::Terminated);
         self.serve(log);
         self.close(LogEnd::Clean);
     }
 
-    /// Each last read ends cleanly and brings what the log has, until the reader gives up.
+    /// Serves last reads that end cleanly but prove nothing, until the reader gives up.
     pub(super) fn read_in_vain(&mut self, log: &Log) {
         for attempt in 1..=MAX_SHORT_READS {
             self.serve(log);
@@ -122,7 +122,7 @@ impl Run {
     }
 
     pub(super) fn lines(&self) -> Vec<&str> {
-        let batches = self.told.iter().filter_map(|output| match output {
+        let batches = self.outputs.iter().filter_map(|output| match output {
             LogOutput::Lines(lines) => Some(lines),
             _ => None,
         });
@@ -136,11 +136,11 @@ impl Run {
     }
 
     pub(super) fn gaps(&self) -> usize {
-        self.told.iter().filter(|output| matches!(output, LogOutput::Gap { .. })).count()
+        self.outputs.iter().filter(|output| matches!(output, LogOutput::Gap { .. })).count()
     }
 
     pub(super) fn diagnostics(&self) -> Vec<&str> {
-        let texts = self.told.iter().filter_map(|output| match output {
+        let texts = self.outputs.iter().filter_map(|output| match output {
             LogOutput::Diagnostic(text) => Some(text.as_str()),
             _ => None,
         });
@@ -148,7 +148,7 @@ impl Run {
     }
 
     pub(super) fn is_complete(&self) -> Option<bool> {
-        match self.told.last() {
+        match self.outputs.last() {
             Some(LogOutput::Ended { is_complete, .. }) => Some(*is_complete),
             _ => None,
         }

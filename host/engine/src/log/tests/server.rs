@@ -61,7 +61,7 @@ impl Log {
         Body { request, next: self.file_start, is_new_line: true, pending: Vec::new() }
     }
 
-    /// Sends what has been written since. A follow goes on in the new file when the old one is read.
+    /// Sends what has been written since. A follow continues in the new file after the old one.
     pub(super) fn send(&self, body: &mut Body) {
         while body.next < self.written {
             let chunk = &self.chunks[body.next];

@@ -1,4 +1,4 @@
-//! A run whose plugin says what it is told to, and whose API answers as it is told to.
+//! Answers of the API to a run with a scripted plugin.
 
 use paperclip_contract::types::{
     Answer, AnswerOk, CancelRequest, CancelSource, NewSecret, SecretEntry, SecretSource,
@@ -39,8 +39,8 @@ fn create_secret() -> Action {
     })
 }
 
-/// A Job of this name as it stands in the cluster.
-fn standing(run: &str, hash: &str) -> JobSnapshot {
+/// The Job in the cluster, with the label of this run and this spec hash.
+fn existing(run: &str, hash: &str) -> JobSnapshot {
     let annotations = vec![Label { key: "paperclip.io/spec-hash".to_owned(), value: hash.to_owned() }];
     JobSnapshot { annotations, ..job_of(object("j", "ju"), run) }
 }
@@ -58,7 +58,7 @@ fn status(code: u16, reason: &str) -> ApiError {
     }
 }
 
-/// The run and a clock.
+/// A run and its clock.
 struct Driven {
     run: Run<Script>,
     now: Timestamp,
@@ -71,7 +71,7 @@ impl Driven {
         driven
     }
 
-    /// The next request, waiting for it as long as the run does.
+    /// Returns the next request, and waits for it as long as the run does.
     fn request(&mut self) -> (CallId, ApiCall) {
         for _ in 0..100 {
             while let Some(effect) = self.run.poll_effect() {
@@ -85,27 +85,27 @@ impl Driven {
         panic!("no request comes")
     }
 
-    /// Takes the next request, of this kind, and answers it.
-    fn expect(&mut self, wanted: &str, outcome: Result<ApiReply, ApiError>) {
+    /// Expects that the next request is this one, and answers it.
+    fn expect(&mut self, expected: &str, outcome: Result<ApiReply, ApiError>) {
         let (call, request) = self.request();
-        assert_eq!(request.describe(), wanted);
+        assert_eq!(request.describe(), expected);
         self.run.handle(self.now, Input::Called { call, outcome });
     }
 
-    fn outcome(&self, wanted: u64) -> Option<&Result<AnswerOk, ApiError>> {
+    fn outcome(&self, id: u64) -> Option<&Result<AnswerOk, ApiError>> {
         self.run.guest.seen.iter().find_map(|event| match event {
-            Event::Answered(Answer { command, outcome }) if *command == wanted => Some(outcome),
+            Event::Answered(Answer { command, outcome }) if *command == id => Some(outcome),
             _ => None,
         })
     }
 }
 
 #[test]
-fn rule_25_a_create_whose_answer_was_lost_is_known_by_run_and_spec_hash() {
+fn rule_25_recognises_its_job_by_run_and_spec_hash_after_a_lost_answer() {
     let mut driven = Driven::start(&[&[create_job()]]);
     driven.expect("create Job", Err(status(504, "Timeout")));
     driven.expect("create Job", Err(status(409, "AlreadyExists")));
-    driven.expect("get Job j", Ok(ApiReply::Job(Some(standing("r", "h1")))));
+    driven.expect("get Job j", Ok(ApiReply::Job(Some(existing("r", "h1")))));
     assert_eq!(driven.outcome(1), Some(&Ok(AnswerOk::Created(object("j", "ju")))));
 }
 
@@ -114,7 +114,7 @@ fn rule_25_a_job_of_another_run_or_spec_is_a_conflict_that_names_it() {
     for (run, hash) in [("r-2", "h1"), ("r", "h2")] {
         let mut driven = Driven::start(&[&[create_job()]]);
         driven.expect("create Job", Err(status(409, "AlreadyExists")));
-        driven.expect("get Job j", Ok(ApiReply::Job(Some(standing(run, hash)))));
+        driven.expect("get Job j", Ok(ApiReply::Job(Some(existing(run, hash)))));
         let Some(Err(error)) = driven.outcome(1) else { panic!("{:?}", driven.outcome(1)) };
         assert_eq!(
             error.message,
@@ -124,7 +124,7 @@ fn rule_25_a_job_of_another_run_or_spec_is_a_conflict_that_names_it() {
 }
 
 #[test]
-fn rule_25_a_job_that_went_between_the_two_calls_is_created_again() {
+fn rule_25_creates_a_job_again_that_was_deleted_between_the_two_calls() {
     let mut driven = Driven::start(&[&[create_job()]]);
     driven.expect("create Job", Err(status(409, "AlreadyExists")));
     driven.expect("get Job j", Ok(ApiReply::Job(None)));
@@ -132,7 +132,7 @@ fn rule_25_a_job_that_went_between_the_two_calls_is_created_again() {
     assert_eq!(driven.outcome(1), Some(&Ok(AnswerOk::Created(object("j", "ju")))));
 }
 
-/// A run whose Job stands.
+/// A run whose Job is created.
 fn with_job() -> Driven {
     let mut driven = Driven::start(&[&[create_job()], &[create_secret()]]);
     driven.expect("create Job", Ok(ApiReply::Created(object("j", "ju"))));
@@ -144,7 +144,7 @@ fn owned_by(uid: &str) -> Result<ApiReply, ApiError> {
 }
 
 #[test]
-fn rule_25_a_secret_whose_creation_had_no_answer_is_known_by_its_owner() {
+fn rule_25_recognises_its_secret_by_its_owner_after_a_lost_answer() {
     let mut driven = with_job();
     driven.expect("create Secret j-run", Err(status(504, "Timeout")));
     driven.expect("create Secret j-run", Err(status(409, "AlreadyExists")));
@@ -153,7 +153,7 @@ fn rule_25_a_secret_whose_creation_had_no_answer_is_known_by_its_owner() {
 }
 
 #[test]
-fn what_an_earlier_job_of_the_name_left_is_waited_out_until_it_is_collected() {
+fn waits_until_the_secret_of_an_earlier_job_is_garbage_collected() {
     let mut driven = with_job();
     driven.expect("create Secret j-run", Err(status(409, "AlreadyExists")));
     for _ in 0..3 {
@@ -163,11 +163,11 @@ fn what_an_earlier_job_of_the_name_left_is_waited_out_until_it_is_collected() {
     driven.expect("get Secret j-run", Ok(ApiReply::Owners(None)));
     driven.expect("create Secret j-run", Ok(ApiReply::Created(object("j-run", "su"))));
     assert_eq!(driven.outcome(2), Some(&Ok(AnswerOk::Created(object("j-run", "su")))));
-    assert_eq!(driven.now, at(4_000), "a look a second");
+    assert_eq!(driven.now, at(4_000), "one read per second");
 }
 
 #[test]
-fn somebody_elses_secret_of_the_name_is_a_conflict_that_names_it() {
+fn a_secret_of_that_name_with_another_owner_is_a_conflict_that_names_it() {
     let mut driven = with_job();
     driven.expect("create Secret j-run", Err(status(409, "AlreadyExists")));
     while driven.outcome(2).is_none() {
@@ -180,7 +180,7 @@ fn somebody_elses_secret_of_the_name_is_a_conflict_that_names_it() {
     );
 }
 
-/// A run that was taken up with its Job, and without its journal.
+/// A run that adopts its Job and has no journal.
 fn adopting(answers: &[&[Action]]) -> Driven {
     let mut driven = Driven { run: run(answers), now: at(1_000) };
     driven.run.spec.adopts = Some(object("j", "ju"));
@@ -189,23 +189,23 @@ fn adopting(answers: &[&[Action]]) -> Driven {
 }
 
 #[test]
-fn a_run_that_was_taken_up_without_its_journal_creates_nothing() {
+fn a_run_that_adopts_its_job_creates_nothing() {
     let try_pod = Action::DryRunPod(NewObject {
         manifest_json: json!({"kind": "Pod", "metadata": {"namespace": "n"}, "spec": manifest()["spec"]["template"]["spec"]})
             .to_string(),
     });
     let mut driven = adopting(&[&[try_pod, create_job()], &[], &[create_secret()]]);
-    driven.expect("get Job j", Ok(ApiReply::Job(Some(standing("another", "h0")))));
+    driven.expect("get Job j", Ok(ApiReply::Job(Some(existing("another", "h0")))));
     assert_eq!(driven.outcome(1), Some(&Ok(AnswerOk::Warnings(Vec::new()))));
     assert_eq!(driven.outcome(2), Some(&Ok(AnswerOk::Created(object("j", "ju")))));
     assert_eq!(driven.outcome(3), Some(&Ok(AnswerOk::Created(object("j-run", "")))));
 }
 
 #[test]
-fn a_run_that_was_taken_up_without_its_journal_ends_when_its_job_is_gone() {
-    let other = JobSnapshot { job: object("j", "another"), ..standing("r", "h1") };
-    let leaving = JobSnapshot { is_deleting: true, ..standing("r", "h1") };
-    for found in [None, Some(other), Some(leaving)] {
+fn a_run_that_adopts_its_job_ends_if_the_job_was_deleted() {
+    let other = JobSnapshot { job: object("j", "another"), ..existing("r", "h1") };
+    let deleting = JobSnapshot { is_deleting: true, ..existing("r", "h1") };
+    for found in [None, Some(other), Some(deleting)] {
         let mut driven = adopting(&[&[create_job()]]);
         let (call, _) = driven.request();
         driven.run.handle(driven.now, Input::Called { call, outcome: Ok(ApiReply::Job(found)) });
@@ -215,18 +215,18 @@ fn a_run_that_was_taken_up_without_its_journal_ends_when_its_job_is_gone() {
         });
         let result = result.expect("it ends");
         assert_eq!(result["errorCode"], "host_restarted");
-        assert_eq!(result.get("executionRecovery"), None, "its agent had begun");
+        assert_eq!(result.get("executionRecovery"), None, "its agent had started");
     }
 }
 
 #[test]
-fn a_wish_to_end_a_run_that_was_taken_up_waits_until_it_has_its_job() {
+fn a_cancel_of_an_adopting_run_waits_until_the_run_has_its_job() {
     let mut driven = adopting(&[&[create_job()]]);
     let (call, _) = driven.request();
     let request = CancelRequest { source: CancelSource::Operator, reason: None };
     driven.run.handle(driven.now, Input::Cancel(request.clone()));
     assert!(driven.run.guest.seen.is_empty(), "{:?}", driven.run.guest.seen);
-    let outcome = Ok(ApiReply::Job(Some(standing("r", "h1"))));
+    let outcome = Ok(ApiReply::Job(Some(existing("r", "h1"))));
     driven.run.handle(driven.now, Input::Called { call, outcome });
     assert_eq!(driven.run.guest.seen.last(), Some(&Event::CancelRequested(request)));
 }
