@@ -88,7 +88,7 @@ impl RecoveryRecord {
     }
 }
 
-/// Adds the run's recovery record to its Secret if the Secret has the capacity. A run without a guard gets none: no Lease would show
+/// Adds the run's recovery record to its Secret if the prompt and the record are small enough. A run without a guard gets none: no Lease would show
 /// whether a host still drives it.
 pub(crate) fn with_recovery_record(
     secret: NewSecret,

@@ -13,7 +13,7 @@ pub fn draw(seed: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The delay before retry number `attempt`, counted from 1: between half and all of `base * 2^(attempt-1)`, at most `cap`, and never less
+/// Returns the delay before retry number `attempt`, counted from 1: between half and all of `base * 2^(attempt-1)`, at most `cap`, and never less
 /// than the `retry_after` that the server requested.
 pub fn delay(
     seed: &mut u64,

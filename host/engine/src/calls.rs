@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_26_too_many_requests_waits_as_long_as_the_server_asks() {
+    fn rule_26_honours_retry_after_of_too_many_requests() {
         let mut calls = Calls::new(1);
         let call = calls.start(Purpose::Command(CommandId::new(4)), &get(), at(60_000));
         assert!(calls.answer(at(1_000), call, Err(error(Some(429), Some(7_000)))).is_none());

@@ -13,12 +13,12 @@ macro_rules! id {
         pub struct $name(u64);
 
         impl $name {
-            /// The identifier with this number.
+            /// Returns the identifier with this number.
             pub const fn new(number: u64) -> $name {
                 $name(number)
             }
 
-            /// The number, as it crosses the contract.
+            /// Returns the number that crosses the contract.
             pub const fn get(self) -> u64 {
                 self.0
             }

@@ -78,7 +78,7 @@ pub enum IntakeError {
     /// The text is not JSON.
     #[error("the context is not JSON: {0}")]
     NotJson(String),
-    /// A field has another type than it should.
+    /// A field has the wrong type.
     #[error("{field}: expected {expected}, found {found}")]
     WrongType { field: String, expected: &'static str, found: &'static str },
     /// A required field is missing or empty.
@@ -93,7 +93,7 @@ pub struct IntakeFacts<'a> {
     pub paperclip_pod: Option<&'a Value>,
     /// Environment names whose values the plugin may see.
     pub revealed_env: &'a [String],
-    /// Contents of the files that the context refers to.
+    /// Files for the agent that its config names.
     pub files: Vec<ContextFile>,
     /// What the plugin may know about its host.
     pub host: HostFacts,
@@ -181,7 +181,8 @@ pub fn split(
     Ok((request, secrets))
 }
 
-/// Moves the values of `config.env` into the secrets and returns the entries: values are plain strings, numbers or booleans, or Paperclip's `{"type":"plain","value":…}`.
+/// Moves the values of `config.env` into the secrets and returns the names, with the values that are revealed. A value is a string, a
+/// number, a boolean, or Paperclip's `{"type":"plain","value":…}`.
 fn split_config_env(
     config: &mut Map<String, Value>,
     revealed: &[String],
@@ -214,7 +215,8 @@ fn split_config_env(
     Ok(entries)
 }
 
-/// Moves the literal values of all containers of Paperclip's pod into the secrets; the names remain.
+/// Removes the literal values from all containers of Paperclip's pod, except those that are revealed. The values of Paperclip's container
+/// become secrets, because an agent can inherit them.
 fn split_paperclip_pod(mut pod: Value, revealed: &[String], secrets: &mut Secrets) -> Value {
     let main = paperclip_pod::container_index(&pod);
     for kind in ["containers", "initContainers", "ephemeralContainers"] {

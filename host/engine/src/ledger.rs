@@ -214,7 +214,7 @@ impl Ledger {
         }
     }
 
-    /// A Job belongs to the run once the API has confirmed that the run created or adopted it.
+    /// Closes the answered command. A Job belongs to the run once the API has confirmed that the run created or adopted it.
     fn answered(&mut self, answer: &Answer) {
         match (self.open.remove(&CommandId::new(answer.command)), &answer.outcome) {
             (Some(Action::CreateJob(_)), Ok(AnswerOk::Created(job))) => {
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_belongs_to_the_run_once_its_creation_is_answered() {
+    fn accepts_a_job_as_the_runs_own_after_its_creation_is_answered() {
         let mut ledger = Ledger::default();
         let create = Command { id: 1, action: Action::CreateJob(NewObject { manifest_json: "{}".into() }) };
         ledger.command(Timestamp::EPOCH, &create).expect("a good command");

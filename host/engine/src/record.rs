@@ -82,7 +82,7 @@ impl RecordSequencer {
         index
     }
 
-    /// The index of the next line.
+    /// Returns the index of the next line.
     pub(crate) fn next_index(&self) -> u64 {
         self.next_index
     }

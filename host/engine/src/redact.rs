@@ -2,17 +2,6 @@
 //!
 //! A secret is found as it is and as a JSON encoder writes it, in a document of its own or quoted within another one. Each line of a
 //! multi-line secret is found too, because a log has it line by line.
-//!
-//! ```
-//! use paperclip_engine::redact::Redactor;
-//!
-//! let redactor = Redactor::new([("API_KEY", "sk-0123456789")])?;
-//! assert_eq!(redactor.mask("key: sk-0123456789".to_owned()), "key: [redacted:API_KEY]");
-//! // A line whose middle is missing: the part of a secret at the cut is masked, too.
-//! let (head, tail) = redactor.mask_cut("key: sk-01234".to_owned(), "ok".to_owned());
-//! assert_eq!((head.as_str(), tail.as_str()), ("key: [redacted:API_KEY]", "ok"));
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
 
 use std::collections::BTreeSet;
 
@@ -22,6 +11,17 @@ use aho_corasick::{AhoCorasick, BuildError, MatchKind};
 pub const MIN_SECRET_BYTES: usize = 8;
 
 /// Finds secrets in text. Its `Debug` output contains their names only.
+///
+/// ```
+/// use paperclip_engine::redact::Redactor;
+///
+/// let redactor = Redactor::new([("API_KEY", "sk-0123456789")])?;
+/// assert_eq!(redactor.mask("key: sk-0123456789".to_owned()), "key: [redacted:API_KEY]");
+/// // A line whose middle is missing: the part of a secret at the cut is masked, too.
+/// let (head, tail) = redactor.mask_cut("key: sk-01234".to_owned(), "ok".to_owned());
+/// assert_eq!((head.as_str(), tail.as_str()), ("key: [redacted:API_KEY]", "ok"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Redactor {
     finder: Option<AhoCorasick>,

@@ -31,7 +31,7 @@ impl Timestamp {
     /// A time that never comes.
     pub const MAX: Timestamp = Timestamp(u64::MAX);
 
-    /// The point in time that is this many milliseconds after the epoch.
+    /// Returns the point in time this many milliseconds after the epoch.
     pub const fn from_millis(ms: u64) -> Timestamp {
         Timestamp(ms)
     }
@@ -41,7 +41,7 @@ impl Timestamp {
         self.0
     }
 
-    /// The time from `earlier` to this; zero where that is not earlier.
+    /// Returns the time from `earlier` to this; zero if that is not earlier.
     pub const fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
@@ -69,7 +69,7 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
-/// A duration in whole milliseconds, as the contract has it.
+/// Returns a duration in whole milliseconds, the contract's unit.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

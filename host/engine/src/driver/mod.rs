@@ -301,7 +301,7 @@ impl<G: Guest, E> Driver<G, E> {
         }
     }
 
-    /// A replay shows records and has no other effect.
+    /// Returns the operation of the next effect of a replay, which shows records and has no other effect.
     fn replayed_operation(&mut self) -> Option<Operation> {
         match self.run.poll_effect()? {
             Effect::Emit(record) => Some(Operation::Show(record)),

@@ -48,7 +48,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Whether the driver waits for the operation's outcome, which goes into
+    /// Returns whether the driver waits for the operation's outcome, which goes into
     /// [`Driver::handle_completion`](super::Driver::handle_completion).
     pub fn has_completion(&self) -> bool {
         match self {

@@ -50,7 +50,7 @@ pub enum Rule {
     Sysctls,
     /// A service account that is not granted, or the mounted token of the default one.
     ServiceAccount,
-    /// A volume of a kind that a run does not need.
+    /// A volume of a kind that may give access to more than the run's own data.
     VolumeKind,
     /// A PersistentVolumeClaim that is neither inherited from Paperclip's pod nor granted.
     VolumeClaim,

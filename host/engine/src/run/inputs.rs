@@ -78,7 +78,7 @@ impl<G: Guest> Run<G> {
         self.drain_logs();
     }
 
-    /// After the end of a run, only answers to the engine's own calls and the stop of the host matter.
+    /// Handles an input after the end of the run: only answers to the engine's own calls and the stop of the host matter.
     pub(super) fn handle_closing(&mut self, input: Input) {
         match input {
             Input::Called { call, outcome } => self.on_called(call, outcome),

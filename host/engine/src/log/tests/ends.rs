@@ -56,11 +56,11 @@ fn repeats_a_broken_last_read_until_its_limit() {
     run.see(ContainerSeen::Terminated);
     for _ in 1..MAX_BROKEN_READS {
         run.open();
-        run.break_off();
+        run.break_stream();
         run.wait();
     }
     run.open();
-    run.break_off();
+    run.break_stream();
     assert_eq!(run.is_complete(), Some(false));
 }
 
@@ -89,7 +89,7 @@ fn a_deleted_pod_ends_the_log() {
 
     let mut broken = Run::running();
     broken.serve(&three());
-    broken.break_off();
+    broken.break_stream();
     broken.see(ContainerSeen::PodDeleted);
     assert_eq!(broken.is_complete(), Some(false));
 
@@ -113,7 +113,7 @@ fn a_restarted_container_ends_the_log_with_a_gap() {
     for is_open in [true, false] {
         let mut asking = Run::running();
         asking.serve(&three());
-        asking.break_off();
+        asking.break_stream();
         asking.wait();
         if is_open {
             asking.open();
@@ -156,7 +156,7 @@ fn a_follow_that_ended_before_its_pod_terminated_is_complete() {
     let followed_again = |run: &mut Run| {
         run.wait();
         run.serve(&three());
-        run.break_off();
+        run.break_stream();
     };
     assert_eq!(
         ended(ContainerSeen::PodTerminating, &followed_again),

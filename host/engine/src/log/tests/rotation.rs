@@ -78,7 +78,7 @@ fn rule_11_a_log_whose_end_was_rotated_away_is_incomplete() {
     run.serve(&log);
     log.rotate();
     run.see(ContainerSeen::Terminated);
-    run.read_in_vain(&log);
+    run.read_without_end(&log);
     assert_eq!((run.lines().len(), run.is_complete()), (3, Some(false)));
 }
 
@@ -103,7 +103,7 @@ fn rule_11_drains_the_stream_of_a_log_that_may_have_been_rotated() {
     log.rotate();
     broken.see(ContainerSeen::Terminated);
     assert_eq!(broken.wait(), DRAIN_TIMEOUT);
-    broken.read_in_vain(&log);
+    broken.read_without_end(&log);
     assert_eq!((broken.is_complete(), broken.gaps()), (Some(false), 1), "it has not ended by itself");
 }
 

@@ -39,7 +39,7 @@ fn rule_2_since_is_the_whole_second() {
     let mut run = Run::running();
     assert_eq!(run.open(), LogRequest { follow: true, since_s: None });
     run.bytes(&stamped(at(5, 700_000_000), b"x\n"));
-    run.break_off();
+    run.break_stream();
     run.wait();
     assert_eq!(run.open().since_s, Some(MIDNIGHT_S + 5));
 }
@@ -258,7 +258,7 @@ fn returns_a_line_over_the_limit_once_with_its_ends_and_size() {
     let mut run = Run::of(LogReader::new(limits, 1));
     run.open();
     bytes.chunks(77).for_each(|piece| run.bytes(piece));
-    run.break_off();
+    run.break_stream();
     run.wait();
     run.open();
     bytes.chunks(500).for_each(|piece| run.bytes(piece));
@@ -318,14 +318,14 @@ fn reports_an_interruption_once_and_a_lasting_stream_as_resumed() {
     run.serve(&three());
     run.outputs.clear();
     for _ in 0..9 {
-        run.break_off();
+        run.break_stream();
         assert!(run.wait() <= RETRY_CAP);
         run.serve(&three());
     }
     assert_eq!(run.outputs, [LogOutput::Interrupted { reason: "reset".to_owned() }]);
     assert_eq!(run.wait(), ESTABLISHED_AFTER);
     assert_eq!(run.outputs[1..], [LogOutput::Resumed]);
-    run.break_off();
+    run.break_stream();
     assert!(run.wait() <= Duration::from_millis(200), "the backoff is reset");
 }
 

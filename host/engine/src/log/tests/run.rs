@@ -71,7 +71,7 @@ impl Run {
         self.drain();
     }
 
-    pub(super) fn break_off(&mut self) {
+    pub(super) fn break_stream(&mut self) {
         self.close(LogEnd::Broken("reset".to_owned()));
     }
 
@@ -92,7 +92,7 @@ impl Run {
 
     /// Breaks the stream and serves the whole log on a new one, which stays open.
     pub(super) fn reconnect(&mut self, log: &Log) -> LogRequest {
-        self.break_off();
+        self.break_stream();
         self.wait();
         self.serve(log)
     }
@@ -111,7 +111,7 @@ impl Run {
     }
 
     /// Serves last reads that end cleanly but prove nothing, until the reader gives up.
-    pub(super) fn read_in_vain(&mut self, log: &Log) {
+    pub(super) fn read_without_end(&mut self, log: &Log) {
         for attempt in 1..=MAX_SHORT_READS {
             self.serve(log);
             self.close(LogEnd::Clean);

@@ -1,11 +1,11 @@
-//! A kubelet and an API server as far as a log goes, written after `ReadLogs` of the kubelet.
+//! The log endpoint of an API server and a kubelet, modelled on the kubelet's `ReadLogs`.
 
 use crate::log::{LogRequest, Stamp};
 
 /// 2026-03-01T00:00:00Z.
 pub(super) const MIDNIGHT_S: i64 = 1_772_323_200;
 
-/// Which kubelets stamp what (rule 4).
+/// Which chunks a kubelet stamps (rule 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kubelet {
     /// Each chunk.
@@ -33,7 +33,7 @@ pub(super) struct Log {
     pub file_start: usize,
 }
 
-/// An answer in the making.
+/// An answer that is being sent.
 #[derive(Debug, Clone)]
 pub(super) struct Body {
     pub request: LogRequest,
@@ -48,7 +48,7 @@ impl Log {
         Self { kubelet, chunks, written: 0, file_start: 0 }
     }
 
-    /// A log of which each line is one chunk, all written.
+    /// Returns a written log with one chunk per line.
     pub(super) fn of_lines(lines: &[(Stamp, &str)]) -> Self {
         let chunks: Vec<Chunk> = lines
             .iter()
