@@ -80,7 +80,7 @@ fn bundle(place: &Place) -> Value {
             {"key": "acme/review", "runtimeName": "review", "source": home.join("skills/review")},
             {"key": "acme/other", "runtimeName": "other", "source": home.join("skills/other")},
         ],
-        "paperclipSkillSync": {"desiredSkills": ["acme/review", "acme/gone"]},
+        "paperclipSkillSync": {"desiredSkills": ["acme/review", "acme/missing"]},
     })
 }
 
@@ -103,7 +103,7 @@ fn bundles_instructions_and_selected_skills() {
     let instructions = "/tmp/bundle/agent-instructions.md";
     assert_eq!(tail, ["--append-system-prompt-file", instructions, "--add-dir", "/tmp/bundle"]);
     let stderr = manifest["stderr"].as_str().unwrap();
-    assert!(stderr.contains("skill acme/gone: "), "{stderr}");
+    assert!(stderr.contains("skill acme/missing: "), "{stderr}");
     assert!(!stderr.contains("acme/other"), "{stderr}");
 }
 

@@ -63,29 +63,27 @@ const EXEMPT: [(&str, &str); 5] = [
 /// Lines that have one of these keep a serialised name which existing journals, Leases or plugins contain.
 const PINNED: [&str; 2] = ["serde(rename", "serde(alias"];
 
-/// How many findings a folder or file may still have: the part of the language pass that is not done. Numbers only go down, and
-/// everything that is not listed has none.
-const REMAINING: [(&str, usize); 17] = [
-    ("Cargo.toml", 1),
+/// How many findings a folder or file has that stay: names and texts that others define or that are recorded. Everything that is not
+/// listed has none.
+const VERBATIM: [(&str, usize); 10] = [
     // Messages in the API server's own words.
     ("cluster", 9),
-    ("docs/differences.md", 2),
-    ("docs/errors.md", 3),
+    ("kubernetes", 1),
+    // A message of the reference adapter.
+    ("docs/differences.md", 1),
+    // The former name of `hint`, which the API of `serve` sends for one more version.
     ("docs/operating-serve.md", 1),
-    ("docs/simulation.md", 18),
-    ("host/cli", 2),
-    ("host/daemon", 4),
+    ("tests/it/serving/api.rs", 1),
     // A status line that recorded runs contain, and PEM markers of a secret in a test.
     ("host/engine", 3),
-    ("host/guest", 18),
-    ("host/prepare", 11),
-    ("host/shell", 269),
-    // A message in the API server's own words.
-    ("kubernetes", 1),
-    ("plugin", 52),
-    ("tests/it", 17),
-    ("tests/parity", 2),
-    ("tests/simulation", 31),
+    // `rust_begin_unwind`, a function of the standard library.
+    ("host/guest", 2),
+    // What the agent and its provider print.
+    ("plugin/claude", 5),
+    // A message and an outcome of the reference adapter.
+    ("plugin/kit", 5),
+    // Two events in recorded orders (tests/fixtures/orders.txt).
+    ("tests/simulation/src/order.rs", 2),
 ];
 
 /// A replaced word in a file.
@@ -203,13 +201,13 @@ fn replaced_words_do_not_come_back() {
     let mut by_folder: BTreeMap<&str, Vec<(&String, &Vec<Finding>)>> = BTreeMap::new();
     for (file, findings) in &found {
         let listed =
-            REMAINING.iter().map(|(folder, _)| *folder).find(|folder| Path::new(file).starts_with(folder));
+            VERBATIM.iter().map(|(folder, _)| *folder).find(|folder| Path::new(file).starts_with(folder));
         by_folder.entry(listed.unwrap_or(file)).or_default().push((file, findings));
     }
     let mut report = String::new();
     for (folder, files) in by_folder {
         let count: usize = files.iter().map(|(_, findings)| findings.len()).sum();
-        let allowed = REMAINING.iter().find(|(listed, _)| *listed == folder).map_or(0, |(_, count)| *count);
+        let allowed = VERBATIM.iter().find(|(listed, _)| *listed == folder).map_or(0, |(_, count)| *count);
         println!("{folder}: {count} replaced words in {} files", files.len());
         if count <= allowed {
             continue;

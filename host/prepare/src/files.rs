@@ -239,13 +239,13 @@ mod tests {
         };
         for (warning, says) in [
             (warned(None, &|reader| reader.read_instructions("AGENTS.md")), "--paperclip-home"),
-            (warned(Some(home.path()), &|reader| reader.read_instructions("gone.md")), "No such file"),
+            (warned(Some(home.path()), &|reader| reader.read_instructions("missing.md")), "No such file"),
             (
                 warned(Some(home.path()), &|reader| reader.read_instructions(outside)),
                 "outside Paperclip's home",
             ),
             (warned(Some(home.path()), &|reader| reader.read_instructions("skills")), "it is not a file"),
-            (skill(r#"{"key":"k","state":"missing","detail":"Gone."}"#), "skill k: Gone."),
+            (skill(r#"{"key":"k","state":"missing","detail":"Removed."}"#), "skill k: Removed."),
             (skill(r#"{"key":"k","state":"configured"}"#), "no folder"),
             (
                 skill(

@@ -255,7 +255,7 @@ fn write_header(
     }
     journal::keep_plugin(state, plugin.digest(), plugin.file())
         .map_err(|cause| JournalError::Io { path: journal::kept_plugin(state, plugin.digest()), cause })?;
-    folder.begin(header)
+    folder.write_header(header)
 }
 
 /// Returns the plugin that a run was started with, which it keeps whatever plugin is in use now: `loaded` if it is that one, else the

@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn requests_are_classified_by_method_path_and_query() {
-        for (method, uri, wanted) in [
+        for (method, uri, expected) in [
             (Method::GET, "/apis/batch/v1/namespaces/n/jobs?labelSelector=a", ("list", "jobs")),
             (
                 Method::GET,
@@ -137,7 +137,7 @@ mod tests {
             (Method::GET, "/version", ("get", "other")),
         ] {
             let uri: http::Uri = uri.parse().expect("a path");
-            assert_eq!(classify(&method, &uri), wanted, "{method} {uri}");
+            assert_eq!(classify(&method, &uri), expected, "{method} {uri}");
         }
     }
 

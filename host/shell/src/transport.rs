@@ -76,7 +76,7 @@ mod tests {
     use std::io;
 
     #[test]
-    fn causes_are_told_once_and_wrappers_not_at_all() {
+    fn names_each_cause_once_and_no_wrapper() {
         let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "refused");
         assert_eq!(explain(&kube::Error::Service(Box::new(refused))), "refused");
         let outer = kube::Error::ReadEvents(io::Error::other("reset"));

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn manifests_are_the_reference_adapters_but_for_the_wanted_differences() {
+    fn manifests_equal_the_reference_adapters_except_for_intended_differences() {
         for case in parity::cases(CASES) {
             let plan = manifest::plan(&parity::request(&case), Attempt::FIRST, &Claude).unwrap();
             let differences = parity::differences(&case, &plan.to_json());

@@ -201,7 +201,7 @@ pub(crate) struct Topics {
 /// Which words count beside an HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Weight {
-    /// No status, or one that says nothing of the cause.
+    /// No status, or one that does not name the cause.
     Words,
     Credentials,
     Payment,

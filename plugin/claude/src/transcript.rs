@@ -370,13 +370,13 @@ mod tests {
         let content = json!([{"type": "tool_result", "tool_use_id": "t1", "content": "out"},
             {"type": "tool_result", "tool_use_id": "t2", "is_error": true,
              "content": [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]},
-            {"type": "text", "text": "go on"}]);
+            {"type": "text", "text": "continue"}]);
         assert_eq!(
             of_message("user", &content),
             json!([
                 {"kind": "tool_result", "ts": TS, "toolUseId": "t1", "content": "out", "isError": false},
                 {"kind": "tool_result", "ts": TS, "toolUseId": "t2", "content": "a\n[image]\nb", "isError": true},
-                {"kind": "user", "ts": TS, "text": "go on"},
+                {"kind": "user", "ts": TS, "text": "continue"},
             ])
         );
     }

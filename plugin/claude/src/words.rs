@@ -8,7 +8,7 @@ pub(crate) type Phrase = &'static [&'static str];
 
 /// How far two parts of a phrase may be from each other, in bytes.
 const GAP_BYTES: usize = 80;
-/// How much of a line is read, in bytes: an error is at its beginning.
+/// How much of a line is read, in bytes: an error is at its start.
 const READ_BYTES: usize = 4096;
 
 /// A line as its words in lower case, separated and surrounded by single spaces.
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_beginning_of_a_line_is_read() {
+    fn reads_only_the_start_of_a_line() {
         let line = format!("{} overloaded", "é".repeat(READ_BYTES));
         assert!(!mentions(&line, &[&["overloaded"]]));
     }

@@ -27,7 +27,7 @@ pub fn pick<'a, const N: usize>(json: &'a str, names: &[&str; N]) -> Option<[Opt
 }
 
 /// Does the same for an object that was cut: the members that end before the cut.
-pub fn pick_beginning<'a, const N: usize>(json: &'a str, names: &[&str; N]) -> [Option<&'a RawValue>; N] {
+pub fn pick_from_cut<'a, const N: usize>(json: &'a str, names: &[&str; N]) -> [Option<&'a RawValue>; N] {
     let mut members = [None; N];
     // The object's end is missing, so this always fails; what was read before counts.
     let _ = read_members(json, names, &mut members);
@@ -329,10 +329,10 @@ mod tests {
     #[test]
     fn finds_the_whole_members_of_a_cut_object() {
         let [kind, message] =
-            pick_beginning(r#"{"type":"user","message":{"content":"abc"#, &["type", "message"]);
+            pick_from_cut(r#"{"type":"user","message":{"content":"abc"#, &["type", "message"]);
         assert_eq!(text(kind).unwrap(), "user");
         assert!(message.is_none());
-        assert!(pick_beginning("", &["type"])[0].is_none());
+        assert!(pick_from_cut("", &["type"])[0].is_none());
     }
 
     #[test]

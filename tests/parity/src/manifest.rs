@@ -35,7 +35,7 @@ pub fn cases(ndjson: &str) -> Vec<Case> {
     ndjson.lines().map(|line| serde_json::from_str(line).expect("a fixture has one case a line")).collect()
 }
 
-/// Makes the request as a host does: values that a plugin may not see are removed.
+/// Makes the request as a host does: values that a plugin must not see are removed.
 ///
 /// # Panics
 /// The case's context is not an execution context.

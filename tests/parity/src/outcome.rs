@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn compares_causes_and_the_beginning_of_times() {
+    fn compares_causes_and_the_start_of_times() {
         let actual = json!({"errorCode": "x", "errorMessage": "x", "retryNotBefore": "2026-12-08T00:00:00.000Z",
             "resultJson": {"termination": {"cause": "node_lost"}}});
         let is_right = |field: &str, value: Value| {

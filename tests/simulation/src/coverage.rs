@@ -98,11 +98,11 @@ impl Watched {
         let before = self.last.replace(seen.clone());
         for (region, table) in REGIONS.iter() {
             // An attempt has a Job, a Pod and a log of its own.
-            let is_anew = before
+            let is_reset = before
                 .as_ref()
                 .is_none_or(|before| before.attempt != seen.attempt && !matches!(*region, "guard" | "stop"));
             let from =
-                before.as_ref().filter(|_| !is_anew).map_or(&*table[0].0, |before| before.state(region));
+                before.as_ref().filter(|_| !is_reset).map_or(&*table[0].0, |before| before.state(region));
             let to = seen.state(region);
             let hops = hops(table, from, to).ok_or_else(|| format!("{region}: {from} became {to}"))?;
             self.moves.0.extend(hops.into_iter().map(|(from, to)| (*region, from, to)));

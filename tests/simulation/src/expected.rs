@@ -43,14 +43,14 @@ fn pairs() -> impl Iterator<Item = (Fault, Phase)> {
 
 /// Why a fault cannot strike in a phase.
 fn why_no_pair((fault, phase): (Fault, Phase)) -> Option<&'static str> {
-    let is_early = matches!(phase, Phase::Begin | Phase::Create);
+    let is_early = matches!(phase, Phase::Start | Phase::Create);
     match fault {
         Fault::PodUnschedulable
         | Fault::PodQuota
         | Fault::PodGated
         | Fault::ImageFails
         | Fault::CreateFails
-            if matches!(phase, Phase::Begin | Phase::Create | Phase::Run | Phase::Settle) =>
+            if matches!(phase, Phase::Start | Phase::Create | Phase::Run | Phase::Settle) =>
         {
             Some("it keeps a pod from starting")
         }
@@ -58,7 +58,7 @@ fn why_no_pair((fault, phase): (Fault, Phase)) -> Option<&'static str> {
             Some("a pod gets its containers when it is made")
         }
         Fault::PodEvicted | Fault::OutOfMemory | Fault::NodeLost | Fault::ContainerRestarted
-            if matches!(phase, Phase::Begin | Phase::Create | Phase::Wait | Phase::Settle) =>
+            if matches!(phase, Phase::Start | Phase::Create | Phase::Wait | Phase::Settle) =>
         {
             Some("it strikes a running agent")
         }
@@ -91,7 +91,7 @@ fn why_no_pair((fault, phase): (Fault, Phase)) -> Option<&'static str> {
         | Fault::PaperclipServerError
         | Fault::PaperclipMalformed
         | Fault::PaperclipOddStatus
-            if phase == Phase::Begin =>
+            if phase == Phase::Start =>
         {
             Some("Paperclip is asked once a Job may run")
         }

@@ -41,7 +41,7 @@ named! {
         ApiServerError = "api-server-error",
         /// 403 in the middle of a run: somebody changed the permissions.
         ApiForbidden = "api-forbidden",
-        /// An answer that takes up to half a minute.
+        /// An answer after at most half a minute.
         ApiSlow = "api-slow",
 
         /// A watch is cut and continues from its cursor.
@@ -140,7 +140,7 @@ named! {
     /// The phase of a run, seen from the world.
     Phase {
         /// It has no Job yet.
-        Begin = "begin",
+        Start = "start",
         /// Its Job is suspended.
         Create = "create",
         /// Its Job may run, the agent has not started.

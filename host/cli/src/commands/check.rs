@@ -113,14 +113,14 @@ mod tests {
     fn renders_a_report_with_hints() {
         let report: Report = serde_json::from_value(json!({"status": "fail", "checks": [
             {"code": "k8s_api_reachable", "level": "info", "message": "The Kubernetes API answers."},
-            {"code": "k8s_rbac_job_patch", "level": "error", "message": "May not patch jobs.", "hint": "Add the verb."},
+            {"code": "k8s_rbac_job_patch", "level": "error", "message": "Cannot patch jobs.", "hint": "Add the verb."},
             {"code": "k8s_secret_missing", "level": "warn", "message": "No Secret.", "hint": "Create it."},
         ]}))
         .unwrap();
         assert_eq!(
             anstream::adapter::strip_str(&render(&report)).to_string(),
             "✔ The Kubernetes API answers. k8s_api_reachable\n\
-             ✘ May not patch jobs. k8s_rbac_job_patch\n  hint: Add the verb.\n\
+             ✘ Cannot patch jobs. k8s_rbac_job_patch\n  hint: Add the verb.\n\
              ! No Secret. k8s_secret_missing\n  hint: Create it.\n\
              fail 3 checks, 1 errors, 1 warnings\n"
         );

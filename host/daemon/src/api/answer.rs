@@ -19,7 +19,8 @@ struct Error {
     message: String,
     hint: String,
     /// The former name of `hint`, which is removed in the next version of the API.
-    mend: String,
+    #[serde(rename = "mend")]
+    former_hint: String,
 }
 
 /// The HTTP status of a kind of error.
@@ -60,8 +61,8 @@ const fn retry_after(kind: Kind) -> Option<HeaderValue> {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let Refusal { kind, message, hint } = self;
-        let mend = hint.clone();
-        let body = Body { error: Error { code: kind.code(), message, hint, mend } };
+        let former_hint = hint.clone();
+        let body = Body { error: Error { code: kind.code(), message, hint, former_hint } };
         let mut response = (status(kind), Json(body)).into_response();
         if let Some(seconds) = retry_after(kind) {
             response.headers_mut().insert(header::RETRY_AFTER, seconds);

@@ -278,9 +278,11 @@ async fn wait_for_admission(run: &RunHandle, controls: &mut mpsc::Receiver<Contr
             let (_, result) = not_started(run, "cancelled", "Run cancelled");
             Some((State::Cancelled, result))
         }
-        Some(Control::Stop) | None => {
-            Some(not_started(run, "host_stopping", "This host stopped before the run began; start it again"))
-        }
+        Some(Control::Stop) | None => Some(not_started(
+            run,
+            "host_stopping",
+            "This host stopped before the run started; start it again",
+        )),
     }
 }
 

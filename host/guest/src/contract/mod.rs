@@ -75,8 +75,8 @@ pub(crate) fn check(info: &ComponentInfo) -> Result<ContractVersion, Mismatch> {
         }
         None => ContractVersion::NEWEST,
     };
-    let is_exported = |wanted: &str| {
-        interfaces(info).any(|(name, number)| name == wanted && series(number) == series(version.number()))
+    let is_exported = |interface: &str| {
+        interfaces(info).any(|(name, number)| name == interface && series(number) == series(version.number()))
     };
     let missing: Vec<String> = INTERFACES
         .iter()

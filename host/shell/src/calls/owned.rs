@@ -19,14 +19,14 @@ use crate::{exchange, snapshot};
 pub(super) async fn create_secret(
     cluster: &Cluster,
     secrets: &Secrets,
-    wanted: &NewSecret,
+    request: &NewSecret,
 ) -> Result<ApiReply, ApiError> {
     let mut data = BTreeMap::new();
-    for entry in &wanted.entries {
+    for entry in &request.entries {
         let Some(value) = secrets.resolve(&entry.source) else {
             let message = format!(
                 "Secret {}: there is no value for key {} from {}",
-                wanted.name,
+                request.name,
                 entry.key,
                 source_name(&entry.source)
             );
@@ -35,25 +35,25 @@ pub(super) async fn create_secret(
         data.insert(entry.key.clone(), ByteString(value.as_bytes().to_vec()));
     }
     let secret = Secret {
-        metadata: metadata(&wanted.namespace, &wanted.name, &wanted.labels, &wanted.owner),
+        metadata: metadata(&request.namespace, &request.name, &request.labels, &request.owner),
         type_: Some("Opaque".to_owned()),
         data: Some(data),
         ..Secret::default()
     };
-    create(cluster, &wanted.namespace, &secret).await
+    create(cluster, &request.namespace, &secret).await
 }
 
 pub(super) async fn create_config_map(
     cluster: &Cluster,
-    wanted: &NewConfigMap,
+    request: &NewConfigMap,
 ) -> Result<ApiReply, ApiError> {
-    let data = wanted.entries.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect();
+    let data = request.entries.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect();
     let map = ConfigMap {
-        metadata: metadata(&wanted.namespace, &wanted.name, &wanted.labels, &wanted.owner),
+        metadata: metadata(&request.namespace, &request.name, &request.labels, &request.owner),
         data: Some(data),
         ..ConfigMap::default()
     };
-    create(cluster, &wanted.namespace, &map).await
+    create(cluster, &request.namespace, &map).await
 }
 
 async fn create<K>(cluster: &Cluster, namespace: &str, object: &K) -> Result<ApiReply, ApiError>
@@ -116,6 +116,8 @@ fn source_name(source: &SecretSource) -> String {
         SecretSource::ConfigEnv(name) => {
             format!("config.env.{name}: the execution context has no such entry")
         }
-        SecretSource::PaperclipPodEnv(name) => format!("selfPod.env.{name}: the own Pod has no such literal"),
+        SecretSource::PaperclipPodEnv(name) => {
+            format!("selfPod.env.{name}: Paperclip's pod has no such literal")
+        }
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct SinkPump {
     has_failed: bool,
 }
 
-/// What the sink has taken since the driver was last told.
+/// What the sink has taken and the driver has not counted yet.
 #[derive(Default)]
 struct Progress {
     bytes: AtomicUsize,

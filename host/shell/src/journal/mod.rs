@@ -93,7 +93,7 @@ impl Journal {
         self.write(Durability::Machine).await?;
         let mut first = Vec::new();
         push_line(&mut first, json_line);
-        self.blocking(move |segments| segments.begin(&first)).await
+        self.blocking(move |segments| segments.start(&first)).await
     }
 
     /// Removes the folder: nothing was started, and there is nothing to resume.

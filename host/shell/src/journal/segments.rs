@@ -100,7 +100,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// The header cannot be written.
-    pub fn begin(&mut self, header: &Header) -> Result<(), JournalError> {
+    pub fn write_header(&mut self, header: &Header) -> Result<(), JournalError> {
         let json = serde_json::to_vec_pretty(header).expect("plain data serialises");
         let write = || -> io::Result<()> {
             let mut file = File::create(self.path.join(HEADER_FILE))?;
@@ -166,7 +166,7 @@ impl Segments {
     }
 
     /// Starts a new segment, and removes the oldest ones if there are too many.
-    pub(super) fn begin(&mut self, first_line: &[u8]) -> io::Result<()> {
+    pub(super) fn start(&mut self, first_line: &[u8]) -> io::Result<()> {
         self.create()?;
         self.write(first_line, Durability::Machine)?;
         let mut bytes = 0;
@@ -290,7 +290,7 @@ pub fn header(folder: &Path) -> Option<Header> {
     serde_json::from_slice(&std::fs::read(folder.join(HEADER_FILE)).ok()?).ok()
 }
 
-/// Locks a run's folder; the file tells other processes the holder's id.
+/// Locks a run's folder; the file contains the holder's process id, for other processes to report.
 fn hold(path: &Path, run_id: &str) -> Result<File, JournalError> {
     let mut lock = private_file(path).map_err(failed(path))?;
     match lock.try_lock() {

@@ -41,7 +41,7 @@ async fn ask(server: &Server, request: ApiCall) -> Result<ApiReply, ApiError> {
 
 #[tokio::test]
 async fn a_call_is_sent_once_whatever_the_answer() {
-    for (status, retry_after, wanted_ms) in
+    for (status, retry_after, expected_ms) in
         [(503, None, None), (429, Some("7"), Some(7_000)), (504, None, None)]
     {
         let server = Server::new(move |_| {
@@ -54,7 +54,7 @@ async fn a_call_is_sent_once_whatever_the_answer() {
         .listen()
         .await;
         let error = call(&server.cluster().await, &Secrets::default(), get_job()).await.unwrap_err();
-        assert_eq!((error.status, error.retry_after_ms), (Some(status), wanted_ms));
+        assert_eq!((error.status, error.retry_after_ms), (Some(status), expected_ms));
         assert_eq!(error.message, "later");
         assert_eq!(server.server.seen().len(), 1);
     }
@@ -127,7 +127,7 @@ async fn a_secret_gets_its_values_here_and_belongs_to_the_job() {
         )
     });
     let entry = |key: &str, source| SecretEntry { key: key.into(), source };
-    let mut wanted = NewSecret {
+    let mut request = NewSecret {
         namespace: "n".into(),
         name: "s".into(),
         labels: vec![label("paperclip.io/run-id", "r")],
@@ -138,7 +138,7 @@ async fn a_secret_gets_its_values_here_and_belongs_to_the_job() {
             entry("KEY", SecretSource::ConfigEnv("KEY".into())),
         ],
     };
-    let reply = ask(&server, ApiCall::CreateSecret(wanted.clone())).await.unwrap();
+    let reply = ask(&server, ApiCall::CreateSecret(request.clone())).await.unwrap();
     assert_eq!(reply, ApiReply::Created(object("s", "su")));
     let sent = server.seen()[0].json();
     assert_eq!(sent["type"], "Opaque");
@@ -152,10 +152,10 @@ async fn a_secret_gets_its_values_here_and_belongs_to_the_job() {
         json!({"prompt.txt": "ZG8gaXQ=", "TOKEN": "Y2FuYXJ5LTVkMWYtdG9rZW4=", "KEY": "Y2FuYXJ5LTVkMWYta2V5"})
     );
 
-    wanted.entries.push(entry("GONE", SecretSource::ConfigEnv("GONE".into())));
-    let error = ask(&server, ApiCall::CreateSecret(wanted)).await.unwrap_err();
+    request.entries.push(entry("ABSENT", SecretSource::ConfigEnv("ABSENT".into())));
+    let error = ask(&server, ApiCall::CreateSecret(request)).await.unwrap_err();
     assert_eq!(error.status, Some(400));
-    assert!(error.message.contains("config.env.GONE") && error.message.contains("Secret s"), "{error:?}");
+    assert!(error.message.contains("config.env.ABSENT") && error.message.contains("Secret s"), "{error:?}");
     assert!(!format!("{error:?}").contains(CANARY));
     assert_eq!(server.seen().len(), 1);
 }
@@ -163,7 +163,7 @@ async fn a_secret_gets_its_values_here_and_belongs_to_the_job() {
 #[tokio::test]
 async fn who_owns_an_object_is_asked_for_without_its_content() {
     let server = Server::new(|seen| {
-        if seen.path.ends_with("/gone") {
+        if seen.path.ends_with("/absent") {
             return not_found();
         }
         json(
@@ -175,12 +175,12 @@ async fn who_owns_an_object_is_asked_for_without_its_content() {
     let get = |kind, name: &str| ApiCall::GetOwners { kind, namespace: "n".into(), name: name.into() };
     let owners = ask(&server, get(OwnedKind::Secret, "s")).await;
     assert_eq!(owners, Ok(ApiReply::Owners(Some(vec!["ju".to_owned()]))));
-    assert_eq!(ask(&server, get(OwnedKind::ConfigMap, "gone")).await, Ok(ApiReply::Owners(None)));
+    assert_eq!(ask(&server, get(OwnedKind::ConfigMap, "absent")).await, Ok(ApiReply::Owners(None)));
     let seen = server.seen();
     assert!(seen[0].is(&Method::GET, "/api/v1/namespaces/n/secrets/s"));
     let accept = seen[0].headers["accept"].to_str().unwrap();
     assert!(accept.contains("as=PartialObjectMetadata;"), "{accept}");
-    assert!(seen[1].is(&Method::GET, "/api/v1/namespaces/n/configmaps/gone"));
+    assert!(seen[1].is(&Method::GET, "/api/v1/namespaces/n/configmaps/absent"));
 }
 
 #[tokio::test]
@@ -191,14 +191,14 @@ async fn a_config_map_belongs_to_the_job() {
             &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "n", "name": "m", "uid": "mu"}}),
         )
     });
-    let wanted = NewConfigMap {
+    let request = NewConfigMap {
         namespace: "n".into(),
         name: "m".into(),
         labels: Vec::new(),
         owner: object("j", "ju"),
         entries: vec![label("a.md", "text")],
     };
-    let reply = ask(&server, ApiCall::CreateConfigMap(wanted)).await.unwrap();
+    let reply = ask(&server, ApiCall::CreateConfigMap(request)).await.unwrap();
     assert_eq!(reply, ApiReply::Created(object("m", "mu")));
     let sent = server.seen()[0].json();
     assert_eq!(sent["data"], json!({"a.md": "text"}));
@@ -280,9 +280,9 @@ async fn rule_17_pods_are_those_of_this_very_job_newest_first_and_events_are_abo
 
     let reply = ask(&server, ApiCall::ListEvents { job: object("j", "u") }).await.unwrap();
     let ApiReply::Events(events) = reply else { panic!("{reply:?}") };
-    let told: Vec<_> = events.iter().map(|event| (event.about.as_str(), event.reason.as_str())).collect();
+    let observed: Vec<_> = events.iter().map(|event| (event.about.as_str(), event.reason.as_str())).collect();
     assert_eq!(
-        told,
+        observed,
         [
             ("X/u", "05"),
             ("X/u", "09"),

@@ -15,7 +15,7 @@ async fn refused(kubeconfig: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_cluster_tells_its_version_and_its_requests_are_counted() {
+async fn reads_the_version_of_a_cluster_and_counts_requests() {
     let server = Server::new(|seen| match seen.path.as_str() {
         "/version" => json(200, &json!({
             "major": "1", "minor": "37", "gitVersion": "v1.37.2", "gitCommit": "", "gitTreeState": "", "buildDate": "",

@@ -390,7 +390,7 @@ async fn resumes_a_released_run_and_replays_its_records_from_the_start() {
 }
 
 #[tokio::test]
-async fn a_run_whose_secrets_died_before_its_secret_stood_ends_and_leaves_nothing() {
+async fn a_run_that_lost_its_values_before_its_secret_was_created_ends_and_leaves_nothing() {
     let server = cluster(LOG, true).await;
     let state = tempfile::tempdir().unwrap();
     start(&server, required(state.path()), Then::Continue).await.ended().await;
@@ -473,7 +473,7 @@ async fn without_a_required_journal_nothing_is_created() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn with_a_journal_at_best_effort_the_run_goes_on() {
+async fn a_run_whose_best_effort_journal_fails_continues() {
     let server = cluster(LOG, true).await;
     let state = tempfile::tempdir().unwrap();
     let started = start(&server, full(state.path(), false), Then::Continue).await;

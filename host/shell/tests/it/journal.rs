@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use paperclip_diagnostic::Diagnose as _;
-use paperclip_diagnostic::Diagnose as _;
 use paperclip_engine::journal::Entry;
 use paperclip_engine::record::Level;
 use paperclip_shell::Journal;
@@ -83,7 +82,7 @@ async fn refuses_a_run_that_another_process_holds_until_it_is_released() {
     assert!(text.contains("wait until it has ended"), "{text}");
     RunFolder::open(state.path(), "run-2").expect("another run");
     drop(held);
-    RunFolder::open(state.path(), "run-1").expect("let go");
+    RunFolder::open(state.path(), "run-1").expect("unlocked");
 }
 
 #[tokio::test]
@@ -135,7 +134,7 @@ async fn continues_from_the_last_segment_and_replays_records_from_the_first() {
     let folder = RunFolder::open(state.path(), "r").unwrap();
     assert_eq!(read(&folder.history()), ["Records one", "Full two", "Full three"]);
     drop(folder);
-    // A host that died while it began a segment left one without a whole record.
+    // A host that died while it started a segment left one without a whole record.
     std::fs::write(segment(state.path(), "r", 3), "0000abcd {").unwrap();
     let folder = RunFolder::open(state.path(), "r").unwrap();
     assert_eq!(read(&folder.history()), ["Records one", "Full two", "Full three"]);
@@ -146,7 +145,7 @@ async fn continues_from_the_last_segment_and_replays_records_from_the_first() {
 async fn a_header_counts_once_the_run_has_started() {
     let state = tempfile::tempdir().unwrap();
     let mut folder = RunFolder::open(state.path(), "r").unwrap();
-    folder.begin(&header("r", "d")).unwrap();
+    folder.write_header(&header("r", "d")).unwrap();
     drop(folder);
     assert_eq!(RunFolder::open(state.path(), "r").unwrap().header(), None);
     let mut journal = open(state.path(), "r");
@@ -162,7 +161,7 @@ async fn a_journal_that_is_not_required_ends_with_a_warning() {
     for is_required in [true, false] {
         let run_id = format!("r-{is_required}");
         let mut journal = Journal::new(RunFolder::open(state.path(), &run_id).unwrap(), is_required);
-        // A folder stands where the file should.
+        // A folder has the path of the file.
         std::fs::create_dir(segment(state.path(), &run_id, 1)).unwrap();
         journal.append(&note("one")).await.unwrap();
         assert_eq!(journal.sync().await.is_err(), is_required);
@@ -181,7 +180,7 @@ async fn ended_runs_go_by_age_and_size_and_others_stay() {
     for (run_id, is_closed) in [("open", false), ("closed", true), ("held", true)] {
         keep_plugin(state, run_id, b"wasm").unwrap();
         let mut folder = RunFolder::open(state, run_id).unwrap();
-        folder.begin(&header(run_id, run_id)).unwrap();
+        folder.write_header(&header(run_id, run_id)).unwrap();
         let mut journal = Journal::new(folder, true);
         journal.append(&note(&"x".repeat(1_000))).await.unwrap();
         if is_closed {

@@ -98,9 +98,9 @@ async fn a_server_that_is_not_there_is_a_broken_stream() {
 
 #[tokio::test]
 async fn a_dropped_reader_closes_its_connection_and_a_slow_one_stops_it() {
-    // The body tells when the server's side of it is dropped, and counts what was taken from it.
-    struct Told(Option<mpsc::UnboundedSender<usize>>, usize);
-    impl Drop for Told {
+    // Counts the blocks that were read, and sends the count when the server drops the body.
+    struct Counter(Option<mpsc::UnboundedSender<usize>>, usize);
+    impl Drop for Counter {
         fn drop(&mut self) {
             let _ = self.0.take().unwrap().send(self.1);
         }
@@ -109,10 +109,10 @@ async fn a_dropped_reader_closes_its_connection_and_a_slow_one_stops_it() {
     const BLOCKS: usize = 4_096;
     let (sender, mut dropped) = mpsc::unbounded_channel();
     let server = Server::new(move |_| {
-        let told = Told(Some(sender.clone()), 0);
-        let blocks = futures::stream::unfold(told, |mut told| async move {
-            told.1 += 1;
-            (told.1 < BLOCKS).then(|| (Ok::<_, std::io::Error>(vec![b'x'; BLOCK]), told))
+        let counter = Counter(Some(sender.clone()), 0);
+        let blocks = futures::stream::unfold(counter, |mut counter| async move {
+            counter.1 += 1;
+            (counter.1 < BLOCKS).then(|| (Ok::<_, std::io::Error>(vec![b'x'; BLOCK]), counter))
         });
         http::Response::new(axum::body::Body::from_stream(blocks))
     })

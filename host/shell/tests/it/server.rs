@@ -78,8 +78,8 @@ impl Server {
         self.seen.lock().unwrap().clone()
     }
 
-    pub(crate) fn count(&self, is_wanted: impl Fn(&Seen) -> bool) -> usize {
-        self.seen.lock().unwrap().iter().filter(|seen| is_wanted(seen)).count()
+    pub(crate) fn count(&self, is_counted: impl Fn(&Seen) -> bool) -> usize {
+        self.seen.lock().unwrap().iter().filter(|seen| is_counted(seen)).count()
     }
 
     async fn answer(self, request: http::Request<Body>) -> Response<Body> {
@@ -175,8 +175,8 @@ pub(crate) fn pieces(pieces: Vec<Result<Vec<u8>, std::io::Error>>) -> Response<B
 /// A response that starts with this text and never ends.
 pub(crate) fn open(text: &str) -> Response<Body> {
     use futures::StreamExt;
-    let begin = futures::stream::iter([Ok::<_, std::io::Error>(text.as_bytes().to_vec())]);
-    Response::new(Body::from_stream(begin.chain(futures::stream::pending())))
+    let start = futures::stream::iter([Ok::<_, std::io::Error>(text.as_bytes().to_vec())]);
+    Response::new(Body::from_stream(start.chain(futures::stream::pending())))
 }
 
 pub(crate) fn not_found() -> Response<Body> {

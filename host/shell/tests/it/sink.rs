@@ -8,8 +8,10 @@ use tokio::io::AsyncReadExt;
 async fn a_record_is_a_line_and_comes_at_the_latest_with_the_flush() {
     let (writer, mut reader) = tokio::io::duplex(1 << 20);
     let mut sink = NdjsonSink::new(writer);
-    sink.take(told(Record::Log { stream: Stream::Stdout, index: 0, text: "a \"b\"".into() })).await.unwrap();
-    sink.take(told(Record::Status { level: Level::Info, text: "s".into() })).await.unwrap();
+    sink.take(sequenced(Record::Log { stream: Stream::Stdout, index: 0, text: "a \"b\"".into() }))
+        .await
+        .unwrap();
+    sink.take(sequenced(Record::Status { level: Level::Info, text: "s".into() })).await.unwrap();
     sink.flush().await.unwrap();
     let mut bytes = vec![0; 1024];
     let read = reader.read(&mut bytes).await.unwrap();
@@ -24,10 +26,10 @@ async fn a_reader_that_went_away_is_an_error() {
     let (writer, reader) = tokio::io::duplex(16);
     drop(reader);
     let mut sink = NdjsonSink::new(writer);
-    sink.take(told(Record::Status { level: Level::Info, text: "s".into() })).await.unwrap();
+    sink.take(sequenced(Record::Status { level: Level::Info, text: "s".into() })).await.unwrap();
     assert_eq!(sink.flush().await.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
 }
 
-fn told(record: Record) -> SequencedRecord {
+fn sequenced(record: Record) -> SequencedRecord {
     SequencedRecord { seq: 0, record }
 }

@@ -58,9 +58,9 @@ async fn next(subscription: &mut Subscription) -> String {
         timeout(Duration::from_secs(60), subscription.next()).await.expect("a change within a minute");
     match change {
         WatchEvent::JobSeen(job) => format!("job {} active {}", job.job.uid, job.active_pods),
-        WatchEvent::JobDeleted(gone) => format!("job {} {}", gone.object.uid, gone.detected_via),
+        WatchEvent::JobDeleted(deletion) => format!("job {} {}", deletion.object.uid, deletion.detected_via),
         WatchEvent::PodSeen(pod) => format!("pod {} {:?}", pod.pod.uid, pod.phase),
-        WatchEvent::PodDeleted(gone) => format!("pod {} {}", gone.object.uid, gone.detected_via),
+        WatchEvent::PodDeleted(deletion) => format!("pod {} {}", deletion.object.uid, deletion.detected_via),
         WatchEvent::Refused(text) => text,
     }
 }
@@ -91,15 +91,15 @@ async fn runs_share_two_watches_and_each_receives_its_own_job() {
     });
     let cluster = server.in_process();
     let (mut a, mut b) = (follow(&cluster, "a"), follow(&cluster, "b"));
-    let mut heard = Vec::new();
-    while heard.last().map(String::as_str) != Some("pod p watch-deleted") {
-        heard.push(next(&mut a).await);
+    let mut changes = Vec::new();
+    while changes.last().map(String::as_str) != Some("pod p watch-deleted") {
+        changes.push(next(&mut a).await);
     }
-    assert!(heard.contains(&"job a active 1".to_owned()), "{heard:?}");
-    assert!(heard.contains(&"pod p Failed".to_owned()), "{heard:?}");
+    assert!(changes.contains(&"job a active 1".to_owned()), "{changes:?}");
+    assert!(changes.contains(&"pod p Failed".to_owned()), "{changes:?}");
     assert_eq!(next(&mut b).await, "job b active 0");
     assert_eq!(b.next().now_or_never(), None);
-    // Who comes later hears what is known without another request.
+    // A later subscription receives the known state without another request.
     let mut late = follow(&cluster, "b");
     assert_eq!(next(&mut late).await, "job b active 0");
     assert_eq!(server.seen().len(), 4);
@@ -122,7 +122,7 @@ async fn rules_29_and_30_a_list_goes_before_a_watch_that_is_renewed_within_a_min
     let seen: Vec<Seen> = server.seen().into_iter().filter(is_jobs).collect();
     assert!(!seen[0].is_watch());
     assert!(seen[0].query.split('&').all(|pair| !pair.starts_with("sendInitialEvents")), "{seen:?}");
-    // Nothing is heard of the second any more, as of one whose connection died without a word.
+    // The second watch sends nothing more, like one whose connection was lost without a close.
     assert!(timeout(Duration::from_secs(180), subscription.next()).await.is_err());
     let watches: Vec<Seen> =
         server.seen().into_iter().filter(|seen| is_jobs(seen) && seen.is_watch()).collect();
@@ -188,15 +188,15 @@ async fn a_restarted_server_is_watched_within_the_capped_backoff() {
     });
     let cluster = server.in_process();
     let mut subscription = follow(&cluster, "a");
-    let heard = timeout(Duration::from_secs(70), subscription.next()).await;
-    assert!(matches!(heard, Ok(WatchEvent::JobSeen(_))), "{heard:?}");
+    let change = timeout(Duration::from_secs(70), subscription.next()).await;
+    assert!(matches!(change, Ok(WatchEvent::JobSeen(_))), "{change:?}");
     assert!(down_until.elapsed() <= Duration::from_millis(1_600), "{:?}", down_until.elapsed());
     let lists = server.count(|seen| is_jobs(seen) && !seen.is_watch());
     assert!(lists < 45, "{lists} lists in 60 s");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_breaks_goes_on_from_where_it_was() {
+async fn a_broken_watch_continues_from_its_last_resource_version() {
     let watches = Arc::new(AtomicUsize::new(0));
     let server = jobs_only(move |seen| match (seen.is_watch(), watches.load(Ordering::SeqCst)) {
         (false, _) => list(&[job("a", 10, 0)]),
@@ -210,9 +210,9 @@ async fn a_watch_that_breaks_goes_on_from_where_it_was() {
     });
     let cluster = server.in_process();
     let mut subscription = follow(&cluster, "a");
-    let mut heard = Vec::new();
-    while heard.last().map(String::as_str) != Some("job a active 2") {
-        heard.push(next(&mut subscription).await);
+    let mut changes = Vec::new();
+    while changes.last().map(String::as_str) != Some("job a active 2") {
+        changes.push(next(&mut subscription).await);
     }
     assert_eq!(server.count(|seen| is_jobs(seen) && !seen.is_watch()), 1);
 }
@@ -224,7 +224,7 @@ async fn a_refused_watch_is_reported_to_its_followers() {
     let mut subscription = follow(&cluster, "a");
     let text = next(&mut subscription).await;
     assert!(text.contains("jobs in namespace n") && text.contains("grant list and watch on jobs"), "{text}");
-    assert!(timeout(Duration::from_secs(30), subscription.next()).await.is_err(), "told once");
+    assert!(timeout(Duration::from_secs(30), subscription.next()).await.is_err(), "reported once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -240,7 +240,7 @@ async fn the_watch_answers_for_the_list_only_where_it_proves_that_there_is_nothi
         0 if seen.is_watch() => open(""),
         0 if seen.path.ends_with("/jobs") => list(&[labelled("a")]),
         0 => list(&[]),
-        _ => failure(503, "ServiceUnavailable", "gone"),
+        _ => failure(503, "ServiceUnavailable", "down"),
     })
     .in_process();
     let label = |value: &str| [Label { key: "paperclip.io/agent-id".into(), value: value.into() }];
@@ -252,5 +252,5 @@ async fn the_watch_answers_for_the_list_only_where_it_proves_that_there_is_nothi
     assert!(!watches.has_no_job("n", &label("busy")).await);
     is_away.store(1, Ordering::Relaxed);
     tokio::time::advance(Duration::from_secs(61)).await;
-    assert!(!watches.has_no_job("n", &label("idle")).await, "not heard of for a minute");
+    assert!(!watches.has_no_job("n", &label("idle")).await, "no answer for a minute");
 }

@@ -177,7 +177,7 @@ pub(super) fn lines_know_no_session(case: &Case<'_>) -> bool {
 }
 
 pub(super) fn was_deleted(case: &Case<'_>) -> bool {
-    case.evidence.job == JobOutcome::Gone && case.evidence.exit_code().is_none()
+    case.evidence.job == JobOutcome::Deleted && case.evidence.exit_code().is_none()
 }
 
 pub(super) fn ends_empty(case: &Case<'_>) -> bool {

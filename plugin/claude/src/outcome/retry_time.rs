@@ -37,7 +37,7 @@ fn unix_reset(text: &str) -> Option<i64> {
     digits.parse::<i64>().ok()?.checked_mul(1000)
 }
 
-/// How a time is announced, the longer before its beginning.
+/// How a time is announced. A phrase comes before those that are its prefix.
 const ANNOUNCEMENTS: [(&str, Kind); 10] = [
     ("resets", Kind::Moment),
     ("reset", Kind::Moment),
@@ -136,7 +136,7 @@ enum Zone {
     Unknown,
 }
 
-/// Takes words off the beginning of a text.
+/// Takes words off the start of a text.
 struct Reader<'a>(&'a str);
 
 impl<'a> Reader<'a> {

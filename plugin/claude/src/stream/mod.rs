@@ -17,7 +17,7 @@ mod usage;
 use paperclip_kit::outcome::{LineTail, StreamEnd, TextBlocks, Usage, head, without_escapes};
 use serde::{Deserialize, Serialize};
 
-use self::json::{for_each_element, is_null, is_true, number, pick, pick_beginning, some_text};
+use self::json::{for_each_element, is_null, is_true, number, pick, pick_from_cut, some_text};
 pub(crate) use self::limits::RateLimits;
 use self::line::{Event, Part, for_each_part, trimmed};
 pub(crate) use self::report::Report;
@@ -88,11 +88,11 @@ impl Stream {
         self.read_line(&without_escapes(line));
     }
 
-    /// Reads the next line, of which only beginning and end were handed over because it is too long. `bytes` is its length without
+    /// Reads the next line, of which only the start and the end were handed over because it is too long. `bytes` is its length without
     /// the line feed.
-    pub fn push_cut_line(&mut self, beginning: &str, end: &str, bytes: u64) {
+    pub fn push_cut_line(&mut self, start: &str, end: &str, bytes: u64) {
         self.count_line(end, bytes);
-        let clean = without_escapes(beginning);
+        let clean = without_escapes(start);
         let text = trimmed(&clean);
         if !text.starts_with('{') {
             self.format.has_text = true;
@@ -100,7 +100,7 @@ impl Stream {
             return;
         }
         self.format.has_cut_event = true;
-        let [kind] = pick_beginning(text, &["type"]);
+        let [kind] = pick_from_cut(text, &["type"]);
         if some_text(kind).as_deref() == Some("assistant") {
             self.retry = None;
             self.note_content();

@@ -31,7 +31,7 @@ pub(super) struct UsageByMessage {
 impl UsageByMessage {
     /// How many messages may be under way at once, sub-agents included.
     const RECENT: usize = 64;
-    /// Identifiers are far shorter; of a longer one the beginning counts.
+    /// Identifiers are far shorter; of a longer one the start counts.
     const ID_BYTES: usize = 128;
 
     pub(super) fn record(&mut self, message_id: &str, usage: Usage) {

@@ -385,7 +385,7 @@ fn row_11_a_rejected_limit_decides_unless_something_overtook_it() {
     let rejected = as_json(&fails(Story::new().starts().is_rejected()));
     assert_eq!(rejected["errorCode"], "provider_quota");
     assert_eq!(rejected["retryNotBefore"], "2026-05-28T20:26:40.000Z");
-    let overtaken = fails(Story::new().starts().is_rejected().says("went on"));
+    let overtaken = fails(Story::new().starts().is_rejected().says("continued"));
     assert_eq!(overtaken.code(), Some(ErrorCode::ClaudeRunFailed));
     let allowed = json!({"type": "rate_limit_event", "rate_limit_info": {"status": "allowed"}});
     assert_eq!(fails(Story::new().is_rejected().prints(&allowed)).code(), Some(ErrorCode::ClaudeRunFailed));
@@ -503,7 +503,7 @@ fn rows_8_to_14_judge_a_message_of_the_cli_where_no_result_event_came() {
         let story = Story::new().starts().says("hi").shows_an_error(text, &more);
         assert_eq!(story.code(), Some(code), "{text}");
         assert_eq!(story.message(), format!("Claude run failed: {text}"));
-        assert_eq!(story.says("went on").code(), Some(ErrorCode::ClaudeTruncated), "{text}");
+        assert_eq!(story.says("continued").code(), Some(ErrorCode::ClaudeTruncated), "{text}");
     }
 }
 

@@ -112,7 +112,7 @@ impl Story {
     }
 
     pub(crate) fn loses_its_job(mut self) -> Story {
-        self.evidence.job = JobOutcome::Gone;
+        self.evidence.job = JobOutcome::Deleted;
         self
     }
 

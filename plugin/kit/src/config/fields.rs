@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_types_count_as_not_given_and_are_told() {
+    fn wrong_types_count_as_absent_and_cause_warnings() {
         let map =
             map(json!({"t": 1, "f": "true", "n": "60", "l": "x", "m": ["a", 1, "b"], "e": "", "z": null}));
         let mut fields = Fields::new(&map);

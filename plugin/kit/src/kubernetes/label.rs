@@ -16,7 +16,7 @@ pub fn key(key: &str) -> Result<(), String> {
         dns_subdomain(prefix).map_err(|rule| format!("the part before `/` {rule}"))?;
     }
     Err(format!(
-        "must be a name of at most {LABEL_MAX_BYTES} letters, digits, `-`, `_` and `.` that begins and ends with a letter or digit, with a domain and `/` before it if need be, such as `example.com/team`"
+        "must be a name of at most {LABEL_MAX_BYTES} letters, digits, `-`, `_` and `.` that starts and ends with a letter or digit, with a domain and `/` before it if need be, such as `example.com/team`"
     ))
 }
 
@@ -29,7 +29,7 @@ pub fn value(value: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "must be at most {LABEL_MAX_BYTES} letters, digits, `-`, `_` and `.`, and begin and end with a letter or digit"
+        "must be at most {LABEL_MAX_BYTES} letters, digits, `-`, `_` and `.`, and start and end with a letter or digit"
     ))
 }
 

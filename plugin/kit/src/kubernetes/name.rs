@@ -13,7 +13,7 @@ pub fn dns_label(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "must be at most {LABEL_MAX_BYTES} lower-case letters, digits and `-`, and begin and end with a letter or digit"
+        "must be at most {LABEL_MAX_BYTES} lower-case letters, digits and `-`, and start and end with a letter or digit"
     ))
 }
 
@@ -26,7 +26,7 @@ pub fn dns_subdomain(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "must be at most {SUBDOMAIN_MAX_BYTES} lower-case letters, digits, `-` and `.`, and each part between dots must begin and end with a letter or digit"
+        "must be at most {SUBDOMAIN_MAX_BYTES} lower-case letters, digits, `-` and `.`, and each part between dots must start and end with a letter or digit"
     ))
 }
 
@@ -38,5 +38,5 @@ pub fn variable(name: &str) -> Result<(), String> {
     if is_portable_env_name(name) {
         return Ok(());
     }
-    Err("must be letters, digits, `_`, `-` and `.`, and not begin with a digit".into())
+    Err("must be letters, digits, `_`, `-` and `.`, and not start with a digit".into())
 }

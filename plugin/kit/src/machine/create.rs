@@ -213,7 +213,7 @@ impl<A: Agent> Machine<A> {
     fn adopt(&mut self, plan: &Plan, job: JobSnapshot) -> Result<(), IllegalTransition> {
         let from = label(&job, RUN_ID).unwrap_or("unknown").to_owned();
         self.outbox.info(format!(
-            "[paperclip] Reattached to Job {} of run {from}; its log is read from the beginning",
+            "[paperclip] Reattached to Job {} of run {from}; its log is read from the start",
             job.job.name
         ));
         self.job.state.transition(JobState::Adopting)?;

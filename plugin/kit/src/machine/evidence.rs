@@ -43,7 +43,7 @@ impl<A: Agent> Machine<A> {
             return outcome;
         }
         if self.job.state == JobState::Deleted && self.job.deleted_via.is_some() {
-            JobOutcome::Gone
+            JobOutcome::Deleted
         } else {
             JobOutcome::Unknown
         }

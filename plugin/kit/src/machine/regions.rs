@@ -8,7 +8,7 @@ region! {
     GuardState {
         /// Not requested yet.
         NotRequested => [Requested],
-        /// Requested; another run may hold it, or the API may not answer.
+        /// Requested; another run holds it, or the API does not answer.
         Requested => [Held, Refused],
         /// Held: Jobs may be created.
         Held => [Lost],

@@ -10,7 +10,7 @@ use super::escapes::without_escapes;
 /// Marks where text was left out.
 const ELLIPSIS: &str = "…";
 
-/// Returns the beginning of `text`, at most `max_bytes` long with the mark of the cut.
+/// Returns the start of `text`, at most `max_bytes` long with the mark of the cut.
 pub fn head(text: &str, max_bytes: usize) -> Cow<'_, str> {
     if text.len() <= max_bytes {
         return Cow::Borrowed(text);

@@ -104,7 +104,7 @@ mod tests {
         .unwrap();
         let evidence = document.evidence(7, RunFacts::default());
         assert_eq!(evidence.at_ms, Some(7));
-        assert_eq!(evidence.job, JobOutcome::Gone);
+        assert_eq!(evidence.job, JobOutcome::Deleted);
         assert_eq!(evidence.exit_code(), None);
         assert_eq!(evidence.cause(), Some(InfraCause::Evicted));
         assert!(evidence.pod.was_read);

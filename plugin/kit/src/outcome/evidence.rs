@@ -73,7 +73,7 @@ impl Evidence {
         let of_container = reason.and_then(InfraCause::from_reason);
         let of_job = match self.job {
             JobOutcome::DeadlineExceeded => Some(InfraCause::Deadline),
-            JobOutcome::Gone => Some(InfraCause::Deleted),
+            JobOutcome::Deleted => Some(InfraCause::Deleted),
             JobOutcome::Unknown | JobOutcome::Complete | JobOutcome::Failed => None,
         };
         let explains_end = |cause: &InfraCause| !cause.is_of_the_job() || !self.has_ended_by_itself();
@@ -145,7 +145,8 @@ pub enum JobOutcome {
     /// Failed with the reason `DeadlineExceeded`.
     DeadlineExceeded,
     /// Deleted, and not by this run.
-    Gone,
+    #[serde(rename = "gone")]
+    Deleted,
 }
 
 /// A container's `terminated` state.
@@ -200,7 +201,7 @@ impl Termination {
         self.own_exit_code() == Some(0) && !has_message
     }
 
-    /// Describes the exit code, with the name of the signal that it stands for. `is_explained`: what ended the container is
+    /// Describes the exit code, with the name of the signal that it reports. `is_explained`: what ended the container is
     /// known, so SIGKILL needs no guess.
     pub fn describe_exit(&self, is_explained: bool) -> String {
         let Some(code) = self.known_exit_code() else { return "exit code unknown".to_owned() };
@@ -225,7 +226,7 @@ impl Termination {
     }
 }
 
-/// The name of the signal that an exit code stands for, as far as it is one that ends agents.
+/// Returns the name of the signal that an exit code reports, if it is one that ends agents.
 fn signal_name(code: i32) -> Option<&'static str> {
     Some(match code - 128 {
         1 => "SIGHUP",
@@ -383,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_own_exits_from_signals_and_made_up_codes() {
+    fn distinguishes_own_exits_from_signals_and_made_up_codes() {
         for (code, reason, own, known) in [
             (0, "Completed", Some(0), Some(0)),
             (1, "Error", Some(1), Some(1)),
@@ -471,8 +472,8 @@ mod tests {
             evidence.container.as_mut().unwrap().exit_code = Some(143);
             assert_eq!(evidence.cause(), Some(cause));
         }
-        let gone = Evidence { job: JobOutcome::Gone, ..Evidence::default() };
-        assert_eq!(gone.cause(), Some(InfraCause::Deleted));
+        let deleted = Evidence { job: JobOutcome::Deleted, ..Evidence::default() };
+        assert_eq!(deleted.cause(), Some(InfraCause::Deleted));
     }
 
     #[test]

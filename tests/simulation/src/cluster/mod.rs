@@ -76,7 +76,7 @@ impl Cluster {
         format!("{kind}-{}", self.next_uid)
     }
 
-    /// Tells the watches how a Job looks now.
+    /// Sends the current state of a Job to the watches.
     pub(crate) fn publish_job(&mut self, uid: &str) {
         let Some(job) = self.jobs.get(uid) else { return };
         let change =
@@ -84,7 +84,7 @@ impl Cluster {
         self.log.push(Logged { job_uid: uid.to_owned(), change });
     }
 
-    /// Tells the watches how a pod looks now.
+    /// Sends the current state of a pod to the watches.
     pub(crate) fn publish_pod(&mut self, uid: &str) {
         let Some(pod) = self.pods.get(uid) else { return };
         let change = if pod.stage == Stage::Removed {

@@ -37,7 +37,7 @@ impl Shown {
 }
 
 /// Whether a masked line starts with this text, which may end with up to seven bytes of a secret.
-fn begins_masked(line: &str, text: &str) -> bool {
+fn starts_masked(line: &str, text: &str) -> bool {
     let is_at_secret = |bytes: usize| {
         let known = text.len().checked_sub(bytes).and_then(|end| text.get(..end));
         known.and_then(|known| line.strip_prefix(known)).is_some_and(|rest| rest.starts_with("[redacted:"))
@@ -71,7 +71,7 @@ pub(crate) fn emitted_line(world: &mut World, process: usize, index: u64, text: 
     let next: Vec<usize> = places.iter().copied().filter(is_same).map(|at| at + 1).collect();
     let (is_masked, is_long) = (text.contains("[redacted:"), text.len() > 16 << 10);
     let is_cut = |at: &usize| {
-        lines.get(*at).is_some_and(|line| line.starts_with(text) || begins_masked(&masked(line), text))
+        lines.get(*at).is_some_and(|line| line.starts_with(text) || starts_masked(&masked(line), text))
     };
     if next.is_empty() && !text.is_empty() && places.iter().any(is_cut) {
         // Only a piece could be read: a gap must follow.

@@ -217,8 +217,8 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
             }
         }
         "k8s_pod_schedule_failed" => {
-            let began_ms = jobs().map(|job| job.created_ms).max().unwrap_or(world.now_ms);
-            let waited_ms = world.now_ms.saturating_sub(began_ms) + clock_ahead_ms(world, run);
+            let created_ms = jobs().map(|job| job.created_ms).max().unwrap_or(world.now_ms);
+            let waited_ms = world.now_ms.saturating_sub(created_ms) + clock_ahead_ms(world, run);
             let is_hopeless = pod.is_some_and(|pod| pod.reason.is_some() || pod.deleting_since_ms.is_some());
             let grace_ms = SHORTEST_GRACE_MS.min(truth.plan.config.queue_timeout_s * 1_000);
             (waited_ms < grace_ms && !is_hopeless).then_some("given up before its grace was over")

@@ -319,13 +319,13 @@ impl World {
 
     /// Whether a fault strikes a run now.
     fn strikes(&mut self, fault: Fault, run: usize) -> bool {
-        let phase = if self.swarm.has(fault) { self.phase(run) } else { Phase::Begin };
+        let phase = if self.swarm.has(fault) { self.phase(run) } else { Phase::Start };
         self.strikes_in(phase, fault, run)
     }
 
     /// Whether a fault strikes a Job or its pod now, and with them a run that may have another Job by now.
     fn strikes_job(&mut self, fault: Fault, run: usize, job_uid: &str) -> bool {
-        let phase = if self.swarm.has(fault) { self.phase_with(run, Some(job_uid)) } else { Phase::Begin };
+        let phase = if self.swarm.has(fault) { self.phase_with(run, Some(job_uid)) } else { Phase::Start };
         self.strikes_in(phase, fault, run)
     }
 
@@ -350,7 +350,7 @@ impl World {
         if !self.runs[run].results.is_empty() {
             return Phase::Cleanup;
         }
-        let Some(job) = job_uid.and_then(|uid| self.cluster.jobs.get(uid)) else { return Phase::Begin };
+        let Some(job) = job_uid.and_then(|uid| self.cluster.jobs.get(uid)) else { return Phase::Start };
         let pod = self.cluster.pods.values().rev().find(|pod| pod.job_uid == job.object.uid);
         match pod.map(|pod| pod.stage) {
             Some(Stage::Running) => Phase::Run,
@@ -375,7 +375,7 @@ impl World {
         let truth = &self.runs[run];
         let own = self.cluster.jobs.values().rev().find(|job| job.run_id() == Some(&truth.plan.run_id));
         let job = own.map_or(".", |job| match job {
-            job if job.is_removed => "gone",
+            job if job.is_removed => "rm",
             job if job.deleting_since_ms.is_some() => "del",
             job if job.is_finished() => "done",
             job if job.is_suspended => "susp",
@@ -389,7 +389,7 @@ impl World {
             Stage::Running if pod.deleting_since_ms.is_some() => "term",
             Stage::Running => "run",
             Stage::Ended => "end",
-            Stage::Removed => "gone",
+            Stage::Removed => "rm",
         });
         let process = truth.process.map(|process| &self.processes[process]);
         let streams = process.map_or(0, |process| process.streams.len());
