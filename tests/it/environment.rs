@@ -139,7 +139,7 @@ fn codes(report: &Value, level: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_environment_test_asks_the_cluster() {
+fn the_environment_test_queries_the_cluster() {
     let place = Place::new("exit 0");
     let (code, report) = check(&place, &["--cluster", "local"]);
     assert_eq!((code, &report["status"]), (Some(0), &json!("warn")), "{report:#}");
@@ -168,7 +168,7 @@ fn a_cluster_that_does_not_answer_fails_the_environment_test() {
 }
 
 #[test]
-fn a_wrong_config_ends_the_environment_test_before_anything_is_asked() {
+fn an_invalid_config_ends_the_environment_test_before_any_request() {
     let place = Place::new("exit 0");
     let context = place.context(json!({"namespace": "Agents"}));
     let args = ["check", "--cluster", "local", "--context", context.to_str().unwrap()];

@@ -13,7 +13,7 @@ const RECORDINGS: [(&str, &str, i32, Option<&str>); 4] = [
 ];
 
 #[test]
-fn every_line_of_a_recording_comes_once_in_order_and_byte_for_byte() {
+fn emits_every_line_of_a_recording_once_in_order_byte_for_byte() {
     for (name, end, code, error_code) in RECORDINGS {
         let output = recording(name);
         let place = Place::playing(&output, end);

@@ -31,7 +31,7 @@ fn an_agent_that_ignores_the_signal_is_killed_after_its_grace() {
 }
 
 #[test]
-fn a_run_that_takes_too_long_times_out_and_says_so() {
+fn a_run_that_takes_too_long_is_reported_as_timed_out() {
     let place = Place::new(SLOW);
     let run = place.run(json!({"timeoutSec": 1}));
     assert_eq!(run.code, Some(1), "{}", run.stderr);

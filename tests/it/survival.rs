@@ -28,7 +28,7 @@ fn check(place: &Place, run: &Finished) {
 type Moment = fn(&Value) -> bool;
 
 #[test]
-fn a_killed_host_loses_and_doubles_no_line() {
+fn a_killed_host_neither_loses_nor_repeats_a_line() {
     let moments: [(&str, Moment); 4] = [
         ("before the Job exists", |record| record["type"] == "status"),
         ("the Job exists", |record| record["type"] == "meta"),

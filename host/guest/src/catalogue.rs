@@ -65,7 +65,7 @@ pub struct NoPrevious {
 
 /// All plugins of a catalogue, as `GET /v1/plugins` returns them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Shown {
+pub struct PluginList {
     pub plugins: Vec<Listed>,
     pub previous: Vec<Listed>,
     pub rejected: Vec<Rejected>,
@@ -107,14 +107,14 @@ impl Catalogue {
         known.into_iter().find(|plugin| plugin.digest() == digest).cloned()
     }
 
-    /// Returns all plugins for display.
-    pub fn show(&self) -> Shown {
+    /// Returns all plugins, with those that were rejected or put under quarantine.
+    pub fn list(&self) -> PluginList {
         let plugins = self.plugins.load();
         let list = |plugins: &BTreeMap<String, Arc<Plugin>>| {
             plugins.values().map(|plugin| Listed::of(plugin)).collect()
         };
         let quarantined = plugins.blocked.iter().filter(|(_, block)| block.is_quarantine);
-        Shown {
+        PluginList {
             plugins: list(&plugins.active),
             previous: list(&plugins.previous),
             rejected: plugins.rejected.clone(),

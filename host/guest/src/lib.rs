@@ -40,7 +40,9 @@ mod tools;
 pub use budget::{
     MAX_PLUGIN_BYTES, MAX_TABLE_ELEMENTS, MEMORY_BYTES, RUN_FUEL, STACK_BYTES, STEP_FUEL, TOOL_FUEL,
 };
-pub use catalogue::{Catalogue, CatalogueOptions, Fallback, NoPrevious, Quarantined, Shown, TRAP_WINDOW_MS};
+pub use catalogue::{
+    Catalogue, CatalogueOptions, Fallback, NoPrevious, PluginList, Quarantined, TRAP_WINDOW_MS,
+};
 pub use digest::sha256_hex;
 pub use inspect::{Inspection, inspect, verify};
 pub use instance::Instance;

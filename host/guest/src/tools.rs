@@ -55,8 +55,8 @@ impl Tools {
         self.call("transcript", |store, plugin| plugin.transcript(store, lines, at))
     }
 
-    /// Converts a session, as Paperclip stored it or an agent reported it, to session parameters. None: there
-    /// is no session.
+    /// Converts a session, as Paperclip stored it or an agent reported it, to session parameters. None if
+    /// there is no session.
     pub fn decode_session(&self, stored_json: &str) -> Called<Option<String>> {
         self.call("decode-session", |store, plugin| plugin.decode_session(store, stored_json))
     }

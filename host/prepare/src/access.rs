@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn without_any_cluster_the_local_one_is_used_only_where_it_may_be() {
+    fn without_any_cluster_the_local_one_is_used_only_where_it_is_allowed() {
         let none = ClusterChoice::default();
         let refused = none.resolve(&NOTHING, Fallback::Refuse).expect_err("refused");
         assert!(matches!(refused, AccessError::NoneFound), "{refused}");
@@ -248,7 +248,7 @@ mod tests {
 
     #[cfg(not(feature = "local-cluster"))]
     #[tokio::test]
-    async fn a_build_without_the_local_cluster_says_so() {
+    async fn a_build_without_the_local_cluster_names_the_missing_feature() {
         let local = ClusterChoice { kind: Some(ClusterKind::Local), ..ClusterChoice::default() };
         let error = local.open(Fallback::Local, None).await.expect_err("there is none");
         assert_eq!(error.code(), "no_local_cluster");

@@ -35,7 +35,7 @@ impl Answer {
     }
 }
 
-/// Sends a request once and reads the response. Any status but 2xx is an error, and so is no response within the deadline.
+/// Sends a request once and reads the response. A status other than 2xx is an error, and so is a missing response at the deadline.
 pub(crate) async fn exchange(
     client: &Client,
     request: http::Request<Vec<u8>>,

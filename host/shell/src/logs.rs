@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rule_7_no_stream_is_asked_for() {
+    fn rule_7_requests_no_single_stream() {
         let pod = ObjectRef { namespace: "n".into(), name: "p".into(), uid: "u".into() };
         for follow in [true, false] {
             let request =
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_2_a_log_is_asked_for_from_a_whole_second_on() {
+    fn rule_2_requests_a_log_from_a_whole_second() {
         let pod = ObjectRef { namespace: "n".into(), name: "p".into(), uid: "u".into() };
         let uri = |request| log_request(&pod, "agent", request).expect("a request").uri().to_string();
         assert_eq!(

@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_cli_says_about_its_work_is_readable() {
+    fn renders_status_events_of_the_cli() {
         for (event, expected) in [
             (
                 json!({"type": "system", "subtype": "api_retry", "attempt": 4, "max_retries": 10, "error_status": 529,

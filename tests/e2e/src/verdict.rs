@@ -12,7 +12,7 @@ pub(crate) fn complaints(expect: &Expect, exit: Option<i32>, records: &[Value]) 
         complaints.push(format!("exit code {exit:?} instead of {:?}", expect.exit));
     }
     if let Some(record) = records.iter().find(|record| !record.is_object()) {
-        complaints.push(format!("a line of the output is no record: {record}"));
+        complaints.push(format!("a line of the output is not a record: {record}"));
     }
     complaints.extend(result_complaint(expect, records));
     complaints.extend(index_complaint(expect, records));
@@ -229,7 +229,7 @@ mod tests {
                 vec![line(0, 0), line(1, 1), json!({"type": "result"})],
                 "there is a result, and none was expected",
             ),
-            (vec![line(0, 0), line(1, 1), json!("x")], "a line of the output is no record: \"x\""),
+            (vec![line(0, 0), line(1, 1), json!("x")], "a line of the output is not a record: \"x\""),
         ] {
             assert_eq!(complaints(&none, Some(0), &records), [complaint]);
         }

@@ -130,7 +130,7 @@ fn a_job_that_cannot_be_adopted_is_reported_and_left_alone() {
 }
 
 #[test]
-fn a_run_that_a_living_host_drives_is_left_to_it() {
+fn does_not_adopt_a_run_that_a_live_host_drives() {
     let place = gated();
     let cluster = place.cluster();
     let kubeconfig = text(cluster.kubeconfig());

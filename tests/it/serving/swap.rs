@@ -15,7 +15,7 @@ fn another_version() -> Vec<u8> {
 }
 
 #[test]
-fn a_run_stays_on_its_version_and_new_runs_take_the_new_one() {
+fn a_run_keeps_its_version_and_new_runs_use_the_new_one() {
     let place = Place::gated("echo one", "");
     fs::create_dir(place.path("plugins")).unwrap();
     let daemon = Daemon::start(&place, &["--plugins", &text(&place.path("plugins"))]);

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use paperclip_guest::{Changed, Plugin, Shown, Tools};
+use paperclip_guest::{Changed, Plugin, PluginList, Tools};
 use paperclip_prepare::environment::{self, Subject, TestError};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use super::App;
 use crate::refusal::{Kind, Refusal};
 
-pub(super) async fn list(State(app): State<App>) -> Json<Shown> {
-    Json(app.supervisor.catalogue().show())
+pub(super) async fn list(State(app): State<App>) -> Json<PluginList> {
+    Json(app.supervisor.catalogue().list())
 }
 
 pub(super) async fn reload(State(app): State<App>) -> Result<Json<Value>, Refusal> {
     let changed = app.supervisor.reload_plugins().await?;
-    let shown = serde_json::to_value(app.supervisor.catalogue().show()).map_err(internal)?;
+    let shown = serde_json::to_value(app.supervisor.catalogue().list()).map_err(internal)?;
     let mut answer = json!({ "changed": changed });
     if let (Value::Object(answer), Value::Object(shown)) = (&mut answer, shown) {
         answer.extend(shown);

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_names_its_run_and_secrets_and_says_whether_it_ran() {
+    fn reads_run_secrets_and_progress_of_a_job() {
         let found = candidate(job()).expect("of a run");
         assert_eq!(found.run, "r");
         assert_eq!(found.secrets, BTreeSet::from(["ac-1-prompt".to_owned(), "ac-1-run".to_owned()]));

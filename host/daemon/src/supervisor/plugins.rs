@@ -48,7 +48,7 @@ impl Supervisor {
 
     /// Logs the plugins that are rejected.
     pub(crate) fn log_rejected_plugins(&self) {
-        for rejected in self.catalogue().show().rejected {
+        for rejected in self.catalogue().list().rejected {
             tracing::warn!(
                 adapter = rejected.adapter_type,
                 error = rejected.error,
@@ -92,7 +92,7 @@ impl Supervisor {
 
     /// Sets the metrics of the plugins in use.
     pub(super) fn count_plugins(&self) {
-        let shown = self.catalogue().show();
+        let shown = self.catalogue().list();
         let metrics = self.metrics();
         metrics.plugins.clear();
         for plugin in shown.plugins {

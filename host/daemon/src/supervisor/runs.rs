@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stopping_process_takes_no_run_and_still_knows_the_ones_it_has() {
+    fn a_stopping_process_refuses_new_runs_and_returns_existing_ones() {
         let mut runs = runs(9);
         let known = run("r1");
         runs.enter(&known, false).expect("admitted");

@@ -41,7 +41,7 @@ fn new_runs_use_a_new_version_and_running_ones_keep_theirs() {
     assert_eq!(catalogue.get("alpha").unwrap().version(), "2.0.0");
     assert_eq!(run.plugin().version(), "1.0.0");
     assert_eq!(run.step(Timestamp::from_millis(1), &[]), Ok(vec![]));
-    assert_eq!(catalogue.show().previous[0].version, "1.0.0");
+    assert_eq!(catalogue.list().previous[0].version, "1.0.0");
     assert_eq!(catalogue.by_digest(held.digest()).unwrap().version(), "1.0.0");
     assert_eq!(catalogue.reload().unwrap(), [], "nothing is new");
 }
@@ -55,7 +55,7 @@ fn a_rejected_file_changes_nothing_and_is_listed() {
         place(dir.path(), &bad);
         assert_eq!(catalogue.reload().unwrap(), []);
         assert_eq!(catalogue.get("alpha").unwrap().version(), "1.0.0");
-        let shown = catalogue.show();
+        let shown = catalogue.list();
         assert_eq!((shown.plugins.len(), shown.rejected.len()), (1, 1));
     }
     fs::remove_file(dir.path().join("alpha.wasm")).unwrap();
@@ -76,7 +76,7 @@ fn a_reverted_version_is_not_loaded_again_until_it_is_reverted_to() {
     assert_eq!(changed.to.as_deref(), Some(sha256_hex(&version("1.0.0")).as_str()));
     assert_eq!(catalogue.reload().unwrap(), []);
     assert_eq!(catalogue.get("alpha").unwrap().version(), "1.0.0");
-    assert!(catalogue.show().rejected[0].error.contains("was reverted"));
+    assert!(catalogue.list().rejected[0].error.contains("was reverted"));
 
     catalogue.revert("alpha").unwrap();
     assert_eq!(catalogue.get("alpha").unwrap().version(), "2.0.0");
@@ -102,7 +102,7 @@ fn repeated_traps_put_a_version_under_quarantine() {
     assert_eq!(fallback.to, Some(old.clone()));
     assert_eq!(catalogue.get("alpha").unwrap().version(), "1.0.0");
     assert_eq!(catalogue.reload().unwrap(), [], "the file still exists");
-    assert_eq!(catalogue.show().quarantined[0].digest, new);
+    assert_eq!(catalogue.list().quarantined[0].digest, new);
 
     for at_ms in 0..3 {
         catalogue.note_trap(&old, late_ms + at_ms);
@@ -137,7 +137,7 @@ fn rejects_a_version_that_judges_a_golden_recording_differently() {
     place(dir.path(), &answering(0, 0));
     assert_eq!(catalogue.reload().unwrap(), []);
     assert_eq!(catalogue.get("alpha").unwrap().digest(), good);
-    let error = &catalogue.show().rejected[0].error;
+    let error = &catalogue.list().rejected[0].error;
     assert!(error.contains("runs.ndjson:1 (ok)"), "{error}");
 }
 
@@ -165,7 +165,7 @@ fn rejects_a_version_that_fails_in_a_recorded_run() {
     place(dir.path(), &Forge::new("alpha").body("step", "(unreachable)").component());
     assert_eq!(catalogue.reload().unwrap(), []);
     assert_eq!(catalogue.get("alpha").unwrap().digest(), good);
-    let error = &catalogue.show().rejected[0].error;
+    let error = &catalogue.list().rejected[0].error;
     assert!(error.contains("run.journal: step 1: ") && error.contains("it trapped"), "{error}");
 
     place(dir.path(), &Forge::new("alpha").version("2.0.0").component());

@@ -48,7 +48,7 @@ fn a_run_continues_in_a_fresh_instance_with_less_memory() {
 }
 
 #[test]
-fn a_run_stays_in_its_instance_if_no_fresh_one_restores_it() {
+fn a_run_keeps_its_instance_if_no_fresh_one_restores_it() {
     let refuses = "(i32.store8 (i32.const 600) (i32.const 1)) (i32.const 600)";
     for restore in [refuses, "(unreachable)"] {
         let grow = "(drop (memory.grow (i32.const 10))) (i32.const 544)";

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_survives_the_way_there_and_back() {
+    fn a_lease_round_trips() {
         let lease = Lease {
             namespace: "n".into(),
             name: "l".into(),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_nobody_filled_in_is_expired() {
+    fn an_empty_lease_is_expired() {
         let lease = from_kube(KubeLease::default());
         assert_eq!(
             (lease.holder.as_str(), lease.duration_s, lease.renewed_at),

@@ -175,7 +175,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_patch_is_pinned_beside_what_it_says_itself() {
+    fn a_patch_carries_the_uid_beside_its_own_fields() {
         let pinned =
             pin(r#"{"metadata":{"labels":{"a":"b"}},"spec":{"suspend":false}}"#, "u").expect("a patch");
         assert_eq!(

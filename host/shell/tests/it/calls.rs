@@ -117,7 +117,7 @@ async fn a_manifest_without_a_namespace_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_secret_gets_its_values_here_and_belongs_to_the_job() {
+async fn a_secret_has_its_values_and_belongs_to_the_job() {
     let server = Server::new(|seen| {
         let sent = seen.json();
         json(
@@ -161,7 +161,7 @@ async fn a_secret_gets_its_values_here_and_belongs_to_the_job() {
 }
 
 #[tokio::test]
-async fn who_owns_an_object_is_asked_for_without_its_content() {
+async fn requests_the_owners_of_an_object_without_its_content() {
     let server = Server::new(|seen| {
         if seen.path.ends_with("/absent") {
             return not_found();
@@ -229,7 +229,7 @@ async fn rule_18_patch_and_delete_carry_the_uid() {
 }
 
 #[tokio::test]
-async fn only_kubernetes_own_404_says_that_a_job_is_missing() {
+async fn only_a_404_of_kubernetes_means_that_a_job_is_missing() {
     let server = Server::new(|_| not_found());
     assert_eq!(ask(&server, get_job()).await, Ok(ApiReply::Job(None)));
     let server = Server::new(|_| text(404, "404 page not found"));
@@ -255,7 +255,7 @@ fn pod(name: &str, job_uid: &str, created: &str) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn rule_17_pods_are_those_of_this_very_job_newest_first_and_events_are_about_them() {
+async fn rule_17_lists_only_pods_of_this_job_newest_first_and_events_about_them() {
     let server = Server::new(|seen| {
         if seen.path.ends_with("/events") {
             let about = seen.query.rsplit("%3D").next().unwrap_or_default().to_owned();

@@ -42,7 +42,7 @@ async fn reads_the_version_of_a_cluster_and_counts_requests() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_named() {
+async fn names_an_unreachable_server() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{free}");
     let cluster = Cluster::connect(&Access::Inline { kubeconfig: kubeconfig(&url) }).await.unwrap();

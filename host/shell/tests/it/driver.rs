@@ -304,7 +304,7 @@ fn deletes(server: &Listening) -> Vec<Seen> {
 }
 
 #[tokio::test]
-async fn a_run_goes_from_its_job_to_its_result_and_leaves_nothing() {
+async fn runs_a_job_to_its_result_and_deletes_what_it_created() {
     let server = cluster(LOG, true).await;
     let state = tempfile::tempdir().unwrap();
     let started = start(&server, required(state.path()), Then::Continue).await;
@@ -390,7 +390,7 @@ async fn resumes_a_released_run_and_replays_its_records_from_the_start() {
 }
 
 #[tokio::test]
-async fn a_run_that_lost_its_values_before_its_secret_was_created_ends_and_leaves_nothing() {
+async fn a_run_that_lost_its_values_before_its_secret_was_created_fails_and_deletes_its_job() {
     let server = cluster(LOG, true).await;
     let state = tempfile::tempdir().unwrap();
     start(&server, required(state.path()), Then::Continue).await.ended().await;

@@ -86,7 +86,7 @@ async fn refuses_a_run_that_another_process_holds_until_it_is_released() {
 }
 
 #[tokio::test]
-async fn a_torn_last_record_is_cut_off_and_whole_ones_stay() {
+async fn truncates_a_torn_last_record_and_keeps_whole_ones() {
     let torn = format!("0000abcd {{\"torn\":\"{}", "x".repeat(200_000));
     for tail in [torn.as_str(), "0000abcd {\"its checksum is wrong\":1}\n", "\n", "garbage"] {
         let state = tempfile::tempdir().unwrap();
@@ -169,12 +169,13 @@ async fn a_journal_that_is_not_required_ends_with_a_warning() {
         journal.sync().await.unwrap();
     }
     let file = tempfile::NamedTempFile::new().unwrap();
-    let error = RunFolder::open(file.path(), "r").expect_err("a file is no folder").diagnostic().to_string();
+    let error =
+        RunFolder::open(file.path(), "r").expect_err("a file is not a folder").diagnostic().to_string();
     assert!(error.contains("--state") && error.contains(&file.path().display().to_string()), "{error}");
 }
 
 #[tokio::test]
-async fn ended_runs_go_by_age_and_size_and_others_stay() {
+async fn prunes_ended_runs_by_age_and_size_and_keeps_others() {
     let state = tempfile::tempdir().unwrap();
     let state = state.path();
     for (run_id, is_closed) in [("open", false), ("closed", true), ("held", true)] {

@@ -40,7 +40,7 @@ async fn read_all(cluster: Cluster) -> (bool, Vec<u8>, Option<LogEnd>) {
 }
 
 #[tokio::test]
-async fn bytes_come_unchanged_in_small_pieces_and_the_end_is_clean() {
+async fn returns_bytes_unchanged_in_small_pieces_to_a_clean_end() {
     let printed: Vec<u8> = (0..300_000_u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
     let sent = printed.clone();
     let server = Server::new(move |_| pieces(vec![Ok(sent.clone())])).listen().await;
@@ -71,7 +71,7 @@ async fn a_body_that_is_cut_is_not_a_clean_end() {
 }
 
 #[tokio::test]
-async fn rule_10_a_log_that_is_not_there_yet_is_refused() {
+async fn rule_10_a_log_that_does_not_exist_yet_is_refused() {
     let server =
         Server::new(|_| failure(400, "BadRequest", "container \"agent\" is waiting to start")).listen().await;
     let (is_opened, _, end) = read_all(server.cluster().await).await;
@@ -87,7 +87,7 @@ async fn rule_10_a_log_that_is_not_there_yet_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_a_broken_stream() {
+async fn an_unreachable_server_is_a_broken_stream() {
     let server = Server::new(|_| text(200, "")).listen().await;
     let cluster = server.cluster().await;
     drop(server);
@@ -132,7 +132,7 @@ async fn a_dropped_reader_closes_its_connection_and_a_slow_one_stops_it() {
 }
 
 #[tokio::test]
-async fn an_open_stream_hands_over_what_there_is() {
+async fn an_open_stream_returns_available_bytes() {
     let server = Server::new(|_| open("2026-01-02T03:04:05Z hello\n")).listen().await;
     let (sender, mut receiver) = mpsc::channel(QUEUED_PIECES);
     let cluster = server.cluster().await;

@@ -5,7 +5,7 @@ use paperclip_shell::{NdjsonSink, Sink};
 use tokio::io::AsyncReadExt;
 
 #[tokio::test]
-async fn a_record_is_a_line_and_comes_at_the_latest_with_the_flush() {
+async fn writes_each_record_as_a_line_at_the_latest_with_the_flush() {
     let (writer, mut reader) = tokio::io::duplex(1 << 20);
     let mut sink = NdjsonSink::new(writer);
     sink.take(sequenced(Record::Log { stream: Stream::Stdout, index: 0, text: "a \"b\"".into() }))
@@ -22,7 +22,7 @@ async fn a_record_is_a_line_and_comes_at_the_latest_with_the_flush() {
 }
 
 #[tokio::test]
-async fn a_reader_that_went_away_is_an_error() {
+async fn a_closed_reader_is_an_error() {
     let (writer, reader) = tokio::io::duplex(16);
     drop(reader);
     let mut sink = NdjsonSink::new(writer);

@@ -72,7 +72,7 @@ async fn connect(url: &str, certificate: &str) -> Cluster {
 }
 
 #[tokio::test]
-async fn calls_share_an_http_2_connection_and_what_stays_open_does_not() {
+async fn calls_share_an_http_2_connection_and_streams_use_http_1() {
     let (certificate, key) = certificate();
     let server =
         Server::new(|seen| if seen.path.ends_with("/log") { text(200, "line") } else { not_found() });

@@ -114,7 +114,7 @@ async fn runs_share_two_watches_and_each_receives_its_own_job() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rules_29_and_30_a_list_goes_before_a_watch_that_is_renewed_within_a_minute() {
+async fn rules_29_and_30_a_list_precedes_a_watch_that_is_renewed_within_a_minute() {
     let server = jobs_only(|seen| if seen.is_watch() { open("") } else { list(&[job("a", 10, 1)]) });
     let cluster = server.in_process();
     let mut subscription = follow(&cluster, "a");
@@ -168,7 +168,7 @@ async fn rule_27_a_410_within_a_watch_causes_a_new_list_and_missing_objects_are_
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_28_watches_that_close_at_once_do_not_run_hot() {
+async fn rule_28_watches_that_close_at_once_are_rate_limited() {
     let server = jobs_only(|seen| if seen.is_watch() { text(200, "") } else { list(&[job("a", 10, 1)]) });
     let cluster = server.in_process();
     let mut subscription = follow(&cluster, "a");

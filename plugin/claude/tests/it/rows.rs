@@ -145,7 +145,7 @@ fn row_3_a_timeout_names_the_open_retry() {
 }
 
 #[test]
-fn row_3b_a_quiet_run_says_what_it_did_last() {
+fn row_3b_a_quiet_run_reports_its_last_action() {
     let tool = json!({"type": "assistant", "message": {"content": [{"type": "tool_use", "name": "Bash"}]}});
     let story = Story::new().starts().prints(&tool).with(|evidence| evidence.quiet_sec = Some(900));
     assert_eq!(story.code(), Some(ErrorCode::AgentQuiet));
@@ -304,7 +304,7 @@ fn row_9_a_model_is_missing() {
 }
 
 #[test]
-fn row_10_credentials_are_asked_for() {
+fn row_10_requests_credentials() {
     for (text, more) in [
         ("Invalid API key · Please run /login", json!({})),
         ("Not logged in · Please run /login", json!({})),
@@ -352,7 +352,7 @@ fn row_10_the_recorded_401_asks_for_credentials() {
 }
 
 #[test]
-fn row_11_a_quota_says_when_it_is_reset() {
+fn row_11_a_quota_reports_its_reset_time() {
     let reported = |text: &str, status: u16, at_ms: i64| {
         let story = Story::new().starts().gets_an_error(text, &json!({"api_error_status": status}));
         as_json(&story.with(|evidence| evidence.at_ms = Some(at_ms)))
@@ -517,7 +517,7 @@ fn row_15_an_interrupted_run_is_not_explained_by_a_diagnostic() {
 }
 
 #[test]
-fn row_16_any_other_failure_says_what_it_can() {
+fn row_16_any_other_failure_reports_what_is_known() {
     let failed = |text: &str, more: Value, exit: i32| Story::new().fails(text, &more).exits(exit).message();
     assert_eq!(
         failed("boom", json!({}), 1),
@@ -836,7 +836,7 @@ fn a_result_carries_the_session_it_knows() {
 }
 
 #[test]
-fn the_bill_goes_to_who_serves() {
+fn names_the_provider_as_the_biller() {
     assert_eq!(Story::new().result().biller.as_deref(), Some("anthropic"));
     let bedrock = Story::new().with(|evidence| evidence.run.is_bedrock = true);
     assert_eq!(bedrock.result().biller.as_deref(), Some("aws_bedrock"));

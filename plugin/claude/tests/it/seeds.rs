@@ -89,7 +89,7 @@ fn seed_6_an_exit_right_after_init_names_code_and_cause() {
 }
 
 #[test]
-fn seed_7_a_truncation_says_how_the_container_ended() {
+fn seed_7_a_truncation_reports_how_the_container_ended() {
     let story = Story::new().starts().says("hi").runs_out_of_memory();
     assert_eq!(
         story.message(),

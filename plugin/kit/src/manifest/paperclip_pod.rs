@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_mount_says_whether_agents_get_a_path() {
+    fn the_nearest_mount_decides_whether_agents_get_a_path() {
         let pod = PaperclipPod::read(&json!({"spec": {
             "containers": [{"volumeMounts": [
                 {"name": "state", "mountPath": "/paperclip"}, {"name": "cache", "mountPath": "/paperclip/cache/"},

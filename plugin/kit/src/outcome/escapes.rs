@@ -1,4 +1,4 @@
-//! Terminal escape sequences, which are no part of a text.
+//! Removes terminal escape sequences from text.
 
 use std::borrow::Cow;
 
