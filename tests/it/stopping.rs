@@ -37,7 +37,10 @@ fn a_run_that_takes_too_long_is_reported_as_timed_out() {
     assert_eq!(run.code, Some(1), "{}", run.stderr);
     let result = run.result();
     assert_eq!((result["errorCode"].as_str(), result["timedOut"].as_bool()), (Some("timeout"), Some(true)));
-    assert_eq!(result["errorMessage"], "Timed out after 1s");
+    assert_eq!(
+        result["errorMessage"],
+        "Timed out after 1s: Terminated [pod: exit code 143, SIGTERM, reason=Error]"
+    );
     assert_eq!(run.lines("stdout"), ["started", "asked to stop"]);
 }
 
