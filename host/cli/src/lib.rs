@@ -27,14 +27,14 @@ pub fn main(builtins: BuiltinPlugins) -> ExitCode {
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(error.into()),
+        Err(error) => return failed(&error.into()),
     };
     let outcome = runtime.block_on(dispatch(args.command, builtins));
     // A task that still waits for a terminal or a socket does not delay the exit.
     runtime.shutdown_background();
     match outcome {
         Ok(exit) => exit.into(),
-        Err(error) => failed(error),
+        Err(error) => failed(&error),
     }
 }
 
@@ -66,7 +66,7 @@ fn start_logging(level: tracing::Level, format: LogFormat) {
     }
 }
 
-fn failed(error: CommandError) -> ExitCode {
+fn failed(error: &CommandError) -> ExitCode {
     pretty::show_error(&error.diagnostic);
     error.exit.into()
 }

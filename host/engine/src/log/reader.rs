@@ -161,7 +161,7 @@ impl LogReader {
                 self.retry.was_drained = end == LogEnd::Clean && coverage == Coverage::Whole;
             }
             Stage::PodTerminating { .. } if end == LogEnd::Clean && coverage == Coverage::Whole => {
-                self.end(true)
+                self.end(true);
             }
             Stage::PodTerminating { .. } => self.start_last_read(now, false),
             Stage::LastStream { .. } => {
@@ -169,7 +169,7 @@ impl LogReader {
                 self.end(is_whole && self.container != Some(ContainerSeen::Replaced));
             }
             Stage::LastRead { is_last_attempt } => {
-                self.on_last_read_ended(now, end, coverage, is_last_attempt)
+                self.on_last_read_ended(now, end, coverage, is_last_attempt);
             }
             Stage::Ended => {}
         }

@@ -203,7 +203,7 @@ impl<G: Guest> Executor<G> {
             let event = self.next(wait).await;
             self.handle(event);
         }
-        self.into_outcome()
+        (*self).into_outcome()
     }
 
     fn handle(&mut self, event: Event) {
@@ -211,8 +211,8 @@ impl<G: Guest> Executor<G> {
         self.driver.handle_event(now, event);
     }
 
-    fn into_outcome(self: Box<Self>) -> Outcome {
-        let Executor { driver, run_id, journal, .. } = *self;
+    fn into_outcome(self) -> Outcome {
+        let Executor { driver, run_id, journal, .. } = self;
         let outcome = driver.into_outcome().expect("a driver that waits for nothing is closed");
         let failure = outcome.failure.map(|failure| match failure {
             Failure::External(error) => error,

@@ -114,7 +114,7 @@ pub(super) fn no_command(case: &Case<'_>) -> String {
 /// A run that printed its init event and nothing else.
 pub(super) fn ended_at_start(case: &Case<'_>) -> String {
     let container = case.evidence.container.as_ref();
-    let is_signalled = container.is_some_and(|container| container.is_signalled());
+    let is_signalled = container.is_some_and(paperclip_kit::outcome::Termination::is_signalled);
     let exit = container.map(|container| container.describe_exit(case.evidence.cause().is_some()));
     let exit = exit.unwrap_or_else(|| "exit code unknown".to_owned());
     if is_signalled {

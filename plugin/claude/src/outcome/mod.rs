@@ -52,7 +52,7 @@ pub fn judge(evidence: &Evidence, stream: &Stream) -> AdapterResult {
         result.declare_bootstrap();
     }
     if evidence.is_cancelled && evidence.is_agent_end_observed() {
-        result.acknowledge_cancellation(evidence.at_ms.and_then(iso_time));
+        result.acknowledge_cancellation(evidence.at_ms.and_then(iso_time).as_deref());
     }
     result
 }

@@ -182,25 +182,25 @@ mod tests {
 
     use super::*;
 
-    fn read(event: Value) -> Report {
+    fn read(event: &Value) -> Report {
         Report::of_result(&event.to_string())
     }
 
     #[test]
     fn an_error_is_shown_by_its_text_message_error_code_or_json() {
         let report =
-            read(json!({"errors": ["", " a ", {"message": "b"}, {"error": "c"}, {"code": "d"}, {"x": 1}, 7,
+            read(&json!({"errors": ["", " a ", {"message": "b"}, {"error": "c"}, {"code": "d"}, {"x": 1}, 7,
             {"error": {"message": "f"}}, {"message": "e", "type": "overloaded_error"},
             "[ede_diagnostic] result_type=user"]}));
         assert_eq!(report.errors, ["a", "b", "c", "d", r#"{"x":1}"#, "f", "e"]);
         assert_eq!(report.detail(), Some("a"));
         assert!(report.topics(None).transient && report.has_kind("overloaded_error"));
-        assert_eq!(read(json!({"errors": ["[ede_diagnostic] x"]})).detail(), None);
+        assert_eq!(read(&json!({"errors": ["[ede_diagnostic] x"]})).detail(), None);
     }
 
     #[test]
     fn a_status_may_be_text_or_in_the_text() {
-        let status = |event: Value| read(event).status();
+        let status = |event: Value| read(&event).status();
         assert_eq!(status(json!({"api_error_status": 529})), Some(529));
         assert_eq!(status(json!({"api_error_status": null, "error_status": "429"})), Some(429));
         assert_eq!(status(json!({"api_error_status": "soon"})), None);
@@ -219,15 +219,15 @@ mod tests {
             json!({"result": "API Error: Overloaded"}),
             json!({"errors": ["API Error: Overloaded"]}),
         ] {
-            assert!(read(event.clone()).is_of_a_request(), "{event}");
+            assert!(read(&event).is_of_a_request(), "{event}");
         }
         for event in [json!({}), json!({"terminal_reason": "max_turns", "result": "an API Error"})] {
-            assert!(!read(event.clone()).is_of_a_request(), "{event}");
+            assert!(!read(&event).is_of_a_request(), "{event}");
         }
     }
 
     #[test]
     fn the_derived_error_member_decides_nothing() {
-        assert_eq!(read(json!({"error": "authentication_failed"})).topics(None), Topics::default());
+        assert_eq!(read(&json!({"error": "authentication_failed"})).topics(None), Topics::default());
     }
 }

@@ -105,8 +105,9 @@ fn of_partial_message(json: &str) -> Option<String> {
 /// ` (name: value, …)` for the members that have a value.
 fn details(names: &[&str], members: &[Option<&RawValue>]) -> String {
     let shown = names.iter().zip(members).filter_map(|(name, member)| {
-        let value =
-            text(*member).map(|text| text.into_owned()).or_else(|| number(*member).map(|n| n.to_string()));
+        let value = text(*member)
+            .map(std::borrow::Cow::into_owned)
+            .or_else(|| number(*member).map(|n| n.to_string()));
         Some(format!("{name}: {}", value?))
     });
     let shown: Vec<_> = shown.collect();

@@ -78,7 +78,7 @@ fn unreported() -> Vec<Story> {
         |s| s.prints("Please run claude login"),
         |s| s.prints("unknown model x").prints("sh: claude: not found"),
         |s| s.prints("usage limit reached").prints("No conversation found with session ID: x"),
-        |s| s.is_rejected().retries(Some(401), "x"),
+        |s| s.gets_rejected().retries(Some(401), "x"),
         |s| s.retries(Some(529), "overloaded").prints("too many requests"),
     ];
     let starts: [Change; 2] = [|s| s, Story::starts];
@@ -86,7 +86,7 @@ fn unreported() -> Vec<Story> {
 }
 
 fn each_with(stories: Vec<Story>, choices: &[Change]) -> Vec<Story> {
-    stories.iter().flat_map(|story| choices.iter().map(|change| change(story.clone()))).collect()
+    stories.into_iter().flat_map(|story| choices.iter().map(move |change| change(story.clone()))).collect()
 }
 
 /// Every story that one choice of each kind makes.

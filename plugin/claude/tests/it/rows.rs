@@ -382,18 +382,18 @@ fn row_11_a_rejected_limit_decides_unless_something_overtook_it() {
     let fails = |story: Story| {
         story.gets_an_error("API Error: whatever", &json!({})).with(|evidence| evidence.at_ms = Some(AT_MS))
     };
-    let rejected = as_json(&fails(Story::new().starts().is_rejected()));
+    let rejected = as_json(&fails(Story::new().starts().gets_rejected()));
     assert_eq!(rejected["errorCode"], "provider_quota");
     assert_eq!(rejected["retryNotBefore"], "2026-05-28T20:26:40.000Z");
-    let overtaken = fails(Story::new().starts().is_rejected().says("continued"));
+    let overtaken = fails(Story::new().starts().gets_rejected().says("continued"));
     assert_eq!(overtaken.code(), Some(ErrorCode::ClaudeRunFailed));
     let allowed = json!({"type": "rate_limit_event", "rate_limit_info": {"status": "allowed"}});
-    assert_eq!(fails(Story::new().is_rejected().prints(&allowed)).code(), Some(ErrorCode::ClaudeRunFailed));
+    assert_eq!(fails(Story::new().gets_rejected().prints(&allowed)).code(), Some(ErrorCode::ClaudeRunFailed));
 }
 
 #[test]
 fn row_11_a_reset_in_the_past_is_not_a_time_to_wait_for() {
-    let story = Story::new().is_rejected().gets_an_error("API Error: x", &json!({}));
+    let story = Story::new().gets_rejected().gets_an_error("API Error: x", &json!({}));
     let at =
         |at_ms: i64| story.clone().with(|evidence| evidence.at_ms = Some(at_ms)).result().retry_not_before;
     assert!(at(RESETS_AT * 1000).is_some());
@@ -607,7 +607,7 @@ fn row_19_a_truncation_names_its_cause() {
 #[test]
 fn row_20_a_rejected_limit_comes_before_a_retry_and_lines() {
     let story =
-        Story::new().starts().is_rejected().retries(Some(529), "overloaded").prints("Invalid API key");
+        Story::new().starts().gets_rejected().retries(Some(529), "overloaded").prints("Invalid API key");
     let story = story.with(|evidence| evidence.at_ms = Some(AT_MS));
     assert_eq!(story.code(), Some(ErrorCode::ProviderQuota));
     assert!(story.message().ends_with(" [rate limit: five_hour rejected, resets 2026-05-28T20:26:40.000Z]"));

@@ -106,7 +106,7 @@ impl Story {
             "error_status": status, "error": error}))
     }
 
-    pub(crate) fn is_rejected(self) -> Story {
+    pub(crate) fn gets_rejected(self) -> Story {
         self.prints(&json!({"type": "rate_limit_event", "rate_limit_info": {"status": "rejected",
             "rateLimitType": "five_hour", "resetsAt": RESETS_AT}}))
     }

@@ -95,7 +95,7 @@ impl AdapterResult {
 
     /// Acknowledges a cancellation whose agent is known to have ended. `at` is now, in ISO 8601. A session that is kept may be
     /// continued.
-    pub fn acknowledge_cancellation(&mut self, at: Option<String>) {
+    pub fn acknowledge_cancellation(&mut self, at: Option<&str>) {
         self.add_to_json("executionCancellation", json!({"state": "acknowledged", "acknowledgedAt": at}));
         if matches!(self.session_id, Some(Some(_))) {
             self.set_recovery(ExecutionRecovery::INTERRUPTED);
@@ -255,7 +255,7 @@ mod tests {
             if let Some(id) = session {
                 result.keep_session(id.to_owned(), &Workspace::default());
             }
-            result.acknowledge_cancellation(Some("t".to_owned()));
+            result.acknowledge_cancellation(Some("t"));
             serde_json::to_value(&result).unwrap()
         };
         let none = acknowledged(None);

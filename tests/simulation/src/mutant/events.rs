@@ -13,13 +13,13 @@ pub(crate) fn on_event<E>(mutant: Mutant, mut event: DriverEvent<E>) -> DriverEv
             *bytes = String::from_utf8_lossy(bytes).into_owned().into_bytes();
         }
         (Mutant::ExitCodeHidden, DriverEvent::Watch(WatchEvent::PodSeen(pod))) => {
-            for_ends(pod, |ended| ended.exit_code = 0)
+            for_ends(pod, |ended| ended.exit_code = 0);
         }
         (Mutant::CauseLost, DriverEvent::Watch(WatchEvent::PodSeen(pod))) => {
-            for_ends(pod, |ended| ended.reason = None)
+            for_ends(pod, |ended| ended.reason = None);
         }
         (Mutant::OrphansUnseen, DriverEvent::Called { outcome: Ok(ApiReply::Jobs(jobs)), .. }) => {
-            jobs.clear()
+            jobs.clear();
         }
         (Mutant::LeasesBroken, DriverEvent::Called { outcome: Ok(ApiReply::Lease(Some(lease))), .. }) => {
             lease.duration_s = 0;

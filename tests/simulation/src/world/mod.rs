@@ -281,7 +281,7 @@ impl World {
             WorldEvent::SinkResumes { process } => self.resume_sink(process),
             WorldEvent::SinkTimesOut { process } => self.time_sink_out(process),
             WorldEvent::Watch { process, follow, is_of_jobs } => {
-                self.deliver_change(process, follow, is_of_jobs)
+                self.deliver_change(process, follow, is_of_jobs);
             }
             WorldEvent::WatchBack { process, follow, is_of_jobs, start } => {
                 self.reopen_watch(process, follow, is_of_jobs, start);

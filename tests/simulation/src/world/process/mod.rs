@@ -313,7 +313,7 @@ impl World {
                 self.resume_reading(process, *log);
             }
             DriverEvent::DeadlineReached { held_logs } if !held_logs.is_empty() => {
-                self.cover(CoveragePoint::LogHeld)
+                self.cover(CoveragePoint::LogHeld);
             }
             DriverEvent::Cancel { .. } if self.mutant == Some(Mutant::AcknowledgedEarly) => {
                 self.acknowledge_cancels(process);
