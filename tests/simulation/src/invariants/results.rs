@@ -143,7 +143,19 @@ fn last_verdict(pod: &Pod) -> Option<Verdict> {
     pod.log.lines.iter().rev().find_map(|line| verdict(line))
 }
 
-/// S3: the agent reported success, and its container did not end otherwise.
+/// Exit codes of processes that a signal ended.
+const SIGNAL_EXIT_CODES: std::ops::RangeInclusive<i32> = 129..=159;
+
+/// Whether the run itself may have stopped the agent's container: how that ended then says nothing about the agent's work.
+fn may_have_been_stopped(world: &World, run: usize, pod: &Pod) -> bool {
+    let truth = &world.runs[run];
+    let mut jobs = world.cluster.jobs.values().filter(|job| job.has_been_of(&truth.plan.run_id));
+    let is_past_deadline =
+        jobs.any(|job| job.conditions.iter().any(|c| c.reason.as_deref() == Some("DeadlineExceeded")));
+    truth.cancelled_at_ms.is_some() || has_timed_out(world, run, pod) || is_past_deadline
+}
+
+/// S3: the agent reported success, and its container did not fail by itself afterwards.
 fn invariant_success_is_true(world: &mut World, process: usize, run: usize) {
     let pods = pods_of_run(world, run);
     let Some(pod) = pods.first() else {
@@ -157,7 +169,13 @@ fn invariant_success_is_true(world: &mut World, process: usize, run: usize) {
         (Some(Verdict::Failed), _) if has_read_good => String::new(),
         (None, _) => "success, and no result event was printed".to_owned(),
         (Some(Verdict::Failed), _) => "success, and the printed result event is a failure".to_owned(),
-        (Some(Verdict::Good), Some(code)) if code != 0 && !pod.was_killed && !pod.is_lost => {
+        (Some(Verdict::Good), Some(code))
+            if code != 0
+                && !SIGNAL_EXIT_CODES.contains(&code)
+                && !pod.was_killed
+                && !pod.is_lost
+                && !may_have_been_stopped(world, run, pod) =>
+        {
             format!("success, and the container exited with {code}")
         }
         (Some(Verdict::Good), _) => String::new(),
