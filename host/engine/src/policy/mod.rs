@@ -197,8 +197,27 @@ impl Policy {
                 self.owned("ConfigMap", namespace, name, owner)
             }
             Action::PollHttp(poll) => self.http(&poll.path),
-            // Only the objects that they name need a check.
-            _ => Ok(()),
+            // Only the objects that they name need a check. Listed one by one, so that a new command cannot pass unchecked.
+            Action::ReleaseGuard
+            | Action::UnsuspendJob(_)
+            | Action::AdoptJob(_)
+            | Action::LabelJob(_)
+            | Action::DeleteJob(_)
+            | Action::FollowJob(_)
+            | Action::GetJob(_)
+            | Action::ListPods(_)
+            | Action::ListEvents(_)
+            | Action::FollowLog(_)
+            | Action::StopLog(_)
+            | Action::ReadLog(_)
+            | Action::EmitLog(_)
+            | Action::SetTimer(_)
+            | Action::CancelTimer(_)
+            | Action::StopPoll(_)
+            | Action::EmitStatus(_)
+            | Action::ReportMeta(_)
+            | Action::Finish(_)
+            | Action::Other(_) => Ok(()),
         }?;
         match action.properties().objects {
             Objects::None => Ok(()),
