@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use paperclip_diagnostic::Diagnostic;
 use paperclip_prepare::config::Listen;
@@ -90,8 +90,8 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
 /// Serves until `stop` completes, then lets open requests end.
 pub(crate) async fn serve(listener: &Listener, router: Router, stop: impl Future<Output = ()>) {
     let graceful = GracefulShutdown::new();
-    let mut http = Builder::new(TokioExecutor::new()).http1_only();
-    http.http1().timer(TokioTimer::new()).header_read_timeout(READ_DEADLINE);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(READ_DEADLINE);
     tokio::pin!(stop);
     loop {
         tokio::select! {
@@ -102,8 +102,7 @@ pub(crate) async fn serve(listener: &Listener, router: Router, stop: impl Future
                     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
                         router.clone().oneshot(request)
                     });
-                    let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
-                    let connection = graceful.watch(connection);
+                    let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
                     tokio::spawn(async move {
                         if let Err(error) = connection.await {
                             tracing::debug!(%error, "connection failed");
