@@ -4,11 +4,18 @@ use std::borrow::Cow;
 
 use paperclip_diagnostic::Diagnose;
 
+use paperclip_kubernetes::paperclip_pod::UnknownContainer;
+
 use crate::intake::IntakeError;
 
 impl Diagnose for IntakeError {
     fn code(&self) -> &'static str {
-        "bad_context"
+        match self {
+            IntakeError::NotJson(_) | IntakeError::WrongType { .. } | IntakeError::Missing { .. } => {
+                "bad_context"
+            }
+            IntakeError::PaperclipPod(_) => "bad_paperclip_pod",
+        }
     }
 
     fn hint(&self) -> Option<Cow<'_, str>> {
@@ -16,6 +23,7 @@ impl Diagnose for IntakeError {
             IntakeError::NotJson(_) => "give Paperclip's execution context as one JSON object",
             IntakeError::WrongType { .. } => "correct that field and send the context again",
             IntakeError::Missing { hint, .. } => hint,
+            IntakeError::PaperclipPod(_) => UnknownContainer::HINT,
         };
         Some(hint.into())
     }

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use paperclip_contract::types::{AgentIdentity, ContextFile, EnvEntry, HostFacts, Request, SecretSource};
-use paperclip_kubernetes::paperclip_pod;
+use paperclip_kubernetes::paperclip_pod::{self, UnknownContainer};
 use serde_json::{Map, Value};
 
 /// Values that plugins, journals and logs never see, by where they came from.
@@ -84,6 +84,9 @@ pub enum IntakeError {
     /// A required field is missing or empty.
     #[error("{field} is missing or empty")]
     Missing { field: &'static str, hint: &'static str },
+    /// Agents would inherit from a container that is not Paperclip's.
+    #[error("Paperclip's pod: {0}")]
+    PaperclipPod(#[from] UnknownContainer),
 }
 
 /// The parts of a request that are not in the context.
@@ -160,7 +163,9 @@ pub fn split(
     let config_env = split_config_env(&mut config, facts.revealed_env, &mut secrets)?;
     let paperclip_pod_json = facts
         .paperclip_pod
-        .map(|pod| split_paperclip_pod(pod.clone(), facts.revealed_env, &mut secrets).to_string());
+        .map(|pod| split_paperclip_pod(pod.clone(), facts.revealed_env, &mut secrets))
+        .transpose()?
+        .map(|pod| pod.to_string());
     let request = Request {
         run_id,
         agent: AgentIdentity {
@@ -217,12 +222,16 @@ fn split_config_env(
 
 /// Removes the literal values from all containers of Paperclip's pod, except those that are revealed. The values of Paperclip's container
 /// become secrets, because an agent can inherit them.
-fn split_paperclip_pod(mut pod: Value, revealed: &[String], secrets: &mut Secrets) -> Value {
-    let main = paperclip_pod::container_index(&pod);
+fn split_paperclip_pod(
+    mut pod: Value,
+    revealed: &[String],
+    secrets: &mut Secrets,
+) -> Result<Value, UnknownContainer> {
+    let main = paperclip_pod::container_index(&pod)?;
     for kind in ["containers", "initContainers", "ephemeralContainers"] {
         let Some(containers) = pod["spec"][kind].as_array_mut() else { continue };
         for (index, container) in containers.iter_mut().enumerate() {
-            let is_main = kind == "containers" && Some(index) == main;
+            let is_main = kind == "containers" && index == main;
             let mounts = mount_paths(container);
             let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) else { continue };
             for entry in env {
@@ -232,7 +241,7 @@ fn split_paperclip_pod(mut pod: Value, revealed: &[String], secrets: &mut Secret
             }
         }
     }
-    pod
+    Ok(pod)
 }
 
 fn mount_paths(container: &Value) -> Vec<String> {
@@ -345,6 +354,17 @@ mod tests {
         ] {
             assert_eq!(secrets.resolve(&source), Some(format!("{CANARY}-{end}").as_str()));
         }
+    }
+
+    #[test]
+    fn a_pod_in_which_paperclips_container_cannot_be_told_is_refused() {
+        let pod = json!({"spec": {"containers": [{"name": "web"}, {"name": "worker"}]}});
+        let context = json!({"runId": "r", "agent": {"id": "a"}});
+        let error = split(&context, "claude_k8s", facts(Some(&pod), &[])).expect_err("refused");
+        assert_eq!(
+            error.to_string(),
+            "Paperclip's pod: which of its containers is Paperclip's is not known: web, worker"
+        );
     }
 
     #[test]

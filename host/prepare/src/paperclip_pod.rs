@@ -90,7 +90,7 @@ fn withhold(pod: &mut Value, files: &[PathBuf]) {
 
 /// Returns the literal value of a variable of Paperclip's container; of several the last, as in the container.
 fn literal<'a>(pod: &'a Value, name: &str) -> Option<&'a str> {
-    let mut entries = paperclip_pod::container(pod)?["env"].as_array()?.iter().rev();
+    let mut entries = paperclip_pod::container(pod).ok()?["env"].as_array()?.iter().rev();
     entries.find(|entry| entry["name"] == name)?["value"].as_str()
 }
 
@@ -99,7 +99,7 @@ fn literal<'a>(pod: &'a Value, name: &str) -> Option<&'a str> {
 ///
 /// Removes a literal that refers to a variable whose value only the container knows, and returns a warning for each.
 pub(crate) fn expand_literals(pod: &mut Value) -> Vec<String> {
-    let Some(index) = paperclip_pod::container_index(pod) else { return Vec::new() };
+    let Ok(index) = paperclip_pod::container_index(pod) else { return Vec::new() };
     let container = &mut pod["spec"]["containers"][index];
     let inherits_whole = container["envFrom"].as_array().is_some_and(|sources| !sources.is_empty());
     let Some(entries) = container.get_mut("env").and_then(Value::as_array_mut) else { return Vec::new() };

@@ -192,6 +192,7 @@ fn runtime_value<'a>(context: &'a Value, name: &str) -> &'a Value {
 fn paperclip_literals(pod: &Value) -> Map<String, Value> {
     let paperclip = paperclip_kubernetes::paperclip_pod::container(pod);
     paperclip
+        .ok()
         .and_then(|container| container["env"].as_array())
         .into_iter()
         .flatten()

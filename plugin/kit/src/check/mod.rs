@@ -61,7 +61,7 @@ struct Environment {
 /// The config itself is invalid: nothing is probed.
 pub fn plan(request: &Request) -> Result<Vec<Probe>, Refusal> {
     let config = config::read(request)?;
-    let paperclip_pod = request.paperclip_pod.as_ref().map(PaperclipPod::read).unwrap_or_default();
+    let paperclip_pod = PaperclipPod::of(request)?;
     let namespace = config
         .placement
         .namespace

@@ -123,7 +123,7 @@ pub fn shown_value(request: &Request, inherit: InheritEnv, name: &str) -> Option
         InheritEnv::All => true,
         InheritEnv::Filtered => !is_denied(name, &request.host.denied_env),
     };
-    let pod = PaperclipPod::read(request.paperclip_pod.as_ref().filter(|_| is_inherited)?);
+    let pod = PaperclipPod::read(request.paperclip_pod.as_ref().filter(|_| is_inherited)?).ok()?;
     match pod.variable(name)? {
         PodValue::Shown(value) => Some(value.clone()),
         PodValue::Hidden | PodValue::Reference(_) => None,

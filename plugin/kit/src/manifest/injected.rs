@@ -89,7 +89,7 @@ mod tests {
             },
         });
         change(&mut pod);
-        PaperclipPod::read(&pod)
+        PaperclipPod::read(&pod).expect("a pod of one container")
     }
 
     fn injected(env: &Value, has_service_account: bool, change: impl FnOnce(&mut Value)) -> Vec<String> {

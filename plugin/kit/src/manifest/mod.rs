@@ -134,7 +134,7 @@ impl Plan {
 pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> Result<Plan, Refusal> {
     let Config { settings, placement, mut warnings } = config::read(request)?;
     let config = Config { settings, placement, warnings: Vec::new() };
-    let paperclip_pod = request.paperclip_pod.as_ref().map(PaperclipPod::read).unwrap_or_default();
+    let paperclip_pod = PaperclipPod::of(request)?;
     let labels = RunLabels::of(request, attempt, agent_type)?;
     let job_name = labels::job_name(agent_type.job_name_prefix(), request, attempt);
     let namespace = namespace(request, &config, &paperclip_pod, &mut warnings)?;

@@ -1,10 +1,15 @@
 //! Reads Paperclip's pod: what agents inherit from the pod that Paperclip itself runs in.
 
-use paperclip_kubernetes::paperclip_pod;
+use paperclip_kubernetes::paperclip_pod::{self, UnknownContainer};
 use serde_json::{Map, Value, json};
 
-/// The mount path of Paperclip's data volume, in its pod as in those of agents.
-pub const DATA_DIR: &str = "/paperclip";
+use crate::refusal::Refusal;
+use crate::request::Request;
+
+pub use paperclip_pod::DATA_DIR;
+
+/// The object at fault in a refusal, as a person knows it.
+const FIELD: &str = "Paperclip's pod";
 
 /// The mount path of the token for the cluster's API, in every pod.
 const CLUSTER_TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -79,16 +84,29 @@ pub struct SecretMount {
 }
 
 impl PaperclipPod {
+    /// Returns the pod of a request; without one, a pod that has nothing.
+    ///
+    /// # Errors
+    /// It has several containers, and which one is Paperclip's is not known.
+    pub fn of(request: &Request) -> Result<PaperclipPod, Refusal> {
+        let Some(pod) = &request.paperclip_pod else { return Ok(PaperclipPod::default()) };
+        PaperclipPod::read(pod)
+            .map_err(|error| Refusal::new(FIELD, format!("{error}; {}", UnknownContainer::HINT)))
+    }
+
     /// Reads a core/v1 Pod; parts that are missing or malformed are left out.
-    pub fn read(pod: &Value) -> PaperclipPod {
+    ///
+    /// # Errors
+    /// Which of its containers is Paperclip's is not known.
+    pub fn read(pod: &Value) -> Result<PaperclipPod, UnknownContainer> {
         let spec = &pod["spec"];
-        let container = paperclip_pod::container(pod).unwrap_or(&Value::Null);
+        let container = paperclip_pod::container(pod)?;
         let mounts = list(&container["volumeMounts"]);
         let volumes = list(&spec["volumes"]);
         let data_claim = data_claim(volumes, mounts);
         let secret_volumes: Vec<_> =
             volumes.iter().filter_map(|volume| secret_volume(volume, mounts)).collect();
-        PaperclipPod {
+        Ok(PaperclipPod {
             namespace: text(&pod["metadata"]["namespace"]),
             image: text(&container["image"]),
             variables: list(&container["env"]).iter().filter_map(variable).collect(),
@@ -112,7 +130,7 @@ impl PaperclipPod {
             has_projected_token: mounts.iter().any(|mount| is_projected_token(mount, volumes)),
             data_claim,
             secret_volumes,
-        }
+        })
     }
 
     /// Returns the value of a variable: the last of its name wins.
@@ -207,20 +225,31 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn read(pod: &Value) -> PaperclipPod {
+        PaperclipPod::read(pod).expect("a pod of one container")
+    }
+
     #[test]
-    fn reads_the_container_named_paperclip_or_else_the_first() {
-        let pod = |first: &str, second: &str| {
-            json!({"spec": {"containers": [
+    fn reads_paperclips_container_and_refuses_a_pod_in_which_it_cannot_be_told() {
+        let request = |first: &str, second: &str| Request {
+            paperclip_pod: Some(json!({"spec": {"containers": [
                 {"name": first, "image": "first"}, {"name": second, "image": "second"},
-            ]}})
+            ]}})),
+            ..Request::default()
         };
-        assert_eq!(PaperclipPod::read(&pod("istio-proxy", "paperclip")).image.as_deref(), Some("second"));
-        assert_eq!(PaperclipPod::read(&pod("main", "sidecar")).image.as_deref(), Some("first"));
+        let pod = PaperclipPod::of(&request("istio-proxy", "server")).expect("one is no sidecar");
+        assert_eq!(pod.image.as_deref(), Some("second"));
+        let refusal = PaperclipPod::of(&request("web", "worker")).expect_err("both could be Paperclip's");
+        assert_eq!(
+            refusal.to_string(),
+            "Paperclip's pod: which of its containers is Paperclip's is not known: web, worker; name Paperclip's container `paperclip`, or name it in the pod's annotation kubectl.kubernetes.io/default-container"
+        );
+        assert_eq!(PaperclipPod::of(&Request::default()), Ok(PaperclipPod::default()));
     }
 
     #[test]
     fn reads_shown_hidden_and_referenced_variables() {
-        let pod = PaperclipPod::read(&json!({"spec": {"containers": [{"env": [
+        let pod = read(&json!({"spec": {"containers": [{"env": [
             {"name": "PATH", "value": "/bin"},
             {"name": "KEY"},
             {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
@@ -233,7 +262,7 @@ mod tests {
 
     #[test]
     fn the_nearest_mount_decides_whether_agents_get_a_path() {
-        let pod = PaperclipPod::read(&json!({"spec": {
+        let pod = read(&json!({"spec": {
             "containers": [{"volumeMounts": [
                 {"name": "state", "mountPath": "/paperclip"}, {"name": "cache", "mountPath": "/paperclip/cache/"},
             ]}],
@@ -245,7 +274,7 @@ mod tests {
 
     #[test]
     fn reads_the_data_claim_and_mounted_secrets() {
-        let pod = PaperclipPod::read(&json!({"spec": {
+        let pod = read(&json!({"spec": {
             "containers": [{"volumeMounts": [
                 {"name": "state", "mountPath": "/paperclip", "subPath": "home"},
                 {"name": "ssh", "mountPath": "/ssh"}, {"name": "ssh", "mountPath": "/ssh/known", "subPath": "k"},
