@@ -12,6 +12,9 @@ for applet in $(busybox --list); do
 done
 echo root:x:0:0:root:/:/bin/sh >"$1/etc/passwd"
 cp "$here/claude" "$1/usr/local/bin/"
-cp "$here"/../../fixtures/claude-cli-*/*.ndjson "$1/recordings/"
+# One folder a version, older ones first: the newest recording of a name is played.
+for version in "$here"/../../fixtures/claude-cli-*/; do
+	cp "$version"*.ndjson "$1/recordings/"
+done
 chmod -R go=u-w "$1"
 chmod 1777 "$1/tmp"
