@@ -69,8 +69,10 @@ pub fn differences(case: &Case, printed: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let mut ours = printed.clone();
     ours.as_object_mut().map(|plan| plan.shift_remove("warnings"));
-    if ours["configMaps"] == json!([]) {
-        ours.as_object_mut().map(|plan| plan.shift_remove("configMaps"));
+    for list in ["configMaps", "contextFiles"] {
+        if ours[list] == json!([]) {
+            ours.as_object_mut().map(|plan| plan.shift_remove(list));
+        }
     }
     let hash =
         ours["job"]["metadata"]["annotations"].as_object_mut().and_then(|all| all.shift_remove(SPEC_HASH));
@@ -86,6 +88,7 @@ pub fn differences(case: &Case, printed: &Value) -> Vec<String> {
 fn expected(case: &Case, ours: &mut Value, found: &mut Vec<String>) -> Value {
     let mut expected = case.expected.clone();
     expected.as_object_mut().map(|plan| plan.shift_remove("promptSecret"));
+    prompt_has_all_of_it(&mut expected, ours, found);
     let secret = format!("{}-run", expected["jobName"].as_str().unwrap_or_default());
     let mut entries = Map::from_iter([("prompt.txt".to_owned(), json!({"from": "prompt"}))]);
     let spec = &mut expected["job"]["spec"];
@@ -199,6 +202,24 @@ fn paperclip_literals(pod: &Value) -> Map<String, Value> {
         .filter(|variable| variable["value"].is_string())
         .filter_map(|variable| Some((variable["name"].as_str()?.to_owned(), variable["value"].clone())))
         .collect()
+}
+
+/// The prompt has every text of the reference adapter's, with more around it.
+fn prompt_has_all_of_it(expected: &mut Value, ours: &mut Value, found: &mut Vec<String>) {
+    let prompt = ours["prompt"].as_str().unwrap_or_default();
+    for part in expected["prompt"].as_str().unwrap_or_default().split("\n\n") {
+        let text =
+            ["Wake reason: ", "Comment: "].iter().find_map(|label| part.strip_prefix(label)).unwrap_or(part);
+        if !prompt.contains(text) {
+            found.push(format!("prompt: no `{text}` in `{prompt}`"));
+        }
+    }
+    if ours["promptMetrics"]["promptChars"] != prompt.encode_utf16().count() {
+        found.push(format!("promptMetrics: {}", ours["promptMetrics"]));
+    }
+    for plan in [expected, ours] {
+        plan.as_object_mut().map(|plan| (plan.shift_remove("prompt"), plan.shift_remove("promptMetrics")));
+    }
 }
 
 /// The same call is in a script that forwards signals and separates stderr.

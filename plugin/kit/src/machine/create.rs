@@ -462,7 +462,7 @@ fn meta(plan: &Plan) -> Value {
 
 fn secret_source(plan: &Plan, source: &Source) -> SecretSource {
     match source {
-        Source::Prompt | Source::PromptPiece { .. } => {
+        Source::Prompt | Source::PromptPiece { .. } | Source::Context(_) => {
             SecretSource::Prompt(plan.prompt_of(source).unwrap_or_default().to_owned())
         }
         Source::AuthToken => SecretSource::AuthToken,

@@ -61,13 +61,18 @@ pub fn with_origin(files: &[File], instructions_path: Option<&str>) -> Vec<File>
         .collect()
 }
 
-/// Distributes files over ConfigMaps; `None` if there are no files.
+/// Distributes files over ConfigMaps; `None` if there are no files. `context_sources` are sources of the volume that Secrets hold.
 ///
 /// # Errors
 /// A path leads out of the directory or occurs twice, or the files are too large.
-pub fn plan(job_name: &str, namespace: &str, files: &[File]) -> Result<Option<Bundle>, Refusal> {
+pub fn plan(
+    job_name: &str,
+    namespace: &str,
+    files: &[File],
+    context_sources: &[Value],
+) -> Result<Option<Bundle>, Refusal> {
     check(files)?;
-    if files.is_empty() {
+    if files.is_empty() && context_sources.is_empty() {
         return Ok(None);
     }
     let mut plans: Vec<ConfigMapPlan> = Vec::new();
@@ -91,6 +96,7 @@ pub fn plan(job_name: &str, namespace: &str, files: &[File]) -> Result<Option<Bu
         .iter()
         .zip(items)
         .map(|(plan, items)| json!({"configMap": {"name": plan.name, "items": items}}))
+        .chain(context_sources.iter().cloned())
         .collect();
     Ok(Some(Bundle {
         plans,
@@ -150,16 +156,19 @@ mod tests {
             file("skills/a/SKILL.md", CONFIG_MAP_MAX_BYTES - 10),
             file("b", 1),
         ];
-        let bundle = plan("j", "n", &files).unwrap().unwrap();
+        let bundle = plan("j", "n", &files, &[]).unwrap().unwrap();
         let keys: Vec<Vec<_>> = bundle.plans.iter().map(|plan| plan.entries.keys().collect()).collect();
         assert_eq!(keys, [vec!["file-0000", "file-0001"], vec!["file-0002"]]);
         let second = &bundle.volume["projected"]["sources"][1]["configMap"];
         assert_eq!(*second, json!({"name": "j-bundle-001", "items": [{"key": "file-0002", "path": "b"}]}));
         assert!(bundle.has_instructions);
-        assert!(!plan("j", "n", &files[1..]).unwrap().unwrap().has_instructions);
-        assert_eq!(plan("j", "n", &[]).unwrap(), None);
+        assert!(!plan("j", "n", &files[1..], &[]).unwrap().unwrap().has_instructions);
+        assert_eq!(plan("j", "n", &[], &[]).unwrap(), None);
+        let context = [json!({"secret": {"name": "s"}})];
+        let bundle = plan("j", "n", &[], &context).unwrap().unwrap();
+        assert_eq!((bundle.plans.len(), &bundle.volume), (0, &json!({"projected": {"sources": context}})));
         let full: Vec<File> = (0..4).map(|n| file(&n.to_string(), BUNDLE_MAX_BYTES / 4)).collect();
-        assert!(plan("j", "n", &full).is_ok(), "exactly the limit");
+        assert!(plan("j", "n", &full, &[]).is_ok(), "exactly the limit");
     }
 
     #[test]
@@ -203,7 +212,7 @@ mod tests {
                 "instructions and skills are 3686400 bytes",
             ),
         ] {
-            let refusal = plan("j", "n", &files).unwrap_err();
+            let refusal = plan("j", "n", &files, &[]).unwrap_err();
             assert!(refusal.message.starts_with(expected), "{refusal}");
         }
     }

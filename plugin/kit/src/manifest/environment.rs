@@ -13,6 +13,7 @@ use super::secrets::Source;
 use crate::config::InheritEnv;
 use crate::javascript::{json_text, trim};
 use crate::kubernetes::name;
+use crate::prompt::{ContextFile, overflow};
 use crate::refusal::Refusal;
 use crate::request::{Request, text};
 
@@ -45,6 +46,8 @@ pub enum VariableValue {
 pub struct Environment {
     pub variables: Vec<Variable>,
     pub env_from: Vec<Value>,
+    /// Variables of the context that are too long; each is in files named after it.
+    pub files: Vec<ContextFile>,
     pub warnings: Vec<String>,
 }
 
@@ -197,18 +200,29 @@ impl Environment {
             ("PAPERCLIP_RUNTIME_PRIMARY_URL", text(context, "paperclipRuntimePrimaryUrl").map(owned)),
         ];
         for (name, value) in variables {
-            if let Some(value) = value {
-                self.set_plain(name, &value);
+            match value {
+                Some(value) if !fits(name, &value) => self.move_to_file(name, &value),
+                Some(value) => self.set_plain(name, &value),
+                None => {}
             }
         }
     }
 
+    /// Puts a value that no program could be started with into a file that the prompt names, and the file's path into the variable
+    /// `NAME_FILE`.
+    fn move_to_file(&mut self, name: &str, value: &str) {
+        let files = overflow::files(name, if name.ends_with("_JSON") { "json" } else { "txt" }, value);
+        let locations: Vec<String> = files.iter().map(ContextFile::location).collect();
+        self.set_plain(&format!("{name}_FILE"), &locations.join(":"));
+        self.files.extend(files);
+    }
+
     /// Sets a literal, unless no program could be started with it.
     fn set_plain(&mut self, name: &str, value: &str) {
-        let variable_bytes = name.len() + value.len() + "=\0".len();
-        if variable_bytes > VARIABLE_MAX_BYTES {
+        if !fits(name, value) {
             self.warnings.push(format!(
-                "{name} is left out: it would be {variable_bytes} bytes, and Linux starts no program with a variable over {VARIABLE_MAX_BYTES}"
+                "{name} is left out: it would be {} bytes, and Linux starts no program with a variable over {VARIABLE_MAX_BYTES}",
+                variable_bytes(name, value)
             ));
         } else if value.contains('\0') {
             self.warnings.push(format!("{name} is left out: its value holds a NUL character"));
@@ -268,6 +282,15 @@ impl Environment {
             }
         }
     }
+}
+
+/// Whether a program can be started with the variable.
+fn fits(name: &str, value: &str) -> bool {
+    variable_bytes(name, value) <= VARIABLE_MAX_BYTES
+}
+
+fn variable_bytes(name: &str, value: &str) -> usize {
+    name.len() + value.len() + "=\0".len()
 }
 
 /// Returns a reference that another Pod can have; `None` if it leads to a file of Paperclip's pod.

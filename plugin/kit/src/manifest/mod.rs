@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::config::fields::Fields;
 use crate::config::{self, Config, Settings};
 use crate::kubernetes::{name, path};
-use crate::prompt::{self, Metrics};
+use crate::prompt::{self, ContextFile, Metrics};
 use crate::refusal::Refusal;
 use crate::request::{Attempt, Request, text};
 
@@ -50,6 +50,8 @@ pub struct Plan {
     pub secrets: Vec<SecretPlan>,
     pub config_maps: Vec<ConfigMapPlan>,
     pub prompt: String,
+    /// Texts that are too long for the prompt or a variable, in files of the bundle.
+    pub context_files: Vec<ContextFile>,
     /// The program's arguments.
     pub args: Vec<String>,
     pub prompt_metrics: Metrics,
@@ -92,11 +94,12 @@ impl Plan {
         if self.skills.is_empty() { "none".to_owned() } else { self.skills.join(", ") }
     }
 
-    /// Returns the part of the prompt that a Secret's entry holds; `None` if it holds something else.
+    /// Returns the part of the prompt, or of what is too long for it, that a Secret's entry holds; `None` if it holds something else.
     pub fn prompt_of(&self, source: &Source) -> Option<&str> {
         match source {
             Source::Prompt => Some(&self.prompt),
             Source::PromptPiece { start, end } => self.prompt.get(*start..*end),
+            Source::Context(number) => self.context_files.get(*number).map(|file| file.text.as_str()),
             Source::AuthToken | Source::ConfigEnv(_) | Source::PaperclipPodEnv(_) => None,
         }
     }
@@ -118,6 +121,7 @@ impl Plan {
             "secrets": self.secrets,
             "configMaps": config_maps,
             "prompt": self.prompt,
+            "contextFiles": self.context_files.iter().map(|file| json!({"path": file.location(), "bytes": file.text.len()})).collect::<Vec<_>>(),
             "args": self.args,
             "promptMetrics": self.prompt_metrics,
             "skippedLabels": self.skipped_labels,
@@ -141,18 +145,18 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
     let image = image(&config, &paperclip_pod)?;
     let working_dir = working_dir(request, &config)?;
 
-    let session = session(request, attempt)?;
-    let prompt = prompt::assemble(request, session.is_some())?;
-    let files = bundle::with_origin(&request.files, text(&request.config, "instructionsFilePath"));
-    let bundle = bundle::plan(&job_name, &namespace, &files)?;
-    let args = arguments(request, agent_type, session, bundle.as_ref(), &mut warnings)?;
-
     let environment = {
         let injected = injected::names(&paperclip_pod, config.placement.service_account.is_some());
         environment::build(request, &paperclip_pod, config.settings.inherit_env, &injected, agent_type)?
     };
+    let session = session(request, attempt)?;
+    let prompt = prompt::assemble(request, session.is_some(), &environment.files)?;
+    let context_files = [environment.files.as_slice(), prompt.files.as_slice()].concat();
+    let secrets = secrets::plan(&job_name, &namespace, &environment.variables, &prompt.text, &context_files);
+    let files = bundle::with_origin(&request.files, text(&request.config, "instructionsFilePath"));
+    let bundle = bundle::plan(&job_name, &namespace, &files, &secrets.context_sources)?;
+    let args = arguments(request, agent_type, session, bundle.as_ref(), &mut warnings)?;
     warnings.extend(environment.warnings.iter().cloned());
-    let secrets = secrets::plan(&job_name, &namespace, &environment.variables, &prompt.text);
     let script = script(agent_type.program(), &args, secrets.prompt_files, &environment)?;
     let agent_name: String = request.agent.name.chars().take(AGENT_NAME_MAX_CHARS).collect();
     let mut job = job::job(&job::Parts {
@@ -181,6 +185,7 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
         secrets: secrets.plans,
         config_maps: bundle.map(|bundle| bundle.plans).unwrap_or_default(),
         prompt: prompt.text,
+        context_files,
         args,
         prompt_metrics: prompt.metrics,
         skills: bundle::skills(&request.files),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::environment::{Variable, VariableValue};
+use crate::prompt::ContextFile;
 
 /// Where the prompt is mounted.
 pub const PROMPT_DIR: &str = "/tmp/prompt";
@@ -15,6 +16,7 @@ pub const PIECE_MAX_BYTES: usize = 900 * 1024;
 /// Up to this size the prompt shares a Secret with the variables, whose size only the host knows.
 const SHARED_MAX_BYTES: usize = 256 * 1024;
 const PROMPT_KEY: &str = "prompt.txt";
+const CONTEXT_KEY: &str = "context.txt";
 /// The prefix of the keys of the prompt's pieces. A variable whose name starts with it gets a numbered key.
 const PROMPT_KEY_PREFIX: &str = "prompt.";
 
@@ -26,8 +28,8 @@ pub struct SecretPlan {
     pub entries: BTreeMap<String, Source>,
 }
 
-/// The source of a value. Written as `{"from": "prompt" | "authToken" | "config.env.NAME" | "selfPod.env.NAME"}`; a piece of the prompt
-/// also has its byte range, `start` to `end`.
+/// The source of a value. Written as `{"from": "prompt" | "context.N" | "authToken" | "config.env.NAME" | "selfPod.env.NAME"}`; a piece of
+/// the prompt also has its byte range, `start` to `end`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "WrittenSource", try_from = "WrittenSource")]
 pub enum Source {
@@ -37,6 +39,8 @@ pub enum Source {
         start: usize,
         end: usize,
     },
+    /// The text of this number among the plan's context files.
+    Context(usize),
     AuthToken,
     ConfigEnv(String),
     PaperclipPodEnv(String),
@@ -56,6 +60,7 @@ impl From<Source> for WrittenSource {
         let (from, range) = match source {
             Source::Prompt => ("prompt".to_owned(), None),
             Source::PromptPiece { start, end } => ("prompt".to_owned(), Some((start, end))),
+            Source::Context(number) => (format!("context.{number}"), None),
             Source::AuthToken => ("authToken".to_owned(), None),
             Source::ConfigEnv(name) => (format!("config.env.{name}"), None),
             Source::PaperclipPodEnv(name) => (format!("selfPod.env.{name}"), None),
@@ -76,6 +81,7 @@ impl TryFrom<WrittenSource> for Source {
             (name, _) => name
                 .strip_prefix("config.env.")
                 .map(|name| Source::ConfigEnv(name.to_owned()))
+                .or_else(|| name.strip_prefix("context.")?.parse().ok().map(Source::Context))
                 .or_else(|| {
                     name.strip_prefix("selfPod.env.").map(|name| Source::PaperclipPodEnv(name.to_owned()))
                 })
@@ -94,10 +100,18 @@ pub struct Secrets {
     pub prompt_volume: Value,
     /// The files of the prompt, as a word of the script.
     pub prompt_files: &'static str,
+    /// The sources of a projected volume for the context files.
+    pub context_sources: Vec<Value>,
 }
 
-/// Distributes the prompt and the variables over Secrets.
-pub fn plan(job_name: &str, namespace: &str, variables: &[Variable], prompt: &str) -> Secrets {
+/// Distributes the prompt, the variables and the context files over Secrets.
+pub fn plan(
+    job_name: &str,
+    namespace: &str,
+    variables: &[Variable],
+    prompt: &str,
+    context_files: &[ContextFile],
+) -> Secrets {
     let run_secret = format!("{job_name}-run");
     let mut entries = BTreeMap::new();
     let mut env = Vec::with_capacity(variables.len());
@@ -134,7 +148,14 @@ pub fn plan(job_name: &str, namespace: &str, variables: &[Variable], prompt: &st
     if !entries.is_empty() {
         plans.insert(0, secret(&run_secret, entries));
     }
-    Secrets { plans, env, prompt_volume: prompt_volume(projected), prompt_files }
+    let mut context_sources = Vec::new();
+    for (number, file) in context_files.iter().enumerate() {
+        let name = format!("{job_name}-context-{number:03}");
+        let items = json!([{"key": CONTEXT_KEY, "path": file.path}]);
+        context_sources.push(json!({"secret": {"name": name, "items": items}}));
+        plans.push(secret(&name, BTreeMap::from([(CONTEXT_KEY.to_owned(), Source::Context(number))])));
+    }
+    Secrets { plans, env, prompt_volume: prompt_volume(projected), prompt_files, context_sources }
 }
 
 /// Returns one volume of all Secrets of the prompt.
@@ -184,6 +205,7 @@ mod tests {
         for (source, written) in [
             (Source::Prompt, json!({"from": "prompt"})),
             (Source::PromptPiece { start: 0, end: 9 }, json!({"from": "prompt", "start": 0, "end": 9})),
+            (Source::Context(2), json!({"from": "context.2"})),
             (Source::AuthToken, json!({"from": "authToken"})),
             (Source::ConfigEnv("A.B".into()), json!({"from": "config.env.A.B"})),
             (Source::PaperclipPodEnv("K".into()), json!({"from": "selfPod.env.K"})),
@@ -201,14 +223,14 @@ mod tests {
             variable("B", VariableValue::Plain("b".into())),
             variable("prompt.txt", VariableValue::Secret(Source::ConfigEnv("prompt.txt".into()))),
         ];
-        let secrets = plan("j", "n", &variables, "hi");
+        let secrets = plan("j", "n", &variables, "hi", &[]);
         assert_eq!(secrets.plans.len(), 1);
         assert_eq!(secrets.plans[0].entries.keys().collect::<Vec<_>>(), ["A", "env-002", "prompt.txt"]);
         assert_eq!(secrets.plans[0].entries["prompt.txt"], Source::Prompt);
         assert_eq!(secrets.prompt_files, "/tmp/prompt/prompt.txt");
         assert_eq!(secrets.env[2]["valueFrom"]["secretKeyRef"]["key"], "env-002");
         let names = |prompt_bytes| {
-            let secrets = plan("j", "n", &variables, &"x".repeat(prompt_bytes));
+            let secrets = plan("j", "n", &variables, &"x".repeat(prompt_bytes), &[]);
             secrets.plans.into_iter().map(|plan| plan.name).collect::<Vec<_>>()
         };
         assert_eq!(names(256 << 10), ["j-run"]);
@@ -217,17 +239,28 @@ mod tests {
 
     #[test]
     fn a_large_prompt_has_secrets_of_its_own() {
-        let one = plan("j", "n", &[], &"x".repeat(PIECE_MAX_BYTES));
+        let one = plan("j", "n", &[], &"x".repeat(PIECE_MAX_BYTES), &[]);
         assert_eq!(one.plans.iter().map(|plan| plan.name.as_str()).collect::<Vec<_>>(), ["j-prompt"]);
         assert_eq!(one.prompt_volume["secret"]["secretName"], "j-prompt");
 
         let token = [variable("T", VariableValue::Secret(Source::AuthToken))];
-        let split = plan("j", "n", &token, &"x".repeat(PIECE_MAX_BYTES + 1));
+        let split = plan("j", "n", &token, &"x".repeat(PIECE_MAX_BYTES + 1), &[]);
         let names: Vec<_> = split.plans.iter().map(|plan| plan.name.as_str()).collect();
         assert_eq!(names, ["j-run", "j-prompt-000", "j-prompt-001"]);
         assert_eq!(split.prompt_files, "/tmp/prompt/prompt.*");
         let sources = split.prompt_volume["projected"]["sources"].as_array().unwrap();
         assert_eq!(sources[1]["secret"]["items"], json!([{"key": "prompt.001", "path": "prompt.001"}]));
+    }
+
+    #[test]
+    fn each_context_file_has_a_secret_of_its_own() {
+        let file = |path: &str| ContextFile { path: path.into(), text: "t".into() };
+        let secrets = plan("j", "n", &[], "hi", &[file("context/a.md"), file("context/b.md")]);
+        let names: Vec<_> = secrets.plans.iter().map(|plan| plan.name.as_str()).collect();
+        assert_eq!(names, ["j-run", "j-context-000", "j-context-001"]);
+        let expected = json!({"secret": {"name": "j-context-001", "items": [{"key": "context.txt", "path": "context/b.md"}]}});
+        assert_eq!(secrets.context_sources[1], expected);
+        assert_eq!(secrets.plans[2].entries["context.txt"], Source::Context(1));
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! Assembles the prompt of a run: why the agent was woken, the handoff of an earlier session, and the agent's own template.
+//! Assembles the prompt of a run: why the agent was woken, the handoff of an earlier session, the task, and the agent's own template.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -7,14 +7,19 @@ use crate::javascript::{length, trim};
 use crate::refusal::Refusal;
 use crate::request::{Request, text};
 
+mod markdown;
+pub mod overflow;
+mod task;
 mod template;
 mod wake;
 
+pub use overflow::ContextFile;
 pub use template::render;
 
 /// The template of an agent that has none of its own.
-pub const DEFAULT_TEMPLATE: &str =
-    "You are agent {{agent.id}} ({{agent.name}}). Continue your Paperclip work.";
+pub const DEFAULT_TEMPLATE: &str = include_str!("default_task.md");
+/// The same for a turn of a chat.
+pub const DEFAULT_CONVERSATION_TEMPLATE: &str = include_str!("default_conversation.md");
 /// The longest prompt.
 pub const PROMPT_MAX_BYTES: usize = 8 * 1024 * 1024;
 
@@ -23,6 +28,8 @@ pub const PROMPT_MAX_BYTES: usize = 8 * 1024 * 1024;
 pub struct Prompt {
     pub text: String,
     pub metrics: Metrics,
+    /// What is too long for it.
+    pub files: Vec<ContextFile>,
 }
 
 /// Sizes of the prompt and its parts, in UTF-16 units as Paperclip counts them.
@@ -33,15 +40,17 @@ pub struct Metrics {
     pub bootstrap_prompt_chars: usize,
     pub wake_prompt_chars: usize,
     pub session_handoff_chars: usize,
+    pub task_context_chars: usize,
     pub heartbeat_prompt_chars: usize,
 }
 
-/// Assembles the prompt: bootstrap (without a session), wake, handoff, and the main template (unless a resumed session has a wake).
-/// The parts are separated by a blank line; blank parts are left out.
+/// Assembles the prompt: bootstrap (without a session), wake, handoff, task, and the main template, which is left out if a resumed
+/// session has a wake and if the wake asks for a recovery. The parts are separated by a blank line; blank parts are left out. A part
+/// of the context that is longer than [`overflow::INLINE_MAX_BYTES`] is in a file that the prompt names, as `variables` are.
 ///
 /// # Errors
 /// The prompt is larger than [`PROMPT_MAX_BYTES`]; the refusal names the largest part.
-pub fn assemble(request: &Request, is_resuming: bool) -> Result<Prompt, Refusal> {
+pub fn assemble(request: &Request, is_resuming: bool, variables: &[ContextFile]) -> Result<Prompt, Refusal> {
     let data = template_data(request);
     let template = |key: &str| text(&request.config, key);
     let bootstrap = if is_resuming {
@@ -49,19 +58,36 @@ pub fn assemble(request: &Request, is_resuming: bool) -> Result<Prompt, Refusal>
     } else {
         trim(&render(trim_blank(template("bootstrapPromptTemplate")), &data)).to_owned()
     };
-    let wake = request.context.get("paperclipWake").map(wake::text).unwrap_or_default();
+    let is_conversation = request.context.get("conversationMode") == Some(&Value::Bool(true));
+    let wake = request.context.get("paperclipWake").unwrap_or(&Value::Null);
+    let task = task::text(request, is_resuming).to_owned();
+    let setting = wake::Setting { is_resuming, is_conversation, has_task: !task.is_empty() };
+    let is_recovery = wake::is_recovery(wake);
+    let wake = wake::text(wake, setting);
     let handoff = trim(text(&request.context, "paperclipSessionHandoffMarkdown").unwrap_or("")).to_owned();
-    let main = if is_resuming && !wake.is_empty() {
+    let default = if is_conversation { DEFAULT_CONVERSATION_TEMPLATE } else { DEFAULT_TEMPLATE };
+    let main = if is_resuming && !wake.is_empty() || is_recovery {
         String::new()
     } else {
-        render(template("promptTemplate").unwrap_or(DEFAULT_TEMPLATE), &data)
+        render(template("promptTemplate").unwrap_or(default), &data)
+    };
+    let mut metrics = Metrics {
+        prompt_chars: 0,
+        bootstrap_prompt_chars: length(&bootstrap),
+        wake_prompt_chars: length(&wake),
+        session_handoff_chars: length(&handoff),
+        task_context_chars: length(&task),
+        heartbeat_prompt_chars: length(&main),
     };
 
+    let mut files = Vec::new();
     let sections = [
-        ("bootstrapPromptTemplate", &bootstrap),
-        ("context.paperclipWake", &wake),
-        ("context.paperclipSessionHandoffMarkdown", &handoff),
-        ("promptTemplate", &main),
+        ("bootstrapPromptTemplate", bootstrap),
+        ("context.paperclipWake", overflow::inline(wake, "wake", &mut files)),
+        ("context.paperclipSessionHandoffMarkdown", overflow::inline(handoff, "handoff", &mut files)),
+        ("context.paperclipTaskMarkdown", overflow::inline(task, "task", &mut files)),
+        ("context", overflow::variables_note(variables)),
+        ("promptTemplate", main),
     ];
     let joined = sections
         .iter()
@@ -72,14 +98,8 @@ pub fn assemble(request: &Request, is_resuming: bool) -> Result<Prompt, Refusal>
     if joined.len() > PROMPT_MAX_BYTES {
         return Err(too_large(joined.len(), &sections));
     }
-    let metrics = Metrics {
-        prompt_chars: length(&joined),
-        bootstrap_prompt_chars: length(&bootstrap),
-        wake_prompt_chars: length(&wake),
-        session_handoff_chars: length(&handoff),
-        heartbeat_prompt_chars: length(&main),
-    };
-    Ok(Prompt { text: joined, metrics })
+    metrics.prompt_chars = length(&joined);
+    Ok(Prompt { text: joined, metrics, files })
 }
 
 /// Returns the values that templates may refer to.
@@ -105,9 +125,10 @@ fn trim_blank(template: Option<&str>) -> &str {
     template.filter(|text| !trim(text).is_empty()).unwrap_or("")
 }
 
-fn too_large(prompt_bytes: usize, sections: &[(&str, &String)]) -> Refusal {
+fn too_large(prompt_bytes: usize, sections: &[(&str, String)]) -> Refusal {
+    let largest = sections.iter().max_by_key(|(_, section)| section.len());
     let (field, section) =
-        sections.iter().max_by_key(|(_, section)| section.len()).copied().unwrap_or(sections[0]);
+        largest.map_or(("promptTemplate", ""), |(field, section)| (*field, section.as_str()));
     Refusal::new(
         field,
         format!(
@@ -141,41 +162,88 @@ mod tests {
     fn joins_the_parts_in_order_with_blank_lines() {
         let request = request(
             json!({"promptTemplate": " main {{run.source}} \n", "bootstrapPromptTemplate": " boot {{company.id}} "}),
-            json!({"paperclipWake": {"reason": "w"}, "paperclipSessionHandoffMarkdown": "\n# hand 😀\n"}),
+            json!({
+                "paperclipWake": {"reason": "w"},
+                "paperclipSessionHandoffMarkdown": "\n# hand 😀\n",
+                "paperclipTaskMarkdown": " the task ",
+            }),
         );
-        let prompt = assemble(&request, false).unwrap();
-        assert_eq!(prompt.text, "boot c1\n\nWake reason: w\n\n# hand 😀\n\nmain on_demand");
-        let expected = Metrics {
-            prompt_chars: 50,
-            bootstrap_prompt_chars: 7,
-            wake_prompt_chars: 14,
-            session_handoff_chars: 9,
-            heartbeat_prompt_chars: 17,
-        };
-        assert_eq!(prompt.metrics, expected);
+        let prompt = assemble(&request, false, &[]).unwrap();
+        let parts: Vec<&str> = prompt.text.split("\n\n").collect();
+        assert_eq!((parts[0], parts[1]), ("boot c1", "# Why you were woken"));
+        assert_eq!(parts[3..], ["- Reason: w", "# hand 😀", "the task", "main on_demand"]);
+        let Metrics {
+            bootstrap_prompt_chars,
+            session_handoff_chars,
+            task_context_chars,
+            heartbeat_prompt_chars,
+            ..
+        } = prompt.metrics;
+        assert_eq!([bootstrap_prompt_chars, session_handoff_chars, task_context_chars], [7, 9, 8]);
+        assert_eq!((heartbeat_prompt_chars, prompt.metrics.prompt_chars), (17, length(&prompt.text)));
     }
 
     #[test]
     fn a_resumed_session_gets_no_bootstrap_and_no_template_beside_a_wake() {
         let config = json!({"promptTemplate": "main", "bootstrapPromptTemplate": "boot"});
         let woken = request(config.clone(), json!({"paperclipWake": {"reason": "w"}}));
-        assert_eq!(assemble(&woken, true).unwrap().text, "Wake reason: w");
-        assert_eq!(assemble(&request(config, json!({})), true).unwrap().text, "main");
+        let text = assemble(&woken, true, &[]).unwrap().text;
+        assert!(
+            text.starts_with("# What is new since your last run") && text.ends_with("- Reason: w"),
+            "{text}"
+        );
+        assert_eq!(assemble(&request(config, json!({})), true, &[]).unwrap().text, "main");
+    }
+
+    #[test]
+    fn the_agent_gets_no_template_when_it_recovers_a_task() {
+        let wake = json!({"paperclipWake": {"recovery": {"cause": "adapter_failed"}}});
+        let text = assemble(&request(json!({"promptTemplate": "main"}), wake), false, &[]).unwrap().text;
+        assert!(text.contains("## Recovery") && !text.contains("main"), "{text}");
     }
 
     #[test]
     fn a_template_that_is_not_text_is_replaced_by_the_default() {
-        let prompt = assemble(&request(json!({"promptTemplate": 3}), json!({})), false).unwrap();
-        assert_eq!(prompt.text, "You are agent a1 (Nova). Continue your Paperclip work.");
+        let prompt = |context: Value| {
+            assemble(&request(json!({"promptTemplate": 3}), context), false, &[]).unwrap().text
+        };
+        let task = prompt(json!({}));
+        assert!(task.starts_with("You are agent a1 (Nova). Continue your Paperclip work.\n"), "{task}");
+        for need in [
+            "`done`",
+            "/api/issues/$PAPERCLIP_TASK_ID/comments",
+            "$PAPERCLIP_SCRATCH_DIR",
+            "ask_user_questions",
+        ] {
+            assert!(task.contains(need), "{need}");
+        }
+        let chat = prompt(json!({"conversationMode": true, "paperclipTaskMarkdown": "Chat mode: answer."}));
+        assert!(
+            chat.starts_with(
+                "Chat mode: answer.\n\nYou are agent a1 (Nova). Continue your Paperclip conversation"
+            ),
+            "{chat}"
+        );
+        assert!(!chat.contains("`in_review`"), "{chat}");
     }
 
     #[test]
     fn refuses_a_prompt_over_the_limit_and_names_its_largest_part() {
         let main = "é".repeat(PROMPT_MAX_BYTES / 2);
         let request = request(json!({"promptTemplate": main, "bootstrapPromptTemplate": "x"}), json!({}));
-        assert_eq!(assemble(&request, true).unwrap().text.len(), PROMPT_MAX_BYTES);
-        let refusal = assemble(&request, false).unwrap_err();
+        assert_eq!(assemble(&request, true, &[]).unwrap().text.len(), PROMPT_MAX_BYTES);
+        let refusal = assemble(&request, false, &[]).unwrap_err();
         assert_eq!(refusal.field, "promptTemplate");
         assert!(refusal.message.contains("8388611 bytes"), "{refusal}");
+    }
+
+    #[test]
+    fn a_description_of_200_kb_is_in_a_file() {
+        let context = json!({"paperclipTaskMarkdown": "word ".repeat(40_000), "paperclipWake": {"reason": "issue_assigned"}});
+        let prompt = assemble(&request(json!({}), context), false, &[]).unwrap();
+        assert!(prompt.text.len() < 30_000, "{}", prompt.text.len());
+        assert!(prompt.text.contains("`/tmp/bundle/context/task.md`"));
+        assert_eq!(prompt.files[0].text.len(), 199_999);
+        assert_eq!(prompt.metrics.task_context_chars, 199_999);
     }
 }

@@ -198,7 +198,15 @@ fn leaves_out_or_refuses_values_that_no_program_could_be_started_with() {
     let plan_of = |config: Value, context: Value| plan(&request(config, context), Attempt::FIRST, &Plain);
     let large = plan_of(json!({"image": "a:1"}), json!({"paperclipWake": {"reason": payload}})).unwrap();
     assert_eq!(variable(&large, "PAPERCLIP_WAKE_PAYLOAD_JSON"), None);
-    assert!(large.warnings[0].starts_with("PAPERCLIP_WAKE_PAYLOAD_JSON is left out"), "{:?}", large.warnings);
+    let file = "/tmp/bundle/context/PAPERCLIP_WAKE_PAYLOAD_JSON.json";
+    assert_eq!(variable(&large, "PAPERCLIP_WAKE_PAYLOAD_JSON_FILE").unwrap()["value"], file);
+    assert!(large.prompt.contains(file), "the prompt names the file");
+    assert!(large.context_files[0].text.starts_with("{\"reason\":\"xxx"));
+    assert_eq!(
+        large.prompt_of(&large.secrets[1].entries["context.txt"]),
+        Some(large.context_files[0].text.as_str())
+    );
+    assert_eq!(large.warnings, Vec::<String>::new());
     let nul = plan_of(json!({"image": "a:1"}), json!({"wakeReason": "a\0b"})).unwrap();
     assert_eq!(variable(&nul, "PAPERCLIP_WAKE_REASON"), None);
     let args = plan_of(json!({"image": "a:1", "extraArgs": [payload]}), json!({})).unwrap_err();
