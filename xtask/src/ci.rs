@@ -17,7 +17,7 @@ use crate::workspace::{self, Workspace};
 ///
 /// Stops at the first stage that fails, and always ends with a table of all stages. The stages: plugins (the host embeds them),
 /// `cargo fmt --check`, clippy with warnings as errors, the same for the host without its default features, cargo-deny on bans,
-/// licenses and sources, rustdoc with warnings as errors, `cargo xtask test`, the Helm chart against the rendered manifests (`go
+/// licenses and sources, rustdoc with warnings as errors, `cargo xtask adapter`, `cargo xtask test`, the Helm chart against the rendered manifests (`go
 /// test` in tests/chart), and `cargo xtask e2e --ci` on a real Kubernetes. cargo-deny must be on PATH; `.ci/run` installs it and
 /// passes its arguments to this command.
 #[derive(Args, Debug)]
@@ -25,7 +25,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     toolchain: toolchain::Selection,
 
-    /// Skip the stages that need this. `kubernetes`: the Helm chart and the end-to-end scenarios, which need Go, root and containerd
+    /// Skip the stages that need this. `kubernetes`: the Helm chart and the end-to-end scenarios, which need Go, root and containerd.
+    /// `paperclip`: the adapter packages and Paperclip's server, which need npm and its registry
     #[arg(long, value_enum, value_name = "PART")]
     without: Vec<Part>,
 }
@@ -34,6 +35,7 @@ pub(crate) struct Options {
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Kubernetes,
+    Paperclip,
 }
 
 /// A check: a command and what it needs.
@@ -110,6 +112,7 @@ fn stages() -> Vec<Stage> {
     // `-count=1` bypasses Go's test cache, which does not notice changes in `deploy/`.
     chart.args(["-C", "tests/chart", "test", "-count=1", "./..."]);
     let stage = |name, command| Stage { name, needs: None, work: Work::Run(Box::new(command)) };
+    let with_npm = |name, command| Stage { needs: Some(Part::Paperclip), ..stage(name, command) };
     let on_kubernetes = |name, command| Stage { needs: Some(Part::Kubernetes), ..stage(name, command) };
     vec![
         Stage { name: "plugins", needs: None, work: Work::Plugins },
@@ -119,6 +122,7 @@ fn stages() -> Vec<Stage> {
         stage("features", cargo("clippy --package paperclip-host --no-default-features -- -D warnings")),
         stage("dependencies", cargo("deny --offline check --hide-inclusion-graph bans licenses sources")),
         stage("docs", docs),
+        with_npm("adapter", cargo("xtask adapter")),
         stage("test", cargo("xtask test")),
         on_kubernetes("chart", chart),
         on_kubernetes("e2e", cargo("xtask e2e --ci")),
@@ -133,6 +137,7 @@ fn table(outcomes: &[(&str, Outcome)]) -> String {
             Outcome::Passed(took) => (duration(*took), "passed"),
             Outcome::Failed(took) => (duration(*took), "failed"),
             Outcome::Skipped(Part::Kubernetes) => ("-".to_owned(), "skipped: --without kubernetes"),
+            Outcome::Skipped(Part::Paperclip) => ("-".to_owned(), "skipped: --without paperclip"),
             Outcome::NotRun => ("-".to_owned(), "not run"),
         };
         let _ = write!(text, "\n{name:12}  {time:12}  {result}");
@@ -145,10 +150,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_kubernetes_skips_only_stages_that_need_go_root_or_a_cluster() {
-        let needing: Vec<_> =
-            stages().iter().filter(|stage| stage.needs.is_some()).map(|stage| stage.name).collect();
-        assert_eq!(needing, ["chart", "e2e"]);
+    fn without_a_part_skips_only_stages_that_need_it() {
+        let needing = |part| -> Vec<_> {
+            stages().iter().filter(|stage| stage.needs == Some(part)).map(|stage| stage.name).collect()
+        };
+        assert_eq!(needing(Part::Kubernetes), ["chart", "e2e"]);
+        assert_eq!(needing(Part::Paperclip), ["adapter"]);
     }
 
     #[test]

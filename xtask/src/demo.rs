@@ -86,6 +86,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Err(command.exec()).context("cannot start the host that was just built")
 }
 
+/// Checks that the real CLI can run.
+///
+/// # Errors
+/// The program or its key is missing.
+pub(crate) fn check_real_agent() -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    RealAgent::find(&path, |name| std::env::var(name).ok().filter(|value| !value.is_empty())).check()
+}
+
 /// The prerequisites of the real CLI.
 #[derive(Debug)]
 struct RealAgent {

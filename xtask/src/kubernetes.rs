@@ -205,7 +205,7 @@ impl OwnCluster {
 }
 
 /// `$XDG_CACHE_HOME/paperclip-k8s` or `~/.cache/paperclip-k8s`.
-fn cache_folder() -> Result<PathBuf> {
+pub(crate) fn cache_folder() -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME") {
         Some(base) if !base.is_empty() => PathBuf::from(base),
         Some(_) | None => {

@@ -1,9 +1,10 @@
 //! The project's own tasks: `cargo xtask --help`.
 //!
-//! Each command is a module: `wasm`, `dist`, `test`, `demo`, `bench`, `sim`, `kubernetes`, `e2e`, `chaos`, `ci`. They share the
-//! `workspace` as cargo describes it, the `toolchain` that compiles plugins, the `component` that a plugin becomes, and `process`,
-//! which runs programs. `architecture`, `links`, `proofs`, `words` and `platforms` are tests of docs, language and sources.
+//! Each command is a module: `wasm`, `dist`, `test`, `demo`, `bench`, `sim`, `kubernetes`, `e2e`, `chaos`, `adapter`, `paperclip`, `ci`. They share the
+//! `workspace` as cargo describes it, the `toolchain` that compiles plugins, the `component` that a plugin becomes, `node` with
+//! packages of npm, and `process`, which runs programs. `architecture`, `links`, `proofs`, `words` and `platforms` are tests of docs, language and sources.
 
+mod adapter;
 #[cfg(test)]
 mod architecture;
 mod bench;
@@ -17,6 +18,8 @@ mod figures;
 mod kubernetes;
 #[cfg(test)]
 mod links;
+mod node;
+mod paperclip;
 #[cfg(test)]
 mod platforms;
 mod process;
@@ -55,6 +58,8 @@ enum Task {
     Demo(demo::Options),
     Bench(bench::Options),
     Sim(sim::Options),
+    Adapter(adapter::Options),
+    Paperclip(paperclip::Options),
     Ci(ci::Options),
     Kubernetes(kubernetes::Options),
     E2e(e2e::Options),
@@ -69,6 +74,8 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Sim(options) => sim::run(&options),
+        Task::Paperclip(options) => paperclip::run(&options),
+        Task::Adapter(options) => adapter::run(&options),
         Task::Ci(options) => ci::run(&options),
         Task::Kubernetes(options) => kubernetes::run(&options),
         Task::E2e(options) => e2e::run(&options),

@@ -32,13 +32,14 @@ const REPLACED: [(&str, &str); 20] = [
 ];
 
 /// What is read, from the workspace's root.
-const READ: [&str; 16] = [
+const READ: [&str; 17] = [
     ".ci",
     ".github",
     "CONTRIBUTING.md",
     "Cargo.toml",
     "README.md",
     "SECURITY.md",
+    "adapter",
     "cluster",
     "deploy",
     "docs",
@@ -51,7 +52,9 @@ const READ: [&str; 16] = [
     "xtask",
 ];
 /// Extensions of files that people write; `run` is `.ci/run`.
-const EXTENSIONS: [&str; 6] = ["md", "rs", "toml", "wit", "yaml", "yml"];
+const EXTENSIONS: [&str; 7] = ["md", "rs", "toml", "ts", "wit", "yaml", "yml"];
+/// Folders of files that nobody has written.
+const GENERATED: [&str; 3] = ["target", "node_modules", "dist"];
 /// What is not read: (path, reason).
 const EXEMPT: [(&str, &str); 5] = [
     ("xtask/src/words.rs", "has the list"),
@@ -172,7 +175,8 @@ fn collect(
     found: &mut BTreeMap<String, Vec<Finding>>,
 ) {
     let name = relative.to_string_lossy().replace('\\', "/");
-    if EXEMPT.iter().any(|(exempt, _)| name == *exempt) || relative.ends_with("target") {
+    let is_generated = GENERATED.iter().any(|folder| relative.ends_with(folder));
+    if EXEMPT.iter().any(|(exempt, _)| name == *exempt) || is_generated {
         return;
     }
     let path = root.join(relative);
