@@ -32,7 +32,7 @@ pub enum Visibility {
     None,
     /// It adds to the agent's output.
     Output,
-    /// It makes a record and has no other effect, so a plugin may change it without running differently.
+    /// It makes a record or a metric and has no other effect, so a plugin may change it without running differently.
     Cosmetic,
 }
 
@@ -142,6 +142,7 @@ impl Action {
             Action::StopPoll(_) => row("stop-poll"),
             Action::EmitStatus(_) => row("emit-status").visible_as(Visibility::Cosmetic),
             Action::ReportMeta(_) => row("report-meta").visible_as(Visibility::Cosmetic),
+            Action::CountObservation(_) => row("count-observation").visible_as(Visibility::Cosmetic),
             Action::Finish(finish) => row("finish").durable_first().own_jobs(&finish.delete_jobs),
             Action::Other(_) => row("other"),
         }

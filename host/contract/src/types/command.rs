@@ -76,6 +76,8 @@ pub enum Action {
     EmitStatus(Status),
     /// Report to Paperclip how the agent is invoked: a JSON object that names secrets without their values.
     ReportMeta(String),
+    /// Count something that the plugin noticed about its agent in the host's metrics.
+    CountObservation(Observation),
     /// End the run.
     Finish(Finish),
     /// An extension of a newer plugin. The host refuses the kinds that it does not know.
@@ -253,6 +255,18 @@ pub enum StatusLevel {
     Info,
     Warning,
     Error,
+}
+
+/// Something that a plugin noticed about its agent, for operators: a new version, or output that it does not understand.
+#[cfg_attr(feature = "component", wit(record))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// What was noticed, such as `cli-version` or `unknown-event`.
+    pub kind: String,
+    /// Which one, such as `2.1.332`. The host counts a limited number of values for each agent type.
+    pub value: String,
+    /// How often.
+    pub count: u64,
 }
 
 /// The end of a run. Only cleanup follows it.

@@ -212,6 +212,7 @@ fn actions() -> Vec<Action> {
         StopPoll(1),
         EmitStatus(status(StatusLevel::Info)),
         ReportMeta(text()),
+        CountObservation(Observation { kind: text(), value: text(), count: 1 }),
         Finish(finish(Ending::Succeeded)),
         Other(Other { kind: text(), json: text() }),
     });

@@ -216,6 +216,7 @@ impl Policy {
             | Action::StopPoll(_)
             | Action::EmitStatus(_)
             | Action::ReportMeta(_)
+            | Action::CountObservation(_)
             | Action::Finish(_)
             | Action::Other(_) => Ok(()),
         }?;
