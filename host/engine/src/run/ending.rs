@@ -27,7 +27,8 @@ impl<G: Guest> Run<G> {
     /// Ends the run with a fault of its plugin as the cause, and deletes its Jobs.
     pub(super) fn end_with_fault(&mut self, fault: &GuestFault) {
         let jobs = self.ledger.jobs.values().cloned().collect();
-        self.end(result::of_fault(fault), Ending::Failed, jobs);
+        let is_undone = self.ledger.jobs.is_empty() && self.ledger.uncertain_jobs().is_empty();
+        self.end(result::of_fault(fault, is_undone), Ending::Failed, jobs);
     }
 
     /// Ends a run that was resumed before its Secret existed, and without the values for it.
