@@ -2,8 +2,10 @@
 //!
 //! Labels have few values each: never a run, an agent or a namespace.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use paperclip_shell::Cluster;
@@ -41,6 +43,18 @@ pub(crate) struct CallLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct AgeLabel {
+    pub(crate) age: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ObservationLabels {
+    pub(crate) adapter: String,
+    pub(crate) kind: String,
+    pub(crate) value: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct PluginLabels {
     pub(crate) adapter: String,
     pub(crate) version: String,
@@ -63,6 +77,10 @@ pub(crate) struct Metrics {
     pub(crate) runs: Family<StateLabel, Int>,
     pub(crate) ended: Family<OutcomeLabels, Count>,
     pub(crate) stalls: Family<CauseLabel, Count>,
+    pub(crate) quiet_runs: Family<AgeLabel, Int>,
+    observations: Family<ObservationLabels, Count>,
+    /// Kinds and values of observations that have a label of their own, by adapter.
+    observed: Mutex<BTreeMap<String, BTreeSet<(String, String)>>>,
     pub(crate) log_lines: Count,
     pub(crate) log_bytes: Count,
     pub(crate) gaps: Count,
@@ -89,6 +107,9 @@ impl Metrics {
             runs: Family::default(),
             ended: Family::default(),
             stalls: Family::default(),
+            quiet_runs: Family::default(),
+            observations: Family::default(),
+            observed: Mutex::default(),
             log_lines: Count::default(),
             log_bytes: Count::default(),
             gaps: Count::default(),
@@ -113,6 +134,16 @@ impl Metrics {
         registry.register("runs", "Runs in this process by state", metrics.runs.clone());
         registry.register("runs_ended", "Runs that ended by outcome and errorCode", metrics.ended.clone());
         registry.register("stalls", "Pods that did not start, by cause", metrics.stalls.clone());
+        registry.register(
+            "quiet_runs",
+            "Runs whose agent runs and prints nothing, by how long",
+            metrics.quiet_runs.clone(),
+        );
+        registry.register(
+            "agent_observations",
+            "What plugins noticed about their agents",
+            metrics.observations.clone(),
+        );
         registry.register("log_lines", "Lines of agents' output", metrics.log_lines.clone());
         registry.register("log_bytes", "Bytes of agents' output", metrics.log_bytes.clone());
         registry.register("log_gaps", "Gaps in agents' output", metrics.gaps.clone());
@@ -143,6 +174,17 @@ impl Metrics {
         registry.register("http_answers", "Answers of the API by route and status", metrics.answers.clone());
         metrics.registry = registry;
         metrics
+    }
+
+    /// Counts what a plugin noticed about its agent. Agents decide the values, so only the first ones have labels of their own.
+    pub(crate) fn observe(&self, adapter: &str, kind: &str, value: &str, count: u64) {
+        let key = (label(kind), label(value));
+        let mut observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = observed.entry(adapter.to_owned()).or_default();
+        let has_label = known.contains(&key) || known.len() < OBSERVED_VALUES && known.insert(key.clone());
+        let (kind, value) = if has_label { key } else { (OTHER.to_owned(), OTHER.to_owned()) };
+        let labels = ObservationLabels { adapter: adapter.to_owned(), kind, value };
+        self.observations.get_or_create(&labels).inc_by(count);
     }
 
     pub(crate) fn step(&self, call: &'static str, took: Duration, fuel: u64) {
@@ -180,6 +222,48 @@ impl Metrics {
     }
 }
 
+/// How many kinds and values of observations have labels of their own, for each adapter.
+const OBSERVED_VALUES: usize = 100;
+/// The longest kind or value of an observation, in bytes.
+const OBSERVED_BYTES: usize = 64;
+/// The label of all further ones.
+const OTHER: &str = "other";
+
+/// Returns a text that comes from an agent as a label: short, and without control characters.
+fn label(text: &str) -> String {
+    let text = &text[..text.floor_char_boundary(OBSERVED_BYTES)];
+    text.chars().map(|char| if char.is_control() { '?' } else { char }).collect()
+}
+
 fn escape(label: &str) -> String {
     label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observed(metrics: &Metrics) -> Vec<String> {
+        let text = metrics.encode(std::iter::empty());
+        let lines = text.lines().filter(|line| line.starts_with("paperclip_agent_observations_total"));
+        lines.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn observations_have_a_limited_number_of_labels() {
+        let metrics = Metrics::new();
+        metrics.observe("claude_k8s", "cli-version", "2.1.332", 1);
+        metrics.observe("claude_k8s", "cli-version", "2.1.332", 2);
+        let line = r#"paperclip_agent_observations_total{adapter="claude_k8s",kind="cli-version",value="2.1.332"} 3"#;
+        assert_eq!(observed(&metrics), [line]);
+        for index in 0..1_000 {
+            metrics.observe("claude_k8s", "unknown-event", &format!("{index}\n{}", "é".repeat(100)), 1);
+        }
+        metrics.observe("claude_k8s", "cli-version", "2.1.332", 1);
+        let lines = observed(&metrics);
+        assert_eq!(lines.len(), OBSERVED_VALUES + 1);
+        assert!(lines.iter().any(|line| line.ends_with(r#"kind="other",value="other"} 901"#)), "{lines:?}");
+        assert!(lines.iter().any(|line| line.ends_with(r#"value="2.1.332"} 4"#)));
+        assert!(lines.iter().all(|line| line.len() < 200));
+    }
 }

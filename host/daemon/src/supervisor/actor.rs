@@ -3,14 +3,13 @@
 //! The task only reads and changes the map: it does no I/O and awaits nothing but its next request, so that each is answered within
 //! microseconds, in the order of arrival. It ends when the last handle is dropped.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::admission::Limits;
-use super::handle::{RunHandle, RunState, State};
-use super::runs::{Entered, ResuppliedSecrets, Runs};
+use super::handle::{RunHandle, RunState};
+use super::runs::{Counts, Entered, ResuppliedSecrets, Runs};
 use crate::refusal::{Kind, Refusal};
 
 /// Requests that may wait for the task; further senders wait.
@@ -38,7 +37,7 @@ enum Request {
         reply: Reply<RunState>,
     },
     Count {
-        reply: Reply<BTreeMap<State, i64>>,
+        reply: Reply<Counts>,
     },
     Enter {
         run: Arc<RunHandle>,
@@ -124,7 +123,7 @@ impl RunsActor {
         self.call(|reply| Request::Describe { run, reply }).await
     }
 
-    pub(super) async fn count(&self) -> Result<BTreeMap<State, i64>, Refusal> {
+    pub(super) async fn count(&self) -> Result<Counts, Refusal> {
         self.call(|reply| Request::Count { reply }).await
     }
 
@@ -236,6 +235,7 @@ fn answer(runs: &mut Runs, request: Request) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::handle::State;
     use super::super::handle::tests::run;
     use super::*;
 

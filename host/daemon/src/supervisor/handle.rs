@@ -1,6 +1,6 @@
 //! One run as the daemon knows it, from its request to what is kept after its end.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use paperclip_contract::types::{Ending, Request};
@@ -128,6 +128,8 @@ pub(crate) struct RunHandle {
     pub(crate) control: mpsc::Sender<Control>,
     accepted_at: SystemTime,
     progress: watch::Sender<Progress>,
+    /// When the agent last printed something, while it runs.
+    printed: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -147,7 +149,14 @@ impl RunHandle {
         accepted_at: SystemTime,
     ) -> RunHandle {
         let progress = Progress { state: State::Queued, status: None, result: None, ended: None };
-        RunHandle { info, feed: Arc::new(feed), control, accepted_at, progress: watch::Sender::new(progress) }
+        RunHandle {
+            info,
+            feed: Arc::new(feed),
+            control,
+            accepted_at,
+            progress: watch::Sender::new(progress),
+            printed: Mutex::new(None),
+        }
     }
 
     pub(crate) fn state(&self) -> State {
@@ -161,6 +170,16 @@ impl RunHandle {
 
     pub(crate) fn set_status(&self, text: &str) {
         self.progress.send_modify(|progress| progress.status = Some(text.to_owned()));
+    }
+
+    /// Records when the agent last printed something; `None` if it does not run.
+    pub(crate) fn set_printed(&self, at: Option<Instant>) {
+        *self.printed.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    /// Returns for how long the agent has printed nothing, if it runs.
+    pub(crate) fn quiet_for(&self) -> Option<Duration> {
+        self.printed.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
     }
 
     /// Lets a run start that waits in [`RunHandle::admitted`].
@@ -209,7 +228,8 @@ impl RunHandle {
     }
 }
 
-fn rfc3339(at: SystemTime) -> String {
+/// Formats a time.
+pub(super) fn rfc3339(at: SystemTime) -> String {
     jiff::Timestamp::try_from(at).map(|at| at.to_string()).unwrap_or_default()
 }
 

@@ -10,6 +10,7 @@ mod observed;
 mod observer;
 mod past;
 mod plugins;
+mod quiet;
 mod readiness;
 mod resume;
 mod retention;
@@ -30,7 +31,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use crate::memory;
-use crate::metrics::{Metrics, StateLabel};
+use crate::metrics::{AgeLabel, Metrics, StateLabel};
 use crate::refusal::{Kind, Refusal};
 use actor::RunsActor;
 use admission::Limits;
@@ -217,8 +218,12 @@ impl Supervisor {
 
     /// Returns all metrics as text.
     pub(crate) async fn encode_metrics(&self) -> Result<String, Refusal> {
-        for (state, count) in self.runs().count().await? {
+        let counts = self.runs().count().await?;
+        for (state, count) in counts.states {
             self.metrics().runs.get_or_create(&StateLabel { state: state.name() }).set(count);
+        }
+        for (age, count) in counts.quiet {
+            self.metrics().quiet_runs.get_or_create(&AgeLabel { age }).set(count);
         }
         let clusters = self.clusters().all();
         Ok(self.metrics().encode(clusters.map(|(name, cluster)| (name.unwrap_or_default(), cluster))))

@@ -57,6 +57,8 @@ impl Observed {
             Event::LogInterrupted(_) => self.observer.log_interrupted(),
             Event::LogGap(_) => self.observer.log_gap(),
             Event::PodObserved(pod) => self.observe_pod(pod),
+            Event::LogLines(_) => self.observer.printed(),
+            Event::LogEnded(_) => self.observer.ended(),
             Event::Answered(answer) if self.creating == Some(answer.command) => {
                 if let Ok(AnswerOk::Created(job)) = &answer.outcome {
                     self.span.record("job", job.name.as_str());
@@ -68,9 +70,7 @@ impl Observed {
             | Event::JobObserved(_)
             | Event::JobDeleted(_)
             | Event::PodDeleted(_)
-            | Event::LogLines(_)
             | Event::LogResumed(_)
-            | Event::LogEnded(_)
             | Event::TimerFired(_)
             | Event::HttpAnswered(_)
             | Event::HttpFailed(_)
@@ -96,8 +96,14 @@ impl Observed {
                 Action::AdoptJob(label) => {
                     self.span.record("job", label.job.name.as_str());
                 }
-                Action::ReleaseGuard | Action::Finish(_) => self.hold_guard(false),
-                // Neither the Job's name nor the guard follows from another action.
+                Action::FollowLog(_) => self.observer.printed(),
+                Action::CountObservation(observation) => self.observer.observed(observation),
+                Action::ReleaseGuard => self.hold_guard(false),
+                Action::Finish(_) => {
+                    self.hold_guard(false);
+                    self.observer.ended();
+                }
+                // No metric follows from another action.
                 _ => {}
             }
         }
@@ -116,6 +122,7 @@ impl Observed {
 impl Drop for Observed {
     fn drop(&mut self) {
         self.hold_guard(false);
+        self.observer.ended();
         self.observer.metrics().instances.dec();
     }
 }

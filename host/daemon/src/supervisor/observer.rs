@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use paperclip_contract::types::Observation;
 use paperclip_engine::record::{Record, SequencedRecord};
 use paperclip_shell::{Called, Observer};
 
@@ -59,6 +60,24 @@ impl RunObserver {
         if self.is_live() {
             self.metrics.gaps.inc();
         }
+    }
+
+    /// Counts what the plugin noticed about the run's agent.
+    pub(super) fn observed(&self, observation: &Observation) {
+        if self.is_live() {
+            let Observation { kind, value, count } = observation;
+            self.metrics.observe(&self.run.info.adapter_type, kind, value, *count);
+        }
+    }
+
+    /// Records that the agent runs, and that it has just printed something or started.
+    pub(super) fn printed(&self) {
+        self.run.set_printed(Some(Instant::now()));
+    }
+
+    /// Records that the agent has ended.
+    pub(super) fn ended(&self) {
+        self.run.set_printed(None);
     }
 
     pub(super) fn stalled(&self, cause: String) {
@@ -148,6 +167,8 @@ mod tests {
             observer.log_interrupted();
             observer.log_gap();
             observer.stalled("ImagePullBackOff".to_owned());
+            let observation = Observation { kind: "k".to_owned(), value: "v".to_owned(), count: 1 };
+            observer.observed(&observation);
             observer.record(&line(seq));
         };
         let counts = || {
@@ -155,15 +176,17 @@ mod tests {
             let stalls =
                 metrics.stalls.get_or_create(&CauseLabel { cause: "ImagePullBackOff".to_owned() }).get();
             let lines = (metrics.log_lines.get(), metrics.log_bytes.get());
-            (metrics.reconnects.get(), metrics.gaps.get(), stalls, lines)
+            let text = metrics.encode(std::iter::empty());
+            let observed = text.contains(r#"observations_total{adapter="claude_k8s",kind="k",value="v"} 1"#);
+            (metrics.reconnects.get(), metrics.gaps.get(), stalls, lines, observed)
         };
         happens(6);
-        assert_eq!(counts(), (0, 0, 0, (0, 0)));
+        assert_eq!(counts(), (0, 0, 0, (0, 0), false));
         observer.caught_up(8);
         // Records of the past may still be on their way.
         observer.record(&line(7));
-        assert_eq!(counts(), (0, 0, 0, (0, 0)));
+        assert_eq!(counts(), (0, 0, 0, (0, 0), false));
         happens(8);
-        assert_eq!(counts(), (1, 1, 1, (1, 4)));
+        assert_eq!(counts(), (1, 1, 1, (1, 4), true));
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::admission::{Admission, Limits, Place, Verdict};
 use super::handle::{RunHandle, RunState, State};
+use super::quiet::{QUIET_AGES, quiet_age};
 use crate::refusal::{Kind, Refusal};
 
 /// The secrets that a repeated start brings to a resumed run.
@@ -21,6 +22,14 @@ pub(super) enum Entered {
     New,
     /// The run exists already.
     Existing(Arc<RunHandle>),
+}
+
+/// How many runs this process knows.
+#[derive(Debug)]
+pub(super) struct Counts {
+    pub(super) states: BTreeMap<State, i64>,
+    /// Those whose agent runs and prints nothing, by how long.
+    pub(super) quiet: BTreeMap<&'static str, i64>,
 }
 
 /// All runs that this process knows.
@@ -77,11 +86,17 @@ impl Runs {
         run.describe(is_queued.then(|| self.admission.position(&run.info.run_id)).flatten())
     }
 
-    /// Returns how many runs are in each state.
-    pub(super) fn counts(&self) -> BTreeMap<State, i64> {
-        let mut counts: BTreeMap<State, i64> = State::ALL.iter().map(|state| (*state, 0)).collect();
+    /// Returns how many runs are in each state, and how many of the agents that run are quiet.
+    pub(super) fn counts(&self) -> Counts {
+        let mut counts = Counts {
+            states: State::ALL.iter().map(|state| (*state, 0)).collect(),
+            quiet: QUIET_AGES.iter().map(|(age, _)| (*age, 0)).collect(),
+        };
         for run in self.by_id.values() {
-            *counts.entry(run.state()).or_default() += 1;
+            *counts.states.entry(run.state()).or_default() += 1;
+            if let Some(age) = run.quiet_for().and_then(quiet_age) {
+                *counts.quiet.entry(age).or_default() += 1;
+            }
         }
         counts
     }
@@ -224,7 +239,7 @@ fn place(run: &RunHandle) -> Place {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
+    use std::time::{Duration, Instant, SystemTime};
 
     use super::super::handle::tests::run;
     use super::*;
@@ -260,7 +275,22 @@ mod tests {
         first.end(State::Succeeded, None, SystemTime::UNIX_EPOCH);
         runs.leave("r1");
         assert_eq!(second.state(), State::Running);
-        assert_eq!((runs.counts()[&State::Running], runs.counts()[&State::Succeeded]), (1, 1));
+        let states = runs.counts().states;
+        assert_eq!((states[&State::Running], states[&State::Succeeded]), (1, 1));
+    }
+
+    #[test]
+    fn an_agent_that_prints_nothing_is_counted_by_how_long() {
+        let mut runs = runs(9);
+        let quiet_for = [Some(299), Some(300), Some(301), Some(4 * 3600), None];
+        for (index, seconds) in quiet_for.into_iter().enumerate() {
+            let run = run(&format!("r{index}"));
+            runs.enter(&run, false).expect("admitted");
+            let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
+            run.set_printed(seconds.map(|seconds| ago(seconds).expect("the machine runs for longer")));
+        }
+        let quiet = runs.counts().quiet;
+        assert_eq!(quiet, BTreeMap::from([("5m", 2), ("15m", 0), ("1h", 0), ("4h", 1)]));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 
 use super::Supervisor;
 use super::feed::{Feed, FeedSink};
-use super::handle::{RunHandle, RunInfo, State};
+use super::handle::{RunHandle, RunInfo, State, rfc3339};
 use super::observed::Observed;
 use super::observer::RunObserver;
 use super::runs::{Entered, ResuppliedSecrets};
@@ -275,7 +275,7 @@ async fn wait_for_admission(run: &RunHandle, controls: &mut mpsc::Receiver<Contr
     };
     match control {
         Some(Control::Cancel(..)) => {
-            let (_, result) = not_started(run, "cancelled", "Run cancelled");
+            let (_, result) = show_result(run, result::cancelled(&rfc3339(SystemTime::now())));
             Some((State::Cancelled, result))
         }
         Some(Control::Stop) | None => Some(not_started(
@@ -288,7 +288,11 @@ async fn wait_for_admission(run: &RunHandle, controls: &mut mpsc::Receiver<Contr
 
 /// Ends a run that has not started, so that the server may start it again by itself.
 fn not_started(run: &RunHandle, code: &str, message: &str) -> Left {
-    let result = result::undone(code, message);
+    show_result(run, result::undone(code, message))
+}
+
+/// Shows the result of a run that has not started to its followers.
+fn show_result(run: &RunHandle, result: Map<String, Value>) -> Left {
     let record = SequencedRecord { seq: run.feed.next_seq(), record: Record::Result(result.clone()) };
     if let Err(error) = run.feed.push(&record) {
         tracing::error!(%error, "the result cannot be shown");
