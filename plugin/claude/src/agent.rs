@@ -1,10 +1,10 @@
 //! The agent type `claude_k8s` for the run state machine and the plugin's exports.
 
-use paperclip_kit::bindings::exports::paperclip::agent::types::{Descriptor, Model};
+use paperclip_kit::bindings::exports::paperclip::agent::types::{Descriptor, Model, Observation};
 use paperclip_kit::config::{Settings, fields::Fields, schema};
-use paperclip_kit::machine::{Agent, Judgement};
+use paperclip_kit::machine::{Agent, Judgement, Watch};
 use paperclip_kit::manifest::{AgentType, Call, environment};
-use paperclip_kit::outcome::{Evidence, RunFacts, Workspace};
+use paperclip_kit::outcome::{Evidence, RunFacts, StreamEnd, Workspace};
 use paperclip_kit::plugin::AgentPlugin;
 use paperclip_kit::refusal::Refusal;
 use paperclip_kit::request::{Attempt, Request, text};
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::models::{ModelSource, is_bedrock};
 use crate::outcome::{classify_document, judge, may_retry_fresh};
-use crate::stream::Stream;
+use crate::stream::{ApiRetry, Stream};
 use crate::{command, describe, session, transcript};
 
 /// Runs the Claude Code CLI.
@@ -58,6 +58,34 @@ impl Agent for Claude {
 
     fn read_stderr_line(&self, stream: &mut Stream, line: &str) {
         stream.push_stderr_line(line);
+    }
+
+    fn event_count(&self, stream: &Stream) -> u64 {
+        stream.event_count()
+    }
+
+    fn ended(&self, stream: &Stream) -> StreamEnd {
+        stream.end()
+    }
+
+    fn last_activity<'a>(&self, stream: &'a Stream) -> &'a str {
+        stream.last_activity()
+    }
+
+    fn observations(&self, stream: &Stream) -> Vec<Observation> {
+        let version = stream.cli_version().map(|version| ("cli-version", version, 1));
+        let unknown = stream.unknown_events().counts().iter();
+        let unknown = unknown.map(|(kind, count)| ("unknown-event", kind.as_str(), *count));
+        let observation = |(kind, value, count): (&str, &str, u64)| Observation {
+            kind: kind.to_owned(),
+            value: value.to_owned(),
+            count,
+        };
+        version.into_iter().chain(unknown).map(observation).collect()
+    }
+
+    fn watch(&self, stream: &Stream) -> Watch {
+        stream.retry().map(ApiRetry::describe).map_or(Watch::Fine, Watch::Status)
     }
 
     fn run_facts(&self, request: &Request, settings: &Settings, attempt: Attempt) -> RunFacts {

@@ -39,6 +39,8 @@ pub(crate) fn arguments(call: &Call<'_>, config: &mut Fields<'_>) -> Result<Vec<
     option(&mut args, "--effort", config.text("effort")?);
     let turns = config.limit("maxTurnsPerRun", TURNS_MAX)?.map(|turns| turns.to_string());
     option(&mut args, "--max-turns", turns.as_deref());
+    let budget = config.amount("maxCostUsd")?.map(|usd| usd.to_string());
+    option(&mut args, "--max-budget-usd", budget.as_deref());
     // A resumed session has its instructions already.
     let instructions_file = call.instructions_file.filter(|_| call.session.is_none());
     option(&mut args, "--append-system-prompt-file", instructions_file);
@@ -61,6 +63,13 @@ pub(crate) fn config_fields() -> Vec<ConfigField> {
             "After this many turns the CLI stops and Paperclip continues in another run. 0: no limit.",
         )
         .default(1000),
+        ConfigField::new(
+            FieldKind::Number,
+            "maxCostUsd",
+            "Cost a run (USD)",
+            "A run that costs more ends as budget_exhausted. 0: no limit.",
+        )
+        .default(0),
         ConfigField::new(
             FieldKind::Toggle,
             "dangerouslySkipPermissions",
@@ -93,12 +102,12 @@ mod tests {
     #[test]
     fn every_option_has_its_place() {
         let config = json!({
-            "model": "opus", "effort": "high", "maxTurnsPerRun": 7, "dangerouslySkipPermissions": false,
+            "model": "opus", "effort": "high", "maxTurnsPerRun": 7, "maxCostUsd": 2.5, "dangerouslySkipPermissions": false,
             "extraArgs": ["--x", 3, ""],
         });
         let call = Call { bundle_dir: Some("/b"), instructions_file: Some("/b/i.md"), ..FRESH };
         let first = ["--print", "-", "--output-format", "stream-json", "--verbose"];
-        let options = ["--model", "opus", "--effort", "high", "--max-turns", "7"];
+        let options = ["--model", "opus", "--effort", "high", "--max-turns", "7", "--max-budget-usd", "2.5"];
         let bundle = ["--append-system-prompt-file", "/b/i.md", "--add-dir", "/b", "--x", ""];
         assert_eq!(args(&config, call), [&first[..], &options, &bundle].concat());
         let resumed = Call { session: Some("s"), ..call };
@@ -125,6 +134,18 @@ mod tests {
         for turns in [json!(0), json!(-1), json!(null)] {
             assert_eq!(args(&json!({"maxTurnsPerRun": turns}), FRESH), args(&json!({}), FRESH));
         }
+    }
+
+    #[test]
+    fn a_budget_is_passed_to_the_cli_and_is_not_negative() {
+        for (amount, expected) in [(json!(0), None), (json!(5), Some("5")), (json!(0.75), Some("0.75"))] {
+            let args = args(&json!({"maxCostUsd": amount}), FRESH);
+            let at = args.iter().position(|arg| arg == "--max-budget-usd");
+            assert_eq!(at.map(|at| args[at + 1].as_str()), expected, "{amount}");
+        }
+        let config = json!({"maxCostUsd": -1});
+        let refusal = arguments(&FRESH, &mut Fields::new(config.as_object().unwrap())).unwrap_err();
+        assert_eq!(refusal.field, "maxCostUsd");
     }
 
     #[test]

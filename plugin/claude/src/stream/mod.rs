@@ -51,6 +51,8 @@ pub struct Stream {
     failure: Option<Report>,
     /// Retries of the last request, until an assistant event or a result follows.
     retry: Option<ApiRetry>,
+    /// How many events were read.
+    event_count: u64,
     /// How many background tasks are open.
     open_tasks: u64,
     /// The last event, in words.
@@ -100,6 +102,7 @@ impl Stream {
             return;
         }
         self.format.has_cut_event = true;
+        self.event_count += 1;
         let [kind] = pick_from_cut(text, &["type"]);
         if some_text(kind).as_deref() == Some("assistant") {
             self.retry = None;
@@ -140,6 +143,7 @@ impl Stream {
         for_each_part(line, &mut |part| match part {
             Part::Event(event) => {
                 self.format.has_event = true;
+                self.event_count += 1;
                 self.push_event(&event);
             }
             Part::Untyped(text) => {
@@ -297,10 +301,13 @@ impl Stream {
     pub fn end(&self) -> StreamEnd {
         match &self.result {
             None => StreamEnd::Open,
-            Some(result) => {
-                StreamEnd::Ended { is_good: !result.is_failure(), has_open_tasks: self.open_tasks > 0 }
-            }
+            Some(result) => StreamEnd::Ended { is_good: !result.is_failure(), open_tasks: self.open_tasks },
         }
+    }
+
+    /// Returns how many events were read.
+    pub fn event_count(&self) -> u64 {
+        self.event_count
     }
 
     pub(crate) fn cli_version(&self) -> Option<&str> {

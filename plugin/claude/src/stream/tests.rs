@@ -171,16 +171,16 @@ fn an_agent_has_ended_after_its_report_and_may_have_open_tasks() {
         |list: &str| format!(r#"{{"type":"system","subtype":"background_tasks_changed","tasks":{list}}}"#);
     let good = r#"{"type":"result","subtype":"success"}"#;
     let bad = r#"{"type":"result","subtype":"error_max_turns"}"#;
-    let ended = |is_good, has_open_tasks| StreamEnd::Ended { is_good, has_open_tasks };
+    let ended = |is_good, open_tasks| StreamEnd::Ended { is_good, open_tasks };
     for (lines, expected) in [
         (vec![], StreamEnd::Open),
         (vec![tasks("[{}]")], StreamEnd::Open),
-        (vec![good.to_owned()], ended(true, false)),
-        (vec![bad.to_owned()], ended(false, false)),
-        (vec![tasks("[{},{}]"), good.to_owned()], ended(true, true)),
-        (vec![good.to_owned(), tasks("[{}]")], ended(true, true)),
-        (vec![tasks("[{}]"), good.to_owned(), tasks("[]")], ended(true, false)),
-        (vec![good.to_owned(), bad.to_owned()], ended(false, false)),
+        (vec![good.to_owned()], ended(true, 0)),
+        (vec![bad.to_owned()], ended(false, 0)),
+        (vec![tasks("[{},{}]"), good.to_owned()], ended(true, 2)),
+        (vec![good.to_owned(), tasks("[{}]")], ended(true, 1)),
+        (vec![tasks("[{}]"), good.to_owned(), tasks("[]")], ended(true, 0)),
+        (vec![good.to_owned(), bad.to_owned()], ended(false, 0)),
     ] {
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         assert_eq!(read(&lines).end(), expected, "{lines:?}");

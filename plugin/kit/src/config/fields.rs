@@ -126,6 +126,24 @@ impl<'a> Fields<'a> {
         Ok(number.and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0))
     }
 
+    /// Returns an amount above 0; 0 means that there is none.
+    ///
+    /// # Errors
+    /// The number is negative.
+    pub fn amount(&mut self, key: &str) -> Result<Option<f64>, Refusal> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(value @ Value::Number(number)) => match number.as_f64() {
+                Some(amount) if amount >= 0.0 => Ok(Some(amount).filter(|amount| *amount > 0.0)),
+                _ => Err(Refusal::new(key, format!("{value} must be a number from 0"))),
+            },
+            Some(other) => {
+                self.warn_type(key, "a number", other);
+                Ok(None)
+            }
+        }
+    }
+
     /// Returns the arguments that a config adds to those of the run.
     ///
     /// # Errors
@@ -269,6 +287,16 @@ mod tests {
             assert_eq!(fields.limit(key, 1000).unwrap(), None, "{key}");
         }
         assert!(fields.limit("frac", 1000).is_err());
+    }
+
+    #[test]
+    fn an_amount_is_not_negative() {
+        let map = map(json!({"some": 0.25, "whole": 3, "zero": 0, "text": "1", "negative": -0.5}));
+        let mut fields = Fields::new(&map);
+        let amounts = ["some", "whole", "zero", "text", "none"].map(|key| fields.amount(key).unwrap());
+        assert_eq!(amounts, [Some(0.25), Some(3.0), None, None, None]);
+        assert_eq!(fields.amount("negative").unwrap_err().message, "-0.5 must be a number from 0");
+        assert_eq!(fields.into_warnings().len(), 1);
     }
 
     #[test]

@@ -21,6 +21,11 @@ use text_area::Entry;
 /// The longest time in a config: a year.
 pub const SECONDS_MAX: u32 = 365 * 24 * 3600;
 
+/// How long a finished Job is kept at least.
+const TTL_MIN_SEC: u32 = 60;
+/// After how long the host reopens a log without output, since the connection may be dead.
+const SILENT_LOG_SEC: u32 = 300;
+
 /// Label keys that Kubernetes itself sets on the Pods of a Job; it refuses other values.
 const KUBERNETES_OWN_LABELS: [&str; 2] = ["job-name", "controller-uid"];
 const KUBERNETES_OWN_PREFIX: &str = "batch.kubernetes.io/";
@@ -48,6 +53,12 @@ pub struct Settings {
     pub queue_timeout_sec: u32,
     /// From SIGTERM to SIGKILL.
     pub cancel_grace_sec: u32,
+    /// How long an agent may run after it has reported its end.
+    pub result_grace_sec: u32,
+    /// How long an agent that has reported its end may print no event while a background task of it is open.
+    pub background_grace_sec: u32,
+    /// How long an agent may print nothing; `None` has no limit.
+    pub quiet_timeout_sec: Option<u32>,
     /// How long pulling an image may fail.
     pub image_grace_sec: u32,
     /// How long mounting volumes and creating the container may fail.
@@ -139,6 +150,30 @@ pub fn read(request: &Request) -> Result<Config, Refusal> {
     Ok(Config { settings, placement, warnings: fields.into_warnings() })
 }
 
+/// Reads how long an agent may print nothing.
+fn quiet_timeout_sec(fields: &mut Fields<'_>) -> Result<Option<u32>, Refusal> {
+    let seconds = Some(fields.whole("quietTimeoutSec", 0, SECONDS_MAX)?).filter(|seconds| *seconds > 0);
+    if seconds.is_some_and(|seconds| seconds <= SILENT_LOG_SEC) {
+        fields.warn(format!(
+            "config field quietTimeoutSec: a log connection that dies without notice is detected after {SILENT_LOG_SEC} s; \
+             with a time below that such a run ends as quiet although its agent works"
+        ));
+    }
+    Ok(seconds)
+}
+
+/// Reads how long Kubernetes keeps a finished Job.
+fn ttl_sec(fields: &mut Fields<'_>) -> Result<u32, Refusal> {
+    let seconds = fields.whole("ttlSecondsAfterFinished", 300, SECONDS_MAX)?;
+    if seconds < TTL_MIN_SEC {
+        fields.warn(format!(
+            "config field ttlSecondsAfterFinished: {seconds} is raised to {TTL_MIN_SEC}, since the agent's log must be read before \
+             Kubernetes deletes the Job"
+        ));
+    }
+    Ok(seconds.max(TTL_MIN_SEC))
+}
+
 fn settings(fields: &mut Fields<'_>) -> Result<Settings, Refusal> {
     let scopes = [
         ("agent", ConcurrencyScope::Agent),
@@ -151,11 +186,14 @@ fn settings(fields: &mut Fields<'_>) -> Result<Settings, Refusal> {
         grace_sec: fields.whole("graceSec", 60, SECONDS_MAX)?,
         queue_timeout_sec: fields.whole("queueTimeoutSec", 600, SECONDS_MAX)?,
         cancel_grace_sec: fields.whole("cancelGraceSec", 3, SECONDS_MAX)?,
+        result_grace_sec: fields.whole("resultGraceSec", 60, SECONDS_MAX)?,
+        background_grace_sec: fields.whole("backgroundGraceSec", 900, SECONDS_MAX)?,
+        quiet_timeout_sec: quiet_timeout_sec(fields)?,
         image_grace_sec: fields.whole("imageGraceSec", 180, SECONDS_MAX)?,
         mount_grace_sec: fields.whole("mountGraceSec", 120, SECONDS_MAX)?,
         schedule_grace_sec: fields.whole("scheduleGraceSec", 300, SECONDS_MAX)?,
         quota_grace_sec: fields.whole("quotaGraceSec", 300, SECONDS_MAX)?,
-        ttl_seconds_after_finished: fields.whole("ttlSecondsAfterFinished", 300, SECONDS_MAX)?,
+        ttl_seconds_after_finished: ttl_sec(fields)?,
         retain_jobs: fields.flag("retainJobs", false),
         reattach_orphaned_jobs: fields.flag("reattachOrphanedJobs", true),
         retry_fresh_session: fields.flag("retryFreshSession", true),
@@ -299,6 +337,23 @@ mod tests {
             let refusal = read(&request(&config)).unwrap_err();
             assert_eq!(refusal.field, field, "{config}");
             assert!(refusal.message.starts_with(message), "{config}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn a_finished_job_is_kept_until_its_log_is_read() {
+        for (configured, used, warnings) in [(0, 60, 1), (59, 60, 1), (60, 60, 0), (300, 300, 0)] {
+            let config = read(&request(&json!({"ttlSecondsAfterFinished": configured}))).unwrap();
+            let seen = (config.settings.ttl_seconds_after_finished, config.warnings.len());
+            assert_eq!(seen, (used, warnings), "{configured}");
+        }
+    }
+
+    #[test]
+    fn a_limit_of_silence_below_that_of_a_dead_connection_is_a_warning() {
+        for (configured, used, warnings) in [(0, None, 0), (300, Some(300), 1), (301, Some(301), 0)] {
+            let config = read(&request(&json!({"quietTimeoutSec": configured}))).unwrap();
+            assert_eq!((config.settings.quiet_timeout_sec, config.warnings.len()), (used, warnings));
         }
     }
 

@@ -191,9 +191,16 @@ fn runs() -> Vec<ConfigField> {
             Number,
             "ttlSecondsAfterFinished",
             "Time to live (s)",
-            "How long Kubernetes keeps a finished Job that was not deleted.",
+            "How long Kubernetes keeps a finished Job that was not deleted. At least 60.",
         )
         .default(300),
+        ConfigField::new(
+            Number,
+            "quietTimeoutSec",
+            "Longest silence (s)",
+            "End a run whose agent prints nothing for so long. 0: no limit.",
+        )
+        .default(0),
         ConfigField::new(Number, "cancelGraceSec", "Cancel grace (s)", "The time from SIGTERM to SIGKILL.")
             .default(3),
     ]
@@ -217,6 +224,18 @@ fn graces() -> Vec<ConfigField> {
             "Volumes and Secrets (s)",
             "How long mounting or creating the container may fail.",
             120,
+        ),
+        grace(
+            "resultGraceSec",
+            "After the result (s)",
+            "How long the agent may keep running after it has reported its end.",
+            60,
+        ),
+        grace(
+            "backgroundGraceSec",
+            "Background tasks (s)",
+            "How long such an agent may print nothing while a background task of it runs.",
+            900,
         ),
     ]
 }

@@ -222,6 +222,7 @@ impl<A: Agent> Machine<A> {
         self.job.object = Some(job.job.clone());
         let labels = labels(adopted_labels(plan));
         self.await_answer(Action::AdoptJob(LabelJob { job: job.job.clone(), labels }));
+        self.job.has_been_active = !job.is_suspended;
         self.job.last = Some(job);
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::outbox::TimerName;
 use super::region::{IllegalTransition, Region as _};
 use super::regions::{GuardState, JobState, LogState, PodState, StopState};
-use super::{Agent, Attempt, Job, Log, Machine, Pod};
+use super::{Activity, Agent, Attempt, Job, Log, Machine, Pod, Stop};
 use crate::bindings::exports::paperclip::agent::types::{
     Action, DeleteCause, DeleteJob, FollowLog, PollHttp,
 };
@@ -82,10 +82,12 @@ impl<A: Agent> Machine<A> {
         self.poll_for_cancel();
         self.follow_log(now_ms)?;
         self.set_run_timer(now_ms);
+        self.decide_running(now_ms)?;
         match self.stop.state {
             StopState::NotRequested => self.decide_waiting(now_ms),
-            StopState::Cancelled => self.stop_job(now_ms, DeleteCause::Cancelled)?,
-            StopState::TimedOut => self.stop_job(now_ms, DeleteCause::TimedOut)?,
+            StopState::Cancelled | StopState::TimedOut | StopState::Reported | StopState::Stuck => {
+                self.stop_job(now_ms)?;
+            }
         }
         if self.is_finished { Ok(()) } else { self.decide_end(now_ms) }
     }
@@ -112,6 +114,7 @@ impl<A: Agent> Machine<A> {
         };
         self.log.state.transition(LogState::Following)?;
         self.log.last_activity_ms = now_ms;
+        self.activity.start(now_ms);
         self.log.command = Some(self.outbox.push(Action::FollowLog(follow)));
         let place = pod.node.as_deref().map_or(String::new(), |node| format!(" on node {node}"));
         self.outbox.info(format!("[paperclip] Agent started in pod {}{place}", pod.pod.name));
@@ -140,16 +143,32 @@ impl<A: Agent> Machine<A> {
         self.run_due_ms().is_some_and(|due_ms| due_ms <= now_ms)
     }
 
+    /// Stops a run that nothing has stopped so far.
+    pub(super) fn stop(&mut self, now_ms: u64, state: StopState) -> Result<(), IllegalTransition> {
+        self.stop.state.transition(state)?;
+        self.stop.since_ms = now_ms;
+        Ok(())
+    }
+
     /// Deletes the Job while its log is still followed: the pod gets SIGTERM and its grace, the output is drained.
-    fn stop_job(&mut self, now_ms: u64, cause: DeleteCause) -> Result<(), IllegalTransition> {
+    fn stop_job(&mut self, now_ms: u64) -> Result<(), IllegalTransition> {
         let Some(job) = self.job.object.clone() else { return Ok(()) };
         if !self.job.is_deletion_requested {
             self.job.is_deletion_requested = true;
-            self.outbox.info(match cause {
-                DeleteCause::Cancelled => format!("[paperclip] Run cancelled — deleting Job {}", job.name),
-                DeleteCause::TimedOut => format!("[paperclip] Run timed out — deleting Job {}", job.name),
-                DeleteCause::AttemptEnded => format!("[paperclip] Deleting Job {}", job.name),
-            });
+            let (cause, why) = match self.stop.state {
+                StopState::NotRequested | StopState::Cancelled => {
+                    (DeleteCause::Cancelled, "Run cancelled".to_owned())
+                }
+                StopState::TimedOut => (DeleteCause::TimedOut, "Run timed out".to_owned()),
+                StopState::Reported => {
+                    (DeleteCause::AttemptEnded, "The agent keeps running after its report".to_owned())
+                }
+                StopState::Stuck => {
+                    let reason = self.stop.reason.as_deref().unwrap_or("no reason");
+                    (DeleteCause::TimedOut, format!("The agent does not come to an end: {reason}"))
+                }
+            };
+            self.outbox.info(format!("[paperclip] {why} — deleting Job {}", job.name));
             self.outbox.push(Action::DeleteJob(DeleteJob { job, cause }));
             let grace_ms = u64::from(self.facts.settings.cancel_grace_sec) * 1_000;
             self.outbox.set_timer(TimerName::Stop, grace_ms + STOP_SLACK_MS);
@@ -170,6 +189,11 @@ impl<A: Agent> Machine<A> {
         self.pod = Pod::default();
         self.log = Log::default();
         self.stream = A::Stream::default();
+        self.activity = Activity::default();
+        self.shown_wait = None;
+        self.watch_status = None;
+        // The first attempt was stopped because its agent had reported its end; the second one is not.
+        self.stop = Stop::default();
         // There is no third attempt.
         self.retry_result = None;
         self.decide_start(now_ms)

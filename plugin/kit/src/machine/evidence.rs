@@ -20,6 +20,9 @@ impl<A: Agent> Machine<A> {
         Evidence {
             is_cancelled: self.stop.state == StopState::Cancelled,
             is_timed_out: self.stop.state == StopState::TimedOut,
+            is_stopped_after_report: self.stop.state == StopState::Reported,
+            stopped_for: self.stop.reason.clone().filter(|_| self.stop.state == StopState::Stuck),
+            quiet_sec: self.stop.quiet_ms.map(|quiet_ms| quiet_ms / 1_000),
             job: self.job_outcome(),
             container,
             has_never_started: self.has_never_started(),
@@ -61,7 +64,8 @@ impl<A: Agent> Machine<A> {
         }
     }
 
-    /// Returns what the cluster did to the pod: its own reason first, then its disruption, then its deletion.
+    /// Returns what the cluster did to the pod: its own reason first, then its disruption, then what was done to its Job. A suspended Job
+    /// loses its pods.
     fn infra_cause(&self, pod: &PodSnapshot) -> Option<InfraCause> {
         let own = pod.reason.as_deref().and_then(InfraCause::from_reason);
         let disrupted = pod
@@ -71,8 +75,12 @@ impl<A: Agent> Machine<A> {
             .and_then(|condition| condition.reason.as_deref())
             .and_then(InfraCause::from_reason);
         let is_by_job = self.job.last.as_ref().and_then(outcome_of) == Some(JobOutcome::DeadlineExceeded);
+        let is_taken = pod.is_deleting || self.pod.state == PodState::Deleted;
+        let is_suspended = self.job.is_suspended_in_run || self.is_suspended_in_run();
+        let suspended = is_taken && is_suspended && !self.job.is_deletion_requested;
         let deleted = pod.is_deleting && !self.job.is_deletion_requested;
         own.or(disrupted)
+            .or(suspended.then_some(InfraCause::Suspended))
             .or(is_by_job.then_some(InfraCause::Deadline))
             .or(deleted.then_some(InfraCause::Deleted))
     }

@@ -3,11 +3,14 @@
 //! It is level-triggered: missed or compressed states of the cluster are harmless, since every decision is made from what is known now.
 //! The machine has no clock, does no I/O and holds no secret value. Its whole state serialises, so that a run can be resumed.
 
+mod activity;
 mod create;
 mod decide;
+mod ended;
 mod evidence;
 mod observe;
 mod outbox;
+mod quiet;
 mod region;
 mod regions;
 mod settle;
@@ -27,13 +30,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::bindings::exports::paperclip::agent::types::{
-    Command, Event, JobSnapshot, ObjectRef, PodSnapshot,
+    Command, Event, JobSnapshot, ObjectRef, Observation, PodSnapshot,
 };
 use crate::config::Settings;
 use crate::manifest::{self, AgentType, Plan};
-use crate::outcome::{AdapterResult, ErrorCode, Evidence, RunFacts};
+use crate::outcome::{AdapterResult, ErrorCode, Evidence, RunFacts, StreamEnd};
 use crate::refusal::Refusal;
 use crate::request::{Attempt, Request};
+use activity::Activity;
 use outbox::Outbox;
 pub use region::IllegalTransition;
 use regions::{GuardState, JobState, LogState, PodState, StopState};
@@ -72,11 +76,42 @@ pub trait Agent: AgentType + Default + std::fmt::Debug {
     /// Reads a line of stderr.
     fn read_stderr_line(&self, stream: &mut Self::Stream, line: &str);
 
+    /// Returns how many events were read: lines that belong to the agent's stream, not mere text.
+    fn event_count(&self, stream: &Self::Stream) -> u64;
+
+    /// Returns whether the agent has reported its end. An agent that runs after that is stopped when its grace has passed since its last
+    /// event; one that works again may return [`StreamEnd::Open`] again.
+    fn ended(&self, stream: &Self::Stream) -> StreamEnd;
+
+    /// Returns the last event in words, such as `a message`; empty if there was none.
+    fn last_activity<'a>(&self, stream: &'a Self::Stream) -> &'a str;
+
+    /// Returns what operators are to see in metrics about an agent that has ended, such as its version and events that it alone prints.
+    fn observations(&self, _stream: &Self::Stream) -> Vec<Observation> {
+        Vec::new()
+    }
+
+    /// Watches an agent that runs. It is asked after each batch of lines.
+    fn watch(&self, _stream: &Self::Stream) -> Watch {
+        Watch::Fine
+    }
+
     /// Returns what the request says about the result of an attempt.
     fn run_facts(&self, request: &Request, settings: &Settings, attempt: Attempt) -> RunFacts;
 
     /// Judges a finished attempt.
     fn judge(&self, evidence: &Evidence, stream: &Self::Stream) -> Judgement;
+}
+
+/// What an agent type says about an agent that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Watch {
+    /// Nothing.
+    Fine,
+    /// A status line, without the prefix `[paperclip]`. It is shown once, until another answer follows.
+    Status(String),
+    /// The agent will not end by itself: its Job is stopped. The reason reaches the judgement as [`Evidence::stopped_for`].
+    Stop(String),
 }
 
 /// The outcome of an attempt.
@@ -104,6 +139,17 @@ pub struct Machine<A: Agent> {
     stop: Stop,
     poll: Option<u64>,
     stream: A::Stream,
+    activity: Activity,
+    /// When the timer of an agent that has reported its end is due.
+    ended_timer_ms: Option<u64>,
+    /// When the timer of an agent that prints nothing is due.
+    quiet_timer_ms: Option<u64>,
+    /// After how much silence the next status line about it is shown.
+    next_quiet_ms: u64,
+    /// For how many open tasks a status line said that the run waits.
+    shown_wait: Option<u64>,
+    /// The last status of the agent type.
+    watch_status: Option<String>,
     /// Since when the attempt is known to have ended.
     settling_since_ms: Option<u64>,
     /// When the settle timer is due.
@@ -162,6 +208,10 @@ struct Job {
     is_adopted: bool,
     /// Since when it is unsuspended.
     live_since_ms: Option<u64>,
+    /// A snapshot showed it unsuspended.
+    has_been_active: bool,
+    /// Somebody suspended it while its agent ran.
+    is_suspended_in_run: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -197,7 +247,10 @@ struct Log {
 #[derive(Debug, Serialize, Deserialize)]
 struct Stop {
     state: StopState,
+    /// Why it was cancelled, or why its agent type stopped it.
     reason: Option<String>,
+    /// For how long its agent had printed nothing, if it was stopped for that.
+    quiet_ms: Option<u64>,
     /// When it was requested.
     since_ms: u64,
 }
@@ -219,6 +272,8 @@ impl Default for Job {
             verification: Verification::NotRequested,
             is_adopted: false,
             live_since_ms: None,
+            has_been_active: false,
+            is_suspended_in_run: false,
         }
     }
 }
@@ -236,6 +291,12 @@ impl Default for Pod {
             event_message: None,
             is_run_timer_set: false,
         }
+    }
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Stop { state: StopState::NotRequested, reason: None, quiet_ms: None, since_ms: 0 }
     }
 }
 
@@ -261,6 +322,9 @@ impl<A: Agent> Machine<A> {
         let plan = manifest::plan(&request, Attempt::FIRST, &agent)?;
         let may_poll = request.has_auth_token && request.host.api_url.is_some();
         let mut outbox = Outbox::default();
+        if plan.settings.timeout_sec.is_none() {
+            outbox.info("[paperclip] This run has no time limit: timeoutSec is 0");
+        }
         for warning in &plan.warnings {
             outbox.warn(warning.clone());
         }
@@ -279,9 +343,15 @@ impl<A: Agent> Machine<A> {
             job: Job::default(),
             pod: Pod::default(),
             log: Log::default(),
-            stop: Stop { state: StopState::NotRequested, reason: None, since_ms: 0 },
+            stop: Stop::default(),
             poll: None,
             stream: A::Stream::default(),
+            activity: Activity::default(),
+            ended_timer_ms: None,
+            quiet_timer_ms: None,
+            next_quiet_ms: quiet::FIRST_SHOWN_MS,
+            shown_wait: None,
+            watch_status: None,
             settling_since_ms: None,
             settle_timer_ms: None,
             retry_result: None,
@@ -313,6 +383,8 @@ impl<A: Agent> Machine<A> {
         match self.stop.state {
             StopState::Cancelled => return "cancelling".to_owned(),
             StopState::TimedOut => return "timed out, stopping".to_owned(),
+            StopState::Reported => return "the agent has reported its end, stopping".to_owned(),
+            StopState::Stuck => return "the agent does not come to an end, stopping".to_owned(),
             StopState::NotRequested => {}
         }
         match self.job.state {
@@ -337,7 +409,10 @@ impl<A: Agent> Machine<A> {
 
     fn pod_phase(&self) -> String {
         match (self.pod.state, &self.pod.stall) {
-            (PodState::Started, _) => "the agent runs".to_owned(),
+            (PodState::Started, _) => match self.agent.ended(&self.stream) {
+                StreamEnd::Open => "the agent runs".to_owned(),
+                StreamEnd::Ended { .. } => "the agent has reported its end".to_owned(),
+            },
             (PodState::Ended | PodState::Deleted, _) => "settling".to_owned(),
             (PodState::NotObserved | PodState::Waiting, Some((stall, _))) => {
                 format!("waiting for the pod: {}", stall.detail)

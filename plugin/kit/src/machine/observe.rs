@@ -27,8 +27,14 @@ impl<A: Agent> Machine<A> {
                 self.on_lines(now_ms, &lines);
                 Ok(())
             }
-            Event::LogInterrupted(_) | Event::LogResumed(_) | Event::LogGap(_) => {
+            Event::LogInterrupted(_) => {
                 self.log.last_activity_ms = now_ms;
+                self.activity.interrupt(now_ms);
+                Ok(())
+            }
+            Event::LogResumed(_) | Event::LogGap(_) => {
+                self.log.last_activity_ms = now_ms;
+                self.activity.resume(now_ms);
                 Ok(())
             }
             Event::LogEnded(ended) => self.on_log_ended(&ended),
@@ -47,6 +53,7 @@ impl<A: Agent> Machine<A> {
     /// Without a host nothing could be observed: the time away does not count for any grace.
     fn on_resumed(&mut self, now_ms: u64, away_ms: u64) {
         self.log.last_activity_ms = now_ms;
+        self.activity.start(now_ms);
         if let Some((_, since_ms)) = &mut self.pod.stall {
             *since_ms = (*since_ms + away_ms).min(now_ms);
         }
@@ -138,11 +145,20 @@ impl<A: Agent> Machine<A> {
                 self.start_job(now_ms)?;
             }
             self.job.observations = self.job.observations.saturating_add(1);
+            self.job.has_been_active |= !job.is_suspended;
             self.job.last = Some(job);
+            self.job.is_suspended_in_run |= self.is_suspended_in_run();
         } else if job.is_deleting || is_finished(&job) {
             self.job.blockers.retain(|blocker| !is_same(blocker, &job.job));
         }
         Ok(())
+    }
+
+    /// Whether the last snapshot shows that somebody suspended the Job after its agent had started. A snapshot from before it was unsuspended
+    /// may arrive late.
+    pub(super) fn is_suspended_in_run(&self) -> bool {
+        let is_suspended = self.job.last.as_ref().is_some_and(|job| job.is_suspended);
+        is_suspended && self.job.has_been_active && self.pod.agent_started_ms.is_some()
     }
 
     fn on_job_deleted(&mut self, deletion: &Deletion) -> Result<(), IllegalTransition> {
@@ -223,6 +239,7 @@ impl<A: Agent> Machine<A> {
             return;
         }
         self.log.last_activity_ms = now_ms;
+        let known = self.agent.event_count(&self.stream);
         for line in &lines.lines {
             match line {
                 LogLine::Whole(text) => self.agent.read_line(&mut self.stream, text),
@@ -231,14 +248,16 @@ impl<A: Agent> Machine<A> {
                 }
             }
         }
+        self.activity.read(now_ms, self.agent.event_count(&self.stream) != known);
     }
 
     fn on_timer(&mut self, now_ms: u64, timer: u64) -> Result<(), IllegalTransition> {
         match TimerName::from_number(timer) {
             Some(TimerName::Run) if self.is_agent_running() && self.is_timeout_over(now_ms) => {
-                self.stop.state.transition(StopState::TimedOut)?;
-                self.stop.since_ms = now_ms;
+                self.stop(now_ms, StopState::TimedOut)?;
             }
+            Some(TimerName::Ended) => self.ended_timer_ms = None,
+            Some(TimerName::Quiet) => self.quiet_timer_ms = None,
             // The decision that follows compares due times: these timers only cause a step.
             Some(
                 TimerName::Run | TimerName::Queue | TimerName::Stall | TimerName::Settle | TimerName::Stop,
@@ -249,7 +268,7 @@ impl<A: Agent> Machine<A> {
     }
 
     /// Whether the timeout applies: an agent that has ended was in time, even if its log is still read.
-    fn is_agent_running(&self) -> bool {
+    pub(super) fn is_agent_running(&self) -> bool {
         let is_active = self.stop.state == StopState::NotRequested && self.job.state == JobState::Live;
         is_active && self.pod.state == PodState::Started
     }

@@ -38,6 +38,15 @@ impl Outbox {
         self.push(Action::SetTimer(Timer { timer: timer as u64, after_ms }));
     }
 
+    /// Causes a step at this time. `pending_ms` is when the timer is due so far; one that is due earlier is kept, since the step that it causes
+    /// can set it again.
+    pub(crate) fn wake(&mut self, timer: TimerName, pending_ms: &mut Option<u64>, due_ms: u64, now_ms: u64) {
+        if pending_ms.is_none_or(|pending_ms| pending_ms <= now_ms || pending_ms > due_ms) {
+            *pending_ms = Some(due_ms);
+            self.set_timer(timer, due_ms.saturating_sub(now_ms));
+        }
+    }
+
     pub(crate) fn cancel_timer(&mut self, timer: TimerName) {
         self.push(Action::CancelTimer(timer as u64));
     }
@@ -61,13 +70,24 @@ pub(crate) enum TimerName {
     Settle = 4,
     /// A stop was requested, and the agent does not end.
     Stop = 5,
+    /// The agent has reported its end, and its container keeps running.
+    Ended = 6,
+    /// The agent runs and prints nothing.
+    Quiet = 7,
 }
 
 impl TimerName {
     pub(crate) fn from_number(number: u64) -> Option<TimerName> {
-        [TimerName::Queue, TimerName::Stall, TimerName::Run, TimerName::Settle, TimerName::Stop]
-            .into_iter()
-            .find(|timer| *timer as u64 == number)
+        let all = [
+            TimerName::Queue,
+            TimerName::Stall,
+            TimerName::Run,
+            TimerName::Settle,
+            TimerName::Stop,
+            TimerName::Ended,
+            TimerName::Quiet,
+        ];
+        all.into_iter().find(|timer| *timer as u64 == number)
     }
 }
 

@@ -81,11 +81,15 @@ region! {
     /// Why the run stops before its agent ends by itself.
     StopState {
         /// It does not.
-        NotRequested => [Cancelled, TimedOut],
+        NotRequested => [Cancelled, TimedOut, Reported, Stuck],
         /// It was cancelled.
         Cancelled => [],
         /// Its own timeout has passed.
         TimedOut => [Cancelled],
+        /// Its agent has reported its end, and its container keeps running.
+        Reported => [Cancelled],
+        /// Its agent does not come to an end: it is quiet for too long, or its agent type says so.
+        Stuck => [Cancelled],
     }
 }
 

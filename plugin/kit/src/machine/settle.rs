@@ -145,7 +145,7 @@ impl<A: Agent> Machine<A> {
         let evidence = self.evidence(now_ms);
         let Judgement { result, retry } = self.agent.judge(&evidence, &self.stream);
         let may_retry = self.attempt.number == 1
-            && self.stop.state == StopState::NotRequested
+            && matches!(self.stop.state, StopState::NotRequested | StopState::Reported)
             && self.guard.state == GuardState::Held;
         match retry {
             Some(text) if may_retry => self.retry(now_ms, text, result),
@@ -210,6 +210,9 @@ impl<A: Agent> Machine<A> {
         let result_json = serde_json::to_string(result).expect("a result is plain data with text keys");
         let delete_jobs = self.jobs_to_delete();
         self.report_not_retained();
+        for observation in self.agent.observations(&self.stream) {
+            self.outbox.push(Action::CountObservation(observation));
+        }
         self.outbox.push(Action::Finish(Finish { result_json, ending, delete_jobs }));
     }
 

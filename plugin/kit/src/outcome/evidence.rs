@@ -16,6 +16,8 @@ pub struct Evidence {
     pub is_timed_out: bool,
     /// The Job was stopped because its agent reported its end and then kept running.
     pub is_stopped_after_report: bool,
+    /// The run was stopped because its agent type saw that the agent would not end by itself, and why.
+    pub stopped_for: Option<String>,
     /// The run was stopped because its agent printed nothing for this many seconds (`quietTimeoutSec`).
     pub quiet_sec: Option<u64>,
     pub job: JobOutcome,

@@ -1,6 +1,6 @@
 //! How far an agent has come, as its stream says.
 
-/// What an agent's stream says about the end of its work. A process may keep running after that.
+/// What an agent's stream says about the end of its work. A process may keep running after that, and may even start to work again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamEnd {
     /// The agent has not reported its end.
@@ -9,7 +9,7 @@ pub enum StreamEnd {
     Ended {
         /// It reported a success.
         is_good: bool,
-        /// Tasks that it started in the background are still open, so another report may follow.
-        has_open_tasks: bool,
+        /// How many tasks that it started in the background are still open. While there is one, another report may follow.
+        open_tasks: u64,
     },
 }

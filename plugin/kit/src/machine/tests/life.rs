@@ -30,6 +30,16 @@ fn runs_from_guard_to_result() {
 }
 
 #[test]
+fn what_the_agent_type_noticed_is_counted_at_the_end() {
+    let (mut driver, log) = Driver::with_image().running();
+    driver.step(vec![lines(log, &["version 1.2"])]);
+    assert_eq!(driver.names(), Vec::<String>::new());
+    driver.step(vec![log_ended(log)]);
+    driver.observe(PodPhase::Succeeded, ended(0, None));
+    assert_eq!(driver.names(), ["CountObservation", "Finish"]);
+}
+
+#[test]
 fn emits_the_tail_of_stderr_after_the_output() {
     let (mut driver, log) = Driver::with_image().running();
     let message = format!("{}\nboom\n", crate::manifest::termination::MARKER);

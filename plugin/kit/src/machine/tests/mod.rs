@@ -1,7 +1,9 @@
 //! Runs of a small agent type, driven by hand.
 
 mod defects;
+mod ended;
 mod life;
+mod quiet;
 mod rules;
 
 use serde::{Deserialize, Serialize};
@@ -11,13 +13,15 @@ use super::outbox::TimerName;
 use super::*;
 use crate::bindings::exports::paperclip::agent::types::{
     Action, Answer, AnswerOk, ApiError, CancelRequest, CancelSource, ContainerRole, ContainerState,
-    ContainerTerminated, ContainerWaiting, Deletion, Ending, Finish, HttpAnswer, JobSnapshot, Label,
-    LogEnded, LogInterrupted, LogLine, LogLines, PodPhase,
+    ContainerTerminated, ContainerWaiting, DeleteCause, Deletion, Ending, Finish, HttpAnswer, JobSnapshot,
+    Label, LogEnded, LogInterrupted, LogLine, LogLines, PodPhase,
 };
 use crate::config::fields::Fields;
 use crate::machine::testing::object;
 use crate::manifest::Call;
 
+/// Lines are its events, unless they start with `#`. `reported` and `failed` report its end, `tasks N` says how many tasks are open, `again` starts
+/// to work again, `retry N` is a status, and `loops` is a reason to stop it.
 #[derive(Debug, Default)]
 struct Echo;
 
@@ -60,6 +64,42 @@ impl Agent for Echo {
         stream.0.push(line.to_owned());
     }
 
+    fn event_count(&self, stream: &Lines) -> u64 {
+        stream.0.iter().filter(|line| !line.starts_with('#')).count() as u64
+    }
+
+    fn ended(&self, stream: &Lines) -> StreamEnd {
+        let tasks = |line: &String| line.strip_prefix("tasks ")?.parse().ok();
+        let open_tasks = stream.0.iter().rev().find_map(tasks).unwrap_or(0);
+        let ends = ["reported", "failed", "again"];
+        match stream.0.iter().rev().find(|line| ends.contains(&line.as_str())).map(String::as_str) {
+            None | Some("again") => StreamEnd::Open,
+            Some(end) => StreamEnd::Ended { is_good: end == "reported", open_tasks },
+        }
+    }
+
+    fn last_activity<'a>(&self, stream: &'a Lines) -> &'a str {
+        stream.0.last().map_or("", String::as_str)
+    }
+
+    fn observations(&self, stream: &Lines) -> Vec<Observation> {
+        let versions = stream.0.iter().filter_map(|line| line.strip_prefix("version "));
+        let observation = |version: &str| Observation {
+            kind: "cli-version".to_owned(),
+            value: version.to_owned(),
+            count: 1,
+        };
+        versions.map(observation).collect()
+    }
+
+    fn watch(&self, stream: &Lines) -> Watch {
+        match stream.0.last().map(String::as_str) {
+            Some("loops") => Watch::Stop("it repeats itself".to_owned()),
+            Some(line) if line.starts_with("retry ") => Watch::Status(line.to_owned()),
+            Some(_) | None => Watch::Fine,
+        }
+    }
+
     fn run_facts(&self, _request: &Request, _settings: &Settings, _attempt: Attempt) -> RunFacts {
         RunFacts::default()
     }
@@ -67,12 +107,21 @@ impl Agent for Echo {
     fn judge(&self, evidence: &Evidence, stream: &Lines) -> Judgement {
         let mut result = AdapterResult { exit_code: evidence.exit_code(), ..AdapterResult::default() };
         result.summary = Some(stream.0.join("\n"));
-        if evidence.is_cancelled {
+        let is_done = matches!(self.ended(stream), StreamEnd::Ended { is_good: true, .. });
+        if is_done && evidence.own_failure().is_none() {
+            result.exit_code = None;
+        } else if evidence.is_cancelled {
             result.error_code = Some(ErrorCode::Cancelled);
             result.error_message = Some("Run cancelled".to_owned());
         } else if evidence.is_timed_out {
             result.error_code = Some(ErrorCode::Timeout);
             result.error_message = Some("Timed out".to_owned());
+        } else if let Some(quiet_sec) = evidence.quiet_sec {
+            result.error_code = Some(ErrorCode::AgentQuiet);
+            result.error_message = Some(format!("quiet for {quiet_sec} s"));
+        } else if let Some(reason) = &evidence.stopped_for {
+            result.error_code = Some(ErrorCode::LlmApiError);
+            result.error_message = Some(reason.clone());
         } else if evidence.exit_code() != Some(0) {
             result.error_code = Some(ErrorCode::ClaudeExited);
             let unobserved = evidence.describe_unobserved_end().unwrap_or_default();
@@ -165,7 +214,7 @@ impl Driver {
 
     /// Up to the command that creates the Job.
     fn preflight(mut self) -> Driver {
-        assert_eq!(self.names(), ["AcquireGuard"]);
+        assert_eq!(self.names().last().map(String::as_str), Some("AcquireGuard"));
         self.step(vec![Event::GuardAcquired]);
         self.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
         self.answer("DryRunPod", Ok(AnswerOk::Warnings(Vec::new())));
@@ -207,6 +256,29 @@ impl Driver {
 
     fn observe(&mut self, phase: PodPhase, state: ContainerState) {
         self.step(vec![Event::PodObserved(agent_pod(phase, state))]);
+    }
+
+    fn stop_cause(&self) -> Option<DeleteCause> {
+        self.commands.iter().find_map(|command| match &command.action {
+            Action::DeleteJob(delete) => Some(delete.cause),
+            _ => None,
+        })
+    }
+
+    fn statuses(&self) -> Vec<&str> {
+        let statuses = self.commands.iter().filter_map(|command| match &command.action {
+            Action::EmitStatus(status) => Some(status.text.as_str()),
+            _ => None,
+        });
+        statuses.collect()
+    }
+
+    /// The container ends by this code, and its log with it.
+    fn end(&mut self, log: u64, exit_code: i32) -> (Value, Ending) {
+        self.observe(PodPhase::Failed, ended(exit_code, None));
+        self.step(vec![log_ended(log)]);
+        let (result, finish) = self.result();
+        (result, finish.ending)
     }
 }
 

@@ -167,6 +167,60 @@ fn rule_20_a_suspended_or_gated_job_is_queued() {
     );
 }
 
+fn suspended_job() -> Event {
+    Event::JobObserved(JobSnapshot { is_suspended: true, active_pods: 0, ..job("job") })
+}
+
+/// A run whose agent runs in a Job that was observed as active.
+fn active() -> (Driver, u64) {
+    let (mut driver, log) = Driver::with_image().running();
+    driver.step(vec![Event::JobObserved(job("job"))]);
+    (driver, log)
+}
+
+fn deleting_pod(exit_code: i32) -> Event {
+    let mut deleting = agent_pod(PodPhase::Failed, ended(exit_code, None));
+    deleting.is_deleting = true;
+    Event::PodObserved(deleting)
+}
+
+#[test]
+fn rule_20_a_job_that_is_suspended_in_its_run_is_the_cause() {
+    let cause = |events: Vec<Event>| {
+        let (mut driver, log) = active();
+        driver.step(events);
+        driver.step(vec![log_ended(log)]);
+        driver.machine.evidence(driver.now_ms).cause()
+    };
+    assert_eq!(cause(vec![suspended_job(), deleting_pod(143)]), Some(InfraCause::Suspended));
+    assert_eq!(cause(vec![deleting_pod(143), suspended_job()]), Some(InfraCause::Suspended));
+    let deleted = Event::PodDeleted(deletion("pod", false));
+    assert_eq!(cause(vec![suspended_job(), deleted]), Some(InfraCause::Suspended));
+    let resumed = Event::JobObserved(job("job"));
+    assert_eq!(cause(vec![suspended_job(), resumed, deleting_pod(143)]), Some(InfraCause::Suspended));
+    assert_eq!(cause(vec![deleting_pod(143)]), Some(InfraCause::Deleted), "nobody suspended it");
+    assert_eq!(cause(vec![suspended_job(), deleting_pod(0)]), None, "its agent had ended by itself");
+}
+
+#[test]
+fn rule_20_a_late_snapshot_of_the_new_job_is_not_a_suspension() {
+    let (mut driver, log) = Driver::with_image().running();
+    driver.step(vec![suspended_job(), deleting_pod(143), log_ended(log)]);
+    assert_eq!(driver.machine.evidence(driver.now_ms).cause(), Some(InfraCause::Deleted));
+}
+
+#[test]
+fn a_made_up_exit_code_is_unknown() {
+    let (mut driver, log) = active();
+    let ContainerState::Terminated(mut lost) = ended(137, None) else { panic!("it has ended") };
+    lost.reason = Some("ContainerStatusUnknown".to_owned());
+    driver.observe(PodPhase::Failed, ContainerState::Terminated(lost));
+    driver.step(vec![log_ended(log)]);
+    let (result, _) = driver.result();
+    assert_eq!(result["exitCode"], Value::Null);
+    assert_eq!(result["errorMessage"], " [pod: exit code unknown, reason=ContainerStatusUnknown]");
+}
+
 #[test]
 fn rule_21_reports_a_disruption_as_an_infrastructure_cause() {
     for (own, disruption, expected) in [
