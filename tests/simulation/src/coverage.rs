@@ -97,10 +97,9 @@ impl Watched {
         let seen: Regions = serde_json::from_slice(snapshot).map_err(|error| error.to_string())?;
         let before = self.last.replace(seen.clone());
         for (region, table) in REGIONS.iter() {
-            // An attempt has a Job, a Pod and a log of its own.
-            let is_reset = before
-                .as_ref()
-                .is_none_or(|before| before.attempt != seen.attempt && !matches!(*region, "guard" | "stop"));
+            // An attempt has all regions but the guard of its own.
+            let is_reset =
+                before.as_ref().is_none_or(|before| before.attempt != seen.attempt && *region != "guard");
             let from =
                 before.as_ref().filter(|_| !is_reset).map_or(&*table[0].0, |before| before.state(region));
             let to = seen.state(region);

@@ -11,6 +11,8 @@ named! {
         AgentFailed = "an agent failed by itself",
         Cancelled = "a run was cancelled",
         TimedOut = "a run timed out",
+        StoppedAfterReport = "an agent was stopped that kept running after its report",
+        ReportedTwice = "an agent reported its end twice",
         Truncated = "output ended without a result",
         DeletedByOthers = "a Job was deleted by somebody else",
         ScheduleFailed = "a pod was given up before it started",

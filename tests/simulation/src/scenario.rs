@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::entropy::Entropy;
-use crate::script::{API_KEY, Script, TOKEN};
+use crate::script::{API_KEY, End, Script, TOKEN};
 
 pub(crate) const NAMESPACE: &str = "agents";
 /// The session that runs resume, if they resume one.
@@ -45,6 +45,9 @@ pub struct Config {
     pub excludes_others: bool,
     pub retries_fresh: bool,
     pub reattaches: bool,
+    /// How long an agent may run after it has reported its end, and how long while a task of it is open.
+    pub result_grace_s: u64,
+    pub background_grace_s: u64,
 }
 
 /// Somebody cancels a run.
@@ -73,6 +76,8 @@ impl Default for Config {
             excludes_others: true,
             retries_fresh: true,
             reattaches: true,
+            result_grace_s: 60,
+            background_grace_s: 900,
         }
     }
 }
@@ -133,6 +138,7 @@ impl RunPlan {
             excludes_others: !entropy.chance(32),
             retries_fresh: !entropy.chance(24),
             reattaches: !entropy.chance(24),
+            ..Config::default()
         };
         if entropy.chance(64) {
             plan.task_id = "T-2";
@@ -144,7 +150,20 @@ impl RunPlan {
         if entropy.chance(24) {
             plan.stop_at_ms = Some(plan.starts_at_ms + entropy.skewed(0, 20_000));
         }
+        // Drawn apart, so that seeds that were recorded before keep their meaning.
+        plan.draw_graces(&mut entropy.branch("graces"));
         plan
+    }
+
+    fn draw_graces(&mut self, entropy: &mut Entropy) {
+        self.config.result_grace_s = *entropy.choose(&[60, 5, 60, 600, 0]);
+        self.config.background_grace_s = *entropy.choose(&[900, 60, 200]);
+        // Somebody cancels an agent that stays, at about the time at which it is stopped.
+        if self.scripts[0].end == End::Hangs && entropy.chance(64) {
+            let stays_ms = self.scripts[0].printing_ms() + self.config.result_grace_s * 1_000;
+            let at_ms = self.starts_at_ms + stays_ms + entropy.skewed(0, 20_000);
+            self.cancels.push(Cancel { at_ms, way: CancelWay::Host });
+        }
     }
 
     /// Paperclip's execution context.
@@ -168,6 +187,8 @@ impl RunPlan {
                 "concurrencyScope": if config.excludes_others { "agent" } else { "none" },
                 "retryFreshSession": config.retries_fresh,
                 "reattachOrphanedJobs": config.reattaches,
+                "resultGraceSec": config.result_grace_s,
+                "backgroundGraceSec": config.background_grace_s,
                 "env": {"VENDOR_KEY": API_KEY},
             },
             "context": {"taskId": self.task_id},

@@ -65,6 +65,11 @@ pub(crate) fn verdict(line: &str) -> Option<Verdict> {
     Some(if is_failed { Verdict::Failed } else { Verdict::Good })
 }
 
+/// How many background tasks are open, if a line says so.
+pub(crate) fn open_tasks(line: &str) -> Option<u64> {
+    [TASKS_CLOSED, TASKS_OPEN].iter().position(|known| *known == line).map(|count| count as u64)
+}
+
 /// A text as it may be shown: with its secrets masked.
 pub(crate) fn masked(text: &str) -> String {
     MASKS.iter().fold(
@@ -80,6 +85,11 @@ const RESULT: &str = r#"{"type":"result","subtype":"success","is_error":false,"r
 const RESULT_ERROR: &str = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"result":"it broke","session_id":"sess_new","usage":{"input_tokens":1,"output_tokens":1}}"#;
 const RESULT_MAX_TURNS: &str = r#"{"type":"result","subtype":"error_max_turns","is_error":true,"session_id":"sess_new","usage":{"input_tokens":1,"output_tokens":1}}"#;
 const NO_SESSION: &str = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"errors":["No conversation found with session ID: sess_old"]}"#;
+/// The agent has started a task in the background.
+pub(crate) const TASKS_OPEN: &str = r#"{"type":"system","subtype":"background_tasks_changed","tasks":[{"task_id":"b1","task_type":"local_bash","description":"sleep"}],"session_id":"sess_new"}"#;
+/// It has ended.
+pub(crate) const TASKS_CLOSED: &str =
+    r#"{"type":"system","subtype":"background_tasks_changed","tasks":[],"session_id":"sess_new"}"#;
 const SHUTDOWN: &str = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"result":"interrupted","session_id":"sess_new"}"#;
 
 fn say(id: u32, text: &str) -> String {
@@ -158,7 +168,49 @@ impl Script {
         if script.stderr.is_empty() && entropy.chance(40) {
             script.stderr = "warning: deprecated\n".to_owned();
         }
+        // Drawn apart, so that seeds that were recorded before keep their meaning.
+        script.draw_after_result(&mut entropy.branch("after-result"));
         script
+    }
+
+    /// What an agent does after its first result, if that is a success.
+    fn draw_after_result(&mut self, entropy: &mut Entropy) {
+        if self.bursts.last().and_then(|burst| burst.lines.last()).is_none_or(|line| line != RESULT) {
+            return;
+        }
+        let later_ms = *entropy.choose(&[5_000, 25_000, 70_000, 400_000]);
+        let later = |lines: &[&str]| Burst {
+            after_ms: later_ms,
+            lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+        };
+        match entropy.below(9) {
+            0..5 => {}
+            // It stays.
+            5 => self.end = End::Hangs,
+            // A task in the background, and a second result when it has ended.
+            6 => {
+                self.open_task();
+                self.bursts.push(later(&[TASKS_CLOSED, RESULT]));
+            }
+            // A task that never ends.
+            7 => {
+                self.open_task();
+                self.end = End::Hangs;
+            }
+            // A second result, which is a failure.
+            _ => self.bursts.push(later(&[RESULT_ERROR])),
+        }
+    }
+
+    fn open_task(&mut self) {
+        if let Some(burst) = self.bursts.last_mut() {
+            burst.lines.insert(0, TASKS_OPEN.to_owned());
+        }
+    }
+
+    /// How long it takes until its last lines are printed, in ms.
+    pub(crate) fn printing_ms(&self) -> u64 {
+        self.bursts.iter().map(|burst| burst.after_ms).sum()
     }
 
     fn end_with(&mut self, result: &[&str], code: i32) {
@@ -171,7 +223,7 @@ impl Script {
         self.end = End::Exits { after_ms: 50, code };
     }
 
-    /// What it prints after SIGTERM.
+    /// What it prints after SIGTERM, unless it has reported its end.
     pub(crate) fn last_words() -> String {
         SHUTDOWN.to_owned()
     }
@@ -207,7 +259,11 @@ mod tests {
         for failed in [RESULT_ERROR, RESULT_MAX_TURNS, NO_SESSION, SHUTDOWN] {
             assert_eq!(verdict(failed), Some(Verdict::Failed), "{failed}");
         }
-        for other in [INIT, "result", &say(1, "result"), &use_tool(2)] {
+        assert_eq!(
+            (open_tasks(TASKS_OPEN), open_tasks(TASKS_CLOSED), open_tasks(INIT)),
+            (Some(1), Some(0), None)
+        );
+        for other in [INIT, TASKS_OPEN, "result", &say(1, "result"), &use_tool(2)] {
             assert_eq!(verdict(other), None, "{other}");
         }
     }

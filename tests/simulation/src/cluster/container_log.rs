@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use crate::script::{open_tasks, verdict};
+
 /// The runtime stores longer lines in chunks (rule 4).
 const CHUNK_BYTES: usize = 16 << 10;
 /// Shortest time between two rotations, in ms.
@@ -20,6 +22,12 @@ pub(crate) struct ContainerLog {
     /// Lines that nobody could read any more when they were rotated away, or whose chunks were.
     pub(crate) rotations: u32,
     rotated_ms: Option<u64>,
+    /// When the last event was printed.
+    pub(crate) last_event_ms: Option<u64>,
+    /// How many result events were printed.
+    pub(crate) reports: u32,
+    /// How many background tasks are open, as the agent said last.
+    pub(crate) open_tasks: u64,
 }
 
 #[derive(Debug)]
@@ -41,6 +49,11 @@ pub(crate) struct Reading {
 impl ContainerLog {
     /// Stores a line. Lines of one burst have one stamp (rule 3); none has the stamp of a line in an earlier file.
     pub(crate) fn print(&mut self, at_ms: u64, line: String) {
+        if line.starts_with('{') && line.ends_with('}') {
+            self.last_event_ms = Some(at_ms);
+            self.reports += u32::from(verdict(&line).is_some());
+            self.open_tasks = open_tasks(&line).unwrap_or(self.open_tasks);
+        }
         let at_ns = at_ms * 1_000_000 + 123 + u64::from(self.rotations);
         let mut rest = line.as_bytes();
         let mut is_first_chunk = true;

@@ -5,6 +5,8 @@ use paperclip_engine::api::ApiCall;
 use paperclip_engine::journal::Entry;
 
 use crate::cluster::{Pod, Stage};
+use crate::coverage_points::CoveragePoint;
+use crate::fault::Fault;
 use crate::world::{SINK_BYTES, World};
 
 /// S10: each follow costs the node an inotify instance (rule 12b).
@@ -72,10 +74,38 @@ pub(crate) fn deletion_is_justified(world: &mut World, job: &ObjectRef) {
     let is_running = pod.stage == Stage::Running && !pod.is_lost && pod.deleting_since_ms.is_none();
     let is_cancelled = truth.cancelled_at_ms.is_some();
     let has_broken = world.swarm.has_broken_plugin();
-    let is_harm = is_running && !is_cancelled && !has_timed_out(world, run, pod) && !has_broken;
+    let has_reported = has_outlasted_its_report(world, run, pod);
+    let is_harm =
+        is_running && !is_cancelled && !has_timed_out(world, run, pod) && !has_reported && !has_broken;
     if is_harm && !ended_before_agent_started(world, run, pod) {
         world.violate("S8", format!("{} was deleted while its agent was running", job.name));
+    } else if is_running && has_reported && !is_cancelled {
+        world.cover(CoveragePoint::StoppedAfterReport);
     }
+}
+
+/// Faults that keep a host from reading what an agent prints.
+const LOG_FAULTS: [Fault; 6] = [
+    Fault::LogEndsEarly,
+    Fault::LogBroken,
+    Fault::LogRefused,
+    Fault::LogKubeletText,
+    Fault::LogSilent,
+    Fault::SinkSlow,
+];
+
+/// Whether an agent has reported its end, and has run for its grace since its last event. A host that could not read the last events knows
+/// the report alone.
+fn has_outlasted_its_report(world: &World, run: usize, pod: &Pod) -> bool {
+    let Some(last_ms) = pod.log.last_event_ms.filter(|_| pod.log.reports > 0) else { return false };
+    let quiet_ms = world.now_ms.saturating_sub(last_ms) + clock_ahead_ms(world, run);
+    quiet_ms >= ended_grace_ms(world, run, pod) || world.swarm.has_struck_any(&LOG_FAULTS)
+}
+
+/// How long an agent that has reported its end may run after its last event, in ms.
+pub(super) fn ended_grace_ms(world: &World, run: usize, pod: &Pod) -> u64 {
+    let config = &world.runs[run].plan.config;
+    1_000 * if pod.log.open_tasks > 0 { config.background_grace_s } else { config.result_grace_s }
 }
 
 /// Whether the step that ended the run was on disk before its agent started: its host died before the Job was deleted, and the next one

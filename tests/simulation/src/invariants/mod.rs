@@ -1,4 +1,4 @@
-//! The invariants, phrased from the world's side (S1–S11, L1–L5 of `docs/simulation.md`).
+//! The invariants, phrased from the world's side (S1–S11, L1–L6 of `docs/simulation.md`).
 //!
 //! This file has those that hold after each step and at the end; `output` has those of shown logs, `effects` those of changes to the
 //! world, and `results` those of results.
@@ -11,6 +11,7 @@ use memchr::memmem;
 use paperclip_engine::Guest as _;
 use paperclip_engine::time::Timestamp;
 
+use crate::cluster::{Pod, Stage};
 use crate::fault::Fault;
 use crate::script::{API_KEY, TOKEN};
 use crate::world::{EPOCH_MS, HEALING_MS, World};
@@ -35,6 +36,8 @@ pub struct Violation {
 const CANCEL_SLACK_MS: u64 = 50_000;
 /// How long a fault has effects, in ms: an answer that never comes, and the longest wait before the next try.
 const FAULT_TAIL_MS: u64 = 60_000;
+/// How long it takes until a silent stream of a log is reopened, in ms.
+const SILENT_LOG_MS: u64 = 5 * 60_000;
 /// How long a case may take after its healing and the last cancel, in ms (L1).
 const END_MS: u64 = 15 * 60_000;
 
@@ -53,6 +56,7 @@ pub(crate) fn after_step(world: &mut World) {
     invariant_one_live_job_a_guard_key(world);
     invariant_timers_and_limits_are_kept(world);
     invariant_a_cancelled_run_ends_soon(world);
+    invariant_a_reported_run_ends_soon(world);
     invariant_the_case_ends(world);
 }
 
@@ -110,6 +114,37 @@ fn invariant_a_cancelled_run_ends_soon(world: &mut World) {
             world.violate("L2", text);
         }
     }
+}
+
+/// L6: a run whose agent has reported its end has its result soon after its grace, although the agent keeps running. Counted from the
+/// agent's last event, from the last fault, or since a host has the run again.
+fn invariant_a_reported_run_ends_soon(world: &mut World) {
+    for run in 0..world.runs.len() {
+        let truth = &world.runs[run];
+        let Some(process) = truth.process.filter(|_| truth.results.is_empty() && !truth.is_closed) else {
+            continue;
+        };
+        let Some(pod) = pod_after_report(world, run) else { continue };
+        let since_ms = pod.log.last_event_ms.unwrap_or_default().max(world.processes[process].since_ms);
+        let from_ms = if world.swarm.struck().is_empty() {
+            since_ms
+        } else {
+            since_ms.max(world.last_fault_ms) + FAULT_TAIL_MS + SILENT_LOG_MS
+        };
+        let grace_ms = effects::ended_grace_ms(world, run, pod) + truth.plan.config.cancel_grace_s * 1_000;
+        if world.now_ms > from_ms + grace_ms + CANCEL_SLACK_MS {
+            let text = format!("no result {} ms after the last event of run {run}", world.now_ms - since_ms);
+            world.violate("L6", text);
+        }
+    }
+}
+
+/// The pod of a run whose agent runs and has reported its end.
+fn pod_after_report(world: &World, run: usize) -> Option<&Pod> {
+    let run_id = &world.runs[run].plan.run_id;
+    let mut running =
+        world.cluster.pods.values().filter(|pod| pod.stage == Stage::Running && pod.log.reports > 0);
+    running.find(|pod| world.cluster.jobs.get(&pod.job_uid).is_some_and(|job| job.run_id() == Some(run_id)))
 }
 
 // ---------------------------------------------------------------------- at the end

@@ -51,6 +51,9 @@ pub(crate) fn result(world: &mut World, process: usize, run: usize, result: &Map
     if text.contains("another host took the lease") {
         world.cover(CoveragePoint::GuardLost);
     }
+    if pods_of_run(world, run).first().is_some_and(|pod| pod.log.reports > 1) {
+        world.cover(CoveragePoint::ReportedTwice);
+    }
     if !is_success && pods_of_run(world, run).first().is_some_and(|pod| pod.was_killed) {
         world.cover(CoveragePoint::Killed);
     }
@@ -204,6 +207,9 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
     let verdict = pod.and_then(last_verdict);
     let has_gap = world.processes[process].shown.has_gap;
     let complaint = match code {
+        "cancelled" | "timeout" if is_shown_success(world, process, pod) => {
+            Some("stopped, and its agent had reported a success before")
+        }
         "cancelled" if truth.cancelled_at_ms.is_none() => Some("cancelled, and nobody had asked for it"),
         "timeout" => {
             let is_due = pod.is_some_and(|pod| has_timed_out(world, run, pod));
@@ -273,6 +279,15 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
     if let Some(complaint) = unfair(world, process, run, code).filter(|_| !is_guard_lost) {
         world.violate("S3", format!("{complaint}: {text:.300}"));
     }
+}
+
+/// Whether everything that the agent printed was shown, and it reported a success last.
+fn is_shown_success(world: &World, process: usize, pod: Option<&Pod>) -> bool {
+    let Some(pod) = pod.filter(|pod| last_verdict(pod) == Some(Verdict::Good)) else { return false };
+    let shown = &world.processes[process].shown;
+    let is_whole =
+        shown.pod_uid.as_ref() == Some(&pod.object.uid) && shown.places.contains(&pod.log.lines.len());
+    is_whole && !shown.has_gap && !shown.is_cut
 }
 
 /// Returns why it is unfair that a run whose agent ended well is a failure, unless a fault explains it.

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 
 use paperclip_contract::types::{
     Action, AnswerOk, Command, Condition, ContainerState, ContainerStatus, DeleteCause, DeleteJob, Ending,
-    Event, Finish, ObjectRef,
+    Event, Finish, LogLine, ObjectRef,
 };
 use paperclip_engine::FaultCause;
 use serde_json::{Map, Value, json};
 
 use super::Mutant;
+use crate::script::{TASKS_CLOSED, TASKS_OPEN};
 
 /// Breaks what passes between engine and guest.
 #[derive(Debug)]
@@ -20,13 +21,25 @@ pub(crate) struct Saboteur {
     is_over: bool,
     /// A timer that is set.
     timer: Option<u64>,
+    /// The agent's container has ended.
+    has_ended: bool,
+    /// The run was stopped because its time has passed.
+    is_timed_out: bool,
     instances: u64,
 }
 
 impl Saboteur {
     /// `instance` numbers the instances of a run, from 1.
     pub(crate) fn new(mutant: Option<Mutant>, instance: u64) -> Self {
-        Saboteur { mutant, job: None, is_over: false, timer: None, instances: instance }
+        Saboteur {
+            mutant,
+            job: None,
+            is_over: false,
+            timer: None,
+            has_ended: false,
+            is_timed_out: false,
+            instances: instance,
+        }
     }
 
     pub(crate) fn on_events<'a>(&mut self, events: &'a [Event]) -> Result<Cow<'a, [Event]>, FaultCause> {
@@ -59,6 +72,17 @@ impl Saboteur {
             Mutant::TimerEarly if !events.is_empty() => {
                 events.extend(self.timer.take().map(Event::TimerFired));
             }
+            Mutant::NeverEnds if self.is_over => events.clear(),
+            Mutant::TasksIgnored => {
+                for event in &mut events {
+                    let Event::LogLines(batch) = event else { continue };
+                    for line in &mut batch.lines {
+                        if *line == LogLine::Whole(TASKS_OPEN.to_owned()) {
+                            *line = LogLine::Whole(TASKS_CLOSED.to_owned());
+                        }
+                    }
+                }
+            }
             Mutant::UpgradeTraps if self.instances > 1 => {
                 return Err(FaultCause::Trap("cannot read what an older version wrote".to_owned()));
             }
@@ -75,9 +99,31 @@ impl Saboteur {
             {
                 self.job = Some(object.clone());
             }
+            self.has_ended |= matches!(event, Event::PodObserved(pod) if has_ended(&pod.containers));
+        }
+        if self.mutant == Some(Mutant::NeverEnds) && self.is_over {
+            return Vec::new();
         }
         let Some(mutant) = self.mutant.filter(|_| !self.is_over) else { return commands };
+        let deletes = |commands: &[Command], cause: DeleteCause| {
+            let is_deletion = |command: &Command| matches!(&command.action, Action::DeleteJob(delete) if delete.cause == cause);
+            commands.iter().any(is_deletion)
+        };
         match mutant {
+            Mutant::NeverEnds if !self.has_ended && deletes(&commands, DeleteCause::AttemptEnded) => {
+                self.is_over = true;
+                return Vec::new();
+            }
+            Mutant::EndedTimesOut => {
+                self.is_timed_out |= deletes(&commands, DeleteCause::TimedOut);
+                let is_timed_out = self.is_timed_out;
+                for_result(&mut commands, |result, _| {
+                    if is_timed_out && result.get("errorCode").is_none_or(Value::is_null) {
+                        result.insert("errorCode".to_owned(), json!("timeout"));
+                        result.insert("errorMessage".to_owned(), json!("Timed out"));
+                    }
+                });
+            }
             Mutant::SigtermDeletes if events.contains(&Event::HostStopping) => {
                 if let Some(job) = self.job.clone() {
                     let delete = Action::DeleteJob(DeleteJob { job, cause: DeleteCause::AttemptEnded });
@@ -170,6 +216,12 @@ fn is_stalled(event: &Event) -> bool {
         ContainerState::Running(_) | ContainerState::Terminated(_) | ContainerState::Unknown => false,
     };
     pod.conditions.iter().any(is_unschedulable) || pod.containers.iter().any(is_waiting)
+}
+
+/// Whether the agent's container has ended.
+fn has_ended(containers: &[ContainerStatus]) -> bool {
+    let is_ended = |container: &ContainerStatus| matches!(container.state, ContainerState::Terminated(_));
+    containers.iter().any(is_ended)
 }
 
 /// An id that no command has had: the guest's own are far below.

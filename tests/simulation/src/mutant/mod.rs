@@ -102,6 +102,12 @@ named! {
         ShownBeforeFlush = "shown-before-flush",
         /// A cancel is acknowledged before it is on disk.
         AcknowledgedEarly = "acknowledged-early",
+        /// A run ends at its agent's first result although background tasks are open.
+        TasksIgnored = "tasks-ignored",
+        /// A run whose agent stays after its result never ends.
+        NeverEnds = "never-ends",
+        /// A run whose agent stays after its result is a timeout when its time passes.
+        EndedTimesOut = "ended-times-out",
         /// Logs are read although the sink does not keep up.
         CapacityIgnored = "capacity-ignored",
     }

@@ -185,7 +185,9 @@ impl World {
         let code = match pod.script.on_term {
             OnTerm::Exits { after_ms } if after_ms <= waited_ms => 143,
             OnTerm::Reports { after_ms } if after_ms <= waited_ms => {
-                pod.log.print(now_ms, Script::last_words());
+                if pod.log.reports == 0 {
+                    pod.log.print(now_ms, Script::last_words());
+                }
                 143
             }
             OnTerm::Exits { .. } | OnTerm::Reports { .. } | OnTerm::Ignores => 137,
