@@ -34,7 +34,7 @@ describe("in the browser", () => {
     return page;
   };
   const shoot = async (page: Page, name: string): Promise<void> => {
-    await page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
+    await page.screenshot({ path: join(screenshots, `${name}.png`) });
   };
   const runPage = (agent: Agent, run: string): Promise<Page> => open(`agents/${agent.urlKey ?? agent.id}/runs/${run}`);
 

@@ -44,8 +44,9 @@ async function start(bin?: string): Promise<Started> {
   const stage = new Stage({ folder, host: variable("STAGE_HOST"), server: variable("STAGE_SERVER"), ...(bin !== undefined && { claude: bin }) });
   await stage.prepare(Number(process.env.STAGE_PORT ?? 3100));
   print("Starting the daemon and Paperclip's server; its first start creates the database (half a minute) ...");
-  stage.startDaemon();
   try {
+    await stage.startCluster();
+    stage.startDaemon();
     await stage.startServer();
     stage.save();
     const paperclip = new Paperclip(stage.url);

@@ -125,14 +125,17 @@ export class Paperclip {
   async log(id: string): Promise<{ stream: string; chunk: string; ts: string }[]> {
     const chunks: { stream: string; chunk: string; ts: string }[] = [];
     let text = "";
-    for (let offset = 0; ; ) {
-      const answer = await this.get<{ content: string; nextOffset?: number; endOffset?: number }>(
-        `heartbeat-runs/${id}/log?offset=${offset}&limitBytes=256000`,
+    for (let offset: number | undefined = 0; offset !== undefined; ) {
+      const path: string = `heartbeat-runs/${id}/log?offset=${offset}&limitBytes=256000`;
+      const answer: { content: string; nextOffset?: number } = await this.get<{ content: string; nextOffset?: number }>(path).catch(
+        (error: unknown) => {
+          // A run that has printed nothing has no log.
+          if (error instanceof ApiError && error.status === 404) return { content: "" };
+          throw error;
+        },
       );
       text += answer.content;
-      const next = answer.nextOffset ?? answer.endOffset;
-      if (next === undefined || next <= offset || answer.content === "") break;
-      offset = next;
+      offset = answer.nextOffset;
     }
     for (const line of text.split("\n")) {
       if (line.trim() !== "") chunks.push(JSON.parse(line) as { stream: string; chunk: string; ts: string });

@@ -1,7 +1,7 @@
 /** What this product promises when the server, the daemon or both stop or die, checked on the real server. One check after the other. */
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { after, before, beforeEach, describe, test } from "node:test";
 
 import { until } from "./paperclip.ts";
 import { World } from "./world.ts";
@@ -11,6 +11,8 @@ describe("when a part stops", () => {
   before(async () => {
     world = await World.start("restarts");
   });
+  // A check that failed may have left something stopped.
+  beforeEach(() => world.stage.ensureRunning());
   after(() => world.end());
 
   test("the daemon is killed in mid-run and starts again: no line is missing or doubled, and the run succeeds", async () => {
@@ -51,7 +53,7 @@ describe("when a part stops", () => {
   });
 
   test("SIGTERM of the server leaves the agent at work, and what it did is delivered by a comment", async () => {
-    const agent = await world.agent({ lines: 40, pauseMs: 250 });
+    const agent = await world.agent({ lines: 160, pauseMs: 250 });
     const { issue, run } = await world.task(agent);
     await world.working(run.id);
     await outputOf(world, run.id, "line 2 ");
@@ -63,7 +65,7 @@ describe("when a part stops", () => {
   });
 
   test("kill -9 of the server, twice: the agent's work is done once, and delivered once", async () => {
-    const agent = await world.agent({ lines: 100, pauseMs: 250 });
+    const agent = await world.agent({ lines: 300, pauseMs: 250 });
     const { issue, run } = await world.task(agent);
     await world.working(run.id);
     await outputOf(world, run.id, "line 2 ");
@@ -73,8 +75,6 @@ describe("when a part stops", () => {
       await world.stage.startServer();
     }
     await delivered(world, issue.id, run.id, 480_000);
-    const costs = await world.paperclip.get<{ totalCostCents?: number; spendCents?: number }>(`companies/${world.company}/costs/summary`);
-    assert.ok(JSON.stringify(costs).length > 2);
   });
 
   test("server and daemon are killed at once: nothing is done twice", async () => {

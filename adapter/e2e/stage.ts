@@ -22,6 +22,7 @@ export interface StageState {
   serverPort: number;
   serverPid: number;
   daemonPid: number;
+  clusterPid: number;
 }
 
 /** Postgres refuses to run as root. */
@@ -37,6 +38,7 @@ export class Stage {
   private port = 0;
   private server: ChildProcess | undefined;
   private daemon: ChildProcess | undefined;
+  private cluster: ChildProcess | undefined;
 
   constructor(ingredients: Ingredients) {
     this.ingredients = ingredients;
@@ -83,21 +85,21 @@ export class Stage {
     return join(this.folder, "fixtures", name);
   }
 
+  /** Starts the cluster, in a process of its own: agents outlive a daemon that is killed. */
+  async startCluster(): Promise<void> {
+    this.cluster = this.host("cluster.log", ["cluster", "--listen", "127.0.0.1:0", "--state", join(this.folder, "cluster"), "--kubeconfig-out", this.kubeconfig]);
+    const deadline = performance.now() + 30_000;
+    while (!existsSync(this.kubeconfig)) {
+      if (performance.now() > deadline) throw new Error(`the local cluster did not start:\n${this.logTail("cluster.log")}`);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+
   startDaemon(): void {
-    const log = this.log("daemon.log");
-    const state = join(this.folder, "daemon");
-    const arguments_ = ["serve", "--cluster", "local", "--listen", `unix:${join(this.home, "paperclip-host.sock")}`];
-    arguments_.push("--state", state, "--self-pod", join(this.folder, "pod.json"));
-    arguments_.push("--paperclip-home", this.home, "--paperclip-api-url", this.url, "--log-format", "text");
-    this.daemon = spawn(join(this.folder, "bin/paperclip-host"), arguments_, {
-      ...this.user(),
-      cwd: this.folder,
-      detached: true,
-      env: this.basics(),
-      stdio: ["ignore", log, log],
-    });
-    this.daemon.unref();
-    closeSync(log);
+    const options = ["--kubeconfig", this.kubeconfig, "--listen", `unix:${join(this.home, "paperclip-host.sock")}`];
+    options.push("--state", join(this.folder, "daemon"), "--self-pod", join(this.folder, "pod.json"));
+    options.push("--paperclip-home", this.home, "--paperclip-api-url", this.url, "--log-format", "text");
+    this.daemon = this.host("daemon.log", ["serve", "--cluster", "kubeconfig", ...options]);
   }
 
   async startServer(): Promise<void> {
@@ -126,6 +128,12 @@ export class Stage {
     await this.ready();
   }
 
+  /** Starts what does not run. */
+  async ensureRunning(): Promise<void> {
+    if (this.daemon === undefined) this.startDaemon();
+    if (this.server === undefined) await this.startServer();
+  }
+
   /** Sends the server a signal, and waits until it has ended. */
   async stopServer(signal: NodeJS.Signals): Promise<void> {
     await end(this.server, signal);
@@ -140,11 +148,12 @@ export class Stage {
   /** Ends everything that belongs to the stage, the database included. */
   async down(): Promise<void> {
     await Promise.all([this.stopServer("SIGTERM"), this.stopDaemon("SIGTERM")]);
+    await end(this.cluster, "SIGTERM");
     stopDatabase(this.home);
   }
 
   save(): void {
-    const state: StageState = { serverPort: this.port, serverPid: this.serverPid, daemonPid: this.daemonPid };
+    const state: StageState = { serverPort: this.port, serverPid: this.serverPid, daemonPid: this.daemonPid, clusterPid: this.cluster?.pid ?? 0 };
     writeFileSync(join(this.folder, "stage.json"), JSON.stringify(state));
   }
 
@@ -166,6 +175,19 @@ export class Stage {
       }
       await new Promise((resolve) => setTimeout(resolve, 250));
     }
+  }
+
+  private get kubeconfig(): string {
+    return join(this.folder, "cluster.kubeconfig");
+  }
+
+  private host(logName: string, arguments_: string[]): ChildProcess {
+    const log = this.log(logName);
+    const options = { ...this.user(), cwd: this.folder, detached: true, env: this.basics() };
+    const child = spawn(join(this.folder, "bin/paperclip-host"), arguments_, { ...options, stdio: ["ignore", log, log] });
+    child.unref();
+    closeSync(log);
+    return child;
   }
 
   private basics(): Record<string, string> {
@@ -194,6 +216,7 @@ export async function downFromState(folder: string): Promise<boolean> {
   const programs: [number, string][] = [
     [state.serverPid, "@paperclipai/server"],
     [state.daemonPid, "paperclip-host"],
+    [state.clusterPid, "paperclip-host"],
   ];
   for (const [pid, program] of programs) {
     // The number may belong to another process by now.

@@ -39,8 +39,9 @@ export class World {
   static async start(name: string): Promise<World> {
     const stage = new Stage({ folder: join(variable("STAGE_FOLDER"), name), host: variable("STAGE_HOST"), server: variable("STAGE_SERVER") });
     await stage.prepare();
-    stage.startDaemon();
     try {
+      await stage.startCluster();
+      stage.startDaemon();
       await stage.startServer();
       const paperclip = new Paperclip(stage.url);
       await paperclip.post("adapters/install", { packageName: stage.adapter("claude_k8s"), isLocalPath: true });

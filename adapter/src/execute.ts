@@ -6,7 +6,7 @@ import type { Definition } from "./definition.ts";
 import { Diagnostic, messageOf } from "./diagnostic.ts";
 import { Unreachable } from "./http.ts";
 import { CALLBACK_PAUSES_MS, logFormat, Output } from "./output.ts";
-import { type ExecutionContext, type ExecutionResult, object, text } from "./paperclip.ts";
+import { type ExecutionContext, type ExecutionResult, type JsonObject, object, text } from "./paperclip.ts";
 import type { PaperclipApi } from "./paperclip-api.ts";
 import type { PendingRun, PendingRuns } from "./pending.ts";
 import { checkTarget, prepare } from "./request.ts";
@@ -80,6 +80,10 @@ class RunExecution {
   private abort: Abort | undefined;
   private onAbort: (() => void) | undefined;
   private nextSeq = 0;
+  /** The request that started the run. */
+  private body: JsonObject | undefined;
+  /** Whether the agent has printed something. */
+  private hasOutput = false;
   private result: ExecutionResult | undefined;
   private isClosed = false;
 
@@ -137,6 +141,7 @@ class RunExecution {
         }
         this.isRequested = true;
         await daemon.start(body, this.stop.signal);
+        this.body = body;
         if (resumed !== undefined && body.resumes === resumed.runId) await this.services.pending().remove(resumed.runId);
         return undefined;
       } catch (error) {
@@ -183,8 +188,11 @@ class RunExecution {
     let pause = this.timing.firstPauseMs;
     let unknownSince: number | undefined;
     let isAnnounced = false;
+    let isInterrupted = false;
     while (!this.isStopped()) {
       try {
+        if (isInterrupted) await this.repeatStart(daemon);
+        isInterrupted = false;
         const isTextNeeded = await daemon.has("text", this.stop.signal);
         for await (const records of this.records(daemon, isTextNeeded)) {
           if (isAnnounced) await this.output.status("paperclip-host answers again");
@@ -212,11 +220,26 @@ class RunExecution {
         isAnnounced = true;
       }
       // The daemon that answers next may be another one.
+      isInterrupted = true;
       daemon.forgetVersion();
       await this.sleep(pause);
       pause = Math.min(pause * 2, this.timing.lastPauseMs);
     }
     return undefined;
+  }
+
+  /**
+   * Sends the request again to a daemon that has restarted: a run that waited for its turn is not on its disk, and the secrets of one whose
+   * Job does not exist yet are lost. It is the same run to a daemon that knows it. Never after output: the agent's work must not be repeated.
+   */
+  private async repeatStart(daemon: Daemon): Promise<void> {
+    if (this.hasOutput || this.body === undefined || this.abort !== undefined) return;
+    try {
+      await daemon.start(this.body, this.stop.signal);
+    } catch (error) {
+      // What the daemon knows of the run counts.
+      if (!(error instanceof Refused)) throw error;
+    }
   }
 
   /** The records from the next one on. Ends early if the daemon has records that do not arrive: the connection is dead. */
@@ -255,6 +278,7 @@ class RunExecution {
     const last = fresh.at(-1);
     if (last === undefined) return undefined;
     this.nextSeq = last.seq + 1;
+    this.hasOutput ||= fresh.some((record) => record.type === "log" || record.type === "gap");
     await this.output.deliver(fresh);
     if (last.type !== "result") return undefined;
     const checked = checkResult(last.result);

@@ -150,6 +150,17 @@ describe("execute", () => {
     assert.deepEqual(daemon.requests, []);
   });
 
+  test("a daemon that restarts before the agent printed something gets the request again, and never later", async () => {
+    const status = { seq: 0, type: "status", level: "info", text: "Waiting for its turn" };
+    daemon.answers.set(EVENTS, inOrder(stream([status]), refuse(404, "not_found", "no run"), stream([status, log(1, "", ["a"])]), stream([log(1, ""), result(2)])));
+    const { context } = run();
+    assert.equal((await execute(context, services(daemon))).exitCode, 0);
+    const requests = daemon.requests.map(({ method, path }) => `${method} ${path}`).filter((what) => what === EVENTS || what === "POST /v1/runs");
+    assert.deepEqual(requests, ["POST /v1/runs", EVENTS, "POST /v1/runs", EVENTS, "POST /v1/runs", EVENTS, EVENTS]);
+    const bodies = daemon.asked("POST /v1/runs").map(({ body }) => body);
+    assert.deepEqual(bodies[1], bodies[0]);
+  });
+
   test("a run that the daemon has lost ends with that error", async () => {
     daemon.answers.set(EVENTS, refuse(404, "not_found", "no run run-1"));
     const { context } = run();
