@@ -224,6 +224,62 @@ func TestEachValueChangesItsFieldAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestConfigurationIsMountedAndPassed(t *testing.T) {
+	config := object{
+		"agents":        object{"image": "acme/agent:1", "env": object{"HTTP_PROXY": "http://proxy:3128"}},
+		"paperclip_pod": object{"selector": "app=paperclip"},
+	}
+	chart, plain := rendered(t, object{"config": config}), rendered(t, nil)
+	toml := at(t, chart["ConfigMap"], "data", "serve.toml").(string)
+	for _, line := range []string{"[agents]", `image = "acme/agent:1"`, "[agents.env]", `selector = "app=paperclip"`} {
+		if !strings.Contains(toml, line) {
+			t.Errorf("serve.toml has no %s:\n%s", line, toml)
+		}
+	}
+	container := []any{"spec", "template", "spec", "containers", 0}
+	args := at(t, chart["Deployment"], append(slices.Clone(container), "args")...).([]any)
+	if !slices.Contains(args, any("--config=/etc/paperclip-host-config/serve.toml")) {
+		t.Errorf("the configuration is not passed: %v", args)
+	}
+	if at(t, chart["Deployment"], "spec", "template", "metadata", "annotations") == nil {
+		t.Error("a change of the configuration does not replace the pods")
+	}
+	mounts := func(of map[string]object) int {
+		return len(at(t, of["Deployment"], append(slices.Clone(container), "volumeMounts")...).([]any))
+	}
+	if mounts(chart) != mounts(plain)+1 {
+		t.Errorf("%d mounts, without a configuration %d", mounts(chart), mounts(plain))
+	}
+}
+
+func TestPaperclipsNamespaceGivesTheRightToReadPodsThere(t *testing.T) {
+	files := files(t, object{"paperclipNamespace": "paperclip"}, namespace)
+	second := func(name string) object {
+		_, document, found := strings.Cut(files[name], "\n---\n")
+		if !found {
+			t.Fatalf("%s has one object only:\n%s", name, files[name])
+		}
+		var parsed object
+		if err := yaml.Unmarshal([]byte(document), &parsed); err != nil {
+			t.Fatal(err)
+		}
+		return parsed
+	}
+	role, binding := second("role.yaml"), second("rolebinding.yaml")
+	want := []any{object{"apiGroups": []any{""}, "resources": []any{"pods"}, "verbs": []any{"get", "list"}}}
+	if !reflect.DeepEqual(role["rules"], want) {
+		t.Errorf("it grants %v", role["rules"])
+	}
+	for _, found := range []object{role, binding} {
+		if at(t, found, "metadata", "namespace") != "paperclip" {
+			t.Errorf("%s is in another namespace", found["kind"])
+		}
+	}
+	if at(t, binding, "subjects", 0, "namespace") != namespace || at(t, binding, "roleRef", "name") != at(t, role, "metadata", "name") {
+		t.Errorf("it binds %v", binding)
+	}
+}
+
 func TestEveryValueOfTheChartIsTested(t *testing.T) {
 	chart, err := loader.Load(chartFolder)
 	if err != nil {
@@ -234,7 +290,7 @@ func TestEveryValueOfTheChartIsTested(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := slices.Sorted(maps.Keys(values["Values"].(common.Values)))
-	if tested := []string{"image", "replicas", "resources", "tokenSecret"}; !slices.Equal(names, tested) {
+	if tested := []string{"config", "image", "paperclipNamespace", "replicas", "resources", "tokenSecret"}; !slices.Equal(names, tested) {
 		t.Errorf("the chart has the values %v, tested are %v", names, tested)
 	}
 }

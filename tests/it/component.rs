@@ -11,6 +11,7 @@ use paperclip_parity::{manifest, outcome};
 use serde_json::{Map, Value, json};
 
 use crate::host::{fixture, plugin, recording};
+use crate::instance::Started;
 
 fn load() -> Arc<Plugin> {
     let runtime = Runtime::new(&RuntimeOptions { max_instances: 8, ..RuntimeOptions::default() }).unwrap();
@@ -50,6 +51,27 @@ fn a_line_of_countless_blocks_costs_a_fraction_of_what_a_step_may() {
     }
     let evidence = json!({"stdout": line("{}"), "container": {"exitCode": 1}}).to_string();
     assert!(tools.classify(0, &evidence).unwrap().is_ok());
+}
+
+/// A step with the longest line that a plugin receives: a result event whose `type` is its last member, of all that costs memory.
+#[test]
+fn a_result_event_of_16_mib_fits_into_the_memory_of_a_run() {
+    let plugin = load();
+    let limits = paperclip_engine::limits();
+    for (what, unit) in
+        [("plain", "x"), ("escapes", r"\n"), ("surrogates", r"\ud800"), ("colours", "\u{1b}[1mx")]
+    {
+        let around = json!({"type": "result"}).to_string().len() + json!({"result": ""}).to_string().len();
+        let text = unit.repeat((limits.max_line_bytes as usize - around - 64) / unit.len());
+        let line = format!(r#"{{"result":"{text}","subtype":"success","is_error":false,"type":"result"}}"#);
+        assert!(line.len() <= limits.max_line_bytes as usize && line.len() > 15 << 20);
+        let mut run = Started::new(&plugin);
+        run.print(line);
+        let result = run.exit();
+        assert_eq!(result["errorCode"], Value::Null, "{what}: {result}");
+        assert_eq!(result["resultJson"]["subtype"], "success", "{what}");
+        assert!(run.instance.usage().memory_bytes <= 60 << 20, "{what}: {:?}", run.instance.usage());
+    }
 }
 
 #[test]

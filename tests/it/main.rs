@@ -9,6 +9,7 @@ mod bad_input;
 mod component;
 mod environment;
 mod host;
+mod instance;
 mod recordings;
 mod serving;
 mod stopping;

@@ -9,7 +9,7 @@ use paperclip_guest::{Catalogue, CatalogueOptions, FolderError, RuntimeError};
 use paperclip_prepare::access::{AccessError, ConnectedCluster, Fallback};
 use paperclip_prepare::plugins::BuiltinPlugins;
 use paperclip_prepare::{Config, HostContext, paperclip_pod, plugins, state};
-use paperclip_shell::{Cluster, PaperclipApi, UrlError};
+use paperclip_shell::{Cluster, UrlError};
 use paperclip_traces::Traces;
 use tokio::sync::watch;
 
@@ -88,21 +88,23 @@ impl Daemon {
         let catalogue = Arc::new(open_catalogue(&config, builtins)?);
         let volumes = state::local_cluster_folder(&state);
         let cluster = config.cluster.connect(Fallback::Refuse, Some(&volumes)).await?;
-        let pod = match &config.self_pod {
-            Some(path) => Some(paperclip_pod::read(path)?),
-            None => paperclip_pod::of_this_process(&cluster.cluster, &config.credential_files()).await?,
-        };
+        let pod = config.self_pod.as_deref().map(paperclip_pod::read).transpose()?;
         let named = named_clusters(&config).await?;
         let listen = config.listen.clone();
-        let mut host = HostContext::new(config, Some(state)).with_paperclip_pod(pod);
-        let paperclip = host.paperclip_api_url.as_deref().map(PaperclipApi::new).transpose()?;
-        host.paperclip_api_url = paperclip.as_ref().map(|api| api.url().to_owned());
+        let host = HostContext { paperclip_pod: pod, ..HostContext::new(config, Some(state)) };
+        if let Some(url) = &host.config.paperclip_api_url {
+            host.paperclip_apis.get(url)?;
+        }
         let endpoint = host.config.traces.endpoint.as_deref();
         let traces = endpoint.map(|endpoint| Traces::to(endpoint, host.host_id.clone())).transpose()?;
         let listener = Listener::open(&listen).await?;
-        let clusters = Clusters { default: cluster.cluster.clone(), place: cluster.place.clone(), named };
-        let supervisor =
-            Supervisor::new(Resources { host, clusters, catalogue, paperclip, traces: traces.clone() });
+        let clusters = Clusters {
+            default: cluster.cluster.clone(),
+            place: cluster.place.clone(),
+            is_default_local: cluster.is_local(),
+            named,
+        };
+        let supervisor = Supervisor::new(Resources { host, clusters, catalogue, traces: traces.clone() });
         supervisor.log_rejected_plugins();
         Ok(Daemon { supervisor, token, listener, cluster, traces })
     }

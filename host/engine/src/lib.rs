@@ -38,8 +38,8 @@ use paperclip_contract::types::Limits;
 
 /// Most bytes of strings that one call of a plugin may return: a prompt of 8 MiB in a Secret, and the rest.
 pub const MAX_OUTPUT_BYTES: u64 = 32 << 20;
-/// Longest line that a plugin receives uncut, in bytes.
-pub const MAX_GUEST_LINE_BYTES: u32 = 4 << 20;
+/// Longest line that a plugin receives uncut, in bytes: the longest that is forwarded whole.
+pub const MAX_GUEST_LINE_BYTES: u32 = log::MAX_LINE_BYTES as u32;
 
 /// Returns the limits of every plugin.
 pub const fn limits() -> Limits {

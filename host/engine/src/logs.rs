@@ -34,6 +34,8 @@ struct Log {
     reader: LogReader,
     /// The stream that is open, or being opened.
     stream: Option<LogId>,
+    /// The API's message, if the last request was refused because this host lacks the right.
+    forbidden: Option<String>,
 }
 
 /// All logs of a run, by the command that follows them.
@@ -62,7 +64,7 @@ impl Logs {
         {
             reader.on_container(now, seen);
         }
-        self.logs.insert(command, Box::new(Log { target, reader, stream: None }));
+        self.logs.insert(command, Box::new(Log { target, reader, stream: None, forbidden: None }));
     }
 
     pub(crate) fn on_pod(&mut self, now: Timestamp, pod: &PodSnapshot) {
@@ -83,6 +85,7 @@ impl Logs {
 
     pub(crate) fn on_opened(&mut self, now: Timestamp, stream: LogId) {
         if let Some(log) = self.by_stream(stream) {
+            log.forbidden = None;
             log.reader.on_opened(now);
         }
     }
@@ -97,6 +100,9 @@ impl Logs {
         if let Some(log) = self.by_stream(stream) {
             log.stream = None;
             let is_missing = is_pod_missing(&end, &log.target);
+            if let LogEnd::Refused { status: 403, message } = &end {
+                log.forbidden = Some(message.clone());
+            }
             log.reader.on_closed(now, end);
             if is_missing {
                 log.reader.on_container(now, ContainerSeen::PodDeleted);
@@ -206,6 +212,10 @@ impl Logs {
             }
             LogOutput::Gap { lost_lines, lost_bytes, reason } => {
                 let next_index = sequencer.next_index();
+                let reason = match self.forbidden(command) {
+                    Some(_) => "this host lacks the right to read the log (verb get on pods/log)".to_owned(),
+                    None => reason,
+                };
                 let command = command.get();
                 LogsOutput::Event(Event::LogGap(LogGap {
                     command,
@@ -221,10 +231,22 @@ impl Logs {
             LogOutput::Resumed => LogsOutput::Event(Event::LogResumed(command.get())),
             LogOutput::Diagnostic(text) => LogsOutput::Diagnostic(text),
             LogOutput::Ended { lines, bytes, is_complete } => {
+                let forbidden = self.forbidden(command).filter(|_| !is_complete).map(str::to_owned);
                 let (command, line_count) = (command.get(), lines);
-                LogsOutput::Event(Event::LogEnded(LogEnded { command, line_count, bytes, is_complete }))
+                LogsOutput::Event(Event::LogEnded(LogEnded {
+                    command,
+                    line_count,
+                    bytes,
+                    is_complete,
+                    forbidden,
+                }))
             }
         }
+    }
+
+    /// Returns why the API does not let this host read a log.
+    fn forbidden(&self, command: CommandId) -> Option<&str> {
+        self.logs.get(&command)?.forbidden.as_deref()
     }
 
     /// Returns a line as the plugin receives it. The whole text of a line that is cut is kept for the sink.

@@ -78,3 +78,35 @@ impl Polls {
         self.polls.values().filter_map(|poll| poll.next_at).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(15);
+
+    #[test]
+    fn seed_16_a_poll_is_sent_an_interval_after_the_last_answer_whatever_that_was() {
+        let poll = PollId::new(7);
+        let mut polls = Polls::new(INTERVAL);
+        let mut now = Timestamp::from_millis(1_000);
+        polls.start(now, poll, "/run".to_owned());
+        for answer in
+            [Some((200, "running")), Some((503, "busy")), None, Some((404, "")), None, Some((200, "x"))]
+        {
+            assert_eq!(polls.deadline(), Some(now + INTERVAL));
+            assert_eq!(polls.due(now + Duration::from_millis(14_999)), []);
+            now = now + INTERVAL;
+            assert_eq!(polls.due(now), [(poll, "/run".to_owned())]);
+            assert_eq!(polls.due(now + INTERVAL), [], "one request at a time");
+            now = now + Duration::from_secs(3);
+            match answer {
+                Some((status, body)) => assert!(polls.answered(now, poll, status, body)),
+                None => assert_eq!(polls.failed(now, poll), Some(1)),
+            }
+        }
+        assert!(!polls.answered(now, poll, 200, "x"), "it was answered before");
+        polls.stop(poll);
+        assert_eq!((polls.failed(now, poll), polls.deadline()), (None, None));
+    }
+}

@@ -51,6 +51,11 @@ pub struct ConnectedCluster {
 }
 
 impl ConnectedCluster {
+    /// Returns whether agents are processes of this machine.
+    pub fn is_local(&self) -> bool {
+        self.local.is_some()
+    }
+
     /// Stops the local cluster, if this is one.
     pub async fn shutdown(self) {
         if let Some(local) = self.local {
@@ -171,7 +176,7 @@ impl Found {
 }
 
 /// Returns whether this process runs in a Pod.
-pub(crate) fn is_inside_cluster() -> bool {
+fn is_inside_cluster() -> bool {
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
 }
 

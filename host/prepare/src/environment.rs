@@ -9,12 +9,16 @@ use paperclip_guest::Tools;
 use paperclip_shell::Cluster;
 use serde_json::{Map, Value, json};
 
+use crate::config::Agents;
+
 /// What is tested.
 #[derive(Debug)]
 pub struct Subject<'a> {
     /// The agent's config. The values of its environment do not reach the plugin.
     pub config: &'a Value,
-    pub paperclip_pod: Option<&'a Value>,
+    /// What the operator gives to all agents.
+    pub agents: &'a Agents,
+    pub paperclip_pod: Option<Value>,
     /// Namespace of runs whose config names none.
     pub namespace: &'a str,
     /// Names of further clusters.
@@ -55,10 +59,11 @@ impl Diagnose for TestError {
 ///
 /// # Errors
 /// The config is refused, or the plugin fails. A cluster that does not answer is part of the result.
-pub async fn test(tools: &Tools, cluster: &Cluster, subject: &Subject<'_>) -> Result<String, TestError> {
+pub async fn test(tools: &Tools, cluster: &Cluster, subject: Subject<'_>) -> Result<String, TestError> {
+    let completed = subject.agents.complete(&json!({"config": subject.config})).into_owned();
     let input = json!({
-        "config": without_env(subject.config),
-        "selfPod": subject.paperclip_pod,
+        "config": without_env(&completed["config"]),
+        "selfPod": subject.agents.overlay(subject.paperclip_pod),
         "namespace": subject.namespace,
         "clusters": subject.clusters,
     });
@@ -113,7 +118,7 @@ async fn answer(cluster: &Cluster, probe: &Probe) -> Answer {
     let namespace = text("namespace");
     match text("kind") {
         "api" => get(cluster, "/version").await,
-        "namespace" => get(cluster, &format!("/api/v1/namespaces/{namespace}")).await,
+        "namespace" => has_namespace(cluster, namespace).await,
         "secret" => {
             let path = format!("/api/v1/namespaces/{namespace}/secrets/{}", text("name"));
             // The question is whether it exists: its values stay here.
@@ -135,6 +140,25 @@ async fn answer(cluster: &Cluster, probe: &Probe) -> Answer {
             is_allowed(cluster, &attributes).await
         }
         unknown => Answer::Unknown(format!("this host cannot ask for {unknown:?}")),
+    }
+}
+
+/// Asks whether a namespace exists. Who may not read namespaces asks by a dry run of what runs create in it.
+async fn has_namespace(cluster: &Cluster, namespace: &str) -> Answer {
+    let unreadable = match get(cluster, &format!("/api/v1/namespaces/{namespace}")).await {
+        Answer::Unknown(error) => error,
+        known => return known,
+    };
+    let config_map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "paperclip-check-"},
+    });
+    let request = http::Request::post(format!("/api/v1/namespaces/{namespace}/configmaps?dryRun=All"))
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(config_map.to_string().into_bytes());
+    match send(cluster, request).await {
+        Ok(_) => Answer::Yes(None),
+        Err(Failure::NotFound) => Answer::No,
+        Err(Failure::Other(_)) => Answer::Unknown(unreadable),
     }
 }
 

@@ -9,27 +9,28 @@ use paperclip_diagnostic::{Diagnose, Diagnostic};
 use paperclip_engine::GuestFault;
 use paperclip_engine::intake::{self, IntakeError, IntakeFacts};
 use paperclip_guest::{Plugin, Tools};
+use paperclip_shell::{Cluster, UrlError};
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
 use crate::files::{FileReader, SkillSnapshot};
 use crate::masking::{self, MaskingError};
-use crate::paperclip_pod;
+use crate::paperclip_apis::PaperclipApis;
+use crate::paperclip_pod::{self, PaperclipPodError};
 use crate::run::PreparedRun;
 use crate::state;
 use crate::variables::{self, VariableError};
+
+/// The warning of a run whose cancellation in Paperclip nobody would notice.
+const NO_CANCEL_POLL: &str = "Paperclip's API is not asked whether the run is cancelled, since its URL is not known to this host: a run is cancelled by this host's API only";
 
 /// What a host adds to every run.
 ///
 /// ```
 /// use paperclip_prepare::{Config, HostContext};
-/// use serde_json::json;
 ///
-/// let pod = json!({"spec": {"containers": [{"name": "paperclip", "env": [
-///     {"name": "PAPERCLIP_API_URL", "value": "http://paperclip:3100"},
-/// ]}]}});
-/// let host = HostContext::new(Config::default(), None).with_paperclip_pod(Some(pod));
-/// assert_eq!(host.paperclip_api_url.as_deref(), Some("http://paperclip:3100"));
+/// let host = HostContext::new(Config::default(), None);
+/// assert_eq!(host.paperclip_pod, None, "agents inherit from no pod that nobody has named");
 /// ```
 #[derive(Debug)]
 pub struct HostContext {
@@ -38,10 +39,20 @@ pub struct HostContext {
     pub state: Option<PathBuf>,
     /// Distinguishes this host from others.
     pub host_id: String,
-    /// Paperclip's pod, as far as agents may inherit from it.
+    /// Paperclip's pod out of a file, which takes the place of the one that runs or the configuration name.
     pub paperclip_pod: Option<Value>,
-    /// URL of Paperclip's API. It never comes from a run's config: the run's token would follow it.
-    pub paperclip_api_url: Option<String>,
+    /// Clients of Paperclip's API.
+    pub paperclip_apis: PaperclipApis,
+}
+
+/// Where a run's agent will run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// Namespace of runs for which neither their config nor the configuration names one.
+    pub namespace: Option<&'a str>,
+    /// What is missing to reach Paperclip is an error where agents run in pods of their own. The local cluster shares the machine's
+    /// network, and a manifest that is only printed starts nothing.
+    pub needs_api_url: bool,
 }
 
 /// Why a context cannot become a run.
@@ -58,6 +69,14 @@ pub enum PrepareError {
     Masking(#[from] MaskingError),
     #[error(transparent)]
     Plugin(#[from] GuestFault),
+    /// Agents would call themselves instead of Paperclip.
+    #[error(
+        "PAPERCLIP_API_URL is not known: agents would look for Paperclip's API at http://localhost:3100, in their own pod"
+    )]
+    NoApiUrl,
+    /// The URL of Paperclip's API cannot be used.
+    #[error(transparent)]
+    ApiUrl(#[from] UrlError),
     /// The plugin's snapshot of skills is wrong.
     #[error("the plugin's snapshot of skills cannot be read: {0}")]
     Snapshot(#[from] serde_json::Error),
@@ -69,6 +88,8 @@ impl Diagnose for PrepareError {
             PrepareError::Context(error) => error.code(),
             PrepareError::Variables(error) => error.code(),
             PrepareError::Skills(_) => "bad_context",
+            PrepareError::NoApiUrl => "no_api_url",
+            PrepareError::ApiUrl(error) => error.code(),
             PrepareError::Masking(error) => error.code(),
             PrepareError::Plugin(_) | PrepareError::Snapshot(_) => "plugin_failed",
         }
@@ -79,6 +100,11 @@ impl Diagnose for PrepareError {
             PrepareError::Context(error) => error.hint(),
             PrepareError::Variables(error) => error.hint(),
             PrepareError::Skills(_) => Some("correct that field of the config".into()),
+            PrepareError::NoApiUrl => Some(
+                "set paperclip_api_url (--paperclip-api-url) or api_url of [agents] in the host's configuration, or name Paperclip's pod"
+                    .into(),
+            ),
+            PrepareError::ApiUrl(error) => error.hint(),
             PrepareError::Masking(error) => error.hint(),
             PrepareError::Plugin(_) | PrepareError::Snapshot(_) => {
                 Some("use another version of the plugin".into())
@@ -99,49 +125,68 @@ pub fn adapter_type<'a>(context: &'a Value, named: Option<&'a str>) -> Result<&'
 }
 
 impl HostContext {
-    /// Returns the context of a host whose journals are in `state`. Paperclip's pod is not known yet.
+    /// Returns the context of a host whose journals are in `state`.
     pub fn new(config: Config, state: Option<PathBuf>) -> HostContext {
         HostContext {
             host_id: state::host_id(state.as_deref()),
-            paperclip_api_url: config.paperclip_api_url.clone(),
             paperclip_pod: None,
+            paperclip_apis: PaperclipApis::default(),
             state,
             config,
         }
     }
 
-    /// Adds Paperclip's pod. Its API's URL is taken from the pod if none is configured.
-    #[must_use]
-    pub fn with_paperclip_pod(mut self, pod: Option<Value>) -> HostContext {
-        if self.paperclip_api_url.is_none() {
-            self.paperclip_api_url = pod.as_ref().and_then(paperclip_pod::api_url);
+    /// Returns the pod that the agent of a run inherits from, if one is named.
+    ///
+    /// # Errors
+    /// The pod does not exist or cannot be read.
+    pub async fn find_paperclip_pod(
+        &self,
+        cluster: &Cluster,
+        context: &Value,
+    ) -> Result<Option<Value>, PaperclipPodError> {
+        match &self.paperclip_pod {
+            Some(pod) => Ok(Some(pod.clone())),
+            None => paperclip_pod::find(&self.config, cluster, context).await,
         }
-        self.paperclip_pod = pod;
-        self
     }
 
-    /// Splits an execution context into what the plugin may see and the secrets, and checks it. `cluster_namespace` is the namespace of
-    /// runs for which neither their config nor the configuration names one.
+    /// Splits an execution context into what the plugin may see and the secrets, and checks it. `pod` is the pod that the agent inherits
+    /// from.
     ///
     /// # Errors
     /// A field of the context is missing or wrong, or the plugin fails.
     pub fn prepare(
         &self,
         context: &Value,
+        pod: Option<Value>,
         plugin: &Arc<Plugin>,
-        cluster_namespace: Option<&str>,
+        target: Target<'_>,
     ) -> Result<PreparedRun, PrepareError> {
         let config = &self.config;
-        let mut pod = self.paperclip_pod.clone();
+        let context = &*config.agents.complete(context);
+        let mut pod = config.agents.overlay(pod);
         let mut warnings = pod.as_mut().map(paperclip_pod::expand_literals).unwrap_or_default();
+        // It never comes from a run's config: the run's token would follow it.
+        let api_url = config.paperclip_api_url.clone().or_else(|| paperclip_pod::api_url(pod.as_ref()?));
+        let paperclip = api_url.as_deref().map(|url| self.paperclip_apis.get(url)).transpose()?;
+        if paperclip.is_none() {
+            if !paperclip_pod::names_api_url(&context["config"], pod.as_ref()) {
+                if target.needs_api_url {
+                    return Err(PrepareError::NoApiUrl);
+                }
+                warnings.push("PAPERCLIP_API_URL is not known: agents get http://localhost:3100".to_owned());
+            }
+            warnings.push(NO_CANCEL_POLL.to_owned());
+        }
         let files = self.read_files(&context["config"], plugin, &mut warnings)?;
         let facts = IntakeFacts {
             paperclip_pod: pod.as_ref(),
             revealed_env: &config.grant(plugin.adapter_type()).reveal(&plugin.descriptor().revealed_env),
             files,
             host: HostFacts {
-                default_namespace: config.namespace.as_deref().or(cluster_namespace).map(str::to_owned),
-                paperclip_api_url: self.paperclip_api_url.clone(),
+                default_namespace: config.namespace.as_deref().or(target.namespace).map(str::to_owned),
+                paperclip_api_url: paperclip.as_ref().map(|api| api.url().to_owned()),
                 denied_env: config.denied_env.clone(),
                 clusters: config.clusters.keys().cloned().collect(),
                 limits: paperclip_engine::limits(),
@@ -155,6 +200,7 @@ impl HostContext {
             request,
             secrets,
             redactor,
+            paperclip,
             warnings,
             unmasked_env: config.unmasked_env.clone(),
             adopted: None,
@@ -162,10 +208,12 @@ impl HostContext {
     }
 
     /// Returns the namespace that a run counts against: the one that its config names, else that of Paperclip's pod, else the default.
-    pub fn namespace_of(&self, request: &paperclip_contract::types::Request) -> String {
+    pub fn namespace_of(request: &paperclip_contract::types::Request) -> String {
         let config: Value = serde_json::from_str(&request.config_json).unwrap_or_default();
         let named = config["namespace"].as_str().map(str::trim).filter(|name| !name.is_empty());
-        let of_pod = || self.paperclip_pod.as_ref().and_then(paperclip_pod::namespace);
+        let pod: Option<Value> =
+            request.paperclip_pod_json.as_deref().and_then(|pod| serde_json::from_str(pod).ok());
+        let of_pod = || pod.as_ref().and_then(paperclip_pod::namespace);
         named.or_else(of_pod).or(request.host.default_namespace.as_deref()).unwrap_or("default").to_owned()
     }
 
@@ -201,22 +249,6 @@ fn skills(config: &Value, plugin: &Arc<Plugin>) -> Result<SkillSnapshot, Prepare
 mod tests {
     use super::*;
 
-    fn host(config: Config, pod: Value) -> HostContext {
-        HostContext::new(config, None).with_paperclip_pod(Some(pod))
-    }
-
-    #[test]
-    fn the_configured_url_of_paperclip_wins_over_the_pods() {
-        let pod = json!({"spec": {"containers": [{"env": [
-            {"name": "HOST", "value": "paperclip"},
-            {"name": "PAPERCLIP_API_URL", "value": "http://$(HOST):3100"},
-        ]}]}});
-        let found = host(Config::default(), pod.clone());
-        assert_eq!(found.paperclip_api_url.as_deref(), Some("http://paperclip:3100"));
-        let configured = Config { paperclip_api_url: Some("http://p".to_owned()), ..Config::default() };
-        assert_eq!(host(configured, pod).paperclip_api_url.as_deref(), Some("http://p"));
-    }
-
     #[test]
     fn an_agent_type_named_beside_the_context_wins() {
         let context = json!({"agent": {"adapterType": "claude_k8s"}});
@@ -227,20 +259,15 @@ mod tests {
 
     #[test]
     fn a_run_counts_against_the_namespace_of_its_config_first() {
-        let host = host(Config::default(), json!({"metadata": {"namespace": "paperclip"}}));
-        let namespace = |config: Value| {
+        let pod = json!({"metadata": {"namespace": "paperclip"}, "spec": {"containers": [{"name": "p"}]}});
+        let namespace = |config: Value, pod: Option<&Value>| {
             let context = json!({"runId": "r", "agent": {"id": "a"}, "config": config});
-            let (request, _) = intake::split(&context, "t", IntakeFacts::bare(Some("d"))).expect("good");
-            (
-                host.namespace_of(&request),
-                HostContext { paperclip_pod: None, ..bare() }.namespace_of(&request),
-            )
+            let facts = IntakeFacts { paperclip_pod: pod, ..IntakeFacts::bare(Some("d")) };
+            let (request, _) = intake::split(&context, "t", facts).expect("good");
+            HostContext::namespace_of(&request)
         };
-        assert_eq!(namespace(json!({"namespace": " n "})), ("n".to_owned(), "n".to_owned()));
-        assert_eq!(namespace(json!({})), ("paperclip".to_owned(), "d".to_owned()));
-    }
-
-    fn bare() -> HostContext {
-        HostContext::new(Config::default(), None)
+        assert_eq!(namespace(json!({"namespace": " n "}), Some(&pod)), "n");
+        assert_eq!(namespace(json!({}), Some(&pod)), "paperclip");
+        assert_eq!(namespace(json!({}), None), "d");
     }
 }

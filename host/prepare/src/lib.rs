@@ -15,6 +15,7 @@ pub mod environment;
 mod files;
 mod host;
 mod masking;
+mod paperclip_apis;
 pub mod paperclip_pod;
 pub mod plugins;
 mod run;
@@ -22,8 +23,10 @@ pub mod state;
 mod variables;
 
 pub use config::Config;
-pub use host::{HostContext, PrepareError, adapter_type};
+pub use host::{HostContext, PrepareError, Target, adapter_type};
 pub use masking::{MaskingError, redactor};
+pub use paperclip_apis::PaperclipApis;
+pub use paperclip_pod::PaperclipPodError;
 pub use run::{
     OpenedRun, PinError, PreparedRun, RunConnections, StartError, StartedRun, open_folder, pinned_plugin,
 };

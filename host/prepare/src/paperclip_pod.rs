@@ -1,16 +1,21 @@
 //! Paperclip's pod: the pod that Paperclip itself runs in, from which agents inherit image, volumes and environment.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use paperclip_diagnostic::Diagnostic;
+use paperclip_diagnostic::{Diagnose, Diagnostic};
 use paperclip_kubernetes::environment::try_expand;
 use paperclip_kubernetes::paperclip_pod;
+use paperclip_kubernetes::validation::dns_subdomain;
 use paperclip_shell::Cluster;
 use serde_json::Value;
 
-use crate::access::is_inside_cluster;
+use crate::config::{Config, PaperclipPodConfig};
 use crate::documents;
+
+/// The variable with the URL of Paperclip's API.
+pub(crate) const API_URL: &str = "PAPERCLIP_API_URL";
 
 fn parse(name: &Path, text: &str) -> Result<Value, Diagnostic> {
     let problem = |what: String| {
@@ -34,37 +39,219 @@ pub fn read(path: &Path) -> Result<Value, Diagnostic> {
     parse(path, &documents::read("Paperclip's pod", path)?)
 }
 
-/// Returns the pod that this process runs in, if it runs in one, as far as agents may inherit from it: without the volumes that hold
-/// `credential_files`.
+/// Returns the pod that agents of a run inherit from: the one that its context names in `paperclipPod` (`{"namespace"?, "name"}`), else
+/// the one that the configuration selects; without the volumes that hold this host's credentials. It is never the pod that this process
+/// runs in, unless it is named.
 ///
 /// # Errors
-/// The API does not return the pod.
-pub async fn of_this_process(
+/// The context or the configuration names a pod that does not exist or cannot be read.
+pub async fn find(
+    config: &Config,
     cluster: &Cluster,
-    credential_files: &[PathBuf],
-) -> Result<Option<Value>, Diagnostic> {
-    let Some(name) = std::env::var("HOSTNAME").ok().filter(|_| is_inside_cluster()) else { return Ok(None) };
-    let unreadable = |error: String| {
-        Diagnostic::new(
-            "paperclip_pod_unreadable",
-            format!("Paperclip's pod {name}: cannot be read: {error}"),
-        )
-        .with_hint("allow this host to get Pods there, or give the pod with --self-pod")
-    };
-    let path = format!("/api/v1/namespaces/{}/pods/{name}", cluster.default_namespace());
-    let request =
-        http::Request::get(&path).body(Vec::new()).map_err(|error| unreadable(error.to_string()))?;
-    let pod = cluster.client().request::<Value>(request).await;
-    let mut pod = pod.map_err(|error| unreadable(error.to_string()))?;
-    withhold(&mut pod, credential_files);
+    context: &Value,
+) -> Result<Option<Value>, PaperclipPodError> {
+    let Some(query) = Query::of(config, context, cluster.default_namespace())? else { return Ok(None) };
+    let request = http::Request::get(query.path()).body(Vec::new());
+    let request = request.map_err(|error| query.unreadable(error.to_string(), None))?;
+    let answer = cluster.ask(request).await.map_err(|error| match error.status {
+        Some(404) => query.not_found(),
+        status => query.unreadable(error.message, status),
+    })?;
+    let mut pod = query.pick(answer).ok_or_else(|| query.not_found())?;
+    withhold(&mut pod, &config.credential_files());
     Ok(Some(pod))
+}
+
+/// Returns whether the context or the configuration names a pod.
+pub fn is_named(config: &Config, context: &Value) -> bool {
+    !context["paperclipPod"].is_null() || config.paperclip_pod.selector.is_some()
+}
+
+/// Why Paperclip's pod is not known although it is named.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PaperclipPodError {
+    /// The context names it wrongly.
+    #[error("paperclipPod: {0}")]
+    Context(String),
+    #[error("Paperclip's pod {what} does not exist")]
+    NotFound { what: String, is_named_by_run: bool },
+    #[error("Paperclip's pod {what} cannot be read: {cause}")]
+    Unreadable { what: String, namespace: String, verb: &'static str, cause: String, status: Option<u16> },
+}
+
+impl PaperclipPodError {
+    /// Whether another attempt may succeed with the same request and the same rights.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            PaperclipPodError::Context(_) | PaperclipPodError::NotFound { is_named_by_run: true, .. } => {
+                false
+            }
+            // While Paperclip is rolled out none of its pods may exist.
+            PaperclipPodError::NotFound { is_named_by_run: false, .. } => true,
+            PaperclipPodError::Unreadable { status, .. } => {
+                status.is_none_or(|status| status >= 500 || status == 429)
+            }
+        }
+    }
+}
+
+impl Diagnose for PaperclipPodError {
+    fn code(&self) -> &'static str {
+        match self {
+            PaperclipPodError::Context(_) => "bad_context",
+            PaperclipPodError::NotFound { .. } => "paperclip_pod_not_found",
+            PaperclipPodError::Unreadable { .. } => "paperclip_pod_unreadable",
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            PaperclipPodError::Context(_) => r#"name it as {"namespace": "…", "name": "…"}, or leave it out"#.into(),
+            PaperclipPodError::NotFound { is_named_by_run: true, .. } => {
+                "name a pod that exists and matches [paperclip_pod] of the configuration, or leave it out".into()
+            }
+            PaperclipPodError::NotFound { .. } => {
+                "correct selector and namespace in [paperclip_pod] of the configuration".into()
+            }
+            PaperclipPodError::Unreadable { namespace, verb, status: Some(403), .. } => {
+                format!("allow this host's service account to {verb} pods in namespace {namespace} (paperclip.namespace of the chart)").into()
+            }
+            PaperclipPodError::Unreadable { .. } => "try again when the Kubernetes API answers".into(),
+        })
+    }
+}
+
+/// The request for Paperclip's pod.
+#[derive(Debug, PartialEq, Eq)]
+struct Query {
+    namespace: String,
+    /// The pod that the run names.
+    name: Option<String>,
+    selector: Option<String>,
+}
+
+impl Query {
+    fn of(config: &Config, context: &Value, own_namespace: &str) -> Result<Option<Query>, PaperclipPodError> {
+        let wrong = |what: &str| PaperclipPodError::Context(what.to_owned());
+        let PaperclipPodConfig { namespace, selector } = &config.paperclip_pod;
+        let named = &context["paperclipPod"];
+        let text = |field: &str| match &named[field] {
+            Value::Null => Ok(None),
+            Value::String(text) => Ok(Some(text.clone())),
+            _ => Err(wrong(&format!("{field} is not a string"))),
+        };
+        let (name, named_namespace) = match named {
+            Value::Null => (None, None),
+            Value::Object(_) => {
+                (Some(text("name")?.ok_or_else(|| wrong("name is missing"))?), text("namespace")?)
+            }
+            _ => return Err(wrong("it is not an object")),
+        };
+        if name.is_none() && selector.is_none() {
+            return Ok(None);
+        }
+        for part in name.iter().chain(&named_namespace) {
+            if let Some(rule) = dns_subdomain(part).first() {
+                return Err(wrong(&format!("`{part}`: {rule}")));
+            }
+        }
+        let is_elsewhere = |named: &String| namespace.as_ref().is_some_and(|allowed| allowed != named);
+        if let Some(named) = named_namespace.as_ref().filter(|named| is_elsewhere(named)) {
+            return Err(PaperclipPodError::Context(format!(
+                "namespace {named} is not that of [paperclip_pod] in the configuration"
+            )));
+        }
+        let namespace = named_namespace.as_ref().or(namespace.as_ref()).map_or(own_namespace, String::as_str);
+        Ok(Some(Query { namespace: namespace.to_owned(), name, selector: selector.clone() }))
+    }
+
+    fn path(&self) -> String {
+        let pods = format!("/api/v1/namespaces/{}/pods", self.namespace);
+        match (&self.name, &self.selector) {
+            (Some(name), None) => format!("{pods}/{name}"),
+            (name, selector) => {
+                let labels = selector.iter().map(|selector| ("labelSelector", percent_encoded(selector)));
+                let field = name.iter().map(|name| ("fieldSelector", format!("metadata.name%3D{name}")));
+                let query: Vec<_> =
+                    labels.chain(field).map(|(key, value)| format!("{key}={value}")).collect();
+                format!("{pods}?{}", query.join("&"))
+            }
+        }
+    }
+
+    /// Returns the pod of an answer: of several the newest that runs and is not being deleted, else the newest.
+    fn pick(&self, mut answer: Value) -> Option<Value> {
+        if !answer["items"].is_array() {
+            return answer["spec"].is_object().then_some(answer);
+        }
+        let Value::Array(pods) = answer["items"].take() else { return None };
+        pods.into_iter().max_by_key(|pod| {
+            let runs = pod["status"]["phase"] == "Running" && pod["metadata"]["deletionTimestamp"].is_null();
+            (runs, pod["metadata"]["creationTimestamp"].as_str().unwrap_or_default().to_owned())
+        })
+    }
+
+    /// The pod for people.
+    fn what(&self) -> String {
+        match (&self.name, &self.selector) {
+            (Some(name), _) => format!("{name} in namespace {}", self.namespace),
+            (None, selector) => {
+                format!(
+                    "with labels {} in namespace {}",
+                    selector.as_deref().unwrap_or_default(),
+                    self.namespace
+                )
+            }
+        }
+    }
+
+    fn not_found(&self) -> PaperclipPodError {
+        PaperclipPodError::NotFound { what: self.what(), is_named_by_run: self.name.is_some() }
+    }
+
+    fn unreadable(&self, cause: String, status: Option<u16>) -> PaperclipPodError {
+        PaperclipPodError::Unreadable {
+            what: self.what(),
+            namespace: self.namespace.clone(),
+            verb: if self.selector.is_some() { "list" } else { "get" },
+            cause,
+            status,
+        }
+    }
+}
+
+/// Encodes a value of a URL's query.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte.into()),
+            other => encoded.push_str(&format!("%{other:02X}")),
+        }
+    }
+    encoded
+}
+
+/// Whether agents learn the URL of Paperclip's API from their config or from the pod that they inherit from, as far as this host can
+/// tell: a variable may come out of a Secret.
+pub(crate) fn names_api_url(config: &Value, pod: Option<&Value>) -> bool {
+    let container = pod.and_then(|pod| paperclip_pod::container(pod).ok());
+    let has_entry = container.is_some_and(|container| {
+        let entries = container["env"].as_array().into_iter().flatten();
+        let mut named = entries.filter(|entry| entry["name"] == API_URL);
+        let has_whole = container["envFrom"].as_array().is_some_and(|sources| !sources.is_empty());
+        named
+            .any(|entry| entry["valueFrom"].is_object() || entry["value"] != "" && entry["value"].is_string())
+            || has_whole
+    });
+    has_entry || !config["env"][API_URL].is_null()
 }
 
 /// Returns the URL of Paperclip's API that Paperclip's container has in its environment.
 pub fn api_url(pod: &Value) -> Option<String> {
     let mut pod = pod.clone();
     expand_literals(&mut pod);
-    literal(&pod, "PAPERCLIP_API_URL").map(str::to_owned)
+    literal(&pod, API_URL).filter(|url| !url.is_empty()).map(str::to_owned)
 }
 
 /// Returns the namespace that the pod is in.
@@ -161,6 +348,91 @@ mod tests {
         let warnings = expand_literals(&mut pod);
         assert_eq!(pod["spec"]["containers"][0]["env"][0]["value"], "$(B)");
         (pod["spec"]["containers"][1]["env"].clone(), warnings)
+    }
+
+    fn query(config: &str, context: &Value) -> Result<Option<Query>, PaperclipPodError> {
+        let config: Config = toml::from_str(config).expect("valid");
+        Query::of(&config, context, "own")
+    }
+
+    #[test]
+    fn paperclips_pod_is_named_by_the_run_or_selected_by_the_configuration() {
+        let selecting = "[paperclip_pod]\nnamespace = \"prod\"\nselector = \"app=paperclip,tier in (web)\"";
+        let none = json!({});
+        let named = json!({"paperclipPod": {"namespace": "prod", "name": "paperclip-0"}});
+        let unqualified = json!({"paperclipPod": {"name": "paperclip-0"}});
+        let path =
+            |config: &str, context: &Value| query(config, context).expect("good").map(|query| query.path());
+        assert_eq!(path("", &none), None, "not even the pod of this process");
+        assert_eq!(path("", &named).as_deref(), Some("/api/v1/namespaces/prod/pods/paperclip-0"));
+        assert_eq!(path("", &unqualified).as_deref(), Some("/api/v1/namespaces/own/pods/paperclip-0"));
+        assert_eq!(
+            path(selecting, &none).as_deref(),
+            Some("/api/v1/namespaces/prod/pods?labelSelector=app%3Dpaperclip%2Ctier%20in%20%28web%29")
+        );
+        assert_eq!(
+            path(selecting, &unqualified).as_deref(),
+            Some(
+                "/api/v1/namespaces/prod/pods?labelSelector=app%3Dpaperclip%2Ctier%20in%20%28web%29&fieldSelector=metadata.name%3Dpaperclip-0"
+            )
+        );
+        for (context, says) in [
+            (json!({"paperclipPod": "paperclip-0"}), "not an object"),
+            (json!({"paperclipPod": {}}), "name is missing"),
+            (json!({"paperclipPod": {"name": 3}}), "name is not a string"),
+            (json!({"paperclipPod": {"name": "../secrets/x"}}), "`../secrets/x`: "),
+            (
+                json!({"paperclipPod": {"name": "a", "namespace": "kube-system"}}),
+                "is not that of [paperclip_pod]",
+            ),
+        ] {
+            let error = query(selecting, &context).expect_err("refused");
+            assert!(error.to_string().contains(says) && !error.is_transient(), "{error}");
+        }
+    }
+
+    #[test]
+    fn of_several_pods_the_newest_that_runs_is_taken() {
+        let query = query("[paperclip_pod]\nselector = \"a=b\"", &json!({})).expect("good").expect("selects");
+        let pod = |name: &str, created: &str, phase: &str, deleted: Option<&str>| {
+            json!({
+                "metadata": {"name": name, "creationTimestamp": created, "deletionTimestamp": deleted},
+                "status": {"phase": phase},
+            })
+        };
+        let pick =
+            |pods: &[Value]| query.pick(json!({"items": pods})).map(|pod| pod["metadata"]["name"].clone());
+        let old = pod("old", "2026-01-01T00:00:00Z", "Running", None);
+        let newer = pod("newer", "2026-01-02T00:00:00Z", "Running", None);
+        let pending = pod("pending", "2026-01-03T00:00:00Z", "Pending", None);
+        let leaving = pod("leaving", "2026-01-04T00:00:00Z", "Running", Some("2026-01-05T00:00:00Z"));
+        assert_eq!(pick(&[leaving.clone(), newer, old, pending.clone()]), Some(json!("newer")));
+        assert_eq!(pick(&[pending, leaving]), Some(json!("leaving")));
+        assert_eq!(pick(&[]), None);
+        let missing = query.not_found();
+        assert!(
+            missing.is_transient() && missing.to_string().contains("with labels a=b in namespace own"),
+            "{missing}"
+        );
+        let denied = query.unreadable("forbidden".to_owned(), Some(403));
+        assert!(!denied.is_transient());
+        assert!(denied.hint().is_some_and(|hint| hint.contains("to list pods in namespace own")));
+    }
+
+    #[test]
+    fn the_url_of_the_api_is_known_from_the_config_or_the_pod() {
+        let pod = |container: Value| json!({"spec": {"containers": [container]}});
+        for (container, is_named) in [
+            (json!({"name": "p"}), false),
+            (json!({"env": [{"name": API_URL, "value": ""}, {"name": "A", "value": "a"}]}), false),
+            (json!({"env": [{"name": API_URL, "value": "http://p"}]}), true),
+            (json!({"env": [{"name": API_URL, "valueFrom": {}}]}), true),
+            (json!({"envFrom": [{"secretRef": {"name": "s"}}]}), true),
+        ] {
+            assert_eq!(names_api_url(&json!({}), Some(&pod(container.clone()))), is_named, "{container}");
+        }
+        assert!(names_api_url(&json!({"env": {API_URL: "http://p"}}), None));
+        assert!(!names_api_url(&json!({"env": {}}), None));
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct PreparedRun {
     pub request: Request,
     pub secrets: Secrets,
     pub redactor: Redactor,
+    /// Paperclip's API, for the cancel poll.
+    pub paperclip: Option<PaperclipApi>,
     /// What could not be read of what the context names.
     pub warnings: Vec<String>,
     /// Environment names whose values are not masked.
@@ -56,8 +58,6 @@ pub struct RunConnections<S> {
     pub cluster: Cluster,
     /// The cluster's name for people.
     pub place: String,
-    /// Paperclip's API; polls fail without it.
-    pub paperclip: Option<PaperclipApi>,
     pub sink: S,
     pub observer: Arc<dyn Observer>,
 }
@@ -186,7 +186,7 @@ impl OpenedRun {
     ) -> Result<StartedRun<G, S>, StartError> {
         let OpenedRun { prepared, journal, history, header } = self;
         let notes = if history.is_empty() { prepared.notes(&ports.place) } else { Vec::new() };
-        let PreparedRun { plugin, request, secrets, redactor, .. } = prepared;
+        let PreparedRun { plugin, request, secrets, redactor, paperclip, .. } = prepared;
         let instance = plugin.instantiate()?;
         let run_id = request.run_id.clone();
         let spec = RunSpec {
@@ -204,7 +204,7 @@ impl OpenedRun {
             adopts: header.adopted.map(|adopted| adopted.job),
             request,
         };
-        let RunConnections { cluster, paperclip, sink, observer, place: _ } = ports;
+        let RunConnections { cluster, sink, observer, place: _ } = ports;
         let ports = RunPorts { run_id, cluster, secrets, paperclip, journal, history, notes, sink, observer };
         Ok(StartedRun { run: Run::new(spec, wrap(instance)), ports })
     }

@@ -41,15 +41,35 @@ fn read_members<'a>(json: &'a str, names: &[&str], members: &mut [Option<&'a Raw
     parser.deserialize_map(Members { names, members }).is_ok() && parser.end().is_ok()
 }
 
-/// Returns a member's text, if it is a string.
+/// The longest JSON of a text with escapes that is read whole, in bytes. Of a longer one the start is read: a line may have 16 MiB, and a
+/// plugin's memory must hold the line and a copy of what is unescaped.
+pub const MAX_ESCAPED_BYTES: usize = 4 << 20;
+
+/// Returns a member's text, if it is a string. Of one with escapes, the first [`MAX_ESCAPED_BYTES`] of its JSON are read.
 pub fn text(member: Option<&RawValue>) -> Option<Cow<'_, str>> {
     let json = member?.get();
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     if !inner.contains('\\') {
         return Some(Cow::Borrowed(inner));
     }
+    let start = inner.len().gt(&MAX_ESCAPED_BYTES).then(|| ["\"", start_of_text(inner), "\""].concat());
+    let text = unescape(start.as_deref().unwrap_or(json))?;
+    Some(Cow::Owned(text))
+}
+
+fn unescape(json: &str) -> Option<String> {
     let text = serde_json::from_str(json).or_else(|_| serde_json::from_str(&without_lone_surrogates(json)));
-    text.ok().map(Cow::Owned)
+    text.ok()
+}
+
+/// Returns the first bytes of a string's JSON, without an escape that is cut.
+fn start_of_text(inner: &str) -> &str {
+    let start = &inner[..inner.floor_char_boundary(MAX_ESCAPED_BYTES)];
+    // The last backslash begins an escape if it is not escaped itself.
+    let Some(last) = start.rfind('\\') else { return start };
+    let is_escaped = start[..last].bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1;
+    let escape_bytes = if start[last + 1..].starts_with('u') { "\\uFFFF".len() } else { "\\n".len() };
+    if is_escaped || last + escape_bytes <= start.len() { start } else { &start[..last] }
 }
 
 /// Returns a member's text, if it is a string that is not empty.
@@ -311,6 +331,34 @@ mod tests {
     fn a_number_may_be_negative_and_is_not_text() {
         let [count, cost, text] = pick(r#"{"a":7,"b":-0.5,"c":"7"}"#, &["a", "b", "c"]).unwrap();
         assert_eq!([count, cost, text].map(number), [Some(7.0), Some(-0.5), None]);
+    }
+
+    #[test]
+    fn of_a_huge_text_with_escapes_the_start_is_read() {
+        for (what, unit, shown) in [
+            ("line feeds", r"\n", "\n"),
+            ("quotes", r#"ab\""#, "ab\""),
+            ("backslashes", r"\\", "\\"),
+            ("code points", r"\u00e9", "é"),
+            ("pairs", r"\ud83d\ude00", "😀"),
+        ] {
+            for shift in 0..12 {
+                let json = format!(
+                    r#"{{"a":"{}{}"}}"#,
+                    "x".repeat(shift),
+                    unit.repeat((MAX_ESCAPED_BYTES + 64) / unit.len())
+                );
+                let [member] = pick(&json, &["a"]).unwrap();
+                let read = text(member).unwrap_or_else(|| panic!("{what} after {shift}"));
+                let units = MAX_ESCAPED_BYTES / unit.len() - 3;
+                assert!(
+                    read.starts_with(&"x".repeat(shift)) && read.len() >= units * shown.len(),
+                    "{what} after {shift}"
+                );
+                let end = read.trim_end_matches('\u{fffd}').trim_end_matches('a').trim_end_matches("ab");
+                assert!(end.ends_with(shown), "{what} after {shift}");
+            }
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ use crate::scenario::SignalName;
 /// Represents every secret of a run: it must not be found anywhere.
 pub(crate) const CANARY: &str = "canary-token-5d41402abc4b2a76b9719d91";
 
+const API_URL: &str = "PAPERCLIP_API_URL";
+
 /// The identity of a run.
 #[derive(Debug)]
 pub(crate) struct Order<'a> {
@@ -30,10 +32,16 @@ impl Order<'_> {
     /// The execution context as a file.
     fn write(&self, name: &str, folder: &Path) -> Result<PathBuf> {
         let path = folder.join(format!("{name}-context.json"));
+        let mut config = self.config.clone();
+        // A run without a URL is refused, and one of the host's own would be polled.
+        let env = config.entry("env").or_insert_with(|| json!({}));
+        if env[API_URL].is_null() {
+            env[API_URL] = json!("http://paperclip.invalid:3100");
+        }
         let text = json!({
             "runId": self.run_id,
             "agent": {"id": self.agent, "companyId": "acme", "name": "Nova", "adapterType": "claude_k8s"},
-            "runtime": {}, "config": self.config, "context": {"taskId": "T-1"}, "authToken": CANARY,
+            "runtime": {}, "config": config, "context": {"taskId": "T-1"}, "authToken": CANARY,
         });
         fs::write(&path, text.to_string())?;
         Ok(path)

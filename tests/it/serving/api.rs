@@ -211,6 +211,62 @@ fn runs_are_cancelled_queued_and_refused_for_a_busy_agent() {
     assert_eq!(daemon.events("r5", 0).last().unwrap()["errorCode"], Value::Null);
 }
 
+/// Runs of one agent follow each other, whether they succeed, fail or are cancelled; runs of other agents do not wait.
+#[test]
+fn seed_10_runs_of_one_agent_are_serialised_while_others_run() {
+    let place = gated();
+    let daemon = Daemon::start(&place, &[]);
+    let start = |run_id: &str, agent: &str| {
+        let mut context = super::daemon::context(run_id, "claude_k8s", json!({}));
+        context["agent"]["id"] = json!(agent);
+        assert_eq!(daemon.post("/v1/runs", &json!({"context": context})).status, 202);
+    };
+    let runs_agent = |event: &Value| event["text"] == "one";
+    start("a1", "agent-a");
+    assert!(daemon.follow("a1", 0).any(|event| runs_agent(&event)));
+    start("a2", "agent-a");
+    start("a3", "agent-a");
+    for waiting in ["a2", "a3"] {
+        let waits =
+            |event: Value| event["text"].as_str().is_some_and(|text| text.contains("Waiting for run"));
+        assert!(daemon.follow(waiting, 0).any(waits), "{waiting}");
+    }
+    start("b1", "agent-b");
+    assert!(daemon.follow("b1", 0).any(|event| runs_agent(&event)), "another agent does not wait");
+    daemon.post("/v1/runs/a1/cancel", &Value::Null);
+    let next = ["a2", "a3"].map(|run_id| {
+        let feed = daemon.follow(run_id, 0);
+        std::thread::spawn(move || {
+            let times = feed.filter(|event| runs_agent(event) || event["type"] == "result");
+            times.map(|event| (event["type"] == "result", Instant::now())).collect::<Vec<_>>()
+        })
+    });
+    place.open_gate();
+    let mut spans = next.map(|reader| {
+        let times = reader.join().unwrap();
+        assert_eq!(times.iter().map(|(is_result, _)| *is_result).collect::<Vec<_>>(), [false, true]);
+        (times[0].1, times[1].1)
+    });
+    spans.sort();
+    assert!(spans[0].1 <= spans[1].0, "two runs of an agent at once");
+    for run_id in ["a2", "a3", "b1"] {
+        assert_eq!(daemon.events(run_id, 0).last().unwrap()["errorCode"], Value::Null, "{run_id}");
+    }
+}
+
+#[test]
+fn seed_16_a_run_whose_cancellation_would_not_be_noticed_says_so() {
+    let place = gated();
+    place.open_gate();
+    let daemon = Daemon::start(&place, &[]);
+    daemon.run("r1", json!({}));
+    let is_warning = |event: &Value| {
+        let text = event["text"].as_str().unwrap_or_default();
+        text.contains("is not asked whether the run is cancelled")
+    };
+    assert_eq!(daemon.events("r1", 0).iter().filter(|event| is_warning(event)).count(), 1);
+}
+
 #[test]
 fn a_restarted_daemon_resumes_where_it_stopped() {
     let place = gated();

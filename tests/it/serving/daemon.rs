@@ -180,6 +180,10 @@ impl Drop for Daemon {
 pub(crate) fn context(run_id: &str, adapter_type: &str, config: Value) -> Value {
     let mut config = config;
     config["image"] = json!("local/agent:1");
+    let env = &mut config["env"];
+    if env["PAPERCLIP_API_URL"].is_null() {
+        env["PAPERCLIP_API_URL"] = json!("http://paperclip.invalid:3100");
+    }
     json!({
         "runId": run_id,
         "agent": {"id": format!("agent-{run_id}"), "companyId": "acme", "name": "Nova", "adapterType": adapter_type},

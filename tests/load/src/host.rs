@@ -89,7 +89,9 @@ impl Daemon {
         let context = json!({
             "runId": run_id, "runtime": {}, "context": { "taskId": "T-1" }, "authToken": format!("token-of-{run_id}"),
             "agent": { "id": format!("agent-{run_id}"), "companyId": "acme", "name": "Nova", "adapterType": "claude_k8s" },
-            "config": { "image": "load/agent:1", "env": { "SERVICE_KEY": format!("key-of-{run_id}") } },
+            "config": { "image": "load/agent:1", "env": {
+                "SERVICE_KEY": format!("key-of-{run_id}"), "PAPERCLIP_API_URL": "http://paperclip.invalid:3100",
+            } },
         });
         client::ask(&self.address, "POST", "/v1/runs", &json!({ "context": context }).to_string()).await?;
         Ok(())

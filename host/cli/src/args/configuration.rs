@@ -5,7 +5,7 @@ use paperclip_prepare::Config;
 use paperclip_prepare::access::ClusterChoice;
 use paperclip_prepare::config::JournalMode;
 
-use super::{AccessArgs, ContextArgs, RunArgs, ServeArgs};
+use super::{AccessArgs, CheckArgs, ContextArgs, RunArgs, ServeArgs};
 
 impl ServeArgs {
     /// Returns the configuration of the daemon.
@@ -64,6 +64,24 @@ impl RunArgs {
         replace(&mut config.state, &self.state);
         replace(&mut config.plugins, &self.plugin.plugins);
         self.context.override_fields(&mut config);
+        self.access.override_fields(&mut config.cluster);
+        Ok(config)
+    }
+}
+
+impl CheckArgs {
+    /// Returns the configuration of the environment test.
+    ///
+    /// # Errors
+    /// The file cannot be read or is wrong.
+    pub(crate) fn configuration(&self) -> Result<Config, Diagnostic> {
+        let mut config = match &self.config {
+            None => Config::default(),
+            Some(path) => Config::read(path)?,
+        };
+        replace(&mut config.namespace, &self.namespace);
+        replace(&mut config.self_pod, &self.self_pod);
+        replace(&mut config.plugins, &self.plugin.plugins);
         self.access.override_fields(&mut config.cluster);
         Ok(config)
     }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use paperclip_prepare::access::{ClusterChoice, ClusterKind};
+use paperclip_prepare::access::ClusterKind;
 use paperclip_prepare::config::{JournalMode, Listen, LogFormat, LogLevel};
 
 /// Runs Paperclip's AI agents on Kubernetes: one Job per run, its output streamed live, one result that says what happened.
@@ -57,10 +57,11 @@ pub(crate) struct PluginArgs {
 /// The execution context of a run, and what it refers to.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ContextArgs {
-    /// Paperclip's execution context, a JSON object {runId, agent, runtime, config, context, authToken}; - for stdin
+    /// Paperclip's execution context, a JSON object {runId, agent, runtime, config, context, authToken, paperclipPod?}; - for stdin
     #[arg(long, value_name = "FILE")]
     pub(crate) context: PathBuf,
-    /// The Pod that Paperclip runs in (core/v1, JSON), from which agents inherit image, volumes and environment
+    /// The Pod that Paperclip runs in (core/v1, JSON), from which agents inherit image, volumes and environment; default: the one that
+    /// the context or the configuration names
     #[arg(long, value_name = "FILE")]
     pub(crate) self_pod: Option<PathBuf>,
     /// Paperclip's home folder, from which files that a context names are read
@@ -131,7 +132,8 @@ pub(crate) struct ServeArgs {
     /// What happens to a run whose journal cannot be written
     #[arg(long, value_enum)]
     pub(crate) journal: Option<JournalMode>,
-    /// The Pod that Paperclip runs in (core/v1, JSON), from which agents inherit image, volumes and environment
+    /// The Pod that Paperclip runs in (core/v1, JSON), from which agents inherit image, volumes and environment; default: the one that
+    /// the context or the configuration names
     #[arg(long, value_name = "FILE")]
     pub(crate) self_pod: Option<PathBuf>,
     /// Paperclip's home folder, from which files that a context names are read
@@ -182,6 +184,9 @@ pub(crate) struct ManifestArgs {
     pub(crate) context: ContextArgs,
     #[command(flatten)]
     pub(crate) plugin: PluginArgs,
+    /// Configuration (TOML) with the fields of `serve`, as far as they concern a manifest; flags override it
+    #[arg(long, value_name = "FILE", env = "PAPERCLIP_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -216,6 +221,9 @@ pub(crate) struct CheckArgs {
     /// Namespace of runs whose config names none; default: that of Paperclip's pod, then that of the kubeconfig
     #[arg(long, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
+    /// Configuration (TOML) with the fields of `serve`, as far as they concern the test; flags override it
+    #[arg(long, value_name = "FILE", env = "PAPERCLIP_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
     /// Print Paperclip's environment test result: {"adapterType","status","checks","testedAt"}
     #[arg(long)]
     pub(crate) json: bool,
@@ -293,17 +301,6 @@ pub(crate) struct ClusterArgs {
     /// Write the kubeconfig here (mode 0600)
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig_out: Option<PathBuf>,
-}
-
-impl AccessArgs {
-    /// Returns the choice that the flags make.
-    pub(crate) fn choice(&self) -> ClusterChoice {
-        ClusterChoice {
-            kind: self.cluster,
-            kubeconfig: self.kubeconfig.clone(),
-            context: self.context_name.clone(),
-        }
-    }
 }
 
 #[cfg(test)]

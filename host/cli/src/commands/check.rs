@@ -32,28 +32,28 @@ struct Check {
 pub(crate) async fn check(args: CheckArgs, builtins: BuiltinPlugins) -> Result<Exit, CommandError> {
     let context = args.context.as_deref().map(documents::read_context).transpose().map_err(usage)?;
     let context = context.unwrap_or_default();
-    let pod = args.self_pod.as_deref().map(paperclip_pod::read).transpose().map_err(usage)?;
+    let config = args.configuration().map_err(usage)?;
+    let pod = config.self_pod.as_deref().map(paperclip_pod::read).transpose().map_err(usage)?;
     let runtime = plugins::runtime()?;
     let named = args.plugin.adapter.as_deref().or_else(|| intake::adapter_type(&context));
-    let plugin = plugins::get_or_only(&runtime, builtins, args.plugin.plugins.as_deref(), named)?;
+    let plugin = plugins::get_or_only(&runtime, builtins, config.plugins.as_deref(), named)?;
     let adapter_type = plugin.adapter_type().to_owned();
     let tools = Tools::new(plugin);
 
     // Without a request to the cluster: whether it answers is part of the test.
-    let connected = args.access.choice().open(Fallback::Local, None).await.map_err(usage)?;
+    let connected = config.cluster.open(Fallback::Local, None).await.map_err(usage)?;
     let pod = match pod {
         Some(pod) => Some(pod),
-        None => paperclip_pod::of_this_process(&connected.cluster, args.access.kubeconfig.as_slice())
-            .await
-            .map_err(failed)?,
+        None => paperclip_pod::find(&config, &connected.cluster, &context).await.map_err(failed)?,
     };
     let subject = Subject {
         config: &context["config"],
-        paperclip_pod: pod.as_ref(),
-        namespace: args.namespace.as_deref().unwrap_or(connected.cluster.default_namespace()),
-        clusters: Vec::new(),
+        agents: &config.agents,
+        paperclip_pod: pod,
+        namespace: config.namespace.as_deref().unwrap_or(connected.cluster.default_namespace()),
+        clusters: config.clusters.keys().map(String::as_str).collect(),
     };
-    let report = environment::test(&tools, &connected.cluster, &subject).await;
+    let report = environment::test(&tools, &connected.cluster, subject).await;
     connected.shutdown().await;
     let report = report.map_err(|error| match error {
         TestError::Config(_) => usage(error),

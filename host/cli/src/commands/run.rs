@@ -11,15 +11,15 @@ use paperclip_engine::Closing;
 use paperclip_engine::journal::Entry;
 use paperclip_engine::record::{RecordSequencer, SequencedRecord};
 use paperclip_guest::{Plugin, Tools};
-use paperclip_prepare::access::{ConnectedCluster, Fallback};
+use paperclip_prepare::access::{ClusterChoice, ConnectedCluster, Fallback};
 use paperclip_prepare::config::{Config, JournalMode, NamedCluster};
 use paperclip_prepare::plugins::BuiltinPlugins;
 use paperclip_prepare::{
-    HostContext, OpenedRun, PrepareError, PreparedRun, RunConnections, StartError, StartedRun, adapter_type,
-    documents, open_folder, paperclip_pod, pinned_plugin, state,
+    HostContext, OpenedRun, PrepareError, PreparedRun, RunConnections, StartError, StartedRun, Target,
+    adapter_type, documents, open_folder, paperclip_pod, pinned_plugin, state,
 };
 use paperclip_shell::journal::{self, History, RunFolder};
-use paperclip_shell::{Control, NdjsonSink, Outcome, PaperclipApi, Sink, drive};
+use paperclip_shell::{Control, NdjsonSink, Outcome, Sink, drive};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -40,13 +40,15 @@ pub(crate) async fn run(args: RunArgs, builtins: BuiltinPlugins) -> Result<Exit,
     if state.is_none() && config.journal == JournalMode::Required {
         return Err(usage(state::no_folder()));
     }
-    let host = HostContext::new(config, state).with_paperclip_pod(pod);
-    let prepare = |host: &HostContext, plugin: &Arc<Plugin>, namespace: Option<&str>| {
-        host.prepare(&context, plugin, namespace).map_err(|error| refused(&error, &args.context.context))
+    let host = HostContext { paperclip_pod: pod, ..HostContext::new(config, state) };
+    let prepare = |pod: Option<Value>, plugin: &Arc<Plugin>, target: Target<'_>| {
+        let prepared = host.prepare(&context, pod, plugin, target);
+        prepared.map_err(|error| refused(&error, &args.context.context))
     };
 
     // What is wrong with the context is wrong on each cluster: it is reported before one is connected.
-    let run_id = prepare(&host, &plugin, None)?.request.run_id;
+    let anywhere = Target { namespace: None, needs_api_url: false };
+    let run_id = prepare(host.paperclip_pod.clone(), &plugin, anywhere)?.request.run_id;
     let folder = open_folder(&host, &run_id).map_err(usage)?;
     let plugin = match (&host.state, folder.as_ref().and_then(RunFolder::header)) {
         (Some(state), Some(header)) => pinned_plugin(&runtime, state, header, Some(plugin)).map_err(usage)?,
@@ -57,15 +59,12 @@ pub(crate) async fn run(args: RunArgs, builtins: BuiltinPlugins) -> Result<Exit,
     }
 
     let connected = connect(&host, &context).await?;
-    let host = match &host.paperclip_pod {
-        Some(_) => host,
-        None => {
-            let files = host.config.credential_files();
-            let pod = paperclip_pod::of_this_process(&connected.cluster, &files).await.map_err(failed)?;
-            host.with_paperclip_pod(pod)
-        }
+    let pod = find_paperclip_pod(&host, &connected, &context).await?;
+    let target = Target {
+        namespace: Some(connected.cluster.default_namespace()),
+        needs_api_url: !connected.is_local(),
     };
-    let prepared = prepare(&host, &plugin, Some(connected.cluster.default_namespace()))?;
+    let prepared = prepare(pod, &plugin, target)?;
     let outcome = drive_to_end(&host, &connected, prepared, folder, &args, plugin).await?;
     connected.shutdown().await;
     if let Some(failure) = outcome.failure {
@@ -77,18 +76,41 @@ pub(crate) async fn run(args: RunArgs, builtins: BuiltinPlugins) -> Result<Exit,
 fn refused(error: &PrepareError, context: &Path) -> CommandError {
     let diagnostic = error.diagnostic().on(format_args!("context {}", context.display()));
     match error {
-        PrepareError::Context(_) | PrepareError::Variables(_) | PrepareError::Skills(_) => usage(diagnostic),
+        PrepareError::Context(_)
+        | PrepareError::Variables(_)
+        | PrepareError::Skills(_)
+        | PrepareError::NoApiUrl
+        | PrepareError::ApiUrl(_) => usage(diagnostic),
         PrepareError::Masking(_) | PrepareError::Plugin(_) | PrepareError::Snapshot(_) => failed(diagnostic),
     }
 }
 
 /// Connects to the cluster that the run's config names, else to the chosen one, else to the one that is found.
 async fn connect(host: &HostContext, context: &Value) -> Result<ConnectedCluster, CommandError> {
-    let config = &host.config;
-    let named = context["config"]["kubeconfig"].as_str().and_then(|name| config.clusters.get(name.trim()));
-    let choice = named.map_or_else(|| config.cluster.clone(), NamedCluster::choice);
+    let choice = named_cluster(host, context).unwrap_or_else(|| host.config.cluster.clone());
     let volumes = host.state.as_deref().map(state::local_cluster_folder);
     choice.connect(Fallback::Local, volumes.as_deref()).await.map_err(usage)
+}
+
+/// Returns the further cluster that the run's config names.
+fn named_cluster(host: &HostContext, context: &Value) -> Option<ClusterChoice> {
+    let name = context["config"]["kubeconfig"].as_str()?;
+    host.config.clusters.get(name.trim()).map(NamedCluster::choice)
+}
+
+/// Returns the pod that the agent inherits from. Paperclip is in the chosen cluster, also if the agent runs in a further one.
+async fn find_paperclip_pod(
+    host: &HostContext,
+    connected: &ConnectedCluster,
+    context: &Value,
+) -> Result<Option<Value>, CommandError> {
+    let is_elsewhere = host.paperclip_pod.is_none() && named_cluster(host, context).is_some();
+    let of_paperclip = match is_elsewhere && paperclip_pod::is_named(&host.config, context) {
+        true => Some(host.config.cluster.open(Fallback::Refuse, None).await.map_err(usage)?),
+        false => None,
+    };
+    let cluster = &of_paperclip.as_ref().unwrap_or(connected).cluster;
+    host.find_paperclip_pod(cluster, context).await.map_err(failed)
 }
 
 async fn drive_to_end(
@@ -99,12 +121,11 @@ async fn drive_to_end(
     args: &RunArgs,
     plugin: Arc<Plugin>,
 ) -> Result<Outcome, CommandError> {
-    let paperclip = host.paperclip_api_url.as_deref().map(PaperclipApi::new).transpose().map_err(usage)?;
     if let Some(state) = &host.state {
         prune_journals(state, &host.config);
     }
     let opened = prepared.open_journal(host, folder).map_err(not_started)?;
-    let run = Runnable { host, connected, paperclip, opened, from: args.from };
+    let run = Runnable { host, connected, opened, from: args.from };
     match args.output {
         Output::Ndjson => run.drive(NdjsonSink::new(tokio::io::stdout())).await,
         Output::Pretty => run.drive(PrettySink::new(Tools::new(plugin))).await,
@@ -128,7 +149,6 @@ fn prune_journals(state: &Path, config: &Config) {
 struct Runnable<'a> {
     host: &'a HostContext,
     connected: &'a ConnectedCluster,
-    paperclip: Option<PaperclipApi>,
     opened: OpenedRun,
     from: u64,
 }
@@ -138,7 +158,6 @@ impl Runnable<'_> {
         let ports = RunConnections {
             cluster: self.connected.cluster.clone(),
             place: self.connected.place.clone(),
-            paperclip: self.paperclip,
             sink: From { sink, from: self.from },
             observer: Arc::new(()),
         };

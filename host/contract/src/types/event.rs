@@ -171,7 +171,7 @@ pub struct LogGap {
 
 /// The end of a log.
 #[cfg_attr(feature = "component", wit(record))]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEnded {
     /// The [`FollowLog`](super::Action::FollowLog) command.
     pub command: u64,
@@ -181,6 +181,9 @@ pub struct LogEnded {
     pub bytes: u64,
     /// False if the rest cannot be read any more, for example because the Pod was deleted.
     pub is_complete: bool,
+    /// The API's message, if the rest could not be read because this host lacks the right to `get` `pods/log`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forbidden: Option<String>,
 }
 
 /// A response to a poll. Responses that equal the one before are not reported.

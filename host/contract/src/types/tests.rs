@@ -140,7 +140,7 @@ fn events() -> Vec<Event> {
             lost_bytes: Some(4),
             reason: text()
         }),
-        LogEnded(LogEnded { command: 1, line_count: 2, bytes: 3, is_complete: true }),
+        LogEnded(LogEnded { command: 1, line_count: 2, bytes: 3, is_complete: true, forbidden: None }),
         TimerFired(1),
         HttpAnswered(HttpAnswer { command: 1, status: 200, body: text() }),
         HttpFailed(HttpFailure { command: 1, count: 2, error: error() }),

@@ -63,6 +63,9 @@ struct CheckRequest {
     /// The agent's config, without secrets of its environment.
     #[serde(default)]
     config: Value,
+    /// Paperclip's pod, as in an execution context.
+    #[serde(default, rename = "paperclipPod")]
+    paperclip_pod: Value,
 }
 
 /// Runs Paperclip's environment test with this host's cluster and Paperclip's pod.
@@ -78,19 +81,22 @@ pub(super) async fn check(
             Refusal::new(
                 Kind::BadRequest,
                 format!("the body is {error}"),
-                "send {\"config\": {...}} or nothing",
+                "send {\"config\": {...}, \"paperclipPod\": {...}} or nothing",
             )
         })?
     };
     let tools = Tools::new(plugin(&app, &adapter_type?)?);
     let (host, clusters) = (app.supervisor.host(), app.supervisor.clusters());
+    let named = json!({"paperclipPod": request.paperclip_pod});
+    let pod = app.supervisor.find_paperclip_pod(&named).await?;
     let subject = Subject {
         config: &request.config,
-        paperclip_pod: host.paperclip_pod.as_ref(),
+        agents: &host.config.agents,
+        paperclip_pod: pod,
         namespace: host.config.namespace.as_deref().unwrap_or(clusters.default.default_namespace()),
         clusters: clusters.named.keys().map(String::as_str).collect(),
     };
-    let report = environment::test(&tools, &clusters.default, &subject).await.map_err(|error| {
+    let report = environment::test(&tools, &clusters.default, subject).await.map_err(|error| {
         let kind = match error {
             TestError::Config(_) => Kind::BadRequest,
             TestError::Plugin(_) | TestError::Broken(_) => Kind::Internal,

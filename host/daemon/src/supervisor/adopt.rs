@@ -17,7 +17,7 @@ use paperclip_engine::api::{ApiCall, ApiReply, Lease};
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::policy::{Pattern, is_label_of};
 use paperclip_engine::time::Timestamp;
-use paperclip_prepare::paperclip_pod;
+use paperclip_prepare::{Target, paperclip_pod};
 use paperclip_shell::journal::Adopted;
 use paperclip_shell::{Cluster, calls};
 
@@ -75,7 +75,8 @@ impl Supervisor {
 
     fn places(&self) -> Vec<Place> {
         let config = &self.host().config;
-        let of_pod = self.host().paperclip_pod.as_ref().and_then(paperclip_pod::namespace);
+        let of_file = self.host().paperclip_pod.as_ref().and_then(paperclip_pod::namespace);
+        let of_pod = config.paperclip_pod.namespace.as_deref().or(of_file);
         let granted = config.grants.values().flat_map(|grant| &grant.namespaces);
         let granted = granted.map(Pattern::as_str).filter(|text| !text.contains('*'));
         let shared: Vec<&str> = config.namespace.as_deref().into_iter().chain(granted).collect();
@@ -199,9 +200,13 @@ impl Supervisor {
         })?;
         let adopted = Adopted { job: candidate.job.clone(), secret: record.secret.clone() };
         let context = candidate.context(record, run_id, secrets, place.name.as_deref());
-        let mut prepared = self.prepare(&context, &plugin).map_err(|refusal| {
-            SkipReason::new(format!("its run cannot be adopted: {}", refusal.message), START_AGAIN)
-        })?;
+        // Its Job exists, with everything that the agent inherits.
+        let target = Target { namespace: Some(&place.namespace), needs_api_url: false };
+        let prepared = self.host().prepare(&context, None, &plugin, target);
+        let mut prepared = prepared
+            .map_err(|error| SkipReason::new(format!("its run cannot be adopted: {error}"), START_AGAIN))?;
+        // What it warns about was said when the run started.
+        prepared.warnings.clear();
         prepared.adopted = Some(adopted);
         let info = RunInfo::of(&prepared.request, candidate.job.namespace.clone(), &plugin, true);
         let (run, controls) = self.handle_of(info, Feed::new(), SystemTime::now());

@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use paperclip_contract::types::{CancelRequest, CancelSource};
 use paperclip_guest::Catalogue;
-use paperclip_prepare::HostContext;
-use paperclip_shell::{Cluster, Control, PaperclipApi};
+use paperclip_prepare::{HostContext, Target};
+use paperclip_shell::{Cluster, Control};
 use paperclip_traces::Traces;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -51,6 +51,8 @@ pub(crate) struct Clusters {
     pub(crate) default: Cluster,
     /// Which cluster that is, for people.
     pub(crate) place: String,
+    /// Whether agents on it are processes of this machine.
+    pub(crate) is_default_local: bool,
     /// Further ones, by the name that a config may have in `kubeconfig`.
     pub(crate) named: BTreeMap<String, Cluster>,
 }
@@ -74,6 +76,16 @@ impl Clusters {
         })
     }
 
+    /// Returns where the agent of a run of this config will run.
+    ///
+    /// # Errors
+    /// Those of [`Clusters::select`].
+    pub(crate) fn target(&self, config: &Value) -> Result<Target<'_>, Refusal> {
+        let cluster = self.select(config)?;
+        let is_local = self.is_default_local && std::ptr::eq(cluster, &raw const self.default);
+        Ok(Target { namespace: Some(cluster.default_namespace()), needs_api_url: !is_local })
+    }
+
     /// Returns all clusters with their names; the default one has none.
     pub(crate) fn all(&self) -> impl Iterator<Item = (Option<&str>, &Cluster)> {
         let named = self.named.iter().map(|(name, cluster)| (Some(name.as_str()), cluster));
@@ -87,7 +99,6 @@ pub(crate) struct Resources {
     pub(crate) host: HostContext,
     pub(crate) clusters: Clusters,
     pub(crate) catalogue: Arc<Catalogue>,
-    pub(crate) paperclip: Option<PaperclipApi>,
     /// Where runs are exported to as traces.
     pub(crate) traces: Option<Traces>,
 }

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use paperclip_contract::types::{NewSecret, Request, SecretEntry, SecretSource};
 use paperclip_engine::intake::Secrets;
-use paperclip_prepare::{PreparedRun, pinned_plugin, redactor};
+use paperclip_prepare::{HostContext, PreparedRun, pinned_plugin, redactor};
 use paperclip_shell::journal::RunFolder;
 use paperclip_shell::{Cluster, JournalError};
 use serde_json::Value;
@@ -86,7 +86,7 @@ impl Supervisor {
         } else {
             (None, None)
         };
-        let namespace = self.host().namespace_of(&past.request);
+        let namespace = HostContext::namespace_of(&past.request);
         let info = RunInfo::of(&past.request, namespace, &plugin, adopted.is_some());
         let feed = Feed::new();
         feed.set_journal(folder.to_owned());
@@ -94,6 +94,13 @@ impl Supervisor {
         let prepared = PreparedRun {
             redactor: redactor(&past.request, &secrets, &unmasked_env)?,
             plugin,
+            // It was checked when the run started.
+            paperclip: past
+                .request
+                .host
+                .paperclip_api_url
+                .as_deref()
+                .and_then(|url| self.host().paperclip_apis.get(url).ok()),
             request: past.request,
             secrets,
             warnings: Vec::new(),
@@ -147,7 +154,7 @@ impl Supervisor {
         let run = self.get(run_id).await?;
         let plugin = self.catalogue().get(&run.info.adapter_type);
         let plugin = plugin.map_err(|error| Refusal::of(Kind::NoPlugin, &error))?;
-        let prepared = self.prepare(context, &plugin)?;
+        let prepared = self.prepare(context, &plugin).await?;
         self.runs().resupply(run_id, ResuppliedSecrets(prepared.secrets)).await;
         Ok(run)
     }
@@ -159,7 +166,7 @@ impl Supervisor {
             adapter_type: past.header.adapter_type,
             agent_id: past.request.agent.id.clone(),
             company_id: past.request.agent.company_id.clone(),
-            namespace: self.host().namespace_of(&past.request),
+            namespace: HostContext::namespace_of(&past.request),
             plugin_version: past.header.plugin_version,
             plugin_digest: past.header.plugin_digest,
             adopted: past.header.adopted.is_some(),

@@ -8,7 +8,9 @@ use paperclip_diagnostic::Diagnose as _;
 use paperclip_engine::record::{Record, SequencedRecord};
 use paperclip_engine::{Closing, result};
 use paperclip_guest::Plugin;
-use paperclip_prepare::{PreparedRun, RunConnections, StartError, StartedRun, adapter_type, pinned_plugin};
+use paperclip_prepare::{
+    HostContext, PreparedRun, RunConnections, StartError, StartedRun, adapter_type, pinned_plugin,
+};
 use paperclip_shell::journal::{self, RunFolder};
 use paperclip_shell::{Cluster, Control, Outcome, drive};
 use paperclip_traces::SpanKind;
@@ -63,7 +65,7 @@ impl Supervisor {
             return Ok(run);
         }
         let plugin = self.plugin(adapter_type, context).await?;
-        let prepared = self.prepare(context, &plugin)?;
+        let prepared = self.prepare(context, &plugin).await?;
         let cluster = self.clusters().select(&context["config"])?.clone();
         self.check_memory()?;
         let (run, controls) = self.handle(&prepared.request, &plugin, false);
@@ -120,12 +122,27 @@ impl Supervisor {
     /// Splits and checks an execution context.
     ///
     /// # Errors
-    /// A field of the context is missing or wrong.
-    pub(super) fn prepare(&self, context: &Value, plugin: &Arc<Plugin>) -> Result<PreparedRun, Refusal> {
-        let clusters = self.clusters();
-        let cluster = clusters.select(&context["config"]).unwrap_or(&clusters.default);
-        let prepared = self.host().prepare(context, plugin, Some(cluster.default_namespace()));
-        prepared.map_err(Refusal::bad_context)
+    /// A field of the context is missing or wrong, or Paperclip's pod cannot be read.
+    pub(super) async fn prepare(
+        &self,
+        context: &Value,
+        plugin: &Arc<Plugin>,
+    ) -> Result<PreparedRun, Refusal> {
+        let target = self.clusters().target(&context["config"])?;
+        let pod = self.find_paperclip_pod(context).await?;
+        self.host().prepare(context, pod, plugin, target).map_err(Refusal::bad_context)
+    }
+
+    /// Returns the pod that the agent of a run inherits from. Paperclip is in the default cluster, wherever the agent runs.
+    ///
+    /// # Errors
+    /// The pod that is named does not exist or cannot be read.
+    pub(crate) async fn find_paperclip_pod(&self, context: &Value) -> Result<Option<Value>, Refusal> {
+        let pod = self.host().find_paperclip_pod(&self.clusters().default, context).await;
+        pod.map_err(|error| {
+            let kind = if error.is_transient() { Kind::NotReady } else { Kind::BadRequest };
+            Refusal::of(kind, &error)
+        })
     }
 
     /// Returns the folder of a run's journal, if it exists.
@@ -141,7 +158,7 @@ impl Supervisor {
         plugin: &Plugin,
         is_adopted: bool,
     ) -> (Arc<RunHandle>, mpsc::Receiver<Control>) {
-        let info = RunInfo::of(request, self.host().namespace_of(request), plugin, is_adopted);
+        let info = RunInfo::of(request, HostContext::namespace_of(request), plugin, is_adopted);
         self.handle_of(info, Feed::new(), SystemTime::now())
     }
 
@@ -251,7 +268,6 @@ impl Supervisor {
         let ports = RunConnections {
             cluster,
             place: self.clusters().place.clone(),
-            paperclip: self.shared.resources.paperclip.clone(),
             sink: FeedSink { feed: Arc::clone(&run.feed), observe },
             observer: Arc::clone(&observer) as _,
         };

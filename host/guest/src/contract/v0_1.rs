@@ -25,8 +25,8 @@ pub mod types {
     use paperclip_contract::types::{
         AcquireGuard, AgentIdentity, Answer, ApiError, CancelRequest, ContextFile, DeleteJob, Deletion,
         EmittedLog, EnvEntry, Finish, FollowLog, GuardBusy, HostFacts, HttpAnswer, HttpFailure, JobSnapshot,
-        Label, LabelJob, ListJobs, LogEnded, LogGap, LogInterrupted, LogLines, NewConfigMap, NewObject,
-        ObjectRef, Other, PodSnapshot, PollHttp, ReadLog, Status, Timer,
+        Label, LabelJob, ListJobs, LogGap, LogInterrupted, LogLines, NewConfigMap, NewObject, ObjectRef,
+        Other, PodSnapshot, PollHttp, ReadLog, Status, Timer,
     };
     pub use paperclip_contract::types::{Descriptor, Refusal};
     use paperclip_contract::wit;
@@ -60,7 +60,7 @@ pub mod types {
         LogInterrupted(&'a LogInterrupted),
         LogResumed(u64),
         LogGap(&'a LogGap),
-        LogEnded(&'a LogEnded),
+        LogEnded(LogEnded),
         TimerFired(u64),
         HttpAnswered(&'a HttpAnswer),
         HttpFailed(&'a HttpFailure),
@@ -68,6 +68,14 @@ pub mod types {
         HostStopping,
         HostResumed(u64),
         Other(&'a Other),
+    }
+
+    #[wit(record, Lower)]
+    pub struct LogEnded {
+        pub command: u64,
+        pub line_count: u64,
+        pub bytes: u64,
+        pub is_complete: bool,
     }
 
     #[wit(record, Lift)]
@@ -165,7 +173,12 @@ impl<'a> From<&'a newest::Event> for types::Event<'a> {
             Event::LogInterrupted(interrupted) => Self::LogInterrupted(interrupted),
             Event::LogResumed(command) => Self::LogResumed(*command),
             Event::LogGap(gap) => Self::LogGap(gap),
-            Event::LogEnded(ended) => Self::LogEnded(ended),
+            Event::LogEnded(ended) => Self::LogEnded(types::LogEnded {
+                command: ended.command,
+                line_count: ended.line_count,
+                bytes: ended.bytes,
+                is_complete: ended.is_complete,
+            }),
             Event::TimerFired(timer) => Self::TimerFired(*timer),
             Event::HttpAnswered(answer) => Self::HttpAnswered(answer),
             Event::HttpFailed(failure) => Self::HttpFailed(failure),

@@ -2,9 +2,11 @@
 //!
 //! The file holds no secret: it names the file that holds the token. So a configuration can be printed whole.
 
+mod agents;
 mod limits;
 mod listen;
 mod log;
+mod paperclip_pod;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,9 +17,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{ClusterChoice, ClusterKind};
 
+pub use agents::{Agents, EnvFrom, Reference};
 pub use limits::{Limits, Retention};
 pub use listen::Listen;
 pub use log::{Log, LogFormat, LogLevel};
+pub use paperclip_pod::PaperclipPodConfig;
 
 /// The name of the grant for plugins that have none of their own.
 const DEFAULT_GRANT: &str = "default";
@@ -49,8 +53,12 @@ pub struct Config {
     pub paperclip_api_url: Option<String>,
     /// Folder from which files that a context names are read.
     pub paperclip_home: Option<PathBuf>,
-    /// The Pod that Paperclip runs in, as JSON, if this process does not run in it.
+    /// A file with the Pod that Paperclip runs in, as JSON; it takes the place of `paperclip_pod`.
     pub self_pod: Option<PathBuf>,
+    /// Where Paperclip's pod is.
+    pub paperclip_pod: PaperclipPodConfig,
+    /// What the operator gives to all agents.
+    pub agents: Agents,
     /// Environment names that agents do not inherit, beyond the built-in list; `*` at the end matches any ending.
     pub denied_env: Vec<String>,
     /// Environment names whose values are not secrets, and are not masked; `*` at the end matches any ending.
@@ -149,6 +157,10 @@ impl Config {
             return Err(Diagnostic::new("token_required", message).with_hint(
                 "name a file with a token in token_file (--token-file), or listen on a loopback address or a Unix socket",
             ));
+        }
+        if let Some((field, problem)) = self.agents.problem() {
+            return Err(Diagnostic::new("bad_config", format!("{field}: {problem}"))
+                .with_hint("correct that field of the configuration"));
         }
         if let Some(limit) = self.limits.zero() {
             let message = format!("limits.{limit}: 0 would stop all runs");

@@ -1,6 +1,6 @@
 //! What an operator reads about a run that failed.
 
-use paperclip_kit::outcome::{InfraCause, iso_time};
+use paperclip_kit::outcome::{DELETED_BY_OTHERS, InfraCause, iso_time};
 
 use super::facts::Case;
 use crate::stream::Report;
@@ -75,8 +75,7 @@ pub(super) fn deleted(case: &Case<'_>) -> String {
     let facts = case.evidence.deletion.describe(case.stream.stdout_bytes(), case.stream.nonempty_lines());
     let text = format!("K8s Job was deleted externally before Claude could complete {facts}");
     let suffix = match case.evidence.cause() {
-        // The message says so.
-        Some(InfraCause::Deleted) | None => String::new(),
+        Some(InfraCause::Deleted) | None => format!(": {DELETED_BY_OTHERS}"),
         Some(_) => case.evidence.pod_suffix(),
     };
     with_cause(case, text) + &suffix

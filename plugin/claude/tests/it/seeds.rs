@@ -44,7 +44,8 @@ fn seed_4_a_deletion_is_reported_with_its_forensics() {
         format!(
             "K8s Job was deleted externally before Claude could complete [detected_via=job-watch-deleted, job=ac-1, \
              ns=agents, elapsed_since_pod_running=42s, completion_polls=3, last_job_conditions=none_observed, \
-             stdout_bytes={bytes}, stdout_nonempty_lines=2]"
+             stdout_bytes={bytes}, stdout_nonempty_lines=2]: somebody else deleted the Job or its pod, such as by \
+             `kubectl delete`; start the run again"
         )
     );
 }

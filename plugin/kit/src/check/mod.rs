@@ -37,9 +37,21 @@ pub enum Question {
     /// Does a SelfSubjectAccessReview allow this? An `error` in the answer means that the review failed.
     Access { namespace: String, group: String, resource: String, subresource: String, verb: String },
     /// Does the Secret exist?
-    Secret { namespace: String, name: String },
+    Secret {
+        namespace: String,
+        name: String,
+        /// No field names it: an installation of Paperclip usually has it.
+        #[serde(rename = "isGuess")]
+        is_guess: bool,
+    },
     /// Does the volume claim exist? `object` of the answer: the claim. Without a name there is none, and the answer is `ok: false`.
-    Pvc { namespace: String, name: Option<String> },
+    Pvc {
+        namespace: String,
+        name: Option<String>,
+        /// Whether it is known what agents inherit.
+        #[serde(rename = "isPodKnown")]
+        is_pod_known: bool,
+    },
 }
 
 /// Input of [`plan_document`].
@@ -88,10 +100,13 @@ pub fn plan(request: &Request) -> Result<Vec<Probe>, Refusal> {
         };
         probe(access.code, question)
     }));
-    let secret = text(&request.config, "secretRef").unwrap_or(DEFAULT_SECRET).to_owned();
-    probes.push(probe("secret", Question::Secret { namespace: namespace.clone(), name: secret }));
-    let claim = paperclip_pod.data_claim.map(|claim| claim.claim_name);
-    probes.push(probe("pvc", Question::Pvc { namespace, name: claim }));
+    let named = text(&request.config, "secretRef");
+    let secret = named.unwrap_or(DEFAULT_SECRET).to_owned();
+    let is_guess = named.is_none();
+    probes.push(probe("secret", Question::Secret { namespace: namespace.clone(), name: secret, is_guess }));
+    let name = paperclip_pod.data_claim.map(|claim| claim.claim_name);
+    let is_pod_known = request.paperclip_pod.is_some();
+    probes.push(probe("pvc", Question::Pvc { namespace, name, is_pod_known }));
     Ok(probes)
 }
 
@@ -161,8 +176,14 @@ mod tests {
             })
         );
         let last = &probes[probes.len() - 2..];
-        assert_eq!(last[0], json!({"id": "secret", "kind": "secret", "namespace": "agents", "name": "s"}));
-        assert_eq!(last[1], json!({"id": "pvc", "kind": "pvc", "namespace": "agents", "name": "data"}));
+        assert_eq!(
+            last[0],
+            json!({"id": "secret", "kind": "secret", "namespace": "agents", "name": "s", "isGuess": false})
+        );
+        assert_eq!(
+            last[1],
+            json!({"id": "pvc", "kind": "pvc", "namespace": "agents", "name": "data", "isPodKnown": true})
+        );
     }
 
     #[test]

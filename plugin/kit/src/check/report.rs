@@ -32,8 +32,16 @@ impl Answer {
                 subresource: text("subresource").unwrap_or_default(),
                 verb: text("verb")?,
             },
-            "secret" => Question::Secret { namespace: namespace(), name: text("name")? },
-            "pvc" => Question::Pvc { namespace: namespace(), name: text("name") },
+            "secret" => Question::Secret {
+                namespace: namespace(),
+                name: text("name")?,
+                is_guess: written["isGuess"] == true,
+            },
+            "pvc" => Question::Pvc {
+                namespace: namespace(),
+                name: text("name"),
+                is_pod_known: written["isPodKnown"] == true,
+            },
             _ => return None,
         };
         Some(Answer {
@@ -103,8 +111,10 @@ fn check(answer: &Answer) -> Check {
         Question::Access { namespace, verb, resource, .. } => {
             access(answer, namespace, Access::of(&answer.probe.id), verb, resource)
         }
-        Question::Secret { namespace, name } => secret(answer, namespace, name),
-        Question::Pvc { namespace, name } => claim(answer, namespace, name.as_deref()),
+        Question::Secret { namespace, name, is_guess } => secret(answer, namespace, name, *is_guess),
+        Question::Pvc { namespace, name, is_pod_known } => {
+            claim(answer, namespace, name.as_deref(), *is_pod_known)
+        }
     }
 }
 
@@ -123,11 +133,13 @@ fn namespace(answer: &Answer, namespace: &str) -> Check {
     if answer.ok {
         return found("k8s_namespace_exists", format!("The namespace {namespace} exists."));
     }
-    let message = format!("The namespace {namespace} could not be read: {}.", cause(answer));
-    let hint = format!(
-        "Create it (`kubectl create namespace {namespace}`), or set the field namespace. If it exists, the service account may lack the permission to read namespaces."
-    );
-    wrong(Level::Warn, "k8s_namespace_check_failed", message, hint)
+    if let Some(error) = &answer.error {
+        let message = format!("Whether the namespace {namespace} exists is not known: {error}.");
+        return wrong(Level::Info, "k8s_namespace_check_failed", message, String::new());
+    }
+    let message = format!("The namespace {namespace} does not exist.");
+    let hint = format!("Create it (`kubectl create namespace {namespace}`), or set the field namespace.");
+    wrong(Level::Error, "k8s_namespace_missing", message, hint)
 }
 
 fn access(answer: &Answer, namespace: &str, access: Option<&Access>, verb: &str, resource: &str) -> Check {
@@ -141,40 +153,57 @@ fn access(answer: &Answer, namespace: &str, access: Option<&Access>, verb: &str,
         let message = format!(
             "The permission to {verb} {target} in namespace {namespace} could not be reviewed: {error}."
         );
-        return wrong(Level::Warn, code, message, hint);
+        return wrong(Level::Info, code, message, hint);
     }
     let level = if access.is_none_or(|access| access.is_needed) { Level::Error } else { Level::Warn };
     wrong(level, code, format!("Not allowed to {verb} {target} in namespace {namespace}."), hint)
 }
 
-fn secret(answer: &Answer, namespace: &str, name: &str) -> Check {
+fn secret(answer: &Answer, namespace: &str, name: &str, is_guess: bool) -> Check {
     if answer.ok {
         return found("k8s_secret_exists", format!("The Secret {name} exists in namespace {namespace}."));
     }
-    let message = format!("The Secret {name} was not found in namespace {namespace}: {}.", cause(answer));
+    if let Some(error) = &answer.error {
+        let message =
+            format!("Whether the Secret {name} exists in namespace {namespace} is not known: {error}.");
+        return wrong(Level::Info, "k8s_secret_check_failed", message, String::new());
+    }
+    let message = format!("There is no Secret {name} in namespace {namespace}.");
     let hint = format!(
         "If agents get their credentials from it, create it: `kubectl --namespace {namespace} create secret generic {name} --from-literal=ANTHROPIC_API_KEY=…`. The field secretRef names another one."
     );
-    wrong(Level::Warn, "k8s_secret_missing", message, hint)
+    let level = if is_guess { Level::Info } else { Level::Warn };
+    wrong(level, "k8s_secret_missing", message, hint)
 }
 
-fn claim(answer: &Answer, namespace: &str, name: Option<&str>) -> Check {
+fn claim(answer: &Answer, namespace: &str, name: Option<&str>, is_pod_known: bool) -> Check {
+    const HINT: &str = "Mount a ReadWriteMany volume claim at /paperclip in Paperclip's pod, or name one in volume_claim of [agents].";
     let Some(name) = name else {
-        return wrong(
-            Level::Warn,
-            "k8s_pvc_not_detected",
-            "Paperclip's pod has no volume claim at /paperclip: agents keep neither sessions nor workspaces."
-                .into(),
-            "Mount a ReadWriteMany volume claim at /paperclip in Paperclip's pod.".into(),
-        );
+        let (level, message) = if is_pod_known {
+            (
+                Level::Warn,
+                "Agents inherit no volume claim at /paperclip: they keep neither sessions nor workspaces.",
+            )
+        } else {
+            (
+                Level::Info,
+                "Paperclip's pod is not named here: which volume claim agents mount at /paperclip is not known.",
+            )
+        };
+        return wrong(level, "k8s_pvc_not_detected", message.into(), HINT.into());
     };
+    if let Some(error) = &answer.error {
+        let message = format!("The volume claim {name} could not be read in namespace {namespace}: {error}.");
+        let hint = format!(
+            "To check it, the host must be allowed to get persistentvolumeclaims in namespace {namespace}."
+        );
+        return wrong(Level::Info, "k8s_pvc_check_failed", message, hint);
+    }
     let Some(claim) = answer.object.as_ref().filter(|_| answer.ok) else {
         let message =
-            format!("The volume claim {name} could not be read in namespace {namespace}: {}.", cause(answer));
-        let hint = format!(
-            "It must exist in namespace {namespace}, where the agents run; to check it, Paperclip must be allowed to get persistentvolumeclaims."
-        );
-        return wrong(Level::Warn, "k8s_pvc_check_failed", message, hint);
+            format!("There is no volume claim {name} in namespace {namespace}, where the agents run.");
+        let hint = format!("Create it in namespace {namespace}: pods of agents wait for it. {HINT}");
+        return wrong(Level::Error, "k8s_pvc_missing", message, hint);
     };
     let modes: Vec<&str> =
         claim["spec"]["accessModes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -216,6 +245,7 @@ mod tests {
     fn answers(answer: impl Fn(&Probe) -> Value) -> Vec<Answer> {
         let mut request = Request::default();
         request.config.insert("namespace".into(), json!("agents"));
+        request.config.insert("secretRef".into(), json!("keys"));
         request.paperclip_pod = Some(json!({"spec": {
             "containers": [{"volumeMounts": [{"name": "d", "mountPath": "/paperclip"}]}],
             "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}],
@@ -249,9 +279,9 @@ mod tests {
     #[test]
     fn every_finding_has_a_code_a_level_and_a_hint() {
         for (id, answer, code, status) in [
-            ("namespace", json!({"ok": false}), "k8s_namespace_check_failed", Status::Warn),
+            ("namespace", json!({"ok": false}), "k8s_namespace_missing", Status::Fail),
             ("secret", json!({"ok": false}), "k8s_secret_missing", Status::Warn),
-            ("pvc", json!({"ok": false, "error": "403"}), "k8s_pvc_check_failed", Status::Warn),
+            ("pvc", json!({"ok": false}), "k8s_pvc_missing", Status::Fail),
             ("pvc", json!({"ok": false, "name": null}), "k8s_pvc_not_detected", Status::Warn),
             (
                 "pvc",
@@ -260,7 +290,6 @@ mod tests {
                 Status::Warn,
             ),
             ("k8s_rbac_job_patch", json!({"ok": false}), "k8s_rbac_job_patch", Status::Fail),
-            ("k8s_rbac_job_patch", json!({"ok": false, "error": "500"}), "k8s_rbac_job_patch", Status::Warn),
             ("k8s_rbac_event_list", json!({"ok": false}), "k8s_rbac_event_list", Status::Warn),
         ] {
             let wrong = |probe: &Probe| if probe.id == id { answer.clone() } else { healthy(probe) };
@@ -270,6 +299,24 @@ mod tests {
             assert_eq!(faults.len(), 1);
             assert_eq!(faults[0].code, code);
             assert!(faults[0].hint.is_some(), "{code}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_known_is_no_fault() {
+        for (id, answer, code) in [
+            ("namespace", json!({"ok": false, "error": "403"}), "k8s_namespace_check_failed"),
+            ("secret", json!({"ok": false, "error": "403"}), "k8s_secret_check_failed"),
+            ("secret", json!({"ok": false, "isGuess": true}), "k8s_secret_missing"),
+            ("pvc", json!({"ok": false, "error": "403"}), "k8s_pvc_check_failed"),
+            ("pvc", json!({"ok": false, "name": null, "isPodKnown": false}), "k8s_pvc_not_detected"),
+            ("k8s_rbac_job_patch", json!({"ok": false, "error": "500"}), "k8s_rbac_job_patch"),
+        ] {
+            let unknown = |probe: &Probe| if probe.id == id { answer.clone() } else { healthy(probe) };
+            let report = report(&answers(unknown));
+            assert_eq!(report.status, Status::Pass, "{id} {answer}");
+            let check = report.checks.iter().find(|check| check.code == code);
+            assert!(check.is_some_and(|check| check.level == Level::Info), "{id} {answer}");
         }
     }
 
@@ -311,7 +358,7 @@ mod tests {
             report["checks"][0],
             json!({"code": "k8s_api_reachable", "level": "info", "message": "The Kubernetes API answers."})
         );
-        assert_eq!(report["checks"][1]["level"], "warn");
+        assert_eq!(report["checks"][1]["level"], "warn", "a Secret that was named");
         assert!(report_document("{}").is_err());
         assert!(report_document("[{\"id\": \"x\", \"kind\": \"weather\"}]").unwrap_err().contains("weather"));
     }

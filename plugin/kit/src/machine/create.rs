@@ -20,6 +20,9 @@ use crate::orphan::{self, Orphan};
 use crate::outcome::ErrorCode;
 use crate::refusal::Refusal;
 
+/// How long to wait before an object that a quota has refused is created again, in ms.
+const QUOTA_RETRY_MS: u64 = 5_000;
+
 impl<A: Agent> Machine<A> {
     pub(super) fn acquire_guard(&mut self) -> Result<(), IllegalTransition> {
         self.guard.state.transition(GuardState::Requested)?;
@@ -92,7 +95,7 @@ impl<A: Agent> Machine<A> {
             JobState::Listing => self.on_listed(now_ms, outcome),
             JobState::Preflight => self.on_preflight_answered(outcome),
             JobState::Creating => self.on_created(outcome),
-            JobState::CreatingDependents => self.on_dependent_created(outcome),
+            JobState::CreatingDependents => self.on_dependent_created(now_ms, outcome),
             JobState::Unsuspending => self.on_unsuspended(now_ms, outcome),
             JobState::Adopting => self.on_adopted(now_ms, outcome),
             JobState::Deleting => {
@@ -291,13 +294,7 @@ impl<A: Agent> Machine<A> {
                 self.outbox.warn(text);
             }
             // The quota has capacity again when other pods end: the Job's controller retries, and `quotaGraceSec` says for how long.
-            Err(error) if is_over_quota(&error) => {
-                let text = format!(
-                    "[paperclip] Waiting: the quota has no capacity for the pod yet: {}",
-                    describe(&error)
-                );
-                self.outbox.warn(text);
-            }
+            Err(error) if is_over_quota(&error) => self.warn_of_quota(&error),
             Err(error) => {
                 let text = format!("Failed to create Kubernetes Job: {}", describe(&error));
                 return self.fail_job(ErrorCode::K8sJobCreateFailed, text);
@@ -332,18 +329,24 @@ impl<A: Agent> Machine<A> {
         self.job.state.transition(JobState::CreatingDependents)?;
         self.job.object = Some(object.clone());
         self.outbox.push(Action::FollowJob(object.clone()));
+        self.push_dependents(&plan, object);
+        Ok(())
+    }
+
+    /// Creates what the Job's pod needs. What exists of it already, because an earlier command has created it, is not an error.
+    fn push_dependents(&mut self, plan: &Plan, owner: &ObjectRef) {
         let owned_labels = labels(plan.owned_labels());
         for secret in &plan.secrets {
             let entries = secret
                 .entries
                 .iter()
-                .map(|(key, source)| SecretEntry { key: key.clone(), source: secret_source(&plan, source) })
+                .map(|(key, source)| SecretEntry { key: key.clone(), source: secret_source(plan, source) })
                 .collect();
             self.await_answer(Action::CreateSecret(NewSecret {
                 namespace: secret.namespace.clone(),
                 name: secret.name.clone(),
                 labels: owned_labels.clone(),
-                owner: object.clone(),
+                owner: owner.clone(),
                 entries,
             }));
         }
@@ -352,21 +355,48 @@ impl<A: Agent> Machine<A> {
                 namespace: map.namespace.clone(),
                 name: map.name.clone(),
                 labels: owned_labels.clone(),
-                owner: object.clone(),
+                owner: owner.clone(),
                 entries: labels(map.entries.clone()),
             }));
         }
-        Ok(())
     }
 
-    fn on_dependent_created(&mut self, outcome: Result<AnswerOk, ApiError>) -> Result<(), IllegalTransition> {
-        match outcome {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let text = format!("Failed to create prompt Secret: {}", describe(&error));
-                self.fail_job(ErrorCode::K8sPromptSecretCreateFailed, text)
+    fn on_dependent_created(
+        &mut self,
+        now_ms: u64,
+        outcome: Result<AnswerOk, ApiError>,
+    ) -> Result<(), IllegalTransition> {
+        let Err(error) = outcome else { return Ok(()) };
+        let grace_ms = u64::from(self.facts.settings.quota_grace_sec) * 1_000;
+        let since_ms = *self.job.over_quota_since_ms.get_or_insert(now_ms);
+        // The quota has capacity again when objects of other runs are deleted.
+        if is_over_quota(&error) && now_ms < since_ms + grace_ms {
+            if !self.job.is_over_quota {
+                self.job.is_over_quota = true;
+                self.outbox.set_timer(TimerName::Stall, QUOTA_RETRY_MS);
             }
+            if since_ms == now_ms {
+                self.warn_of_quota(&error);
+            }
+            return Ok(());
         }
+        let text = format!("Failed to create prompt Secret: {}", describe(&error));
+        self.fail_job(ErrorCode::K8sPromptSecretCreateFailed, text)
+    }
+
+    fn warn_of_quota(&mut self, error: &ApiError) {
+        let text =
+            format!("[paperclip] Waiting: the quota has no capacity for the pod yet: {}", describe(error));
+        self.outbox.warn(text);
+    }
+
+    /// Creates the dependents again after a quota has refused one.
+    pub(super) fn retry_dependents(&mut self) -> Result<(), IllegalTransition> {
+        let Some(object) = self.job.object.clone() else { return Ok(()) };
+        let Some(plan) = self.plan_or_fail()? else { return Ok(()) };
+        self.job.is_over_quota = false;
+        self.push_dependents(&plan, &object);
+        Ok(())
     }
 
     pub(super) fn unsuspend(&mut self) -> Result<(), IllegalTransition> {
@@ -431,7 +461,7 @@ fn is_missing_permission(error: &ApiError) -> bool {
     error.status == Some(403) && error.message.contains("cannot create resource \"pods\"")
 }
 
-/// Whether a quota that is used up refuses the pod.
+/// Whether a quota that is used up refuses the object.
 fn is_over_quota(error: &ApiError) -> bool {
     error.status == Some(403) && error.message.contains("exceeded quota: ")
 }

@@ -72,7 +72,7 @@ impl<A: Agent> Machine<A> {
             self.finish_cancelled(now_ms);
         } else if self.guard.state == GuardState::Lost {
             self.finish_not_started(now_ms);
-        } else if self.job.awaited.is_empty() {
+        } else if self.job.awaited.is_empty() && !self.job.is_over_quota {
             self.unsuspend()?;
         }
         Ok(())

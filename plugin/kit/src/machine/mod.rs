@@ -138,6 +138,8 @@ pub struct Machine<A: Agent> {
     log: Log,
     stop: Stop,
     poll: Option<u64>,
+    /// The status with which Paperclip's API refuses the poll, while it does.
+    poll_refusal: Option<u16>,
     stream: A::Stream,
     activity: Activity,
     /// When the timer of an agent that has reported its end is due.
@@ -191,6 +193,10 @@ struct Job {
     observations: u32,
     /// Commands whose answers are awaited before the next transition.
     awaited: BTreeSet<u64>,
+    /// A quota refuses a Secret or ConfigMap for now; all are created again when the timer fires.
+    is_over_quota: bool,
+    /// Since when a quota has refused one.
+    over_quota_since_ms: Option<u64>,
     /// Jobs of other runs that block this one.
     blockers: Vec<ObjectRef>,
     /// Since when this run is blocked.
@@ -242,6 +248,8 @@ struct Log {
     is_stderr_emitted: bool,
     /// It ended before everything was read.
     is_cut_short: bool,
+    /// The API's message, if the host lacks the right to read it and nothing was read.
+    forbidden: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -263,6 +271,8 @@ impl Default for Job {
             last: None,
             observations: 0,
             awaited: BTreeSet::new(),
+            is_over_quota: false,
+            over_quota_since_ms: None,
             blockers: Vec::new(),
             blocked_since_ms: None,
             cause: None,
@@ -308,6 +318,7 @@ impl Default for Log {
             last_activity_ms: 0,
             is_stderr_emitted: false,
             is_cut_short: false,
+            forbidden: None,
         }
     }
 }
@@ -345,6 +356,7 @@ impl<A: Agent> Machine<A> {
             log: Log::default(),
             stop: Stop::default(),
             poll: None,
+            poll_refusal: None,
             stream: A::Stream::default(),
             activity: Activity::default(),
             ended_timer_ms: None,

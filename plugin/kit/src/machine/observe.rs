@@ -230,6 +230,7 @@ impl<A: Agent> Machine<A> {
         if Some(ended.command) == self.log.command {
             self.log.state.transition(LogState::Ended)?;
             self.log.is_cut_short = !ended.is_complete;
+            self.log.forbidden = ended.forbidden.clone().filter(|_| ended.line_count == 0);
         }
         Ok(())
     }
@@ -258,6 +259,9 @@ impl<A: Agent> Machine<A> {
             }
             Some(TimerName::Ended) => self.ended_timer_ms = None,
             Some(TimerName::Quiet) => self.quiet_timer_ms = None,
+            Some(TimerName::Stall) if self.job.state == JobState::CreatingDependents => {
+                self.retry_dependents()?;
+            }
             // The decision that follows compares due times: these timers only cause a step.
             Some(
                 TimerName::Run | TimerName::Queue | TimerName::Stall | TimerName::Settle | TimerName::Stop,
@@ -279,6 +283,7 @@ impl<A: Agent> Machine<A> {
         struct HeartbeatRun {
             status: Option<String>,
         }
+        self.report_poll_refusal(answer.status);
         if answer.status != 200 {
             return Ok(());
         }
@@ -286,6 +291,24 @@ impl<A: Agent> Machine<A> {
         match status.as_deref() {
             Some("cancelled" | "cancelling") => self.cancel(now_ms, None),
             Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Reports once that Paperclip's API refuses the poll, and once that it does no longer: until then no cancellation is noticed. A
+    /// status of 5xx is the server's trouble, which passes.
+    fn report_poll_refusal(&mut self, status: u16) {
+        match (status, self.poll_refusal) {
+            (400..=499, None) => {
+                self.poll_refusal = Some(status);
+                self.outbox.warn(format!(
+                    "[paperclip] Warning: Paperclip's API answers HTTP {status} when it is asked whether the run is cancelled: a cancellation there is not noticed while this lasts"
+                ));
+            }
+            (200, Some(_)) => {
+                self.poll_refusal = None;
+                self.outbox.info("[paperclip] Paperclip's API says again whether the run is cancelled");
+            }
+            _ => {}
         }
     }
 

@@ -143,7 +143,11 @@ impl<A: Agent> Machine<A> {
         }
         self.emit_stderr();
         let evidence = self.evidence(now_ms);
-        let Judgement { result, retry } = self.agent.judge(&evidence, &self.stream);
+        let Judgement { mut result, retry } = self.agent.judge(&evidence, &self.stream);
+        if let Some(text) = self.unreadable_log(&result) {
+            result.error_code = Some(ErrorCode::K8sLogsForbidden);
+            result.error_message = Some(text);
+        }
         let may_retry = self.attempt.number == 1
             && matches!(self.stop.state, StopState::NotRequested | StopState::Reported)
             && self.guard.state == GuardState::Held;
@@ -164,6 +168,18 @@ impl<A: Agent> Machine<A> {
             self.pod.last.as_ref().filter(|_| is_unstarted && self.stop.state == StopState::NotRequested)?;
         let stall = stall::of_pod(pod);
         (stall.kind == StallKind::Fatal).then_some(stall.detail)
+    }
+
+    /// Returns why nothing is known of what the agent did, if the host lacks the right to read its log.
+    fn unreadable_log(&self, result: &AdapterResult) -> Option<String> {
+        let message = self.log.forbidden.as_ref()?;
+        let is_stopped = self.stop.state != StopState::NotRequested;
+        (!is_stopped && !result.is_success()).then(|| {
+            format!(
+                "The agent ran, but this host is not allowed to read its log: {message}. Add the verb `get` on `pods/log` to the Role of the host's service account in namespace {}",
+                self.facts.namespace
+            )
+        })
     }
 
     fn ending(&self, result: &AdapterResult) -> Ending {

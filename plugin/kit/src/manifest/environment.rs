@@ -91,7 +91,7 @@ pub fn build(
             PodValue::Reference(_) => {}
         }
     }
-    environment.add_run(request, paperclip_pod);
+    environment.add_run(request, paperclip_pod, inherit);
     environment.add_context(request);
     if request.has_auth_token {
         environment.set(API_KEY, VariableValue::Secret(Source::AuthToken));
@@ -147,7 +147,7 @@ impl Environment {
     }
 
     /// Adds the ids of the run and the URL of Paperclip's API.
-    fn add_run(&mut self, request: &Request, paperclip_pod: &PaperclipPod) {
+    fn add_run(&mut self, request: &Request, paperclip_pod: &PaperclipPod, inherit: InheritEnv) {
         self.set_plain("PAPERCLIP_AGENT_ID", &request.agent.id);
         self.set_plain("PAPERCLIP_COMPANY_ID", &request.agent.company_id);
         let host_api_url =
@@ -160,7 +160,12 @@ impl Environment {
             }
             Some(PodValue::Shown(_)) | None => host_api_url(),
         };
-        self.set(API_URL, api_url);
+        // It may be in a Secret or ConfigMap that is inherited as a whole, which the default would override.
+        let may_be_inherited = inherit != InheritEnv::None && !paperclip_pod.env_from.is_empty();
+        let is_default = request.host.api_url.is_none() && paperclip_pod.variable(API_URL).is_none();
+        if !(is_default && may_be_inherited) {
+            self.set(API_URL, api_url);
+        }
         self.set_plain("PAPERCLIP_RUN_ID", &request.run_id);
     }
 

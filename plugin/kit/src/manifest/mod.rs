@@ -231,7 +231,7 @@ fn namespace(
 
 fn image(config: &Config, paperclip_pod: &PaperclipPod) -> Result<String, Refusal> {
     config.placement.image.clone().or_else(|| paperclip_pod.image.clone()).ok_or_else(|| {
-        let message = "no image: outside a cluster there is no Paperclip pod that has one; set this field to an image that contains the agent, such as `registry.example.com/team/agent:1.2`";
+        let message = "no image: neither this field nor [agents] in the host's configuration has one, and Paperclip's pod is not known; set one of them to an image that contains the agent, such as `registry.example.com/team/agent:1.2`";
         Refusal::new("image", message)
     })
 }

@@ -81,7 +81,7 @@ fn paperclip_pod(env: Value, env_from: Value) -> Value {
 fn outside_a_cluster_an_image_must_be_configured() {
     let refusal = plan(&request(json!({}), json!({})), Attempt::FIRST, &Plain).unwrap_err();
     assert_eq!(refusal.field, "image");
-    assert!(refusal.message.contains("outside a cluster"), "{refusal}");
+    assert!(refusal.message.contains("[agents] in the host's configuration"), "{refusal}");
     assert_eq!(planned(&request(json!({"image": "a:1"}), json!({}))).namespace, "default");
 }
 

@@ -19,6 +19,7 @@ pub enum ErrorCode {
     K8sJobCreateFailed,
     K8sPodScheduleFailed,
     K8sPodReattachFailed,
+    K8sLogsForbidden,
     // What the host itself reports.
     HostRestarted,
     PluginFailed,
@@ -55,7 +56,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the order of the catalogue.
-    pub const ALL: [ErrorCode; 38] = [
+    pub const ALL: [ErrorCode; 39] = [
         ErrorCode::K8sConfigInvalid,
         ErrorCode::K8sAgentIdInvalid,
         ErrorCode::K8sConcurrencyGuardUnreachable,
@@ -66,6 +67,7 @@ impl ErrorCode {
         ErrorCode::K8sJobCreateFailed,
         ErrorCode::K8sPodScheduleFailed,
         ErrorCode::K8sPodReattachFailed,
+        ErrorCode::K8sLogsForbidden,
         ErrorCode::HostRestarted,
         ErrorCode::PluginFailed,
         ErrorCode::PluginRefused,
@@ -109,6 +111,7 @@ impl ErrorCode {
             ErrorCode::K8sJobCreateFailed => "k8s_job_create_failed",
             ErrorCode::K8sPodScheduleFailed => "k8s_pod_schedule_failed",
             ErrorCode::K8sPodReattachFailed => "k8s_pod_reattach_failed",
+            ErrorCode::K8sLogsForbidden => "k8s_logs_forbidden",
             ErrorCode::HostRestarted => "host_restarted",
             ErrorCode::PluginFailed => "plugin_failed",
             ErrorCode::PluginRefused => "plugin_refused",
@@ -158,6 +161,7 @@ impl ErrorCode {
             | ErrorCode::K8sJobCreateFailed
             | ErrorCode::K8sPodScheduleFailed
             | ErrorCode::K8sPodReattachFailed
+            | ErrorCode::K8sLogsForbidden
             | ErrorCode::HostRestarted
             | ErrorCode::PluginFailed
             | ErrorCode::PluginRefused

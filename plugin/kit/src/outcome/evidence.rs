@@ -35,6 +35,10 @@ pub struct Evidence {
     pub run: RunFacts,
 }
 
+/// What the deletion of a Job by somebody else means, and what to do.
+pub const DELETED_BY_OTHERS: &str =
+    "somebody else deleted the Job or its pod, such as by `kubectl delete`; start the run again";
+
 impl Evidence {
     /// Returns the agent's exit code, if it was observed and is not made up by the kubelet.
     pub fn exit_code(&self) -> Option<i32> {
@@ -130,6 +134,7 @@ impl Evidence {
         let detail = detail.map(|text| quoted(text, QUOTED_MESSAGE_CHARS)).filter(|text| !text.is_empty());
         Some(match detail {
             Some(detail) => format!("cause={} ({detail})", cause.as_str()),
+            None if cause == InfraCause::Deleted => format!("cause=deleted: {DELETED_BY_OTHERS}"),
             None => format!("cause={}", cause.as_str()),
         })
     }

@@ -19,7 +19,9 @@ pub use cause::InfraCause;
 pub use code::{ErrorCode, ErrorFamily};
 pub use document::EvidenceDocument;
 pub use escapes::without_escapes;
-pub use evidence::{DeletionTrace, Evidence, JobCondition, JobOutcome, PodEnd, RunFacts, Termination};
+pub use evidence::{
+    DELETED_BY_OTHERS, DeletionTrace, Evidence, JobCondition, JobOutcome, PodEnd, RunFacts, Termination,
+};
 pub use kept::{LineTail, TextBlocks};
 pub use result::{
     ActionOutcomes, AdapterResult, BillingType, ExecutionRecovery, RESULT_JSON_BYTES, Usage, UsageBasis,

@@ -53,12 +53,88 @@ fn emits_the_tail_of_stderr_after_the_output() {
 
 #[test]
 fn seed_18_silence_does_not_end_a_run_while_its_container_runs() {
-    let (mut driver, _) = Driver::with_image().running();
-    for _ in 0..100 {
-        driver.now_ms += 200;
-        driver.step(vec![Event::LogInterrupted(LogInterrupted { command: 0, reason: "EOF".to_owned() })]);
-        assert_eq!(driver.names(), Vec::<String>::new());
+    let (mut driver, log) = Driver::start(&json!({"image": "echo:1"})).running();
+    let interrupted = || Event::LogInterrupted(LogInterrupted { command: log, reason: "EOF".to_owned() });
+    // Far longer than any grace, with and without a stream.
+    for silence_ms in [200, 30_000, 61_000, 10 * 60_000, 12 * 3_600_000] {
+        driver.now_ms += silence_ms;
+        driver.step(vec![interrupted()]);
+        driver.now_ms += silence_ms;
+        driver.step(vec![Event::LogResumed(log)]);
+        driver.observe(PodPhase::Running, ContainerState::Running(Some(1_000)));
+        driver.step(vec![Event::TimerFired(TimerName::Settle as u64)]);
+        assert_eq!(driver.names(), Vec::<String>::new(), "{silence_ms} ms of silence");
     }
+    driver.step(vec![lines(log, &["late"])]);
+    driver.observe(PodPhase::Succeeded, ended(0, None));
+    driver.step(vec![log_ended(log)]);
+    let (result, finish) = driver.result();
+    assert_eq!((finish.ending, &result["summary"]), (Ending::Succeeded, &json!("late")));
+}
+
+#[test]
+fn seed_18_a_run_ends_although_its_log_is_still_read() {
+    let (mut driver, _) = Driver::with_image().running();
+    driver.observe(PodPhase::Succeeded, ended(0, None));
+    assert_eq!(driver.names(), ["SetTimer"], "the rest of the output may come");
+    driver.now_ms += 59_000;
+    driver.step(vec![Event::TimerFired(TimerName::Settle as u64)]);
+    assert!(!driver.names().contains(&"Finish".to_owned()), "{:?}", driver.names());
+    driver.now_ms += 2_000;
+    driver.step(vec![Event::TimerFired(TimerName::Settle as u64)]);
+    assert_eq!(driver.result().1.ending, Ending::Succeeded, "no stream has to end first");
+}
+
+#[test]
+fn seed_21_a_failed_pod_ends_the_run() {
+    // The pod failed before the kubelet had reported anything of its container.
+    let mut driver = Driver::with_image().live();
+    driver.observe(PodPhase::Failed, ContainerState::Unknown);
+    let (result, _) = driver.result();
+    assert_eq!(result["errorCode"], "k8s_pod_schedule_failed");
+    // It failed while the agent worked, and the kubelet does not say how the container ended.
+    let (mut driver, log) = Driver::with_image().running();
+    driver.observe(PodPhase::Failed, ContainerState::Unknown);
+    driver.step(vec![log_ended(log)]);
+    driver.verify(Ok(AnswerOk::Pods(vec![agent_pod(PodPhase::Failed, ContainerState::Unknown)])));
+    let (result, finish) = driver.result();
+    assert_eq!(finish.ending, Ending::Failed);
+    assert!(result["errorMessage"].as_str().unwrap().contains("pod phase=Failed"), "{result}");
+}
+
+#[test]
+fn seed_4_the_traces_of_a_deletion_are_collected() {
+    let (mut driver, log) = Driver::with_image().running();
+    driver.step(vec![lines(log, &["working"])]);
+    let suspended = testing::condition("Suspended", false, Some("JobResumed"), None);
+    driver.step(vec![Event::JobObserved(JobSnapshot { conditions: vec![suspended], ..job("job") })]);
+    driver.now_ms += 42_000;
+    driver.step(vec![
+        Event::PodDeleted(deletion("pod", false)),
+        Event::JobDeleted(deletion("job", false)),
+        log_ended(log),
+    ]);
+    let trace = driver.machine.evidence(driver.now_ms).deletion;
+    assert_eq!(
+        trace.describe(8, 1),
+        "[detected_via=watch-deleted, job=job, ns=agents, elapsed_since_pod_running=42s, completion_polls=1, \
+         last_job_conditions=Suspended=False(JobResumed), stdout_bytes=8, stdout_nonempty_lines=1]"
+    );
+}
+
+#[test]
+fn seed_22_with_reattachment_disabled_an_orphan_blocks_and_is_left_alone() {
+    let config = json!({"image": "echo:1", "reattachOrphanedJobs": false, "whenBusy": "fail"});
+    let mut driver = Driver::start(&config);
+    driver.step(vec![Event::GuardAcquired]);
+    driver.answer("ListJobs", Ok(AnswerOk::Jobs(vec![orphan("T-1")])));
+    let (result, finish) = driver.result();
+    assert_eq!(result["errorCode"], "k8s_concurrent_run_blocked");
+    assert_eq!(
+        result["errorMessage"],
+        "Concurrent run blocked: orphaned Job(s) still running for this agent (reattach disabled)"
+    );
+    assert!(finish.delete_jobs.is_empty(), "the Job is another run's");
 }
 
 #[test]
@@ -253,6 +329,83 @@ fn rule_24_waits_for_a_quota_that_is_used_up() {
     driver.id_of("CreateJob");
 }
 
+const SECRET_QUOTA: &str = "secrets \"s\" is forbidden: exceeded quota: q, requested: secrets=1, used: secrets=9, limited: secrets=9";
+
+#[test]
+fn rule_24_waits_for_a_quota_on_secrets() {
+    let mut driver = Driver::with_image().preflight();
+    driver.answer("CreateJob", Ok(AnswerOk::Created(object("job"))));
+    for _ in 0..3 {
+        driver.answer("CreateSecret", Err(refused(403, SECRET_QUOTA)));
+        driver.id_of("SetTimer");
+        driver.now_ms += 5_000;
+        driver.step(vec![Event::TimerFired(TimerName::Stall as u64)]);
+        assert_eq!(driver.names(), ["CreateSecret"], "and the Job stays suspended");
+    }
+    driver.answer("CreateSecret", Ok(AnswerOk::Created(object("secret"))));
+    assert_eq!(driver.names(), ["UnsuspendJob"]);
+}
+
+#[test]
+fn rule_24_fails_when_the_quota_on_secrets_stays_used_up() {
+    let mut driver = Driver::with_image().preflight();
+    driver.answer("CreateJob", Ok(AnswerOk::Created(object("job"))));
+    driver.answer("CreateSecret", Err(refused(403, SECRET_QUOTA)));
+    assert_eq!(driver.names(), ["SetTimer", "EmitStatus"]);
+    driver.now_ms += 300_000;
+    driver.step(vec![Event::TimerFired(TimerName::Stall as u64)]);
+    driver.answer("CreateSecret", Err(refused(403, SECRET_QUOTA)));
+    let (result, finish) = driver.result();
+    assert_eq!(result["errorCode"], "k8s_prompt_secret_create_failed");
+    assert!(result["errorMessage"].as_str().unwrap().contains("exceeded quota: q"), "{result}");
+    assert_eq!(finish.delete_jobs, [object("job")]);
+}
+
+#[test]
+fn a_log_that_the_host_has_no_right_to_read_has_a_code_of_its_own() {
+    let forbidden = |line_count| {
+        let (mut driver, command) = Driver::with_image().running();
+        driver.observe(PodPhase::Failed, ended(1, None));
+        let message = "pods \"p\" is forbidden: User \"u\" cannot get resource \"pods/log\"".to_owned();
+        let is_complete = false;
+        driver.step(vec![Event::LogEnded(LogEnded {
+            command,
+            line_count,
+            bytes: line_count,
+            is_complete,
+            forbidden: Some(message),
+        })]);
+        driver.result().0
+    };
+    let result = forbidden(0);
+    assert_eq!(result["errorCode"], "k8s_logs_forbidden");
+    assert_eq!(
+        result["errorMessage"],
+        "The agent ran, but this host is not allowed to read its log: pods \"p\" is forbidden: User \"u\" cannot get resource \"pods/log\". Add the verb `get` on `pods/log` to the Role of the host's service account in namespace agents"
+    );
+    assert_eq!(forbidden(1)["errorCode"], "claude_exited", "what was read is judged");
+}
+
+#[test]
+fn a_refused_poll_is_reported_once_and_so_is_its_end() {
+    let (mut driver, _) = Driver::with_image().running();
+    let mut answered = |status: u16, body: &str| {
+        let answer = HttpAnswer { command: 1, status, body: body.to_owned() };
+        driver.step(vec![Event::HttpAnswered(answer)]);
+        let text = |command: &Command| match &command.action {
+            Action::EmitStatus(status) => Some(status.text.clone()),
+            _ => None,
+        };
+        driver.commands.iter().filter_map(text).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(answered(503, "busy"), "", "it passes");
+    assert!(answered(401, "expired").contains("HTTP 401"));
+    assert_eq!(answered(404, "unknown"), "", "it still refuses");
+    assert_eq!(answered(500, "busy"), "");
+    assert!(answered(200, r#"{"status":"running"}"#).contains("says again"));
+    assert!(answered(404, "unknown").contains("HTTP 404"));
+}
+
 #[test]
 fn retries_once_without_an_unavailable_session() {
     let (mut driver, log) = Driver::with_image().running();
@@ -387,7 +540,13 @@ fn reports_a_log_that_could_not_be_read_to_its_end() {
 
     let (mut driver, command) = Driver::with_image().running();
     driver.observe(PodPhase::Failed, ended(1, None));
-    driver.step(vec![Event::LogEnded(LogEnded { command, line_count: 0, bytes: 0, is_complete: false })]);
+    driver.step(vec![Event::LogEnded(LogEnded {
+        command,
+        line_count: 0,
+        bytes: 0,
+        is_complete: false,
+        forbidden: None,
+    })]);
     assert_eq!(driver.result().0["errorMessage"], message);
 }
 

@@ -309,7 +309,7 @@ fn lines(command: u64, texts: &[&str]) -> Event {
 }
 
 fn log_ended(command: u64) -> Event {
-    Event::LogEnded(LogEnded { command, line_count: 0, bytes: 0, is_complete: true })
+    Event::LogEnded(LogEnded { command, line_count: 0, bytes: 0, is_complete: true, forbidden: None })
 }
 
 /// A Job with a running pod.
