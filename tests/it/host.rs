@@ -84,6 +84,11 @@ impl Place {
     pub(crate) fn context(&self, config: Value) -> PathBuf {
         let mut config = config;
         config["image"] = json!("local/agent:1");
+        if let env @ (Value::Null | Value::Object(_)) = &mut config["env"]
+            && env["PAPERCLIP_API_URL"].is_null()
+        {
+            env["PAPERCLIP_API_URL"] = json!("http://paperclip.invalid:3100");
+        }
         let context = json!({
             "runId": "0b7c2f6e-1111-4222-8333-444455556666",
             "agent": {"id": "nova", "companyId": "acme", "name": "Nova", "adapterType": "claude_k8s"},

@@ -22,5 +22,5 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    e2e::perform(&options.stage, &options.what)
+    e2e::perform(&options.stage, &options.what, false)
 }

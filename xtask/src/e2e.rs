@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::claude;
 use crate::dist::HOST;
 use crate::figures::duration;
 use crate::kubernetes::{AGENT_IMAGE, OwnCluster};
@@ -14,6 +15,9 @@ use crate::process;
 use crate::toolchain;
 use crate::wasm;
 use crate::workspace::{self, Workspace};
+
+/// The name under which the nodes know the image with the CLI.
+const CLI_IMAGE: &str = "localhost/agent-cli:1";
 
 /// Runs the scenarios of tests/e2e on a real Kubernetes: a new one on this machine, or any other.
 ///
@@ -23,6 +27,10 @@ use crate::workspace::{self, Workspace};
 pub(crate) struct Options {
     #[command(flatten)]
     stage: Stage,
+
+    /// Also the scenarios with the agent's real CLI, which npm installs into the cache folder, once
+    #[arg(long)]
+    cli: bool,
 
     /// Only the scenarios that every change must pass
     #[arg(long)]
@@ -57,12 +65,14 @@ pub(crate) struct Stage {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let ci = options.ci.then(|| "--ci".to_owned());
-    perform(&options.stage, &ci.into_iter().chain(options.names.iter().cloned()).collect::<Vec<_>>())
+    let arguments: Vec<_> = ci.into_iter().chain(options.names.iter().cloned()).collect();
+    perform(&options.stage, &arguments, options.cli)
 }
 
 /// Builds host and suite, and runs the suite with the arguments.
-pub(crate) fn perform(stage: &Stage, arguments: &[String]) -> Result<()> {
+pub(crate) fn perform(stage: &Stage, arguments: &[String], with_cli: bool) -> Result<()> {
     let workspace = Workspace::find()?;
+    let cli = if with_cli { Some(Cli::prepare(&workspace)?) } else { None };
     process::stage("plugins", || wasm::build(&workspace, stage.toolchain))?;
     let (programs, _) = process::stage("host and suite", || Programs::build(stage.release))?;
     let start = Instant::now();
@@ -72,9 +82,13 @@ pub(crate) fn perform(stage: &Stage, arguments: &[String]) -> Result<()> {
             clear(&folder)?;
             let mut suite = Command::new(&programs.suite);
             suite.arg("--kubeconfig").arg(kubeconfig).arg("--folder").arg(folder);
+            if cli.is_some() {
+                // Its nodes need it, as they need the other one.
+                suite.arg("--cli-image").arg(CLI_IMAGE);
+            }
             process::run(stage.configure(&mut suite, &programs).args(arguments))
         }
-        None => run_on_new_cluster(&workspace, stage, &programs, arguments),
+        None => run_on_new_cluster(&workspace, stage, &programs, arguments, cli.as_ref()),
     }?;
     process::summary(&format!("e2e: all passed in {}", duration(start.elapsed())));
     Ok(())
@@ -85,6 +99,7 @@ fn run_on_new_cluster(
     stage: &Stage,
     programs: &Programs,
     arguments: &[String],
+    cli: Option<&Cli>,
 ) -> Result<()> {
     // Not the cluster of `cargo xtask kubernetes up`, which may be in use.
     let default = OwnCluster::new(workspace, None)?;
@@ -102,6 +117,10 @@ fn run_on_new_cluster(
         .arg(cluster.image_files())
         .arg("--folder")
         .arg(cluster.folder.join("hosts"));
+    if let Some(cli) = cli {
+        process::stage("the image with the CLI", || cluster.import_cli(CLI_IMAGE, &cli.program, &cli.api))?;
+        suite.arg("--cli-image").arg(CLI_IMAGE);
+    }
     let result = process::run(stage.configure(&mut suite, programs).args(arguments));
     if stage.keep {
         process::note(&format!("The cluster keeps running: {}", cluster.folder.display()));
@@ -123,6 +142,21 @@ fn clear(folder: &Path) -> Result<()> {
             Err(error).with_context(|| format!("cannot remove {}", folder.display()))
         }
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// The agent's real CLI, and the scripted API that it gets.
+#[derive(Debug)]
+struct Cli {
+    program: PathBuf,
+    api: PathBuf,
+}
+
+impl Cli {
+    fn prepare(workspace: &Workspace) -> Result<Cli> {
+        let (program, _) = process::stage("the agent's CLI", || claude::install(workspace))?;
+        let (api, _) = process::stage("the scripted API", claude::build_api)?;
+        Ok(Cli { program, api })
     }
 }
 

@@ -132,6 +132,13 @@ impl OwnCluster {
         Ok(())
     }
 
+    /// Imports an image of the agent with its real CLI and the scripted API.
+    pub(crate) fn import_cli(&self, name: &str, cli: &Path, api: &Path) -> Result<()> {
+        let files = self.folder.join("agent-cli");
+        process::run(Command::new(&self.image_script).arg(&files).arg(cli).arg(api))?;
+        process::run(self.kube("import").arg(name).arg(&files).arg("sh"))
+    }
+
     pub(crate) fn down(&self) -> Result<()> {
         if !self.folder.exists() {
             return Ok(());

@@ -1,6 +1,6 @@
 //! The project's own tasks: `cargo xtask --help`.
 //!
-//! Each command is a module: `wasm`, `dist`, `test`, `demo`, `bench`, `sim`, `kubernetes`, `e2e`, `chaos`, `adapter`, `paperclip`, `ci`. They share the
+//! Each command is a module: `wasm`, `dist`, `test`, `demo`, `bench`, `sim`, `kubernetes`, `e2e`, `chaos`, `adapter`, `paperclip`, `claude`, `ci`. They share the
 //! `workspace` as cargo describes it, the `toolchain` that compiles plugins, the `component` that a plugin becomes, `node` with
 //! packages of npm, and `process`, which runs programs. `architecture`, `links`, `proofs`, `words` and `platforms` are tests of docs, language and sources.
 
@@ -10,6 +10,7 @@ mod architecture;
 mod bench;
 mod chaos;
 mod ci;
+mod claude;
 mod component;
 mod demo;
 mod dist;
@@ -60,6 +61,7 @@ enum Task {
     Sim(sim::Options),
     Adapter(adapter::Options),
     Paperclip(paperclip::Options),
+    Claude(claude::Options),
     Ci(ci::Options),
     Kubernetes(kubernetes::Options),
     E2e(e2e::Options),
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::Sim(options) => sim::run(&options),
         Task::Paperclip(options) => paperclip::run(&options),
+        Task::Claude(options) => claude::run(&options),
         Task::Adapter(options) => adapter::run(&options),
         Task::Ci(options) => ci::run(&options),
         Task::Kubernetes(options) => kubernetes::run(&options),

@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn lock_files_name_no_registry() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        for folder in ["adapter", "adapter/e2e/node", "adapter/e2e/server"] {
+        for folder in ["adapter", "adapter/e2e/node", "adapter/e2e/server", "tests/claude/package"] {
             let lock = fs::read_to_string(root.join(folder).join("package-lock.json")).unwrap();
             let addresses: Vec<_> = lock.lines().filter(|line| line.contains("\"resolved\"")).collect();
             assert!(addresses.is_empty(), "{folder}: {addresses:?}");

@@ -1,6 +1,6 @@
 #!/bin/sh
-# image.sh FOLDER: lays out the files of the agent's image: a static busybox with all its applets, the scripted
-# agent, and the recordings that it plays. For other clusters: `tests/kubernetes/image.sh NAME FOLDER sh` makes an
+# image.sh FOLDER [CLI API]: lays out the files of the agent's image: a static busybox with all its applets, the scripted
+# agent, and the recordings that it plays; with CLI and API also the real CLI, tests/messages-api, and what they are linked with. For other clusters: `tests/kubernetes/image.sh NAME FOLDER sh` makes an
 # archive of them that `kind load image-archive` or `k3s ctr images import` takes.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -16,5 +16,19 @@ cp "$here/claude" "$1/usr/local/bin/"
 for version in "$here"/../../fixtures/claude-cli-*/; do
 	cp "$version"*.ndjson "$1/recordings/"
 done
+if [ $# -gt 1 ]; then
+	mkdir -p "$1/opt"
+	cp "$2" "$1/opt/claude"
+	cp "$3" "$1/opt/messages-api"
+	# The CLI's tool needs a bash. Busybox has an applet of that name.
+	rm -f "$1/bin/bash"
+	cp "$(command -v bash)" "$1/bin/bash"
+	for program in claude messages-api ../bin/bash; do
+		ldd "$1/opt/$program" | grep -o '/[^ ]*' | sort -u
+	done | sort -u | while read -r library; do
+		mkdir -p "$1$(dirname "$library")"
+		cp -L "$library" "$1$library"
+	done
+fi
 chmod -R go=u-w "$1"
 chmod 1777 "$1/tmp"

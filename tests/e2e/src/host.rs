@@ -26,6 +26,8 @@ pub(crate) struct Order<'a> {
     pub(crate) agent: &'a str,
     pub(crate) config: &'a Map<String, Value>,
     pub(crate) self_pod: Option<&'a Value>,
+    /// The session to resume.
+    pub(crate) runtime: &'a Map<String, Value>,
 }
 
 impl Order<'_> {
@@ -41,7 +43,7 @@ impl Order<'_> {
         let text = json!({
             "runId": self.run_id,
             "agent": {"id": self.agent, "companyId": "acme", "name": "Nova", "adapterType": "claude_k8s"},
-            "runtime": {}, "config": config, "context": {"taskId": "T-1"}, "authToken": CANARY,
+            "runtime": self.runtime, "config": config, "context": {"taskId": "T-1"}, "authToken": CANARY,
         });
         fs::write(&path, text.to_string())?;
         Ok(path)

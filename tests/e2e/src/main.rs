@@ -50,6 +50,9 @@ struct Options {
     /// The image with the scripted agent, by its name on the cluster's nodes
     #[arg(long, value_name = "NAME")]
     image: String,
+    /// The image with the agent's real CLI, by its name on the cluster's nodes
+    #[arg(long, value_name = "NAME")]
+    cli_image: Option<String>,
     /// The folder of the cluster, if it is that of tests/kubernetes: scenarios may then kill its parts
     #[arg(long, value_name = "DIR", requires = "image_files")]
     own_cluster: Option<PathBuf>,
@@ -92,6 +95,7 @@ fn run(options: Options) -> Result<bool> {
         program: options.host,
         kubeconfig: options.kubeconfig,
         image: options.image,
+        cli_image: options.cli_image,
         own_cluster,
         folder: options.folder,
     };
@@ -104,23 +108,35 @@ fn run(options: Options) -> Result<bool> {
             options.names.is_empty() || options.names.iter().any(|name| scenario.name.contains(name));
         is_named && (scenario.ci || !options.ci)
     };
-    let (can, cannot): (Vec<_>, Vec<_>) = all
-        .into_iter()
-        .filter(is_selected)
-        .partition(|scenario| world.own_cluster.is_some() || !scenario.own_cluster);
+    let mut can = Vec::new();
+    let mut left_out = 0;
+    for scenario in all.into_iter().filter(is_selected) {
+        match lacks(&world, &scenario) {
+            None => can.push(scenario),
+            Some(what) => {
+                left_out += 1;
+                anstream::println!("{FAINT}left out{FAINT:#} {} (it needs {what})", scenario.name);
+            }
+        }
+    }
     if can.is_empty() {
         bail!("no scenario is left: names are parts of the names of files in tests/e2e/scenarios");
     }
-    for scenario in &cannot {
-        anstream::println!(
-            "{FAINT}left out{FAINT:#} {} (it needs the cluster of tests/kubernetes)",
-            scenario.name
-        );
-    }
     let (alone, beside): (Vec<_>, Vec<_>) = can.into_iter().partition(|scenario| scenario.alone);
     let failed = play_all(&world, &beside, AT_ONCE) + play_all(&world, &alone, 1);
-    anstream::println!("e2e: {} passed, {failed} failed", beside.len() + alone.len() - failed);
+    anstream::println!(
+        "e2e: {} passed, {failed} failed, {left_out} left out",
+        beside.len() + alone.len() - failed
+    );
     Ok(failed == 0)
+}
+
+/// Returns what a scenario needs and this run of the suite does not have.
+fn lacks(world: &World, scenario: &Scenario) -> Option<&'static str> {
+    if scenario.own_cluster && world.own_cluster.is_none() {
+        return Some("the cluster of tests/kubernetes");
+    }
+    (scenario.real_cli && world.cli_image.is_none()).then_some("the image with the CLI: `cargo xtask e2e --cli`")
 }
 
 /// Runs scenarios, some concurrently, and reports each as it ends. Returns the number of failures.

@@ -25,6 +25,12 @@ pub(crate) struct Scenario {
     /// Whether it needs the cluster of `tests/kubernetes`, whose parts it restarts or whose node it puts images on.
     #[serde(default)]
     pub(crate) own_cluster: bool,
+    /// Whether its agent is the real CLI, which an image of its own has.
+    #[serde(default)]
+    pub(crate) real_cli: bool,
+    /// `runtime` of the execution context: the session to resume.
+    #[serde(default)]
+    pub(crate) runtime: Map<String, Value>,
     /// Time limit in seconds.
     #[serde(default = "default_limit_sec")]
     pub(crate) limit_sec: u64,

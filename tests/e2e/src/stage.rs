@@ -35,6 +35,8 @@ pub(crate) struct World {
     pub(crate) program: PathBuf,
     pub(crate) kubeconfig: PathBuf,
     pub(crate) image: String,
+    /// The image with the real CLI.
+    pub(crate) cli_image: Option<String>,
     pub(crate) own_cluster: Option<OwnCluster>,
     /// A folder for each scenario's files.
     pub(crate) folder: PathBuf,
@@ -200,8 +202,9 @@ impl Stage<'_> {
 
     fn start(&mut self, start: &Start) -> Result<()> {
         let play = start.play.as_ref().unwrap_or(&self.scenario.play);
+        let cli_image = self.world.cli_image.as_ref().filter(|_| self.scenario.real_cli);
         let mut config = json!({
-            "image": self.world.image,
+            "image": cli_image.unwrap_or(&self.world.image),
             "resources": {"requests": {"cpu": "20m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}},
         });
         for layer in [&self.scenario.config, &start.config] {
@@ -225,6 +228,7 @@ impl Stage<'_> {
             agent: &self.kubectl.namespace,
             config: &config,
             self_pod: self.scenario.self_pod.as_ref(),
+            runtime: &self.scenario.runtime,
         };
         let state = self.folder.join(format!("{}-state", start.state_of.as_ref().unwrap_or(&start.host)));
         let place = Place {

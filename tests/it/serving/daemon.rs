@@ -180,8 +180,9 @@ impl Drop for Daemon {
 pub(crate) fn context(run_id: &str, adapter_type: &str, config: Value) -> Value {
     let mut config = config;
     config["image"] = json!("local/agent:1");
-    let env = &mut config["env"];
-    if env["PAPERCLIP_API_URL"].is_null() {
+    if let env @ (Value::Null | Value::Object(_)) = &mut config["env"]
+        && env["PAPERCLIP_API_URL"].is_null()
+    {
         env["PAPERCLIP_API_URL"] = json!("http://paperclip.invalid:3100");
     }
     json!({

@@ -161,7 +161,7 @@ impl Field<'_> {
         }))?;
         config.extend(serde_json::from_value::<Map<String, Value>>(over)?);
         let run_id = format!("{}-{name}", self.namespace);
-        let order = Order { run_id: &run_id, agent, config: &config, self_pod: None };
+        let order = Order { run_id: &run_id, agent, config: &config, self_pod: None, runtime: &Map::new() };
         let place = Place {
             program: &self.world.program,
             kubeconfig: &self.world.kubeconfig,
