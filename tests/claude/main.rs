@@ -171,7 +171,8 @@ fn a_pod_that_is_deleted_after_the_result_does_not_undo_it() {
     let meta = run.wait_for(|record| record["type"] == "meta");
     run.wait_for(is_result_event);
     let job = meta["meta"]["jobName"].as_str().or(meta["jobName"].as_str()).unwrap_or_default().to_owned();
-    let namespace = meta["meta"]["namespace"].as_str().or(meta["namespace"].as_str()).unwrap_or("default").to_owned();
+    let namespace =
+        meta["meta"]["namespace"].as_str().or(meta["namespace"].as_str()).unwrap_or("default").to_owned();
     delete_pods(cluster.kubeconfig(), &namespace, &job);
     let run = run.finish();
     succeeded(&run);

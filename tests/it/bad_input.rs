@@ -124,7 +124,7 @@ fn variables_that_no_container_starts_with() {
         (json!({"REF": {"type": "secret_ref", "secretId": "s"}}), "config.env.REF"),
         (
             (0..8).map(|n| (format!("V{n}"), json!("x".repeat(100_000)))).collect(),
-            "env: the variables are 800032 bytes together",
+            "env: the variables are 800080 bytes together",
         ),
     ] {
         let context = place.context(json!({ "env": env }));

@@ -40,12 +40,12 @@ fn literals_of_paperclips_pod_are_inherited_as_its_container_sees_them() {
     let place = Place::new("exit 0");
     let pod = paperclip_pod(&json!([
         {"name": "HOST", "value": "api"},
-        {"name": "PAPERCLIP_API_URL", "value": "http://$(HOST):3100"},
+        {"name": "ANTHROPIC_BEDROCK_BASE_URL", "value": "http://$(HOST):3100"},
         {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
         {"name": "SELF", "value": "http://$(POD_IP)/"},
     ]));
     let manifest = manifest(&place, json!({}), &pod);
-    assert_eq!(variable(&manifest, "PAPERCLIP_API_URL")["value"], "http://api:3100");
+    assert_eq!(variable(&manifest, "ANTHROPIC_BEDROCK_BASE_URL")["value"], "http://api:3100");
     assert_eq!(manifest["secrets"][0]["entries"]["HOST"], json!({"from": "selfPod.env.HOST"}));
     assert_eq!(variable(&manifest, "SELF"), &Value::Null);
     let stderr = manifest["stderr"].as_str().unwrap();
@@ -142,16 +142,12 @@ fn codes(report: &Value, level: &str) -> Vec<String> {
 fn the_environment_test_queries_the_cluster() {
     let place = Place::new("exit 0");
     let (code, report) = check(&place, &["--cluster", "local"]);
-    assert_eq!((code, &report["status"]), (Some(0), &json!("warn")), "{report:#}");
+    // A fresh cluster has neither a Secret of credentials nor a pod of Paperclip's, which nobody has named.
+    assert_eq!((code, &report["status"]), (Some(0), &json!("pass")), "{report:#}");
     assert_eq!(report["adapterType"], "claude_k8s");
-    assert_eq!(codes(&report, "error"), Vec::<String>::new());
-    // A fresh cluster has neither a Secret of credentials nor a pod of Paperclip's.
-    assert_eq!(codes(&report, "warn"), ["k8s_secret_missing", "k8s_pvc_not_detected"]);
-    for right in ["k8s_rbac_job_patch", "k8s_rbac_pod_log", "k8s_rbac_lease_update", "k8s_rbac_event_list"] {
+    assert_eq!((codes(&report, "error"), codes(&report, "warn")), (Vec::new(), Vec::new()), "{report:#}");
+    for right in ["k8s_secret_missing", "k8s_pvc_not_detected", "k8s_rbac_job_patch", "k8s_rbac_pod_log", "k8s_rbac_lease_update", "k8s_rbac_event_list"] {
         assert!(codes(&report, "info").iter().any(|code| code == right), "{right}: {report:#}");
-    }
-    for check in report["checks"].as_array().unwrap() {
-        assert_eq!(check["hint"].is_string(), check["level"] != "info", "{check}");
     }
 }
 

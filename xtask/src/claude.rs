@@ -50,7 +50,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 pub(crate) fn install(workspace: &Workspace) -> Result<PathBuf> {
     let folder = Node::find(workspace)?.install(workspace, PACKAGE)?.join("node_modules/@anthropic-ai");
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
-    let found = ["", "-musl"].map(|libc| folder.join(format!("claude-code-linux-{architecture}{libc}/claude")));
+    let found =
+        ["", "-musl"].map(|libc| folder.join(format!("claude-code-linux-{architecture}{libc}/claude")));
     match found.into_iter().find(|program| program.is_file()) {
         Some(program) => Ok(program),
         None => bail!("npm has installed no CLI for this platform into {}", folder.display()),

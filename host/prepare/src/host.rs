@@ -53,6 +53,8 @@ pub struct Target<'a> {
     /// What is missing to reach Paperclip is an error where agents run in pods of their own. The local cluster shares the machine's
     /// network, and a manifest that is only printed starts nothing.
     pub needs_api_url: bool,
+    /// Whether a run starts there, as opposed to a manifest that is printed.
+    pub starts: bool,
 }
 
 /// Why a context cannot become a run.
@@ -177,7 +179,9 @@ impl HostContext {
                 }
                 warnings.push("PAPERCLIP_API_URL is not known: agents get http://localhost:3100".to_owned());
             }
-            warnings.push(NO_CANCEL_POLL.to_owned());
+            if target.starts {
+                warnings.push(NO_CANCEL_POLL.to_owned());
+            }
         }
         let files = self.read_files(&context["config"], plugin, &mut warnings)?;
         let facts = IntakeFacts {

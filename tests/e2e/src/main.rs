@@ -136,7 +136,8 @@ fn lacks(world: &World, scenario: &Scenario) -> Option<&'static str> {
     if scenario.own_cluster && world.own_cluster.is_none() {
         return Some("the cluster of tests/kubernetes");
     }
-    (scenario.real_cli && world.cli_image.is_none()).then_some("the image with the CLI: `cargo xtask e2e --cli`")
+    (scenario.real_cli && world.cli_image.is_none())
+        .then_some("the image with the CLI: `cargo xtask e2e --cli`")
 }
 
 /// Runs scenarios, some concurrently, and reports each as it ends. Returns the number of failures.

@@ -52,7 +52,8 @@ fn serve(stream: &TcpStream) -> Result<()> {
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let mut words = line.split(' ');
-    let (method, path) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
+    let (method, path) =
+        (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
     let mut length = 0;
     loop {
         let mut header = String::new();
@@ -74,13 +75,19 @@ fn serve(stream: &TcpStream) -> Result<()> {
         return answer(stream, 200, &json!({"input_tokens": 10}));
     }
     if method != "POST" || !path.ends_with("/v1/messages") {
-        return answer(stream, 404, &json!({"type": "error", "error": {"type": "not_found_error", "message": path}}));
+        return answer(
+            stream,
+            404,
+            &json!({"type": "error", "error": {"type": "not_found_error", "message": path}}),
+        );
     }
     match script::reply(script, &request) {
         Reply::Refused { status, kind, message } => {
             answer(stream, status, &json!({"type": "error", "error": {"type": kind, "message": message}}))
         }
-        Reply::Message { blocks, output_tokens } => send_message(stream, &request["model"], &blocks, output_tokens),
+        Reply::Message { blocks, output_tokens } => {
+            send_message(stream, &request["model"], &blocks, output_tokens)
+        }
     }
 }
 
@@ -108,7 +115,9 @@ fn send_message(mut stream: &TcpStream, model: &Value, blocks: &[Block], output_
     }}))?;
     for (index, block) in blocks.iter().enumerate() {
         let (start, delta) = match block {
-            Block::Text(text) => (json!({"type": "text", "text": ""}), json!({"type": "text_delta", "text": text})),
+            Block::Text(text) => {
+                (json!({"type": "text", "text": ""}), json!({"type": "text_delta", "text": text}))
+            }
             Block::Bash(input) => (
                 json!({"type": "tool_use", "id": format!("toolu_{index}_{}", unique()), "name": "Bash", "input": {}}),
                 json!({"type": "input_json_delta", "partial_json": input.to_string()}),
@@ -120,7 +129,9 @@ fn send_message(mut stream: &TcpStream, model: &Value, blocks: &[Block], output_
     }
     let uses_tools = blocks.iter().any(|block| matches!(block, Block::Bash(_)));
     let reason = if uses_tools { "tool_use" } else { "end_turn" };
-    send(json!({"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": null}, "usage": {"output_tokens": output_tokens}}))?;
+    send(
+        json!({"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": null}, "usage": {"output_tokens": output_tokens}}),
+    )?;
     send(json!({"type": "message_stop"}))
 }
 

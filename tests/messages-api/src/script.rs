@@ -42,16 +42,25 @@ pub(crate) fn reply(script: &str, request: &Value) -> Reply {
             input
         }),
         "overloaded" => Reply::Refused { status: 529, kind: "overloaded_error", message: "Overloaded" },
-        "too-long-resumed" if messages.iter().any(|message| message["role"] == "assistant") => Reply::Refused {
-            status: 400,
-            kind: "invalid_request_error",
-            message: "prompt is too long: 208310 tokens > 200000 maximum",
-        },
+        "too-long-resumed" if messages.iter().any(|message| message["role"] == "assistant") => {
+            Reply::Refused {
+                status: 400,
+                kind: "invalid_request_error",
+                message: "prompt is too long: 208310 tokens > 200000 maximum",
+            }
+        }
         "too-long-resumed" => say("All done."),
         "kill-child" => first_a_tool(messages, command("sh -c 'kill -9 $$'".to_owned())),
-        "eat" => first_a_tool(messages, command(format!("dd if=/dev/zero of=/dev/null bs={number}M count=1"))),
-        "expensive" => Reply::Message { blocks: vec![Block::Bash(command("echo again".to_owned()))], output_tokens: 100_000 },
-        _ => Reply::Refused { status: 400, kind: "invalid_request_error", message: "there is no such script" },
+        "eat" => {
+            first_a_tool(messages, command(format!("dd if=/dev/zero of=/dev/null bs={number}M count=1")))
+        }
+        "expensive" => Reply::Message {
+            blocks: vec![Block::Bash(command("echo again".to_owned()))],
+            output_tokens: 100_000,
+        },
+        _ => {
+            Reply::Refused { status: 400, kind: "invalid_request_error", message: "there is no such script" }
+        }
     }
 }
 
@@ -68,7 +77,10 @@ fn first_a_tool(messages: &[Value], input: Value) -> Reply {
     if has_result {
         return say("All done.");
     }
-    Reply::Message { blocks: vec![Block::Text("Let me see.".to_owned()), Block::Bash(input)], output_tokens: 42 }
+    Reply::Message {
+        blocks: vec![Block::Text("Let me see.".to_owned()), Block::Bash(input)],
+        output_tokens: 42,
+    }
 }
 
 #[cfg(test)]
@@ -79,7 +91,10 @@ mod tests {
     fn a_tool_is_called_until_its_result_is_there() {
         let first = json!({"messages": [{"role": "user", "content": "go"}]});
         let Reply::Message { blocks, .. } = reply("background-25", &first) else { panic!("refused") };
-        assert!(matches!(&blocks[1], Block::Bash(input) if input["command"] == "sleep 25; echo finished"), "{blocks:?}");
+        assert!(
+            matches!(&blocks[1], Block::Bash(input) if input["command"] == "sleep 25; echo finished"),
+            "{blocks:?}"
+        );
         let then = json!({"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]});
         assert_eq!(reply("background-25", &then), say("All done."));
     }

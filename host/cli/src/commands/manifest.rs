@@ -26,7 +26,7 @@ pub(crate) fn manifest(args: ManifestArgs, builtins: BuiltinPlugins) -> Result<E
     context_args.override_fields(&mut config);
     let pod = config.self_pod.as_deref().map(paperclip_pod::read).transpose().map_err(usage)?;
     let host = HostContext::new(config, None);
-    let target = Target { namespace: Some(NAMESPACE), needs_api_url: false };
+    let target = Target { namespace: Some(NAMESPACE), needs_api_url: false, starts: false };
     let prepared = host.prepare(&context, pod, &plugin, target).map_err(|error| {
         usage(error.diagnostic().on(format_args!("context {}", context_args.context.display())))
     })?;

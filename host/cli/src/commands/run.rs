@@ -47,7 +47,7 @@ pub(crate) async fn run(args: RunArgs, builtins: BuiltinPlugins) -> Result<Exit,
     };
 
     // What is wrong with the context is wrong on each cluster: it is reported before one is connected.
-    let anywhere = Target { namespace: None, needs_api_url: false };
+    let anywhere = Target { namespace: None, needs_api_url: false, starts: false };
     let run_id = prepare(host.paperclip_pod.clone(), &plugin, anywhere)?.request.run_id;
     let folder = open_folder(&host, &run_id).map_err(usage)?;
     let plugin = match (&host.state, folder.as_ref().and_then(RunFolder::header)) {
@@ -63,6 +63,7 @@ pub(crate) async fn run(args: RunArgs, builtins: BuiltinPlugins) -> Result<Exit,
     let target = Target {
         namespace: Some(connected.cluster.default_namespace()),
         needs_api_url: !connected.is_local(),
+        starts: true,
     };
     let prepared = prepare(pod, &plugin, target)?;
     let outcome = drive_to_end(&host, &connected, prepared, folder, &args, plugin).await?;

@@ -201,7 +201,7 @@ impl Supervisor {
         let adopted = Adopted { job: candidate.job.clone(), secret: record.secret.clone() };
         let context = candidate.context(record, run_id, secrets, place.name.as_deref());
         // Its Job exists, with everything that the agent inherits.
-        let target = Target { namespace: Some(&place.namespace), needs_api_url: false };
+        let target = Target { namespace: Some(&place.namespace), needs_api_url: false, starts: false };
         let prepared = self.host().prepare(&context, None, &plugin, target);
         let mut prepared = prepared
             .map_err(|error| SkipReason::new(format!("its run cannot be adopted: {error}"), START_AGAIN))?;

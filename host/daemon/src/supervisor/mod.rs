@@ -83,7 +83,7 @@ impl Clusters {
     pub(crate) fn target(&self, config: &Value) -> Result<Target<'_>, Refusal> {
         let cluster = self.select(config)?;
         let is_local = self.is_default_local && std::ptr::eq(cluster, &raw const self.default);
-        Ok(Target { namespace: Some(cluster.default_namespace()), needs_api_url: !is_local })
+        Ok(Target { namespace: Some(cluster.default_namespace()), needs_api_url: !is_local, starts: true })
     }
 
     /// Returns all clusters with their names; the default one has none.
