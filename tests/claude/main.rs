@@ -203,7 +203,7 @@ fn a_tools_child_that_is_killed_is_the_agents_own_affair() {
 
 #[test]
 fn a_budget_that_is_used_up_ends_the_run() {
-    let run = Stage::new("expensive").run(json!({"extraArgs": ["--max-budget-usd", "0.01"]}));
+    let run = Stage::new("expensive").run(json!({"maxCostUsd": 0.01}));
     let result = run.result();
     assert_eq!(result["errorCode"], "budget_exhausted", "{result}");
     assert!(result["sessionId"].is_string(), "the session is kept: {result}");

@@ -146,7 +146,14 @@ fn the_environment_test_queries_the_cluster() {
     assert_eq!((code, &report["status"]), (Some(0), &json!("pass")), "{report:#}");
     assert_eq!(report["adapterType"], "claude_k8s");
     assert_eq!((codes(&report, "error"), codes(&report, "warn")), (Vec::new(), Vec::new()), "{report:#}");
-    for right in ["k8s_secret_missing", "k8s_pvc_not_detected", "k8s_rbac_job_patch", "k8s_rbac_pod_log", "k8s_rbac_lease_update", "k8s_rbac_event_list"] {
+    for right in [
+        "k8s_secret_missing",
+        "k8s_pvc_not_detected",
+        "k8s_rbac_job_patch",
+        "k8s_rbac_pod_log",
+        "k8s_rbac_lease_update",
+        "k8s_rbac_event_list",
+    ] {
         assert!(codes(&report, "info").iter().any(|code| code == right), "{right}: {report:#}");
     }
 }
