@@ -36,7 +36,7 @@ const SIDECARS: [&str; 22] = [
     "vault-agent",
 ];
 
-/// Paperclip's container cannot be told from the others of its pod.
+/// Paperclip's container is not known among the others of its pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownContainer {
     /// The names of all containers.
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_cannot_be_told_is_refused_with_all_names() {
+    fn a_container_that_is_unknown_is_refused_with_all_names() {
         type Containers<'a> = &'a [(&'a str, &'a [&'a str])];
         let rows: [(Option<&str>, Containers<'_>); 4] = [
             (None, &[("web", &[]), ("worker", &[])]),

@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_in_which_paperclips_container_cannot_be_told_is_refused() {
+    fn a_pod_in_which_paperclips_container_is_unknown_is_refused() {
         let pod = json!({"spec": {"containers": [{"name": "web"}, {"name": "worker"}]}});
         let context = json!({"runId": "r", "agent": {"id": "a"}});
         let error = split(&context, "claude_k8s", facts(Some(&pod), &[])).expect_err("refused");

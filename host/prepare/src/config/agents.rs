@@ -103,7 +103,7 @@ impl Agents {
             return pod;
         }
         let mut pod = pod.unwrap_or_else(|| json!({"spec": {"containers": [{"name": "paperclip"}]}}));
-        // A pod in which Paperclip's container cannot be told is refused with the run.
+        // A pod in which Paperclip's container is not known is refused with the run.
         let Ok(index) = container_index(&pod) else { return Some(pod) };
         let spec = &mut pod["spec"];
         for name in &self.image_pull_secrets {

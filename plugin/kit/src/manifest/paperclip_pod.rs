@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_paperclips_container_and_refuses_a_pod_in_which_it_cannot_be_told() {
+    fn reads_paperclips_container_and_refuses_a_pod_in_which_it_is_unknown() {
         let request = |first: &str, second: &str| Request {
             paperclip_pod: Some(json!({"spec": {"containers": [
                 {"name": first, "image": "first"}, {"name": second, "image": "second"},
