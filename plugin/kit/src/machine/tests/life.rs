@@ -122,7 +122,7 @@ fn seed_4_the_traces_of_a_deletion_are_collected() {
     assert_eq!(
         trace.describe(8, 1),
         "[detected_via=watch-deleted, job=job, ns=agents, elapsed_since_pod_running=42s, completion_polls=1, \
-         last_job_conditions=Suspended=False(JobResumed), stdout_bytes=8, stdout_nonempty_lines=1]"
+         last_job_conditions=[Suspended=False(JobResumed)], stdout_bytes=8, stdout_nonempty_lines=1]"
     );
 }
 
