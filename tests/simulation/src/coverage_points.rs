@@ -11,6 +11,8 @@ named! {
         AgentFailed = "an agent failed by itself",
         Cancelled = "a run was cancelled",
         TimedOut = "a run timed out",
+        Quiet = "an agent was ended because it printed nothing",
+        Suspended = "a Job was suspended while its agent ran",
         StoppedAfterReport = "an agent was stopped that kept running after its report",
         ReportedTwice = "an agent reported its end twice",
         Truncated = "output ended without a result",

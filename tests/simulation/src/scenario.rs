@@ -48,6 +48,8 @@ pub struct Config {
     /// How long an agent may run after it has reported its end, and how long while a task of it is open.
     pub result_grace_s: u64,
     pub background_grace_s: u64,
+    /// How long an agent may print nothing.
+    pub quiet_timeout_s: Option<u64>,
 }
 
 /// Somebody cancels a run.
@@ -78,6 +80,7 @@ impl Default for Config {
             reattaches: true,
             result_grace_s: 60,
             background_grace_s: 900,
+            quiet_timeout_s: None,
         }
     }
 }
@@ -158,9 +161,14 @@ impl RunPlan {
     fn draw_graces(&mut self, entropy: &mut Entropy) {
         self.config.result_grace_s = *entropy.choose(&[60, 5, 60, 600, 0]);
         self.config.background_grace_s = *entropy.choose(&[900, 60, 200]);
+        self.config.quiet_timeout_s = *entropy.choose(&[None, None, None, Some(60), Some(350)]);
         // Somebody cancels an agent that stays, at about the time at which it is stopped.
-        if self.scripts[0].end == End::Hangs && entropy.chance(64) {
-            let stays_ms = self.scripts[0].printing_ms() + self.config.result_grace_s * 1_000;
+        if self.scripts[0].end == End::Hangs && entropy.chance(96) {
+            let grace_s = match self.config.quiet_timeout_s {
+                Some(quiet_timeout_s) if !self.scripts[0].has_result() => quiet_timeout_s,
+                Some(_) | None => self.config.result_grace_s,
+            };
+            let stays_ms = self.scripts[0].printing_ms() + grace_s * 1_000;
             let at_ms = self.starts_at_ms + stays_ms + entropy.skewed(0, 20_000);
             self.cancels.push(Cancel { at_ms, way: CancelWay::Host });
         }
@@ -189,6 +197,7 @@ impl RunPlan {
                 "reattachOrphanedJobs": config.reattaches,
                 "resultGraceSec": config.result_grace_s,
                 "backgroundGraceSec": config.background_grace_s,
+                "quietTimeoutSec": config.quiet_timeout_s.unwrap_or(0),
                 "env": {"VENDOR_KEY": API_KEY},
             },
             "context": {"taskId": self.task_id},

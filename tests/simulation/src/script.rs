@@ -208,6 +208,11 @@ impl Script {
         }
     }
 
+    /// Whether it reports its end.
+    pub(crate) fn has_result(&self) -> bool {
+        self.bursts.iter().flat_map(|burst| &burst.lines).any(|line| verdict(line).is_some())
+    }
+
     /// How long it takes until its last lines are printed, in ms.
     pub(crate) fn printing_ms(&self) -> u64 {
         self.bursts.iter().map(|burst| burst.after_ms).sum()

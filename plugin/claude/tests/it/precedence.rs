@@ -93,11 +93,12 @@ fn each_with(stories: Vec<Story>, choices: &[Change]) -> Vec<Story> {
 fn stories() -> Vec<Story> {
     let ends: [Change; 6] =
         [|s| s, |s| s.exits(0), |s| s.exits(1), |s| s.exits(127), |s| s.exits(143), Story::loses_its_job];
-    let stops: [Change; 5] = [
+    let stops: [Change; 6] = [
         |s| s,
         |s| s.with(|e| e.is_cancelled = true),
         |s| s.with(|e| e.is_timed_out = true),
         |s| s.with(|e| e.quiet_sec = Some(900)),
+        |s| s.with(|e| e.is_stopped_after_report = true),
         |s| s.with(|e| e.job = JobOutcome::DeadlineExceeded),
     ];
     let all = results().into_iter().chain(unreported()).collect();

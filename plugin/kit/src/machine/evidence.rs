@@ -31,7 +31,6 @@ impl<A: Agent> Machine<A> {
             deletion: self.deletion_trace(now_ms),
             at_ms: i64::try_from(now_ms).ok(),
             run: self.agent.run_facts(&self.request, &self.facts.settings, self.attempt),
-            ..Evidence::default()
         }
     }
 

@@ -11,7 +11,7 @@ use crate::manifest::termination;
 ///
 /// `outcome` is one of `complete`, `failed`, `deadline_exceeded`, `gone`. A container is
 /// `{"exitCode","reason","message","signal"}`. Optional: `atMs` (when, in milliseconds since 1970), `cancelled`, `timedOut`,
-/// `stoppedAfterReport`, `quietSec`, `previousSessionId`, and in `pod` `reason` and `message` as in a pod's status.
+/// `stoppedAfterReport`, `stoppedFor`, `quietSec`, `previousSessionId`, and in `pod` `reason` and `message` as in a pod's status.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EvidenceDocument {
@@ -24,6 +24,7 @@ pub struct EvidenceDocument {
     cancelled: bool,
     timed_out: bool,
     stopped_after_report: bool,
+    stopped_for: Option<String>,
     quiet_sec: Option<u64>,
     previous_session_id: Option<String>,
 }
@@ -74,6 +75,7 @@ impl EvidenceDocument {
             is_cancelled: self.cancelled,
             is_timed_out: self.timed_out,
             is_stopped_after_report: self.stopped_after_report,
+            stopped_for: self.stopped_for.clone(),
             quiet_sec: self.quiet_sec,
             job: self.job.as_ref().map_or(JobOutcome::Unknown, |job| job.outcome),
             container: self.container.clone().map(without_stderr),

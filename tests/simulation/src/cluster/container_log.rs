@@ -22,12 +22,18 @@ pub(crate) struct ContainerLog {
     /// Lines that nobody could read any more when they were rotated away, or whose chunks were.
     pub(crate) rotations: u32,
     rotated_ms: Option<u64>,
+    /// When the last line was printed.
+    pub(crate) last_line_ms: Option<u64>,
     /// When the last event was printed.
     pub(crate) last_event_ms: Option<u64>,
     /// How many result events were printed.
     pub(crate) reports: u32,
     /// How many background tasks are open, as the agent said last.
     pub(crate) open_tasks: u64,
+    /// The longest time between two lines, in ms.
+    longest_silence_ms: u64,
+    /// The longest time between two events after a report, in ms: while no task was open, and while one was.
+    longest_stays_ms: [u64; 2],
 }
 
 #[derive(Debug)]
@@ -49,7 +55,10 @@ pub(crate) struct Reading {
 impl ContainerLog {
     /// Stores a line. Lines of one burst have one stamp (rule 3); none has the stamp of a line in an earlier file.
     pub(crate) fn print(&mut self, at_ms: u64, line: String) {
+        self.longest_silence_ms = self.longest_silence_ms(at_ms);
+        self.last_line_ms = Some(at_ms);
         if line.starts_with('{') && line.ends_with('}') {
+            self.longest_stays_ms = [self.longest_stay_ms(at_ms, false), self.longest_stay_ms(at_ms, true)];
             self.last_event_ms = Some(at_ms);
             self.reports += u32::from(verdict(&line).is_some());
             self.open_tasks = open_tasks(&line).unwrap_or(self.open_tasks);
@@ -69,6 +78,20 @@ impl ContainerLog {
             rest = after;
         }
         self.lines.push(line);
+    }
+
+    /// The longest time without a line so far, in ms. What was decided for it may be carried out much later, for example while the API does
+    /// not answer.
+    pub(crate) fn longest_silence_ms(&self, now_ms: u64) -> u64 {
+        let current_ms = self.last_line_ms.map_or(0, |last_ms| now_ms.saturating_sub(last_ms));
+        self.longest_silence_ms.max(current_ms)
+    }
+
+    /// The longest time without an event after a report so far, in ms, while tasks were open or while none was.
+    pub(crate) fn longest_stay_ms(&self, now_ms: u64, has_open_tasks: bool) -> u64 {
+        let is_current = self.reports > 0 && (self.open_tasks > 0) == has_open_tasks;
+        let last_ms = self.last_event_ms.filter(|_| is_current).unwrap_or(now_ms);
+        self.longest_stays_ms[usize::from(has_open_tasks)].max(now_ms.saturating_sub(last_ms))
     }
 
     /// The kubelet checks the sizes of logs every 10 s. A reader that follows is not two files behind by then.

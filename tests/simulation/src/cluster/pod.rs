@@ -40,6 +40,8 @@ pub(crate) struct Pod {
     pub(crate) is_lost: bool,
     /// The end was the kubelet's or the cluster's doing, not the agent's.
     pub(crate) was_killed: bool,
+    /// Its Job was suspended while it ran.
+    pub(crate) is_suspended: bool,
     pub(crate) log: ContainerLog,
     pub(crate) script: Script,
     pub(crate) next_burst: usize,
@@ -68,6 +70,7 @@ impl Pod {
             has_sidecar: false,
             is_lost: false,
             was_killed: false,
+            is_suspended: false,
             log: ContainerLog::default(),
             script,
             next_burst: 0,

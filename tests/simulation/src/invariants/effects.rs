@@ -75,8 +75,9 @@ pub(crate) fn deletion_is_justified(world: &mut World, job: &ObjectRef) {
     let is_cancelled = truth.cancelled_at_ms.is_some();
     let has_broken = world.swarm.has_broken_plugin();
     let has_reported = has_outlasted_its_report(world, run, pod);
-    let is_harm =
-        is_running && !is_cancelled && !has_timed_out(world, run, pod) && !has_reported && !has_broken;
+    let is_quiet = is_quiet_for_too_long(world, run, pod);
+    let may_stop = is_cancelled || has_timed_out(world, run, pod) || has_reported || is_quiet;
+    let is_harm = is_running && !may_stop && !has_broken;
     if is_harm && !ended_before_agent_started(world, run, pod) {
         world.violate("S8", format!("{} was deleted while its agent was running", job.name));
     } else if is_running && has_reported && !is_cancelled {
@@ -97,9 +98,25 @@ const LOG_FAULTS: [Fault; 6] = [
 /// Whether an agent has reported its end, and has run for its grace since its last event. A host that could not read the last events knows
 /// the report alone.
 fn has_outlasted_its_report(world: &World, run: usize, pod: &Pod) -> bool {
-    let Some(last_ms) = pod.log.last_event_ms.filter(|_| pod.log.reports > 0) else { return false };
-    let quiet_ms = world.now_ms.saturating_sub(last_ms) + clock_ahead_ms(world, run);
-    quiet_ms >= ended_grace_ms(world, run, pod) || world.swarm.has_struck_any(&LOG_FAULTS)
+    let config = &world.runs[run].plan.config;
+    let has_outlasted = |has_open_tasks: bool, grace_s: u64| {
+        let stay_ms = pod.log.longest_stay_ms(world.now_ms, has_open_tasks);
+        stay_ms + clock_ahead_ms(world, run) >= grace_s * 1_000
+    };
+    // A grace of 0 passes at once, but not while a task is open.
+    let has_no_task = config.result_grace_s > 0 || pod.log.open_tasks == 0;
+    let has_outlasted_any = has_no_task && has_outlasted(false, config.result_grace_s)
+        || has_outlasted(true, config.background_grace_s);
+    pod.log.reports > 0 && (has_outlasted_any || world.swarm.has_struck_any(&LOG_FAULTS))
+}
+
+/// Whether an agent has printed nothing for as long as its config allows, or its host could not read what it printed.
+fn is_quiet_for_too_long(world: &World, run: usize, pod: &Pod) -> bool {
+    let Some(limit_s) = world.runs[run].plan.config.quiet_timeout_s else { return false };
+    let first_ms =
+        pod.log.last_line_ms.or(pod.started_ms).map_or(0, |last_ms| world.now_ms.saturating_sub(last_ms));
+    let quiet_ms = pod.log.longest_silence_ms(world.now_ms).max(first_ms) + clock_ahead_ms(world, run);
+    quiet_ms >= limit_s * 1_000 || world.swarm.has_struck_any(&LOG_FAULTS)
 }
 
 /// How long an agent that has reported its end may run after its last event, in ms.

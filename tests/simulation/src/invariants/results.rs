@@ -89,6 +89,7 @@ fn invariant_result_has_session_and_cause(
         && pod
             .and_then(|pod| pod.ended.as_ref())
             .is_some_and(|ended| ended.reason.as_deref() == Some("OOMKilled"));
+    let text = Value::Object(result.clone()).to_string();
     let text = match code {
         _ if is_session_shown && !is_session_dropped && !has_session => {
             "a result without the session that was shown"
@@ -97,12 +98,23 @@ fn invariant_result_has_session_and_cause(
         Some("claude_run_failed") if is_ended_by_turns => {
             "the turns were used up, and the result does not say so"
         }
+        Some("claude_truncated" | "claude_exited" | "claude_init_failed")
+            if is_suspended_only(world, pod) && !text.contains("suspended") =>
+        {
+            "the Job was suspended, and the result does not say so"
+        }
         Some("claude_truncated" | "claude_exited") if is_oom && !reports_out_of_memory(result) => {
             "the container was out of memory, and the result does not say so"
         }
         _ => return,
     };
     world.violate("S3", text.to_owned());
+}
+
+/// Whether a suspension of its Job ended a pod, and nothing else happened that could hide that.
+fn is_suspended_only(world: &World, pod: Option<&Pod>) -> bool {
+    let is_only = world.swarm.struck().iter().all(|(fault, _)| *fault == Fault::JobSuspended);
+    is_only && pod.is_some_and(|pod| pod.is_suspended && pod.was_killed)
 }
 
 /// As the cause or, if the pod failed otherwise afterwards, as the reason of the container's end.
@@ -120,6 +132,7 @@ fn cover_result(world: &mut World, code: Option<&str>, is_success: bool) {
         None if is_success => CoveragePoint::Succeeded,
         Some("cancelled") => CoveragePoint::Cancelled,
         Some("timeout") => CoveragePoint::TimedOut,
+        Some("agent_quiet") => CoveragePoint::Quiet,
         Some("claude_truncated") => CoveragePoint::Truncated,
         Some("k8s_job_deleted_externally") => CoveragePoint::DeletedByOthers,
         Some("k8s_pod_schedule_failed") => CoveragePoint::ScheduleFailed,
@@ -155,7 +168,10 @@ fn may_have_been_stopped(world: &World, run: usize, pod: &Pod) -> bool {
     let mut jobs = world.cluster.jobs.values().filter(|job| job.has_been_of(&truth.plan.run_id));
     let is_past_deadline =
         jobs.any(|job| job.conditions.iter().any(|c| c.reason.as_deref() == Some("DeadlineExceeded")));
-    truth.cancelled_at_ms.is_some() || has_timed_out(world, run, pod) || is_past_deadline
+    // Before there is a result, a run deletes the Job of its last attempt only to stop its agent.
+    let job = world.cluster.jobs.get(&pod.job_uid);
+    let is_stopped = job.is_some_and(|job| job.deleted_by == Some(Actor::Run(run)));
+    truth.cancelled_at_ms.is_some() || has_timed_out(world, run, pod) || is_past_deadline || is_stopped
 }
 
 /// S3: the agent reported success, and its container did not fail by itself afterwards.
@@ -216,6 +232,9 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
             let by_deadline = jobs()
                 .any(|job| job.conditions.iter().any(|c| c.reason.as_deref() == Some("DeadlineExceeded")));
             (!is_due && !by_deadline).then_some("timed out, and its time had not passed")
+        }
+        "agent_quiet" if truth.plan.config.quiet_timeout_s.is_none() => {
+            Some("ended for its silence, and its config does not say so")
         }
         "claude_truncated" => {
             let is_over = pod.is_some_and(|pod| {

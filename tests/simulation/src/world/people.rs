@@ -5,6 +5,7 @@ use paperclip_engine::driver::DriverEvent;
 
 use super::{EPOCH_MS, World, WorldEvent};
 use crate::cluster::{Actor, Stage};
+use crate::coverage_points::CoveragePoint;
 use crate::fault::Fault;
 use crate::scenario::{Cancel, CancelWay};
 
@@ -143,13 +144,30 @@ impl World {
     /// A suspended Job loses its pods, and gets none before it is resumed.
     fn suspend_job(&mut self, uid: &str) {
         let job = self.cluster.jobs.get_mut(uid).expect("the caller found it");
-        if job.is_finished() || job.has_had_pod {
+        if job.is_finished() {
             return;
         }
         job.is_suspended = true;
+        let has_had_pod = job.has_had_pod;
         self.cluster.publish_job(uid);
+        if has_had_pod {
+            return self.end_suspended_pod(uid);
+        }
         let delay_ms = *self.entropy.choose(&[20_000, 100_000, 900_000]);
         self.after(delay_ms, WorldEvent::ResumeJob(uid.to_owned()));
+    }
+
+    /// The Job is not resumed: its run ends before a queue would do that.
+    fn end_suspended_pod(&mut self, job_uid: &str) {
+        let pod =
+            self.cluster.pods.values_mut().find(|pod| pod.job_uid == job_uid && pod.stage < Stage::Ended);
+        let Some(pod) = pod else { return };
+        pod.is_suspended = true;
+        let (uid, is_running) = (pod.object.uid.clone(), pod.stage == Stage::Running);
+        if is_running {
+            self.cover(CoveragePoint::Suspended);
+        }
+        self.after(0, WorldEvent::Term(uid));
     }
 
     pub(super) fn resume_job(&mut self, uid: &str) {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use paperclip_simulation::campaign::{self, Extent, Tally};
 use paperclip_simulation::coverage_points::CoveragePoint;
 use paperclip_simulation::entropy::CASE_BYTES;
-use paperclip_simulation::fault::Swarm;
+use paperclip_simulation::fault::{Fault, Swarm};
 use paperclip_simulation::scenario::Scenario;
 use paperclip_simulation::{Plugin, case};
 
@@ -31,6 +31,19 @@ fn a_healthy_run_succeeds_without_faults() {
     let outcome = case::run_scenario(Scenario::calm(), Swarm::default(), 1, &PLUGIN);
     assert_eq!(outcome.violation, None);
     assert!(outcome.coverage_points.has(CoveragePoint::Succeeded), "{:#?}", outcome.lines);
+}
+
+/// The invariants demand that the result names the suspension.
+#[test]
+fn a_job_that_is_suspended_in_its_run_is_the_cause() {
+    let swarm = || Swarm::of(&[Fault::JobSuspended], 128);
+    let outcomes = (0..60).map(|seed| case::run_scenario(Scenario::calm(), swarm(), seed, &PLUGIN));
+    let mut suspended = 0;
+    for outcome in outcomes {
+        assert_eq!(outcome.violation, None, "{:#?}", outcome.lines);
+        suspended += u32::from(outcome.coverage_points.has(CoveragePoint::Suspended));
+    }
+    assert!(suspended > 0, "no seed suspends a Job whose agent runs");
 }
 
 /// Each case is run twice, and was the same both times.
