@@ -38,14 +38,17 @@ describe("in the browser", () => {
   };
   const runPage = (agent: Agent, run: string): Promise<Page> => open(`agents/${agent.urlKey ?? agent.id}/runs/${run}`);
 
-  test("the form has the fields of this agent type, and the environment test shows its checks", async () => {
+  test("the form has the fields of this agent type, and the environment test shows its result", async () => {
     const agent = await world.agent({});
     const page = await open(`agents/${agent.urlKey ?? agent.id}/runtime`);
     await sees(page, "Log format");
     await sees(page, "Claude K8s");
-    await click(page, "Test");
-    await sees(page, "paperclip-host");
     await shoot(page, "form");
+    await click(page, "Run test");
+    // What the test found is checked in runs.test.ts.
+    await sees(page, "Test again");
+    await sees(page, "Test details");
+    await shoot(page, "environment-test");
     await page.close();
   });
 
@@ -61,10 +64,12 @@ describe("in the browser", () => {
   });
 
   test("an error is shown with its remedy", async () => {
-    const agent = await world.agent({ api: "401", close: null });
+    const agent = await world.agent({}, { timeoutSec: -1 });
     const { run } = await world.done(agent);
+    assert.equal(run.errorCode, "k8s_config_invalid");
     const page = await runPage(agent, run.id);
-    await sees(page, "ANTHROPIC_API_KEY");
+    await sees(page, "timeoutSec");
+    await sees(page, "k8s_config_invalid");
     await shoot(page, "error");
     await page.close();
   });
@@ -92,7 +97,8 @@ describe("in the browser", () => {
     const { run } = await world.done(agent);
     assert.equal(run.status, "succeeded", run.error ?? "");
     const page = await runPage(agent, run.id);
-    await sees(page, "Bash");
+    await sees(page, "Let me look — naïve café ☕.");
+    await sees(page, "Executed command");
     const text = await page.evaluate(() => document.body.innerText);
     assert.ok(!text.includes('"tool_use_id"'), "the agent's JSON is not shown as it is");
     await shoot(page, "override-transcript");
@@ -112,8 +118,14 @@ async function sees(page: Page, text: string): Promise<void> {
 
 /** Clicks the button whose label starts with a text. */
 async function click(page: Page, label: string): Promise<void> {
-  const button = await page.waitForSelector(`xpath///button[starts-with(normalize-space(.), "${label}") and not(@disabled)]`, { timeout: WAIT_MS });
-  await button?.click();
+  const path = `xpath///button[starts-with(normalize-space(.), "${label}") and not(@disabled)]`;
+  try {
+    const button = await page.waitForSelector(path, { timeout: WAIT_MS });
+    await button?.click();
+  } catch {
+    const labels = await page.$$eval("button", (buttons) => buttons.map((button) => button.innerText.trim()).filter((text) => text !== ""));
+    assert.fail(`the page has no button ${JSON.stringify(label)}, but: ${labels.join(", ")}`);
+  }
 }
 
 function chromium(): string {

@@ -95,8 +95,8 @@ export class Paperclip {
     return await this.get(`issues/${issue}/comments`);
   }
 
-  async comment(issue: string, body: string): Promise<void> {
-    await this.post(`issues/${issue}/comments`, { body });
+  async comment(issue: string, body: string): Promise<Comment> {
+    return await this.post(`issues/${issue}/comments`, { body });
   }
 
   /** The runs of a task, oldest first. */

@@ -103,7 +103,6 @@ async function delivered(world: World, issue: string, run: string, timeoutMs = 2
   await pause(20_000);
   assert.equal((await mentions()).length, 1);
   assert.deepEqual(world.work(issue), [`${run} started`, `${run} finished`]);
-  assert.equal((await world.paperclip.issue(issue)).status, "done");
 }
 
 async function outputOf(world: World, run: string, text: string): Promise<void> {

@@ -27,7 +27,7 @@ export interface StageState {
 
 /** Postgres refuses to run as root. */
 const UNPRIVILEGED = 65_534;
-const READY_MS = 180_000;
+const READY_MS = 300_000;
 const JWT_SECRET = "only-for-a-stage-on-this-machine-0123456789";
 
 export class Stage {
