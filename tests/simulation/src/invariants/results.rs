@@ -171,7 +171,10 @@ fn may_have_been_stopped(world: &World, run: usize, pod: &Pod) -> bool {
     // Before there is a result, a run deletes the Job of its last attempt only to stop its agent.
     let job = world.cluster.jobs.get(&pod.job_uid);
     let is_stopped = job.is_some_and(|job| job.deleted_by == Some(Actor::Run(run)));
-    truth.cancelled_at_ms.is_some() || has_timed_out(world, run, pod) || is_past_deadline || is_stopped
+    // With a grace of 0 the request to stop it may still be on its way when the agent ends.
+    let has_no_grace = truth.plan.config.result_grace_s == 0 && pod.log.reports > 0;
+    let is_timed_out = has_timed_out(world, run, pod) || is_past_deadline;
+    truth.cancelled_at_ms.is_some() || is_timed_out || is_stopped || has_no_grace
 }
 
 /// S3: the agent reported success, and its container did not fail by itself afterwards.
