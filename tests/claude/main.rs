@@ -180,16 +180,14 @@ fn a_pod_that_is_deleted_after_the_result_does_not_undo_it() {
 
 /// Deletes the pods of a Job, as the drain of a node does.
 fn delete_pods(kubeconfig: &std::path::Path, namespace: &str, job: &str) {
-    let text = fs::read_to_string(kubeconfig).unwrap();
-    let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.trim().trim_start_matches("- ").strip_prefix(name));
-        line.unwrap_or_else(|| panic!("no {name} in the kubeconfig")).trim().trim_matches('"').to_owned()
-    };
+    let kubeconfig: Value = serde_json::from_str(&fs::read_to_string(kubeconfig).unwrap()).unwrap();
+    let server = kubeconfig["clusters"][0]["cluster"]["server"].as_str().unwrap();
+    let token = kubeconfig["users"][0]["user"]["token"].as_str().unwrap();
     // The same port serves plain HTTP.
-    let server = field("server:").replace("https://", "http://");
+    let server = server.replace("https://", "http://");
     let url = format!("{server}/api/v1/namespaces/{namespace}/pods?labelSelector=job-name%3D{job}");
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let authorization = format!("Bearer {}", field("token:"));
+    let authorization = format!("Bearer {token}");
     let answer = agent.delete(url).header("Authorization", authorization).call().unwrap();
     assert_eq!(answer.status().as_u16(), 200);
 }
