@@ -41,7 +41,7 @@ impl Started {
         let lines =
             LogLines { command: self.log, first_index: self.lines, lines: vec![LogLine::Whole(line)] };
         self.lines += 1;
-        self.step(vec![Event::LogLines(lines)]);
+        self.step(&[Event::LogLines(lines)]);
     }
 
     /// The agent ends, and its log with it. Returns the run's result.
@@ -62,7 +62,7 @@ impl Started {
             is_complete: true,
             forbidden: None,
         };
-        self.step(vec![Event::LogEnded(log)]);
+        self.step(&[Event::LogEnded(log)]);
         let finish = self.finish.take().expect("the run has ended");
         serde_json::from_str(&finish.result_json).unwrap()
     }
@@ -70,7 +70,7 @@ impl Started {
     fn observe(&mut self, phase: PodPhase, state: ContainerState) {
         let container =
             ContainerStatus { name: "claude".to_owned(), role: ContainerRole::Main, restart_count: 0, state };
-        self.step(vec![Event::PodObserved(PodSnapshot {
+        self.step(&[Event::PodObserved(PodSnapshot {
             pod: object("pod"),
             job_uid: "job".to_owned(),
             phase,
@@ -86,9 +86,9 @@ impl Started {
         })]);
     }
 
-    fn step(&mut self, events: Vec<Event>) {
+    fn step(&mut self, events: &[Event]) {
         self.now_ms += 10;
-        let commands = self.instance.step(Timestamp::from_millis(self.now_ms), &events).unwrap();
+        let commands = self.instance.step(Timestamp::from_millis(self.now_ms), events).unwrap();
         self.answer_all(commands);
     }
 
@@ -113,7 +113,7 @@ impl Started {
                 }
                 _ => continue,
             };
-            self.step(vec![answer]);
+            self.step(&[answer]);
         }
     }
 }

@@ -96,10 +96,10 @@ mod tests {
         {
             assert_eq!(polls.deadline(), Some(now + INTERVAL));
             assert_eq!(polls.due(now + Duration::from_millis(14_999)), []);
-            now = now + INTERVAL;
+            now += INTERVAL;
             assert_eq!(polls.due(now), [(poll, "/run".to_owned())]);
             assert_eq!(polls.due(now + INTERVAL), [], "one request at a time");
-            now = now + Duration::from_secs(3);
+            now += Duration::from_secs(3);
             match answer {
                 Some((status, body)) => assert!(polls.answered(now, poll, status, body)),
                 None => assert_eq!(polls.failed(now, poll), Some(1)),
