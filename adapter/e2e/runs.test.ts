@@ -202,7 +202,7 @@ describe("a run inside Paperclip", { concurrency: 4 }, () => {
 
 /** A comment on a task whose run did not succeed starts another run. */
 async function continuesAfterComment(world: World, issue: string): Promise<void> {
-  // The server takes up to 15 s to judge the task.
+  // The server needs 15 s at most to judge the task.
   await new Promise((resolve) => setTimeout(resolve, 20_000));
   const { id } = await world.paperclip.comment(issue, "Please try again.");
   // Not one of the server's own retries.

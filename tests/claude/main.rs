@@ -55,7 +55,7 @@ impl Stage {
     fn context(&self, config: Value, session: Option<&str>) -> PathBuf {
         let mut config = config;
         config["model"] = json!("claude-sonnet-4-5");
-        config["promptTemplate"] = json!("Do what you are told.");
+        config["promptTemplate"] = json!("Do the task.");
         config["env"] = json!({
             "ANTHROPIC_API_KEY": "scripted-key-0123456789", "SCRIPT": self.script, "IS_SANDBOX": "1",
             "DISABLE_TELEMETRY": "1", "DISABLE_AUTOUPDATER": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",

@@ -53,7 +53,7 @@ fn a_line_of_countless_blocks_costs_a_fraction_of_what_a_step_may() {
     assert!(tools.classify(0, &evidence).unwrap().is_ok());
 }
 
-/// A step with the longest line that a plugin receives: a result event whose `type` is its last member, of all that costs memory.
+/// A step with the longest line that a plugin receives: a result event whose `type` is its last member, which costs the most memory.
 #[test]
 fn a_result_event_of_16_mib_fits_into_the_memory_of_a_run() {
     let plugin = load();

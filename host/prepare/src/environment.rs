@@ -143,7 +143,7 @@ async fn answer(cluster: &Cluster, probe: &Probe) -> Answer {
     }
 }
 
-/// Asks whether a namespace exists. Who may not read namespaces asks by a dry run of what runs create in it.
+/// Asks whether a namespace exists. A host without the right to read namespaces asks by a dry run of what runs create in it.
 async fn has_namespace(cluster: &Cluster, namespace: &str) -> Answer {
     let unreadable = match get(cluster, &format!("/api/v1/namespaces/{namespace}")).await {
         Answer::Unknown(error) => error,

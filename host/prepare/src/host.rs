@@ -73,7 +73,7 @@ pub enum PrepareError {
     Plugin(#[from] GuestFault),
     /// Agents would call themselves instead of Paperclip.
     #[error(
-        "PAPERCLIP_API_URL is not known: agents would look for Paperclip's API at http://localhost:3100, in their own pod"
+        "PAPERCLIP_API_URL is not known: agents would look for Paperclip's API at http://localhost:3100, which is the pod of the agent"
     )]
     NoApiUrl,
     /// The URL of Paperclip's API cannot be used.

@@ -232,8 +232,8 @@ fn percent_encoded(text: &str) -> String {
     encoded
 }
 
-/// Whether agents learn the URL of Paperclip's API from their config or from the pod that they inherit from, as far as this host can
-/// tell: a variable may come out of a Secret.
+/// Whether agents learn the URL of Paperclip's API from their config or from the pod that they inherit from, as far as this host
+/// knows: a variable may come out of a Secret.
 pub(crate) fn names_api_url(config: &Value, pod: Option<&Value>) -> bool {
     let container = pod.and_then(|pod| paperclip_pod::container(pod).ok());
     let has_entry = container.is_some_and(|container| {
@@ -352,7 +352,7 @@ mod tests {
 
     fn query(config: &str, context: &Value) -> Result<Option<Query>, PaperclipPodError> {
         let config: Config = toml::from_str(config).expect("valid");
-        Query::of(&config, context, "own")
+        Query::of(&config, context, "mine")
     }
 
     #[test]
@@ -365,7 +365,7 @@ mod tests {
             |config: &str, context: &Value| query(config, context).expect("good").map(|query| query.path());
         assert_eq!(path("", &none), None, "not even the pod of this process");
         assert_eq!(path("", &named).as_deref(), Some("/api/v1/namespaces/prod/pods/paperclip-0"));
-        assert_eq!(path("", &unqualified).as_deref(), Some("/api/v1/namespaces/own/pods/paperclip-0"));
+        assert_eq!(path("", &unqualified).as_deref(), Some("/api/v1/namespaces/mine/pods/paperclip-0"));
         assert_eq!(
             path(selecting, &none).as_deref(),
             Some("/api/v1/namespaces/prod/pods?labelSelector=app%3Dpaperclip%2Ctier%20in%20%28web%29")
@@ -411,12 +411,12 @@ mod tests {
         assert_eq!(pick(&[]), None);
         let missing = query.not_found();
         assert!(
-            missing.is_transient() && missing.to_string().contains("with labels a=b in namespace own"),
+            missing.is_transient() && missing.to_string().contains("with labels a=b in namespace mine"),
             "{missing}"
         );
         let denied = query.unreadable("forbidden".to_owned(), Some(403));
         assert!(!denied.is_transient());
-        assert!(denied.hint().is_some_and(|hint| hint.contains("to list pods in namespace own")));
+        assert!(denied.hint().is_some_and(|hint| hint.contains("to list pods in namespace mine")));
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn unescape(json: &str) -> Option<String> {
 /// Returns the first bytes of a string's JSON, without an escape that is cut.
 fn start_of_text(inner: &str) -> &str {
     let start = &inner[..inner.floor_char_boundary(MAX_ESCAPED_BYTES)];
-    // The last backslash begins an escape if it is not escaped itself.
+    // The last backslash starts an escape if it is not escaped itself.
     let Some(last) = start.rfind('\\') else { return start };
     let is_escaped = start[..last].bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1;
     let escape_bytes = if start[last + 1..].starts_with('u') { "\\uFFFF".len() } else { "\\n".len() };

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::markdown::{fenced, inline_code, one_line};
 use crate::javascript::{json_text, trim};
 
-/// Reasons that give the agent a task, or give it back: the session may not know the task.
+/// Reasons that give the agent a task, or give it back: the session possibly does not know the task.
 const ASSIGNMENTS: [&str; 4] =
     ["issue_assigned", "issue_reopened_via_comment", "issue_recovery_action_restored", "issue_tree_restored"];
 const RECOVERY: &str = "source_scoped_recovery_action";
@@ -294,7 +294,7 @@ impl Wake<'_> {
             None => "## Conversation on the task".to_owned(),
         }];
         if continuation.get("interruptedRunId").is_some_and(|id| !is_empty(id)) {
-            parts.push("An earlier run on this task was interrupted. Look at what it left and continue from there; repeat nothing that is done.".to_owned());
+            parts.push("An earlier run on this task was interrupted. Check what it left and continue from there; repeat nothing that is done.".to_owned());
         }
         if let Some(objective) = continuation.get("objective").and_then(non_blank) {
             parts.push(format!(
