@@ -6,7 +6,7 @@
 // Helpers of tests may fail the test, too; those of the other tests are not all used here.
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "not all of it is used here")]
 #[path = "../it/host.rs"]
 mod host;
 

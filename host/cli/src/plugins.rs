@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use paperclip_diagnostic::Diagnostic;
-use paperclip_guest::{Plugin, Registry, Runtime, RuntimeError};
+use paperclip_guest::{Plugin, Registry, Runtime, RuntimeError, Tools};
 use paperclip_prepare::plugins::{self, BuiltinPlugins};
 
+use crate::args::PluginArgs;
 use crate::exit::{CommandError, usage};
 
 /// Instances that a command needs at a time.
@@ -28,14 +29,18 @@ pub(crate) fn get(
     registry.get(adapter_type).cloned().map_err(usage)
 }
 
+/// Returns the functions beside runs of the plugin that the arguments choose.
+pub(crate) fn tools(args: &PluginArgs, builtins: BuiltinPlugins) -> Result<Tools, CommandError> {
+    get_or_only(builtins, args.plugins.as_deref(), args.adapter.as_deref()).map(Tools::new)
+}
+
 /// Returns the plugin of the agent type that is named, else the only one there is.
 pub(crate) fn get_or_only(
-    runtime: &Runtime,
     builtins: BuiltinPlugins,
     folder: Option<&Path>,
     adapter_type: Option<&str>,
 ) -> Result<Arc<Plugin>, CommandError> {
-    let registry = Registry::load(runtime, builtins, folder).map_err(usage)?;
+    let registry = Registry::load(&runtime()?, builtins, folder).map_err(usage)?;
     if let Some(named) = adapter_type {
         return registry.get(named).cloned().map_err(usage);
     }

@@ -7,18 +7,10 @@ use crate::args::ClassifyArgs;
 use crate::exit::{CommandError, Exit, usage};
 use crate::plugins;
 use paperclip_diagnostic::Diagnostic;
-use paperclip_guest::Tools;
 use paperclip_prepare::plugins::BuiltinPlugins;
 
 pub(crate) fn classify(args: &ClassifyArgs, builtins: BuiltinPlugins) -> Result<Exit, CommandError> {
-    let runtime = plugins::runtime()?;
-    let plugin = plugins::get_or_only(
-        &runtime,
-        builtins,
-        args.plugin.plugins.as_deref(),
-        args.plugin.adapter.as_deref(),
-    )?;
-    let tools = Tools::new(plugin);
+    let tools = plugins::tools(&args.plugin, builtins)?;
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
     let name = args.evidence.display();
     let mut out = BufWriter::new(io::stdout().lock());

@@ -8,7 +8,6 @@ use crate::exit::{CommandError, Exit, usage};
 use crate::plugins;
 use crate::pretty::transcript::{Entry, render};
 use paperclip_diagnostic::Diagnostic;
-use paperclip_guest::Tools;
 use paperclip_prepare::plugins::BuiltinPlugins;
 use serde_json::Value;
 
@@ -16,14 +15,7 @@ use serde_json::Value;
 const BATCH_LINES: usize = 64;
 
 pub(crate) fn transcript(args: &TranscriptArgs, builtins: BuiltinPlugins) -> Result<Exit, CommandError> {
-    let runtime = plugins::runtime()?;
-    let plugin = plugins::get_or_only(
-        &runtime,
-        builtins,
-        args.plugin.plugins.as_deref(),
-        args.plugin.adapter.as_deref(),
-    )?;
-    let tools = Tools::new(plugin);
+    let tools = plugins::tools(&args.plugin, builtins)?;
     let mut reader = open(&args.file)?;
     let mut batch = Vec::new();
     loop {
