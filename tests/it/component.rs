@@ -1,5 +1,6 @@
 //! The plugin as the component that is shipped, in the real host.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use paperclip_contract::types::Event;
@@ -13,9 +14,13 @@ use serde_json::{Map, Value, json};
 use crate::host::{fixture, plugin, recording};
 use crate::instance::Started;
 
-fn load() -> Arc<Plugin> {
+pub(crate) fn load() -> Arc<Plugin> {
+    load_file(&plugin())
+}
+
+pub(crate) fn load_file(path: &Path) -> Arc<Plugin> {
     let runtime = Runtime::new(&RuntimeOptions { max_instances: 8, ..RuntimeOptions::default() }).unwrap();
-    Plugin::load_file(&runtime, &plugin()).unwrap()
+    Plugin::load_file(&runtime, path).unwrap()
 }
 
 fn cases(name: &str) -> String {

@@ -10,7 +10,13 @@ mod component;
 mod environment;
 mod host;
 mod instance;
+mod judged;
+#[path = "../../plugin/claude/tests/it/judgement/mod.rs"]
+mod judgement;
+#[path = "../../plugin/kit/tests/it/machine/mod.rs"]
+mod machine;
 mod recordings;
 mod serving;
 mod stopping;
 mod survival;
+mod twin;

@@ -93,7 +93,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn perform(name: &'static str, work: Work, workspace: &Workspace, options: &Options) -> Result<()> {
     let (_, _) = process::stage(name, || match work {
-        Work::Plugins => wasm::build(workspace, options.toolchain).map(|_| ()),
+        Work::Plugins => wasm::build_all(workspace, options.toolchain),
         Work::Run(mut command) => process::run(command.current_dir(&workspace.root)),
     })?;
     Ok(())

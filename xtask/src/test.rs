@@ -31,7 +31,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let start = Instant::now();
     let workspace = Workspace::find()?;
-    let (_, plugins) = process::stage("plugins", || wasm::build(&workspace, options.toolchain))?;
+    let (_, plugins) = process::stage("plugins", || wasm::build_all(&workspace, options.toolchain))?;
     let (_, tests) = process::stage("tests", || {
         let mut cargo = workspace::cargo();
         cargo.current_dir(&workspace.root).arg("test");

@@ -15,6 +15,8 @@ use crate::workspace::{PluginPackage, Workspace, relative};
 
 /// Builds the plugins as components into dist/plugins/TYPE.wasm, where TYPE is the agent type.
 ///
+/// Those that only tests run, from tests/, go to dist/test-plugins/.
+///
 /// Compiles every package under plugin/ that is a cdylib for wasm32-unknown-unknown with the profile `plugin`, and makes a
 /// component of it, which must not import anything. Files that would not change are not written, and files of plugins that no
 /// longer exist are removed. Prints the compiler, and each component's size, imports and exports.
@@ -33,31 +35,50 @@ pub(crate) struct Component {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    build(&Workspace::find()?, options.toolchain)?;
+    build_all(&Workspace::find()?, options.toolchain)
+}
+
+/// Builds every plugin of the product. Other commands start with this.
+pub(crate) fn build(workspace: &Workspace, toolchain: toolchain::Selection) -> Result<Vec<Component>> {
+    build_into(workspace, toolchain, &workspace.plugins, &workspace.dist_plugins())
+}
+
+/// Builds every plugin of the product, and those that only tests run.
+pub(crate) fn build_all(workspace: &Workspace, toolchain: toolchain::Selection) -> Result<()> {
+    build(workspace, toolchain)?;
+    build_into(workspace, toolchain, &workspace.test_plugins, &workspace.dist_test_plugins())?;
     Ok(())
 }
 
-/// Builds every plugin of the workspace. Other commands start with this.
-pub(crate) fn build(workspace: &Workspace, toolchain: toolchain::Selection) -> Result<Vec<Component>> {
+fn build_into(
+    workspace: &Workspace,
+    toolchain: toolchain::Selection,
+    plugins: &[PluginPackage],
+    folder: &Path,
+) -> Result<Vec<Component>> {
     let compiler = toolchain::prepare(toolchain)?;
     let start = Instant::now();
     let mut cargo = compiler.build(workspace);
     cargo.current_dir(&workspace.root).args(["--profile", "plugin", "--lib"]);
-    for plugin in &workspace.plugins {
+    for plugin in plugins {
         cargo.args(["--package", &plugin.name]);
     }
     let artifacts = process::build(&mut cargo)?;
-    let folder = workspace.dist_plugins();
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    remove_stale(workspace)?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    remove_stale(workspace, plugins, folder)?;
     let components: Result<Vec<_>> =
-        workspace.plugins.iter().map(|plugin| publish(workspace, plugin, &artifacts)).collect();
+        plugins.iter().map(|plugin| publish(workspace, plugin, folder, &artifacts)).collect();
     process::note(&format!("plugins built in {}", duration(start.elapsed())));
     components
 }
 
-/// Makes a component of the module that cargo built, and writes it to `dist/plugins/`.
-fn publish(workspace: &Workspace, plugin: &PluginPackage, artifacts: &[Artifact]) -> Result<Component> {
+/// Makes a component of the module that cargo built, and writes it to the folder.
+fn publish(
+    workspace: &Workspace,
+    plugin: &PluginPackage,
+    folder: &Path,
+    artifacts: &[Artifact],
+) -> Result<Component> {
     let module = artifacts
         .iter()
         .filter(|artifact| artifact.package_id == plugin.id)
@@ -66,7 +87,7 @@ fn publish(workspace: &Workspace, plugin: &PluginPackage, artifacts: &[Artifact]
         .with_context(|| format!("cargo built no module for the plugin {}", plugin.name))?;
     let core = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
     let bytes = component::plugin(&core).with_context(|| format!("{} is not a plugin", plugin.name))?;
-    let path = workspace.dist_plugins().join(format!("{}.wasm", plugin.agent_type));
+    let path = folder.join(format!("{}.wasm", plugin.agent_type));
     let is_new = write_if_changed(&path, &bytes)?;
     let exports = component::interface(&bytes)?.exports;
     process::note(&format!(
@@ -100,19 +121,16 @@ pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool> {
 }
 
 /// Removes components without a package: the host embeds every file in `dist/plugins/`, also that of a renamed plugin.
-fn remove_stale(workspace: &Workspace) -> Result<()> {
-    let folder = workspace.dist_plugins();
-    for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+fn remove_stale(workspace: &Workspace, plugins: &[PluginPackage], folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let path = entry?.path();
         let is_component = path.extension().is_some_and(|extension| extension == "wasm");
-        let is_ours = workspace
-            .plugins
-            .iter()
-            .any(|plugin| path.file_stem().is_some_and(|stem| *stem == *plugin.agent_type));
+        let is_ours =
+            plugins.iter().any(|plugin| path.file_stem().is_some_and(|stem| *stem == *plugin.agent_type));
         if is_component && !is_ours {
             fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
             process::note(&format!(
-                "removed {}: no package under plugin/ builds it",
+                "removed {}: no package of the workspace builds it",
                 relative(&path, workspace)
             ));
         }
@@ -149,12 +167,13 @@ mod tests {
             root: root.path().to_owned(),
             target: root.path().join("target"),
             plugins: vec![plugin("claude_k8s")],
+            test_plugins: Vec::new(),
         };
         fs::create_dir_all(workspace.dist_plugins()).unwrap();
         for name in ["claude_k8s.wasm", "renamed.wasm", "notes.txt"] {
             fs::write(workspace.dist_plugins().join(name), "").unwrap();
         }
-        remove_stale(&workspace).unwrap();
+        remove_stale(&workspace, &workspace.plugins, &workspace.dist_plugins()).unwrap();
         let mut left: Vec<_> =
             fs::read_dir(workspace.dist_plugins()).unwrap().map(|file| file.unwrap().file_name()).collect();
         left.sort();

@@ -20,9 +20,11 @@ pub(crate) struct Workspace {
     pub(crate) target: PathBuf,
     /// By package name.
     pub(crate) plugins: Vec<PluginPackage>,
+    /// Plugins that only tests run, from `tests/`.
+    pub(crate) test_plugins: Vec<PluginPackage>,
 }
 
-/// A package under `plugin/` that is built as a component.
+/// A package that is built as a component.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PluginPackage {
     /// The package's name, such as `claude-k8s`.
@@ -53,28 +55,39 @@ impl Workspace {
         self.dist().join("plugins")
     }
 
+    /// The folder of the components that only tests run.
+    pub(crate) fn dist_test_plugins(&self) -> PathBuf {
+        self.dist().join("test-plugins")
+    }
+
     fn from_metadata(json: &str) -> Result<Self> {
         let metadata: Metadata = serde_json::from_str(json).context("cannot read `cargo metadata`")?;
         let folder = metadata.workspace_root.join("plugin");
-        let mut plugins: Vec<PluginPackage> = metadata
-            .packages
-            .into_iter()
-            .filter(|package| package.manifest_path.starts_with(&folder) && package.is_component())
-            .map(|package| PluginPackage {
-                agent_type: agent_type(&package.name),
-                name: package.name,
-                id: package.id,
-            })
-            .collect();
-        plugins.sort_by(|a, b| a.name.cmp(&b.name));
+        let plugins = components(&metadata.packages, &folder);
+        let test_plugins = components(&metadata.packages, &metadata.workspace_root.join("tests"));
         if plugins.is_empty() {
             bail!(
                 "there is no plugin in {}: no package there has `crate-type = [\"cdylib\"]`",
                 folder.display()
             );
         }
-        Ok(Self { root: metadata.workspace_root, target: metadata.target_directory, plugins })
+        Ok(Self { root: metadata.workspace_root, target: metadata.target_directory, plugins, test_plugins })
     }
+}
+
+/// Returns the components below a folder, by package name.
+fn components(packages: &[Package], folder: &Path) -> Vec<PluginPackage> {
+    let mut components: Vec<PluginPackage> = packages
+        .iter()
+        .filter(|package| package.manifest_path.starts_with(folder) && package.is_component())
+        .map(|package| PluginPackage {
+            agent_type: agent_type(&package.name),
+            name: package.name.clone(),
+            id: package.id.clone(),
+        })
+        .collect();
+    components.sort_by(|a, b| a.name.cmp(&b.name));
+    components
 }
 
 /// Returns the cargo that runs this task, without the variables that it set for this task.
@@ -154,11 +167,15 @@ mod tests {
             "packages": [
                 package("opencode-k8s", "plugin/opencode", "cdylib"), package("paperclip-kit", "plugin/kit", "lib"),
                 package("claude-k8s", "plugin/claude", "cdylib"), package("other", "plugins-not", "cdylib"),
+                package("echo-k8s", "tests/echo", "cdylib"),
             ],
         });
         let workspace = Workspace::from_metadata(&metadata.to_string()).unwrap();
-        let types: Vec<_> = workspace.plugins.iter().map(|plugin| plugin.agent_type.as_str()).collect();
-        assert_eq!(types, ["claude_k8s", "opencode_k8s"]);
+        let types = |plugins: &[PluginPackage]| -> Vec<String> {
+            plugins.iter().map(|plugin| plugin.agent_type.clone()).collect()
+        };
+        assert_eq!(types(&workspace.plugins), ["claude_k8s", "opencode_k8s"]);
+        assert_eq!(types(&workspace.test_plugins), ["echo_k8s"]);
         assert_eq!(workspace.dist_plugins(), Path::new("/w/dist/plugins"));
     }
 

@@ -2,11 +2,10 @@
 
 mod cases;
 mod catalogue;
+mod judged;
+mod judgement;
 mod precedence;
 mod properties;
 mod recordings;
 mod retry;
-mod rows;
-mod seeds;
-mod story;
 mod transcripts;

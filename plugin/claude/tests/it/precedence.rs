@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use paperclip_kit::outcome::{ErrorCode, JobOutcome};
 use serde_json::{Value, json};
 
-use crate::story::Story;
+use crate::judgement::story::Story;
 
 type Change = fn(Story) -> Story;
 

@@ -7,8 +7,8 @@ use paperclip_kit::outcome::{Evidence, RESULT_JSON_BYTES, Termination};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::judgement::story::{INIT, Story, assistant};
 use crate::recordings::recordings_of_330;
-use crate::story::{INIT, Story, assistant};
 
 /// Lines as agents, shells and broken pipes print them.
 fn line() -> impl Strategy<Value = String> {

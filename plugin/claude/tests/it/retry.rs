@@ -3,7 +3,7 @@
 use claude_k8s::outcome::{RetryReason, may_retry_fresh};
 use serde_json::json;
 
-use crate::story::Story;
+use crate::judgement::story::Story;
 
 fn reason(story: &Story) -> Option<RetryReason> {
     may_retry_fresh(&story.evidence, &story.stream)

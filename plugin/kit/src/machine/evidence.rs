@@ -7,7 +7,8 @@ use crate::manifest::termination;
 use crate::outcome::{DeletionTrace, Evidence, InfraCause, JobCondition, JobOutcome, PodEnd, Termination};
 
 impl<A: Agent> Machine<A> {
-    pub(super) fn evidence(&self, now_ms: u64) -> Evidence {
+    /// Returns what is known of the attempt, as the agent type would judge it now.
+    pub fn evidence(&self, now_ms: u64) -> Evidence {
         let container = self.terminated().map(|ended| Termination {
             exit_code: Some(ended.exit_code),
             reason: ended.reason.clone(),

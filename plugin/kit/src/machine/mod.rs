@@ -15,13 +15,9 @@ mod region;
 mod regions;
 mod settle;
 mod stall;
+pub mod testing;
 mod verification;
 mod wait;
-
-#[cfg(test)]
-mod testing;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -39,6 +35,7 @@ use crate::refusal::Refusal;
 use crate::request::{Attempt, Request};
 use activity::Activity;
 use outbox::Outbox;
+pub use outbox::TimerName;
 pub use region::IllegalTransition;
 use regions::{GuardState, JobState, LogState, PodState, StopState};
 use stall::Stall;

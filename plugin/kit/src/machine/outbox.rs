@@ -59,7 +59,7 @@ impl Outbox {
 /// The timers of a run; the host gets the number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
-pub(crate) enum TimerName {
+pub enum TimerName {
     /// Another run's Job has blocked this one for too long.
     Queue = 1,
     /// The pod does not start.

@@ -1,14 +1,16 @@
-//! Kubernetes objects for tests.
+//! Kubernetes objects for tests of agent types.
 
 use crate::bindings::exports::paperclip::agent::types::{
     Condition, ContainerRole, ContainerState, ContainerStatus, ObjectRef, PodPhase, PodSnapshot,
 };
 
-pub(crate) fn object(name: &str) -> ObjectRef {
+/// Returns an object in the namespace `agents`, whose UID is `uid-` and its name.
+pub fn object(name: &str) -> ObjectRef {
     ObjectRef { namespace: "agents".to_owned(), name: name.to_owned(), uid: format!("uid-{name}") }
 }
 
-pub(crate) fn condition(kind: &str, is_true: bool, reason: Option<&str>, message: Option<&str>) -> Condition {
+/// Returns a condition without a time.
+pub fn condition(kind: &str, is_true: bool, reason: Option<&str>, message: Option<&str>) -> Condition {
     Condition {
         kind: kind.to_owned(),
         is_true,
@@ -18,11 +20,13 @@ pub(crate) fn condition(kind: &str, is_true: bool, reason: Option<&str>, message
     }
 }
 
-pub(crate) fn container(name: &str, role: ContainerRole, state: ContainerState) -> ContainerStatus {
+/// Returns a container that was never restarted.
+pub fn container(name: &str, role: ContainerRole, state: ContainerState) -> ContainerStatus {
     ContainerStatus { name: name.to_owned(), role, state, restart_count: 0 }
 }
 
-pub(crate) fn pod(phase: PodPhase, containers: Vec<ContainerStatus>) -> PodSnapshot {
+/// Returns the pod of the Job `job`.
+pub fn pod(phase: PodPhase, containers: Vec<ContainerStatus>) -> PodSnapshot {
     PodSnapshot {
         pod: object("pod"),
         job_uid: "uid-job".to_owned(),

@@ -3,7 +3,7 @@
 use paperclip_kit::outcome::{DeletionTrace, ErrorCode, Termination};
 use serde_json::{Value, json};
 
-use crate::story::{Story, assistant};
+use super::story::{INIT, Story, assistant};
 
 const STARTED: &str = "Claude started but did not produce a result (model: claude-opus-4-6) — check API credentials, \
                        model support, and adapter config";
@@ -38,7 +38,7 @@ fn seed_4_a_deletion_is_reported_with_its_forensics() {
             last_job_conditions: Vec::new(),
         };
     });
-    let bytes = crate::story::INIT.len() + 1 + assistant("m", "naïve", 5).to_string().len() + 1;
+    let bytes = INIT.len() + 1 + assistant("m", "naïve", 5).to_string().len() + 1;
     assert_eq!(
         story.message(),
         format!(

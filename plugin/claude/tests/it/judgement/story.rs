@@ -1,9 +1,11 @@
 //! Describes a run in a few words: what the agent printed and how it ended.
 
-use claude_k8s::outcome::{judge, matching_rows};
+use claude_k8s::outcome::matching_rows;
 use claude_k8s::stream::Stream;
 use paperclip_kit::outcome::{AdapterResult, ErrorCode, Evidence, InfraCause, JobOutcome, Termination};
 use serde_json::{Value, json};
+
+use crate::judged::judged;
 
 /// 2026-05-28T20:26:40Z.
 pub(crate) const RESETS_AT: i64 = 1_780_000_000;
@@ -15,6 +17,9 @@ pub(crate) const INIT: &str =
 pub(crate) struct Story {
     pub(crate) evidence: Evidence,
     pub(crate) stream: Stream,
+    /// What the stream has read, for those who read it again.
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Story {
@@ -23,12 +28,15 @@ impl Story {
     }
 
     pub(crate) fn prints<L: ToString + ?Sized>(mut self, line: &L) -> Story {
-        self.stream.push_line(&line.to_string());
+        let line = line.to_string();
+        self.stream.push_line(&line);
+        self.stdout += &(line + "\n");
         self
     }
 
     pub(crate) fn prints_on_stderr(mut self, line: &str) -> Story {
         self.stream.push_stderr_line(line);
+        self.stderr += &format!("{line}\n");
         self
     }
 
@@ -129,7 +137,7 @@ impl Story {
     }
 
     pub(crate) fn result(&self) -> AdapterResult {
-        judge(&self.evidence, &self.stream)
+        judged(self)
     }
 
     pub(crate) fn code(&self) -> Option<ErrorCode> {

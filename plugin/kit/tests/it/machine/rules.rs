@@ -1,8 +1,6 @@
 //! What Kubernetes does to Jobs and pods, and how a run reacts.
 
 use super::*;
-use crate::machine::testing::condition;
-use crate::outcome::InfraCause;
 
 /// The agent's container among others.
 fn pod_of(
@@ -12,7 +10,7 @@ fn pod_of(
 ) -> PodSnapshot {
     let mut pod = agent_pod(phase, agent);
     for (name, role, state) in others {
-        pod.containers.push(testing::container(name, *role, state.clone()));
+        pod.containers.push(container(name, *role, state.clone()));
     }
     pod
 }
@@ -276,7 +274,7 @@ fn rule_24_shows_the_events_of_a_job_without_a_pod() {
     driver.now_ms += 20_000;
     driver.step(vec![Event::TimerFired(TimerName::Stall as u64)]);
     let query = driver.id_of("ListEvents");
-    let event = crate::bindings::exports::paperclip::agent::types::ClusterEvent {
+    let event = ClusterEvent {
         is_warning: true,
         reason: "FailedCreate".to_owned(),
         message: "exceeded quota: q, requested: pods=1".to_owned(),

@@ -14,8 +14,9 @@ fn retried() -> (Driver, u64) {
 
 #[test]
 fn runs_from_guard_to_result() {
-    let (mut driver, log) = Driver::with_image().running();
-    assert!(driver.names().contains(&"PollHttp".to_owned()) || driver.machine.poll.is_some());
+    let driver = Driver::with_image().live();
+    assert!(driver.names().contains(&"PollHttp".to_owned()), "{:?}", driver.names());
+    let (mut driver, log) = driver.into_running();
     driver.step(vec![lines(log, &["hello"])]);
     assert_eq!(driver.names(), Vec::<String>::new());
     driver.observe(PodPhase::Succeeded, ended(0, None));
@@ -42,7 +43,7 @@ fn what_the_agent_type_noticed_is_counted_at_the_end() {
 #[test]
 fn emits_the_tail_of_stderr_after_the_output() {
     let (mut driver, log) = Driver::with_image().running();
-    let message = format!("{}\nboom\n", crate::manifest::termination::MARKER);
+    let message = format!("{}\nboom\n", paperclip_kit::manifest::termination::MARKER);
     driver.step(vec![log_ended(log)]);
     driver.observe(PodPhase::Failed, ended(3, Some(&message)));
     assert_eq!(driver.names(), ["EmitLog", "Finish"]);
@@ -557,7 +558,7 @@ fn reports_a_log_that_could_not_be_read_to_its_end() {
 #[test]
 fn an_illegal_transition_is_an_error_with_region_and_states() {
     let mut driver = Driver::with_image();
-    let illegal = driver.try_step(vec![Event::GuardLost]).unwrap_err();
+    let illegal = driver.try_step(&[Event::GuardLost]).unwrap_err();
     assert_eq!(illegal, IllegalTransition { region: "GuardState", from: "Requested", to: "Lost" });
 }
 
@@ -565,10 +566,10 @@ fn an_illegal_transition_is_an_error_with_region_and_states() {
 fn fails_when_the_prompt_of_the_second_attempt_is_too_long() {
     let mut request = request(&json!({
         "image": "echo:1",
-        "bootstrapPromptTemplate": "x".repeat(crate::prompt::PROMPT_MAX_BYTES),
+        "bootstrapPromptTemplate": "x".repeat(paperclip_kit::prompt::PROMPT_MAX_BYTES),
     }));
     request.runtime.session_id = Some("s-1".to_owned());
-    let (mut driver, log) = Driver::of(request).running();
+    let (mut driver, log) = Driver::of(&request).running();
     driver.step(vec![lines(log, &["no session"]), log_ended(log)]);
     driver.observe(PodPhase::Failed, ended(1, None));
     driver.step(vec![Event::PodDeleted(deletion("pod", true)), Event::JobDeleted(deletion("job", true))]);

@@ -81,13 +81,8 @@ fn d21_a_job_that_cannot_be_adopted_is_not_deleted() {
 #[test]
 fn d23_waits_for_a_busy_agent() {
     let mut driver = Driver::with_image();
-    let busy = |is_final| {
-        Event::GuardBusy(crate::bindings::exports::paperclip::agent::types::GuardBusy {
-            holder: Some("run-0".to_owned()),
-            position: 2,
-            is_final,
-        })
-    };
+    let busy =
+        |is_final| Event::GuardBusy(GuardBusy { holder: Some("run-0".to_owned()), position: 2, is_final });
     driver.step(vec![busy(false)]);
     assert_eq!(driver.names(), ["EmitStatus"]);
     driver.step(vec![busy(true)]);

@@ -1,4 +1,4 @@
-//! Runs of a small agent type, driven by hand.
+//! Runs of a small agent type, driven by hand. The tests of the host drive its component through them, too.
 
 mod defects;
 mod ended;
@@ -6,140 +6,29 @@ mod life;
 mod quiet;
 mod rules;
 
-use serde::{Deserialize, Serialize};
+use echo_k8s::Echo;
+use paperclip_kit::bindings::exports::paperclip::agent::types::{
+    Action, Answer, AnswerOk, ApiError, CancelRequest, CancelSource, ClusterEvent, Command, ContainerRole,
+    ContainerState, ContainerTerminated, ContainerWaiting, DeleteCause, Deletion, Ending, Event, Finish,
+    GuardBusy, HttpAnswer, JobSnapshot, Label, LogEnded, LogInterrupted, LogLine, LogLines, PodPhase,
+    PodSnapshot,
+};
+use paperclip_kit::machine::testing::{self, condition, container, object};
+use paperclip_kit::machine::{IllegalTransition, Machine, TimerName};
+use paperclip_kit::outcome::InfraCause;
+use paperclip_kit::request::{self, Request};
 use serde_json::{Value, json};
 
-use super::outbox::TimerName;
-use super::*;
-use crate::bindings::exports::paperclip::agent::types::{
-    Action, Answer, AnswerOk, ApiError, CancelRequest, CancelSource, ContainerRole, ContainerState,
-    ContainerTerminated, ContainerWaiting, DeleteCause, Deletion, Ending, Finish, HttpAnswer, JobSnapshot,
-    Label, LogEnded, LogInterrupted, LogLine, LogLines, PodPhase,
-};
-use crate::config::fields::Fields;
-use crate::machine::testing::object;
-use crate::manifest::Call;
-
-/// Lines are its events, unless they start with `#`. `reported` and `failed` report its end, `tasks N` says how many tasks are open, `again` starts
-/// to work again, `retry N` is a status, and `loops` is a reason to stop it.
-#[derive(Debug, Default)]
-struct Echo;
-
-#[derive(Debug, Default, Clone, Serialize, Deserialize)]
-struct Lines(Vec<String>);
-
-impl AgentType for Echo {
-    fn adapter_type(&self) -> &'static str {
-        "echo_k8s"
-    }
-    fn job_name_prefix(&self) -> &'static str {
-        "ae"
-    }
-    fn container_name(&self) -> &'static str {
-        "echo"
-    }
-    fn program(&self) -> &'static str {
-        "echo"
-    }
-    fn forced_env(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
-    }
-    fn arguments(&self, _call: &Call<'_>, _config: &mut Fields<'_>) -> Result<Vec<String>, Refusal> {
-        Ok(vec!["hello".to_owned()])
-    }
-}
-
-impl Agent for Echo {
-    type Stream = Lines;
-
-    fn read_line(&self, stream: &mut Lines, line: &str) {
-        stream.0.push(line.to_owned());
-    }
-
-    fn read_cut_line(&self, stream: &mut Lines, head: &str, tail: &str, _line_bytes: u64) {
-        stream.0.push(format!("{head}…{tail}"));
-    }
-
-    fn read_stderr_line(&self, stream: &mut Lines, line: &str) {
-        stream.0.push(line.to_owned());
-    }
-
-    fn event_count(&self, stream: &Lines) -> u64 {
-        stream.0.iter().filter(|line| !line.starts_with('#')).count() as u64
-    }
-
-    fn ended(&self, stream: &Lines) -> StreamEnd {
-        let tasks = |line: &String| line.strip_prefix("tasks ")?.parse().ok();
-        let open_tasks = stream.0.iter().rev().find_map(tasks).unwrap_or(0);
-        let ends = ["reported", "failed", "again"];
-        match stream.0.iter().rev().find(|line| ends.contains(&line.as_str())).map(String::as_str) {
-            None | Some("again") => StreamEnd::Open,
-            Some(end) => StreamEnd::Ended { is_good: end == "reported", open_tasks },
-        }
-    }
-
-    fn last_activity<'a>(&self, stream: &'a Lines) -> &'a str {
-        stream.0.last().map_or("", String::as_str)
-    }
-
-    fn observations(&self, stream: &Lines) -> Vec<Observation> {
-        let versions = stream.0.iter().filter_map(|line| line.strip_prefix("version "));
-        let observation = |version: &str| Observation {
-            kind: "cli-version".to_owned(),
-            value: version.to_owned(),
-            count: 1,
-        };
-        versions.map(observation).collect()
-    }
-
-    fn watch(&self, stream: &Lines) -> Watch {
-        match stream.0.last().map(String::as_str) {
-            Some("loops") => Watch::Stop("it repeats itself".to_owned()),
-            Some(line) if line.starts_with("retry ") => Watch::Status(line.to_owned()),
-            Some(_) | None => Watch::Fine,
-        }
-    }
-
-    fn run_facts(&self, _request: &Request, _settings: &Settings, _attempt: Attempt) -> RunFacts {
-        RunFacts::default()
-    }
-
-    fn judge(&self, evidence: &Evidence, stream: &Lines) -> Judgement {
-        let mut result = AdapterResult { exit_code: evidence.exit_code(), ..AdapterResult::default() };
-        result.summary = Some(stream.0.join("\n"));
-        let is_done = matches!(self.ended(stream), StreamEnd::Ended { is_good: true, .. });
-        if is_done && evidence.own_failure().is_none() {
-            result.exit_code = None;
-        } else if evidence.is_cancelled {
-            result.error_code = Some(ErrorCode::Cancelled);
-            result.error_message = Some("Run cancelled".to_owned());
-        } else if evidence.is_timed_out {
-            result.error_code = Some(ErrorCode::Timeout);
-            result.error_message = Some("Timed out".to_owned());
-        } else if let Some(quiet_sec) = evidence.quiet_sec {
-            result.error_code = Some(ErrorCode::AgentQuiet);
-            result.error_message = Some(format!("quiet for {quiet_sec} s"));
-        } else if let Some(reason) = &evidence.stopped_for {
-            result.error_code = Some(ErrorCode::LlmApiError);
-            result.error_message = Some(reason.clone());
-        } else if evidence.exit_code() != Some(0) {
-            result.error_code = Some(ErrorCode::ClaudeExited);
-            let unobserved = evidence.describe_unobserved_end().unwrap_or_default();
-            result.error_message = Some(unobserved + &evidence.pod_suffix());
-        }
-        let retry = stream.0.iter().any(|line| line == "no session").then(|| "retry".to_owned());
-        Judgement { result, retry }
-    }
-}
+use crate::twin::Twin;
 
 fn request(config: &Value) -> Request {
     Request {
         run_id: "run-1".to_owned(),
-        agent: crate::request::Agent { id: "agent-1".to_owned(), ..Default::default() },
+        agent: request::Agent { id: "agent-1".to_owned(), ..Default::default() },
         config: config.as_object().cloned().unwrap(),
         context: json!({"taskId": "T-1"}).as_object().cloned().unwrap(),
         has_auth_token: true,
-        host: crate::request::HostFacts {
+        host: request::HostFacts {
             default_namespace: Some("agents".to_owned()),
             api_url: Some("http://paperclip".to_owned()),
             ..Default::default()
@@ -148,22 +37,24 @@ fn request(config: &Value) -> Request {
     }
 }
 
-/// A run under test: a clock, and the commands of the last step.
+/// A run under test with its twin, which decides the same: a clock, and the commands of the last step.
 struct Driver {
     machine: Machine<Echo>,
+    twin: Twin,
     now_ms: u64,
     commands: Vec<Command>,
 }
 
 impl Driver {
     fn start(config: &Value) -> Driver {
-        Driver::of(request(config))
+        Driver::of(&request(config))
     }
 
-    fn of(request: Request) -> Driver {
-        let mut machine = Machine::new(request).unwrap();
+    fn of(request: &Request) -> Driver {
+        let mut machine = Machine::new(request.clone()).unwrap();
         let commands = machine.step(1_000, Vec::new()).unwrap();
-        Driver { machine, now_ms: 1_000, commands }
+        let twin = Twin::start(request, 1_000, &commands);
+        Driver { machine, twin, now_ms: 1_000, commands }
     }
 
     fn with_image() -> Driver {
@@ -171,15 +62,14 @@ impl Driver {
     }
 
     fn step(&mut self, events: Vec<Event>) {
-        self.try_step(events).unwrap();
+        self.try_step(&events).unwrap();
     }
 
-    fn try_step(&mut self, events: Vec<Event>) -> Result<(), IllegalTransition> {
+    fn try_step(&mut self, events: &[Event]) -> Result<(), IllegalTransition> {
         self.now_ms += 10;
         let snapshot = serde_json::to_vec(&self.machine).unwrap();
-        let mut twin: Machine<Echo> = serde_json::from_slice(&snapshot).unwrap();
-        let stepped = self.machine.step(self.now_ms, events.clone());
-        assert_eq!(stepped, twin.step(self.now_ms, events), "a restored run decides the same");
+        let stepped = self.machine.step(self.now_ms, events.to_vec());
+        self.twin.step(&snapshot, self.now_ms, events, &stepped);
         self.commands = stepped?;
         Ok(())
     }

@@ -3,8 +3,7 @@
 use paperclip_kit::outcome::{ErrorCode, InfraCause, JobOutcome, SessionParams, Termination, Usage};
 use serde_json::{Value, json};
 
-use crate::recordings::recording;
-use crate::story::{RESETS_AT, Story};
+use super::story::{RESETS_AT, Story};
 
 fn as_json(story: &Story) -> Value {
     serde_json::to_value(story.result()).expect("a result is JSON")
@@ -342,10 +341,8 @@ fn row_10_names_where_to_log_in() {
 
 #[test]
 fn row_10_the_recorded_401_asks_for_credentials() {
-    let recording = recording("401");
-    let mut story = Story::new().exits(recording.exit_code.unwrap());
-    recording.text.lines().for_each(|line| story.stream.push_line(line));
-    let result = story.result();
+    let recording = include_str!("../../../../../tests/fixtures/claude-cli-2.1.330/401.ndjson");
+    let result = recording.lines().fold(Story::new().exits(1), Story::prints).result();
     assert_eq!(result.error_code, Some(ErrorCode::ClaudeAuthRequired));
     assert_eq!(result.error_message.unwrap(), "Claude run failed: Invalid API key · Fix external API key");
     assert_eq!(result.model.as_deref(), Some("claude-sonnet-4-6"));
@@ -571,9 +568,8 @@ fn row_18_an_empty_response_is_transient() {
 
 #[test]
 fn row_19_the_recorded_kill_is_a_truncation() {
-    let mut story = Story::new();
-    recording("killed").text.lines().for_each(|line| story.stream.push_line(line));
-    let story = story.exits(143).with(|evidence| {
+    let recording = include_str!("../../../../../tests/fixtures/claude-cli-2.1.330/killed.ndjson");
+    let story = recording.lines().fold(Story::new(), Story::prints).exits(143).with(|evidence| {
         if let Some(container) = &mut evidence.container {
             container.signal = Some(15);
         }
