@@ -5,9 +5,9 @@ use super::*;
 /// Up to the running agent of the second attempt, with the command that follows its log.
 fn retried() -> (Driver, u64) {
     let (mut driver, log) = Driver::with_image().running();
-    driver.step(vec![lines(log, &["no session"]), log_ended(log)]);
+    driver.step(&[lines(log, &["no session"]), log_ended(log)]);
     driver.observe(PodPhase::Failed, ended(1, None));
-    driver.step(vec![Event::PodDeleted(deletion("pod", true)), Event::JobDeleted(deletion("job", true))]);
+    driver.step(&[Event::PodDeleted(deletion("pod", true)), Event::JobDeleted(deletion("job", true))]);
     driver.answer("DryRunPod", Ok(AnswerOk::Warnings(Vec::new())));
     driver.create().into_running()
 }
@@ -17,25 +17,25 @@ fn runs_from_guard_to_result() {
     let driver = Driver::with_image().live();
     assert!(driver.names().contains(&"PollHttp".to_owned()), "{:?}", driver.names());
     let (mut driver, log) = driver.into_running();
-    driver.step(vec![lines(log, &["hello"])]);
+    driver.step(&[lines(log, &["hello"])]);
     assert_eq!(driver.names(), Vec::<String>::new());
     driver.observe(PodPhase::Succeeded, ended(0, None));
     assert!(!driver.names().contains(&"Finish".to_owned()), "the rest of the output is missing");
-    driver.step(vec![lines(log, &["world"]), log_ended(log)]);
+    driver.step(&[lines(log, &["world"]), log_ended(log)]);
     let (result, finish) = driver.result();
     assert_eq!(result["summary"], "hello\nworld");
     assert_eq!(finish.ending, Ending::Succeeded);
     assert_eq!(finish.delete_jobs, [object("job")]);
-    driver.step(vec![Event::JobDeleted(deletion("job", true))]);
+    driver.step(&[Event::JobDeleted(deletion("job", true))]);
     assert_eq!(driver.names(), Vec::<String>::new(), "nothing follows a result");
 }
 
 #[test]
 fn what_the_agent_type_noticed_is_counted_at_the_end() {
     let (mut driver, log) = Driver::with_image().running();
-    driver.step(vec![lines(log, &["version 1.2"])]);
+    driver.step(&[lines(log, &["version 1.2"])]);
     assert_eq!(driver.names(), Vec::<String>::new());
-    driver.step(vec![log_ended(log)]);
+    driver.step(&[log_ended(log)]);
     driver.observe(PodPhase::Succeeded, ended(0, None));
     assert_eq!(driver.names(), ["CountObservation", "Finish"]);
 }
@@ -44,7 +44,7 @@ fn what_the_agent_type_noticed_is_counted_at_the_end() {
 fn emits_the_tail_of_stderr_after_the_output() {
     let (mut driver, log) = Driver::with_image().running();
     let message = format!("{}\nboom\n", paperclip_kit::manifest::termination::MARKER);
-    driver.step(vec![log_ended(log)]);
+    driver.step(&[log_ended(log)]);
     driver.observe(PodPhase::Failed, ended(3, Some(&message)));
     assert_eq!(driver.names(), ["EmitLog", "Finish"]);
     let (result, finish) = driver.result();
@@ -59,20 +59,20 @@ fn seed_18_silence_does_not_end_a_run_while_its_container_runs() {
     // Far longer than any grace, with and without a stream.
     for silence_ms in [200, 30_000, 61_000, 10 * 60_000, 12 * 3_600_000] {
         driver.now_ms += silence_ms;
-        driver.step(vec![interrupted()]);
+        driver.step(&[interrupted()]);
         driver.now_ms += silence_ms;
-        driver.step(vec![Event::LogResumed(log)]);
+        driver.step(&[Event::LogResumed(log)]);
         driver.observe(PodPhase::Running, ContainerState::Running(Some(1_000)));
-        driver.step(vec![Event::TimerFired(TimerName::Settle as u64)]);
+        driver.step(&[Event::TimerFired(TimerName::Settle as u64)]);
         let names = driver.names();
         assert!(
             !names.iter().any(|name| name == "Finish" || name == "DeleteJob"),
             "{silence_ms} ms: {names:?}"
         );
     }
-    driver.step(vec![lines(log, &["late"])]);
+    driver.step(&[lines(log, &["late"])]);
     driver.observe(PodPhase::Succeeded, ended(0, None));
-    driver.step(vec![log_ended(log)]);
+    driver.step(&[log_ended(log)]);
     let (result, finish) = driver.result();
     assert_eq!((finish.ending, &result["summary"]), (Ending::Succeeded, &json!("late")));
 }
@@ -83,10 +83,10 @@ fn seed_18_a_run_ends_although_its_log_is_still_read() {
     driver.observe(PodPhase::Succeeded, ended(0, None));
     assert!(!driver.names().contains(&"Finish".to_owned()), "the rest of the output may come");
     driver.now_ms += 59_000;
-    driver.step(vec![Event::TimerFired(TimerName::Settle as u64)]);
+    driver.step(&[Event::TimerFired(TimerName::Settle as u64)]);
     assert!(!driver.names().contains(&"Finish".to_owned()), "{:?}", driver.names());
     driver.now_ms += 2_000;
-    driver.step(vec![Event::TimerFired(TimerName::Settle as u64)]);
+    driver.step(&[Event::TimerFired(TimerName::Settle as u64)]);
     assert_eq!(driver.result().1.ending, Ending::Succeeded, "no stream has to end first");
 }
 
@@ -100,7 +100,7 @@ fn seed_21_a_failed_pod_ends_the_run() {
     // It failed while the agent worked, and the kubelet does not say how the container ended.
     let (mut driver, log) = Driver::with_image().running();
     driver.observe(PodPhase::Failed, ContainerState::Unknown);
-    driver.step(vec![log_ended(log)]);
+    driver.step(&[log_ended(log)]);
     driver.verify(Ok(AnswerOk::Pods(vec![agent_pod(PodPhase::Failed, ContainerState::Unknown)])));
     let (result, finish) = driver.result();
     assert_eq!(finish.ending, Ending::Failed);
@@ -110,11 +110,11 @@ fn seed_21_a_failed_pod_ends_the_run() {
 #[test]
 fn seed_4_the_traces_of_a_deletion_are_collected() {
     let (mut driver, log) = Driver::with_image().running();
-    driver.step(vec![lines(log, &["working"])]);
+    driver.step(&[lines(log, &["working"])]);
     let suspended = testing::condition("Suspended", false, Some("JobResumed"), None);
-    driver.step(vec![Event::JobObserved(JobSnapshot { conditions: vec![suspended], ..job("job") })]);
+    driver.step(&[Event::JobObserved(JobSnapshot { conditions: vec![suspended], ..job("job") })]);
     driver.now_ms += 42_000;
-    driver.step(vec![
+    driver.step(&[
         Event::PodDeleted(deletion("pod", false)),
         Event::JobDeleted(deletion("job", false)),
         log_ended(log),
@@ -131,7 +131,7 @@ fn seed_4_the_traces_of_a_deletion_are_collected() {
 fn seed_22_with_reattachment_disabled_an_orphan_blocks_and_is_left_alone() {
     let config = json!({"image": "echo:1", "reattachOrphanedJobs": false, "whenBusy": "fail"});
     let mut driver = Driver::start(&config);
-    driver.step(vec![Event::GuardAcquired]);
+    driver.step(&[Event::GuardAcquired]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(vec![orphan("T-1")])));
     let (result, finish) = driver.result();
     assert_eq!(result["errorCode"], "k8s_concurrent_run_blocked");
@@ -157,7 +157,7 @@ fn seed_2_only_cancelled_and_cancelling_cancel() {
     ] {
         let (mut driver, _) = Driver::with_image().running();
         let body = json!({"status": status}).to_string();
-        driver.step(vec![Event::HttpAnswered(HttpAnswer { command: 0, status: 200, body })]);
+        driver.step(&[Event::HttpAnswered(HttpAnswer { command: 0, status: 200, body })]);
         assert_eq!(driver.names().contains(&"DeleteJob".to_owned()), cancels, "{status}");
     }
 }
@@ -166,17 +166,17 @@ fn seed_2_only_cancelled_and_cancelling_cancel() {
 fn drains_the_output_before_a_cancelled_run_finishes() {
     let (mut driver, log) = Driver::with_image().running();
     let cancel = CancelRequest { source: CancelSource::Operator, reason: None };
-    driver.step(vec![Event::CancelRequested(cancel)]);
+    driver.step(&[Event::CancelRequested(cancel)]);
     driver.id_of("DeleteJob");
-    driver.step(vec![Event::JobDeleted(deletion("job", true))]);
+    driver.step(&[Event::JobDeleted(deletion("job", true))]);
     assert_eq!(
         driver.names(),
         ["SetTimer"],
         "the pod has its grace, and the rest of the output is still read"
     );
-    driver.step(vec![lines(log, &["last words"])]);
+    driver.step(&[lines(log, &["last words"])]);
     driver.observe(PodPhase::Failed, ended(143, None));
-    driver.step(vec![log_ended(log)]);
+    driver.step(&[log_ended(log)]);
     let (result, finish) = driver.result();
     assert_eq!((result["errorCode"].as_str(), finish.ending), (Some("cancelled"), Ending::Cancelled));
     assert_eq!(result["summary"], "last words");
@@ -186,16 +186,16 @@ fn drains_the_output_before_a_cancelled_run_finishes() {
 fn finishes_a_cancelled_run_whose_pod_was_deleted_unobserved() {
     let (mut driver, log) = Driver::with_image().running();
     let cancel = CancelRequest { source: CancelSource::Operator, reason: None };
-    driver.step(vec![Event::CancelRequested(cancel)]);
-    driver.step(vec![Event::JobDeleted(deletion("job", true))]);
-    driver.step(vec![Event::HostStopping]);
+    driver.step(&[Event::CancelRequested(cancel)]);
+    driver.step(&[Event::JobDeleted(deletion("job", true))]);
+    driver.step(&[Event::HostStopping]);
     driver.now_ms += 20_000;
     // The next host finds neither Job nor pod, and the log answers that there is none.
-    driver.step(vec![Event::HostResumed(20_000), Event::JobDeleted(deletion("job", true))]);
-    driver.step(vec![log_ended(log)]);
+    driver.step(&[Event::HostResumed(20_000), Event::JobDeleted(deletion("job", true))]);
+    driver.step(&[log_ended(log)]);
     let pods = driver.id_of("ListPods");
     driver.answer("GetJob", Ok(AnswerOk::Job(None)));
-    driver.step(vec![Event::Answered(Answer { command: pods, outcome: Ok(AnswerOk::Pods(Vec::new())) })]);
+    driver.step(&[Event::Answered(Answer { command: pods, outcome: Ok(AnswerOk::Pods(Vec::new())) })]);
     assert_eq!(driver.result().1.ending, Ending::Cancelled);
 }
 
@@ -204,13 +204,13 @@ fn cancelling_a_timed_out_run_does_not_extend_its_grace() {
     let mut driver = Driver::start(&json!({"image": "echo:1", "timeoutSec": 60, "cancelGraceSec": 5})).live();
     driver.observe(PodPhase::Running, ContainerState::Running(Some(driver.now_ms)));
     driver.now_ms += 60_000;
-    driver.step(vec![Event::TimerFired(TimerName::Run as u64)]);
+    driver.step(&[Event::TimerFired(TimerName::Run as u64)]);
     driver.answer("DeleteJob", Err(refused(403, "jobs is forbidden")));
     driver.now_ms += 2_000;
     let cancel = CancelRequest { source: CancelSource::Operator, reason: None };
-    driver.step(vec![Event::CancelRequested(cancel)]);
+    driver.step(&[Event::CancelRequested(cancel)]);
     driver.now_ms += 18_000;
-    driver.step(vec![Event::TimerFired(TimerName::Stop as u64)]);
+    driver.step(&[Event::TimerFired(TimerName::Stop as u64)]);
     assert_eq!(driver.result().1.ending, Ending::Cancelled);
 }
 
@@ -218,17 +218,17 @@ fn cancelling_a_timed_out_run_does_not_extend_its_grace() {
 fn a_cancel_before_anything_was_created_creates_nothing() {
     let mut driver = Driver::with_image();
     let cancel = CancelRequest { source: CancelSource::Operator, reason: None };
-    driver.step(vec![Event::CancelRequested(cancel.clone())]);
+    driver.step(&[Event::CancelRequested(cancel.clone())]);
     assert_eq!(driver.names(), ["Finish"]);
     assert_eq!(driver.result().1.ending, Ending::Cancelled);
 
     let mut listing = Driver::with_image();
-    listing.step(vec![Event::GuardAcquired]);
+    listing.step(&[Event::GuardAcquired]);
     let mut preflight = Driver::with_image();
-    preflight.step(vec![Event::GuardAcquired]);
+    preflight.step(&[Event::GuardAcquired]);
     preflight.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
     for mut driver in [listing, preflight] {
-        driver.step(vec![Event::CancelRequested(cancel.clone())]);
+        driver.step(&[Event::CancelRequested(cancel.clone())]);
         assert_eq!(driver.names(), ["Finish"], "the answer is not waited for");
     }
 }
@@ -244,9 +244,9 @@ fn d35_the_timeout_starts_with_the_container() {
     });
     assert_eq!(timer, Some(59_990));
     driver.now_ms += 60_000;
-    driver.step(vec![Event::TimerFired(TimerName::Run as u64)]);
+    driver.step(&[Event::TimerFired(TimerName::Run as u64)]);
     driver.id_of("DeleteJob");
-    driver.step(vec![Event::JobDeleted(deletion("job", true)), Event::PodDeleted(deletion("pod", false))]);
+    driver.step(&[Event::JobDeleted(deletion("job", true)), Event::PodDeleted(deletion("pod", false))]);
     assert!(!driver.names().contains(&"Finish".to_owned()), "the output is still read");
 }
 
@@ -265,7 +265,7 @@ fn rule_23_a_stalled_pod_fails_with_its_cause_after_its_grace() {
     driver.observe(PodPhase::Pending, waiting());
     assert_eq!(driver.names(), Vec::<String>::new());
     driver.now_ms += 1_000;
-    driver.step(vec![Event::TimerFired(TimerName::Stall as u64)]);
+    driver.step(&[Event::TimerFired(TimerName::Stall as u64)]);
     driver.verify(Ok(AnswerOk::Pods(vec![agent_pod(PodPhase::Pending, waiting())])));
     let (result, _) = driver.result();
     assert_eq!(result["errorCode"], "k8s_pod_schedule_failed");
@@ -280,7 +280,7 @@ fn rule_30_verifies_a_stall_before_the_run_fails_for_it() {
     let stalled = || {
         let mut driver = Driver::with_image().live();
         driver.now_ms += 600_000;
-        driver.step(vec![Event::TimerFired(TimerName::Stall as u64)]);
+        driver.step(&[Event::TimerFired(TimerName::Stall as u64)]);
         driver
     };
     let mut running = stalled();
@@ -300,11 +300,11 @@ fn rule_30_verifies_a_stall_before_the_run_fails_for_it() {
 #[test]
 fn seed_4_a_deletion_is_verified_before_it_is_reported() {
     let (mut driver, log) = Driver::with_image().running();
-    driver.step(vec![Event::PodDeleted(deletion("pod", false)), log_ended(log)]);
+    driver.step(&[Event::PodDeleted(deletion("pod", false)), log_ended(log)]);
     assert!(driver.names().contains(&"GetJob".to_owned()), "{:?}", driver.names());
     let pods = driver.id_of("ListPods");
     driver.answer("GetJob", Ok(AnswerOk::Job(None)));
-    driver.step(vec![Event::Answered(Answer { command: pods, outcome: Ok(AnswerOk::Pods(Vec::new())) })]);
+    driver.step(&[Event::Answered(Answer { command: pods, outcome: Ok(AnswerOk::Pods(Vec::new())) })]);
     let (result, _) = driver.result();
     assert!(result["errorMessage"].as_str().unwrap().starts_with("pod is gone"), "{result}");
 }
@@ -312,7 +312,7 @@ fn seed_4_a_deletion_is_verified_before_it_is_reported() {
 #[test]
 fn reports_the_message_of_an_api_that_refuses_the_pod() {
     let mut driver = Driver::with_image();
-    driver.step(vec![Event::GuardAcquired]);
+    driver.step(&[Event::GuardAcquired]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
     driver.answer("DryRunPod", Err(refused(403, "violates PodSecurity \"restricted:latest\"")));
     let (result, finish) = driver.result();
@@ -327,7 +327,7 @@ fn reports_the_message_of_an_api_that_refuses_the_pod() {
 #[test]
 fn rule_24_waits_for_a_quota_that_is_used_up() {
     let mut driver = Driver::with_image();
-    driver.step(vec![Event::GuardAcquired]);
+    driver.step(&[Event::GuardAcquired]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
     let text = "pods \"p\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=5, limited: pods=5";
     driver.answer("DryRunPod", Err(refused(403, text)));
@@ -344,7 +344,7 @@ fn rule_24_waits_for_a_quota_on_secrets() {
         driver.answer("CreateSecret", Err(refused(403, SECRET_QUOTA)));
         driver.id_of("SetTimer");
         driver.now_ms += 5_000;
-        driver.step(vec![Event::TimerFired(TimerName::Stall as u64)]);
+        driver.step(&[Event::TimerFired(TimerName::Stall as u64)]);
         assert_eq!(driver.names(), ["CreateSecret"], "and the Job stays suspended");
     }
     driver.answer("CreateSecret", Ok(AnswerOk::Created(object("secret"))));
@@ -358,7 +358,7 @@ fn rule_24_fails_when_the_quota_on_secrets_stays_used_up() {
     driver.answer("CreateSecret", Err(refused(403, SECRET_QUOTA)));
     assert_eq!(driver.names(), ["SetTimer", "EmitStatus"]);
     driver.now_ms += 300_000;
-    driver.step(vec![Event::TimerFired(TimerName::Stall as u64)]);
+    driver.step(&[Event::TimerFired(TimerName::Stall as u64)]);
     driver.answer("CreateSecret", Err(refused(403, SECRET_QUOTA)));
     let (result, finish) = driver.result();
     assert_eq!(result["errorCode"], "k8s_prompt_secret_create_failed");
@@ -373,7 +373,7 @@ fn a_log_that_the_host_has_no_right_to_read_has_a_code_of_its_own() {
         driver.observe(PodPhase::Failed, ended(1, None));
         let message = "pods \"p\" is forbidden: User \"u\" cannot get resource \"pods/log\"".to_owned();
         let is_complete = false;
-        driver.step(vec![Event::LogEnded(LogEnded {
+        driver.step(&[Event::LogEnded(LogEnded {
             command,
             line_count,
             bytes: line_count,
@@ -396,7 +396,7 @@ fn a_refused_poll_is_reported_once_and_so_is_its_end() {
     let (mut driver, _) = Driver::with_image().running();
     let mut answered = |status: u16, body: &str| {
         let answer = HttpAnswer { command: 1, status, body: body.to_owned() };
-        driver.step(vec![Event::HttpAnswered(answer)]);
+        driver.step(&[Event::HttpAnswered(answer)]);
         let text = |command: &Command| match &command.action {
             Action::EmitStatus(status) => Some(status.text.clone()),
             _ => None,
@@ -414,12 +414,12 @@ fn a_refused_poll_is_reported_once_and_so_is_its_end() {
 #[test]
 fn retries_once_without_an_unavailable_session() {
     let (mut driver, log) = Driver::with_image().running();
-    driver.step(vec![lines(log, &["no session"]), log_ended(log)]);
+    driver.step(&[lines(log, &["no session"]), log_ended(log)]);
     driver.observe(PodPhase::Failed, ended(1, None));
     driver.id_of("DeleteJob");
-    driver.step(vec![Event::JobDeleted(deletion("job", true))]);
+    driver.step(&[Event::JobDeleted(deletion("job", true))]);
     assert_eq!(driver.names(), Vec::<String>::new(), "the pod still exists");
-    driver.step(vec![Event::PodDeleted(deletion("pod", false))]);
+    driver.step(&[Event::PodDeleted(deletion("pod", false))]);
     assert_eq!(driver.names(), ["DryRunPod"]);
     driver.answer("DryRunPod", Ok(AnswerOk::Warnings(Vec::new())));
     let Some(Action::CreateJob(job)) = driver.commands.last().map(|command| command.action.clone()) else {
@@ -431,25 +431,25 @@ fn retries_once_without_an_unavailable_session() {
 #[test]
 fn follows_the_log_of_a_pod_that_was_deleted_without_a_host() {
     let mut driver = Driver::with_image().live();
-    driver.step(vec![
+    driver.step(&[
         Event::PodObserved(agent_pod(PodPhase::Running, ContainerState::Running(Some(1_000)))),
         Event::PodDeleted(deletion("pod", false)),
         Event::JobDeleted(deletion("job", false)),
     ]);
     let log = driver.id_of("FollowLog");
-    driver.step(vec![log_ended(log)]);
+    driver.step(&[log_ended(log)]);
     let pods = driver.id_of("ListPods");
     driver.answer("GetJob", Ok(AnswerOk::Job(None)));
-    driver.step(vec![Event::Answered(Answer { command: pods, outcome: Ok(AnswerOk::Pods(Vec::new())) })]);
+    driver.step(&[Event::Answered(Answer { command: pods, outcome: Ok(AnswerOk::Pods(Vec::new())) })]);
     assert_eq!(driver.result().0["errorCode"], "claude_exited");
 }
 
 #[test]
 fn there_is_no_third_attempt() {
     let (mut driver, log) = retried();
-    driver.step(vec![lines(log, &["working"]), log_ended(log)]);
-    driver.step(vec![Event::PodDeleted(deletion("pod", false)), Event::JobDeleted(deletion("job", false))]);
-    driver.step(vec![
+    driver.step(&[lines(log, &["working"]), log_ended(log)]);
+    driver.step(&[Event::PodDeleted(deletion("pod", false)), Event::JobDeleted(deletion("job", false))]);
+    driver.step(&[
         Event::Answered(Answer { command: driver.id_of("GetJob"), outcome: Ok(AnswerOk::Job(None)) }),
         Event::Answered(Answer {
             command: driver.id_of("ListPods"),
@@ -464,8 +464,8 @@ fn an_agent_that_has_ended_does_not_time_out() {
     let (mut driver, log) = Driver::with_image().running();
     driver.observe(PodPhase::Succeeded, ended(0, None));
     driver.now_ms += 59_975;
-    driver.step(vec![Event::TimerFired(TimerName::Run as u64)]);
-    driver.step(vec![lines(log, &["done"]), log_ended(log)]);
+    driver.step(&[Event::TimerFired(TimerName::Run as u64)]);
+    driver.step(&[lines(log, &["done"]), log_ended(log)]);
     assert_eq!(driver.result().0["exitCode"], 0);
 }
 
@@ -474,32 +474,32 @@ fn time_without_a_host_does_not_count_for_a_grace() {
     let (mut driver, log) = Driver::with_image().running();
     driver.observe(PodPhase::Succeeded, ended(0, None));
     driver.now_ms += 600_000;
-    driver.step(vec![Event::HostResumed(600_000)]);
+    driver.step(&[Event::HostResumed(600_000)]);
     assert!(!driver.names().contains(&"Finish".to_owned()), "the output can still be read");
-    driver.step(vec![lines(log, &["done"]), log_ended(log)]);
+    driver.step(&[lines(log, &["done"]), log_ended(log)]);
     assert_eq!(driver.result().0["summary"], "done");
 
     let mut driver = Driver::with_image().live();
     let waiting = ContainerWaiting { reason: Some("ImagePullBackOff".to_owned()), message: None };
     driver.observe(PodPhase::Pending, ContainerState::Waiting(waiting));
     driver.now_ms += 600_000;
-    driver.step(vec![Event::HostResumed(600_000)]);
+    driver.step(&[Event::HostResumed(600_000)]);
     assert_eq!(driver.names(), Vec::<String>::new(), "the image may be there by now");
 }
 
 #[test]
 fn adopts_an_orphan_of_the_same_task_and_waits_for_one_of_another() {
     let mut driver = Driver::with_image();
-    driver.step(vec![Event::GuardAcquired]);
+    driver.step(&[Event::GuardAcquired]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(vec![orphan("T-1")])));
     driver.answer("AdoptJob", Ok(AnswerOk::Job(Some(orphan("T-1")))));
     assert!(driver.names().contains(&"FollowJob".to_owned()));
 
     let mut driver = Driver::with_image();
-    driver.step(vec![Event::GuardAcquired]);
+    driver.step(&[Event::GuardAcquired]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(vec![orphan("T-2")])));
     assert_eq!(driver.names(), ["EmitStatus", "FollowJob", "SetTimer"]);
-    driver.step(vec![Event::JobDeleted(deletion("orphan", false))]);
+    driver.step(&[Event::JobDeleted(deletion("orphan", false))]);
     assert_eq!(driver.names(), ["CancelTimer", "ListJobs"]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
     assert_eq!(driver.names(), ["DryRunPod"]);
@@ -508,7 +508,7 @@ fn adopts_an_orphan_of_the_same_task_and_waits_for_one_of_another() {
 #[test]
 fn seed_13_ignores_a_job_that_is_being_deleted() {
     let mut driver = Driver::with_image();
-    driver.step(vec![Event::GuardAcquired]);
+    driver.step(&[Event::GuardAcquired]);
     let deleting = JobSnapshot { is_deleting: true, ..job("old") };
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(vec![deleting])));
     assert_eq!(driver.names(), ["DryRunPod"]);
@@ -519,17 +519,17 @@ fn a_job_that_runs_was_unsuspended_even_if_the_answer_is_lost() {
     let mut driver = Driver::with_image().preflight().create_dependents();
     let unsuspend = driver.id_of("UnsuspendJob");
     let mut observed = JobSnapshot { job: object("job"), is_suspended: true, ..orphan("T-1") };
-    driver.step(vec![Event::JobObserved(observed.clone())]);
+    driver.step(&[Event::JobObserved(observed.clone())]);
     assert!(!driver.names().contains(&"EmitStatus".to_owned()), "it is still suspended");
     observed.is_suspended = false;
-    driver.step(vec![Event::JobObserved(observed)]);
+    driver.step(&[Event::JobObserved(observed)]);
     driver.observe(PodPhase::Running, ContainerState::Running(Some(1_000)));
     let log = driver.id_of("FollowLog");
     let lost = Err(ApiError { status: None, ..refused(500, "no answer within 30 s") });
-    driver.step(vec![Event::Answered(Answer { command: unsuspend, outcome: lost })]);
+    driver.step(&[Event::Answered(Answer { command: unsuspend, outcome: lost })]);
     assert_eq!(driver.names(), Vec::<String>::new(), "the agent keeps running");
     driver.observe(PodPhase::Succeeded, ended(0, None));
-    driver.step(vec![log_ended(log)]);
+    driver.step(&[log_ended(log)]);
     assert_eq!(driver.result().1.ending, Ending::Succeeded);
 }
 
@@ -538,14 +538,14 @@ fn reports_a_log_that_could_not_be_read_to_its_end() {
     let (mut driver, _) = Driver::with_image().running();
     driver.observe(PodPhase::Failed, ended(1, None));
     driver.now_ms += 60_000;
-    driver.step(vec![Event::TimerFired(TimerName::Settle as u64)]);
+    driver.step(&[Event::TimerFired(TimerName::Settle as u64)]);
     let (result, _) = driver.result();
     let message = result["errorMessage"].as_str().unwrap();
     assert!(message.ends_with("the agent's log could not be read to its end]"), "{message}");
 
     let (mut driver, command) = Driver::with_image().running();
     driver.observe(PodPhase::Failed, ended(1, None));
-    driver.step(vec![Event::LogEnded(LogEnded {
+    driver.step(&[Event::LogEnded(LogEnded {
         command,
         line_count: 0,
         bytes: 0,
@@ -570,9 +570,9 @@ fn fails_when_the_prompt_of_the_second_attempt_is_too_long() {
     }));
     request.runtime.session_id = Some("s-1".to_owned());
     let (mut driver, log) = Driver::of(&request).running();
-    driver.step(vec![lines(log, &["no session"]), log_ended(log)]);
+    driver.step(&[lines(log, &["no session"]), log_ended(log)]);
     driver.observe(PodPhase::Failed, ended(1, None));
-    driver.step(vec![Event::PodDeleted(deletion("pod", true)), Event::JobDeleted(deletion("job", true))]);
+    driver.step(&[Event::PodDeleted(deletion("pod", true)), Event::JobDeleted(deletion("job", true))]);
     let (result, finish) = driver.result();
     assert_eq!(result["errorCode"], "k8s_job_create_failed");
     assert!(result["errorMessage"].as_str().unwrap().starts_with("bootstrapPromptTemplate: "), "{result}");

@@ -61,8 +61,8 @@ impl Driver {
         Driver::start(&json!({"image": "echo:1", "timeoutSec": 60}))
     }
 
-    fn step(&mut self, events: Vec<Event>) {
-        self.try_step(&events).unwrap();
+    fn step(&mut self, events: &[Event]) {
+        self.try_step(events).unwrap();
     }
 
     fn try_step(&mut self, events: &[Event]) -> Result<(), IllegalTransition> {
@@ -85,7 +85,7 @@ impl Driver {
 
     fn answer(&mut self, action: &str, outcome: Result<AnswerOk, ApiError>) {
         let command = self.id_of(action);
-        self.step(vec![Event::Answered(Answer { command, outcome })]);
+        self.step(&[Event::Answered(Answer { command, outcome })]);
     }
 
     fn result(&self) -> (Value, Finish) {
@@ -105,7 +105,7 @@ impl Driver {
     /// Up to the command that creates the Job.
     fn preflight(mut self) -> Driver {
         assert_eq!(self.names().last().map(String::as_str), Some("AcquireGuard"));
-        self.step(vec![Event::GuardAcquired]);
+        self.step(&[Event::GuardAcquired]);
         self.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
         self.answer("DryRunPod", Ok(AnswerOk::Warnings(Vec::new())));
         self
@@ -141,11 +141,11 @@ impl Driver {
         let found = JobSnapshot { active_pods: 0, ..job("job") };
         let answers = [(get_job, Ok(AnswerOk::Job(Some(found)))), (list_pods, pods)];
         let answered = |(command, outcome)| Event::Answered(Answer { command, outcome });
-        self.step(answers.map(answered).to_vec());
+        self.step(&answers.map(answered));
     }
 
     fn observe(&mut self, phase: PodPhase, state: ContainerState) {
-        self.step(vec![Event::PodObserved(agent_pod(phase, state))]);
+        self.step(&[Event::PodObserved(agent_pod(phase, state))]);
     }
 
     fn stop_cause(&self) -> Option<DeleteCause> {
@@ -166,7 +166,7 @@ impl Driver {
     /// The container ends by this code, and its log with it.
     fn end(&mut self, log: u64, exit_code: i32) -> (Value, Ending) {
         self.observe(PodPhase::Failed, ended(exit_code, None));
-        self.step(vec![log_ended(log)]);
+        self.step(&[log_ended(log)]);
         let (result, finish) = self.result();
         (result, finish.ending)
     }

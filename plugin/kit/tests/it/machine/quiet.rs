@@ -6,7 +6,7 @@ impl Driver {
     /// Lets time pass, and fires the timer of agents that print nothing.
     fn be_quiet(&mut self, seconds: u64) {
         self.now_ms += seconds * 1_000;
-        self.step(vec![Event::TimerFired(TimerName::Quiet as u64)]);
+        self.step(&[Event::TimerFired(TimerName::Quiet as u64)]);
     }
 
     /// When the timer of agents that print nothing is due, in seconds.
@@ -28,7 +28,7 @@ fn running(config: &Value) -> (Driver, u64) {
 fn a_quiet_agent_is_shown_at_growing_intervals() {
     let (mut driver, log) = running(&json!({}));
     assert_eq!(driver.quiet_timer(), Some(300));
-    driver.step(vec![lines(log, &["a call of the tool Bash"])]);
+    driver.step(&[lines(log, &["a call of the tool Bash"])]);
     let mut shown = Vec::new();
     for minute in 1..=90 {
         driver.be_quiet(60);
@@ -41,7 +41,7 @@ fn a_quiet_agent_is_shown_at_growing_intervals() {
     assert_eq!(shown[0].1, format!("[paperclip] The agent has printed nothing for 5 min: {last}"));
     assert_eq!(shown[4].1, format!("[paperclip] The agent has printed nothing for 1 h 20 min: {last}"));
 
-    driver.step(vec![lines(log, &["a message"])]);
+    driver.step(&[lines(log, &["a message"])]);
     driver.be_quiet(300);
     let text = "[paperclip] The agent has printed nothing for 5 min: its last event was a message";
     assert_eq!(driver.statuses(), [text]);
@@ -59,10 +59,10 @@ fn an_agent_that_has_printed_nothing_at_all_is_shown() {
 #[test]
 fn a_limit_of_silence_ends_the_run() {
     let (mut driver, log) = running(&json!({"quietTimeoutSec": 600}));
-    driver.step(vec![lines(log, &["working"])]);
+    driver.step(&[lines(log, &["working"])]);
     driver.be_quiet(599);
     assert_eq!(driver.stop_cause(), None);
-    driver.step(vec![lines(log, &["# a text is output, too"])]);
+    driver.step(&[lines(log, &["# a text is output, too"])]);
     driver.be_quiet(599);
     assert_eq!(driver.stop_cause(), None);
     driver.be_quiet(1);
@@ -78,10 +78,10 @@ fn a_limit_of_silence_ends_the_run() {
 #[test]
 fn an_interrupted_log_is_not_a_quiet_agent() {
     let (mut driver, log) = running(&json!({"quietTimeoutSec": 600}));
-    driver.step(vec![Event::LogInterrupted(LogInterrupted { command: log, reason: "reset".to_owned() })]);
+    driver.step(&[Event::LogInterrupted(LogInterrupted { command: log, reason: "reset".to_owned() })]);
     driver.be_quiet(10_000);
     assert_eq!((driver.statuses().len(), driver.stop_cause()), (0, None));
-    driver.step(vec![Event::LogResumed(log)]);
+    driver.step(&[Event::LogResumed(log)]);
     driver.be_quiet(590);
     assert_eq!((driver.statuses().len(), driver.stop_cause()), (1, None));
     driver.be_quiet(10);
@@ -92,7 +92,7 @@ fn an_interrupted_log_is_not_a_quiet_agent() {
 fn an_agent_that_has_reported_its_end_is_not_ended_for_its_silence() {
     let config = json!({"quietTimeoutSec": 10, "backgroundGraceSec": 100});
     let (mut driver, log) = running(&config);
-    driver.step(vec![lines(log, &["tasks 1", "reported"])]);
+    driver.step(&[lines(log, &["tasks 1", "reported"])]);
     driver.be_quiet(99);
     assert_eq!(driver.stop_cause(), None);
     driver.be_quiet(1);

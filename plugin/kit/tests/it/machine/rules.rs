@@ -23,10 +23,10 @@ fn job_with(kind: &str, reason: Option<&str>) -> Event {
 fn rule_14_the_end_of_the_container_ends_the_run_before_the_jobs_condition() {
     for early in ["SuccessCriteriaMet", "FailureTarget"] {
         let (mut driver, log) = Driver::with_image().running();
-        driver.step(vec![job_with(early, None)]);
+        driver.step(&[job_with(early, None)]);
         assert_eq!(driver.names(), Vec::<String>::new(), "{early} comes while the agent may still print");
         driver.observe(PodPhase::Running, ended(0, None));
-        driver.step(vec![log_ended(log)]);
+        driver.step(&[log_ended(log)]);
         assert_eq!(driver.result().1.ending, Ending::Succeeded);
     }
 }
@@ -35,8 +35,8 @@ fn rule_14_the_end_of_the_container_ends_the_run_before_the_jobs_condition() {
 fn rule_15_a_running_sidecar_does_not_delay_the_end_of_a_run() {
     let (mut driver, log) = Driver::with_image().running();
     let mesh = ("mesh", ContainerRole::Main, ContainerState::Running(Some(1)));
-    driver.step(vec![Event::PodObserved(pod_of(PodPhase::Running, ended(0, None), &[mesh]))]);
-    driver.step(vec![log_ended(log)]);
+    driver.step(&[Event::PodObserved(pod_of(PodPhase::Running, ended(0, None), &[mesh]))]);
+    driver.step(&[log_ended(log)]);
     let (_, finish) = driver.result();
     assert_eq!(finish.ending, Ending::Succeeded);
     assert_eq!(finish.delete_jobs, [object("job")], "which ends the sidecar");
@@ -47,8 +47,8 @@ fn rule_15_does_not_retain_a_job_whose_sidecar_keeps_running() {
     let retained = |sidecar: ContainerState| {
         let (mut driver, log) = Driver::start(&json!({"image": "echo:1", "retainJobs": true})).running();
         let mesh = ("mesh", ContainerRole::Main, sidecar);
-        driver.step(vec![Event::PodObserved(pod_of(PodPhase::Running, ended(0, None), &[mesh]))]);
-        driver.step(vec![log_ended(log)]);
+        driver.step(&[Event::PodObserved(pod_of(PodPhase::Running, ended(0, None), &[mesh]))]);
+        driver.step(&[log_ended(log)]);
         driver.result().1.delete_jobs.is_empty()
     };
     assert!(retained(ended(0, None)));
@@ -60,7 +60,7 @@ fn rule_15_the_end_of_a_sidecar_is_not_the_agents() {
     let (mut driver, _) = Driver::with_image().running();
     let mesh = ("mesh", ContainerRole::Main, ended(1, None));
     let working = ContainerState::Running(Some(1));
-    driver.step(vec![Event::PodObserved(pod_of(PodPhase::Running, working, &[mesh]))]);
+    driver.step(&[Event::PodObserved(pod_of(PodPhase::Running, working, &[mesh]))]);
     assert_eq!(driver.names(), Vec::<String>::new());
 }
 
@@ -69,11 +69,11 @@ fn rule_16_a_failing_native_sidecar_is_not_a_failed_init_container() {
     let waiting = || ContainerState::Waiting(ContainerWaiting { reason: None, message: None });
     let mut driver = Driver::with_image().live();
     let sidecar = ("proxy", ContainerRole::Sidecar, ended(1, None));
-    driver.step(vec![Event::PodObserved(pod_of(PodPhase::Pending, waiting(), &[sidecar]))]);
+    driver.step(&[Event::PodObserved(pod_of(PodPhase::Pending, waiting(), &[sidecar]))]);
     assert!(!driver.names().contains(&"Finish".to_owned()), "{:?}", driver.names());
 
     let init = ("clone", ContainerRole::Init, ended(128, Some("no such branch")));
-    driver.step(vec![Event::PodObserved(pod_of(PodPhase::Pending, waiting(), &[init]))]);
+    driver.step(&[Event::PodObserved(pod_of(PodPhase::Pending, waiting(), &[init]))]);
     let (result, _) = driver.result();
     assert_eq!(
         result["errorMessage"],
@@ -86,23 +86,23 @@ fn rule_17_ignores_a_pod_of_another_job_with_the_same_name() {
     let mut driver = Driver::with_image().live();
     let mut stranger = agent_pod(PodPhase::Failed, ended(9, None));
     stranger.job_uid = "uid-of-an-earlier-job".to_owned();
-    driver.step(vec![Event::PodObserved(stranger)]);
+    driver.step(&[Event::PodObserved(stranger)]);
     assert_eq!(driver.names(), Vec::<String>::new());
 }
 
 #[test]
 fn rule_18_a_job_under_deletion_is_not_deleted_yet() {
     let (mut driver, log) = Driver::with_image().running();
-    driver.step(vec![Event::JobObserved(JobSnapshot { is_deleting: true, ..job("job") })]);
+    driver.step(&[Event::JobObserved(JobSnapshot { is_deleting: true, ..job("job") })]);
     assert_eq!(driver.names(), Vec::<String>::new(), "its pod still has its grace");
-    driver.step(vec![lines(log, &["last words"])]);
+    driver.step(&[lines(log, &["last words"])]);
     let mut deleting = agent_pod(PodPhase::Failed, ended(143, None));
     deleting.is_deleting = true;
-    driver.step(vec![Event::PodObserved(deleting), log_ended(log)]);
+    driver.step(&[Event::PodObserved(deleting), log_ended(log)]);
     let get = driver.id_of("GetJob");
     let pods = driver.id_of("ListPods");
     let missing = |command, answer| Event::Answered(Answer { command, outcome: Ok(answer) });
-    driver.step(vec![missing(get, AnswerOk::Job(None)), missing(pods, AnswerOk::Pods(Vec::new()))]);
+    driver.step(&[missing(get, AnswerOk::Job(None)), missing(pods, AnswerOk::Pods(Vec::new()))]);
     let (result, _) = driver.result();
     assert_eq!(result["exitCode"], 143, "the last snapshot counts");
     assert_eq!(result["summary"], "last words");
@@ -111,7 +111,7 @@ fn rule_18_a_job_under_deletion_is_not_deleted_yet() {
 #[test]
 fn rule_19_the_cluster_never_restarts_an_agent() {
     let mut driver = Driver::with_image();
-    driver.step(vec![Event::GuardAcquired]);
+    driver.step(&[Event::GuardAcquired]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(Vec::new())));
     driver.answer("DryRunPod", Ok(AnswerOk::Warnings(Vec::new())));
     let Some(Action::CreateJob(new)) = driver.commands.last().map(|command| command.action.clone()) else {
@@ -125,7 +125,7 @@ fn rule_19_the_cluster_never_restarts_an_agent() {
     let (mut driver, _) = driver.create().into_running();
     let mut second = agent_pod(PodPhase::Running, ContainerState::Running(Some(9)));
     second.pod = object("pod-2");
-    driver.step(vec![Event::PodObserved(second)]);
+    driver.step(&[Event::PodObserved(second)]);
     assert_eq!(driver.names(), Vec::<String>::new(), "its output is not read as that of the first pod");
 }
 
@@ -134,12 +134,12 @@ fn rule_20_reports_the_jobs_deadline_as_the_cause() {
     let (mut driver, log) = Driver::with_image().running();
     let mut deleting = agent_pod(PodPhase::Failed, ended(143, None));
     deleting.is_deleting = true;
-    driver.step(vec![
+    driver.step(&[
         job_with("FailureTarget", Some("DeadlineExceeded")),
         Event::PodObserved(deleting),
         log_ended(log),
     ]);
-    driver.step(vec![job_with("Failed", Some("DeadlineExceeded"))]);
+    driver.step(&[job_with("Failed", Some("DeadlineExceeded"))]);
     let evidence = driver.machine.evidence(driver.now_ms);
     assert_eq!(evidence.cause(), Some(InfraCause::Deadline));
 }
@@ -148,15 +148,15 @@ fn rule_20_reports_the_jobs_deadline_as_the_cause() {
 fn rule_20_a_suspended_or_gated_job_is_queued() {
     let mut driver = Driver::start(&json!({"image": "echo:1", "queueTimeoutSec": 7200})).live();
     driver.now_ms += 6_000;
-    driver.step(vec![Event::JobObserved(JobSnapshot { is_suspended: true, active_pods: 0, ..job("job") })]);
+    driver.step(&[Event::JobObserved(JobSnapshot { is_suspended: true, active_pods: 0, ..job("job") })]);
     assert!(driver.names().contains(&"EmitStatus".to_owned()), "{:?}", driver.names());
     let mut gated = agent_pod(PodPhase::Pending, ContainerState::Unknown);
     gated.is_gated = true;
     driver.now_ms += 3_000_000;
-    driver.step(vec![Event::PodObserved(gated.clone())]);
+    driver.step(&[Event::PodObserved(gated.clone())]);
     assert!(!driver.names().contains(&"Finish".to_owned()), "longer than any other grace");
     driver.now_ms += 4_300_000;
-    driver.step(vec![Event::PodObserved(gated.clone())]);
+    driver.step(&[Event::PodObserved(gated.clone())]);
     driver.verify(Ok(AnswerOk::Pods(vec![gated])));
     let (result, _) = driver.result();
     assert_eq!(
@@ -172,7 +172,7 @@ fn suspended_job() -> Event {
 /// A run whose agent runs in a Job that was observed as active.
 fn active() -> (Driver, u64) {
     let (mut driver, log) = Driver::with_image().running();
-    driver.step(vec![Event::JobObserved(job("job"))]);
+    driver.step(&[Event::JobObserved(job("job"))]);
     (driver, log)
 }
 
@@ -186,8 +186,8 @@ fn deleting_pod(exit_code: i32) -> Event {
 fn rule_20_a_job_that_is_suspended_in_its_run_is_the_cause() {
     let cause = |events: Vec<Event>| {
         let (mut driver, log) = active();
-        driver.step(events);
-        driver.step(vec![log_ended(log)]);
+        driver.step(&events);
+        driver.step(&[log_ended(log)]);
         driver.machine.evidence(driver.now_ms).cause()
     };
     assert_eq!(cause(vec![suspended_job(), deleting_pod(143)]), Some(InfraCause::Suspended));
@@ -203,7 +203,7 @@ fn rule_20_a_job_that_is_suspended_in_its_run_is_the_cause() {
 #[test]
 fn rule_20_a_late_snapshot_of_the_new_job_is_not_a_suspension() {
     let (mut driver, log) = Driver::with_image().running();
-    driver.step(vec![suspended_job(), deleting_pod(143), log_ended(log)]);
+    driver.step(&[suspended_job(), deleting_pod(143), log_ended(log)]);
     assert_eq!(driver.machine.evidence(driver.now_ms).cause(), Some(InfraCause::Deleted));
 }
 
@@ -213,7 +213,7 @@ fn a_made_up_exit_code_is_unknown() {
     let ContainerState::Terminated(mut lost) = ended(137, None) else { panic!("it has ended") };
     lost.reason = Some("ContainerStatusUnknown".to_owned());
     driver.observe(PodPhase::Failed, ContainerState::Terminated(lost));
-    driver.step(vec![log_ended(log)]);
+    driver.step(&[log_ended(log)]);
     let (result, _) = driver.result();
     assert_eq!(result["exitCode"], Value::Null);
     assert_eq!(result["errorMessage"], " [pod: exit code unknown, reason=ContainerStatusUnknown]");
@@ -237,7 +237,7 @@ fn rule_21_reports_a_disruption_as_an_infrastructure_cause() {
             .map(|reason| condition("DisruptionTarget", true, Some(reason), None))
             .into_iter()
             .collect();
-        driver.step(vec![Event::PodObserved(deleting), log_ended(log)]);
+        driver.step(&[Event::PodObserved(deleting), log_ended(log)]);
         let cause = driver.machine.evidence(driver.now_ms).cause();
         assert_eq!(cause, Some(expected), "{own:?} {disruption:?}");
         assert!(!expected.is_of_the_job());
@@ -270,9 +270,9 @@ fn rule_22_a_pod_on_a_lost_node_is_neither_ended_nor_replaced() {
 #[test]
 fn rule_24_shows_the_events_of_a_job_without_a_pod() {
     let mut driver = Driver::with_image().live();
-    driver.step(vec![Event::JobObserved(JobSnapshot { active_pods: 0, ..job("job") })]);
+    driver.step(&[Event::JobObserved(JobSnapshot { active_pods: 0, ..job("job") })]);
     driver.now_ms += 20_000;
-    driver.step(vec![Event::TimerFired(TimerName::Stall as u64)]);
+    driver.step(&[Event::TimerFired(TimerName::Stall as u64)]);
     let query = driver.id_of("ListEvents");
     let event = ClusterEvent {
         is_warning: true,
@@ -282,7 +282,7 @@ fn rule_24_shows_the_events_of_a_job_without_a_pod() {
         count: 1,
         last_seen_at_ms: None,
     };
-    driver.step(vec![Event::Answered(Answer { command: query, outcome: Ok(AnswerOk::Events(vec![event])) })]);
+    driver.step(&[Event::Answered(Answer { command: query, outcome: Ok(AnswerOk::Events(vec![event])) })]);
     let Some(Action::EmitStatus(status)) = driver.commands.first().map(|command| command.action.clone())
     else {
         panic!("{:?}", driver.names())
@@ -292,7 +292,7 @@ fn rule_24_shows_the_events_of_a_job_without_a_pod() {
         "[paperclip] Waiting: job/job: exceeded quota: q, requested: pods=1 (FailedCreate)"
     );
     driver.now_ms += 3_600_000;
-    driver.step(vec![Event::TimerFired(TimerName::Stall as u64)]);
+    driver.step(&[Event::TimerFired(TimerName::Stall as u64)]);
     driver.verify(Ok(AnswerOk::Pods(Vec::new())));
     let (result, _) = driver.result();
     assert!(result["errorMessage"].as_str().unwrap().contains("exceeded quota: q"), "{result}");
@@ -304,7 +304,7 @@ fn a_job_that_another_host_ran_is_not_judged_by_output_that_was_never_read() {
     let mut driver = Driver::with_image().preflight();
     driver.answer("CreateJob", Ok(AnswerOk::Created(object("job"))));
     driver.observe(PodPhase::Running, ContainerState::Running(Some(driver.now_ms)));
-    driver.step(vec![Event::JobDeleted(deletion("job", false))]);
+    driver.step(&[Event::JobDeleted(deletion("job", false))]);
     let (result, _) = driver.result();
     assert_eq!(result["errorCode"], "k8s_concurrency_guard_unreachable");
     assert_eq!(
@@ -319,7 +319,7 @@ fn deletes_an_adopted_job_that_cannot_be_unsuspended_and_keeps_one_that_was_not_
     let lost = || Err(ApiError { status: None, ..refused(0, "no answer within 30 s") });
     let adopting = || {
         let mut driver = Driver::with_image();
-        driver.step(vec![Event::GuardAcquired]);
+        driver.step(&[Event::GuardAcquired]);
         let jobs = vec![JobSnapshot { is_suspended: true, ..orphan("T-1") }];
         driver.answer("ListJobs", Ok(AnswerOk::Jobs(jobs)));
         driver
@@ -343,11 +343,11 @@ fn deletes_an_adopted_job_that_cannot_be_unsuspended_and_keeps_one_that_was_not_
 #[test]
 fn starts_the_second_attempt_once_the_first_job_is_being_deleted() {
     let (mut driver, log) = Driver::with_image().running();
-    driver.step(vec![lines(log, &["no session"]), log_ended(log)]);
+    driver.step(&[lines(log, &["no session"]), log_ended(log)]);
     driver.observe(PodPhase::Failed, ended(1, None));
     let delete = driver.id_of("DeleteJob");
-    driver.step(vec![Event::PodDeleted(deletion("pod", false))]);
+    driver.step(&[Event::PodDeleted(deletion("pod", false))]);
     assert_eq!(driver.names(), Vec::<String>::new(), "the first Job may still be there");
-    driver.step(vec![Event::Answered(Answer { command: delete, outcome: Ok(AnswerOk::Done) })]);
+    driver.step(&[Event::Answered(Answer { command: delete, outcome: Ok(AnswerOk::Done) })]);
     assert_eq!(driver.names(), ["DryRunPod"]);
 }
