@@ -252,7 +252,7 @@ impl Logs {
     /// Returns a line as the plugin receives it. The whole text of a line that is cut is kept for the sink.
     fn line(&mut self, line: Line, index: u64, redactor: &Redactor, max_line_bytes: usize) -> LogLine {
         match line {
-            Line::Whole(text) => self.masked_line(redactor.mask(text), index, max_line_bytes),
+            Line::Whole(text) => self.masked_line(redactor.mask_line(text), index, max_line_bytes),
             Line::Torn(text) => {
                 let (text, _) = redactor.mask_cut(text, String::new());
                 self.masked_line(text, index, max_line_bytes)

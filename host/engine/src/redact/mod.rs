@@ -2,10 +2,18 @@
 //!
 //! A secret is found as it is and as a JSON encoder writes it, in a document of its own or quoted within another one. Each line of a
 //! multi-line secret is found too, because a log has it line by line.
+//!
+//! Masking does not change what an event of the agent is: see [`events`].
 
-use std::collections::BTreeSet;
+mod events;
+mod forms;
+
+use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, BuildError, MatchKind};
+
+use events::Members;
+use forms::forms;
 
 /// Shorter values, in bytes, are not masked: they would be found everywhere.
 pub const MIN_SECRET_BYTES: usize = 8;
@@ -28,6 +36,7 @@ pub struct Redactor {
     /// The forms that the finder searches for, with their names.
     forms: Vec<(String, usize)>,
     names: Vec<String>,
+    members: Members,
 }
 
 impl std::fmt::Debug for Redactor {
@@ -62,24 +71,66 @@ impl Redactor {
         Ok(redactor)
     }
 
+    /// Returns a redactor that leaves these members of the agent's events as they are: paths such as `type` and `message.model`
+    /// (`protocol-members` of the plugin's descriptor).
+    #[must_use]
+    pub fn with_protocol(self, members: &[String]) -> Self {
+        Redactor { members: Members::new(members), ..self }
+    }
+
     /// Returns the text without secrets. It is not copied if it has none.
     pub fn mask(&self, text: String) -> String {
-        let spans = self.find(&text);
+        let spans = self.find(&text, 0..text.len());
         self.replace(text, &spans)
     }
 
-    /// Returns start and end of a text whose middle is missing, without secrets, and with less than [`MIN_SECRET_BYTES`] of a secret that
-    /// the cut divides.
+    /// Returns a line of the agent without secrets. Of its events only the values of strings are masked, and no members of the protocol.
+    ///
+    /// ```
+    /// use paperclip_engine::redact::Redactor;
+    ///
+    /// let redactor = Redactor::new([("S", "is_error")])?.with_protocol(&["type".to_owned()]);
+    /// assert_eq!(
+    ///     redactor.mask_line(r#"{"type":"result","is_error":true,"result":"is_error"}"#.to_owned()),
+    ///     r#"{"type":"result","is_error":true,"result":"[redacted:S]"}"#
+    /// );
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn mask_line(&self, text: String) -> String {
+        let spans = self.find(&text, 0..text.len());
+        if spans.is_empty() {
+            return text;
+        }
+        let spans = self.find_in_parts(&text, &self.parts(&text, false, &spans).ranges);
+        self.replace(text, &spans)
+    }
+
+    /// Returns start and end of a line whose middle is missing, without secrets as [`mask_line`](Self::mask_line), and with less than
+    /// [`MIN_SECRET_BYTES`] of a secret that the cut divides.
     pub fn mask_cut(&self, head: String, tail: String) -> (String, String) {
-        let (mut in_head, mut in_tail) = (self.find(&head), self.find(&tail));
-        if let Some((bytes, form)) = self.longest(|form| suffix_bytes(head.as_bytes(), form)) {
+        if self.finder.is_none() {
+            return (head, tail);
+        }
+        let parts_of_head = self.parts(&head, true, &self.find(&head, 0..head.len()));
+        let parts_of_tail = if parts_of_head.is_open {
+            events::parts_of_tail(&tail, &self.members)
+        } else {
+            self.parts(&tail, false, &self.find(&tail, 0..tail.len())).ranges
+        };
+        let mut in_head = self.find_in_parts(&head, &parts_of_head.ranges);
+        let mut in_tail = self.find_in_parts(&tail, &parts_of_tail);
+        let may_mask_cut = parts_of_head.ranges.last().is_some_and(|part| part.end == head.len());
+        let edge = self.longest(|form| suffix_bytes(head.as_bytes(), form)).filter(|_| may_mask_cut);
+        if let Some((bytes, form)) = edge {
             let mut edge = Span { from: head.len() - bytes, to: head.len(), form };
             while let Some(last) = in_head.pop_if(|span| span.to > edge.from) {
                 edge.from = edge.from.min(last.from);
             }
             in_head.push(edge);
         }
-        if let Some((bytes, form)) = self.longest(|form| prefix_bytes(tail.as_bytes(), form)) {
+        let may_mask_cut = parts_of_tail.first().is_some_and(|part| part.start == 0);
+        let edge = self.longest(|form| prefix_bytes(tail.as_bytes(), form)).filter(|_| may_mask_cut);
+        if let Some((bytes, form)) = edge {
             let overlapping = in_tail.iter().take_while(|span| span.from < bytes).count();
             let to = in_tail.drain(..overlapping).map(|span| span.to).fold(bytes, usize::max);
             in_tail.insert(0, Span { from: 0, to, form });
@@ -87,10 +138,30 @@ impl Redactor {
         (self.replace(head, &in_head), self.replace(tail, &in_tail))
     }
 
-    fn find(&self, text: &str) -> Vec<Span> {
-        let found = self.finder.iter().flat_map(|finder| finder.find_iter(text));
+    /// Returns the parts of a line, with these secrets in it, that may be masked.
+    fn parts(&self, text: &str, is_cut: bool, spans: &[Span]) -> events::Parts {
+        if self.members.is_empty() {
+            let all = std::iter::once(0..text.len()).collect();
+            return events::Parts { ranges: all, is_open: false };
+        }
+        let is_secret = |at| spans.iter().any(|span| span.from <= at && at < span.to);
+        events::parts(text, &self.members, is_cut, is_secret)
+    }
+
+    fn find_in_parts(&self, text: &str, parts: &[Range<usize>]) -> Vec<Span> {
+        parts.iter().flat_map(|part| self.find(text, part.clone())).collect()
+    }
+
+    /// Finds the secrets in a part of a text.
+    fn find(&self, text: &str, part: Range<usize>) -> Vec<Span> {
+        let from = part.start;
+        let found = self.finder.iter().flat_map(|finder| finder.find_iter(&text[part.clone()]));
         found
-            .map(|found| Span { from: found.start(), to: found.end(), form: found.pattern().as_usize() })
+            .map(|found| Span {
+                from: from + found.start(),
+                to: from + found.end(),
+                form: found.pattern().as_usize(),
+            })
             .collect()
     }
 
@@ -145,77 +216,6 @@ fn prefix_bytes(text: &[u8], form: &[u8]) -> Option<usize> {
 fn within(text: &[u8], form: &[u8]) -> Option<usize> {
     let may_be = (MIN_SECRET_BYTES..=form.len()).contains(&text.len());
     (may_be && form.windows(text.len()).any(|piece| piece == text)).then_some(text.len())
-}
-
-/// Returns all forms in which a line may contain a value.
-fn forms(value: &str) -> BTreeSet<String> {
-    let pieces = [value, value.trim()].into_iter().chain(value.lines().map(str::trim));
-    let mut forms = BTreeSet::new();
-    for piece in pieces.filter(|piece| piece.len() >= MIN_SECRET_BYTES) {
-        forms.insert(piece.to_owned());
-        for encoder in Encoder::all() {
-            let encoded = encoder.encode(piece);
-            forms.insert(Encoder::default().encode(&encoded));
-            forms.insert(encoded);
-        }
-    }
-    forms
-}
-
-/// How JSON encoders differ inside strings. The default is what most do, among them serde_json and `JSON.stringify`.
-#[derive(Debug, Clone, Copy, Default)]
-struct Encoder {
-    /// `/` as `\/`, such as PHP.
-    escapes_slashes: bool,
-    /// `<`, `>`, `&` and the Unicode line separators by number, such as Go.
-    escapes_html: bool,
-    /// Everything that is not ASCII by number, such as Python.
-    escapes_unicode: bool,
-    /// Control characters by number even where they have a letter.
-    escapes_by_number: bool,
-    has_upper_digits: bool,
-}
-
-impl Encoder {
-    fn all() -> impl Iterator<Item = Self> {
-        (0_u8..32).map(|bits| Self {
-            escapes_slashes: bits & 1 != 0,
-            escapes_html: bits & 2 != 0,
-            escapes_unicode: bits & 4 != 0,
-            escapes_by_number: bits & 8 != 0,
-            has_upper_digits: bits & 16 != 0,
-        })
-    }
-
-    fn encode(self, text: &str) -> String {
-        let mut encoded = String::with_capacity(text.len());
-        for character in text.chars() {
-            match character {
-                '"' | '\\' => encoded.extend(['\\', character]),
-                '/' if self.escapes_slashes => encoded.push_str("\\/"),
-                '\u{8}' if !self.escapes_by_number => encoded.push_str("\\b"),
-                '\u{c}' if !self.escapes_by_number => encoded.push_str("\\f"),
-                '\n' if !self.escapes_by_number => encoded.push_str("\\n"),
-                '\r' if !self.escapes_by_number => encoded.push_str("\\r"),
-                '\t' if !self.escapes_by_number => encoded.push_str("\\t"),
-                '\0'..='\u{1f}' => self.number(character, &mut encoded),
-                '<' | '>' | '&' | '\u{2028}' | '\u{2029}' if self.escapes_html => {
-                    self.number(character, &mut encoded);
-                }
-                _ if self.escapes_unicode && !character.is_ascii() => self.number(character, &mut encoded),
-                _ => encoded.push(character),
-            }
-        }
-        encoded
-    }
-
-    fn number(self, character: char, encoded: &mut String) {
-        for unit in character.encode_utf16(&mut [0; 2]) {
-            let escape =
-                if self.has_upper_digits { format!("\\u{unit:04X}") } else { format!("\\u{unit:04x}") };
-            encoded.push_str(&escape);
-        }
-    }
 }
 
 #[cfg(test)]
