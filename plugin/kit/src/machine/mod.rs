@@ -221,6 +221,7 @@ struct Job {
 struct Pod {
     state: PodState,
     last: Option<PodSnapshot>,
+    /// When the agent's container was first seen to have started, by the host's clock.
     agent_started_ms: Option<u64>,
     /// The API lists none.
     is_missing: bool,

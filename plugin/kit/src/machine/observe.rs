@@ -208,8 +208,9 @@ impl<A: Agent> Machine<A> {
         }
         let agent = pod.containers.iter().find(|container| container.name == self.agent.container_name());
         let state = pod_state(&pod, agent);
-        if let Some(started) = agent.and_then(started_at) {
-            self.pod.agent_started_ms.get_or_insert(started.unwrap_or(now_ms));
+        if agent.is_some_and(has_started) {
+            // The node's stamp of the start is of another clock: a node that lags would end a run early.
+            self.pod.agent_started_ms.get_or_insert(now_ms);
         }
         if self.pod.state != PodState::Deleted && state >= self.pod.state {
             self.pod.state.transition(state)?;
@@ -355,13 +356,8 @@ fn pod_state(pod: &PodSnapshot, agent: Option<&ContainerStatus>) -> PodState {
     }
 }
 
-/// Returns when the container started, if it has: the inner value is absent if its status has no time.
-fn started_at(agent: &ContainerStatus) -> Option<Option<u64>> {
-    match &agent.state {
-        ContainerState::Running(at_ms) => Some(*at_ms),
-        ContainerState::Terminated(ended) => Some(ended.started_at_ms),
-        ContainerState::Waiting(_) | ContainerState::Unknown => None,
-    }
+fn has_started(agent: &ContainerStatus) -> bool {
+    matches!(agent.state, ContainerState::Running(_) | ContainerState::Terminated(_))
 }
 
 /// Returns an API error as text for a message.

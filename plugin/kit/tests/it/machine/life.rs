@@ -233,21 +233,28 @@ fn a_cancel_before_anything_was_created_creates_nothing() {
     }
 }
 
+/// The node's clock may lag behind the host's by minutes, or be ahead of it.
 #[test]
-fn d35_the_timeout_starts_with_the_container() {
-    let mut driver = Driver::with_image().live();
-    driver.now_ms += 50_000;
-    driver.observe(PodPhase::Running, ContainerState::Running(Some(driver.now_ms)));
-    let timer = driver.commands.iter().find_map(|command| match &command.action {
-        Action::SetTimer(timer) if timer.timer == TimerName::Run as u64 => Some(timer.after_ms),
-        _ => None,
-    });
-    assert_eq!(timer, Some(59_990));
-    driver.now_ms += 60_000;
-    driver.step(&[Event::TimerFired(TimerName::Run as u64)]);
-    driver.id_of("DeleteJob");
-    driver.step(&[Event::JobDeleted(deletion("job", true)), Event::PodDeleted(deletion("pod", false))]);
-    assert!(!driver.names().contains(&"Finish".to_owned()), "the output is still read");
+fn d35_the_timeout_starts_with_the_container_by_the_hosts_clock() {
+    for behind_ms in [0, 90_000, 900_000, -90_000_i64] {
+        let mut driver = Driver::with_image().live();
+        driver.now_ms += 1_000_000;
+        let stamp_ms = driver.now_ms.saturating_add_signed(-behind_ms);
+        driver.observe(PodPhase::Running, ContainerState::Running(Some(stamp_ms)));
+        let timer = driver.commands.iter().find_map(|command| match &command.action {
+            Action::SetTimer(timer) if timer.timer == TimerName::Run as u64 => Some(timer.after_ms),
+            _ => None,
+        });
+        assert_eq!(timer, Some(60_000), "{behind_ms}");
+        driver.now_ms += 59_000;
+        driver.step(&[Event::TimerFired(TimerName::Run as u64)]);
+        assert_eq!(driver.stop_cause(), None, "{behind_ms}");
+        driver.now_ms += 1_000;
+        driver.step(&[Event::TimerFired(TimerName::Run as u64)]);
+        driver.id_of("DeleteJob");
+        driver.step(&[Event::JobDeleted(deletion("job", true)), Event::PodDeleted(deletion("pod", false))]);
+        assert!(!driver.names().contains(&"Finish".to_owned()), "the output is still read");
+    }
 }
 
 #[test]
