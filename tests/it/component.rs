@@ -158,3 +158,57 @@ fn sessions_and_skills_go_through_it() {
     let skills = tools.skills(r#"{"available":[{"key":"a"}],"desired":["a"]}"#).unwrap().unwrap();
     assert!(skills.contains("\"state\":\"configured\""), "{skills}");
 }
+
+/// What a tenant writes is refused by the field at fault, or it fits: it never costs the plugin its memory.
+#[test]
+fn no_config_or_context_traps_the_plugin() {
+    let plugin = load();
+    let long = "x".repeat(6_000);
+    let zeros = vec![0; 1 << 19];
+    for (what, config, context, expected) in [
+        (
+            "placeholders",
+            json!({"promptTemplate": "{{context.a}}".repeat(6_000)}),
+            json!({"a": long}),
+            "promptTemplate",
+        ),
+        ("zeros", json!({"image": zeros}), json!({}), "config.image"),
+        ("zeros in the context", json!({}), json!({"a": zeros}), "context.a"),
+        (
+            "values",
+            json!({"unknown": vec![json!({"a": [1]}); 12_000]}),
+            json!({"a": vec![json!({}); 49_000]}),
+            "",
+        ),
+        (
+            "a long prompt",
+            json!({"promptTemplate": "x".repeat(8 << 20)}),
+            json!({"a": "y".repeat(4 << 20)}),
+            "",
+        ),
+        ("a long context", json!({}), json!({"paperclipTaskMarkdown": "y".repeat(12 << 20)}), ""),
+        ("a long handoff", json!({}), json!({"paperclipSessionHandoffMarkdown": "\n".repeat(12 << 20)}), ""),
+    ] {
+        let mut config = config;
+        if config.get("image").is_none() {
+            config["image"] = json!("acme/agent:1");
+        }
+        let context = json!({"runId": "r", "agent": {"id": "a"}, "config": config, "context": context});
+        let refusal = match intake::split(&context, "claude_k8s", IntakeFacts::bare(Some("agents"))) {
+            Err(error) => error.to_string(),
+            Ok((request, _)) => {
+                let planned = Tools::new(plugin.clone())
+                    .manifest(&request)
+                    .unwrap_or_else(|fault| panic!("{what}: {fault}"));
+                if planned.is_ok() {
+                    Started::of(&plugin, &request).exit();
+                }
+                planned.err().map_or_else(String::new, |refusal| refusal.field.unwrap_or_default())
+            }
+        };
+        assert!(
+            refusal.starts_with(expected) && refusal.is_empty() == expected.is_empty(),
+            "{what}: {refusal}"
+        );
+    }
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use paperclip_contract::types::{
     Action, Answer, AnswerOk, Command, ContainerRole, ContainerState, ContainerStatus, ContainerTerminated,
-    Event, Finish, LogEnded, LogLine, LogLines, ObjectRef, PodPhase, PodSnapshot,
+    Event, Finish, LogEnded, LogLine, LogLines, ObjectRef, PodPhase, PodSnapshot, Request,
 };
 use paperclip_engine::Guest as _;
 use paperclip_engine::intake::{self, IntakeFacts};
@@ -27,8 +27,13 @@ impl Started {
         let context = json!({"runId": "r", "agent": {"id": "a"}, "config": {"image": "acme/agent:1"}});
         let (request, _) =
             intake::split(&context, "claude_k8s", IntakeFacts::bare(Some("agents"))).expect("a good context");
+        Started::of(plugin, &request)
+    }
+
+    /// Starts the run of a request that the plugin accepts.
+    pub(crate) fn of(plugin: &Arc<Plugin>, request: &Request) -> Started {
         let mut instance = plugin.instantiate().unwrap();
-        let commands = instance.start(Timestamp::from_millis(1_000), &request).unwrap().unwrap();
+        let commands = instance.start(Timestamp::from_millis(1_000), request).unwrap().unwrap();
         let mut run = Started { instance, now_ms: 1_000, log: 0, lines: 0, finish: None };
         run.answer_all(commands);
         run.observe(PodPhase::Running, ContainerState::Running(Some(1_000)));

@@ -95,6 +95,7 @@ pub(crate) struct Metrics {
     pub(crate) traps: Family<PluginLabels, Count>,
     pub(crate) plugins: Family<PluginLabels, Int>,
     pub(crate) rejected_plugins: Int,
+    pub(crate) quarantined_plugins: Int,
     pub(crate) reloads: Count,
     pub(crate) followers: Int,
     pub(crate) answers: Family<AnswerLabels, Count>,
@@ -126,6 +127,7 @@ impl Metrics {
             traps: Family::default(),
             plugins: Family::default(),
             rejected_plugins: Int::default(),
+            quarantined_plugins: Int::default(),
             reloads: Count::default(),
             followers: Int::default(),
             answers: Family::default(),
@@ -169,6 +171,11 @@ impl Metrics {
         registry.register("plugin_faults", "Runs that a plugin fault ended", metrics.traps.clone());
         registry.register("plugin_info", "Plugins in use", metrics.plugins.clone());
         registry.register("plugins_rejected", "Plugins that are rejected", metrics.rejected_plugins.clone());
+        registry.register(
+            "plugins_quarantined",
+            "Plugin versions under quarantine",
+            metrics.quarantined_plugins.clone(),
+        );
         registry.register("plugin_swaps", "Plugins that were replaced", metrics.reloads.clone());
         registry.register("followers", "Open event streams", metrics.followers.clone());
         registry.register("http_answers", "Answers of the API by route and status", metrics.answers.clone());

@@ -11,9 +11,10 @@ use crate::intake::IntakeError;
 impl Diagnose for IntakeError {
     fn code(&self) -> &'static str {
         match self {
-            IntakeError::NotJson(_) | IntakeError::WrongType { .. } | IntakeError::Missing { .. } => {
-                "bad_context"
-            }
+            IntakeError::NotJson(_)
+            | IntakeError::WrongType { .. }
+            | IntakeError::Missing { .. }
+            | IntakeError::TooManyValues { .. } => "bad_context",
             IntakeError::PaperclipPod(_) => "bad_paperclip_pod",
         }
     }
@@ -23,6 +24,7 @@ impl Diagnose for IntakeError {
             IntakeError::NotJson(_) => "give Paperclip's execution context as one JSON object",
             IntakeError::WrongType { .. } => "correct that field and send the context again",
             IntakeError::Missing { hint, .. } => hint,
+            IntakeError::TooManyValues { .. } => "put large data into a file or the agent's workspace",
             IntakeError::PaperclipPod(_) => UnknownContainer::HINT,
         };
         Some(hint.into())

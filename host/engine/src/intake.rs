@@ -20,6 +20,10 @@ use paperclip_contract::types::{AgentIdentity, ContextFile, EnvEntry, HostFacts,
 use paperclip_kubernetes::paperclip_pod::{self, UnknownContainer};
 use serde_json::{Map, Value};
 
+/// Most values, nested ones included, of each of `config`, `context` and `runtime`: a plugin has them as trees, which are many times as large as
+/// their text.
+pub const MAX_VALUES: usize = 50_000;
+
 /// Values that plugins, journals and logs never see, by where they came from.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secrets {
@@ -84,6 +88,9 @@ pub enum IntakeError {
     /// A required field is missing or empty.
     #[error("{field} is missing or empty")]
     Missing { field: &'static str, hint: &'static str },
+    /// A document has more values than a plugin can be given.
+    #[error("{field} consists of {values} values; at most {MAX_VALUES} are accepted")]
+    TooManyValues { field: String, values: usize },
     /// Agents would inherit from a container that is not Paperclip's.
     #[error("Paperclip's pod: {0}")]
     PaperclipPod(#[from] UnknownContainer),
@@ -294,8 +301,29 @@ fn text_at(value: &Value, key: &str, field: &str) -> Result<Option<String>, Inta
 fn object_at(context: &Value, key: &str) -> Result<Map<String, Value>, IntakeError> {
     match context.get(key) {
         None | Some(Value::Null) => Ok(Map::new()),
-        Some(Value::Object(map)) => Ok(map.clone()),
+        Some(Value::Object(map)) => {
+            check_values(key, map)?;
+            Ok(map.clone())
+        }
         Some(other) => Err(wrong_type(key, "an object", other)),
+    }
+}
+
+/// Refuses an object of too many values, and names its largest member.
+fn check_values(key: &str, object: &Map<String, Value>) -> Result<(), IntakeError> {
+    if object.values().map(count_values).sum::<usize>() <= MAX_VALUES {
+        return Ok(());
+    }
+    let counted = object.iter().map(|(name, value)| (count_values(value), name.as_str()));
+    let (values, name) = counted.max().unwrap_or_default();
+    Err(IntakeError::TooManyValues { field: format!("{key}.{name}"), values })
+}
+
+fn count_values(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(count_values).sum::<usize>(),
+        Value::Object(members) => 1 + members.values().map(count_values).sum::<usize>(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 1,
     }
 }
 
@@ -389,6 +417,19 @@ mod tests {
             assert_eq!(shown, is_shown, "{value}");
             assert_eq!(secrets.resolve(&SecretSource::PaperclipPodEnv("K".to_owned())), Some(value));
         }
+    }
+
+    #[test]
+    fn refuses_a_document_of_too_many_values_and_names_the_member() {
+        let split = |key: &str| {
+            let numbers = vec![0; 1 << 19];
+            let context =
+                json!({"runId": "r", "agent": {"id": "a"}, key: {"small": 1, "large": {"x": numbers}}});
+            super::split(&context, "t", facts(None, &[])).unwrap_err().to_string()
+        };
+        assert_eq!(split("config"), "config.large consists of 524290 values; at most 50000 are accepted");
+        assert!(split("context").starts_with("context.large"));
+        assert!(split("runtime").starts_with("runtime.large"));
     }
 
     #[test]

@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Traps count towards a quarantine within this window.
 pub const TRAP_WINDOW_MS: u64 = 10 * 60 * 1_000;
+/// A quarantine ends by itself after this time.
+pub const QUARANTINE_MS: u64 = 30 * 60 * 1_000;
 
 /// The sources of the plugins, and when to put one under quarantine.
 #[derive(Debug, Clone)]
@@ -25,7 +27,8 @@ pub struct CatalogueOptions {
     pub builtins: &'static [(&'static str, &'static [u8])],
     /// The plugins folder, whose files replace built-in plugins.
     pub folder: Option<PathBuf>,
-    /// How many traps of one version within [`TRAP_WINDOW_MS`] put it under quarantine.
+    /// In runs of how many agents a version must trap within [`TRAP_WINDOW_MS`] to be put under quarantine. The traps of one agent's runs count
+    /// once: they may be caused by what it is given.
     pub max_traps: usize,
 }
 
@@ -35,8 +38,17 @@ pub struct Catalogue {
     runtime: Runtime,
     options: CatalogueOptions,
     plugins: ArcSwap<PluginSet>,
-    /// The times of each version's traps, by digest. The lock is held while a change is prepared.
-    traps: Mutex<BTreeMap<String, VecDeque<u64>>>,
+    /// Each version's traps, by digest. The lock is held while a change is prepared.
+    traps: Mutex<Traps>,
+}
+
+type Traps = BTreeMap<String, VecDeque<Trap>>;
+
+/// A run that ended because its plugin trapped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Trap {
+    agent_id: String,
+    at_ms: u64,
 }
 
 /// A version that no new run uses.
@@ -113,7 +125,7 @@ impl Catalogue {
         let list = |plugins: &BTreeMap<String, Arc<Plugin>>| {
             plugins.values().map(|plugin| Listed::of(plugin)).collect()
         };
-        let quarantined = plugins.blocked.iter().filter(|(_, block)| block.is_quarantine);
+        let quarantined = plugins.blocked.iter().filter(|(_, block)| block.until_ms.is_some());
         PluginList {
             plugins: list(&plugins.active),
             previous: list(&plugins.previous),
@@ -204,7 +216,7 @@ impl Catalogue {
                     current.version(),
                     current.digest()
                 ),
-                is_quarantine: false,
+                until_ms: None,
             };
             new.blocked.insert(current.digest().to_owned(), block);
         }
@@ -212,15 +224,13 @@ impl Catalogue {
         self.swap(&old, new).pop().ok_or_else(none)
     }
 
-    /// Counts a trap of a version. Returns the replacement if that puts the version under quarantine.
-    pub fn note_trap(&self, digest: &str, at_ms: u64) -> Option<Fallback> {
+    /// Counts a trap of a version in a run of an agent. Returns the replacement if that puts the version under quarantine.
+    pub fn note_trap(&self, digest: &str, agent_id: &str, at_ms: u64) -> Option<Fallback> {
         let mut traps = self.changing();
-        let times = traps.entry(digest.to_owned()).or_default();
-        times.push_back(at_ms);
-        while times.front().is_some_and(|first| first + TRAP_WINDOW_MS < at_ms) {
-            times.pop_front();
-        }
-        let count = times.len();
+        let recent = traps.entry(digest.to_owned()).or_default();
+        recent.retain(|trap| trap.agent_id != agent_id && trap.at_ms + TRAP_WINDOW_MS >= at_ms);
+        recent.push_back(Trap { agent_id: agent_id.to_owned(), at_ms });
+        let count = recent.len();
         if count < self.options.max_traps {
             return None;
         }
@@ -228,7 +238,7 @@ impl Catalogue {
         let old = self.plugins.load_full();
         let (adapter_type, current) = old.active.iter().find(|(_, plugin)| plugin.digest() == digest)?;
         let reason = format!(
-            "version {} (sha256:{:.12}) failed {count} runs within {} minutes",
+            "version {} (sha256:{:.12}) failed runs of {count} agents within {} minutes",
             current.version(),
             current.digest(),
             TRAP_WINDOW_MS / 60_000
@@ -240,7 +250,11 @@ impl Catalogue {
         if let Some(previous) = &previous {
             new.active.insert(adapter_type.clone(), Arc::clone(previous));
         }
-        let block = Block { adapter_type: adapter_type.clone(), reason: reason.clone(), is_quarantine: true };
+        let block = Block {
+            adapter_type: adapter_type.clone(),
+            reason: reason.clone(),
+            until_ms: Some(at_ms + QUARANTINE_MS),
+        };
         new.blocked.insert(digest.to_owned(), block);
         self.swap(&old, new);
         Some(Fallback {
@@ -253,6 +267,24 @@ impl Catalogue {
         })
     }
 
+    /// Ends the quarantines whose time is over. New runs use such a version again if its agent type has no other one, else after a reload.
+    pub fn end_quarantines(&self, now_ms: u64) -> Vec<Changed> {
+        let _changing = self.changing();
+        let old = self.plugins.load_full();
+        let mut new = PluginSet::clone(&old);
+        let is_over = |block: &Block| block.until_ms.is_some_and(|until_ms| until_ms <= now_ms);
+        for (digest, block) in old.blocked.iter().filter(|(_, block)| is_over(block)) {
+            new.blocked.remove(digest);
+            let is_alone = !new.active.contains_key(&block.adapter_type);
+            let version = new.previous.get(&block.adapter_type).filter(|plugin| plugin.digest() == digest);
+            if let Some(version) = version.filter(|_| is_alone).cloned() {
+                new.previous.remove(&block.adapter_type);
+                new.activate(&version);
+            }
+        }
+        self.swap(&old, new)
+    }
+
     /// Swaps in a new set and returns what differs.
     fn swap(&self, old: &PluginSet, new: PluginSet) -> Vec<Changed> {
         let changed = new.changes_since(old);
@@ -260,7 +292,7 @@ impl Catalogue {
         changed
     }
 
-    fn changing(&self) -> MutexGuard<'_, BTreeMap<String, VecDeque<u64>>> {
+    fn changing(&self) -> MutexGuard<'_, Traps> {
         self.traps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

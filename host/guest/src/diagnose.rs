@@ -1,5 +1,6 @@
 //! Codes and hints of the errors of plugins.
 
+use crate::catalogue::QUARANTINE_MS;
 use std::borrow::Cow;
 
 use paperclip_diagnostic::Diagnose;
@@ -78,7 +79,14 @@ impl Diagnose for NoPlugin {
                 Some(format!("put {adapter_type}.wasm into {into} to add it").into())
             }
             NoPlugin::Rejected { hint, .. } => hint.as_deref().map(Cow::from),
-            NoPlugin::Quarantined { .. } => Some("put a fixed version into the plugins folder".into()),
+            NoPlugin::Quarantined { adapter_type, .. } => Some(
+                format!(
+                    "it is used again after {} minutes, at once after `paperclip-host plugins revert {adapter_type}`; \
+                     a fixed version goes into the plugins folder",
+                    QUARANTINE_MS / 60_000
+                )
+                .into(),
+            ),
         }
     }
 }

@@ -41,7 +41,7 @@ pub use budget::{
     MAX_PLUGIN_BYTES, MAX_TABLE_ELEMENTS, MEMORY_BYTES, RUN_FUEL, STACK_BYTES, STEP_FUEL, TOOL_FUEL,
 };
 pub use catalogue::{
-    Catalogue, CatalogueOptions, Fallback, NoPrevious, PluginList, Quarantined, TRAP_WINDOW_MS,
+    Catalogue, CatalogueOptions, Fallback, NoPrevious, PluginList, QUARANTINE_MS, Quarantined, TRAP_WINDOW_MS,
 };
 pub use digest::sha256_hex;
 pub use inspect::{Inspection, inspect, verify};

@@ -23,7 +23,8 @@ pub(crate) struct PluginSet {
 pub(crate) struct Block {
     pub adapter_type: String,
     pub reason: String,
-    pub is_quarantine: bool,
+    /// When a quarantine ends; none if the version was reverted.
+    pub until_ms: Option<u64>,
 }
 
 /// An agent type whose plugin changed.

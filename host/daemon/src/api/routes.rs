@@ -93,7 +93,8 @@ async fn healthz() -> Json<Value> {
 
 async fn readyz(State(app): State<App>) -> Result<Json<Value>, Refusal> {
     app.supervisor.readiness().await?;
-    Ok(Json(json!({ "status": "ready" })))
+    let quarantined = app.supervisor.catalogue().list().quarantined;
+    Ok(Json(json!({ "status": "ready", "quarantined": quarantined })))
 }
 
 async fn unknown(request: Request) -> Refusal {

@@ -73,7 +73,7 @@ impl Supervisor {
             digest: info.plugin_digest.clone(),
         };
         metrics.traps.get_or_create(&labels).inc();
-        if let Some(fallback) = self.catalogue().note_trap(&info.plugin_digest, now_ms()) {
+        if let Some(fallback) = self.catalogue().note_trap(&info.plugin_digest, &info.agent_id, now_ms()) {
             let quarantined = fallback.quarantined;
             tracing::error!(
                 adapter = quarantined.adapter_type,
@@ -83,6 +83,15 @@ impl Supervisor {
             );
             self.count_plugins();
         }
+    }
+
+    /// Ends the quarantines whose time is over.
+    pub(super) fn end_quarantines(&self) {
+        let changed = self.catalogue().end_quarantines(now_ms());
+        for change in &changed {
+            self.count_change(change);
+        }
+        self.count_plugins();
     }
 
     fn count_change(&self, change: &Changed) {
@@ -100,7 +109,9 @@ impl Supervisor {
                 PluginLabels { adapter: plugin.adapter_type, version: plugin.version, digest: plugin.digest };
             metrics.plugins.get_or_create(&labels).set(1);
         }
-        metrics.rejected_plugins.set(i64::try_from(shown.rejected.len()).unwrap_or(i64::MAX));
+        let count = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
+        metrics.rejected_plugins.set(count(shown.rejected.len()));
+        metrics.quarantined_plugins.set(count(shown.quarantined.len()));
     }
 }
 

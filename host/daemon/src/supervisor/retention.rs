@@ -15,13 +15,14 @@ const KEEP_WITHOUT_JOURNAL: Duration = Duration::from_secs(3_600);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Supervisor {
-    /// Frees what ended runs hold, until the future is dropped.
+    /// Frees what ended runs hold and ends quarantines, until the future is dropped.
     pub(crate) async fn sweep(&self) {
         let mut interval = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             interval.tick().await;
             self.prune_journals().await;
             self.forget().await;
+            self.end_quarantines();
         }
     }
 

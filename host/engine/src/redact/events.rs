@@ -40,7 +40,7 @@ pub(super) struct Parts {
     pub(super) is_open: bool,
 }
 
-/// Divides a text. `is_cut`: its end is missing, so that its last object may be an event although no member says so. `is_secret` tells
+/// Divides a text. `is_cut`: its end is missing, so that its last object may be an event although no member says so. `is_secret` returns
 /// whether a secret covers the place where an object starts: then the object is no event, but a secret.
 pub(super) fn parts(text: &str, members: &Members, is_cut: bool, is_secret: impl Fn(usize) -> bool) -> Parts {
     let mut parts = Parts::default();

@@ -3,10 +3,11 @@
 use crate::forge::Forge;
 use crate::{request, runtime};
 use paperclip_contract::types::Event;
+use paperclip_diagnostic::Diagnose as _;
 use paperclip_engine::Guest;
 use paperclip_engine::journal::{Entry, FORMAT};
 use paperclip_engine::time::Timestamp;
-use paperclip_guest::{Catalogue, CatalogueOptions, NoPlugin, TRAP_WINDOW_MS, sha256_hex};
+use paperclip_guest::{Catalogue, CatalogueOptions, NoPlugin, QUARANTINE_MS, TRAP_WINDOW_MS, sha256_hex};
 use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
@@ -84,7 +85,7 @@ fn a_reverted_version_is_not_loaded_again_until_it_is_reverted_to() {
 }
 
 #[test]
-fn repeated_traps_put_a_version_under_quarantine() {
+fn traps_in_runs_of_several_agents_put_a_version_under_quarantine() {
     let dir = tempfile::tempdir().unwrap();
     place(dir.path(), &version("1.0.0"));
     let catalogue = catalogue(&dir);
@@ -92,26 +93,59 @@ fn repeated_traps_put_a_version_under_quarantine() {
     catalogue.reload().unwrap();
     let (old, new) = (sha256_hex(&version("1.0.0")), sha256_hex(&version("2.0.0")));
 
-    assert_eq!(catalogue.note_trap(&new, 0), None);
-    assert_eq!(catalogue.note_trap(&new, 1), None);
+    assert_eq!(catalogue.note_trap(&new, "a", 0), None);
+    assert_eq!(catalogue.note_trap(&new, "b", 1), None);
     // The first two are too long ago by now.
     let late_ms = 2 * TRAP_WINDOW_MS;
-    assert_eq!(catalogue.note_trap(&new, late_ms), None);
-    assert_eq!(catalogue.note_trap(&new, late_ms + 1), None);
-    let fallback = catalogue.note_trap(&new, late_ms + 2).unwrap();
+    assert_eq!(catalogue.note_trap(&new, "c", late_ms), None);
+    assert_eq!(catalogue.note_trap(&new, "d", late_ms + 1), None);
+    let fallback = catalogue.note_trap(&new, "e", late_ms + 2).unwrap();
     assert_eq!(fallback.to, Some(old.clone()));
     assert_eq!(catalogue.get("alpha").unwrap().version(), "1.0.0");
     assert_eq!(catalogue.reload().unwrap(), [], "the file still exists");
     assert_eq!(catalogue.list().quarantined[0].digest, new);
 
-    for at_ms in 0..3 {
-        catalogue.note_trap(&old, late_ms + at_ms);
+    for agent in ["a", "b", "c"] {
+        catalogue.note_trap(&old, agent, late_ms + 2);
     }
     let error = catalogue.get("alpha").unwrap_err();
     assert!(matches!(error, NoPlugin::Quarantined { .. }), "{error}");
+    assert!(error.hint().unwrap().contains("plugins revert alpha"), "{:?}", error.hint());
     place(dir.path(), &version("3.0.0"));
     catalogue.reload().unwrap();
     assert_eq!(catalogue.get("alpha").unwrap().version(), "3.0.0");
+}
+
+#[test]
+fn one_agent_cannot_put_a_version_under_quarantine() {
+    let dir = tempfile::tempdir().unwrap();
+    place(dir.path(), &version("1.0.0"));
+    let catalogue = catalogue(&dir);
+    let digest = sha256_hex(&version("1.0.0"));
+    for at_ms in 0..100 {
+        assert_eq!(catalogue.note_trap(&digest, "a", at_ms), None);
+    }
+    assert_eq!(catalogue.get("alpha").unwrap().version(), "1.0.0");
+}
+
+#[test]
+fn a_quarantine_ends_by_itself_or_by_a_revert() {
+    let dir = tempfile::tempdir().unwrap();
+    place(dir.path(), &version("1.0.0"));
+    let catalogue = catalogue(&dir);
+    let digest = sha256_hex(&version("1.0.0"));
+    let quarantine = || ["a", "b", "c"].map(|agent| catalogue.note_trap(&digest, agent, 0));
+    quarantine();
+    assert_eq!(catalogue.end_quarantines(QUARANTINE_MS - 1), []);
+    catalogue.get("alpha").unwrap_err();
+    let changed = catalogue.end_quarantines(QUARANTINE_MS);
+    assert_eq!(changed[0].to, Some(digest.clone()));
+    assert_eq!(catalogue.get("alpha").unwrap().version(), "1.0.0");
+    assert_eq!(catalogue.list().quarantined, []);
+
+    quarantine();
+    assert_eq!(catalogue.revert("alpha").unwrap().to, Some(digest));
+    assert_eq!(catalogue.list().quarantined, []);
 }
 
 #[test]

@@ -14,7 +14,7 @@ mod template;
 mod wake;
 
 pub use overflow::ContextFile;
-pub use template::render;
+pub use template::{INSERTED_MAX_BYTES, render};
 
 /// The template of an agent that has none of its own.
 pub const DEFAULT_TEMPLATE: &str = include_str!("default_task.md");
@@ -49,14 +49,15 @@ pub struct Metrics {
 /// of the context that is longer than [`overflow::INLINE_MAX_BYTES`] is in a file that the prompt names, as `variables` are.
 ///
 /// # Errors
-/// The prompt is larger than [`PROMPT_MAX_BYTES`]; the refusal names the largest part.
+/// The prompt is larger than [`PROMPT_MAX_BYTES`], or a template inserts more than [`INSERTED_MAX_BYTES`]; the refusal names the largest part.
 pub fn assemble(request: &Request, is_resuming: bool, variables: &[ContextFile]) -> Result<Prompt, Refusal> {
     let data = template_data(request);
     let template = |key: &str| text(&request.config, key);
     let bootstrap = if is_resuming {
         String::new()
     } else {
-        trim(&render(trim_blank(template("bootstrapPromptTemplate")), &data)).to_owned()
+        let key = "bootstrapPromptTemplate";
+        trim(&rendered(key, trim_blank(template(key)), &data)?).to_owned()
     };
     let is_conversation = request.context.get("conversationMode") == Some(&Value::Bool(true));
     let wake = request.context.get("paperclipWake").unwrap_or(&Value::Null);
@@ -69,7 +70,7 @@ pub fn assemble(request: &Request, is_resuming: bool, variables: &[ContextFile])
     let main = if is_resuming && !wake.is_empty() || is_recovery {
         String::new()
     } else {
-        render(template("promptTemplate").unwrap_or(default), &data)
+        rendered("promptTemplate", template("promptTemplate").unwrap_or(default), &data)?
     };
     let mut metrics = Metrics {
         prompt_chars: 0,
@@ -100,6 +101,18 @@ pub fn assemble(request: &Request, is_resuming: bool, variables: &[ContextFile])
     }
     metrics.prompt_chars = length(&joined);
     Ok(Prompt { text: joined, metrics, files })
+}
+
+fn rendered(field: &'static str, template: &str, data: &Value) -> Result<String, Refusal> {
+    render(template, data).ok_or_else(|| {
+        Refusal::new(
+            field,
+            format!(
+                "its placeholders insert more than {INSERTED_MAX_BYTES} bytes: insert less, or let the agent read the \
+                 text from its workspace"
+            ),
+        )
+    })
 }
 
 /// Returns the values that templates may refer to.

@@ -4,23 +4,31 @@ use serde_json::Value;
 
 use crate::javascript;
 
+/// How much the placeholders of a template may insert. Many placeholders of a long text would otherwise fill the memory of a run.
+pub const INSERTED_MAX_BYTES: usize = 2 << 20;
+
 /// Renders a template. A path that is missing, null, or leads through a list renders as an empty text; objects and lists render as
-/// JSON. Inserted texts are not rendered.
+/// JSON. Inserted texts are not rendered. `None`: all values together
+/// would be longer than [`INSERTED_MAX_BYTES`].
 ///
 /// ```
 /// use paperclip_kit::prompt::render;
 /// use serde_json::json;
 ///
-/// assert_eq!(render("Hello {{agent.name}}", &json!({"agent": {"name": "Nova"}})), "Hello Nova");
+/// let data = json!({"agent": {"name": "Nova"}});
+/// assert_eq!(render("Hello {{agent.name}}", &data).as_deref(), Some("Hello Nova"));
 /// ```
-pub fn render(template: &str, data: &Value) -> String {
+pub fn render(template: &str, data: &Value) -> Option<String> {
     let mut out = String::with_capacity(template.len());
+    let mut left_bytes = INSERTED_MAX_BYTES;
     let mut rest = template;
     while let Some(open) = rest.find("{{") {
         out.push_str(&rest[..open]);
         let from_open = &rest[open..];
         if let Some((path, after)) = placeholder(from_open) {
-            out.push_str(&value_text(data, path));
+            let value = value_text(data, path);
+            left_bytes = left_bytes.checked_sub(value.len())?;
+            out.push_str(&value);
             rest = after;
         } else {
             // The second brace may open a placeholder: `{{{a}}`.
@@ -29,7 +37,7 @@ pub fn render(template: &str, data: &Value) -> String {
         }
     }
     out.push_str(rest);
-    out
+    Some(out)
 }
 
 /// Returns the path of a placeholder at the start of the text, and the text after it.
@@ -84,14 +92,22 @@ mod tests {
             ("{{é}}{{agent.id}}", "{{é}}a1"),
             ("{{", "{{"),
         ] {
-            assert_eq!(render(template, &data), expected, "{template:?}");
+            assert_eq!(render(template, &data).as_deref(), Some(expected), "{template:?}");
         }
+    }
+
+    #[test]
+    fn a_text_is_bounded_however_often_a_value_is_inserted() {
+        let data = json!({"a": "x".repeat(6_000)});
+        assert_eq!(render(&"{{a}}".repeat(6_000), &data), None);
+        assert_eq!(render(&"y".repeat(INSERTED_MAX_BYTES + 1), &data).unwrap().len(), INSERTED_MAX_BYTES + 1);
+        assert_eq!(render(&"{{a}}".repeat(100), &data).unwrap().len(), 600_000);
     }
 
     proptest! {
         #[test]
         fn renders_any_text_and_keeps_text_without_braces(template in "[{} .a-c\n]{0,40}|[^{]*") {
-            let rendered = render(&template, &json!({"a": "x", "b": {"c": 1}}));
+            let rendered = render(&template, &json!({"a": "x", "b": {"c": 1}})).unwrap();
             prop_assert!(template.contains("{{") || rendered == template);
         }
     }
