@@ -10,6 +10,7 @@ pub mod environment;
 pub mod image;
 pub mod paperclip_pod;
 pub mod quantity;
+pub mod shared;
 pub mod validation;
 
 pub use quantity::{ParseQuantityError, Quantity};

@@ -46,6 +46,14 @@ fn contexts() {
     refused(&place, &run(&unknown), &["gpt_k8s", "claude_k8s"]);
     let untyped = file("untyped.json", &json!({"runId": "r", "agent": {"id": "a"}}).to_string());
     refused(&place, &run(&untyped), &["agent.adapterType", "--adapter"]);
+    let remote =
+        json!({"runId": "r", "agent": agent, "executionTarget": {"kind": "remote", "transport": "ssh"}});
+    let remote = file("remote.json", &remote.to_string());
+    refused(
+        &place,
+        &run(&remote),
+        &["executionTarget: a remote environment (ssh)", "the local one in Paperclip"],
+    );
     let no_kubeconfig = [
         "run",
         "--kubeconfig",
@@ -124,7 +132,7 @@ fn variables_that_no_container_starts_with() {
         (json!({"REF": {"type": "secret_ref", "secretId": "s"}}), "config.env.REF"),
         (
             (0..8).map(|n| (format!("V{n}"), json!("x".repeat(100_000)))).collect(),
-            "env: the variables are 800080 bytes together",
+            "env: the variables are 800032 bytes together",
         ),
     ] {
         let context = place.context(json!({ "env": env }));

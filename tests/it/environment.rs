@@ -92,11 +92,12 @@ fn bundles_instructions_and_selected_skills() {
     let spec = &manifest["job"]["spec"]["template"]["spec"];
     let volume =
         spec["volumes"].as_array().unwrap().iter().find(|volume| volume["name"] == "bundle").unwrap();
-    let items = volume["projected"]["sources"][0]["configMap"]["items"].as_array().unwrap();
-    let paths: Vec<_> = items.iter().map(|item| item["path"].as_str().unwrap()).collect();
+    let sources = volume["projected"]["sources"].as_array().unwrap();
+    let items = sources.iter().flat_map(|source| source["configMap"]["items"].as_array().unwrap());
+    let paths: Vec<_> = items.map(|item| item["path"].as_str().unwrap()).collect();
     assert_eq!(
         paths,
-        ["agent-instructions.md", ".claude/skills/review/SKILL.md", ".claude/skills/review/more/how.md"]
+        [".claude/skills/review/SKILL.md", ".claude/skills/review/more/how.md", "agent-instructions.md"]
     );
     let args = manifest["args"].as_array().unwrap();
     let tail: Vec<_> = args.iter().rev().take(4).rev().map(|arg| arg.as_str().unwrap()).collect();
@@ -174,10 +175,45 @@ fn a_cluster_that_does_not_answer_fails_the_environment_test() {
 fn an_invalid_config_ends_the_environment_test_before_any_request() {
     let place = Place::new("exit 0");
     let context = place.context(json!({"namespace": "Agents"}));
-    let args = ["check", "--cluster", "local", "--context", context.to_str().unwrap()];
-    let output = place.host(&args).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("namespace: `Agents` must be"));
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let kubeconfig = place.path("kubeconfig");
+    write_kubeconfig(&kubeconfig, &format!("http://{closed}"));
+    let on = ["--kubeconfig", kubeconfig.to_str().unwrap(), "--context", context.to_str().unwrap()];
+    let (code, report) = check(&place, &on);
+    assert_eq!((code, &report["status"]), (Some(1), &json!("fail")), "{report:#}");
+    // Not `k8s_api_unreachable`: nothing was requested.
+    assert_eq!(codes(&report, "error"), ["k8s_config_invalid"]);
+    assert!(report["checks"][0]["message"].as_str().unwrap().contains("namespace: `Agents` must be"));
+}
+
+#[test]
+fn the_environment_test_reports_what_a_run_would_be_refused_for_beside_the_state_of_the_cluster() {
+    let place = Place::new("exit 0");
+    let context = place.context(json!({"extraArgs": ["--resume", "x"]}));
+    let (code, report) = check(&place, &["--cluster", "local", "--context", context.to_str().unwrap()]);
+    assert_eq!((code, &report["status"]), (Some(1), &json!("fail")), "{report:#}");
+    assert_eq!(codes(&report, "error"), ["k8s_config_invalid"]);
+    assert!(report["checks"][0]["message"].as_str().unwrap().contains("extraArgs"), "{report:#}");
+    assert!(codes(&report, "info").contains(&"k8s_api_reachable".to_owned()), "{report:#}");
+}
+
+#[test]
+fn the_environment_test_of_a_config_misses_the_url_of_paperclips_api_where_a_run_needs_it() {
+    let place = Place::new("exit 0");
+    let cluster = place.cluster();
+    let context = place.context(json!({}));
+    let on = [
+        "check",
+        "--json",
+        "--kubeconfig",
+        cluster.kubeconfig().to_str().unwrap(),
+        "--context",
+        context.to_str().unwrap(),
+    ];
+    let output = place.host(&on).env_remove("PAPERCLIP_API_URL").output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(codes(&report, "error"), ["no_api_url"], "{report:#}");
+    assert!(report["checks"][0]["hint"].as_str().unwrap().contains("paperclip_api_url"), "{report:#}");
 }
 
 fn write_kubeconfig(path: &Path, server: &str) {

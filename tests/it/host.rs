@@ -84,11 +84,6 @@ impl Place {
     pub(crate) fn context(&self, config: Value) -> PathBuf {
         let mut config = config;
         config["image"] = json!("local/agent:1");
-        if let env @ (Value::Null | Value::Object(_)) = &mut config["env"]
-            && env["PAPERCLIP_API_URL"].is_null()
-        {
-            env["PAPERCLIP_API_URL"] = json!("http://paperclip.invalid:3100");
-        }
         let context = json!({
             "runId": "0b7c2f6e-1111-4222-8333-444455556666",
             "agent": {"id": "nova", "companyId": "acme", "name": "Nova", "adapterType": "claude_k8s"},
@@ -109,6 +104,8 @@ impl Place {
             .env("PATH", format!("{}:{path}", self.path("bin").display()))
             .env("HOME", self.path("home"))
             .env("PAPERCLIP_STATE", self.path("state"))
+            // Nothing listens there: runs are over before the first request.
+            .env("PAPERCLIP_API_URL", "http://127.0.0.1:9")
             // All tests share what was compiled of the plugin.
             .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
             .stdin(Stdio::null());

@@ -1,6 +1,8 @@
 //! Recorded sessions of the agent's CLI, from the context to the result.
 
-use serde_json::json;
+use std::fs;
+
+use serde_json::{Value, json};
 
 use crate::host::{Place, TOKEN, recording};
 
@@ -35,6 +37,28 @@ fn the_runs_token_is_found_nowhere() {
     assert_eq!(run.code, Some(1));
     assert!(!run.stdout.contains(TOKEN), "{}", run.stdout);
     assert_eq!(place.holds(TOKEN), None);
+}
+
+#[test]
+fn the_token_of_paperclips_tools_reaches_the_agent_and_nothing_else() {
+    let token = "canary-tools-token-0c4f1e";
+    let place = Place::new("cat >/dev/null\necho \"tools $PAPERCLIP_RUNTIME_TOOLS_TOKEN\"");
+    let path = place.context(json!({}));
+    let mut context: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    context["context"]["paperclipRuntimeTools"] = json!({"guidance": "Search first.", "bearerToken": token});
+    fs::write(&path, context.to_string()).unwrap();
+    let run = ["run", "--cluster", "local", "--output", "ndjson", "--context"];
+    let output = place.host(&run).arg(&path).output().unwrap();
+    let (stdout, stderr) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(stdout.contains("tools [redacted:PAPERCLIP_RUNTIME_TOOLS_TOKEN]"), "{stdout}");
+    assert!(!stdout.contains(token) && !stderr.contains(token), "{stdout}{stderr}");
+    assert_eq!(place.holds(token), None, "neither the journal nor a spec has it");
+
+    let output = place.host(&["manifest", "--context"]).arg(&path).output().unwrap();
+    let manifest = String::from_utf8(output.stdout).unwrap();
+    assert!(manifest.contains("config.env.PAPERCLIP_RUNTIME_TOOLS_TOKEN"), "{manifest}");
+    assert!(!manifest.contains(token), "{manifest}");
 }
 
 #[test]

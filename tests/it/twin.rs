@@ -112,12 +112,19 @@ fn to_contract(request: &Request) -> contract::Request {
             .collect(),
         context_json: json_object(&request.context),
         has_auth_token: request.has_auth_token,
+        masked_env: request.masked_env.clone(),
         paperclip_pod_json: request.paperclip_pod.as_ref().map(Value::to_string),
         files: request
             .files
             .iter()
-            .map(|file| contract::ContextFile { path: file.path.clone(), content: file.content.clone() })
+            .map(|file| contract::ContextFile {
+                path: file.path.clone(),
+                content: file.content.clone(),
+                is_base64: file.is_base64,
+                mode: file.mode,
+            })
             .collect(),
+        instructions_path: request.instructions_path.clone(),
         host: contract::HostFacts {
             default_namespace: request.host.default_namespace.clone(),
             paperclip_api_url: request.host.api_url.clone(),

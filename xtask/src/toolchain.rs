@@ -134,11 +134,14 @@ const CODE_GENERATION: [&str; 2] = [
     // A call costs more than LLVM assumes, because it stores and loads the meter. The default weight of an instruction is 5.
     "-Cllvm-args=-inline-instr-cost=4",
 ];
+/// SHA-256 in a loop: unrolled it has 7 KiB more, and a plugin digests little.
+const COMPACT_SHA2: &str = "--cfg=sha2_backend_soft=\"compact\"";
 
-/// [`CODE_GENERATION`], and a path mapping that makes builds reproducible: panics name files of dependencies relative to the
+/// [`CODE_GENERATION`], [`COMPACT_SHA2`], and a path mapping that makes builds reproducible: panics name files of dependencies relative to the
 /// registry, not to the builder's home. The same compiler and sources give the same bytes everywhere, whatever RUSTFLAGS is here.
 fn rustflags() -> OsString {
     let mut flags: Vec<OsString> = CODE_GENERATION.map(OsString::from).to_vec();
+    flags.push(COMPACT_SHA2.into());
     let home = std::env::var_os("CARGO_HOME")
         .map(std::path::PathBuf::from)
         .or_else(|| Some(std::env::home_dir()?.join(".cargo")));

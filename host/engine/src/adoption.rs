@@ -40,11 +40,15 @@ impl RecoveryRecord {
         let env = request.config_env.iter().map(|entry| (entry.name.clone(), json!(entry.value)));
         config.insert("env".to_owned(), Value::Object(env.collect()));
         let agent = &request.agent;
+        // The values that are masked are those of the first host, whatever this one would mask.
+        let masked = request.masked_env.iter().map(|name| (name.clone(), json!({"type": "secret_ref"})));
+        let masked: Map<String, Value> = masked.collect();
         let named = without_prompt(secret);
         let secret = named.unwrap_or_else(|| NewSecret { entries: Vec::new(), ..secret.clone() });
         RecoveryRecord {
             agent: json!({
                 "id": agent.id, "companyId": agent.company_id, "name": agent.name, "adapterType": agent.adapter_type,
+                "adapterConfig": {"env": masked},
             }),
             runtime: Value::Object(parse(&request.runtime_json)),
             config,
@@ -110,7 +114,10 @@ pub(crate) fn with_recovery_record(
 fn prompt_bytes(source: &SecretSource) -> usize {
     match source {
         SecretSource::Prompt(text) => text.len(),
-        SecretSource::AuthToken | SecretSource::ConfigEnv(_) | SecretSource::PaperclipPodEnv(_) => 0,
+        SecretSource::AuthToken
+        | SecretSource::ConfigEnv(_)
+        | SecretSource::PaperclipPodEnv(_)
+        | SecretSource::Json(_) => 0,
     }
 }
 
@@ -181,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_record_restores_the_context_with_the_values_of_its_secret() {
-        let (request, secrets) = request();
+        let (mut request, secrets) = request();
+        request.masked_env = vec!["KEY".to_owned()];
         let kept = with_recovery_record(secret("the prompt"), &request, Some(&guard()));
         let last = kept.entries.last().expect("it has entries");
         let SecretSource::Prompt(text) = &last.source else { panic!("{last:?}") };
@@ -191,11 +199,12 @@ mod tests {
         let record = RecoveryRecord::parse(text).expect("its own text");
         assert_eq!(record.lease, lease::lease_name("k"));
         let read = record.secret.entries.iter().filter_map(|entry| {
-            secrets.resolve(&entry.source).map(|value| (entry.source.clone(), value.to_owned()))
+            secrets.resolve(&entry.source).map(|value| (entry.source.clone(), value.into_owned()))
         });
         let read = Secrets::of(read);
         let mut expected = context();
         expected["runId"] = json!("r2");
+        expected["agent"]["adapterConfig"] = json!({"env": {"KEY": {"type": "secret_ref"}}});
         // The Secret does not have it, because the pod was not given it.
         expected["config"]["env"]["DROPPED"] = Value::Null;
         assert_eq!(record.into_context("r2", &read), expected);

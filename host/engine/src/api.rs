@@ -22,9 +22,13 @@ pub enum ApiCall {
     /// Create a Secret; the shell adds the values of its sources → [`ApiReply::Created`].
     CreateSecret(NewSecret),
     /// Create a ConfigMap → [`ApiReply::Created`].
-    CreateConfigMap(NewConfigMap),
+    CreateConfigMap(Box<NewConfigMap>),
     /// Read which objects own a Secret or ConfigMap → [`ApiReply::Owners`]. Its content is not read.
     GetOwners { kind: OwnedKind, namespace: String, name: String },
+    /// Read what a ConfigMap contains → [`ApiReply::ContentName`].
+    GetContentName { namespace: String, name: String },
+    /// Add a Job to the owners of a ConfigMap, unless it is one already; the others remain → [`ApiReply::Created`].
+    AddOwner { namespace: String, name: String, owner: ObjectRef },
     /// Merge-patch a Job, only if it still has the UID → [`ApiReply::Job`].
     PatchJob { job: ObjectRef, patch_json: String },
     /// Delete a Job with background propagation, only if it still has the UID → [`ApiReply::Done`].
@@ -57,6 +61,8 @@ impl ApiCall {
             ApiCall::CreateSecret(secret) => format!("create Secret {}", secret.name),
             ApiCall::CreateConfigMap(map) => format!("create ConfigMap {}", map.name),
             ApiCall::GetOwners { kind, name, .. } => format!("get {} {name}", kind.as_str()),
+            ApiCall::GetContentName { name, .. } => format!("get content of ConfigMap {name}"),
+            ApiCall::AddOwner { name, .. } => format!("add owner to ConfigMap {name}"),
             ApiCall::PatchJob { job, .. } => format!("patch Job {}", job.name),
             ApiCall::DeleteJob { job } => format!("delete Job {}", job.name),
             ApiCall::GetJob { name, .. } => format!("get Job {name}"),
@@ -129,6 +135,8 @@ pub enum ApiReply {
     Job(Option<JobSnapshot>),
     /// The UIDs of the owners; none when the object does not exist.
     Owners(Option<Vec<String>>),
+    /// The name that a shared ConfigMap of this content has; none when it does not exist.
+    ContentName(Option<String>),
     Pods(Vec<PodSnapshot>),
     Events(Vec<ClusterEvent>),
     LogText(String),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use paperclip_contract::types::{ApiError, ObjectRef};
+use paperclip_contract::types::{ApiError, NewConfigMap, ObjectRef};
 
 use crate::api::{ApiCall, ApiReply};
 use crate::backoff;
@@ -29,6 +29,8 @@ pub(crate) enum Purpose {
     /// Reads the Secret or ConfigMap whose creation was answered with AlreadyExists. The creation is retried once the name is free; the
     /// deletion of an object that an earlier Job owned is awaited until then.
     ExistingOwned { command: CommandId, create: Box<ApiCall>, until: Timestamp },
+    /// Joins the owners of the shared ConfigMap whose creation was answered with AlreadyExists.
+    ExistingShared { command: CommandId, create: Box<NewConfigMap> },
     /// Reads the Job that the run adopts instead of creating one, for this command.
     AdoptedJob { command: CommandId },
     /// Reads a followed Job that no watch reports.
@@ -171,6 +173,7 @@ impl Calls {
             Purpose::Command(_)
             | Purpose::ExistingJob { .. }
             | Purpose::ExistingOwned { .. }
+            | Purpose::ExistingShared { .. }
             | Purpose::AdoptedJob { .. }
             | Purpose::UnobservedJob(_) => false,
             Purpose::Lease | Purpose::Cleanup | Purpose::VerifiedDeletion(_) => true,

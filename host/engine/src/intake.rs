@@ -9,14 +9,18 @@
 //! )?;
 //! let (request, secrets) = intake::split(&context, "claude_k8s", IntakeFacts::bare(Some("agents")))?;
 //! assert_eq!((request.config_env[0].name.as_str(), &request.config_env[0].value), ("API_KEY", &None));
-//! assert_eq!(secrets.resolve(&SecretSource::ConfigEnv("API_KEY".to_owned())), Some("sk-0123456789"));
+//! let source = SecretSource::ConfigEnv("API_KEY".to_owned());
+//! assert_eq!(secrets.resolve(&source).as_deref(), Some("sk-0123456789"));
 //! # Ok::<(), intake::IntakeError>(())
 //! ```
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use paperclip_contract::types::{AgentIdentity, ContextFile, EnvEntry, HostFacts, Request, SecretSource};
+use paperclip_contract::types::{
+    AgentIdentity, ContextFile, EnvEntry, HostFacts, JsonPart, Request, SecretSource,
+};
 use paperclip_kubernetes::paperclip_pod::{self, UnknownContainer};
 use serde_json::{Map, Value};
 
@@ -38,7 +42,7 @@ impl Secrets {
         let mut secrets = Secrets::default();
         for (source, value) in values {
             match source {
-                SecretSource::Prompt(_) => {}
+                SecretSource::Prompt(_) | SecretSource::Json(_) => {}
                 SecretSource::AuthToken => secrets.auth_token = Some(value),
                 SecretSource::ConfigEnv(name) => drop(secrets.config_env.insert(name, value)),
                 SecretSource::PaperclipPodEnv(name) => drop(secrets.paperclip_pod_env.insert(name, value)),
@@ -48,12 +52,30 @@ impl Secrets {
     }
 
     /// Returns the value of a Secret's entry that has this source.
-    pub fn resolve<'a>(&'a self, source: &'a SecretSource) -> Option<&'a str> {
+    pub fn resolve<'a>(&'a self, source: &'a SecretSource) -> Option<Cow<'a, str>> {
         match source {
-            SecretSource::Prompt(text) => Some(text),
-            SecretSource::AuthToken => self.auth_token.as_deref(),
-            SecretSource::ConfigEnv(name) => self.config_env.get(name).map(String::as_str),
-            SecretSource::PaperclipPodEnv(name) => self.paperclip_pod_env.get(name).map(String::as_str),
+            SecretSource::Prompt(text) => Some(Cow::Borrowed(text)),
+            SecretSource::AuthToken => self.auth_token.as_deref().map(Cow::Borrowed),
+            SecretSource::ConfigEnv(name) => {
+                self.config_env.get(name).map(|value| Cow::Borrowed(value.as_str()))
+            }
+            SecretSource::PaperclipPodEnv(name) => {
+                self.paperclip_pod_env.get(name).map(|value| Cow::Borrowed(value.as_str()))
+            }
+            SecretSource::Json(parts) => {
+                let parts: Option<String> = parts.iter().map(|part| self.resolve_part(part)).collect();
+                parts.map(Cow::Owned)
+            }
+        }
+    }
+
+    fn resolve_part<'a>(&self, part: &'a JsonPart) -> Option<Cow<'a, str>> {
+        match part {
+            JsonPart::Text(text) => Some(Cow::Borrowed(text)),
+            JsonPart::ConfigEnv(name) => {
+                let quoted = Value::from(self.config_env.get(name)?.as_str()).to_string();
+                Some(Cow::Owned(quoted[1..quoted.len() - 1].to_owned()))
+            }
         }
     }
 
@@ -103,8 +125,10 @@ pub struct IntakeFacts<'a> {
     pub paperclip_pod: Option<&'a Value>,
     /// Environment names whose values the plugin may see.
     pub revealed_env: &'a [String],
-    /// Files for the agent that its config names.
+    /// Files for the agent.
     pub files: Vec<ContextFile>,
+    /// The path of its instructions among them.
+    pub instructions_path: Option<String>,
     /// What the plugin may know about its host.
     pub host: HostFacts,
 }
@@ -116,6 +140,7 @@ impl IntakeFacts<'_> {
             paperclip_pod: None,
             revealed_env: &[],
             files: Vec::new(),
+            instructions_path: None,
             host: HostFacts {
                 default_namespace: default_namespace.map(str::to_owned),
                 paperclip_api_url: None,
@@ -186,8 +211,10 @@ pub fn split(
         config_env,
         context_json: Value::Object(object_at(context, "context")?).to_string(),
         has_auth_token: secrets.auth_token.is_some(),
+        masked_env: Vec::new(),
         paperclip_pod_json,
         files: facts.files,
+        instructions_path: facts.instructions_path,
         host: facts.host,
     };
     Ok((request, secrets))
@@ -380,7 +407,7 @@ mod tests {
             (SecretSource::ConfigEnv("BOUND".to_owned()), "bound"),
             (SecretSource::PaperclipPodEnv("DB".to_owned()), "db"),
         ] {
-            assert_eq!(secrets.resolve(&source), Some(format!("{CANARY}-{end}").as_str()));
+            assert_eq!(secrets.resolve(&source).as_deref(), Some(format!("{CANARY}-{end}").as_str()));
         }
     }
 
@@ -393,6 +420,18 @@ mod tests {
             error.to_string(),
             "Paperclip's pod: which of its containers is Paperclip's is not known: web, worker"
         );
+    }
+
+    #[test]
+    fn a_json_document_gets_its_secrets_as_the_content_of_strings() {
+        let context = json!({"runId": "r", "agent": {"id": "a"}, "config": {"env": {"T": "a\"b\\c"}}});
+        let (_, secrets) = split(&context, "t", facts(None, &[])).expect("a good context");
+        let text = |text: &str| JsonPart::Text(text.to_owned());
+        let parts = vec![text("{\"token\":\"Bearer "), JsonPart::ConfigEnv("T".to_owned()), text("\"}")];
+        let document = SecretSource::Json(parts);
+        let written: Value = serde_json::from_str(&secrets.resolve(&document).expect("known")).expect("JSON");
+        assert_eq!(written, json!({"token": "Bearer a\"b\\c"}));
+        assert_eq!(secrets.resolve(&SecretSource::Json(vec![JsonPart::ConfigEnv("X".to_owned())])), None);
     }
 
     #[test]
@@ -415,7 +454,8 @@ mod tests {
             let shown =
                 request.paperclip_pod_json.expect("a pod").contains(&format!("\"value\":\"{value}\""));
             assert_eq!(shown, is_shown, "{value}");
-            assert_eq!(secrets.resolve(&SecretSource::PaperclipPodEnv("K".to_owned())), Some(value));
+            let source = SecretSource::PaperclipPodEnv("K".to_owned());
+            assert_eq!(secrets.resolve(&source).as_deref(), Some(value));
         }
     }
 

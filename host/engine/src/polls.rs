@@ -19,18 +19,19 @@ struct Poll {
 /// The polls that a plugin has started.
 #[derive(Debug)]
 pub(crate) struct Polls {
-    interval: Duration,
+    /// None: no request is ever sent.
+    interval: Option<Duration>,
     polls: BTreeMap<PollId, Poll>,
 }
 
 impl Polls {
-    pub(crate) fn new(interval: Duration) -> Self {
+    pub(crate) fn new(interval: Option<Duration>) -> Self {
         Polls { interval, polls: BTreeMap::new() }
     }
 
     /// Starts a poll. The first request is sent an interval from now, because a run is not cancelled before it has started.
     pub(crate) fn start(&mut self, now: Timestamp, poll: PollId, path: String) {
-        let next_at = Some(now + self.interval);
+        let next_at = self.interval.map(|interval| now + interval);
         self.polls.insert(poll, Poll { path, next_at, last: None, failures: 0 });
     }
 
@@ -45,7 +46,7 @@ impl Polls {
     /// Processes an answer. Returns whether it differs from the last one.
     pub(crate) fn answered(&mut self, now: Timestamp, poll: PollId, status: u16, body: &str) -> bool {
         let Some(poll) = self.polls.get_mut(&poll) else { return false };
-        poll.next_at = Some(now + self.interval);
+        poll.next_at = self.interval.map(|interval| now + interval);
         poll.failures = 0;
         let is_new = poll.last.as_ref().is_none_or(|(s, b)| (*s, b.as_str()) != (status, body));
         if is_new {
@@ -57,7 +58,7 @@ impl Polls {
     /// Processes a failure. Returns the number of consecutive failures, or `None` if the poll was stopped.
     pub(crate) fn failed(&mut self, now: Timestamp, poll: PollId) -> Option<u32> {
         let poll = self.polls.get_mut(&poll)?;
-        poll.next_at = Some(now + self.interval);
+        poll.next_at = self.interval.map(|interval| now + interval);
         poll.failures += 1;
         Some(poll.failures)
     }
@@ -88,7 +89,7 @@ mod tests {
     #[test]
     fn seed_16_a_poll_is_sent_an_interval_after_the_last_answer_whatever_that_was() {
         let poll = PollId::new(7);
-        let mut polls = Polls::new(INTERVAL);
+        let mut polls = Polls::new(Some(INTERVAL));
         let mut now = Timestamp::from_millis(1_000);
         polls.start(now, poll, "/run".to_owned());
         for answer in
@@ -108,5 +109,14 @@ mod tests {
         assert!(!polls.answered(now, poll, 200, "x"), "it was answered before");
         polls.stop(poll);
         assert_eq!((polls.failed(now, poll), polls.deadline()), (None, None));
+    }
+
+    #[test]
+    fn a_run_whose_client_requests_cancellations_itself_sends_no_poll() {
+        let mut polls = Polls::new(None);
+        let now = Timestamp::from_millis(1_000);
+        polls.start(now, PollId::new(7), "/run".to_owned());
+        assert_eq!(polls.deadline(), None);
+        assert_eq!(polls.due(now + INTERVAL * 1_000), []);
     }
 }

@@ -43,6 +43,7 @@ pub use budget::{
 pub use catalogue::{
     Catalogue, CatalogueOptions, Fallback, NoPrevious, PluginList, QUARANTINE_MS, Quarantined, TRAP_WINDOW_MS,
 };
+pub use contract::series_supported as supported_contracts;
 pub use digest::sha256_hex;
 pub use inspect::{Inspection, inspect, verify};
 pub use instance::Instance;

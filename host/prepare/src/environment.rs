@@ -3,33 +3,37 @@
 use std::borrow::Cow;
 
 use futures::future::join_all;
+use paperclip_contract::types::Refusal;
 use paperclip_diagnostic::Diagnose;
 use paperclip_engine::GuestFault;
 use paperclip_guest::Tools;
 use paperclip_shell::Cluster;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::config::Agents;
+use crate::host::{HostContext, PrepareError, StartOptions, Target};
+use crate::run::PreparedRun;
+use crate::supplied::Files;
+
+/// The code of a check of the config.
+const CONFIG_INVALID: &str = "k8s_config_invalid";
 
 /// What is tested.
 #[derive(Debug)]
 pub struct Subject<'a> {
+    pub host: &'a HostContext,
     /// The agent's config. The values of its environment do not reach the plugin.
     pub config: &'a Value,
-    /// What the operator gives to all agents.
-    pub agents: &'a Agents,
     pub paperclip_pod: Option<Value>,
-    /// Namespace of runs whose config names none.
-    pub namespace: &'a str,
-    /// Names of further clusters.
-    pub clusters: Vec<&'a str>,
+    /// Whether agents run as processes of this machine.
+    pub is_local: bool,
+    /// Whether the agent's instructions and skills come with its runs; otherwise this machine's disk must have them.
+    pub are_files_sent: bool,
 }
 
 /// Why there is no result of a test.
 #[derive(Debug, thiserror::Error)]
 pub enum TestError {
-    #[error("{0}")]
-    Config(String),
     #[error(transparent)]
     Plugin(#[from] GuestFault),
     /// The plugin's plan or its judgement is wrong.
@@ -40,14 +44,12 @@ pub enum TestError {
 impl Diagnose for TestError {
     fn code(&self) -> &'static str {
         match self {
-            TestError::Config(_) => "bad_config",
             TestError::Plugin(_) | TestError::Broken(_) => "plugin_failed",
         }
     }
 
     fn hint(&self) -> Option<Cow<'_, str>> {
         let hint = match self {
-            TestError::Config(_) => "correct that field of the config",
             TestError::Plugin(_) => "use another version of the plugin",
             TestError::Broken(_) => "report it to the plugin's author",
         };
@@ -55,23 +57,127 @@ impl Diagnose for TestError {
     }
 }
 
+/// Returns the execution context of a run that has nothing but this config.
+fn context(config: &Value) -> Value {
+    json!({
+        "runId": "check",
+        "agent": {"id": "check", "companyId": "check", "name": "check"},
+        "config": config,
+    })
+}
+
 /// Tests the environment and returns the JSON of Paperclip's `AdapterEnvironmentTestResult`, without the fields that the caller adds.
 ///
 /// # Errors
-/// The config is refused, or the plugin fails. A cluster that does not answer is part of the result.
+/// The plugin fails. A config that is refused and a cluster that does not answer are part of the result.
 pub async fn test(tools: &Tools, cluster: &Cluster, subject: Subject<'_>) -> Result<String, TestError> {
-    let completed = subject.agents.complete(&json!({"config": subject.config})).into_owned();
+    let Subject { host, config, paperclip_pod, is_local, are_files_sent } = subject;
+    let namespace = cluster.default_namespace();
+    let target = Target { namespace: Some(namespace), needs_api_url: !is_local, starts: false };
+    let options = StartOptions { files: are_files_sent.then(Files::default), ..StartOptions::default() };
+    let prepared =
+        host.prepare_with(&context(config), paperclip_pod.clone(), tools.plugin(), target, options);
+    // Without a config there is nothing to refuse: the cluster alone is tested.
+    let of_config = if config.is_null() { Vec::new() } else { config_checks(tools, prepared)? };
+    let agents = &host.config.agents;
+    let completed = agents.complete(&json!({"config": config})).into_owned();
+    let clusters: Vec<&str> = host.config.clusters.keys().map(String::as_str).collect();
     let input = json!({
         "config": without_env(&completed["config"]),
-        "selfPod": subject.agents.overlay(subject.paperclip_pod),
-        "namespace": subject.namespace,
-        "clusters": subject.clusters,
+        "selfPod": agents.overlay(paperclip_pod),
+        "namespace": host.config.namespace.as_deref().unwrap_or(namespace),
+        "clusters": clusters,
     });
-    let probes = tools.plan_check(&input.to_string())?.map_err(TestError::Config)?;
+    let probes = match tools.plan_check(&input.to_string())? {
+        Ok(probes) => probes,
+        Err(refused) => {
+            let checks = if of_config.iter().any(|check| check.level == "error") {
+                of_config
+            } else {
+                vec![ConfigCheck::new("error", refused)]
+            };
+            return Ok(json!({"status": "fail", "checks": checks}).to_string());
+        }
+    };
     let probes: Vec<Probe> =
         serde_json::from_str(&probes).map_err(|error| TestError::Broken(error.to_string()))?;
     let answers = answer_all(cluster, probes).await;
-    tools.judge_check(&json!(answers).to_string())?.map_err(TestError::Broken)
+    let report = tools.judge_check(&json!(answers).to_string())?.map_err(TestError::Broken)?;
+    with_checks(&report, of_config).map_err(|error| TestError::Broken(error.to_string()))
+}
+
+/// A check of the config alone.
+#[derive(Debug, Serialize)]
+struct ConfigCheck {
+    code: String,
+    level: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+impl ConfigCheck {
+    fn new(level: &'static str, message: String) -> ConfigCheck {
+        ConfigCheck { code: CONFIG_INVALID.to_owned(), level, message, hint: None }
+    }
+}
+
+/// Returns why a run with this config would be refused, and what its warnings would be.
+fn config_checks(
+    tools: &Tools,
+    prepared: Result<PreparedRun, PrepareError>,
+) -> Result<Vec<ConfigCheck>, TestError> {
+    let prepared = match prepared {
+        Ok(prepared) => prepared,
+        Err(PrepareError::Plugin(fault)) => return Err(fault.into()),
+        Err(error) => {
+            let hint = error.hint().map(Cow::into_owned);
+            let code = match error {
+                // It is the host's configuration that lacks it.
+                PrepareError::NoApiUrl | PrepareError::ApiUrl(_) => error.code(),
+                _ => CONFIG_INVALID,
+            };
+            let check = ConfigCheck::new("error", error.to_string());
+            return Ok(vec![ConfigCheck { code: code.to_owned(), hint, ..check }]);
+        }
+    };
+    let warnings = match tools.manifest(&prepared.request)? {
+        Ok(plan) => {
+            let plan: Value =
+                serde_json::from_str(&plan).map_err(|error| TestError::Broken(error.to_string()))?;
+            serde_json::from_value(plan["warnings"].clone()).unwrap_or_default()
+        }
+        Err(Refusal { code, field, message }) => {
+            let message = match field {
+                Some(field) => format!("config field {field}: {message}"),
+                None => message,
+            };
+            return Ok(vec![ConfigCheck { code, ..ConfigCheck::new("error", message) }]);
+        }
+    };
+    let warnings: Vec<String> = warnings;
+    Ok(prepared.warnings.into_iter().chain(warnings).map(|text| ConfigCheck::new("warn", text)).collect())
+}
+
+/// Adds checks to a report, before its own.
+fn with_checks(report: &str, checks: Vec<ConfigCheck>) -> serde_json::Result<String> {
+    let mut report: Value = serde_json::from_str(report)?;
+    for level in checks.iter().map(|check| check.level) {
+        let worse = match (level, report["status"].as_str()) {
+            ("error", _) => Some("fail"),
+            (_, Some("pass")) => Some("warn"),
+            _ => None,
+        };
+        if let Some(status) = worse {
+            report["status"] = status.into();
+        }
+    }
+    let mut all = serde_json::to_value(checks)?;
+    if let (Value::Array(all), Some(own)) = (&mut all, report["checks"].as_array_mut()) {
+        all.append(own);
+    }
+    report["checks"] = all;
+    Ok(report.to_string())
 }
 
 /// Removes `env`: a test needs no values of variables.
@@ -210,6 +316,27 @@ mod tests {
         let config = json!({"model": "m", "env": {"KEY": "secret"}});
         assert_eq!(without_env(&config), json!({"model": "m"}));
         assert_eq!(without_env(&Value::Null), json!({}));
+    }
+
+    #[test]
+    fn checks_of_the_config_come_first_and_can_only_worsen_the_status() {
+        let report = |status: &str| json!({"status": status, "checks": [{"code": "own"}]}).to_string();
+        for (level, status, expected) in [
+            ("error", "pass", "fail"),
+            ("error", "warn", "fail"),
+            ("warn", "pass", "warn"),
+            ("warn", "fail", "fail"),
+        ] {
+            let text = with_checks(&report(status), vec![ConfigCheck::new(level, "m".to_owned())]).unwrap();
+            let document: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(document["status"], expected, "{level} {status}");
+            assert_eq!(
+                document["checks"][0],
+                json!({"code": CONFIG_INVALID, "level": level, "message": "m"})
+            );
+            assert_eq!(document["checks"][1]["code"], "own");
+        }
+        assert_eq!(with_checks(&report("pass"), Vec::new()).unwrap(), report("pass"));
     }
 
     #[test]

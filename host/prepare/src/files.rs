@@ -11,9 +11,9 @@ use paperclip_contract::types::ContextFile;
 use serde::Deserialize;
 
 /// The name under which the plugin finds an agent's instructions among the files of a request.
-const INSTRUCTIONS_FILE: &str = "agent-instructions.md";
+pub(crate) const INSTRUCTIONS_FILE: &str = "agent-instructions.md";
 /// The folder that has a folder for each skill.
-const SKILLS_FOLDER: &str = ".claude/skills";
+const SKILLS_FOLDER: &str = "skills";
 /// Most bytes of a file, and of all files together; the plugin has limits of its own, which are lower.
 const MAX_BYTES: u64 = 8 << 20;
 /// Most files of a skill.
@@ -53,7 +53,7 @@ impl<'a> FileReader<'a> {
     pub(crate) fn read_instructions(&mut self, path: &str) {
         let read = self.locate(path).and_then(|path| read_text(&path));
         match read {
-            Ok(content) => self.files.push(ContextFile { path: INSTRUCTIONS_FILE.to_owned(), content }),
+            Ok(content) => self.files.push(ContextFile::text(INSTRUCTIONS_FILE, content)),
             Err(why) => {
                 self.warnings.push(format!("instructions {path}: {why}; the agent runs without them"));
             }
@@ -149,7 +149,7 @@ impl Walk {
             return Err(format!("it has more than {MAX_FILES} files"));
         }
         match read_text(path) {
-            Ok(content) => self.files.push(ContextFile { path: as_path, content }),
+            Ok(content) => self.files.push(ContextFile::text(as_path, content)),
             Err(why) => self.skipped.push(format!("{as_path}: {why}")),
         }
         Ok(())
@@ -200,7 +200,7 @@ mod tests {
         ));
         assert_eq!(
             paths(&reader),
-            ["agent-instructions.md", ".claude/skills/review/SKILL.md", ".claude/skills/review/more/a.md"]
+            ["agent-instructions.md", "skills/review/SKILL.md", "skills/review/more/a.md"]
         );
         assert_eq!(reader.files[0].content, "Be kind.");
         assert_eq!(reader.warnings, Vec::<String>::new());
@@ -217,7 +217,7 @@ mod tests {
         let mut reader = FileReader::new(Some(home.path()));
         reader.read_skills(&snapshot(r#"{"key":"r","state":"configured","sourcePath":"skills/review"}"#));
         let read = paths(&reader);
-        assert!(read.contains(&".claude/skills/r/again.md".to_owned()), "{read:?}");
+        assert!(read.contains(&"skills/r/again.md".to_owned()), "{read:?}");
         assert_eq!(read.len(), 3, "{read:?}");
         assert_eq!(reader.warnings.len(), 3, "{:?}", reader.warnings);
     }

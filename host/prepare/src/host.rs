@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use paperclip_contract::types::{ContextFile, HostFacts};
+use paperclip_contract::types::HostFacts;
 use paperclip_diagnostic::{Diagnose, Diagnostic};
 use paperclip_engine::GuestFault;
 use paperclip_engine::intake::{self, IntakeError, IntakeFacts};
@@ -13,12 +13,14 @@ use paperclip_shell::{Cluster, UrlError};
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
-use crate::files::{FileReader, SkillSnapshot};
-use crate::masking::{self, MaskingError};
+use crate::files::{FileReader, INSTRUCTIONS_FILE, SkillSnapshot};
+use crate::masking::{self, MaskedEnv, MaskingError};
 use crate::paperclip_apis::PaperclipApis;
 use crate::paperclip_pod::{self, PaperclipPodError};
 use crate::run::PreparedRun;
+use crate::server_env;
 use crate::state;
+use crate::supplied::{self, Files, SuppliedError};
 use crate::variables::{self, VariableError};
 
 /// The warning of a run whose cancellation in Paperclip nobody would notice.
@@ -57,11 +59,22 @@ pub struct Target<'a> {
     pub starts: bool,
 }
 
+/// What the client that starts a run has chosen.
+#[derive(Debug, Default)]
+pub struct StartOptions {
+    /// Files for the agent; none: those that the config names are read from this machine's disk.
+    pub files: Option<Files>,
+    /// Whether the client requests cancellations itself, so that Paperclip's API is not polled for them.
+    pub pushes_cancel: bool,
+}
+
 /// Why a context cannot become a run.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     #[error(transparent)]
     Context(#[from] IntakeError),
+    #[error(transparent)]
+    Supplied(#[from] SuppliedError),
     #[error(transparent)]
     Variables(#[from] VariableError),
     /// The plugin refuses the skills of the config.
@@ -88,6 +101,7 @@ impl Diagnose for PrepareError {
     fn code(&self) -> &'static str {
         match self {
             PrepareError::Context(error) => error.code(),
+            PrepareError::Supplied(error) => error.code(),
             PrepareError::Variables(error) => error.code(),
             PrepareError::Skills(_) => "bad_context",
             PrepareError::NoApiUrl => "no_api_url",
@@ -100,6 +114,7 @@ impl Diagnose for PrepareError {
     fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
             PrepareError::Context(error) => error.hint(),
+            PrepareError::Supplied(error) => error.hint(),
             PrepareError::Variables(error) => error.hint(),
             PrepareError::Skills(_) => Some("correct that field of the config".into()),
             PrepareError::NoApiUrl => Some(
@@ -165,28 +180,50 @@ impl HostContext {
         plugin: &Arc<Plugin>,
         target: Target<'_>,
     ) -> Result<PreparedRun, PrepareError> {
+        self.prepare_with(context, pod, plugin, target, StartOptions::default())
+    }
+
+    /// As [`HostContext::prepare`], with what the client that starts the run has chosen.
+    ///
+    /// # Errors
+    /// As [`HostContext::prepare`].
+    pub fn prepare_with(
+        &self,
+        context: &Value,
+        pod: Option<Value>,
+        plugin: &Arc<Plugin>,
+        target: Target<'_>,
+        options: StartOptions,
+    ) -> Result<PreparedRun, PrepareError> {
         let config = &self.config;
-        let context = &*config.agents.complete(context);
+        let context = supplied::complete(context)?;
+        // Before the operator's variables are added: those are for agents.
+        let context = server_env::without(&context);
+        let context = &*config.agents.complete(&context);
         let mut pod = config.agents.overlay(pod);
         let mut warnings = pod.as_mut().map(paperclip_pod::expand_literals).unwrap_or_default();
         // It never comes from a run's config: the run's token would follow it.
         let api_url = config.paperclip_api_url.clone().or_else(|| paperclip_pod::api_url(pod.as_ref()?));
         let paperclip = api_url.as_deref().map(|url| self.paperclip_apis.get(url)).transpose()?;
         if paperclip.is_none() {
-            if !paperclip_pod::names_api_url(&context["config"], pod.as_ref()) {
+            if !paperclip_pod::names_api_url(pod.as_ref()) {
                 if target.needs_api_url {
                     return Err(PrepareError::NoApiUrl);
                 }
                 warnings.push("PAPERCLIP_API_URL is not known: agents get http://localhost:3100".to_owned());
             }
-            if target.starts {
+            if target.starts && !options.pushes_cancel {
                 warnings.push(NO_CANCEL_POLL.to_owned());
             }
         }
-        let files = self.read_files(&context["config"], plugin, &mut warnings)?;
+        let Files { files, instructions_path } = match options.files {
+            Some(files) => files,
+            None => self.read_files(&context["config"], plugin, &mut warnings)?,
+        };
         let facts = IntakeFacts {
             paperclip_pod: pod.as_ref(),
             revealed_env: &config.grant(plugin.adapter_type()).reveal(&plugin.descriptor().revealed_env),
+            instructions_path,
             files,
             host: HostFacts {
                 default_namespace: config.namespace.as_deref().or(target.namespace).map(str::to_owned),
@@ -196,9 +233,13 @@ impl HostContext {
                 limits: paperclip_engine::limits(),
             },
         };
-        let (request, secrets) = intake::split(context, plugin.adapter_type(), facts)?;
+        let (mut request, secrets) = intake::split(context, plugin.adapter_type(), facts)?;
         variables::check(&request, &secrets)?;
-        let redactor = masking::redactor(&request, &secrets, &config.unmasked_env)?;
+        let masked = MaskedEnv::of_run(context, &request, &secrets, config);
+        if let MaskedEnv::Names(names) = &masked {
+            request.masked_env.clone_from(names);
+        }
+        let redactor = masking::redactor(&request, &secrets, &masked)?;
         Ok(PreparedRun {
             plugin: Arc::clone(plugin),
             request,
@@ -206,7 +247,8 @@ impl HostContext {
             redactor,
             paperclip,
             warnings,
-            unmasked_env: config.unmasked_env.clone(),
+            masked,
+            pushes_cancel: options.pushes_cancel,
             adopted: None,
         })
     }
@@ -227,7 +269,7 @@ impl HostContext {
         config: &Value,
         plugin: &Arc<Plugin>,
         warnings: &mut Vec<String>,
-    ) -> Result<Vec<ContextFile>, PrepareError> {
+    ) -> Result<Files, PrepareError> {
         let mut reader = FileReader::new(self.config.paperclip_home.as_deref());
         if let Some(path) = config["instructionsFilePath"].as_str().filter(|path| !path.trim().is_empty()) {
             reader.read_instructions(path);
@@ -236,7 +278,11 @@ impl HostContext {
             reader.read_skills(&skills(config, plugin)?);
         }
         warnings.append(&mut reader.warnings);
-        Ok(reader.files)
+        let has_instructions = reader.files.iter().any(|file| file.path == INSTRUCTIONS_FILE);
+        Ok(Files {
+            files: reader.files,
+            instructions_path: has_instructions.then(|| INSTRUCTIONS_FILE.to_owned()),
+        })
     }
 }
 

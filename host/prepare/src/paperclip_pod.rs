@@ -232,19 +232,18 @@ fn percent_encoded(text: &str) -> String {
     encoded
 }
 
-/// Whether agents learn the URL of Paperclip's API from their config or from the pod that they inherit from, as far as this host
-/// knows: a variable may come out of a Secret.
-pub(crate) fn names_api_url(config: &Value, pod: Option<&Value>) -> bool {
+/// Whether agents learn the URL of Paperclip's API from the pod that they inherit from, as far as this host knows: a variable may come
+/// out of a Secret.
+pub(crate) fn names_api_url(pod: Option<&Value>) -> bool {
     let container = pod.and_then(|pod| paperclip_pod::container(pod).ok());
-    let has_entry = container.is_some_and(|container| {
+    container.is_some_and(|container| {
         let entries = container["env"].as_array().into_iter().flatten();
         let mut named = entries.filter(|entry| entry["name"] == API_URL);
         let has_whole = container["envFrom"].as_array().is_some_and(|sources| !sources.is_empty());
         named
             .any(|entry| entry["valueFrom"].is_object() || entry["value"] != "" && entry["value"].is_string())
             || has_whole
-    });
-    has_entry || !config["env"][API_URL].is_null()
+    })
 }
 
 /// Returns the URL of Paperclip's API that Paperclip's container has in its environment.
@@ -429,10 +428,9 @@ mod tests {
             (json!({"env": [{"name": API_URL, "valueFrom": {}}]}), true),
             (json!({"envFrom": [{"secretRef": {"name": "s"}}]}), true),
         ] {
-            assert_eq!(names_api_url(&json!({}), Some(&pod(container.clone()))), is_named, "{container}");
+            assert_eq!(names_api_url(Some(&pod(container.clone()))), is_named, "{container}");
         }
-        assert!(names_api_url(&json!({"env": {API_URL: "http://p"}}), None));
-        assert!(!names_api_url(&json!({"env": {}}), None));
+        assert!(!names_api_url(None));
     }
 
     #[test]

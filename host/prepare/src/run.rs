@@ -20,7 +20,7 @@ use paperclip_shell::{Cluster, Journal, PaperclipApi, RunPorts, Sink};
 
 use crate::config::JournalMode;
 use crate::host::HostContext;
-use crate::masking::{self, MaskingError};
+use crate::masking::{self, MaskedEnv, MaskingError};
 
 /// Interval of the cancel poll.
 const POLL_INTERVAL: Duration = Duration::from_secs(15);
@@ -37,8 +37,10 @@ pub struct PreparedRun {
     pub paperclip: Option<PaperclipApi>,
     /// What could not be read of what the context names.
     pub warnings: Vec<String>,
-    /// Environment names whose values are not masked.
-    pub unmasked_env: Vec<String>,
+    /// Variables whose values are masked.
+    pub masked: MaskedEnv,
+    /// Whether the client requests cancellations itself, so that Paperclip's API is not polled for them.
+    pub pushes_cancel: bool,
     /// The Job that another host created for the run, if this host adopts it.
     pub adopted: Option<Adopted>,
 }
@@ -100,7 +102,7 @@ impl Diagnose for StartError {
 
 impl PreparedRun {
     /// Opens the run's journal, or resumes the one that `folder` or the state folder has. A run that has a journal keeps what it was
-    /// started with: its unmasked variables and the Job that it adopted.
+    /// started with: its masked variables and the Job that it adopted.
     ///
     /// # Errors
     /// Another process drives the run, or the journal is required and cannot be written.
@@ -115,8 +117,9 @@ impl PreparedRun {
         };
         let recorded = folder.as_ref().and_then(RunFolder::header).cloned();
         let header = recorded.unwrap_or_else(|| self.header());
-        if header.unmasked_env != self.unmasked_env {
-            self.redactor = masking::redactor(&self.request, &self.secrets, &header.unmasked_env)?;
+        let masked = MaskedEnv::of_header(&header);
+        if masked != self.masked {
+            self.redactor = masking::redactor(&self.request, &self.secrets, &masked)?;
         }
         let history = folder.as_ref().map(RunFolder::history).unwrap_or_default();
         let journal = match (&host.state, folder) {
@@ -129,6 +132,10 @@ impl PreparedRun {
     }
 
     fn header(&self) -> Header {
+        let (masked_env, unmasked_env) = match &self.masked {
+            MaskedEnv::Names(names) => (Some(names.clone()), Vec::new()),
+            MaskedEnv::AllBut(patterns) => (None, patterns.clone()),
+        };
         Header {
             format: FORMAT,
             run_id: self.request.run_id.clone(),
@@ -136,7 +143,9 @@ impl PreparedRun {
             plugin_version: self.plugin.version().to_owned(),
             plugin_digest: self.plugin.digest().to_owned(),
             contract: self.plugin.contract().to_owned(),
-            unmasked_env: self.unmasked_env.clone(),
+            masked_env,
+            unmasked_env,
+            pushes_cancel: self.pushes_cancel,
             adopted: self.adopted.clone(),
         }
     }
@@ -199,7 +208,7 @@ impl OpenedRun {
                 version: plugin.version().to_owned(),
                 digest: plugin.digest().to_owned(),
             },
-            poll_interval: POLL_INTERVAL,
+            poll_interval: (!header.pushes_cancel).then_some(POLL_INTERVAL),
             segments: SegmentLimits::default(),
             adopts: header.adopted.map(|adopted| adopted.job),
             request,

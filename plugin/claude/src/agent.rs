@@ -3,6 +3,7 @@
 use paperclip_kit::bindings::exports::paperclip::agent::types::{Descriptor, Model, Observation};
 use paperclip_kit::config::{Settings, fields::Fields, schema};
 use paperclip_kit::machine::{Agent, Judgement, Watch};
+use paperclip_kit::manifest::mcp::{self, JsonPart, McpServer};
 use paperclip_kit::manifest::{AgentType, Call, environment};
 use paperclip_kit::outcome::{Evidence, RunFacts, StreamEnd, Workspace};
 use paperclip_kit::plugin::AgentPlugin;
@@ -38,6 +39,14 @@ impl AgentType for Claude {
 
     fn forced_env(&self) -> &'static [(&'static str, &'static str)] {
         command::FORCED_ENV
+    }
+
+    fn skills_dir(&self) -> &'static str {
+        ".claude/skills"
+    }
+
+    fn mcp_config(&self, servers: &[McpServer]) -> Option<Vec<JsonPart>> {
+        Some(mcp::document(servers))
     }
 
     fn arguments(&self, call: &Call<'_>, config: &mut Fields<'_>) -> Result<Vec<String>, Refusal> {

@@ -45,6 +45,10 @@ pub(crate) fn arguments(call: &Call<'_>, config: &mut Fields<'_>) -> Result<Vec<
     let instructions_file = call.instructions_file.filter(|_| call.session.is_none());
     option(&mut args, "--append-system-prompt-file", instructions_file);
     option(&mut args, "--add-dir", call.bundle_dir);
+    if let Some(file) = call.mcp_config_file {
+        // Strict: the servers of the image or the workspace are not the run's.
+        args.extend(["--mcp-config", file, "--strict-mcp-config"].map(String::from));
+    }
     args.extend(config.extra_args("extraArgs", &RESERVED_OPTIONS)?.into_iter().map(str::to_owned));
     Ok(args)
 }
@@ -97,7 +101,8 @@ mod tests {
         arguments(&call, &mut Fields::new(config.as_object().unwrap())).unwrap()
     }
 
-    const FRESH: Call<'_> = Call { session: None, bundle_dir: None, instructions_file: None };
+    const FRESH: Call<'_> =
+        Call { session: None, bundle_dir: None, instructions_file: None, mcp_config_file: None };
 
     #[test]
     fn every_option_has_its_place() {
@@ -146,6 +151,27 @@ mod tests {
         let config = json!({"maxCostUsd": -1});
         let refusal = arguments(&FRESH, &mut Fields::new(config.as_object().unwrap())).unwrap_err();
         assert_eq!(refusal.field, "maxCostUsd");
+    }
+
+    #[test]
+    fn mcp_servers_are_in_a_file_of_a_secret() {
+        let file = "/tmp/bundle/context/mcp.json";
+        assert_eq!(
+            args(&json!({}), Call { mcp_config_file: Some(file), ..FRESH })[6..],
+            ["--mcp-config", file, "--strict-mcp-config"]
+        );
+        let mut request = parity::request(&parity::cases(CASES)[0]);
+        request
+            .config_env
+            .push(paperclip_kit::request::EnvName { name: "PAPERCLIP_MCP_TOKEN_1".into(), value: None });
+        let servers = json!([{"name": "P", "url": "http://p/mcp", "tokenEnv": "PAPERCLIP_MCP_TOKEN_1"}]);
+        request.context.insert("paperclipMcpServers".into(), servers);
+        let plan = manifest::plan(&request, Attempt::FIRST, &Claude).unwrap();
+        assert!(plan.args.contains(&file.to_owned()), "{:?}", plan.args);
+        let env = plan.job["spec"]["template"]["spec"]["containers"][0]["env"].to_string();
+        assert!(!env.contains("PAPERCLIP_MCP_TOKEN_1"), "{env}");
+        let volumes = plan.job["spec"]["template"]["spec"]["volumes"].to_string();
+        assert!(volumes.contains("context/mcp.json"), "{volumes}");
     }
 
     #[test]

@@ -30,8 +30,6 @@ pub struct Capabilities {
     pub instructions_path_key: &'static str,
     /// Skills come with the context, not from a folder of the server.
     pub requires_materialized_runtime_skills: bool,
-    /// A run is not a child process of the server.
-    pub has_out_of_process_liveness: bool,
     pub session_management: SessionManagement,
 }
 
@@ -60,7 +58,6 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     supports_instructions_bundle: true,
     instructions_path_key: "instructionsFilePath",
     requires_materialized_runtime_skills: false,
-    has_out_of_process_liveness: true,
     session_management: SessionManagement {
         supports_session_resume: true,
         native_context_management: "confirmed",
@@ -89,7 +86,6 @@ mod tests {
                 "supportsInstructionsBundle": true,
                 "instructionsPathKey": "instructionsFilePath",
                 "requiresMaterializedRuntimeSkills": false,
-                "hasOutOfProcessLiveness": true,
                 "sessionManagement": {
                     "supportsSessionResume": true,
                     "nativeContextManagement": "confirmed",

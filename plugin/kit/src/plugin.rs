@@ -170,12 +170,19 @@ fn read_request(request: types::Request) -> Result<Request, Refusal> {
             .collect(),
         context: object("context", &request.context_json)?,
         has_auth_token: request.has_auth_token,
+        masked_env: request.masked_env,
         paperclip_pod: paperclip_pod.map(Value::Object),
         files: request
             .files
             .into_iter()
-            .map(|file| request::File { path: file.path, content: file.content })
+            .map(|file| request::File {
+                path: file.path,
+                content: file.content,
+                is_base64: file.is_base64,
+                mode: file.mode,
+            })
             .collect(),
+        instructions_path: request.instructions_path,
         host: request::HostFacts {
             default_namespace: request.host.default_namespace,
             api_url: request.host.paperclip_api_url,

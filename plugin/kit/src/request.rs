@@ -19,10 +19,14 @@ pub struct Request {
     pub context: Map<String, Value>,
     /// Whether the host holds a token for this run.
     pub has_auth_token: bool,
+    /// Names of variables whose values the host masks in the run's output.
+    pub masked_env: Vec<String>,
     /// Paperclip's pod. An entry of its environment that has neither `value` nor `valueFrom` is a literal whose value the host keeps.
     pub paperclip_pod: Option<Value>,
-    /// Instructions, skills and other files for the agent.
+    /// Instructions, skills and other files for the agent. The files of a skill are below `skills/NAME/`.
     pub files: Vec<File>,
+    /// The path of the instructions among the files.
+    pub instructions_path: Option<String>,
     pub host: HostFacts,
 }
 
@@ -67,12 +71,16 @@ pub struct EnvName {
     pub value: Option<String>,
 }
 
-/// A file for the agent: a relative path with `/`, and its text.
+/// A file for the agent: a relative path with `/`, and its content.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct File {
     pub path: String,
+    /// Text, or base64 if `is_base64` is true.
     pub content: String,
+    pub is_base64: bool,
+    /// Permission bits; `None` is 0o644.
+    pub mode: Option<u32>,
 }
 
 /// Facts about the host, which the operator configured for all runs.

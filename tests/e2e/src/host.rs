@@ -16,8 +16,6 @@ use crate::scenario::SignalName;
 /// Represents every secret of a run: it must not be found anywhere.
 pub(crate) const CANARY: &str = "canary-token-5d41402abc4b2a76b9719d91";
 
-const API_URL: &str = "PAPERCLIP_API_URL";
-
 /// The identity of a run.
 #[derive(Debug)]
 pub(crate) struct Order<'a> {
@@ -34,16 +32,10 @@ impl Order<'_> {
     /// The execution context as a file.
     fn write(&self, name: &str, folder: &Path) -> Result<PathBuf> {
         let path = folder.join(format!("{name}-context.json"));
-        let mut config = self.config.clone();
-        // A run without a URL is refused, and one of the host's own would be polled.
-        let env = config.entry("env").or_insert_with(|| json!({}));
-        if env[API_URL].is_null() {
-            env[API_URL] = json!("http://paperclip.invalid:3100");
-        }
         let text = json!({
             "runId": self.run_id,
             "agent": {"id": self.agent, "companyId": "acme", "name": "Nova", "adapterType": "claude_k8s"},
-            "runtime": self.runtime, "config": config, "context": {"taskId": "T-1"}, "authToken": CANARY,
+            "runtime": self.runtime, "config": self.config, "context": {"taskId": "T-1"}, "authToken": CANARY,
         });
         fs::write(&path, text.to_string())?;
         Ok(path)
@@ -95,7 +87,8 @@ impl Host {
             .arg(place.state)
             .env("PAPERCLIP_LOG", "info")
             .env("NO_COLOR", "1")
-            .env_remove("PAPERCLIP_API_URL")
+            // Nothing listens there: a run whose cancellation cannot be polled continues.
+            .env("PAPERCLIP_API_URL", "http://127.0.0.1:9")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(fs::File::options().create(true).append(true).open(&stderr)?);

@@ -35,7 +35,7 @@ fn lose_journals(place: &Place) {
 }
 
 /// Returns the cluster's answer to a request.
-fn ask(cluster: &Cluster, method: &str, path: &str) -> Value {
+pub(super) fn ask(cluster: &Cluster, method: &str, path: &str) -> Value {
     let access = Access::Kubeconfig { path: Some(cluster.kubeconfig().to_owned()), context: None };
     let request = Request::builder().method(method).uri(path).body(Vec::new()).unwrap();
     let asked =
@@ -77,7 +77,7 @@ fn adopts_a_run_without_a_journal_and_keeps_it_over_a_restart() {
     let events = daemon.events("r1", 0);
     let lines: Vec<&Value> =
         events.iter().filter(|event| event["type"] == "log").map(|event| &event["text"]).collect();
-    assert_eq!(lines[..2], ["one", "[redacted:authToken] [redacted:KEY] [redacted:OPEN]"]);
+    assert_eq!(lines[..2], ["one", "[redacted:authToken] [redacted:KEY] the-open-text"]);
     assert_eq!(lines.len(), 2 + recording("ok").lines().count(), "every line once");
     assert_eq!(events.last().unwrap()["errorCode"], Value::Null, "{events:?}");
     assert_eq!(daemon.state("r1")["state"], "succeeded");

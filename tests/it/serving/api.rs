@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::daemon::{Answer, Daemon, text};
+use super::daemon::{Answer, Daemon, context, text};
 use crate::host::{Place, TOKEN, recording};
 
 /// An agent that waits for the test.
@@ -91,6 +91,13 @@ fn every_route_answers_as_it_is_described() {
     check("get", "/v1/adapters/{type}", daemon.get("/v1/adapters/claude_k8s"));
     let tested = daemon.post("/v1/adapters/claude_k8s/check", &json!({"config": {}}));
     check("post", "/v1/adapters/{type}/check", tested);
+    check("get", "/v1/version", daemon.get("/v1/version"));
+    let skills = daemon.post("/v1/adapters/claude_k8s/skills", &json!({"config": {}}));
+    check("post", "/v1/adapters/{type}/skills", skills);
+    assert_eq!(
+        check("post", "/v1/runs/{id}/taken", daemon.post("/v1/runs/r1/taken", &Value::Null)).status,
+        204
+    );
     check("post", "/v1/plugins/reload", daemon.post("/v1/plugins/reload", &Value::Null));
     let cancelled = daemon.post("/v1/runs/r1/cancel", &json!({"reason": "late"}));
     assert_eq!(check("post", "/v1/runs/{id}/cancel", cancelled).json()["state"], "succeeded");
@@ -109,6 +116,9 @@ fn every_route_answers_as_it_is_described() {
         ("GET", "/v1/runs/none", "", 404, "not_found"),
         ("GET", "/v1/runs/none/events", "", 404, "not_found"),
         ("GET", "/v1/runs/r1/events?from=x", "", 400, "bad_request"),
+        ("GET", "/v1/runs?taken=x", "", 400, "bad_request"),
+        ("POST", "/v1/runs/none/taken", "", 404, "not_found"),
+        ("POST", "/v1/adapters/none/skills", "{}", 404, "not_found"),
         ("POST", "/v1/runs/none/cancel", "", 404, "not_found"),
         ("POST", "/v1/runs/r1/cancel", "{", 400, "bad_request"),
         ("POST", "/v1/runs", "{", 400, "bad_request"),
@@ -258,13 +268,17 @@ fn seed_10_runs_of_one_agent_are_serialised_while_others_run() {
 fn seed_16_a_run_whose_cancellation_would_not_be_noticed_says_so() {
     let place = gated();
     place.open_gate();
-    let daemon = Daemon::start(&place, &[]);
+    let daemon = Daemon::start_without_api_url(&place);
     daemon.run("r1", json!({}));
+    let context = context("r2", "claude_k8s", json!({}));
+    daemon.post("/v1/runs", &json!({"context": context, "pushesCancel": true}));
     let is_warning = |event: &Value| {
         let text = event["text"].as_str().unwrap_or_default();
         text.contains("is not asked whether the run is cancelled")
     };
-    assert_eq!(daemon.events("r1", 0).iter().filter(|event| is_warning(event)).count(), 1);
+    let warnings = |run_id| daemon.events(run_id, 0).iter().filter(|event| is_warning(event)).count();
+    assert_eq!(warnings("r1"), 1);
+    assert_eq!(warnings("r2"), 0, "its client requests cancellations itself");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use serde_json::{Value, json};
 use ureq::http::{Request, Response};
@@ -39,9 +39,24 @@ impl Daemon {
     }
 
     pub(crate) fn start_on(place: &Place, cluster: &[&str], args: &[&str]) -> Daemon {
-        let mut command = place.host(&["serve", "--listen", "127.0.0.1:0", "--log-format", "json"]);
-        command.args(cluster).args(args).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut command = Daemon::command(place);
+        command.args(cluster).args(args);
+        Daemon::spawn(command)
+    }
+
+    /// Starts on the local cluster of its own process, without the URL of Paperclip's API.
+    pub(crate) fn start_without_api_url(place: &Place) -> Daemon {
+        let mut command = Daemon::command(place);
+        command.args(["--cluster", "local"]).env_remove("PAPERCLIP_API_URL");
+        Daemon::spawn(command)
+    }
+
+    fn command(place: &Place) -> Command {
+        place.host(&["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
+    }
+
+    fn spawn(mut command: Command) -> Daemon {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut seen = String::new();
         let url = loop {
@@ -180,11 +195,6 @@ impl Drop for Daemon {
 pub(crate) fn context(run_id: &str, adapter_type: &str, config: Value) -> Value {
     let mut config = config;
     config["image"] = json!("local/agent:1");
-    if let env @ (Value::Null | Value::Object(_)) = &mut config["env"]
-        && env["PAPERCLIP_API_URL"].is_null()
-    {
-        env["PAPERCLIP_API_URL"] = json!("http://paperclip.invalid:3100");
-    }
     json!({
         "runId": run_id,
         "agent": {"id": format!("agent-{run_id}"), "companyId": "acme", "name": "Nova", "adapterType": adapter_type},

@@ -2,8 +2,10 @@
 
 mod adopt;
 mod api;
+mod continuing;
 mod daemon;
 mod hostile;
+mod intake;
 mod policy;
 mod resume;
 mod swap;

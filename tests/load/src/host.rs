@@ -62,6 +62,8 @@ impl Daemon {
         command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--cluster", "kubeconfig"]);
         command.arg("--kubeconfig").arg(kubeconfig).arg("--state").arg(folder.path().join("state"));
         command.arg("--plugins").arg(folder.path().join("plugins"));
+        // Nothing listens there, and nothing is requested: the runs' client requests cancellations itself.
+        command.args(["--paperclip-api-url", "http://127.0.0.1:9"]);
         // Plugins are compiled each time, as on a new machine.
         command.env("XDG_CACHE_HOME", folder.path().join("cache"));
         command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -89,11 +91,10 @@ impl Daemon {
         let context = json!({
             "runId": run_id, "runtime": {}, "context": { "taskId": "T-1" }, "authToken": format!("token-of-{run_id}"),
             "agent": { "id": format!("agent-{run_id}"), "companyId": "acme", "name": "Nova", "adapterType": "claude_k8s" },
-            "config": { "image": "load/agent:1", "env": {
-                "SERVICE_KEY": format!("key-of-{run_id}"), "PAPERCLIP_API_URL": "http://paperclip.invalid:3100",
-            } },
+            "config": { "image": "load/agent:1", "env": { "SERVICE_KEY": format!("key-of-{run_id}") } },
         });
-        client::ask(&self.address, "POST", "/v1/runs", &json!({ "context": context }).to_string()).await?;
+        let start = json!({ "context": context, "pushesCancel": true });
+        client::ask(&self.address, "POST", "/v1/runs", &start.to_string()).await?;
         Ok(())
     }
 

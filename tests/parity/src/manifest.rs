@@ -2,6 +2,7 @@
 
 use paperclip_kit::manifest::SPEC_HASH;
 use paperclip_kit::manifest::denied_env::{is_denied, overridden_names};
+use paperclip_kit::manifest::environment::{SCRATCH_DIR, SCRATCH_VARIABLES};
 use paperclip_kit::request::{EnvName, Request};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -132,6 +133,7 @@ fn prompt_is_a_secret(secret: &str, pod: &mut Value) {
         &[
             json!({"name": "prompt", "secret": {"secretName": secret, "items": items}}),
             json!({"name": "run", "emptyDir": {}}),
+            json!({"name": "scratch", "emptyDir": {}}),
         ],
     );
     replace(
@@ -140,6 +142,7 @@ fn prompt_is_a_secret(secret: &str, pod: &mut Value) {
         &[
             json!({"name": "prompt", "mountPath": "/tmp/prompt", "readOnly": true}),
             json!({"name": "run", "mountPath": "/tmp/paperclip"}),
+            json!({"name": "scratch", "mountPath": SCRATCH_DIR}),
         ],
     );
 }
@@ -165,6 +168,7 @@ fn environment_is_secret(case: &Case, secret: &str, container: &mut Value, entri
             }
             _ => None,
         };
+        let is_run_id = name == "PAPERCLIP_RUN_ID";
         variables.push(match from {
             Some(from) => {
                 entries.insert(name.to_owned(), json!({"from": from}));
@@ -173,6 +177,9 @@ fn environment_is_secret(case: &Case, secret: &str, container: &mut Value, entri
             None if is_runtime => json!({"name": name, "value": runtime_value(&case.context, name)}),
             None => variable.clone(),
         });
+        if is_run_id {
+            variables.extend(SCRATCH_VARIABLES.map(|name| json!({"name": name, "value": SCRATCH_DIR})));
+        }
     }
     if container["envFrom"].is_array() {
         for name in overridden_names(&[]) {

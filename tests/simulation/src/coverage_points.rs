@@ -39,6 +39,7 @@ named! {
         Crashed = "a host crashed",
         TailCut = "a journal's torn tail was cut off",
         Resumed = "a run was resumed from its journal",
+        JoinedSharedFiles = "a run got files that another run has as well",
         LogHeld = "a log waited for the sink",
     }
 }

@@ -27,6 +27,8 @@ pub struct RunPlan {
     /// A Job of another task is not taken over.
     pub task_id: &'static str,
     pub resumes_session: bool,
+    /// Whether the agent gets a skill. All runs with it share its ConfigMap.
+    pub has_skill: bool,
     /// By attempt.
     pub scripts: [Script; 2],
     pub cancels: Vec<Cancel>,
@@ -115,6 +117,7 @@ impl RunPlan {
             config: Config::default(),
             task_id: "T-1",
             resumes_session: false,
+            has_skill: false,
             scripts: [script.clone(), script],
             cancels: Vec::new(),
             stop_at_ms: None,
@@ -155,6 +158,7 @@ impl RunPlan {
         }
         // Drawn apart, so that seeds that were recorded before keep their meaning.
         plan.draw_graces(&mut entropy.branch("graces"));
+        plan.has_skill = entropy.branch("skill").chance(96);
         plan
     }
 

@@ -60,6 +60,7 @@ impl RunArgs {
         if let Some(journal) = self.journal {
             config.journal = journal;
         }
+        config.masked_env.splice(0..0, self.masked_env.iter().cloned());
         config.unmasked_env.splice(0..0, self.unmasked_env.iter().cloned());
         replace(&mut config.state, &self.state);
         replace(&mut config.plugins, &self.plugin.plugins);
@@ -80,6 +81,8 @@ impl CheckArgs {
             Some(path) => Config::read(path)?,
         };
         replace(&mut config.namespace, &self.namespace);
+        replace(&mut config.paperclip_api_url, &self.paperclip_api_url);
+        replace(&mut config.paperclip_home, &self.paperclip_home);
         replace(&mut config.self_pod, &self.self_pod);
         replace(&mut config.plugins, &self.plugin.plugins);
         self.access.override_fields(&mut config.cluster);

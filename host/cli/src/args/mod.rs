@@ -92,6 +92,10 @@ pub(crate) struct RunArgs {
     /// What happens to a run whose journal cannot be written; default: as the configuration says, best-effort without one
     #[arg(long, value_enum)]
     pub(crate) journal: Option<JournalMode>,
+    /// Environment name whose value is masked although neither its name nor a reference says that it is a secret; * at the end matches any
+    /// ending; can be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub(crate) masked_env: Vec<String>,
     /// Environment name whose value is not a secret and is shown; * at the end matches any ending; can be given more than once; a resumed
     /// run keeps those that it was started with
     #[arg(long, value_name = "NAME")]
@@ -218,6 +222,12 @@ pub(crate) struct CheckArgs {
     /// The Pod that Paperclip runs in (core/v1, JSON)
     #[arg(long, value_name = "FILE")]
     pub(crate) self_pod: Option<PathBuf>,
+    /// Paperclip's home folder, from which files that a context names are read
+    #[arg(long, value_name = "DIR", env = "PAPERCLIP_HOME")]
+    pub(crate) paperclip_home: Option<PathBuf>,
+    /// URL of Paperclip's API; default: that of Paperclip's pod
+    #[arg(long, value_name = "URL", env = "PAPERCLIP_API_URL")]
+    pub(crate) paperclip_api_url: Option<String>,
     /// Namespace of runs whose config names none; default: that of Paperclip's pod, then that of the kubeconfig
     #[arg(long, value_name = "NAME")]
     pub(crate) namespace: Option<String>,

@@ -3,9 +3,9 @@
 use paperclip_engine::intake;
 use paperclip_guest::Tools;
 use paperclip_prepare::access::Fallback;
-use paperclip_prepare::environment::{self, Subject, TestError};
+use paperclip_prepare::environment::{self, Subject};
 use paperclip_prepare::plugins::BuiltinPlugins;
-use paperclip_prepare::{documents, paperclip_pod};
+use paperclip_prepare::{HostContext, documents, paperclip_pod};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -45,19 +45,17 @@ pub(crate) async fn check(args: CheckArgs, builtins: BuiltinPlugins) -> Result<E
         Some(pod) => Some(pod),
         None => paperclip_pod::find(&config, &connected.cluster, &context).await.map_err(failed)?,
     };
+    let host = HostContext::new(config, None);
     let subject = Subject {
+        host: &host,
         config: &context["config"],
-        agents: &config.agents,
         paperclip_pod: pod,
-        namespace: config.namespace.as_deref().unwrap_or(connected.cluster.default_namespace()),
-        clusters: config.clusters.keys().map(String::as_str).collect(),
+        is_local: connected.is_local(),
+        are_files_sent: false,
     };
     let report = environment::test(&tools, &connected.cluster, subject).await;
     connected.shutdown().await;
-    let report = report.map_err(|error| match error {
-        TestError::Config(_) => usage(error),
-        TestError::Plugin(_) | TestError::Broken(_) => failed(error),
-    })?;
+    let report = report.map_err(failed)?;
     show(&adapter_type, &report, args.json)
 }
 

@@ -78,6 +78,7 @@ fn refused(error: &PrepareError, context: &Path) -> CommandError {
     let diagnostic = error.diagnostic().on(format_args!("context {}", context.display()));
     match error {
         PrepareError::Context(_)
+        | PrepareError::Supplied(_)
         | PrepareError::Variables(_)
         | PrepareError::Skills(_)
         | PrepareError::NoApiUrl

@@ -6,9 +6,10 @@ use std::path::Path;
 use crate::args::TranscriptArgs;
 use crate::exit::{CommandError, Exit, usage};
 use crate::plugins;
-use crate::pretty::transcript::{Entry, render};
+use crate::pretty::style::PALETTE;
 use paperclip_diagnostic::Diagnostic;
 use paperclip_prepare::plugins::BuiltinPlugins;
+use paperclip_prepare::transcript;
 use serde_json::Value;
 
 /// Lines that are rendered in one call.
@@ -42,10 +43,7 @@ fn show(entries: &str, is_json: bool) -> Result<(), CommandError> {
             writeln!(out, "{entry}")?;
         }
     } else {
-        let mut out = anstream::stdout().lock();
-        for entry in serde_json::from_str::<Vec<Entry>>(entries)? {
-            write!(out, "{}", render(&entry))?;
-        }
+        write!(anstream::stdout().lock(), "{}", transcript::text(entries, &PALETTE)?)?;
     }
     Ok(())
 }

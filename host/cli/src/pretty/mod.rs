@@ -2,7 +2,6 @@
 
 pub(crate) mod style;
 mod summary;
-pub(crate) mod transcript;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
@@ -11,10 +10,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use paperclip_diagnostic::Diagnostic;
 use paperclip_engine::record::{Level, Record, SequencedRecord, Stream};
 use paperclip_guest::Tools;
+use paperclip_prepare::transcript;
 use paperclip_shell::Sink;
 
-use style::{DIM, ERROR, WARNING};
-use transcript::{Entry, render};
+use style::{DIM, ERROR, PALETTE, WARNING};
 
 /// How often the spinner turns.
 const TICK: Duration = Duration::from_millis(120);
@@ -73,10 +72,7 @@ impl PrettySink {
         let line = line.to_owned();
         let entries = self.tools.transcript(std::slice::from_ref(&line), &at);
         match entries.ok().as_deref() {
-            Some([entries]) => match serde_json::from_str::<Vec<Entry>>(entries) {
-                Ok(entries) => entries.iter().map(render).collect(),
-                Err(_) => format!("{line}\n"),
-            },
+            Some([entries]) => transcript::text(entries, &PALETTE).unwrap_or_else(|_| format!("{line}\n")),
             // The plugin cannot render it: it is shown as it is.
             Some(_) | None => format!("{line}\n"),
         }

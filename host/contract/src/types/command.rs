@@ -143,6 +143,18 @@ pub enum SecretSource {
     /// The literal value of this name in the environment of Paperclip's pod.
     #[serde(rename = "SelfPodEnv")]
     PaperclipPodEnv(String),
+    /// A JSON document whose parts are joined.
+    Json(Vec<JsonPart>),
+}
+
+/// A part of a JSON document that contains secrets.
+#[cfg_attr(feature = "component", wit(variant))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JsonPart {
+    /// Text of the document.
+    Text(String),
+    /// The value of this name in `config.env`, as the content of a JSON string.
+    ConfigEnv(String),
 }
 
 /// A ConfigMap to create.
@@ -154,6 +166,13 @@ pub struct NewConfigMap {
     pub labels: Vec<Label>,
     pub owner: ObjectRef,
     pub entries: Vec<Label>,
+    /// Entries that are not text, in base64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub binary_entries: Vec<Label>,
+    /// Whether runs share it. Its name is `paperclip-files-` and the digest of its entries, the host refuses another one. If it exists,
+    /// the owner becomes one of its owners. It is deleted with the last of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_shared: bool,
 }
 
 /// Labels to set on a Job.

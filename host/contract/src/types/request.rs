@@ -25,6 +25,9 @@ pub struct Request {
     /// Whether the execution context has a token for the run. The host keeps its value;
     /// [`SecretSource::AuthToken`](super::SecretSource::AuthToken) refers to it.
     pub has_auth_token: bool,
+    /// The names of the variables whose values the host masks in the run's output. The token is masked too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masked_env: Vec<String>,
     /// The Pod that Paperclip itself runs in (core/v1, JSON), if known. Literal values of its environment are
     /// removed, except empty ones, paths at or below a mount of their container, and those that
     /// [`Descriptor::revealed_env`](super::Descriptor::revealed_env) lists: an entry with neither `value` nor
@@ -32,8 +35,11 @@ pub struct Request {
     /// [`SecretSource::PaperclipPodEnv`](super::SecretSource::PaperclipPodEnv).
     #[serde(rename = "self_pod_json")]
     pub paperclip_pod_json: Option<String>,
-    /// Instructions, skills and other files that the context names, with the content that the host read.
+    /// Instructions, skills and other files for the agent. The files of a skill are below `skills/NAME/`.
     pub files: Vec<ContextFile>,
+    /// The path of the agent's instructions among the files, if it has any. They may refer to files beside them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions_path: Option<String>,
     /// What the operator configured for all runs of this host.
     pub host: HostFacts,
 }
@@ -57,12 +63,26 @@ pub struct EnvEntry {
     pub value: Option<String>,
 }
 
-/// A file for the agent: a relative path with `/` as the separator, and its text.
+/// A file for the agent: a relative path with `/` as the separator, and its content.
 #[cfg_attr(feature = "component", wit(record))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContextFile {
     pub path: String,
+    /// Text, or base64 if [`is_base64`](ContextFile::is_base64) is true.
     pub content: String,
+    /// Whether the file is not text.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_base64: bool,
+    /// The permission bits, such as 0o755; none means 0o644.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+}
+
+impl ContextFile {
+    /// Returns a file with text and the usual permissions.
+    pub fn text(path: impl Into<String>, content: impl Into<String>) -> ContextFile {
+        ContextFile { path: path.into(), content: content.into(), is_base64: false, mode: None }
+    }
 }
 
 /// Facts about the host that a plugin's policy depends on.

@@ -166,6 +166,7 @@ fn actions() -> Vec<Action> {
         AuthToken,
         ConfigEnv(text()),
         PaperclipPodEnv(text()),
+        Json(every!(JsonPart { Text(text()), ConfigEnv(text()) })),
     });
     let secret = NewSecret {
         namespace: text(),
@@ -180,6 +181,8 @@ fn actions() -> Vec<Action> {
         labels: vec![label()],
         owner: object(),
         entries: vec![label()],
+        binary_entries: vec![label()],
+        is_shared: true,
     };
     let read = ReadLog { pod: object(), container: text(), tail_lines: 1, limit_bytes: 2, is_previous: true };
     let status = |level| Status { level, text: text() };
@@ -236,8 +239,13 @@ fn request() -> Request {
         config_env: vec![EnvEntry { name: text(), value: Some(text()) }],
         context_json: text(),
         has_auth_token: true,
+        masked_env: vec![text()],
         paperclip_pod_json: Some(text()),
-        files: vec![ContextFile { path: text(), content: text() }],
+        files: vec![
+            ContextFile::text("t", "t"),
+            ContextFile { is_base64: true, mode: Some(0o755), ..ContextFile::text("t", "t") },
+        ],
+        instructions_path: Some(text()),
         host: HostFacts {
             default_namespace: Some(text()),
             paperclip_api_url: None,

@@ -6,7 +6,9 @@ mod plugins;
 mod rate;
 mod routes;
 mod runs;
+mod text;
 mod token;
+mod version;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,8 +7,9 @@ use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use paperclip_guest::{Changed, Plugin, PluginList, Tools};
-use paperclip_prepare::environment::{self, Subject, TestError};
+use paperclip_prepare::environment::{self, Subject};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::App;
@@ -74,36 +75,61 @@ pub(super) async fn check(
     adapter_type: Result<Path<String>, PathRejection>,
     body: Bytes,
 ) -> Result<Json<Value>, Refusal> {
-    let request: CheckRequest = if body.is_empty() {
-        CheckRequest::default()
-    } else {
-        serde_json::from_slice(&body).map_err(|error| {
-            Refusal::new(
-                Kind::BadRequest,
-                format!("the body is {error}"),
-                "send {\"config\": {...}, \"paperclipPod\": {...}} or nothing",
-            )
-        })?
-    };
     let tools = Tools::new(plugin(&app, &adapter_type?)?);
+    let request: CheckRequest = parse(&body, "send {\"config\": {...}, \"paperclipPod\": {...}} or nothing")?;
     let (host, clusters) = (app.supervisor.host(), app.supervisor.clusters());
     let named = json!({"paperclipPod": request.paperclip_pod});
     let pod = app.supervisor.find_paperclip_pod(&named).await?;
     let subject = Subject {
+        host,
         config: &request.config,
-        agents: &host.config.agents,
         paperclip_pod: pod,
-        namespace: host.config.namespace.as_deref().unwrap_or(clusters.default.default_namespace()),
-        clusters: clusters.named.keys().map(String::as_str).collect(),
+        is_local: clusters.is_default_local,
+        // By Paperclip's server, which asks.
+        are_files_sent: true,
     };
-    let report = environment::test(&tools, &clusters.default, subject).await.map_err(|error| {
-        let kind = match error {
-            TestError::Config(_) => Kind::BadRequest,
-            TestError::Plugin(_) | TestError::Broken(_) => Kind::Internal,
-        };
-        Refusal::of(kind, &error)
-    })?;
+    let report = environment::test(&tools, &clusters.default, subject).await;
+    let report = report.map_err(|error| Refusal::of(Kind::Internal, &error))?;
     serde_json::from_str(&report).map(Json).map_err(internal)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SkillsRequest {
+    /// The agent's config: its fields `paperclipRuntimeSkills` and `paperclipSkillSync`.
+    #[serde(default)]
+    config: Value,
+    /// The skills that the agent is to have from now on, instead of those of its config.
+    #[serde(default)]
+    desired: Option<Vec<String>>,
+}
+
+/// Returns Paperclip's snapshot of an agent's skills.
+pub(super) async fn skills(
+    State(app): State<App>,
+    adapter_type: Result<Path<String>, PathRejection>,
+    body: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let plugin = plugin(&app, &adapter_type?)?;
+    let SkillsRequest { config, desired } =
+        parse(&body, "send {\"config\": {...}, \"desired\": [...]} or nothing")?;
+    let snapshot = Tools::new(plugin).skills(&json!({ "config": config, "desired": desired }).to_string());
+    let snapshot = snapshot.map_err(|error| {
+        Refusal::new(Kind::Internal, error.to_string(), "use another version of the plugin")
+    })?;
+    let snapshot = snapshot.map_err(|error| {
+        Refusal::new(Kind::BadRequest, format!("skills: {error}"), "correct that field and try again")
+    })?;
+    serde_json::from_str(&snapshot).map(Json).map_err(internal)
+}
+
+/// Parses a body that may be left out.
+fn parse<T: Default + DeserializeOwned>(body: &Bytes, hint: &str) -> Result<T, Refusal> {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(body)
+        .map_err(|error| Refusal::new(Kind::BadRequest, format!("the body is {error}"), hint))
 }
 
 fn plugin(app: &App, adapter_type: &str) -> Result<Arc<Plugin>, Refusal> {

@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::answer::too_large;
-use super::{App, Token, plugins, runs};
+use super::{App, Token, plugins, runs, version};
 use crate::metrics::{AnswerLabels, CONTENT_TYPE as METRICS_TYPE};
 use crate::refusal::{Kind, Refusal};
 
@@ -25,11 +25,14 @@ pub(super) fn router(app: App, token: Arc<Token>, body_bytes: usize) -> Router {
         .route("/v1/runs/{id}", get(runs::get))
         .route("/v1/runs/{id}/events", get(runs::events))
         .route("/v1/runs/{id}/cancel", post(runs::cancel))
+        .route("/v1/runs/{id}/taken", post(runs::take))
         .route("/v1/plugins", get(plugins::list))
         .route("/v1/plugins/reload", post(plugins::reload))
         .route("/v1/plugins/{type}/revert", post(plugins::revert))
         .route("/v1/adapters/{type}", get(plugins::adapter))
         .route("/v1/adapters/{type}/check", post(plugins::check))
+        .route("/v1/adapters/{type}/skills", post(plugins::skills))
+        .route("/v1/version", get(version::version))
         .route("/metrics", get(metrics))
         .route_layer(middleware::from_fn_with_state(token, authorize));
     Router::new()

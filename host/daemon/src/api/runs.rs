@@ -10,29 +10,51 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt as _;
+use paperclip_prepare::{McpServer, Supplied, SuppliedFile};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::App;
+use super::text::with_text;
 use crate::metrics::Metrics;
 use crate::refusal::{Kind, Refusal};
-use crate::supervisor::RunState;
+use crate::supervisor::{RunState, StartRequest, Started};
 
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Start {
     #[serde(default)]
     adapter: Option<String>,
     /// Paperclip's execution context.
     context: Value,
+    #[serde(default)]
+    files: Option<Vec<SuppliedFile>>,
+    #[serde(default)]
+    instructions_entry: Option<String>,
+    #[serde(default)]
+    mcp_servers: Vec<McpServer>,
+    #[serde(default)]
+    resumes: Option<String>,
+    #[serde(default)]
+    pushes_cancel: bool,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct From {
+pub(super) struct Filter {
+    /// False: only runs that are over and whose result the server does not have.
+    #[serde(default)]
+    taken: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Events {
     #[serde(default)]
     from: u64,
+    /// With the text for people beside each line.
+    #[serde(default)]
+    text: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -47,30 +69,57 @@ pub(super) async fn start(
     body: Result<Json<Start>, JsonRejection>,
 ) -> Result<Response, Refusal> {
     let Json(start) = body?;
-    let run = app.supervisor.start(start.adapter.as_deref(), &start.context).await?;
-    Ok((StatusCode::ACCEPTED, Json(json!({ "runId": run.info.run_id }))).into_response())
+    let Start { adapter, context, files, instructions_entry, mcp_servers, resumes, pushes_cancel } = start;
+    let supplied = Supplied { files, instructions_entry, mcp_servers };
+    let start = StartRequest { adapter, context, supplied, resumes, pushes_cancel };
+    let Started { run_id, follows } = app.supervisor.start(start).await?;
+    let mut answer = json!({ "runId": run_id });
+    if let Some(follows) = follows {
+        answer["follows"] = follows.into();
+    }
+    Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
 }
 
-pub(super) async fn list(State(app): State<App>) -> Result<Json<Value>, Refusal> {
-    Ok(Json(json!({ "runs": app.supervisor.list().await? })))
+pub(super) async fn list(
+    State(app): State<App>,
+    filter: Result<Query<Filter>, QueryRejection>,
+) -> Result<Json<Value>, Refusal> {
+    let Query(Filter { taken }) = filter?;
+    let runs = app.supervisor.list().await?.into_iter();
+    let runs: Vec<RunState> = match taken {
+        None => runs.collect(),
+        Some(true) => runs.filter(|run| run.taken).map(RunState::of_owner).collect(),
+        Some(false) => runs.filter(RunState::is_untaken).map(RunState::of_owner).collect(),
+    };
+    Ok(Json(json!({ "runs": runs })))
+}
+
+/// Records that the server has stored the result.
+pub(super) async fn take(
+    State(app): State<App>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<StatusCode, Refusal> {
+    app.supervisor.take(&id?).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn get(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<RunState>, Refusal> {
-    let run = app.supervisor.get(&id?).await?;
-    app.supervisor.describe(run).await.map(Json)
+    let id = id?;
+    let run = app.supervisor.get(&id).await?;
+    Ok(Json(app.supervisor.describe(run).await?.of(&id)))
 }
 
 /// Streams the records from a number on, one per line, until the result.
 pub(super) async fn events(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
-    from: Result<Query<From>, QueryRejection>,
+    query: Result<Query<Events>, QueryRejection>,
 ) -> Result<Response, Refusal> {
     let run = app.supervisor.get(&id?).await?;
-    let Query(From { from }) = from?;
+    let Query(Events { from, text }) = query?;
     let following = Following::new(app.supervisor.metrics());
     let mut closing = app.closing.clone();
     let closed = async move {
@@ -83,7 +132,12 @@ pub(super) async fn events(
         let _following = &following;
         chunk
     });
-    Ok(([(CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response())
+    let body = if text {
+        Body::from_stream(with_text(lines, app.supervisor.tools(&run.info).await?))
+    } else {
+        Body::from_stream(lines)
+    };
+    Ok(([(CONTENT_TYPE, NDJSON)], body).into_response())
 }
 
 pub(super) async fn cancel(
@@ -102,8 +156,9 @@ pub(super) async fn cancel(
             )
         })?
     };
-    let run = app.supervisor.cancel(&id?, cancel.reason).await?;
-    let state = app.supervisor.describe(run).await?;
+    let id = id?;
+    let run = app.supervisor.cancel(&id, cancel.reason).await?;
+    let state = app.supervisor.describe(run).await?.of(&id);
     Ok((StatusCode::ACCEPTED, Json(state)).into_response())
 }
 

@@ -59,7 +59,7 @@ impl Token {
         Err(Refusal::new(
             Kind::Unauthorized,
             what,
-            "send the token of this host's token file as Authorization: Bearer",
+            "send the token of this host's token file as Authorization: Bearer; the adapter in Paperclip's server reads it from the file that PAPERCLIP_HOST_TOKEN_FILE names there",
         ))
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::admission::Limits;
 use super::handle::{RunHandle, RunState};
-use super::runs::{Counts, Entered, ResuppliedSecrets, Runs};
+use super::runs::{Claimed, Counts, Entered, ResuppliedSecrets, Runs};
 use crate::refusal::{Kind, Refusal};
 
 /// Requests that may wait for the task; further senders wait.
@@ -24,6 +24,11 @@ enum Request {
     Get {
         run_id: String,
         reply: Reply<Result<Arc<RunHandle>, Refusal>>,
+    },
+    Claim {
+        earlier: String,
+        by: String,
+        reply: Reply<Result<Claimed, Refusal>>,
     },
     Contains {
         run_id: String,
@@ -109,6 +114,12 @@ impl RunsActor {
     /// See [`Runs::get`].
     pub(super) async fn get(&self, run_id: &str) -> Result<Arc<RunHandle>, Refusal> {
         self.call(|reply| Request::Get { run_id: run_id.to_owned(), reply }).await?
+    }
+
+    /// See [`Runs::claim`].
+    pub(super) async fn claim(&self, earlier: &str, by: &str) -> Result<Claimed, Refusal> {
+        let (earlier, by) = (earlier.to_owned(), by.to_owned());
+        self.call(|reply| Request::Claim { earlier, by, reply }).await?
     }
 
     pub(super) async fn contains(&self, run_id: &str) -> Result<bool, Refusal> {
@@ -210,6 +221,7 @@ impl RunsActor {
 fn answer(runs: &mut Runs, request: Request) {
     match request {
         Request::Get { run_id, reply } => _ = reply.send(runs.get(&run_id)),
+        Request::Claim { earlier, by, reply } => _ = reply.send(runs.claim(&earlier, &by)),
         Request::Contains { run_id, reply } => _ = reply.send(runs.contains(&run_id)),
         Request::List { reply } => _ = reply.send(runs.list()),
         Request::Describe { run, reply } => _ = reply.send(runs.describe(&run)),

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use tokio::sync::{mpsc, watch};
 
 use super::feed::Feed;
+use super::taken::Taken;
 
 /// What a run is. It does not change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -118,6 +119,38 @@ pub(crate) struct RunState {
     pub(crate) next_seq: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) result: Option<Map<String, Value>>,
+    /// Whether Paperclip's server has the result.
+    pub(crate) taken: bool,
+    /// The later run whose result this one's is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) resumed_by: Option<String>,
+    /// The earlier run that this one continues; its records and its state are this run's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) follows: Option<String>,
+}
+
+impl RunState {
+    /// Whether it is over and the server does not have its result.
+    pub(crate) fn is_untaken(&self) -> bool {
+        self.result.is_some() && !self.taken
+    }
+
+    /// Returns it as the state of the run that has its records and result: the later one that continues it, or itself.
+    pub(crate) fn of_owner(self) -> RunState {
+        match self.resumed_by.clone() {
+            Some(later) => self.of(&later),
+            None => self,
+        }
+    }
+
+    /// Returns it as the state of the run of this id, which may be one that continues it.
+    pub(crate) fn of(mut self, run_id: &str) -> RunState {
+        if self.info.run_id != run_id {
+            self.follows = Some(std::mem::replace(&mut self.info.run_id, run_id.to_owned()));
+            self.resumed_by = None;
+        }
+        self
+    }
 }
 
 /// A run that this process knows.
@@ -138,6 +171,7 @@ struct Progress {
     status: Option<String>,
     result: Option<Map<String, Value>>,
     ended: Option<(SystemTime, Instant)>,
+    taken: Taken,
 }
 
 impl RunHandle {
@@ -148,7 +182,13 @@ impl RunHandle {
         control: mpsc::Sender<Control>,
         accepted_at: SystemTime,
     ) -> RunHandle {
-        let progress = Progress { state: State::Queued, status: None, result: None, ended: None };
+        let progress = Progress {
+            state: State::Queued,
+            status: None,
+            result: None,
+            ended: None,
+            taken: Taken::default(),
+        };
         RunHandle {
             info,
             feed: Arc::new(feed),
@@ -208,6 +248,37 @@ impl RunHandle {
         });
     }
 
+    /// Returns who has the result.
+    pub(crate) fn taken(&self) -> Taken {
+        self.progress.borrow().taken.clone()
+    }
+
+    pub(crate) fn set_taken(&self, taken: Taken) {
+        self.progress.send_modify(|progress| progress.taken = taken);
+    }
+
+    /// Records that the server has the result.
+    pub(crate) fn take(&self) {
+        self.progress.send_modify(|progress| progress.taken.is_taken = true);
+    }
+
+    /// Gives the result to a later run, unless another one or the server has it, or there is none because nothing was done.
+    pub(super) fn claim(&self, by: &str) -> bool {
+        self.progress.send_if_modified(|progress| {
+            let is_free = progress.taken.is_free_for(by)
+                && progress.state != State::Detached
+                && progress.result.as_ref().is_none_or(|result| !is_undone(result));
+            if is_free {
+                progress.taken.resumed_by = Some(by.to_owned());
+            }
+            is_free
+        })
+    }
+
+    pub(crate) fn result(&self) -> Option<Map<String, Value>> {
+        self.progress.borrow().result.clone()
+    }
+
     /// Returns for how long this process has known that the run is over.
     pub(crate) fn over_for(&self) -> Option<Duration> {
         self.progress.borrow().ended.map(|(_, since)| since.elapsed())
@@ -224,8 +295,17 @@ impl RunHandle {
             ended_at: progress.ended.map(|(at, _)| rfc3339(at)),
             next_seq: self.feed.next_seq(),
             result: progress.result.clone(),
+            taken: progress.taken.is_taken,
+            resumed_by: progress.taken.resumed_by.clone(),
+            follows: None,
         }
     }
+}
+
+/// Whether a result says that the agent did nothing.
+fn is_undone(result: &Map<String, Value>) -> bool {
+    let document = result.get("resultJson").unwrap_or(&Value::Null);
+    document["executionRecovery"]["providerWorkStarted"] == false
 }
 
 /// Formats a time.

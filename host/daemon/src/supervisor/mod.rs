@@ -16,13 +16,14 @@ mod resume;
 mod retention;
 mod runs;
 mod start;
+mod taken;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use paperclip_contract::types::{CancelRequest, CancelSource};
-use paperclip_guest::Catalogue;
+use paperclip_guest::{Catalogue, Tools};
 use paperclip_prepare::{HostContext, Target};
 use paperclip_shell::{Cluster, Control};
 use paperclip_traces::Traces;
@@ -37,7 +38,8 @@ use actor::RunsActor;
 use admission::Limits;
 use readiness::ApiProbe;
 
-pub(crate) use handle::{RunHandle, RunState};
+pub(crate) use handle::{RunHandle, RunInfo, RunState};
+pub(crate) use start::{StartRequest, Started};
 
 /// How long a run may take to record that it is to end: one that is being resumed first asks the API whether it has its Job.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
@@ -118,6 +120,8 @@ struct Shared {
     /// The tasks that a stopping process waits for.
     tasks: TaskTracker,
     probe: ApiProbe,
+    /// Pure functions of plugins, by digest: there are as many as versions of plugins.
+    tools: Mutex<BTreeMap<String, Arc<Tools>>>,
 }
 
 impl Supervisor {
@@ -135,6 +139,7 @@ impl Supervisor {
             metrics: Arc::new(Metrics::new()),
             tasks: TaskTracker::new(),
             probe: ApiProbe::default(),
+            tools: Mutex::default(),
             resources,
         };
         let supervisor = Supervisor { shared: Arc::new(shared) };
@@ -207,6 +212,27 @@ impl Supervisor {
         }
     }
 
+    /// Records that Paperclip's server has the result of a run.
+    ///
+    /// # Errors
+    /// No run has the id, or it cannot be recorded.
+    pub(crate) async fn take(&self, run_id: &str) -> Result<(), Refusal> {
+        let run = self.get(run_id).await?;
+        run.take();
+        self.keep_taken(&run).await
+    }
+
+    /// Writes who has the result of a run beside its journal, if it has one.
+    async fn keep_taken(&self, run: &RunHandle) -> Result<(), Refusal> {
+        let (taken, Some(folder)) = (run.taken(), self.run_folder(&run.info.run_id)) else { return Ok(()) };
+        let written = tokio::task::spawn_blocking(move || taken.write(&folder)).await;
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(not_recorded(&run.info.run_id, &error)),
+            Err(error) => Err(not_recorded(&run.info.run_id, &error)),
+        }
+    }
+
     /// Detaches from all runs, which continue in the cluster. Returns how many did not manage to in time.
     pub(crate) async fn stop(&self) -> usize {
         tracing::info!("detaches from all runs");
@@ -227,6 +253,24 @@ impl Supervisor {
         self.shared.tasks.spawn(task);
     }
 
+    /// Returns the pure functions of a run's plugin, which its followers share.
+    ///
+    /// # Errors
+    /// The plugin is no longer available.
+    pub(crate) async fn tools(&self, run: &RunInfo) -> Result<Arc<Tools>, Refusal> {
+        let digest = &run.plugin_digest;
+        if let Some(tools) = self.known_tools().get(digest) {
+            return Ok(Arc::clone(tools));
+        }
+        let plugin = self.plugin_of(&run.run_id, &run.adapter_type, Some(digest)).await?;
+        let tools = Arc::new(Tools::new(plugin));
+        Ok(Arc::clone(self.known_tools().entry(digest.clone()).or_insert(tools)))
+    }
+
+    fn known_tools(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Tools>>> {
+        self.shared.tools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns all metrics as text.
     pub(crate) async fn encode_metrics(&self) -> Result<String, Refusal> {
         let counts = self.runs().count().await?;
@@ -239,4 +283,9 @@ impl Supervisor {
         let clusters = self.clusters().all();
         Ok(self.metrics().encode(clusters.map(|(name, cluster)| (name.unwrap_or_default(), cluster))))
     }
+}
+
+fn not_recorded(run_id: &str, error: &dyn std::error::Error) -> Refusal {
+    let message = format!("run {run_id}: it cannot be recorded who has its result: {error}");
+    Refusal::new(Kind::Internal, message, "make the state folder writable, and try again")
 }

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use paperclip_contract::types::{NewSecret, Request, SecretEntry, SecretSource};
 use paperclip_engine::intake::Secrets;
-use paperclip_prepare::{HostContext, PreparedRun, pinned_plugin, redactor};
+use paperclip_prepare::{Files, HostContext, MaskedEnv, PreparedRun, StartOptions, pinned_plugin, redactor};
 use paperclip_shell::journal::RunFolder;
 use paperclip_shell::{Cluster, JournalError};
 use serde_json::Value;
@@ -20,6 +20,7 @@ use super::handle::{RunHandle, RunInfo};
 use super::past::{self, PastRun};
 use super::runs::ResuppliedSecrets;
 use super::start::PendingRun;
+use super::taken::Taken;
 use crate::refusal::{Kind, Refusal};
 
 /// How long a run waits for a repeated start that brings its secrets.
@@ -90,9 +91,9 @@ impl Supervisor {
         let info = RunInfo::of(&past.request, namespace, &plugin, adopted.is_some());
         let feed = Feed::new();
         feed.set_journal(folder.to_owned());
-        let unmasked_env = past.header.unmasked_env.clone();
+        let masked = MaskedEnv::of_header(&past.header);
         let prepared = PreparedRun {
-            redactor: redactor(&past.request, &secrets, &unmasked_env)?,
+            redactor: redactor(&past.request, &secrets, &masked)?,
             plugin,
             // It was checked when the run started.
             paperclip: past
@@ -104,10 +105,12 @@ impl Supervisor {
             request: past.request,
             secrets,
             warnings: Vec::new(),
-            unmasked_env,
+            masked,
+            pushes_cancel: past.header.pushes_cancel,
             adopted,
         };
         let (run, controls) = self.handle_of(info, feed, past.started_at);
+        run.set_taken(Taken::read(folder));
         let is_new = self.runs().enter_running(&run, resupplied).await.map_err(anyhow::Error::new)?;
         if !is_new {
             return Ok(None);
@@ -140,7 +143,7 @@ impl Supervisor {
         self.runs().stop_awaiting_secrets(run_id).await;
         let Some(ResuppliedSecrets(secrets)) = resupplied else { return };
         let prepared = &mut pending.prepared;
-        match redactor(&prepared.request, &secrets, &prepared.unmasked_env) {
+        match redactor(&prepared.request, &secrets, &prepared.masked) {
             Ok(redactor) => {
                 tracing::info!(run_id, "its secrets are known again");
                 (prepared.secrets, prepared.redactor) = (secrets, redactor);
@@ -154,7 +157,9 @@ impl Supervisor {
         let run = self.get(run_id).await?;
         let plugin = self.catalogue().get(&run.info.adapter_type);
         let plugin = plugin.map_err(|error| Refusal::of(Kind::NoPlugin, &error))?;
-        let prepared = self.prepare(context, &plugin).await?;
+        // Its Job's files exist, or are in its journal.
+        let options = StartOptions { files: Some(Files::default()), ..StartOptions::default() };
+        let prepared = self.prepare(context, options, &plugin).await?;
         self.runs().resupply(run_id, ResuppliedSecrets(prepared.secrets)).await;
         Ok(run)
     }
@@ -173,6 +178,7 @@ impl Supervisor {
         };
         let feed = Feed::of_journal(folder.to_owned(), past.next_seq);
         let (run, _) = self.handle_of(info, feed, past.started_at);
+        run.set_taken(Taken::read(folder));
         if let Some(end) = past.end {
             run.end(end.ending.into(), Some(end.result), end.at);
         }

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::admission::{Admission, Limits, Place, Verdict};
 use super::handle::{RunHandle, RunState, State};
 use super::quiet::{QUIET_AGES, quiet_age};
+use super::taken::Taken;
 use crate::refusal::{Kind, Refusal};
 
 /// The secrets that a repeated start brings to a resumed run.
@@ -32,10 +33,23 @@ pub(super) struct Counts {
     pub(super) quiet: BTreeMap<&'static str, i64>,
 }
 
+/// What became of a request to continue an earlier run.
+#[derive(Debug)]
+pub(super) enum Claimed {
+    /// The earlier run's records and result are the later run's.
+    Follows(Arc<RunHandle>),
+    /// Its result is taken, or nothing was done: what is left of it is its session.
+    Spent(Arc<RunHandle>),
+    /// This process does not know it.
+    Unknown,
+}
+
 /// All runs that this process knows.
 #[derive(Debug)]
 pub(super) struct Runs {
     by_id: BTreeMap<String, Arc<RunHandle>>,
+    /// Runs that continue an earlier one, with the id of that one.
+    continuing: BTreeMap<String, String>,
     admission: Admission,
     queue_limit: usize,
     /// Resumed runs that wait for a repeated start to bring their secrets.
@@ -49,6 +63,7 @@ impl Runs {
     pub(super) fn new(limits: Limits) -> Runs {
         Runs {
             by_id: BTreeMap::new(),
+            continuing: BTreeMap::new(),
             queue_limit: limits.queued_runs,
             admission: Admission::new(limits),
             awaiting_secrets: BTreeMap::new(),
@@ -62,7 +77,7 @@ impl Runs {
     /// # Errors
     /// No run has the id, or runs are still being resumed: it may be one of those.
     pub(super) fn get(&self, run_id: &str) -> Result<Arc<RunHandle>, Refusal> {
-        if let Some(run) = self.by_id.get(run_id) {
+        if let Some(run) = self.find(run_id) {
             return Ok(Arc::clone(run));
         }
         self.check_resumed()?;
@@ -71,6 +86,38 @@ impl Runs {
             format!("run {run_id} is not known to this host"),
             "check the id; with several replicas ask the one that holds its lease, or start it here again to take it over",
         ))
+    }
+
+    fn find(&self, run_id: &str) -> Option<&Arc<RunHandle>> {
+        self.by_id.get(run_id).or_else(|| self.by_id.get(self.continuing.get(run_id)?))
+    }
+
+    /// Lets a run continue an earlier one: it gets the earlier run's records and result, if nobody has them. The earlier run may be one
+    /// that continues another.
+    ///
+    /// # Errors
+    /// Runs are still being resumed: the earlier one may be among them.
+    pub(super) fn claim(&mut self, earlier: &str, by: &str) -> Result<Claimed, Refusal> {
+        let Some(run) = self.find(earlier).map(Arc::clone) else {
+            return self.check_resumed().map(|()| Claimed::Unknown);
+        };
+        // The run that continued it before is continued by this one.
+        let earlier_id = run.info.run_id.clone();
+        let taken = run.taken();
+        if taken.resumed_by.as_deref() == Some(earlier) && !taken.is_taken {
+            run.set_taken(Taken::default());
+        }
+        if !run.claim(by) {
+            return Ok(Claimed::Spent(run));
+        }
+        self.continuing.insert(by.to_owned(), earlier_id);
+        Ok(Claimed::Follows(run))
+    }
+
+    fn restore_continuing(&mut self, run: &RunHandle) {
+        if let Some(by) = run.taken().resumed_by {
+            self.continuing.insert(by, run.info.run_id.clone());
+        }
     }
 
     pub(super) fn contains(&self, run_id: &str) -> bool {
@@ -155,12 +202,14 @@ impl Runs {
         }
         self.admission.enter(run_id, place(run));
         run.admit();
+        self.restore_continuing(run);
         self.by_id.insert(run_id.clone(), Arc::clone(run));
         true
     }
 
     /// Adds a run that has ended, so that its state and events can be read.
     pub(super) fn enter_ended(&mut self, run: Arc<RunHandle>) {
+        self.restore_continuing(&run);
         self.by_id.entry(run.info.run_id.clone()).or_insert(run);
     }
 
@@ -228,6 +277,7 @@ impl Runs {
         for run in forgotten {
             if self.by_id.get(&run.info.run_id).is_some_and(|known| Arc::ptr_eq(known, run)) {
                 self.by_id.remove(&run.info.run_id);
+                self.continuing.retain(|_, earlier| *earlier != run.info.run_id);
             }
         }
     }
@@ -291,6 +341,40 @@ mod tests {
         }
         let quiet = runs.counts().quiet;
         assert_eq!(quiet, BTreeMap::from([("5m", 2), ("15m", 0), ("1h", 0), ("4h", 1)]));
+    }
+
+    #[test]
+    fn a_later_run_gets_what_nobody_has_of_an_earlier_one() {
+        let mut runs = runs(9);
+        let first = run("r1");
+        runs.enter(&first, false).expect("admitted");
+        let Ok(Claimed::Follows(followed)) = runs.claim("r1", "r2") else { panic!("it runs") };
+        assert!(Arc::ptr_eq(&followed, &first));
+        assert!(Arc::ptr_eq(&runs.get("r2").expect("it continues r1"), &first));
+        assert!(matches!(runs.claim("r1", "r2"), Ok(Claimed::Follows(_))), "again");
+        assert!(matches!(runs.claim("r1", "r3"), Ok(Claimed::Spent(_))), "r2 has it");
+        // The server was killed again, and r3 continues r2.
+        assert!(matches!(runs.claim("r2", "r3"), Ok(Claimed::Follows(_))));
+        assert!(matches!(runs.claim("r2", "r4"), Ok(Claimed::Spent(_))), "r2 no longer has it");
+        let state = runs.describe(&first).of("r3");
+        assert_eq!((state.info.run_id.as_str(), state.follows.as_deref()), ("r3", Some("r1")));
+        first.end(State::Succeeded, Some(serde_json::Map::new()), SystemTime::UNIX_EPOCH);
+        first.take();
+        assert!(matches!(runs.claim("r3", "r4"), Ok(Claimed::Spent(_))), "its result is stored");
+        assert!(matches!(runs.claim("r9", "r4"), Ok(Claimed::Unknown)));
+        runs.forget(&[first]);
+        assert!(runs.get("r2").is_err());
+    }
+
+    #[test]
+    fn a_run_that_did_nothing_is_not_continued() {
+        let mut runs = runs(9);
+        let first = run("r1");
+        runs.enter(&first, false).expect("admitted");
+        let result = serde_json::json!({"resultJson": {"executionRecovery": {"kind": "bootstrap", "providerWorkStarted": false}}});
+        first.end(State::Failed, result.as_object().cloned(), SystemTime::UNIX_EPOCH);
+        assert!(matches!(runs.claim("r1", "r2"), Ok(Claimed::Spent(_))));
+        assert!(runs.describe(&first).is_untaken());
     }
 
     #[test]

@@ -9,7 +9,8 @@ use paperclip_engine::record::{Record, SequencedRecord};
 use paperclip_engine::{Closing, result};
 use paperclip_guest::Plugin;
 use paperclip_prepare::{
-    HostContext, PreparedRun, RunConnections, StartError, StartedRun, adapter_type, pinned_plugin,
+    HostContext, PreparedRun, RunConnections, StartError, StartOptions, StartedRun, Supplied, adapter_type,
+    pinned_plugin,
 };
 use paperclip_shell::journal::{self, RunFolder};
 use paperclip_shell::{Cluster, Control, Outcome, drive};
@@ -23,7 +24,7 @@ use super::feed::{Feed, FeedSink};
 use super::handle::{RunHandle, RunInfo, State, rfc3339};
 use super::observed::Observed;
 use super::observer::RunObserver;
-use super::runs::{Entered, ResuppliedSecrets};
+use super::runs::{Claimed, Entered, ResuppliedSecrets};
 use crate::memory;
 use crate::refusal::{Kind, Refusal};
 
@@ -31,6 +32,27 @@ use crate::refusal::{Kind, Refusal};
 const MIN_TRACED_WAIT: Duration = Duration::from_millis(100);
 /// Control requests that may wait for a run.
 const QUEUED_CONTROLS: usize = 8;
+
+/// A request to start a run.
+#[derive(Debug)]
+pub(crate) struct StartRequest {
+    /// The agent type, if it is not that of the context.
+    pub(crate) adapter: Option<String>,
+    pub(crate) context: Value,
+    pub(crate) supplied: Supplied,
+    /// The earlier run that this one continues.
+    pub(crate) resumes: Option<String>,
+    /// The client requests cancellations itself; Paperclip's API is not polled for them.
+    pub(crate) pushes_cancel: bool,
+}
+
+/// A run that was started, or that exists.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) run_id: String,
+    /// The earlier run whose records and result it has.
+    pub(crate) follows: Option<String>,
+}
 
 /// A run that this process is about to drive.
 #[derive(Debug)]
@@ -49,23 +71,73 @@ pub(super) struct PendingRun {
 type Left = (State, Option<Map<String, Value>>);
 
 impl Supervisor {
-    /// Starts a run, or returns the one that exists with its id.
+    /// Starts a run, or returns the one that exists with its id, or the earlier one that it continues.
     ///
     /// # Errors
     /// The context is refused, no plugin is usable, or this process takes no further run.
-    pub(crate) async fn start(
+    pub(crate) async fn start(&self, start: StartRequest) -> Result<Started, Refusal> {
+        let StartRequest { adapter, context, supplied, resumes, pushes_cancel } = start;
+        let mut context = supplied.merge(&context).map_err(|error| Refusal::of(Kind::BadRequest, &error))?;
+        let files = supplied.files().map_err(|error| Refusal::of(Kind::BadRequest, &error))?;
+        if let Some(run_id) = context["runId"].as_str()
+            && let Some(run) = self.existing(run_id, &context).await?
+        {
+            return Ok(Started::of(run_id, &run));
+        }
+        let mut warnings = Vec::new();
+        if let Some(earlier) = resumes {
+            match self.claim(&earlier, &context).await? {
+                Claimed::Follows(run) => {
+                    let run_id = context["runId"].as_str().unwrap_or_default();
+                    tracing::info!(run_id, follows = run.info.run_id, "run continues an earlier one");
+                    if self.runs().awaits_secrets(&run.info.run_id).await? {
+                        self.resupply(&run.info.run_id, &context).await?;
+                    }
+                    return Ok(Started::of(run_id, &run));
+                }
+                Claimed::Spent(run) => resume_session(&mut context, run.result().as_ref()),
+                Claimed::Unknown => {
+                    warnings
+                        .push(format!("Run {earlier} is not known to this host: this run starts without it"));
+                }
+            }
+        }
+        let options = StartOptions { files, pushes_cancel };
+        let run = self.start_new(adapter.as_deref(), &context, options, warnings).await?;
+        Ok(Started::of(&run.info.run_id, &run))
+    }
+
+    /// Gives what an earlier run has to the run of a context.
+    async fn claim(&self, earlier: &str, context: &Value) -> Result<Claimed, Refusal> {
+        let run_id = context["runId"].as_str().unwrap_or_default();
+        if run_id.is_empty() || run_id == earlier {
+            return Ok(Claimed::Unknown);
+        }
+        if let Ok(run) = self.get(earlier).await
+            && context["agent"]["id"] != run.info.agent_id.as_str()
+        {
+            let message = format!("resumes: run {earlier} is of agent {}", run.info.agent_id);
+            return Err(Refusal::new(Kind::BadRequest, message, "name a run of the same agent, or none"));
+        }
+        let claimed = self.runs().claim(earlier, run_id).await?;
+        if let Claimed::Follows(run) = &claimed {
+            self.keep_taken(run).await?;
+        }
+        Ok(claimed)
+    }
+
+    async fn start_new(
         &self,
         adapter: Option<&str>,
         context: &Value,
+        options: StartOptions,
+        warnings: Vec<String>,
     ) -> Result<Arc<RunHandle>, Refusal> {
         let adapter_type = adapter_type(context, adapter).map_err(Refusal::bad_context)?;
-        if let Some(run_id) = context["runId"].as_str()
-            && let Some(run) = self.existing(run_id, context).await?
-        {
-            return Ok(run);
-        }
-        let plugin = self.plugin(adapter_type, context).await?;
-        let prepared = self.prepare(context, &plugin).await?;
+        let run_id = context["runId"].as_str().unwrap_or_default();
+        let plugin = self.plugin_of(run_id, adapter_type, None).await?;
+        let mut prepared = self.prepare(context, options, &plugin).await?;
+        prepared.warnings.extend(warnings);
         let cluster = self.clusters().select(&context["config"])?.clone();
         self.check_memory()?;
         let (run, controls) = self.handle(&prepared.request, &plugin, false);
@@ -102,9 +174,18 @@ impl Supervisor {
         Ok(None)
     }
 
-    /// Returns the plugin of a run: the one that it was started with if it has a journal, else the one in use.
-    async fn plugin(&self, adapter_type: &str, context: &Value) -> Result<Arc<Plugin>, Refusal> {
-        let header = context["runId"].as_str().and_then(|run_id| journal::header(&self.run_folder(run_id)?));
+    /// Returns the plugin of a run: the one of this digest if it is loaded, else the one that the run was started with if it has a
+    /// journal, else the one in use.
+    pub(super) async fn plugin_of(
+        &self,
+        run_id: &str,
+        adapter_type: &str,
+        digest: Option<&str>,
+    ) -> Result<Arc<Plugin>, Refusal> {
+        if let Some(plugin) = digest.and_then(|digest| self.catalogue().by_digest(digest)) {
+            return Ok(plugin);
+        }
+        let header = self.run_folder(run_id).and_then(|folder| journal::header(&folder));
         let (Some(header), Some(state)) = (header, self.host().state.clone()) else {
             return self.catalogue().get(adapter_type).map_err(|error| Refusal::of(Kind::NoPlugin, &error));
         };
@@ -126,11 +207,12 @@ impl Supervisor {
     pub(super) async fn prepare(
         &self,
         context: &Value,
+        options: StartOptions,
         plugin: &Arc<Plugin>,
     ) -> Result<PreparedRun, Refusal> {
         let target = self.clusters().target(&context["config"])?;
         let pod = self.find_paperclip_pod(context).await?;
-        self.host().prepare(context, pod, plugin, target).map_err(Refusal::bad_context)
+        self.host().prepare_with(context, pod, plugin, target, options).map_err(Refusal::bad_context)
     }
 
     /// Returns the pod that the agent of a run inherits from. Paperclip is in the default cluster, wherever the agent runs.
@@ -277,6 +359,32 @@ impl Supervisor {
     }
 }
 
+impl Started {
+    fn of(run_id: &str, run: &RunHandle) -> Started {
+        let follows = (run.info.run_id != run_id).then(|| run.info.run_id.clone());
+        Started { run_id: run_id.to_owned(), follows }
+    }
+}
+
+/// Lets a run resume the session of an earlier one, unless the context names a session or the earlier run has left none.
+fn resume_session(context: &mut Value, result: Option<&Map<String, Value>>) {
+    let Some(result) = result.filter(|result| result.get("clearSession") != Some(&Value::Bool(true))) else {
+        return;
+    };
+    let runtime = &context["runtime"];
+    if !runtime["sessionId"].is_null() || !runtime["sessionParams"].is_null() {
+        return;
+    }
+    if !(runtime.is_null() || runtime.is_object()) {
+        return;
+    }
+    for field in ["sessionId", "sessionParams", "sessionDisplayId"] {
+        if let Some(value) = result.get(field) {
+            context["runtime"][field] = value.clone();
+        }
+    }
+}
+
 /// Whether a run does not wait for another run of its agent.
 fn is_exclusive(config: &Value) -> bool {
     config["whenBusy"] == "fail" && !matches!(config["concurrencyScope"].as_str(), Some("task" | "none"))
@@ -314,4 +422,28 @@ fn show_result(run: &RunHandle, result: Map<String, Value>) -> Left {
         tracing::error!(%error, "the result cannot be shown");
     }
     (State::Failed, Some(result))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_session_of_an_earlier_run_is_resumed_unless_the_server_names_one() {
+        let result = json!({"sessionId": "s1", "sessionParams": {"sessionId": "s1"}, "sessionDisplayId": "s1", "summary": "x"});
+        let resumed = |runtime: Value, result: &Value| {
+            let mut context = json!({"runtime": runtime});
+            resume_session(&mut context, result.as_object());
+            context["runtime"].clone()
+        };
+        let session =
+            json!({"sessionId": "s1", "sessionParams": {"sessionId": "s1"}, "sessionDisplayId": "s1"});
+        assert_eq!(resumed(json!(null), &result), session);
+        assert_eq!(resumed(json!({"sessionId": null, "taskKey": "t"}), &result)["sessionId"], "s1");
+        let named = json!({"sessionId": "s2"});
+        assert_eq!(resumed(named.clone(), &result), named);
+        let cleared = json!({"sessionId": "s1", "clearSession": true});
+        assert_eq!(resumed(json!({}), &cleared), json!({}));
+    }
 }

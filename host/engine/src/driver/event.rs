@@ -13,7 +13,7 @@ use crate::record::Level;
 #[derive(Debug)]
 pub enum DriverEvent<E> {
     /// The next entry of the run's journal, oldest first.
-    HistoryEntry(ReplayDepth, Entry<'static>),
+    HistoryEntry(ReplayDepth, Box<Entry<'static>>),
     /// The journal cannot be read.
     HistoryFailed(E),
     /// The journal has no further entry.

@@ -167,7 +167,7 @@ impl<G: Guest, E> Driver<G, E> {
             return;
         }
         match event {
-            DriverEvent::HistoryEntry(depth, entry) => self.replay(depth, entry),
+            DriverEvent::HistoryEntry(depth, entry) => self.replay(depth, *entry),
             DriverEvent::HistoryFailed(error) => self.fail(Failure::External(error)),
             DriverEvent::HistoryEnded => self.resume(now),
             DriverEvent::Cancel { request, awaits_acknowledgement } => {

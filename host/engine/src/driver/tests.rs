@@ -67,7 +67,7 @@ fn driver(answers: &[&[Action]], notes: &[&str]) -> Tested {
         redactor: Redactor::new(secrets.named()).expect("no secrets"),
         seed: 1,
         plugin: PluginIdentity::default(),
-        poll_interval: Duration::from_millis(1),
+        poll_interval: Some(Duration::from_millis(1)),
         segments: SegmentLimits::default(),
         adopts: None,
     };
@@ -183,7 +183,7 @@ fn reads_logs_last_and_only_while_the_sink_has_capacity() {
 fn replays_no_further_entry_while_the_sink_has_no_capacity() {
     let mut driver = driver(&[], &[]);
     let entry = || Entry::Note { level: Level::Info, text: "x".repeat(LIMITS.sink_bytes).into() };
-    driver.handle_event(NOW, DriverEvent::HistoryEntry(ReplayDepth::Records, entry()));
+    driver.handle_event(NOW, DriverEvent::HistoryEntry(ReplayDepth::Records, Box::new(entry())));
     assert_eq!(operations(&mut driver).len(), 1);
     assert_eq!(sources(&driver), [Source::SinkFailure, Source::SinkProgress]);
     driver.handle_event(NOW, DriverEvent::SinkProgress { bytes: 2 * LIMITS.sink_bytes });

@@ -6,11 +6,14 @@
 mod grant;
 mod pod;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use paperclip_contract::actions::Objects;
-use paperclip_contract::types::{Action, Command, ListJobs, NewConfigMap, NewSecret, ObjectRef, Request};
+use paperclip_contract::types::{
+    Action, Command, Label, ListJobs, NewConfigMap, NewSecret, ObjectRef, Request,
+};
+use paperclip_kubernetes::shared;
 use serde_json::Value;
 
 pub use grant::{Amount, Grant, Pattern, PatternError, fits};
@@ -26,7 +29,7 @@ pub enum Rule {
     Namespace,
     /// A list of Jobs that are not the agent's.
     OtherAgent,
-    /// A manifest that is not JSON or not of the expected kind.
+    /// A manifest that is not JSON or not of the expected kind, or a shared ConfigMap whose name is not that of its content.
     Manifest,
     /// A Job that would start before the objects that it owns exist, or more than one Pod.
     JobShape,
@@ -193,9 +196,8 @@ impl Policy {
             Action::CreateSecret(NewSecret { namespace, name, owner, .. }) => {
                 self.owned("Secret", namespace, name, owner)
             }
-            Action::CreateConfigMap(NewConfigMap { namespace, name, owner, .. }) => {
-                self.owned("ConfigMap", namespace, name, owner)
-            }
+            Action::CreateConfigMap(map) => shared_by_content(map)
+                .and_then(|()| self.owned("ConfigMap", &map.namespace, &map.name, &map.owner)),
             Action::PollHttp(poll) => self.http(&poll.path),
             // Only the objects that they name need a check. Listed one by one, so that a new command cannot pass unchecked.
             Action::ReleaseGuard
@@ -315,6 +317,20 @@ impl Policy {
             format!("the plugin is granted {}: add it to `http_paths`", shown(&self.grant.http_paths)),
         ))
     }
+}
+
+fn entries(entries: &[Label]) -> BTreeMap<&str, &str> {
+    entries.iter().map(|entry| (entry.key.as_str(), entry.value.as_str())).collect()
+}
+
+/// Checks that a shared ConfigMap has the name of its content: another run could get what this one wrote under a name of its choice.
+fn shared_by_content(map: &NewConfigMap) -> Result<(), Refused> {
+    let expected = shared::name(&entries(&map.entries), &entries(&map.binary_entries));
+    if !map.is_shared || map.name == expected {
+        return Ok(());
+    }
+    let what = format!("shared ConfigMap {} has the content of {expected}", map.name);
+    Err(Refused::new(Rule::Manifest, what, "name a shared ConfigMap after its content"))
 }
 
 /// Returns whether a label's value identifies this id. Characters that a label cannot contain are replaced or left out, and long ids

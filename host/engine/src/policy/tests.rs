@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::intake::IntakeFacts;
 use paperclip_contract::types::{AgentIdentity, DeleteCause, DeleteJob, Label, NewObject, PollHttp};
@@ -22,8 +24,10 @@ fn request() -> Request {
         config_env: Vec::new(),
         context_json: "{}".into(),
         has_auth_token: true,
+        masked_env: Vec::new(),
         paperclip_pod_json: Some(paperclip_pod.to_string()),
         files: Vec::new(),
+        instructions_path: None,
         host: IntakeFacts::bare(Some("default")).host,
     }
 }
@@ -225,4 +229,27 @@ fn a_pattern_is_a_name_or_a_prefix() {
     assert!(serde_json::from_value::<Grant>(json!({"max_cpu": "lots"})).is_err());
     let unknown = serde_json::from_value::<Grant>(json!({"image": ["x"]})).expect_err("a typo");
     assert!(unknown.to_string().contains("unknown field `image`"), "{unknown}");
+}
+
+#[test]
+fn a_shared_config_map_is_named_after_its_content() {
+    let map = |name: &str| NewConfigMap {
+        namespace: "agents".into(),
+        name: name.into(),
+        labels: Vec::new(),
+        owner: ObjectRef { namespace: "agents".into(), name: "j".into(), uid: "u".into() },
+        entries: vec![Label { key: "a".into(), value: "text".into() }],
+        binary_entries: Vec::new(),
+        is_shared: true,
+    };
+    let name = paperclip_kubernetes::shared::name(&BTreeMap::from([("a", "text")]), &BTreeMap::new());
+    let check = |map: NewConfigMap| {
+        let policy = Policy::new(Grant::default(), &request());
+        policy.check(&[Command { id: 1, action: Action::CreateConfigMap(map) }])
+    };
+    assert_eq!(check(map(&name)), Ok(()));
+    assert_eq!(check(NewConfigMap { is_shared: false, ..map("own") }), Ok(()));
+    let refused = check(map("paperclip-files-0")).unwrap_err();
+    assert_eq!(refused.rule, Rule::Manifest);
+    assert!(refused.what.contains(&name), "{refused}");
 }

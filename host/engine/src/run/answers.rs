@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use paperclip_contract::types::{Answer, AnswerOk, ApiError, Deletion, Event, ObjectRef};
+use paperclip_contract::types::{Answer, AnswerOk, ApiError, Deletion, Event, NewConfigMap, ObjectRef};
 
 use super::Run;
 use crate::api::{self, ApiCall, ApiReply, Owned};
@@ -50,6 +50,9 @@ impl<G: Guest> Run<G> {
             Purpose::ExistingOwned { command, create, until } => {
                 self.on_existing_owned(command, create, until, finished.outcome);
             }
+            Purpose::ExistingShared { command, create } => {
+                self.on_existing_shared(command, create, finished.outcome);
+            }
         }
     }
 
@@ -70,6 +73,13 @@ impl<G: Guest> Run<G> {
                     }
                     None => self.answer(command, Err(error)),
                 }
+            }
+            // It is another run's as well, or an answer was lost.
+            (ApiCall::CreateConfigMap(map), Err(error)) if map.is_shared && is_existing(&error) => {
+                let get =
+                    ApiCall::GetContentName { namespace: map.namespace.clone(), name: map.name.clone() };
+                let purpose = Purpose::ExistingShared { command, create: map.clone() };
+                self.call_for(purpose, get, calls::COMMAND_RETRY);
             }
             // The existing object is the run's own if an answer was lost or the host crashed before it.
             (create, Err(error))
@@ -125,7 +135,9 @@ impl<G: Guest> Run<G> {
 
     fn on_command_done(&mut self, command: CommandId, reply: ApiReply) {
         let ok = match reply {
-            ApiReply::Done | ApiReply::Lease(_) | ApiReply::Owners(_) => AnswerOk::Done,
+            ApiReply::Done | ApiReply::Lease(_) | ApiReply::Owners(_) | ApiReply::ContentName(_) => {
+                AnswerOk::Done
+            }
             ApiReply::Created(object) => AnswerOk::Created(object),
             ApiReply::Jobs(jobs) => AnswerOk::Jobs(jobs),
             ApiReply::Job(job) => AnswerOk::Job(job),
@@ -212,6 +224,41 @@ impl<G: Guest> Run<G> {
             }),
             Ok(_) => return self.call_for(Purpose::Command(command), *create, calls::COMMAND_RETRY),
             Err(error) => Err(error),
+        };
+        self.answer(command, outcome);
+    }
+
+    /// Handles an existing shared ConfigMap: the Job becomes one of its owners if it contains what its name says.
+    fn on_existing_shared(
+        &mut self,
+        command: CommandId,
+        create: Box<NewConfigMap>,
+        outcome: Result<ApiReply, ApiError>,
+    ) {
+        let outcome = match outcome {
+            Ok(ApiReply::ContentName(Some(content))) if content == create.name => {
+                let NewConfigMap { namespace, name, owner, .. } = &*create;
+                let (namespace, name, owner) = (namespace.clone(), name.clone(), owner.clone());
+                let purpose = Purpose::ExistingShared { command, create };
+                let add = ApiCall::AddOwner { namespace, name, owner };
+                return self.call_for(purpose, add, calls::COMMAND_RETRY);
+            }
+            Ok(ApiReply::ContentName(Some(_))) => Err(ApiError {
+                status: Some(409),
+                reason: Some("AlreadyExists".to_owned()),
+                message: format!(
+                    "ConfigMap {} in {} does not contain what its name says: delete it",
+                    create.name, create.namespace
+                ),
+                retry_after_ms: None,
+            }),
+            Ok(ApiReply::Created(object)) => Ok(AnswerOk::Created(object)),
+            Err(error) if error.status != Some(404) => Err(error),
+            // It was deleted with its last owner between the calls.
+            Ok(_) | Err(_) => {
+                let create = ApiCall::CreateConfigMap(create);
+                return self.call_for(Purpose::Command(command), create, calls::COMMAND_RETRY);
+            }
         };
         self.answer(command, outcome);
     }

@@ -264,7 +264,7 @@ fn request(action: Action) -> Option<ApiCall> {
         Action::DryRunPod(pod) => ApiCall::DryRunPod { manifest_json: pod.manifest_json },
         Action::CreateJob(job) => ApiCall::CreateJob { manifest_json: job.manifest_json },
         Action::CreateSecret(secret) => ApiCall::CreateSecret(secret),
-        Action::CreateConfigMap(map) => ApiCall::CreateConfigMap(map),
+        Action::CreateConfigMap(map) => ApiCall::CreateConfigMap(Box::new(map)),
         Action::UnsuspendJob(job) => {
             let patch_json = r#"{"spec":{"suspend":false}}"#.to_owned();
             ApiCall::PatchJob { job, patch_json }

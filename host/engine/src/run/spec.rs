@@ -20,8 +20,8 @@ pub struct RunSpec {
     pub plugin: PluginIdentity,
     /// What the plugin may request.
     pub policy: Policy,
-    /// Interval of polls of Paperclip's API.
-    pub poll_interval: Duration,
+    /// Interval of polls of Paperclip's API; none if the run's client requests cancellations itself: then there are no polls.
+    pub poll_interval: Option<Duration>,
     pub segments: SegmentLimits,
     /// The Job that another host created for the run, if it is resumed without its journal. No other Job is created then.
     pub adopts: Option<ObjectRef>,

@@ -82,7 +82,7 @@ fn run(answers: &[&[Action]]) -> Run<Script> {
         redactor: Redactor::new(secrets.named()).expect("no secrets"),
         seed: 1,
         plugin: PluginIdentity::default(),
-        poll_interval: Duration::from_millis(1),
+        poll_interval: Some(Duration::from_millis(1)),
         segments: SegmentLimits::default(),
         adopts: None,
     };

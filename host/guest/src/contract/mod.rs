@@ -45,6 +45,16 @@ pub(crate) fn supported() -> String {
     ContractVersion::SUPPORTED.map(ContractVersion::number).join(" and ")
 }
 
+/// The series of the contract that this host supports, oldest first, such as `0.1`.
+pub fn series_supported() -> Vec<&'static str> {
+    ContractVersion::SUPPORTED.into_iter().map(|version| major_and_minor(version.number())).collect()
+}
+
+/// Returns the first two parts of a version.
+fn major_and_minor(number: &str) -> &str {
+    number.match_indices('.').nth(1).map_or(number, |(end, _)| &number[..end])
+}
+
 /// Why a component is not a plugin for this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Mismatch {

@@ -7,6 +7,11 @@ use paperclip_contract::types as newest;
 
 pub(super) use bindings::{AgentPlugin, AgentPluginPre};
 
+/// The path of the instructions in a request.
+const INSTRUCTIONS_FILE: &str = "agent-instructions.md";
+/// Where a newer request has its skills.
+const SKILLS: &str = "skills/";
+
 #[allow(dead_code, missing_debug_implementations, unreachable_pub, clippy::all)]
 mod bindings {
     wasmtime::component::bindgen!({
@@ -23,10 +28,10 @@ mod bindings {
 #[allow(missing_debug_implementations, unreachable_pub, reason = "the generated bindings name these types")]
 pub mod types {
     use paperclip_contract::types::{
-        AcquireGuard, AgentIdentity, Answer, ApiError, CancelRequest, ContextFile, DeleteJob, Deletion,
-        EmittedLog, EnvEntry, Finish, FollowLog, GuardBusy, HostFacts, HttpAnswer, HttpFailure, JobSnapshot,
-        Label, LabelJob, ListJobs, LogGap, LogInterrupted, LogLines, NewConfigMap, NewObject, ObjectRef,
-        Other, PodSnapshot, PollHttp, ReadLog, Status, Timer,
+        AcquireGuard, AgentIdentity, Answer, ApiError, CancelRequest, DeleteJob, Deletion, EmittedLog,
+        EnvEntry, Finish, FollowLog, GuardBusy, HostFacts, HttpAnswer, HttpFailure, JobSnapshot, Label,
+        LabelJob, ListJobs, LogGap, LogInterrupted, LogLines, NewObject, ObjectRef, Other, PodSnapshot,
+        PollHttp, ReadLog, Status, Timer,
     };
     pub use paperclip_contract::types::{Descriptor, Refusal};
     use paperclip_contract::wit;
@@ -41,8 +46,14 @@ pub mod types {
         pub context_json: &'a str,
         pub has_auth_token: bool,
         pub self_pod_json: Option<&'a str>,
-        pub files: &'a [ContextFile],
+        pub files: Vec<ContextFile<'a>>,
         pub host: &'a HostFacts,
+    }
+
+    #[wit(record, Lower)]
+    pub struct ContextFile<'a> {
+        pub path: String,
+        pub content: &'a str,
     }
 
     #[wit(variant, Lower)]
@@ -125,6 +136,15 @@ pub mod types {
     }
 
     #[wit(record, Lift)]
+    pub struct NewConfigMap {
+        pub namespace: String,
+        pub name: String,
+        pub labels: Vec<Label>,
+        pub owner: ObjectRef,
+        pub entries: Vec<Label>,
+    }
+
+    #[wit(record, Lift)]
     pub struct SecretEntry {
         pub key: String,
         pub source: SecretSource,
@@ -150,10 +170,25 @@ impl<'a> From<&'a newest::Request> for types::Request<'a> {
             context_json: &request.context_json,
             has_auth_token: request.has_auth_token,
             self_pod_json: request.paperclip_pod_json.as_deref(),
-            files: &request.files,
+            files: request.files.iter().filter_map(|file| context_file(request, file)).collect(),
             host: &request.host,
         }
     }
+}
+
+/// Returns a file where plugins of version 0.1 expect it. They know text only.
+fn context_file<'a>(
+    request: &'a newest::Request,
+    file: &'a newest::ContextFile,
+) -> Option<types::ContextFile<'a>> {
+    let path = if request.instructions_path.as_ref() == Some(&file.path) {
+        INSTRUCTIONS_FILE.to_owned()
+    } else if file.path.starts_with(SKILLS) {
+        format!(".claude/{}", file.path)
+    } else {
+        file.path.clone()
+    };
+    (!file.is_base64).then_some(types::ContextFile { path, content: &file.content })
 }
 
 impl<'a> From<&'a newest::Event> for types::Event<'a> {
@@ -206,7 +241,7 @@ impl From<types::Action> for newest::Action {
             Action::TryPod(pod) => Self::DryRunPod(pod),
             Action::CreateJob(job) => Self::CreateJob(job),
             Action::CreateSecret(secret) => Self::CreateSecret(secret.into()),
-            Action::CreateConfigMap(map) => Self::CreateConfigMap(map),
+            Action::CreateConfigMap(map) => Self::CreateConfigMap(map.into()),
             Action::UnsuspendJob(job) => Self::UnsuspendJob(job),
             Action::AdoptJob(job) => Self::AdoptJob(job),
             Action::LabelJob(job) => Self::LabelJob(job),
@@ -239,6 +274,20 @@ impl From<types::NewSecret> for newest::NewSecret {
             labels: secret.labels,
             owner: secret.owner,
             entries: secret.entries.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<types::NewConfigMap> for newest::NewConfigMap {
+    fn from(map: types::NewConfigMap) -> Self {
+        Self {
+            namespace: map.namespace,
+            name: map.name,
+            labels: map.labels,
+            owner: map.owner,
+            entries: map.entries,
+            binary_entries: Vec::new(),
+            is_shared: false,
         }
     }
 }

@@ -73,7 +73,7 @@ fn run(request: Request) -> Run<Instance> {
         redactor: Redactor::new(Vec::<(String, String)>::new()).unwrap(),
         seed: 1,
         plugin: PluginIdentity::default(),
-        poll_interval: Duration::from_secs(1),
+        poll_interval: Some(Duration::from_secs(1)),
         segments: SegmentLimits::default(),
         adopts: None,
     };

@@ -42,8 +42,10 @@ fn request() -> Request {
         config_env: Vec::new(),
         context_json: "{}".into(),
         has_auth_token: false,
+        masked_env: Vec::new(),
         paperclip_pod_json: None,
         files: Vec::new(),
+        instructions_path: None,
         host: paperclip_engine::intake::IntakeFacts::bare(None).host,
     }
 }

@@ -61,6 +61,8 @@ pub struct Config {
     pub agents: Agents,
     /// Environment names that agents do not inherit, beyond the built-in list; `*` at the end matches any ending.
     pub denied_env: Vec<String>,
+    /// Environment names whose values are masked in output, beyond those that are known to be secrets; `*` at the end matches any ending.
+    pub masked_env: Vec<String>,
     /// Environment names whose values are not secrets, and are not masked; `*` at the end matches any ending.
     pub unmasked_env: Vec<String>,
     /// What happens to a run whose journal cannot be written.

@@ -36,6 +36,12 @@ pub async fn call(cluster: &Cluster, secrets: &Secrets, call: ApiCall) -> Result
         ApiCall::GetOwners { kind, namespace, name } => {
             owned::get_owners(cluster, kind, &namespace, &name).await
         }
+        ApiCall::GetContentName { namespace, name } => {
+            owned::get_content_name(cluster, &namespace, &name).await
+        }
+        ApiCall::AddOwner { namespace, name, owner } => {
+            owned::add_owner(cluster, &namespace, &name, &owner).await
+        }
         ApiCall::PatchJob { job, patch_json } => workloads::patch_job(cluster, &job, &patch_json).await,
         ApiCall::DeleteJob { job } => workloads::delete_job(cluster, job).await,
         ApiCall::GetJob { namespace, name } => workloads::get_job(cluster, &namespace, &name).await,

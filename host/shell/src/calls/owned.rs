@@ -6,13 +6,15 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::PartialObjectMeta;
-use kube::core::params::GetParams;
+use kube::core::params::{GetParams, Patch, PatchParams};
 use paperclip_contract::types::{ApiError, Label, NewConfigMap, NewSecret, ObjectRef, SecretSource};
 use paperclip_engine::api::{ApiReply, NO_VALUE, OwnedKind};
 use paperclip_engine::intake::Secrets;
-use serde::Serialize;
+use paperclip_kubernetes::shared;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::{named, post_params, resource, send, unless_missing};
+use super::{FIELD_MANAGER, named, post_params, resource, send, unless_missing};
 use crate::connect::Cluster;
 use crate::{exchange, snapshot};
 
@@ -47,13 +49,62 @@ pub(super) async fn create_config_map(
     cluster: &Cluster,
     request: &NewConfigMap,
 ) -> Result<ApiReply, ApiError> {
+    create(cluster, &request.namespace, &config_map(request)?).await
+}
+
+fn config_map(request: &NewConfigMap) -> Result<ConfigMap, ApiError> {
     let data = request.entries.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect();
-    let map = ConfigMap {
+    let mut binary = BTreeMap::new();
+    for entry in &request.binary_entries {
+        let bytes: ByteString = serde_json::from_value(entry.value.clone().into()).map_err(|error| {
+            exchange::not_sent(format!("ConfigMap {}: key {}: {error}", request.name, entry.key))
+        })?;
+        binary.insert(entry.key.clone(), bytes);
+    }
+    Ok(ConfigMap {
         metadata: metadata(&request.namespace, &request.name, &request.labels, &request.owner),
         data: Some(data),
-        ..ConfigMap::default()
+        binary_data: (!binary.is_empty()).then_some(binary),
+        immutable: request.is_shared.then_some(true),
+    })
+}
+
+/// Returns the name that a shared ConfigMap with the content of this one has.
+pub(super) async fn get_content_name(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+) -> Result<ApiReply, ApiError> {
+    let request = resource::<ConfigMap>(namespace)?.get(named(name)?, &GetParams::default());
+    let Some(answer) = unless_missing(send(cluster, request).await)? else {
+        return Ok(ApiReply::ContentName(None));
     };
-    create(cluster, &request.namespace, &map).await
+    let Content { data, binary_data } = answer.json()?;
+    Ok(ApiReply::ContentName(Some(shared::name(&data, &binary_data))))
+}
+
+/// The content of a ConfigMap as the API writes it: bytes are base64.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct Content {
+    data: BTreeMap<String, String>,
+    binary_data: BTreeMap<String, String>,
+}
+
+/// Adds an owner to a ConfigMap. A strategic merge adds to the list by UID, so that runs that join at the same time do not remove each
+/// other.
+pub(super) async fn add_owner(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+    owner: &ObjectRef,
+) -> Result<ApiReply, ApiError> {
+    let patch = json!({"metadata": {"ownerReferences": owner_references(owner)}});
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let request = resource::<ConfigMap>(namespace)?.patch(named(name)?, &params, &Patch::Strategic(patch));
+    let joined: PartialObjectMeta<ConfigMap> = send(cluster, request).await?.json()?;
+    Ok(ApiReply::Created(snapshot::object_ref(&joined.metadata)))
 }
 
 async fn create<K>(cluster: &Cluster, namespace: &str, object: &K) -> Result<ApiReply, ApiError>
@@ -95,17 +146,21 @@ fn metadata(namespace: &str, name: &str, labels: &[Label], owner: &ObjectRef) ->
         namespace: Some(namespace.to_owned()),
         name: Some(name.to_owned()),
         labels: Some(labels),
-        owner_references: Some(vec![OwnerReference {
-            api_version: "batch/v1".to_owned(),
-            kind: "Job".to_owned(),
-            name: owner.name.clone(),
-            uid: owner.uid.clone(),
-            controller: None,
-            // Blocking would need the permission to set finalizers on Jobs.
-            block_owner_deletion: Some(false),
-        }]),
+        owner_references: Some(owner_references(owner)),
         ..ObjectMeta::default()
     }
+}
+
+fn owner_references(owner: &ObjectRef) -> Vec<OwnerReference> {
+    vec![OwnerReference {
+        api_version: "batch/v1".to_owned(),
+        kind: "Job".to_owned(),
+        name: owner.name.clone(),
+        uid: owner.uid.clone(),
+        controller: None,
+        // Blocking would need the permission to set finalizers on Jobs.
+        block_owner_deletion: Some(false),
+    }]
 }
 
 /// Returns the source of a missing value, never a value.
@@ -116,6 +171,7 @@ fn source_name(source: &SecretSource) -> String {
         SecretSource::ConfigEnv(name) => {
             format!("config.env.{name}: the execution context has no such entry")
         }
+        SecretSource::Json(_) => "a JSON document: the execution context lacks one of its values".to_owned(),
         SecretSource::PaperclipPodEnv(name) => {
             format!("selfPod.env.{name}: Paperclip's pod has no such literal")
         }

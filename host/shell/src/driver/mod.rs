@@ -289,7 +289,7 @@ impl<G: Guest> Executor<G> {
             None => None,
         };
         Poll::Ready(match entry {
-            Some(Ok((depth, entry))) => DriverEvent::HistoryEntry(depth, entry),
+            Some(Ok((depth, entry))) => DriverEvent::HistoryEntry(depth, Box::new(entry)),
             Some(Err(error)) => DriverEvent::HistoryFailed(error.into()),
             None => {
                 self.history = None;

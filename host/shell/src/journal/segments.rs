@@ -31,9 +31,15 @@ pub struct Header {
     pub plugin_digest: String,
     /// Version of the contract.
     pub contract: String,
-    /// Patterns of variables whose values are shown in its output: a value that was shown once is not masked later.
+    /// Names of the variables whose values are masked in its output; none in a header of an older host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masked_env: Option<Vec<String>>,
+    /// Of an older host: patterns of variables whose values are shown. A value that was shown once is not masked later.
     #[serde(default)]
     pub unmasked_env: Vec<String>,
+    /// Whether its client requests cancellations itself, so that Paperclip's API is not polled for them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pushes_cancel: bool,
     /// The objects with which it was adopted, if another host started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted: Option<Adopted>,

@@ -1,5 +1,7 @@
 //! What each call sends, and what it makes of the answer.
 
+use std::collections::BTreeMap;
+
 use http::Method;
 use paperclip_contract::types::{
     ApiError, Label, NewConfigMap, NewSecret, ObjectRef, ReadLog, SecretEntry, SecretSource,
@@ -7,6 +9,7 @@ use paperclip_contract::types::{
 use paperclip_engine::api::{ApiCall, ApiReply, Lease, OwnedKind};
 use paperclip_engine::intake::{self, IntakeFacts, Secrets};
 use paperclip_engine::time::Timestamp;
+use paperclip_kubernetes::shared;
 use paperclip_shell::calls::call;
 use serde_json::json;
 
@@ -197,12 +200,51 @@ async fn a_config_map_belongs_to_the_job() {
         labels: Vec::new(),
         owner: object("j", "ju"),
         entries: vec![label("a.md", "text")],
+        binary_entries: Vec::new(),
+        is_shared: false,
     };
-    let reply = ask(&server, ApiCall::CreateConfigMap(request)).await.unwrap();
+    let reply = ask(&server, ApiCall::CreateConfigMap(Box::new(request))).await.unwrap();
     assert_eq!(reply, ApiReply::Created(object("m", "mu")));
     let sent = server.seen()[0].json();
     assert_eq!(sent["data"], json!({"a.md": "text"}));
     assert_eq!(sent["metadata"]["ownerReferences"][0]["uid"], "ju");
+}
+
+#[tokio::test]
+async fn a_shared_config_map_says_what_it_contains_and_gets_another_owner() {
+    let (text, binary) = (BTreeMap::from([("a.md", "text")]), BTreeMap::from([("b.png", "iVBORw==")]));
+    let name = shared::name(&text, &binary);
+    let existing = json!({
+        "metadata": {"namespace": "n", "name": name, "uid": "mu"}, "data": text, "binaryData": binary,
+    });
+    let server = Server::new(move |seen| match seen.path.as_str() {
+        path if path.ends_with("/absent") => not_found(),
+        _ => json(if seen.method == Method::POST { 201 } else { 200 }, &existing),
+    });
+    let create = NewConfigMap {
+        namespace: "n".into(),
+        name: name.clone(),
+        labels: Vec::new(),
+        owner: object("j", "ju"),
+        entries: vec![label("a.md", "text")],
+        binary_entries: vec![label("b.png", "iVBORw==")],
+        is_shared: true,
+    };
+    ask(&server, ApiCall::CreateConfigMap(Box::new(create))).await.unwrap();
+    let get = |name: &str| ApiCall::GetContentName { namespace: "n".into(), name: name.into() };
+    assert_eq!(ask(&server, get(&name)).await, Ok(ApiReply::ContentName(Some(name.clone()))));
+    assert_eq!(ask(&server, get("absent")).await, Ok(ApiReply::ContentName(None)));
+    let add =
+        |name: &str| ApiCall::AddOwner { namespace: "n".into(), name: name.into(), owner: object("j", "ju") };
+    assert_eq!(ask(&server, add(&name)).await, Ok(ApiReply::Created(object(&name, "mu"))));
+    assert_eq!(ask(&server, add("absent")).await.unwrap_err().status, Some(404));
+
+    let seen = server.seen();
+    let created = seen[0].json();
+    assert_eq!((&created["immutable"], &created["binaryData"]), (&json!(true), &json!(binary)));
+    assert_eq!(seen[3].method, Method::PATCH);
+    let owners = json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "ju", "blockOwnerDeletion": false}]);
+    assert_eq!(seen[3].json(), json!({"metadata": {"ownerReferences": owners}}));
 }
 
 #[tokio::test]

@@ -156,7 +156,7 @@ fn run() -> (Run<Script>, Secrets) {
         redactor: Redactor::new(secrets.named()).unwrap(),
         seed: 1,
         plugin: PluginIdentity::default(),
-        poll_interval: Duration::from_millis(1),
+        poll_interval: Some(Duration::from_millis(1)),
         segments: SegmentLimits::default(),
         adopts: None,
     };

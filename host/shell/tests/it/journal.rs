@@ -23,6 +23,8 @@ fn header(run_id: &str, digest: &str) -> Header {
         plugin_version: "1".into(),
         plugin_digest: digest.into(),
         contract: "0.1.0".into(),
+        masked_env: None,
+        pushes_cancel: false,
         unmasked_env: Vec::new(),
         adopted: None,
     }

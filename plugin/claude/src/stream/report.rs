@@ -144,7 +144,8 @@ fn bounded(text: &str, max_bytes: usize) -> String {
 }
 
 fn name(member: Option<&RawValue>) -> Option<String> {
-    some_text(member).map(|text| bounded(text.trim(), NAME_BYTES).to_lowercase())
+    // By characters: `str::to_lowercase` has 4 KiB of code for the Greek sigma.
+    some_text(member).map(|text| head(text.trim(), NAME_BYTES).chars().flat_map(char::to_lowercase).collect())
 }
 
 /// A text, or of an object its message, error (a text or an object again), code or JSON.

@@ -42,7 +42,7 @@ const EVENTS: (&str, &str) = ("", "events");
 const CLAIMS: (&str, &str) = ("", "persistentvolumeclaims");
 
 /// All permissions, in the order of the report.
-pub const ACCESS: [Access; 21] = [
+pub const ACCESS: [Access; 22] = [
     needed("k8s_rbac_job_create", JOBS, "create", "no run starts"),
     needed("k8s_rbac_job_get", JOBS, "get", "a vanished Job cannot be verified"),
     needed("k8s_rbac_job_list", JOBS, "list", "other runs of the same agent are not found"),
@@ -65,11 +65,17 @@ pub const ACCESS: [Access; 21] = [
     needed("k8s_rbac_secret_create", SECRETS, "create", "agents get neither prompt nor credentials"),
     needed("k8s_rbac_secret_get", SECRETS, "get", "a run cannot be resumed after a restart"),
     needed("k8s_rbac_configmap_create", CONFIG_MAPS, "create", "agents get neither instructions nor skills"),
-    useful(
+    needed(
         "k8s_rbac_configmap_get",
         CONFIG_MAPS,
         "get",
-        "a run that repeats one just deleted may fail on its remaining objects",
+        "agents do not get skills that another run has as well",
+    ),
+    needed(
+        "k8s_rbac_configmap_patch",
+        CONFIG_MAPS,
+        "patch",
+        "agents do not get skills that another run has as well",
     ),
     needed("k8s_rbac_lease_get", LEASES, "get", "two runs of an agent may start at once"),
     needed("k8s_rbac_lease_create", LEASES, "create", "two runs of an agent may start at once"),

@@ -25,6 +25,8 @@ pub const SECONDS_MAX: u32 = 365 * 24 * 3600;
 const TTL_MIN_SEC: u32 = 60;
 /// After how long the host reopens a log without output, since the connection may be dead.
 const SILENT_LOG_SEC: u32 = 300;
+/// The longest time from SIGTERM to SIGKILL.
+const CANCEL_GRACE_MAX_SEC: u32 = 30;
 
 /// Label keys that Kubernetes itself sets on the Pods of a Job; it refuses other values.
 const KUBERNETES_OWN_LABELS: [&str; 2] = ["job-name", "controller-uid"];
@@ -185,7 +187,7 @@ fn settings(fields: &mut Fields<'_>) -> Result<Settings, Refusal> {
         timeout_sec: Some(fields.whole("timeoutSec", 0, SECONDS_MAX)?).filter(|timeout_sec| *timeout_sec > 0),
         grace_sec: fields.whole("graceSec", 60, SECONDS_MAX)?,
         queue_timeout_sec: fields.whole("queueTimeoutSec", 600, SECONDS_MAX)?,
-        cancel_grace_sec: fields.whole("cancelGraceSec", 3, SECONDS_MAX)?,
+        cancel_grace_sec: cancel_grace_sec(fields)?,
         result_grace_sec: fields.whole("resultGraceSec", 60, SECONDS_MAX)?,
         background_grace_sec: fields.whole("backgroundGraceSec", 900, SECONDS_MAX)?,
         quiet_timeout_sec: quiet_timeout_sec(fields)?,
@@ -207,6 +209,17 @@ fn settings(fields: &mut Fields<'_>) -> Result<Settings, Refusal> {
         model: fields.text("model")?.map(str::to_owned),
         effort: fields.text("effort")?.map(str::to_owned),
     })
+}
+
+/// Reads the time from SIGTERM to SIGKILL. A longer one is shortened: Paperclip gives up on a cancellation after a minute.
+fn cancel_grace_sec(fields: &mut Fields<'_>) -> Result<u32, Refusal> {
+    let grace_sec = fields.whole("cancelGraceSec", 3, SECONDS_MAX)?;
+    if grace_sec > CANCEL_GRACE_MAX_SEC {
+        fields.warn(format!(
+            "config field cancelGraceSec: {grace_sec} is shortened to {CANCEL_GRACE_MAX_SEC}, because a cancellation must be over within 45 s"
+        ));
+    }
+    Ok(grace_sec.min(CANCEL_GRACE_MAX_SEC))
 }
 
 fn placement(fields: &mut Fields<'_>, clusters: &[String]) -> Result<Placement, Refusal> {
@@ -305,6 +318,18 @@ mod tests {
         assert_eq!(config.placement.image_pull_policy, "IfNotPresent");
         assert_eq!(config.settings.inherit_env, InheritEnv::Filtered);
         assert_eq!(config.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_cancellation_is_over_before_paperclip_gives_up_on_it() {
+        let config = read(&request(&json!({"cancelGraceSec": 300}))).unwrap();
+        assert_eq!(config.settings.cancel_grace_sec, 30);
+        assert!(
+            config.warnings[0].contains("cancelGraceSec: 300 is shortened to 30"),
+            "{:?}",
+            config.warnings
+        );
+        assert_eq!(read(&request(&json!({"cancelGraceSec": 30}))).unwrap().warnings, Vec::<String>::new());
     }
 
     #[test]

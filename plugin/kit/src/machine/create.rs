@@ -10,11 +10,12 @@ use super::region::{IllegalTransition, Region as _};
 use super::regions::{GuardState, JobState};
 use super::{Agent, Job, Machine};
 use crate::bindings::exports::paperclip::agent::types::{
-    AcquireGuard, Action, AnswerOk, ApiError, JobSnapshot, Label, LabelJob, ListJobs, NewConfigMap,
+    self, AcquireGuard, Action, AnswerOk, ApiError, JobSnapshot, Label, LabelJob, ListJobs, NewConfigMap,
     NewObject, NewSecret, ObjectRef, SecretEntry, SecretSource,
 };
 use crate::config::{ConcurrencyScope, WhenBusy};
-use crate::manifest::labels::{RUN_ID, SESSION_ID, TASK_ID};
+use crate::manifest::labels::{MANAGED_BY, RUN_ID, SESSION_ID, TASK_ID};
+use crate::manifest::mcp::JsonPart;
 use crate::manifest::{self, Plan, Source};
 use crate::orphan::{self, Orphan};
 use crate::outcome::ErrorCode;
@@ -303,7 +304,8 @@ impl<A: Agent> Machine<A> {
         let Some(plan) = self.plan_or_fail()? else { return Ok(()) };
         self.job.state.transition(JobState::Creating)?;
         self.outbox.info(format!("[paperclip] {}", plan.skills_line()));
-        self.outbox.push(Action::ReportMeta(meta(&plan).to_string()));
+        let meta = meta(&plan, &self.request.masked_env);
+        self.outbox.push(Action::ReportMeta(meta.to_string()));
         self.await_answer(Action::CreateJob(NewObject { manifest_json: plan.job.to_string() }));
         Ok(())
     }
@@ -351,12 +353,16 @@ impl<A: Agent> Machine<A> {
             }));
         }
         for map in &plan.config_maps {
+            // A shared one is no single agent's.
+            let of_agent = |label: &Label| !map.is_shared || label.key == MANAGED_BY;
             self.await_answer(Action::CreateConfigMap(NewConfigMap {
                 namespace: map.namespace.clone(),
                 name: map.name.clone(),
-                labels: owned_labels.clone(),
+                labels: owned_labels.iter().filter(|label| of_agent(label)).cloned().collect(),
                 owner: owner.clone(),
                 entries: labels(map.entries.clone()),
+                binary_entries: labels(map.binary_entries.clone()),
+                is_shared: map.is_shared,
             }));
         }
     }
@@ -474,7 +480,7 @@ fn adopted_labels(plan: &Plan) -> Vec<(&'static str, String)> {
 }
 
 /// Returns how the agent is invoked, for Paperclip's record of the run. It holds no secret.
-fn meta(plan: &Plan) -> Value {
+fn meta(plan: &Plan, masked_env: &[String]) -> Value {
     let container = &plan.job["spec"]["template"]["spec"]["containers"][0];
     json!({
         "adapterType": plan.labels.adapter_type,
@@ -487,6 +493,7 @@ fn meta(plan: &Plan) -> Value {
         "commandArgs": plan.args,
         "commandNotes": [plan.skills_note()],
         "promptMetrics": plan.prompt_metrics,
+        "maskedEnv": masked_env,
         "specHash": plan.spec_hash,
     })
 }
@@ -499,6 +506,15 @@ fn secret_source(plan: &Plan, source: &Source) -> SecretSource {
         Source::AuthToken => SecretSource::AuthToken,
         Source::ConfigEnv(name) => SecretSource::ConfigEnv(name.clone()),
         Source::PaperclipPodEnv(name) => SecretSource::PaperclipPodEnv(name.clone()),
+        Source::Json(parts) => SecretSource::Json(
+            parts
+                .iter()
+                .map(|part| match part {
+                    JsonPart::Text(text) => types::JsonPart::Text(text.clone()),
+                    JsonPart::ConfigEnv(name) => types::JsonPart::ConfigEnv(name.clone()),
+                })
+                .collect(),
+        ),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The parts of a run's manifest that depend on the agent type.
 
+use super::mcp::{JsonPart, McpServer};
 use crate::config::fields::Fields;
 use crate::refusal::Refusal;
 
@@ -15,6 +16,14 @@ pub trait AgentType {
     fn program(&self) -> &'static str;
     /// Returns variables that neither config nor inheritance can override.
     fn forced_env(&self) -> &'static [(&'static str, &'static str)];
+    /// Returns the folder of the run's files in which the program finds its skills, each in a folder of its own.
+    fn skills_dir(&self) -> &'static str {
+        "skills"
+    }
+    /// Returns the file that configures the program's MCP servers; `None` if it has none that a file configures.
+    fn mcp_config(&self, _servers: &[McpServer]) -> Option<Vec<JsonPart>> {
+        None
+    }
     /// Returns the program's arguments.
     ///
     /// # Errors
@@ -31,4 +40,6 @@ pub struct Call<'a> {
     pub bundle_dir: Option<&'a str>,
     /// The file with the agent's instructions, if it has any.
     pub instructions_file: Option<&'a str>,
+    /// The file of [`AgentType::mcp_config`], if there are MCP servers.
+    pub mcp_config_file: Option<&'a str>,
 }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::agent_type::AgentType;
 use super::denied_env::{is_denied, overridden_names};
 use super::labels::task_id;
+use super::mcp;
 use super::paperclip_pod::{PaperclipPod, PodValue};
 use super::secrets::Source;
 use crate::config::InheritEnv;
@@ -22,7 +23,20 @@ const DEFAULT_API_URL: &str = "http://localhost:3100";
 const API_URL: &str = "PAPERCLIP_API_URL";
 const API_KEY: &str = "PAPERCLIP_API_KEY";
 /// Variables that the run sets and a config cannot.
-const RUNTIME_VARIABLES: [&str; 3] = ["PAPERCLIP_RUN_ID", "PAPERCLIP_AGENT_ID", "PAPERCLIP_COMPANY_ID"];
+const RUNTIME_VARIABLES: [&str; 5] =
+    ["PAPERCLIP_RUN_ID", "PAPERCLIP_AGENT_ID", "PAPERCLIP_COMPANY_ID", "PAPERCLIP_TASK_ID", API_URL];
+/// Variables that name the folder for temporary files.
+pub const SCRATCH_VARIABLES: [&str; 7] = [
+    "TMPDIR",
+    "TEMP",
+    "TMP",
+    "PAPERCLIP_TMPDIR",
+    "PAPERCLIP_SCRATCH_DIR",
+    "PAPERCLIP_RUN_SCRATCH_DIR",
+    "PAPERCLIP_TASK_SCRATCH_DIR",
+];
+/// The folder for temporary files. It is deleted with the Pod.
+pub const SCRATCH_DIR: &str = "/tmp/paperclip-scratch";
 
 /// A variable of the agent's container.
 #[derive(Debug, Clone, PartialEq)]
@@ -167,6 +181,9 @@ impl Environment {
             self.set(API_URL, api_url);
         }
         self.set_plain("PAPERCLIP_RUN_ID", &request.run_id);
+        for name in SCRATCH_VARIABLES {
+            self.set_plain(name, SCRATCH_DIR);
+        }
     }
 
     /// Adds why the agent was woken and where it works.
@@ -179,8 +196,11 @@ impl Environment {
         let wake =
             context.get("paperclipWake").filter(|wake| wake.as_object().is_some_and(|wake| !wake.is_empty()));
         let owned = |text: &str| text.to_owned();
-        let variables: [(&str, Option<String>); 20] = [
+        let tools = context.get("paperclipRuntimeTools").and_then(Value::as_object).unwrap_or(&blank);
+        let rest = tools.get("rest").and_then(Value::as_object).unwrap_or(&blank);
+        let variables: [(&str, Option<String>); 25] = [
             ("PAPERCLIP_TASK_ID", task_id(request).map(owned)),
+            ("PAPERCLIP_ISSUE_WORK_MODE", work_mode(context).map(owned)),
             ("PAPERCLIP_WAKE_REASON", trimmed("wakeReason").map(owned)),
             (
                 "PAPERCLIP_WAKE_COMMENT_ID",
@@ -203,6 +223,10 @@ impl Environment {
             ("PAPERCLIP_RUNTIME_SERVICE_INTENTS_JSON", json("paperclipRuntimeServiceIntents")),
             ("PAPERCLIP_RUNTIME_SERVICES_JSON", json("paperclipRuntimeServices")),
             ("PAPERCLIP_RUNTIME_PRIMARY_URL", text(context, "paperclipRuntimePrimaryUrl").map(owned)),
+            ("PAPERCLIP_RUNTIME_TOOLS_MCP_URL", text(tools, "mcpEndpoint").map(owned)),
+            ("PAPERCLIP_RUNTIME_TOOLS_EXPIRES_AT", text(tools, "expiresAt").map(owned)),
+            ("PAPERCLIP_RUNTIME_TOOLS_CONNECTIONS_SEARCH_URL", text(rest, "connectionsSearch").map(owned)),
+            ("PAPERCLIP_RUNTIME_TOOLS_CONNECTION_REQUEST_URL", text(rest, "connectionRequest").map(owned)),
         ];
         for (name, value) in variables {
             match value {
@@ -241,10 +265,18 @@ impl Environment {
             let name = variable.name.as_str();
             name::variable(name)
                 .map_err(|rule| Refusal::new(format!("env.{name}"), format!("the name `{name}` {rule}")))?;
+            if mcp::is_token(name) {
+                continue;
+            }
             let is_runtime = RUNTIME_VARIABLES.contains(&name) || name == API_KEY && request.has_auth_token;
             if is_runtime || agent_type.forced_env().iter().any(|(forced, _)| *forced == name) {
+                let remedy = if name == API_URL {
+                    "; operators set `paperclip_api_url` in the host's configuration"
+                } else {
+                    ""
+                };
                 self.warnings.push(format!(
-                    "config field env.{name}: the run sets this variable itself; it is not used"
+                    "config field env.{name}: the run sets this variable itself; it is not used{remedy}"
                 ));
             } else {
                 self.set(name, VariableValue::Secret(Source::ConfigEnv(name.to_owned())));
@@ -306,6 +338,17 @@ fn portable(source: &Value) -> Option<Value> {
     // It names a container of Paperclip's pod; without it, it refers to the container that has the variable.
     reference.shift_remove("containerName");
     Some(Value::Object([(kind.clone(), Value::Object(reference))].into_iter().collect()))
+}
+
+/// Returns how the task is to be worked on, such as `planning`.
+fn work_mode(context: &Map<String, Value>) -> Option<&str> {
+    let direct = context.get("paperclipIssue").and_then(|issue| issue["workMode"].as_str());
+    let of_wake = || context.get("paperclipWake").and_then(|wake| wake["issue"]["workMode"].as_str());
+    direct
+        .map(trim)
+        .filter(|mode| !mode.is_empty())
+        .or_else(|| of_wake().map(trim))
+        .filter(|mode| !mode.is_empty())
 }
 
 fn linked_issues(context: &Map<String, Value>) -> Option<String> {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::bundle::{BUNDLE_DIR, Bundle};
 use super::command::RUN_DIR;
-use super::environment::Environment;
+use super::environment::{Environment, SCRATCH_DIR};
 use super::labels::RunLabels;
 use super::paperclip_pod::{DATA_DIR, PaperclipPod};
 use super::secrets::{PROMPT_DIR, Secrets};
@@ -139,6 +139,8 @@ fn volumes(parts: &Parts<'_>) -> (Vec<Value>, Vec<Value>) {
     let mut mounts = vec![json!({"name": "prompt", "mountPath": PROMPT_DIR, "readOnly": true})];
     volumes.push(json!({"name": "run", "emptyDir": {}}));
     mounts.push(json!({"name": "run", "mountPath": RUN_DIR}));
+    volumes.push(json!({"name": "scratch", "emptyDir": {}}));
+    mounts.push(json!({"name": "scratch", "mountPath": SCRATCH_DIR}));
     if let Some(bundle) = parts.bundle {
         volumes.push(named("bundle", &bundle.volume));
         mounts.push(json!({"name": "bundle", "mountPath": BUNDLE_DIR, "readOnly": true}));

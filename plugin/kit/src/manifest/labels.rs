@@ -132,9 +132,10 @@ pub fn hex_digest(text: &str) -> String {
 }
 
 fn slug(id: &str) -> String {
+    // By characters: `str::to_lowercase` has 4 KiB of code for the Greek sigma.
     let kept: String = id
-        .to_lowercase()
         .chars()
+        .flat_map(char::to_lowercase)
         .filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-')
         .take(SLUG_MAX_BYTES)
         .collect();

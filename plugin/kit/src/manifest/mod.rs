@@ -21,6 +21,7 @@ pub mod environment;
 pub mod injected;
 pub mod job;
 pub mod labels;
+pub mod mcp;
 pub mod paperclip_pod;
 pub mod secrets;
 pub mod termination;
@@ -30,12 +31,15 @@ pub use bundle::ConfigMapPlan;
 pub use labels::RunLabels;
 pub use secrets::{SecretPlan, Source};
 
-use bundle::{BUNDLE_DIR, Bundle, INSTRUCTIONS_PATH};
+use bundle::{BUNDLE_DIR, Bundle};
 use environment::Environment;
 use paperclip_pod::{DATA_DIR, PaperclipPod};
+use secrets::SecretFile;
 
 /// The annotation that distinguishes a Job of this specification from another one of the same name.
 pub const SPEC_HASH: &str = "paperclip.io/spec-hash";
+/// The file that configures MCP servers, below the bundle's folder.
+const MCP_CONFIG: &str = "context/mcp.json";
 /// A longer name is truncated in the annotation, which is for people.
 const AGENT_NAME_MAX_CHARS: usize = 256;
 
@@ -100,7 +104,7 @@ impl Plan {
             Source::Prompt => Some(&self.prompt),
             Source::PromptPiece { start, end } => self.prompt.get(*start..*end),
             Source::Context(number) => self.context_files.get(*number).map(|file| file.text.as_str()),
-            Source::AuthToken | Source::ConfigEnv(_) | Source::PaperclipPodEnv(_) => None,
+            Source::AuthToken | Source::ConfigEnv(_) | Source::PaperclipPodEnv(_) | Source::Json(_) => None,
         }
     }
 
@@ -110,8 +114,8 @@ impl Plan {
             .config_maps
             .iter()
             .map(|plan| {
-                let keys: Vec<_> = plan.entries.keys().collect();
-                json!({"name": plan.name, "namespace": plan.namespace, "keys": keys})
+                let keys: Vec<_> = plan.entries.keys().chain(plan.binary_entries.keys()).collect();
+                json!({"name": plan.name, "namespace": plan.namespace, "keys": keys, "isShared": plan.is_shared})
             })
             .collect();
         json!({
@@ -152,10 +156,23 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
     let session = session(request, attempt)?;
     let prompt = prompt::assemble(request, session.is_some(), &environment.files)?;
     let context_files = [environment.files.as_slice(), prompt.files.as_slice()].concat();
-    let secrets = secrets::plan(&job_name, &namespace, &environment.variables, &prompt.text, &context_files);
-    let files = bundle::with_origin(&request.files, text(&request.config, "instructionsFilePath"));
-    let bundle = bundle::plan(&job_name, &namespace, &files, &secrets.context_sources)?;
-    let args = arguments(request, agent_type, session, bundle.as_ref(), &mut warnings)?;
+    let mcp_config = mcp_config(request, agent_type, &mut warnings);
+    let secrets = secrets::plan(
+        &job_name,
+        &namespace,
+        &environment.variables,
+        &prompt.text,
+        &context_files,
+        mcp_config.as_ref(),
+    );
+    let files = bundle::with_origin(
+        &request.files,
+        request.instructions_path.as_deref(),
+        text(&request.config, "instructionsFilePath"),
+    );
+    let bundle =
+        bundle::plan(&job_name, &namespace, &files, agent_type.skills_dir(), &secrets.context_sources)?;
+    let args = arguments(request, agent_type, session, bundle.as_ref(), mcp_config.is_some(), &mut warnings)?;
     warnings.extend(environment.warnings.iter().cloned());
     let script = script(agent_type.program(), &args, secrets.prompt_files, &environment)?;
     let agent_name: String = request.agent.name.chars().take(AGENT_NAME_MAX_CHARS).collect();
@@ -251,14 +268,18 @@ fn arguments(
     agent_type: &dyn AgentType,
     session: Option<&str>,
     bundle: Option<&Bundle>,
+    has_mcp_config: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<String>, Refusal> {
-    let instructions_file = format!("{BUNDLE_DIR}/{INSTRUCTIONS_PATH}");
-    let has_instructions = bundle.is_some_and(|bundle| bundle.has_instructions);
+    let has_file = |path: &&String| request.files.iter().any(|file| file.path == **path);
+    let instructions = request.instructions_path.as_ref().filter(has_file);
+    let instructions = instructions.map(|path| format!("{BUNDLE_DIR}/{path}"));
+    let mcp_config_file = format!("{BUNDLE_DIR}/{MCP_CONFIG}");
     let call = Call {
         session,
         bundle_dir: bundle.map(|_| BUNDLE_DIR),
-        instructions_file: has_instructions.then_some(instructions_file.as_str()),
+        instructions_file: instructions.as_deref(),
+        mcp_config_file: has_mcp_config.then_some(mcp_config_file.as_str()),
     };
     let mut fields = Fields::new(&request.config);
     let args = agent_type.arguments(&call, &mut fields)?;
@@ -267,6 +288,23 @@ fn arguments(
         fields.into_warnings().into_iter().filter(|warning| !warnings.contains(warning)).collect::<Vec<_>>(),
     );
     Ok(args)
+}
+
+/// Returns the file that configures the MCP servers of the run.
+fn mcp_config(
+    request: &Request,
+    agent_type: &dyn AgentType,
+    warnings: &mut Vec<String>,
+) -> Option<SecretFile> {
+    let servers = mcp::servers(request);
+    if servers.is_empty() {
+        return None;
+    }
+    let Some(content) = agent_type.mcp_config(&servers) else {
+        warnings.push("the run's MCP servers are not used: this agent type takes none".to_owned());
+        return None;
+    };
+    Some(SecretFile { path: MCP_CONFIG.to_owned(), content })
 }
 
 /// Returns the session that the attempt resumes.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::environment::{Variable, VariableValue};
+use super::mcp::JsonPart;
 use crate::prompt::ContextFile;
 
 /// Where the prompt is mounted.
@@ -17,6 +18,7 @@ pub const PIECE_MAX_BYTES: usize = 900 * 1024;
 const SHARED_MAX_BYTES: usize = 256 * 1024;
 const PROMPT_KEY: &str = "prompt.txt";
 const CONTEXT_KEY: &str = "context.txt";
+const FILE_KEY: &str = "file.json";
 /// The prefix of the keys of the prompt's pieces. A variable whose name starts with it gets a numbered key.
 const PROMPT_KEY_PREFIX: &str = "prompt.";
 
@@ -28,7 +30,7 @@ pub struct SecretPlan {
     pub entries: BTreeMap<String, Source>,
 }
 
-/// The source of a value. Written as `{"from": "prompt" | "context.N" | "authToken" | "config.env.NAME" | "selfPod.env.NAME"}`; a piece of
+/// The source of a value. Written as `{"from": "prompt" | "context.N" | "authToken" | "config.env.NAME" | "selfPod.env.NAME" | "json"}`; a piece of
 /// the prompt also has its byte range, `start` to `end`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "WrittenSource", try_from = "WrittenSource")]
@@ -44,6 +46,7 @@ pub enum Source {
     AuthToken,
     ConfigEnv(String),
     PaperclipPodEnv(String),
+    Json(Vec<JsonPart>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,10 +56,13 @@ struct WrittenSource {
     start: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     end: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parts: Option<Vec<JsonPart>>,
 }
 
 impl From<Source> for WrittenSource {
     fn from(source: Source) -> WrittenSource {
+        let mut parts = None;
         let (from, range) = match source {
             Source::Prompt => ("prompt".to_owned(), None),
             Source::PromptPiece { start, end } => ("prompt".to_owned(), Some((start, end))),
@@ -64,8 +70,12 @@ impl From<Source> for WrittenSource {
             Source::AuthToken => ("authToken".to_owned(), None),
             Source::ConfigEnv(name) => (format!("config.env.{name}"), None),
             Source::PaperclipPodEnv(name) => (format!("selfPod.env.{name}"), None),
+            Source::Json(of_document) => {
+                parts = Some(of_document);
+                ("json".to_owned(), None)
+            }
         };
-        WrittenSource { from, start: range.map(|(start, _)| start), end: range.map(|(_, end)| end) }
+        WrittenSource { from, start: range.map(|(start, _)| start), end: range.map(|(_, end)| end), parts }
     }
 }
 
@@ -73,10 +83,11 @@ impl TryFrom<WrittenSource> for Source {
     type Error = String;
 
     fn try_from(written: WrittenSource) -> Result<Source, String> {
-        let WrittenSource { from, start, end } = written;
+        let WrittenSource { from, start, end, parts } = written;
         match (from.as_str(), start.zip(end)) {
             ("prompt", None) => Ok(Source::Prompt),
             ("prompt", Some((start, end))) => Ok(Source::PromptPiece { start, end }),
+            ("json", _) => Ok(Source::Json(parts.unwrap_or_default())),
             ("authToken", _) => Ok(Source::AuthToken),
             (name, _) => name
                 .strip_prefix("config.env.")
@@ -104,13 +115,22 @@ pub struct Secrets {
     pub context_sources: Vec<Value>,
 }
 
-/// Distributes the prompt, the variables and the context files over Secrets.
+/// A file whose content has secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretFile {
+    /// The path below the bundle's folder.
+    pub path: String,
+    pub content: Vec<JsonPart>,
+}
+
+/// Distributes the prompt, the variables, the context files and a file with secrets over Secrets.
 pub fn plan(
     job_name: &str,
     namespace: &str,
     variables: &[Variable],
     prompt: &str,
     context_files: &[ContextFile],
+    secret_file: Option<&SecretFile>,
 ) -> Secrets {
     let run_secret = format!("{job_name}-run");
     let mut entries = BTreeMap::new();
@@ -126,6 +146,12 @@ pub fn plan(
             }
         });
     }
+    // A host that resumes the run reads them back by these entries, to mask them.
+    let of_file = secret_file.iter().flat_map(|file| &file.content);
+    entries.extend(of_file.filter_map(|part| match part {
+        JsonPart::ConfigEnv(name) => Some((name.clone(), Source::ConfigEnv(name.clone()))),
+        JsonPart::Text(_) => None,
+    }));
     let secret = |name: &str, entries| SecretPlan { name: name.into(), namespace: namespace.into(), entries };
     let pieces = prompt_pieces(prompt);
     let prompt_files = if pieces.len() > 1 { "/tmp/prompt/prompt.*" } else { "/tmp/prompt/prompt.txt" };
@@ -154,6 +180,13 @@ pub fn plan(
         let items = json!([{"key": CONTEXT_KEY, "path": file.path}]);
         context_sources.push(json!({"secret": {"name": name, "items": items}}));
         plans.push(secret(&name, BTreeMap::from([(CONTEXT_KEY.to_owned(), Source::Context(number))])));
+    }
+    if let Some(file) = secret_file {
+        let name = format!("{job_name}-file");
+        let items = json!([{"key": FILE_KEY, "path": file.path}]);
+        context_sources.push(json!({"secret": {"name": name, "items": items}}));
+        plans
+            .push(secret(&name, BTreeMap::from([(FILE_KEY.to_owned(), Source::Json(file.content.clone()))])));
     }
     Secrets { plans, env, prompt_volume: prompt_volume(projected), prompt_files, context_sources }
 }
@@ -207,6 +240,10 @@ mod tests {
             (Source::PromptPiece { start: 0, end: 9 }, json!({"from": "prompt", "start": 0, "end": 9})),
             (Source::Context(2), json!({"from": "context.2"})),
             (Source::AuthToken, json!({"from": "authToken"})),
+            (
+                Source::Json(vec![JsonPart::Text("a".into()), JsonPart::ConfigEnv("K".into())]),
+                json!({"from": "json", "parts": [{"text": "a"}, {"configEnv": "K"}]}),
+            ),
             (Source::ConfigEnv("A.B".into()), json!({"from": "config.env.A.B"})),
             (Source::PaperclipPodEnv("K".into()), json!({"from": "selfPod.env.K"})),
         ] {
@@ -223,14 +260,14 @@ mod tests {
             variable("B", VariableValue::Plain("b".into())),
             variable("prompt.txt", VariableValue::Secret(Source::ConfigEnv("prompt.txt".into()))),
         ];
-        let secrets = plan("j", "n", &variables, "hi", &[]);
+        let secrets = plan("j", "n", &variables, "hi", &[], None);
         assert_eq!(secrets.plans.len(), 1);
         assert_eq!(secrets.plans[0].entries.keys().collect::<Vec<_>>(), ["A", "env-002", "prompt.txt"]);
         assert_eq!(secrets.plans[0].entries["prompt.txt"], Source::Prompt);
         assert_eq!(secrets.prompt_files, "/tmp/prompt/prompt.txt");
         assert_eq!(secrets.env[2]["valueFrom"]["secretKeyRef"]["key"], "env-002");
         let names = |prompt_bytes| {
-            let secrets = plan("j", "n", &variables, &"x".repeat(prompt_bytes), &[]);
+            let secrets = plan("j", "n", &variables, &"x".repeat(prompt_bytes), &[], None);
             secrets.plans.into_iter().map(|plan| plan.name).collect::<Vec<_>>()
         };
         assert_eq!(names(256 << 10), ["j-run"]);
@@ -239,12 +276,12 @@ mod tests {
 
     #[test]
     fn a_large_prompt_has_secrets_of_its_own() {
-        let one = plan("j", "n", &[], &"x".repeat(PIECE_MAX_BYTES), &[]);
+        let one = plan("j", "n", &[], &"x".repeat(PIECE_MAX_BYTES), &[], None);
         assert_eq!(one.plans.iter().map(|plan| plan.name.as_str()).collect::<Vec<_>>(), ["j-prompt"]);
         assert_eq!(one.prompt_volume["secret"]["secretName"], "j-prompt");
 
         let token = [variable("T", VariableValue::Secret(Source::AuthToken))];
-        let split = plan("j", "n", &token, &"x".repeat(PIECE_MAX_BYTES + 1), &[]);
+        let split = plan("j", "n", &token, &"x".repeat(PIECE_MAX_BYTES + 1), &[], None);
         let names: Vec<_> = split.plans.iter().map(|plan| plan.name.as_str()).collect();
         assert_eq!(names, ["j-run", "j-prompt-000", "j-prompt-001"]);
         assert_eq!(split.prompt_files, "/tmp/prompt/prompt.*");
@@ -255,12 +292,27 @@ mod tests {
     #[test]
     fn each_context_file_has_a_secret_of_its_own() {
         let file = |path: &str| ContextFile { path: path.into(), text: "t".into() };
-        let secrets = plan("j", "n", &[], "hi", &[file("context/a.md"), file("context/b.md")]);
+        let files = [file("context/a.md"), file("context/b.md")];
+        let secrets = plan("j", "n", &[], "hi", &files, None);
         let names: Vec<_> = secrets.plans.iter().map(|plan| plan.name.as_str()).collect();
         assert_eq!(names, ["j-run", "j-context-000", "j-context-001"]);
         let expected = json!({"secret": {"name": "j-context-001", "items": [{"key": "context.txt", "path": "context/b.md"}]}});
         assert_eq!(secrets.context_sources[1], expected);
         assert_eq!(secrets.plans[2].entries["context.txt"], Source::Context(1));
+    }
+
+    #[test]
+    fn the_secrets_of_a_file_can_be_read_back() {
+        let content = vec![JsonPart::Text("x".into()), JsonPart::ConfigEnv("PAPERCLIP_MCP_TOKEN_1".into())];
+        let file = SecretFile { path: "context/mcp.json".into(), content: content.clone() };
+        let secrets = plan("j", "n", &[], "hi", &[], Some(&file));
+        let token = Source::ConfigEnv("PAPERCLIP_MCP_TOKEN_1".into());
+        assert_eq!(secrets.plans[0].entries["PAPERCLIP_MCP_TOKEN_1"], token);
+        assert_eq!(secrets.env, Vec::<Value>::new(), "the environment does not have it");
+        assert_eq!(
+            (secrets.plans[1].name.as_str(), &secrets.plans[1].entries["file.json"]),
+            ("j-file", &Source::Json(content))
+        );
     }
 
     proptest! {

@@ -181,21 +181,20 @@ fn a_job_has_its_deadline_grace_and_service_account() {
 #[test]
 fn mounts_files_and_passes_their_path_to_the_agent() {
     let mut request = request(json!({"image": "a:1"}), json!({}));
-    let file = |path: &str| File { path: path.into(), content: "be kind".into() };
+    let file = |path: &str| File { path: path.into(), content: "be kind".into(), ..File::default() };
     assert_eq!(planned(&request).skills_line(), "Skills bundled (0): none");
-    request.files = vec![
-        file("agent-instructions.md"),
-        file(".claude/skills/b/SKILL.md"),
-        file(".claude/skills/a/SKILL.md"),
-    ];
+    request.files = vec![file("agent-instructions.md"), file("skills/b/SKILL.md"), file("skills/a/SKILL.md")];
+    request.instructions_path = Some("agent-instructions.md".into());
     let plan = planned(&request);
     assert_eq!(plan.skills_line(), "Skills bundled (2): a, b");
     assert_eq!(plan.skills_note(), "Skills (2): a, b");
     assert_eq!(plan.args, ["/tmp/bundle/agent-instructions.md"]);
-    assert_eq!(plan.config_maps[0].entries["file-0000"], "be kind");
+    // Both skills have the same content.
+    assert_eq!(plan.config_maps.iter().map(|map| map.is_shared).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(plan.config_maps[1].entries["file-0000"], "be kind");
     let mounts = container(&plan)["volumeMounts"].as_array().unwrap();
     assert!(mounts.contains(&json!({"name": "bundle", "mountPath": "/tmp/bundle", "readOnly": true})));
-    assert_eq!(plan.to_json()["configMaps"][0]["keys"], json!(["file-0000", "file-0001", "file-0002"]));
+    assert_eq!(plan.to_json()["configMaps"][1]["keys"], json!(["file-0000"]));
 }
 
 #[test]
@@ -209,7 +208,7 @@ fn an_inherited_volume_keeps_its_name_unless_that_is_taken() {
     let plan = planned(&request);
     let volumes = plan.job["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
     let names: Vec<&str> = volumes.iter().map(|volume| volume["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["prompt", "run", "certificates", "inherited-1"]);
+    assert_eq!(names, ["prompt", "run", "scratch", "certificates", "inherited-1"]);
 }
 
 #[test]
@@ -229,7 +228,7 @@ fn inherited_volumes_never_replace_those_of_the_run() {
     let plan = planned(&request);
     let volumes = plan.job["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
     let names: Vec<_> = volumes.iter().map(|volume| volume["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["prompt", "run", "inherited-0"]);
+    assert_eq!(names, ["prompt", "run", "scratch", "inherited-0"]);
 }
 
 #[test]
@@ -266,7 +265,8 @@ fn secrets_and_files_have_the_labels_of_their_run() {
 #[test]
 fn accepts_files_of_three_mebibytes() {
     let mut request = request(json!({"image": "a:1"}), json!({}));
-    let file = |index: usize| File { path: format!("f{index}"), content: "x".repeat(700 * 1024) };
+    let file =
+        |index: usize| File { path: format!("f{index}"), content: "x".repeat(700 * 1024), ..File::default() };
     request.files = (0..4).map(file).collect();
     assert_eq!(planned(&request).config_maps.len(), 4);
     request.files = (0..5).map(file).collect();

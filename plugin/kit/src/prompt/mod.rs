@@ -89,6 +89,7 @@ pub fn assemble(request: &Request, is_resuming: bool, variables: &[ContextFile])
         ("context.paperclipTaskMarkdown", overflow::inline(task, "task", &mut files)),
         ("context", overflow::variables_note(variables)),
         ("promptTemplate", main),
+        ("context.paperclipRuntimeTools", runtime_tools(request)),
     ];
     let joined = sections
         .iter()
@@ -113,6 +114,16 @@ fn rendered(field: &'static str, template: &str, data: &Value) -> Result<String,
             ),
         )
     })
+}
+
+/// Returns how the agent uses the tools for connections that Paperclip gives this run.
+fn runtime_tools(request: &Request) -> String {
+    let tools = request.context.get("paperclipRuntimeTools").and_then(Value::as_object);
+    let Some(guidance) = tools.and_then(|tools| text(tools, "guidance")) else { return String::new() };
+    format!(
+        "# Connections to services\n\n{}\n\nThe tools are at `$PAPERCLIP_RUNTIME_TOOLS_CONNECTIONS_SEARCH_URL` and `$PAPERCLIP_RUNTIME_TOOLS_CONNECTION_REQUEST_URL`, and by MCP at `$PAPERCLIP_RUNTIME_TOOLS_MCP_URL`; send the header `Authorization: Bearer $PAPERCLIP_RUNTIME_TOOLS_TOKEN`.",
+        trim(guidance)
+    )
 }
 
 /// Returns the values that templates may refer to.
@@ -248,6 +259,17 @@ mod tests {
         let refusal = assemble(&request, false, &[]).unwrap_err();
         assert_eq!(refusal.field, "promptTemplate");
         assert!(refusal.message.contains("8388611 bytes"), "{refusal}");
+    }
+
+    #[test]
+    fn tools_for_connections_are_explained() {
+        let tools = json!({"paperclipRuntimeTools": {"guidance": " Search first. ", "rest": {}}});
+        let prompt = assemble(&request(json!({"promptTemplate": "main"}), tools), false, &[]).unwrap();
+        assert!(
+            prompt.text.starts_with("main\n\n# Connections to services\n\nSearch first.\n\n"),
+            "{}",
+            prompt.text
+        );
     }
 
     #[test]

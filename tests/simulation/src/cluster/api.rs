@@ -23,9 +23,16 @@ impl Cluster {
             }
             ApiCall::CreateConfigMap(map) => self.create_owned(&map.namespace, &map.name, &map.owner),
             ApiCall::GetOwners { name, .. } => {
-                let found = self.owned.iter().find(|owned| owned.name == *name);
-                Ok(ApiReply::Owners(found.map(|owned| vec![owned.owner_uid.clone()])))
+                let found = self.owned.iter().filter(|owned| owned.name == *name);
+                let owners: Vec<String> = found.map(|owned| owned.owner_uid.clone()).collect();
+                Ok(ApiReply::Owners((!owners.is_empty()).then_some(owners)))
             }
+            // What is created under such a name is what it says: the grant checks it.
+            ApiCall::GetContentName { name, .. } => {
+                let found = self.owned.iter().any(|owned| owned.name == *name);
+                Ok(ApiReply::ContentName(found.then(|| name.clone())))
+            }
+            ApiCall::AddOwner { namespace, name, owner } => self.add_owner(namespace, name, owner),
             ApiCall::PatchJob { job, patch_json } => self.patch_job(job, patch_json),
             ApiCall::DeleteJob { job } => self.delete_job(actor, job).map(|()| ApiReply::Done),
             ApiCall::GetJob { name, .. } => Ok(ApiReply::Job(self.job_named(name).map(Job::snapshot))),
@@ -81,6 +88,18 @@ impl Cluster {
         }
         self.owned.push(Owned { name: name.to_owned(), owner_uid: owner.uid.clone() });
         let uid = self.uid("secret");
+        Ok(ApiReply::Created(ObjectRef { namespace: namespace.to_owned(), name: name.to_owned(), uid }))
+    }
+
+    fn add_owner(&mut self, namespace: &str, name: &str, owner: &ObjectRef) -> Result<ApiReply, ApiError> {
+        if !self.owned.iter().any(|owned| owned.name == name) {
+            return Err(error(404, "NotFound", format!("configmaps \"{name}\" not found")));
+        }
+        let added = Owned { name: name.to_owned(), owner_uid: owner.uid.clone() };
+        if !self.owned.contains(&added) {
+            self.owned.push(added);
+        }
+        let uid = self.uid("config-map");
         Ok(ApiReply::Created(ObjectRef { namespace: namespace.to_owned(), name: name.to_owned(), uid }))
     }
 

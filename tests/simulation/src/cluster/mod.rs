@@ -42,7 +42,7 @@ impl Change {
 }
 
 /// A Secret or a ConfigMap: the garbage collector removes it after its owner.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Owned {
     pub(crate) name: String,
     pub(crate) owner_uid: String,

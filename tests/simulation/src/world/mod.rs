@@ -8,8 +8,7 @@ mod process;
 mod requests;
 mod watches;
 
-use paperclip_contract::types::Request;
-use paperclip_contract::types::{ApiError, HostFacts};
+use paperclip_contract::types::{ApiError, ContextFile, HostFacts, Request};
 use paperclip_engine::api::{ApiCall, ApiReply};
 use paperclip_engine::driver::DriverEvent;
 use paperclip_engine::ids::{CallId, LogId, PollId};
@@ -460,10 +459,12 @@ impl World {
 
 impl RunTruth {
     fn new(plan: RunPlan, plugin: &Plugin) -> Self {
+        let skill = ContextFile::text("skills/review/SKILL.md", "Review.");
         let facts = IntakeFacts {
             paperclip_pod: None,
             revealed_env: plugin.revealed_env(),
-            files: Vec::new(),
+            files: if plan.has_skill { vec![skill] } else { Vec::new() },
+            instructions_path: None,
             host: HostFacts {
                 paperclip_api_url: Some("http://paperclip.example:3100".to_owned()),
                 ..IntakeFacts::bare(Some(NAMESPACE)).host

@@ -1,6 +1,6 @@
 //! The network between hosts, the API server and Paperclip.
 
-use paperclip_contract::types::{ApiError, NewConfigMap, NewSecret};
+use paperclip_contract::types::{ApiError, ObjectRef};
 use paperclip_engine::api::{ApiCall, ApiReply};
 use paperclip_engine::driver::DriverEvent;
 use paperclip_engine::ids::{CallId, PollId};
@@ -114,6 +114,13 @@ impl World {
         Some(ApiCall::DeleteJob { job: found.object.clone() })
     }
 
+    /// Deletes what an owner that is removed already has.
+    fn collect_if_orphaned(&mut self, owner: &ObjectRef) {
+        if self.cluster.jobs.get(&owner.uid).is_none_or(|job| job.is_removed) {
+            self.collect_later(&owner.uid);
+        }
+    }
+
     /// Plans the controllers' reactions to a request that was carried out.
     fn follow_up(&mut self, request: &ApiCall, outcome: &Result<ApiReply, ApiError>) {
         match (request, outcome) {
@@ -122,12 +129,11 @@ impl World {
                 let delay_ms = self.entropy.skewed(1, 300);
                 self.after(delay_ms, WorldEvent::ReconcileJob(job.uid.clone()));
             }
-            (
-                ApiCall::CreateSecret(NewSecret { owner, .. })
-                | ApiCall::CreateConfigMap(NewConfigMap { owner, .. }),
-                Ok(_),
-            ) if self.cluster.jobs.get(&owner.uid).is_none_or(|job| job.is_removed) => {
-                self.collect_later(&owner.uid.clone());
+            (ApiCall::CreateSecret(secret), Ok(_)) => self.collect_if_orphaned(&secret.owner),
+            (ApiCall::CreateConfigMap(map), Ok(_)) => self.collect_if_orphaned(&map.owner),
+            (ApiCall::AddOwner { owner, .. }, Ok(_)) => {
+                self.cover(CoveragePoint::JoinedSharedFiles);
+                self.collect_if_orphaned(owner);
             }
             (ApiCall::PatchJob { job, .. }, Ok(_)) => {
                 let delay_ms = self.entropy.skewed(1, 300);

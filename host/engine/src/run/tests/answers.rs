@@ -1,8 +1,11 @@
 //! Answers of the API to a run with a scripted plugin.
 
+use std::collections::BTreeMap;
+
 use paperclip_contract::types::{
-    Answer, AnswerOk, CancelRequest, CancelSource, NewSecret, SecretEntry, SecretSource,
+    Answer, AnswerOk, CancelRequest, CancelSource, Label, NewConfigMap, NewSecret, SecretEntry, SecretSource,
 };
+use paperclip_kubernetes::shared;
 use serde_json::Value;
 
 use super::*;
@@ -177,6 +180,56 @@ fn a_secret_of_that_name_with_another_owner_is_a_conflict_that_names_it() {
     assert_eq!(
         error.message,
         "a Secret named j-run exists in n and is not owned by Job j of this run: delete it"
+    );
+}
+
+/// A run that waits for the answer to the creation of a shared ConfigMap, which exists.
+fn with_existing_shared_map() -> (Driven, String) {
+    let name = shared::name(&BTreeMap::from([("a", "text")]), &BTreeMap::new());
+    let create = Action::CreateConfigMap(NewConfigMap {
+        namespace: "n".to_owned(),
+        name: name.clone(),
+        labels: Vec::new(),
+        owner: object("j", "ju"),
+        entries: vec![Label { key: "a".to_owned(), value: "text".to_owned() }],
+        binary_entries: Vec::new(),
+        is_shared: true,
+    });
+    let mut driven = Driven::start(&[&[create_job()], &[create]]);
+    driven.expect("create Job", Ok(ApiReply::Created(object("j", "ju"))));
+    driven.expect(&format!("create ConfigMap {name}"), Err(status(409, "AlreadyExists")));
+    (driven, name)
+}
+
+#[test]
+fn a_shared_config_map_of_another_run_gets_a_further_owner() {
+    let (mut driven, name) = with_existing_shared_map();
+    driven.expect(&format!("get content of ConfigMap {name}"), Ok(ApiReply::ContentName(Some(name.clone()))));
+    let added = Ok(ApiReply::Created(object(&name, "mu")));
+    driven.expect(&format!("add owner to ConfigMap {name}"), added);
+    assert_eq!(driven.outcome(2), Some(&Ok(AnswerOk::Created(object(&name, "mu")))));
+}
+
+#[test]
+fn a_shared_config_map_that_is_deleted_meanwhile_is_created_again() {
+    let (mut driven, name) = with_existing_shared_map();
+    driven.expect(&format!("get content of ConfigMap {name}"), Ok(ApiReply::ContentName(None)));
+    driven.expect(&format!("create ConfigMap {name}"), Err(status(409, "AlreadyExists")));
+    driven.expect(&format!("get content of ConfigMap {name}"), Ok(ApiReply::ContentName(Some(name.clone()))));
+    driven.expect(&format!("add owner to ConfigMap {name}"), Err(status(404, "NotFound")));
+    driven.expect(&format!("create ConfigMap {name}"), Ok(ApiReply::Created(object(&name, "mu"))));
+    assert_eq!(driven.outcome(2), Some(&Ok(AnswerOk::Created(object(&name, "mu")))));
+}
+
+#[test]
+fn a_shared_config_map_with_another_content_is_not_given_to_the_agent() {
+    let (mut driven, name) = with_existing_shared_map();
+    let other = Ok(ApiReply::ContentName(Some("paperclip-files-0".to_owned())));
+    driven.expect(&format!("get content of ConfigMap {name}"), other);
+    let Some(Err(error)) = driven.outcome(2) else { panic!("{:?}", driven.outcome(2)) };
+    assert_eq!(
+        error.message,
+        format!("ConfigMap {name} in n does not contain what its name says: delete it")
     );
 }
 

@@ -40,9 +40,10 @@ fn secrets_of_the_server_are_not_inherited() {
 #[test]
 fn a_config_cannot_override_the_runs_variables() {
     let mut request = request(json!({"image": "a:1"}), json!({}));
-    request.config_env = ["PAPERCLIP_API_KEY", "PAPERCLIP_RUN_ID", "HOME", "MINE"]
-        .map(|name| EnvName { name: name.into(), value: None })
-        .to_vec();
+    request.config_env =
+        ["PAPERCLIP_API_KEY", "PAPERCLIP_RUN_ID", "HOME", "MINE", "PAPERCLIP_API_URL", "TMPDIR"]
+            .map(|name| EnvName { name: name.into(), value: None })
+            .to_vec();
     let without_token = planned(&request);
     let configured_key = Source::ConfigEnv("PAPERCLIP_API_KEY".into());
     assert_eq!(without_token.secrets[0].entries["PAPERCLIP_API_KEY"], configured_key);
@@ -52,7 +53,14 @@ fn a_config_cannot_override_the_runs_variables() {
     assert_eq!(variable(&plan, "PAPERCLIP_RUN_ID").unwrap()["value"], "run-1");
     assert_eq!(variable(&plan, "HOME").unwrap()["value"], "/paperclip");
     assert_eq!(plan.secrets[0].entries["MINE"], Source::ConfigEnv("MINE".into()));
-    assert_eq!(plan.warnings.len(), 3);
+    assert_eq!(variable(&plan, "PAPERCLIP_API_URL").unwrap()["value"], "http://localhost:3100");
+    assert_eq!(
+        plan.secrets[0].entries["TMPDIR"],
+        Source::ConfigEnv("TMPDIR".into()),
+        "a folder of the agent's own"
+    );
+    assert_eq!(plan.warnings.len(), 4);
+    assert!(plan.warnings[3].contains("paperclip_api_url"), "{:?}", plan.warnings);
 }
 
 #[test]
@@ -164,7 +172,7 @@ fn the_context_becomes_variables() {
         .as_array()
         .unwrap()
         .iter()
-        .skip(4)
+        .skip(4 + 7)
         .map(|variable| (variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap()))
         .collect();
     assert_eq!(
@@ -190,6 +198,39 @@ fn the_context_becomes_variables() {
         ]
     );
     assert_eq!(container(&plan)["workingDir"], "/w");
+}
+
+#[test]
+fn temporary_files_have_a_folder_of_the_pod() {
+    let plan = planned(&request(json!({"image": "a:1"}), json!({})));
+    for name in ["TMPDIR", "PAPERCLIP_SCRATCH_DIR", "PAPERCLIP_RUN_SCRATCH_DIR"] {
+        assert_eq!(variable(&plan, name).unwrap()["value"], "/tmp/paperclip-scratch", "{name}");
+    }
+    let pod = &plan.job["spec"]["template"]["spec"];
+    assert!(pod["volumes"].as_array().unwrap().contains(&json!({"name": "scratch", "emptyDir": {}})));
+    let mount = json!({"name": "scratch", "mountPath": "/tmp/paperclip-scratch"});
+    assert!(container(&plan)["volumeMounts"].as_array().unwrap().contains(&mount));
+}
+
+#[test]
+fn the_agent_knows_the_work_mode_of_its_task() {
+    let mode = |context: Value| {
+        variable(&planned(&request(json!({"image": "a:1"}), context)), "PAPERCLIP_ISSUE_WORK_MODE").cloned()
+    };
+    let planning = Some(json!({"name": "PAPERCLIP_ISSUE_WORK_MODE", "value": "planning"}));
+    assert_eq!(
+        mode(
+            json!({"paperclipIssue": {"workMode": " planning "}, "paperclipWake": {"issue": {"workMode": "ask"}}})
+        ),
+        planning
+    );
+    assert_eq!(
+        mode(
+            json!({"paperclipIssue": {"workMode": ""}, "paperclipWake": {"issue": {"workMode": "planning"}}})
+        ),
+        planning
+    );
+    assert_eq!(mode(json!({})), None);
 }
 
 #[test]

@@ -135,7 +135,7 @@ impl World {
         let snapshot = entries.iter().rposition(|entry| matches!(entry, Entry::Snapshot { .. })).unwrap_or(0);
         for (at, entry) in entries.into_iter().enumerate() {
             let depth = if at < snapshot { ReplayDepth::Records } else { ReplayDepth::Full };
-            self.processes[process].sources.put(DriverEvent::HistoryEntry(depth, entry));
+            self.processes[process].sources.put(DriverEvent::HistoryEntry(depth, Box::new(entry)));
         }
         self.give(process, DriverEvent::HistoryEnded);
     }
@@ -161,7 +161,7 @@ impl World {
             redactor: truth.redactor.clone(),
             seed: u64::from(truth.next_host) + run as u64 * 1_000,
             plugin: PluginIdentity::default(),
-            poll_interval: POLL_INTERVAL,
+            poll_interval: Some(POLL_INTERVAL),
             segments: SegmentLimits::default(),
             adopts: None,
             policy: Policy::new(Grant::default(), &truth.request),

@@ -2,20 +2,30 @@
 
 use std::fmt::Write as _;
 
+use anstyle::Style;
 use serde::Deserialize;
 use serde_json::Value;
-
-use super::style::{DIM, ERROR, HEADING, PLAIN, SUCCESS, TOOL, WARNING};
 
 /// Most lines of a tool's result that are shown.
 const RESULT_LINES: usize = 6;
 /// Most characters of a line of a tool's arguments or result.
 const LINE_CHARS: usize = 160;
 
+/// The styles of a rendering.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Palette {
+    pub heading: Style,
+    pub tool: Style,
+    pub success: Style,
+    pub warning: Style,
+    pub error: Style,
+    pub dim: Style,
+}
+
 /// The part of Paperclip's transcript entry that is rendered.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
-pub(crate) enum Entry {
+pub enum Entry {
     Init {
         model: String,
         #[serde(default)]
@@ -23,9 +33,14 @@ pub(crate) enum Entry {
     },
     Assistant {
         text: String,
+        /// The text is a piece of a message that follows as a whole.
+        #[serde(default)]
+        delta: bool,
     },
     Thinking {
         text: String,
+        #[serde(default)]
+        delta: bool,
     },
     ToolCall {
         name: String,
@@ -59,7 +74,7 @@ pub(crate) enum Entry {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[derive(Default)]
-pub(crate) struct ResultEntry {
+pub struct ResultEntry {
     text: String,
     input_tokens: u64,
     output_tokens: u64,
@@ -70,47 +85,73 @@ pub(crate) struct ResultEntry {
     errors: Vec<String>,
 }
 
+/// Returns the entries of one line, a JSON array as a plugin returns it, as text: lines that each end in a line feed.
+///
+/// # Errors
+/// It is not an array of entries.
+///
+/// ```
+/// use paperclip_prepare::transcript::{Palette, text};
+///
+/// let entries = r#"[{"kind": "assistant", "ts": "t", "text": "Hello"}]"#;
+/// assert_eq!(text(entries, &Palette::default()).unwrap(), "● Hello\n");
+/// ```
+pub fn text(entries: &str, palette: &Palette) -> serde_json::Result<String> {
+    let entries: Vec<Entry> = serde_json::from_str(entries)?;
+    Ok(entries.iter().map(|entry| render(entry, palette)).collect())
+}
+
 /// Renders an entry as lines of text, each ending in a line feed.
-pub(crate) fn render(entry: &Entry) -> String {
+fn render(entry: &Entry, palette: &Palette) -> String {
+    let Palette { heading, tool, warning, error, dim, .. } = *palette;
+    let dimmed = Lines { style: dim, more: dim };
     match entry {
+        Entry::Assistant { delta: true, .. } | Entry::Thinking { delta: true, .. } => String::new(),
         Entry::Init { model, session_id } => {
-            format!("{HEADING}▶ {model}{HEADING:#} {DIM}session {session_id}{DIM:#}\n")
+            format!("{heading}▶ {model}{heading:#} {dim}session {session_id}{dim:#}\n")
         }
-        Entry::Assistant { text } => indent("● ", PLAIN, text, usize::MAX),
-        Entry::Thinking { text } => indent("∴ ", DIM, text, usize::MAX),
+        Entry::Assistant { text, .. } => {
+            Lines { style: Style::new(), more: dim }.indent("● ", text, usize::MAX)
+        }
+        Entry::Thinking { text, .. } => dimmed.indent("∴ ", text, usize::MAX),
         Entry::ToolCall { name, input } => {
-            format!("{TOOL}⚙ {name}{TOOL:#} {}\n", arguments(input))
+            format!("{tool}⚙ {name}{tool:#} {}\n", arguments(input))
         }
-        Entry::ToolResult { content, is_error: false } => indent("  ⎿ ", DIM, content, RESULT_LINES),
-        Entry::ToolResult { content, is_error: true } => indent("  ⎿ ", ERROR, content, RESULT_LINES),
-        Entry::User { text } => indent("» ", DIM, text, usize::MAX),
-        Entry::Result(result) => of_result(result),
-        Entry::Stdout { text } => event(text),
-        Entry::Stderr { text } => format!("{WARNING}stderr{WARNING:#} {text}\n"),
-        Entry::System { text } => format!("{DIM}{text}{DIM:#}\n"),
+        Entry::ToolResult { content, is_error: false } => dimmed.indent("  ⎿ ", content, RESULT_LINES),
+        Entry::ToolResult { content, is_error: true } => {
+            Lines { style: error, more: dim }.indent("  ⎿ ", content, RESULT_LINES)
+        }
+        Entry::User { text } => dimmed.indent("» ", text, usize::MAX),
+        Entry::Result(result) => of_result(result, palette),
+        Entry::Stdout { text } => event(text, palette),
+        Entry::Stderr { text } => format!("{warning}stderr{warning:#} {text}\n"),
+        Entry::System { text } => format!("{dim}{text}{dim:#}\n"),
         Entry::Unknown => String::new(),
     }
 }
 
-fn of_result(result: &ResultEntry) -> String {
-    let (style, mark) = if result.is_error { (ERROR, "✗") } else { (SUCCESS, "✓") };
+fn of_result(result: &ResultEntry, palette: &Palette) -> String {
+    let Palette { success, error, dim, .. } = *palette;
+    let (style, mark) = if result.is_error { (error, "✗") } else { (success, "✓") };
     let mut text = format!("{style}{mark} {}{style:#}\n", result.subtype);
+    let failed = Lines { style: error, more: dim };
     if result.is_error && !result.text.is_empty() {
-        text.push_str(&indent("  ", ERROR, &result.text, RESULT_LINES));
+        text.push_str(&failed.indent("  ", &result.text, RESULT_LINES));
     }
     for error in &result.errors {
-        text.push_str(&indent("  ", ERROR, error, RESULT_LINES));
+        text.push_str(&failed.indent("  ", error, RESULT_LINES));
     }
     let ResultEntry { input_tokens, output_tokens, cached_tokens, cost_usd, .. } = result;
     let _ = writeln!(
         text,
-        "{DIM}  tokens: in={input_tokens} out={output_tokens} cached={cached_tokens} cost=${cost_usd:.6}{DIM:#}"
+        "{dim}  tokens: in={input_tokens} out={output_tokens} cached={cached_tokens} cost=${cost_usd:.6}{dim:#}"
     );
     text
 }
 
 /// Renders a line without an entry of its own: an event by its type, other text as it is.
-fn event(text: &str) -> String {
+fn event(text: &str, palette: &Palette) -> String {
+    let Palette { warning, dim, .. } = *palette;
     let parsed = serde_json::from_str::<Value>(text).ok();
     let kind = parsed.as_ref().and_then(|event| event["type"].as_str());
     match (parsed.as_ref(), kind) {
@@ -120,11 +161,11 @@ fn event(text: &str) -> String {
             let status = info["status"].as_str().unwrap_or("unknown");
             let resets = info["resetsAt"].as_i64().and_then(|at| jiff::Timestamp::from_second(at).ok());
             let resets = resets.map_or("unknown".to_owned(), |at| at.to_string());
-            format!("{WARNING}rate_limit: type={limit} status={status} resets={resets}{WARNING:#}\n")
+            format!("{warning}rate_limit: type={limit} status={status} resets={resets}{warning:#}\n")
         }
         (Some(event), Some(kind)) => {
             let subtype = event["subtype"].as_str().map_or(String::new(), |subtype| format!("/{subtype}"));
-            format!("{DIM}· {kind}{subtype}{DIM:#}\n")
+            format!("{dim}· {kind}{subtype}{dim:#}\n")
         }
         _ => format!("{text}\n"),
     }
@@ -158,21 +199,31 @@ fn shorten(text: &str) -> String {
     }
 }
 
-/// Renders text behind a mark, with further lines aligned to the first; at most `max_lines` lines, then how many more there are.
-fn indent(mark: &str, style: anstyle::Style, text: &str, max_lines: usize) -> String {
-    let margin = " ".repeat(mark.chars().count());
-    let mut lines = text.trim_end().lines();
-    let mut out = String::new();
-    for (index, line) in lines.by_ref().take(max_lines).enumerate() {
-        let lead = if index == 0 { mark } else { &margin };
-        let line = if max_lines == usize::MAX { line.to_owned() } else { shorten(line) };
-        let _ = writeln!(out, "{style}{lead}{line}{style:#}");
+/// The styles of text of several lines.
+struct Lines {
+    style: Style,
+    /// Of the note that there are more lines.
+    more: Style,
+}
+
+impl Lines {
+    /// Renders text behind a mark, with further lines aligned to the first; at most `max_lines` lines, then how many more there are.
+    fn indent(&self, mark: &str, text: &str, max_lines: usize) -> String {
+        let Lines { style, more } = self;
+        let margin = " ".repeat(mark.chars().count());
+        let mut lines = text.trim_end().lines();
+        let mut out = String::new();
+        for (index, line) in lines.by_ref().take(max_lines).enumerate() {
+            let lead = if index == 0 { mark } else { &margin };
+            let line = if max_lines == usize::MAX { line.to_owned() } else { shorten(line) };
+            let _ = writeln!(out, "{style}{lead}{line}{style:#}");
+        }
+        let left = lines.count();
+        if left > 0 {
+            let _ = writeln!(out, "{more}{margin}… {left} more lines{more:#}");
+        }
+        out
     }
-    let more = lines.count();
-    if more > 0 {
-        let _ = writeln!(out, "{DIM}{margin}… {more} more lines{DIM:#}");
-    }
-    out
 }
 
 #[cfg(test)]
@@ -180,9 +231,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn plain(entry: Value) -> String {
-        let entry: Entry = serde_json::from_value(entry).unwrap();
-        anstream::adapter::strip_str(&render(&entry)).to_string()
+    fn plain(entry: &Value) -> String {
+        text(&json!([entry]).to_string(), &Palette::default()).unwrap()
     }
 
     #[test]
@@ -197,6 +247,7 @@ mod tests {
                 json!({"kind": "tool_result", "ts": "t", "toolUseId": "x", "content": "1\n2\n3\n4\n5\n6\n7\n8", "isError": false}),
                 "  ⎿ 1\n    2\n    3\n    4\n    5\n    6\n    … 2 more lines\n",
             ),
+            (json!({"kind": "assistant", "ts": "t", "text": "a", "delta": true}), ""),
             (json!({"kind": "stdout", "ts": "t", "text": "plain words"}), "plain words\n"),
             (
                 json!({"kind": "stdout", "ts": "t", "text": "{\"type\":\"system\",\"subtype\":\"api_retry\"}"}),
@@ -204,7 +255,7 @@ mod tests {
             ),
             (json!({"kind": "from_the_future", "ts": "t"}), ""),
         ] {
-            assert_eq!(plain(entry.clone()), text, "{entry}");
+            assert_eq!(plain(&entry), text, "{entry}");
         }
     }
 
@@ -213,7 +264,7 @@ mod tests {
         let entry = json!({"kind": "result", "ts": "t", "text": "no", "inputTokens": 3, "outputTokens": 1, "cachedTokens": 2,
             "costUsd": 0.5, "subtype": "error_max_turns", "isError": true, "errors": ["too many"]});
         assert_eq!(
-            plain(entry),
+            plain(&entry),
             "✗ error_max_turns\n  no\n  too many\n  tokens: in=3 out=1 cached=2 cost=$0.500000\n"
         );
     }
