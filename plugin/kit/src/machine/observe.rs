@@ -208,6 +208,10 @@ impl<A: Agent> Machine<A> {
         }
         let agent = pod.containers.iter().find(|container| container.name == self.agent.container_name());
         let state = pod_state(&pod, agent);
+        // A watch that lags behind a read reports an earlier state: the agent's container ends once.
+        if !is_other && state < PodState::Ended && self.has_pod_ended() {
+            return Ok(());
+        }
         if agent.is_some_and(has_started) {
             // The node's stamp of the start is of another clock: a node that lags would end a run early.
             self.pod.agent_started_ms.get_or_insert(now_ms);
@@ -218,6 +222,14 @@ impl<A: Agent> Machine<A> {
         self.pod.is_missing = false;
         self.pod.last = Some(pod);
         Ok(())
+    }
+
+    /// Whether the last state of the pod is that the agent's container has ended.
+    fn has_pod_ended(&self) -> bool {
+        self.pod.last.as_ref().is_some_and(|pod| {
+            let agent = pod.containers.iter().find(|container| container.name == self.agent.container_name());
+            pod_state(pod, agent) == PodState::Ended
+        })
     }
 
     fn on_pod_deleted(&mut self, deletion: &Deletion) -> Result<(), IllegalTransition> {

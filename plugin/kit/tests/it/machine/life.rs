@@ -108,6 +108,17 @@ fn seed_21_a_failed_pod_ends_the_run() {
 }
 
 #[test]
+fn a_pod_that_a_late_watch_reports_does_not_hide_the_end_of_its_container() {
+    let (mut driver, log) = Driver::with_image().running();
+    driver.step(&[lines(log, &["reported"])]);
+    driver.observe(PodPhase::Failed, ended(1, None));
+    let waiting = ContainerWaiting { reason: Some("ContainerCreating".to_owned()), message: None };
+    driver.observe(PodPhase::Pending, ContainerState::Waiting(waiting));
+    driver.step(&[log_ended(log)]);
+    assert_eq!(driver.result().1.ending, Ending::Failed, "it exited with 1 after its report");
+}
+
+#[test]
 fn seed_4_the_traces_of_a_deletion_are_collected() {
     let (mut driver, log) = Driver::with_image().running();
     driver.step(&[lines(log, &["working"])]);
