@@ -120,7 +120,9 @@ export class Daemon {
 
   async check(type: string, config: JsonObject): Promise<JsonObject> {
     const path = `v1/adapters/${encodeURIComponent(type)}/check`;
-    return await this.call({ method: "POST", path, body: { config }, timeoutMs: TEST_MS });
+    const { paperclipPod } = this.settings;
+    const body = { config, ...(paperclipPod !== undefined && { paperclipPod }) };
+    return await this.call({ method: "POST", path, body, timeoutMs: TEST_MS });
   }
 
   async skills(type: string, body: JsonObject): Promise<JsonObject> {
@@ -203,6 +205,13 @@ export class Daemon {
     }
   }
 
+  private tokenHint(): string {
+    const { tokenFile } = this.settings;
+    return tokenFile === undefined
+      ? "set PAPERCLIP_HOST_TOKEN_FILE in the environment of Paperclip's server to a file with the daemon's token"
+      : `write the daemon's token into ${tokenFile}, which PAPERCLIP_HOST_TOKEN_FILE names in the environment of Paperclip's server`;
+  }
+
   private async refusal(response: Parameters<typeof readBody>[0]): Promise<Refused> {
     const status = response.statusCode ?? 0;
     const body = await readBody(response, this.settings);
@@ -217,7 +226,7 @@ export class Daemon {
       status,
       text(error.code) ?? `http_${status}`,
       text(error.message) ?? `paperclip-host at ${showAddress(this.settings.address)} answered ${status}`,
-      text(error.hint) ?? "look into the log of paperclip-host, and of any proxy before it",
+      (status === 401 ? this.tokenHint() : text(error.hint)) ?? "look into the log of paperclip-host, and of any proxy before it",
       Number.isFinite(seconds) && seconds >= 0 ? seconds * 1000 : undefined,
     );
   }

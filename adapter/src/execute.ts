@@ -193,7 +193,7 @@ class RunExecution {
       try {
         if (isInterrupted) await this.repeatStart(daemon);
         isInterrupted = false;
-        const isTextNeeded = await daemon.has("text", this.stop.signal);
+        const isTextNeeded = this.output.showsText && (await daemon.has("text", this.stop.signal));
         for await (const records of this.records(daemon, isTextNeeded)) {
           if (isAnnounced) await this.output.status("paperclip-host answers again");
           isAnnounced = false;

@@ -32,6 +32,11 @@ export class Output {
     this.pauses = pauses;
   }
 
+  /** Whether lines are shown as text, not as the agent prints them. */
+  get showsText(): boolean {
+    return this.format === "text";
+  }
+
   /** Delivers records that arrived together. Never throws: an agent must not fail because its output cannot be shown. */
   async deliver(records: readonly StreamRecord[]): Promise<void> {
     let stream: OutputStream = "stdout";

@@ -55,6 +55,7 @@ export async function prepare(
       ...(isObject(context.executionContinuation) && { executionContinuation: context.executionContinuation }),
       ...(isObject(context.executionTarget) && { executionTarget: context.executionTarget }),
       ...(isObject(context.runtimeTools) && { runtimeTools: context.runtimeTools }),
+      ...(daemon.settings.paperclipPod !== undefined && { paperclipPod: daemon.settings.paperclipPod }),
     },
   };
   if (features.has("files")) {

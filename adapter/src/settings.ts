@@ -26,6 +26,14 @@ export interface Settings {
   folder: string;
   /** The base address of Paperclip's API, as this process reaches it. */
   paperclipUrl: string;
+  /** The pod that Paperclip's server runs in, from which agents inherit. */
+  paperclipPod?: PaperclipPod;
+}
+
+export interface PaperclipPod {
+  name: string;
+  /** Without one, the daemon's configuration has it. */
+  namespace?: string;
 }
 
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/;
@@ -53,6 +61,9 @@ export function readSettings(environment: Environment): Settings {
   const caFile = named(environment, "PAPERCLIP_HOST_CA_FILE");
   if (tokenFile !== undefined) settings.tokenFile = tokenFile;
   if (caFile !== undefined) settings.caFile = caFile;
+  // Not derived from the host's name: a run that names a pod which does not exist is refused.
+  const [pod, namespace] = [named(environment, "PAPERCLIP_POD_NAME"), named(environment, "PAPERCLIP_POD_NAMESPACE")];
+  if (pod !== undefined) settings.paperclipPod = { name: pod, ...(namespace !== undefined && { namespace }) };
   return settings;
 }
 

@@ -104,6 +104,35 @@ describe("adapter", () => {
     assert.deepEqual(asked?.body, { config: { image: "i", env: { KEY: "" } } });
   });
 
+  test("a token that the daemon refuses is one check that names the file to correct", async () => {
+    daemon.answers.set("GET /v1/version", refuse(401, "unauthorized", "the bearer token is wrong"));
+    const unset = await create().testEnvironment({ config: {} });
+    assert.deepEqual(unset.checks.map((check) => check.code), ["unauthorized"]);
+    assert.match(unset.checks[0]?.hint ?? "", /^set PAPERCLIP_HOST_TOKEN_FILE in the environment of Paperclip's server/);
+    const tokenFile = join(daemon.home, "token");
+    await writeFile(tokenFile, "not-the-token-0123456789");
+    const wrong = await create({ PAPERCLIP_HOST_TOKEN_FILE: tokenFile }).testEnvironment({ config: {} });
+    const hint = wrong.checks[0]?.hint ?? "";
+    assert.ok(hint.includes(tokenFile) && hint.includes("PAPERCLIP_HOST_TOKEN_FILE"), hint);
+    const { context } = run();
+    const failed = await create({ PAPERCLIP_HOST_TOKEN_FILE: tokenFile }).execute(context);
+    assert.match(failed.errorMessage ?? "", /bearer token is wrong.*PAPERCLIP_HOST_TOKEN_FILE/s);
+    assert.ok(!JSON.stringify([wrong, failed]).includes("not-the-token"));
+  });
+
+  test("the pod that the server's environment names is named to the daemon", async () => {
+    const pod = { name: "paperclip-0", namespace: "paperclip" };
+    const environment = { PAPERCLIP_POD_NAME: pod.name, PAPERCLIP_POD_NAMESPACE: pod.namespace };
+    daemon.answers.set("POST /v1/adapters/claude_k8s/check", json({ status: "pass", checks: [] }));
+    daemon.answers.set("GET /v1/runs/run-1/events", stream([result(0)]));
+    const adapter = create(environment);
+    await adapter.testEnvironment({ config: {} });
+    assert.deepEqual(daemon.asked("POST /v1/adapters/claude_k8s/check")[0]?.body, { config: {}, paperclipPod: pod });
+    await adapter.execute(run().context);
+    const sent = daemon.asked("POST /v1/runs")[0]?.body as { context: JsonObject };
+    assert.deepEqual(sent.context.paperclipPod, pod);
+  });
+
   test("a daemon that is down is one check with a hint", async () => {
     await daemon.kill();
     const report = await create().testEnvironment({ config: {} });
@@ -172,6 +201,7 @@ describe("adapter", () => {
     const definition = { ...DEFINITION, type: "claude_local", isRenderedByServer: true, ignoredFields: ["command", "chrome"] };
     await execute(context, services(daemon, {}, definition));
     assert.equal(recorded.stdout(), '{"type":"x"}\n');
+    assert.equal(daemon.asked("GET /v1/runs/run-1/events")[0]?.query.has("text"), false, "its own lines are shown");
     assert.equal(recorded.progress.length, 1);
     assert.match(recorded.progress[0] ?? "", /The field command/);
     const sent = daemon.asked("POST /v1/runs")[0]?.body as { context: { config: JsonObject } };

@@ -31,7 +31,8 @@ describe("execute", () => {
         result(6),
       ]),
     );
-    const { context, recorded } = run();
+    const servers = [{ name: "Paperclip projects", url: "http://p/mcp", token: "t", connectionId: "c" }];
+    const { context, recorded } = run({ runtimeMcp: { getServers: () => servers } });
     assert.deepEqual(await execute(context, services(daemon)), SUCCESS);
     assert.deepEqual(recorded.log, [
       "system: Job created\n",
@@ -45,6 +46,8 @@ describe("execute", () => {
     const [started] = daemon.asked("POST /v1/runs");
     assert.equal(started?.body.adapter, "claude_k8s");
     assert.equal(started.body.pushesCancel, true);
+    assert.deepEqual(started.body.mcpServers, servers);
+    assert.equal(daemon.asked(EVENTS)[0]?.query.get("text"), "true");
   });
 
   test("a daemon that is older than the handshake gets nothing that it does not know", async () => {

@@ -47,6 +47,17 @@ describe("settings", () => {
     }
   });
 
+  test("Paperclip's pod is the one that the environment names, and none is guessed", () => {
+    const pod = (environment: Record<string, string>): unknown => readSettings({ ...HOME, ...environment }).paperclipPod;
+    assert.equal(pod({ HOSTNAME: "paperclip-0", KUBERNETES_SERVICE_HOST: "10.0.0.1" }), undefined);
+    assert.deepEqual(pod({ PAPERCLIP_POD_NAME: "paperclip-0" }), { name: "paperclip-0" });
+    assert.deepEqual(pod({ PAPERCLIP_POD_NAME: "paperclip-0", PAPERCLIP_POD_NAMESPACE: "paperclip" }), {
+      name: "paperclip-0",
+      namespace: "paperclip",
+    });
+    assert.equal(pod({ PAPERCLIP_POD_NAMESPACE: "paperclip" }), undefined);
+  });
+
   test("the server's address is derived as the server derives it", () => {
     const url = (environment: Record<string, string>): string => readSettings({ ...HOME, ...environment }).paperclipUrl;
     assert.equal(url({ HOST: "0.0.0.0", PORT: "3200" }), "http://localhost:3200");
