@@ -33,7 +33,7 @@ impl From<Closing> for Exit {
             Closing::Ended(Ending::Failed) => Exit::Failed,
             Closing::Ended(Ending::Cancelled) => Exit::Cancelled,
             Closing::Refused => Exit::Usage,
-            Closing::Detached => Exit::Detached,
+            Closing::Detached | Closing::Moved => Exit::Detached,
         }
     }
 }

@@ -92,6 +92,7 @@ pub(crate) struct Metrics {
     pub(crate) step_fuel: Count,
     pub(crate) instances: Int,
     pub(crate) leases: Int,
+    pub(crate) undriven_jobs: Int,
     pub(crate) traps: Family<PluginLabels, Count>,
     pub(crate) plugins: Family<PluginLabels, Int>,
     pub(crate) rejected_plugins: Int,
@@ -124,6 +125,7 @@ impl Metrics {
             step_fuel: Count::default(),
             instances: Int::default(),
             leases: Int::default(),
+            undriven_jobs: Int::default(),
             traps: Family::default(),
             plugins: Family::default(),
             rejected_plugins: Int::default(),
@@ -167,6 +169,11 @@ impl Metrics {
             "guards_held",
             "Guards (leases) that runs of this process hold",
             metrics.leases.clone(),
+        );
+        registry.register(
+            "jobs_undriven",
+            "Jobs of agents that no host drives, in the namespaces where this process adopts",
+            metrics.undriven_jobs.clone(),
         );
         registry.register("plugin_faults", "Runs that a plugin fault ended", metrics.traps.clone());
         registry.register("plugin_info", "Plugins in use", metrics.plugins.clone());

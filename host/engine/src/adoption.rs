@@ -5,11 +5,9 @@ use paperclip_contract::types::{AcquireGuard, NewSecret, Request, SecretEntry, S
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::api::Lease;
 use crate::intake::Secrets;
 use crate::lease;
 use crate::ledger::without_prompt;
-use crate::time::Timestamp;
 
 /// The entry of a run's Secret that contains its [`RecoveryRecord`].
 pub const RECOVERY_KEY: &str = "paperclip-run.json";
@@ -121,35 +119,12 @@ fn prompt_bytes(source: &SecretSource) -> usize {
     }
 }
 
-/// Which host may drive the run that holds a Lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Turn {
-    /// This host, after it has replaced the Lease by this one: of two hosts one succeeds.
-    Own(Lease),
-    /// Another host, at least until this time, and longer if it renews the Lease.
-    Other { until: Timestamp },
-}
-
-/// Returns which host may drive the run that holds a Lease: this one if no host drives it or the Lease has expired.
-pub fn turn(now: Timestamp, lease: Lease, host: &str) -> Turn {
-    let until = lease::expires_at(&lease);
-    if lease.host.is_empty() || lease.host == host || until <= now {
-        let acquired = Lease { host: host.to_owned(), duration_s: lease::LEASE_S, renewed_at: now, ..lease };
-        return Turn::Own(acquired);
-    }
-    Turn::Other { until }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use paperclip_contract::types::ObjectRef;
 
     use super::*;
     use crate::intake::{self, IntakeFacts};
-
-    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
     fn context() -> Value {
         json!({
@@ -219,39 +194,5 @@ mod tests {
         let verbose =
             Request { context_json: json!({"x": "x".repeat(RECORD_MAX_BYTES)}).to_string(), ..request };
         assert_eq!(with_recovery_record(secret("p"), &verbose, Some(&guard())), secret("p"));
-    }
-
-    #[test]
-    fn a_run_is_adopted_only_if_no_host_drives_it() {
-        let lease = |host: &str, renewed_at| Lease {
-            namespace: "n".into(),
-            name: "l".into(),
-            uid: "u".into(),
-            resource_version: "7".into(),
-            key: "k".into(),
-            holder: "r".into(),
-            host: host.into(),
-            duration_s: 60,
-            renewed_at,
-        };
-        for (host, renewed_at, is_own) in [
-            ("other", NOW - Duration::from_millis(59_999), false),
-            ("other", NOW - Duration::from_millis(60_000), true),
-            ("", NOW, true),
-            ("me", NOW, true),
-        ] {
-            match turn(NOW, lease(host, renewed_at), "me") {
-                Turn::Own(acquired) => {
-                    assert!(is_own, "{host}");
-                    assert_eq!(
-                        acquired,
-                        Lease { host: "me".into(), renewed_at: NOW, ..lease("", Timestamp::EPOCH) }
-                    );
-                }
-                Turn::Other { until } => {
-                    assert_eq!((until, is_own), (renewed_at + Duration::from_secs(60), false), "{host}");
-                }
-            }
-        }
     }
 }

@@ -9,6 +9,10 @@ use crate::time::Timestamp;
 
 /// Reason of the error of an [`ApiCall::CreateSecret`] that was not sent, because the host lacks a value of the Secret.
 pub const NO_VALUE: &str = "NoValue";
+/// Reason of the error of a change to a Job that was not made, because the Job has a greater epoch: another host has the run.
+pub const SUPERSEDED: &str = "Superseded";
+/// The annotation of a Job with the epoch of the host that acts for its run. It rises with each host.
+pub const EPOCH_ANNOTATION: &str = "paperclip.io/epoch";
 
 /// One request to the Kubernetes API. The shell carries it out once and answers; retries are the engine's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,10 +33,11 @@ pub enum ApiCall {
     GetContentName { namespace: String, name: String },
     /// Add a Job to the owners of a ConfigMap, unless it is one already; the others remain → [`ApiReply::Created`].
     AddOwner { namespace: String, name: String, owner: ObjectRef },
-    /// Merge-patch a Job, only if it still has the UID → [`ApiReply::Job`].
-    PatchJob { job: ObjectRef, patch_json: String },
-    /// Delete a Job with background propagation, only if it still has the UID → [`ApiReply::Done`].
-    DeleteJob { job: ObjectRef },
+    /// Merge-patch a Job, only if it still has the UID and no greater [epoch](EPOCH_ANNOTATION) than this → [`ApiReply::Job`].
+    PatchJob { job: ObjectRef, patch_json: String, epoch: Option<u64> },
+    /// Delete a Job with background propagation, only if it still has the UID and no greater [epoch](EPOCH_ANNOTATION) than this →
+    /// [`ApiReply::Done`].
+    DeleteJob { job: ObjectRef, epoch: Option<u64> },
     /// Read a Job by name → [`ApiReply::Job`].
     GetJob { namespace: String, name: String },
     /// Read the Pods that a Job controls, newest first → [`ApiReply::Pods`].
@@ -49,6 +54,14 @@ pub enum ApiCall {
     UpdateLease(Lease),
     /// Delete a Lease, only at its resourceVersion → [`ApiReply::Done`].
     DeleteLease(Lease),
+    /// Read the Lease of a host instance → [`ApiReply::HostLease`], none when it does not exist.
+    GetHostLease { namespace: String, name: String },
+    /// Create the Lease of a host instance → [`ApiReply::HostLease`].
+    CreateHostLease(HostLease),
+    /// Renew the Lease of a host instance, only at its resourceVersion → [`ApiReply::HostLease`].
+    RenewHostLease(HostLease),
+    /// Delete the Lease of a host instance, only at its resourceVersion → [`ApiReply::Done`].
+    DeleteHostLease(HostLease),
 }
 
 impl ApiCall {
@@ -64,7 +77,7 @@ impl ApiCall {
             ApiCall::GetContentName { name, .. } => format!("get content of ConfigMap {name}"),
             ApiCall::AddOwner { name, .. } => format!("add owner to ConfigMap {name}"),
             ApiCall::PatchJob { job, .. } => format!("patch Job {}", job.name),
-            ApiCall::DeleteJob { job } => format!("delete Job {}", job.name),
+            ApiCall::DeleteJob { job, .. } => format!("delete Job {}", job.name),
             ApiCall::GetJob { name, .. } => format!("get Job {name}"),
             ApiCall::ListPods { job } => format!("list Pods of Job {}", job.name),
             ApiCall::ListEvents { job } => format!("list Events of Job {}", job.name),
@@ -73,6 +86,10 @@ impl ApiCall {
             ApiCall::CreateLease(lease) => format!("create Lease {}", lease.name),
             ApiCall::UpdateLease(lease) => format!("update Lease {}", lease.name),
             ApiCall::DeleteLease(lease) => format!("delete Lease {}", lease.name),
+            ApiCall::GetHostLease { name, .. } => format!("get Lease {name}"),
+            ApiCall::CreateHostLease(lease) => format!("create Lease {}", lease.name),
+            ApiCall::RenewHostLease(lease) => format!("update Lease {}", lease.name),
+            ApiCall::DeleteHostLease(lease) => format!("delete Lease {}", lease.name),
         }
     }
 }
@@ -142,9 +159,10 @@ pub enum ApiReply {
     LogText(String),
     Warnings(Vec<String>),
     Lease(Option<Lease>),
+    HostLease(Option<HostLease>),
 }
 
-/// A `coordination.k8s.io/v1` Lease, as far as the engine uses it.
+/// The `coordination.k8s.io/v1` Lease of a guard, as far as the engine uses it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     pub namespace: String,
@@ -157,10 +175,48 @@ pub struct Lease {
     pub key: String,
     /// `spec.holderIdentity`: the run that holds it.
     pub holder: String,
-    /// The host that drives the run, an annotation.
+    /// The host that drives the run, an annotation. Empty if the Lease was left to the next host of the run.
     pub host: String,
+    /// The name of the [`HostLease`] that shows whether the host lives, an annotation. Empty if an older version holds it.
+    #[serde(default)]
+    pub instance: String,
+    /// Rises each time that another host gets the Lease; `spec.leaseTransitions` is a count of 32 bits, so it is an annotation.
+    #[serde(default)]
+    pub epoch: u64,
     /// `spec.leaseDurationSeconds`.
     pub duration_s: u32,
     #[serde(rename = "renewed_at_ms")]
+    pub renewed_at: Timestamp,
+}
+
+impl Lease {
+    /// Returns whether its host has left it to the next host of the run.
+    pub fn is_released(&self) -> bool {
+        self.host.is_empty()
+    }
+
+    /// Returns the Lease as its host leaves it to the next one.
+    #[must_use]
+    pub fn released(self, now: Timestamp) -> Lease {
+        Lease { host: String::new(), instance: String::new(), renewed_at: now, ..self }
+    }
+}
+
+/// The Lease of a host instance: of one process that drives runs in a namespace. Its name is never used again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostLease {
+    pub namespace: String,
+    pub name: String,
+    /// Empty until it is created.
+    pub uid: String,
+    /// Empty until it is created.
+    pub resource_version: String,
+    /// `spec.holderIdentity`: the host.
+    pub host: String,
+    /// Where other replicas reach the host, an annotation.
+    pub address: Option<String>,
+    /// The host's version, an annotation.
+    pub version: String,
+    /// `spec.renewTime`, for people: no host compares it with its clock.
     pub renewed_at: Timestamp,
 }

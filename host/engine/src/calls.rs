@@ -37,6 +37,8 @@ pub(crate) enum Purpose {
     UnobservedJob(ObjectRef),
     /// A request of the [lease](crate::lease).
     Lease,
+    /// Raises the epoch of a Job.
+    Epoch,
     /// A deletion of the cleanup.
     Cleanup,
     /// Reads a Job before the cleanup deletes it, because another run may have adopted it.
@@ -175,7 +177,8 @@ impl Calls {
             | Purpose::ExistingOwned { .. }
             | Purpose::ExistingShared { .. }
             | Purpose::AdoptedJob { .. }
-            | Purpose::UnobservedJob(_) => false,
+            | Purpose::UnobservedJob(_)
+            | Purpose::Epoch => false,
             Purpose::Lease | Purpose::Cleanup | Purpose::VerifiedDeletion(_) => true,
         });
     }
@@ -200,10 +203,12 @@ pub(crate) fn is_transient(error: &ApiError) -> bool {
     }
 }
 
-/// Returns whether a patch of a Job collided with another change. It names no version, so the same patch can be retried.
+/// Returns whether a change of a Job collided with another one. It names no version of its own, so it can be retried.
 fn is_lost_race(request: &ApiCall, error: &ApiError) -> bool {
-    let is_precondition = error.message.contains("Precondition failed");
-    matches!(request, ApiCall::PatchJob { .. }) && error.status == Some(409) && !is_precondition
+    let is_precondition = error.message.contains("UID in precondition")
+        || error.reason.as_deref() == Some(crate::api::SUPERSEDED);
+    let changes_job = matches!(request, ApiCall::PatchJob { .. } | ApiCall::DeleteJob { .. });
+    changes_job && error.status == Some(409) && !is_precondition
 }
 
 #[cfg(test)]
@@ -239,7 +244,7 @@ mod tests {
     #[test]
     fn retries_a_patch_that_collided_but_not_on_another_job() {
         let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
-        let patch = ApiCall::PatchJob { job, patch_json: "{}".to_owned() };
+        let patch = ApiCall::PatchJob { job, patch_json: "{}".to_owned(), epoch: None };
         let conflict = |message: &str| ApiError { message: message.to_owned(), ..error(Some(409), None) };
         let mut calls = Calls::new(1);
         let call = calls.start(Purpose::Command(CommandId::new(1)), &patch, at(60_000));
@@ -247,6 +252,9 @@ mod tests {
         assert!(
             calls.answer(at(9), call, Err(conflict("Precondition failed: UID in precondition: u"))).is_some()
         );
+        let call = calls.start(Purpose::Command(CommandId::new(2)), &patch, at(60_000));
+        let superseded = ApiError { reason: Some(crate::api::SUPERSEDED.into()), ..conflict("epoch 7") };
+        assert!(calls.answer(at(9), call, Err(superseded)).is_some());
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod log;
 mod logs;
 mod manifest;
+pub mod ownership;
 pub mod policy;
 mod polls;
 pub mod port;

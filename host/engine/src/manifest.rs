@@ -1,7 +1,9 @@
 //! What the engine reads from a Job's manifest: its name, and whether a Job in the cluster was created from it.
 
 use paperclip_contract::types::{JobSnapshot, Label};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::api::EPOCH_ANNOTATION;
 
 /// The label that names the run.
 const RUN_LABEL: &str = "paperclip.io/run-id";
@@ -13,6 +15,32 @@ pub(crate) fn job_name(manifest_json: &str) -> Option<(String, String)> {
     let manifest: Value = serde_json::from_str(manifest_json).ok()?;
     let text = |key: &str| manifest["metadata"][key].as_str().map(str::to_owned);
     Some((text("namespace")?, text("name")?))
+}
+
+/// Returns a Job's manifest with its epoch, if the run has one.
+pub(crate) fn with_epoch(manifest_json: String, epoch: Option<u64>) -> String {
+    let Some(epoch) = epoch else { return manifest_json };
+    let Ok(mut manifest) = serde_json::from_str::<Value>(&manifest_json) else { return manifest_json };
+    if !manifest["metadata"].is_object() {
+        return manifest_json;
+    }
+    let annotations = &mut manifest["metadata"]["annotations"];
+    if !annotations.is_object() {
+        *annotations = json!({});
+    }
+    annotations[EPOCH_ANNOTATION] = epoch.to_string().into();
+    manifest.to_string()
+}
+
+/// Returns the merge patch that gives a Job an epoch.
+pub(crate) fn epoch_patch(epoch: u64) -> String {
+    json!({ "metadata": { "annotations": { EPOCH_ANNOTATION: epoch.to_string() } } }).to_string()
+}
+
+/// Returns the epoch of a Job; none if no host with epochs has acted for it.
+pub(crate) fn epoch(job: &JobSnapshot) -> Option<u64> {
+    let annotation = job.annotations.iter().find(|annotation| annotation.key == EPOCH_ANNOTATION)?;
+    annotation.value.parse().ok()
 }
 
 /// Returns whether a Job has the label of this run. A Job that another run adopted has the label of that run.

@@ -7,6 +7,7 @@ use paperclip_contract::types::{
 use crate::api::{ApiCall, ApiReply};
 use crate::ids::{CallId, LogId, PollId};
 use crate::log::{LogEnd, LogRequest};
+use crate::ownership::HostState;
 use crate::record::{Level, SequencedRecord};
 
 /// Something that happened outside the engine.
@@ -28,6 +29,11 @@ pub enum Input {
     PodSeen(PodSnapshot),
     /// A Pod of a followed Job was deleted.
     PodDeleted(Deletion),
+    /// The state of this host in the namespace of the run's guard; answers [`Effect::Join`], and is repeated at each change. Times are by
+    /// the clock of the run.
+    Host(HostState),
+    /// The Lease of the run's guard has changed.
+    GuardChanged,
     /// The server accepted [`Effect::OpenLog`].
     LogOpened { log: LogId },
     /// Bytes of a log, as they arrived.
@@ -59,6 +65,8 @@ pub enum Effect {
     Segment(String),
     /// Call the Kubernetes API; answer with [`Input::Called`].
     Call { call: CallId, request: ApiCall },
+    /// Keep the Lease of this host in this namespace, and report its state and changes of the guard of this name from now on.
+    Join { namespace: String, guard: String },
     /// Report this Job and its Pods from now on, starting with their current state.
     Follow(ObjectRef),
     /// Read a container's log; answer with [`Input::LogOpened`], [`Input::LogBytes`] and [`Input::LogClosed`] of this id.
@@ -82,4 +90,6 @@ pub enum Closing {
     Refused,
     /// It continues in the cluster without this host.
     Detached,
+    /// Another host drives it. Its journal here is not to be resumed.
+    Moved,
 }

@@ -21,6 +21,7 @@ use paperclip_contract::types::ApiError;
 use tower::{BoxError, Service, ServiceBuilder};
 
 use crate::exchange;
+use crate::hosts::Hosts;
 use crate::requests::RequestCounts;
 use crate::transport;
 use crate::watches::Watches;
@@ -62,6 +63,7 @@ pub struct Cluster {
     calls: Client,
     streams: Client,
     watches: Watches,
+    hosts: Hosts,
     requests: Arc<RequestCounts>,
     server: Arc<str>,
     place: Arc<str>,
@@ -86,6 +88,7 @@ impl Cluster {
         let (calls, streams) = clients(&config, &requests).map_err(|error| failed(&error))?;
         Ok(Cluster {
             watches: Watches::new(streams.clone()),
+            hosts: Hosts::default(),
             calls,
             streams,
             requests,
@@ -99,6 +102,7 @@ impl Cluster {
     pub fn from_client(client: Client) -> Cluster {
         Cluster {
             watches: Watches::new(client.clone()),
+            hosts: Hosts::default(),
             streams: client.clone(),
             requests: Arc::default(),
             server: "the given client's server".into(),
@@ -158,6 +162,11 @@ impl Cluster {
     /// Returns the watches that all runs share.
     pub fn watches(&self) -> &Watches {
         &self.watches
+    }
+
+    /// Returns this process's part in the ownership of runs.
+    pub fn hosts(&self) -> &Hosts {
+        &self.hosts
     }
 
     /// Returns the counters of sent requests.

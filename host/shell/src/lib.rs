@@ -8,6 +8,7 @@ pub mod connect;
 mod diagnose;
 pub mod driver;
 mod exchange;
+pub mod hosts;
 pub mod journal;
 pub mod logs;
 pub mod poll;

@@ -36,6 +36,7 @@ named! {
         ResumedByNextHost = "another host resumed a run",
         ReleasedForDisk = "a host released a run because of its disk",
         GuardLost = "a guard was lost",
+        InstanceRevoked = "the Lease of a host was revoked while it lived",
         Crashed = "a host crashed",
         TailCut = "a journal's torn tail was cut off",
         Resumed = "a run was resumed from its journal",

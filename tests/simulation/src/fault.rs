@@ -117,6 +117,8 @@ named! {
         /// Between any two inputs.
         HostCrash = "host-crash",
         HostStopped = "host-stopped",
+        /// A host cannot renew its Lease for a while.
+        HostCutOff = "host-cut-off",
         SyncFails = "sync-fails",
         DiskFull = "disk-full",
         DiskSlow = "disk-slow",
@@ -168,7 +170,7 @@ pub struct Swarm {
 const MAX_FAULTS: u32 = 60;
 
 /// Faults that were added after seeds had been recorded: they are drawn apart, so that those seeds keep their meaning.
-const LATER_FAULTS: &[Fault] = &[Fault::SinkSlow];
+const LATER_FAULTS: &[Fault] = &[Fault::SinkSlow, Fault::HostCutOff];
 
 impl Swarm {
     /// Chooses the faults of a case: none, one, a few, or many of them.

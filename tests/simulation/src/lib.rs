@@ -15,6 +15,7 @@ mod guest;
 mod invariants;
 pub mod mutant;
 pub mod order;
+pub mod ownership;
 pub mod plugin;
 pub mod scenario;
 pub mod script;

@@ -1,5 +1,7 @@
 //! The command behind `cargo xtask sim`.
 
+mod hosts;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -57,6 +59,9 @@ struct Options {
     /// Show failures as they are found, without reducing their bytes first.
     #[arg(long)]
     no_shrink: bool,
+    /// Simulate two or three hosts that share the runs of a cluster, instead of single runs.
+    #[arg(long, conflicts_with_all = ["mutant", "bytes", "twice", "complete", "time"])]
+    ownership: bool,
     /// Show the order in which the run of this folder observed its Job, pod and log; for tests/fixtures/orders.txt.
     #[arg(long, value_name = "FOLDER", exclusive = true)]
     order: Option<PathBuf>,
@@ -82,6 +87,9 @@ fn run(options: &Options) -> Result<bool> {
         let entries = History::open(folder)?.entries().map(|entry| entry.map(|(_, entry)| entry));
         anstream::println!("{}", order::observed(entries.collect::<Result<Vec<_>, _>>()?).join(", "));
         return Ok(true);
+    }
+    if options.ownership {
+        return Ok(hosts::run(options));
     }
     let plugin = Plugin::load()?;
     if let Some(seed) = options.seed {

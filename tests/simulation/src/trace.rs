@@ -118,6 +118,8 @@ fn watch_event(event: &WatchEvent) -> String {
             pod.containers.first().map(|container| &container.state)
         ),
         WatchEvent::PodDeleted(deletion) => format!("Pod deleted ({})", deletion.detected_via),
+        WatchEvent::Host(state) => format!("host {} until {:?}", state.instance, state.certain_until),
+        WatchEvent::GuardChanged => "guard changed".to_owned(),
         WatchEvent::Refused(text) => format!("watch refused: {text}"),
     }
 }

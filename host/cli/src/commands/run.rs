@@ -18,6 +18,7 @@ use paperclip_prepare::{
     HostContext, OpenedRun, PrepareError, PreparedRun, RunConnections, StartError, StartedRun, Target,
     adapter_type, documents, open_folder, paperclip_pod, pinned_plugin, state,
 };
+use paperclip_shell::hosts::HostSetup;
 use paperclip_shell::journal::{self, History, RunFolder};
 use paperclip_shell::{Control, NdjsonSink, Outcome, Sink, drive};
 use serde_json::Value;
@@ -163,9 +164,17 @@ impl Runnable<'_> {
             sink: From { sink, from: self.from },
             observer: Arc::new(()),
         };
+        let hosts = self.connected.cluster.hosts();
+        hosts.set_up(HostSetup {
+            host: self.host.host_id.clone(),
+            address: None,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        });
         let started = self.opened.start(self.host, ports, std::convert::identity);
         let StartedRun { run, ports } = started.map_err(not_started)?;
-        Ok(drive(run, ports, control()?).await)
+        let outcome = drive(run, ports, control()?).await;
+        hosts.stop().await;
+        Ok(outcome)
     }
 }
 

@@ -30,10 +30,6 @@ enum Request {
         by: String,
         reply: Reply<Result<Claimed, Refusal>>,
     },
-    Contains {
-        run_id: String,
-        reply: Reply<bool>,
-    },
     List {
         reply: Reply<Vec<RunState>>,
     },
@@ -120,10 +116,6 @@ impl RunsActor {
     pub(super) async fn claim(&self, earlier: &str, by: &str) -> Result<Claimed, Refusal> {
         let (earlier, by) = (earlier.to_owned(), by.to_owned());
         self.call(|reply| Request::Claim { earlier, by, reply }).await?
-    }
-
-    pub(super) async fn contains(&self, run_id: &str) -> Result<bool, Refusal> {
-        self.call(|reply| Request::Contains { run_id: run_id.to_owned(), reply }).await
     }
 
     pub(super) async fn list(&self) -> Result<Vec<RunState>, Refusal> {
@@ -222,7 +214,6 @@ fn answer(runs: &mut Runs, request: Request) {
     match request {
         Request::Get { run_id, reply } => _ = reply.send(runs.get(&run_id)),
         Request::Claim { earlier, by, reply } => _ = reply.send(runs.claim(&earlier, &by)),
-        Request::Contains { run_id, reply } => _ = reply.send(runs.contains(&run_id)),
         Request::List { reply } => _ = reply.send(runs.list()),
         Request::Describe { run, reply } => _ = reply.send(runs.describe(&run)),
         Request::Count { reply } => _ = reply.send(runs.counts()),

@@ -1,45 +1,36 @@
-//! Runs whose journal is not here: their Jobs exist in the cluster, and no host drives them.
+//! Runs that other hosts have left behind: their Jobs exist in the cluster, and no host drives them.
 //!
-//! Such a run is started again: its plugin finds the Job and reads its log from the start. The Job's own Secret holds the recovery
-//! record, which says what the run was asked to do. The host that writes its name into the run's Lease has the run, so that of two hosts
-//! one adopts it.
+//! The [ownership protocol](paperclip_engine::ownership) finds them and takes their guards. What it asks for is here: a run whose journal is
+//! in the state folder is resumed, another one is started again with what the cluster knows of it: its plugin finds the Job and reads its
+//! log from the start.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use futures::StreamExt as _;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::api::ListParams;
-use paperclip_engine::adoption::{self, RecoveryRecord, Turn};
-use paperclip_engine::api::{ApiCall, ApiReply, Lease};
+use paperclip_engine::adoption::RecoveryRecord;
 use paperclip_engine::intake::Secrets;
-use paperclip_engine::policy::{Pattern, is_label_of};
-use paperclip_engine::time::Timestamp;
+use paperclip_engine::ownership::{JobView, Obstacle, Prepared};
+use paperclip_engine::policy::Pattern;
 use paperclip_prepare::{Target, paperclip_pod};
+use paperclip_shell::Cluster;
+use paperclip_shell::hosts::{AdoptionRequest, Adoptions};
 use paperclip_shell::journal::Adopted;
-use paperclip_shell::{Cluster, calls};
 
 use super::Supervisor;
 use super::candidate::{Candidate, START_AGAIN, SkipReason};
 use super::feed::Feed;
-use super::handle::RunInfo;
-use super::resume;
+use super::handle::{RunInfo, State};
+use super::resume::{self, Resumable};
 use super::start::PendingRun;
 
-/// The labels of all Jobs of agents.
-const SELECTOR: &str = "app.kubernetes.io/managed-by=paperclip,app.kubernetes.io/component=agent-job";
-/// Jobs of one answer.
-const PAGE: u32 = 100;
-/// Jobs that are examined at a time.
-const CONCURRENCY: usize = 16;
-/// How long after a Lease has expired it is read again: clocks differ.
-const SLACK: Duration = Duration::from_secs(1);
-/// How long to wait before a list without an answer is requested again.
-const LIST_RETRY: Duration = Duration::from_secs(5);
+/// How long this process is not ready at most because Jobs and Leases cannot be listed.
+const SETTLE_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Where Jobs are searched.
+/// Where Jobs are adopted.
 #[derive(Debug, Clone)]
 struct Place {
     /// The cluster's name in a config's `kubeconfig`; none is the default cluster.
@@ -48,28 +39,18 @@ struct Place {
     namespace: String,
 }
 
-/// What was found out about a Job.
-enum Found {
-    Run(Box<PendingRun>),
-    /// Another host drives its run, at least until then.
-    Driven {
-        until: Timestamp,
-    },
-    /// Its run is not for this host.
-    NotOurs,
-}
+/// Runs that are ready to be driven, by the UID of their Job.
+type PreparedRuns = Arc<Mutex<BTreeMap<String, Box<PendingRun>>>>;
 
 impl Supervisor {
-    /// Adopts the runs that other hosts have left behind, each in a task of its own.
+    /// Adopts the runs that other hosts leave behind, from now on. This process is not ready before it has tried those that exist.
     pub(crate) async fn adopt(&self) {
         for place in self.places() {
             self.runs().resume_started(1).await;
+            let adoptions = place.cluster.hosts().adopt(&place.cluster, &place.namespace);
             let supervisor = self.clone();
             // It holds nothing that must be released: a stopping process does not wait for it.
-            tokio::spawn(async move {
-                supervisor.adopt_in(&place).await;
-                supervisor.runs().resume_ended().await;
-            });
+            tokio::spawn(async move { supervisor.adopt_in(place, adoptions).await });
         }
     }
 
@@ -94,97 +75,137 @@ impl Supervisor {
         places
     }
 
-    async fn adopt_in(&self, place: &Place) {
-        let candidates = match candidates(place).await {
-            Ok(candidates) => candidates,
-            Err(error) => {
-                let namespace = &place.namespace;
-                let hint = "allow this host to list Jobs there";
-                tracing::warn!(namespace, %error, hint, "Jobs without a host are not searched");
-                return;
+    async fn adopt_in(self, place: Place, mut adoptions: Adoptions) {
+        let place = Arc::new(place);
+        let prepared = PreparedRuns::default();
+        let mut settle = std::pin::pin!(tokio::time::sleep(SETTLE_DEADLINE));
+        let mut is_settled = false;
+        loop {
+            let request = tokio::select! {
+                request = adoptions.next() => request,
+                () = &mut settle, if !is_settled => {
+                    let namespace = &place.namespace;
+                    let hint = "allow this host to list and watch Jobs and Leases there";
+                    tracing::warn!(namespace, hint, "Jobs without a host are not found: they cannot be listed");
+                    Some(AdoptionRequest::Settled)
+                }
+            };
+            match request {
+                None => break,
+                Some(AdoptionRequest::Settled) => {
+                    if !std::mem::replace(&mut is_settled, true) {
+                        self.runs().resume_ended().await;
+                    }
+                }
+                Some(AdoptionRequest::Prepare { job, run_id }) => {
+                    let (supervisor, place, prepared) =
+                        (self.clone(), Arc::clone(&place), Arc::clone(&prepared));
+                    let answers = adoptions.answers();
+                    tokio::spawn(async move {
+                        let job_uid = job.job.uid.clone();
+                        let outcome = supervisor.prepare_adoption(&place, &job, &run_id).await;
+                        let outcome = outcome.map(|(pending, how)| {
+                            lock(&prepared).insert(job_uid.clone(), pending);
+                            how
+                        });
+                        answers.prepared(job_uid, outcome);
+                    });
+                }
+                Some(AdoptionRequest::Drive { job_uid }) => {
+                    let pending = lock(&prepared).remove(&job_uid);
+                    if let Some(pending) = pending {
+                        self.drive_adopted(pending, &place.namespace).await;
+                    }
+                }
+                Some(AdoptionRequest::Discard { job_uid }) => drop(lock(&prepared).remove(&job_uid)),
+                Some(AdoptionRequest::Report { job, why, hint }) => {
+                    let (name, namespace) = (&job.job.name, &job.job.namespace);
+                    tracing::warn!(run = job.run, job = name, namespace, why, hint, "Job is left alone");
+                }
             }
-        };
-        let examined = candidates.into_iter().map(|candidate| self.adopt_or_retry(place, candidate));
-        futures::stream::iter(examined).buffer_unordered(CONCURRENCY).collect::<()>().await;
+        }
+        if !is_settled {
+            self.runs().resume_ended().await;
+        }
     }
 
-    /// Adopts the run of a Job if no host drives it. If one seems to, the Lease is read again when it has expired: only that
-    /// distinguishes a host that has just died from one that lives.
-    async fn adopt_or_retry(&self, place: &Place, candidate: Candidate) {
-        let Some(until) = self.adopt_once(place, &candidate).await else { return };
-        let (supervisor, place) = (self.clone(), place.clone());
-        tokio::spawn(async move {
-            let remaining = until.since(now()) + SLACK;
-            tokio::time::sleep(remaining).await;
-            if supervisor.adopt_once(&place, &candidate).await.is_some() {
-                tracing::debug!(job = candidate.job.name, "its run is driven by another host");
-            }
-        });
-    }
-
-    /// Returns until when another host drives the run at least, if one does.
-    async fn adopt_once(&self, place: &Place, candidate: &Candidate) -> Option<Timestamp> {
-        let (job, namespace) = (&candidate.job.name, &candidate.job.namespace);
-        match self.examine(place, candidate).await {
-            Ok(Found::Run(pending)) => {
-                tracing::info!(run_id = pending.run.info.run_id, job, namespace, "run is adopted");
+    async fn drive_adopted(&self, mut pending: Box<PendingRun>, namespace: &str) {
+        let run_id = pending.run.info.run_id.clone();
+        let supplier = pending.supplier.take();
+        match self.runs().enter_running(&pending.run, supplier).await {
+            Ok(true) => {
+                self.note_entered(&run_id);
+                let job = pending.prepared.adopted.as_ref().map(|adopted| adopted.job.name.as_str());
+                tracing::info!(run_id, job, namespace, "run is adopted");
                 self.spawn(self.clone().host_run(pending));
-                None
             }
-            Ok(Found::Driven { until }) => Some(until),
-            Ok(Found::NotOurs) => None,
-            Err(SkipReason { why, hint }) => {
-                tracing::warn!(run = candidate.run, job, namespace, why, hint, "Job is left alone");
-                None
-            }
+            // It was started here meanwhile, or this process stops: then its guard is free with the Lease of this host.
+            Ok(false) | Err(_) => {}
         }
     }
 
-    async fn examine(&self, place: &Place, candidate: &Candidate) -> Result<Found, SkipReason> {
-        // The Job of an ended run may be kept on purpose.
-        let unless_finished =
-            |reason: SkipReason| if candidate.is_finished { Ok(Found::NotOurs) } else { Err(reason) };
-        let Some((record, secrets)) = read_recovery_record(&place.cluster, candidate).await? else {
-            return unless_finished(candidate.without_record());
-        };
-        let Some(lease) = read_lease(&place.cluster, &candidate.job.namespace, &record).await? else {
-            return unless_finished(SkipReason::new("no Lease says which host has its run", START_AGAIN));
-        };
-        let run_id = lease.holder.clone();
-        // Another run of the agent waits for the Job's end, or is about to adopt it.
-        let is_others = !is_label_of(&candidate.run, &run_id);
-        if is_others || self.knows(&run_id).await {
-            return Ok(Found::NotOurs);
+    /// Finds out how the run of a Job can be driven, from its journal if that is here.
+    async fn prepare_adoption(
+        &self,
+        place: &Place,
+        job: &JobView,
+        run_id: &str,
+    ) -> Result<(Box<PendingRun>, Prepared), Obstacle> {
+        match self.get(run_id).await.map(|run| run.state()) {
+            Ok(State::Detached) | Err(_) => {}
+            Ok(state) if state.is_over() => {
+                return Err(obstacle("its run has ended on this host", "delete the Job"));
+            }
+            Ok(_) => return Err(soon("its run is being started on this host")),
         }
-        let taken = match adoption::turn(now(), lease, &self.host().host_id) {
-            Turn::Own(taken) => taken,
-            Turn::Other { until } => return Ok(Found::Driven { until }),
-        };
+        if self.runs().check_running().await.is_err() {
+            return Err(soon("this host stops"));
+        }
+        if let Some(folder) = self.run_folder(run_id) {
+            return match self.prepare_resume(&folder).await {
+                Ok(Resumable::Ready(pending)) => Ok((pending, Prepared::FromJournal)),
+                Ok(Resumable::Locked { holder }) => {
+                    Err(soon(format!("process {holder} has its folder {} locked", folder.display())))
+                }
+                Ok(Resumable::Ended(_)) => {
+                    Err(obstacle("its journal on this host says that it has ended", "delete the Job"))
+                }
+                Ok(Resumable::Nothing) => Err(obstacle(
+                    format!("its folder {} has no journal", folder.display()),
+                    "remove the folder",
+                )),
+                Err(error) => Err(obstacle(
+                    format!("its journal {} cannot be used: {error:#}", folder.display()),
+                    "move the folder away: then the run is adopted without it",
+                )),
+            };
+        }
+        let pending = self.prepare_from_cluster(place, job, run_id).await;
+        pending.map(|pending| (pending, Prepared::FromCluster)).map_err(|SkipReason { why, hint }| Obstacle {
+            why,
+            hint,
+            is_short: false,
+        })
+    }
+
+    async fn prepare_from_cluster(
+        &self,
+        place: &Place,
+        job: &JobView,
+        run_id: &str,
+    ) -> Result<Box<PendingRun>, SkipReason> {
+        let api: Api<Job> = Api::namespaced(place.cluster.client().clone(), &place.namespace);
+        let found = api.get_opt(&job.job.name).await.map_err(|error| {
+            SkipReason::new(format!("it cannot be read: {error}"), "allow this host to get Jobs there")
+        })?;
+        let candidate = found.as_ref().and_then(Candidate::of).filter(|found| found.job.uid == job.job.uid);
+        let candidate = candidate.ok_or_else(|| SkipReason::new("it was deleted", START_AGAIN))?;
+        let record = read_recovery_record(&place.cluster, &candidate).await?;
+        let (record, secrets) = record.ok_or_else(|| candidate.without_record())?;
         if candidate.is_suspended {
             return Err(SkipReason::new("its agent has not started", START_AGAIN));
         }
-        let pending = self.pending(candidate, place, &run_id, record, &secrets)?;
-        match calls::call(&place.cluster, &Secrets::default(), ApiCall::UpdateLease(taken)).await {
-            Ok(_) => {}
-            // Another host was faster.
-            Err(error) if matches!(error.status, Some(404 | 409)) => return Ok(Found::NotOurs),
-            Err(error) => {
-                let why = format!("its Lease cannot be taken: {}", error.message);
-                return Err(SkipReason::new(why, START_AGAIN));
-            }
-        }
-        match self.runs().enter_running(&pending.run, None).await {
-            Ok(true) => Ok(Found::Run(pending)),
-            Ok(false) | Err(_) => Ok(Found::NotOurs),
-        }
-    }
-
-    /// Whether a run needs no adoption: this host has it, or it stops.
-    async fn knows(&self, run_id: &str) -> bool {
-        let runs = self.runs();
-        self.run_folder(run_id).is_some()
-            || runs.contains(run_id).await.unwrap_or(true)
-            || runs.check_running().await.is_err()
+        self.pending(&candidate, place, run_id, record, &secrets)
     }
 
     fn pending(
@@ -211,36 +232,19 @@ impl Supervisor {
         let info = RunInfo::of(&prepared.request, candidate.job.namespace.clone(), &plugin, true);
         let (run, controls) = self.handle_of(info, Feed::new(), SystemTime::now());
         let cluster = place.cluster.clone();
-        Ok(Box::new(PendingRun { run, controls, prepared, cluster, folder: None, resupply: None }))
+        let (folder, resupply, supplier) = (None, None, None);
+        Ok(Box::new(PendingRun { run, controls, prepared, cluster, folder, resupply, supplier }))
     }
 }
 
-/// Lists the Jobs that may be adopted. While the API does not answer, it is asked again.
-///
-/// # Errors
-/// The API refuses the list.
-async fn candidates(place: &Place) -> Result<Vec<Candidate>, kube::Error> {
-    let api: Api<Job> = Api::namespaced(place.cluster.client().clone(), &place.namespace);
-    let mut candidates = Vec::new();
-    let mut params = ListParams::default().labels(SELECTOR).limit(PAGE);
-    loop {
-        match api.list(&params).await {
-            Ok(list) => {
-                candidates.extend(list.items.iter().filter_map(Candidate::of));
-                match list.metadata.continue_.filter(|token| !token.is_empty()) {
-                    Some(token) => params = params.continue_token(&token),
-                    None => return Ok(candidates),
-                }
-            }
-            Err(kube::Error::Api(refused)) if (400..500).contains(&refused.code) => {
-                return Err(kube::Error::Api(refused));
-            }
-            Err(error) => {
-                tracing::debug!(namespace = place.namespace, %error, "Jobs are not listed yet");
-                tokio::time::sleep(LIST_RETRY).await;
-            }
-        }
-    }
+fn obstacle(why: impl Into<String>, hint: &str) -> Obstacle {
+    Obstacle { why: why.into(), hint: hint.to_owned(), is_short: false }
+}
+
+/// An obstacle that is expected to vanish by itself.
+fn soon(why: impl Into<String>) -> Obstacle {
+    let hint = "wait: it is tried again until the other process ends";
+    Obstacle { why: why.into(), hint: hint.to_owned(), is_short: true }
 }
 
 /// Reads the recovery record of a Job's run, and the values that its Secret has.
@@ -253,7 +257,7 @@ async fn read_recovery_record(
         let found = api.get_opt(name).await.map_err(|error| {
             SkipReason::new(
                 format!("Secret {name} cannot be read: {error}"),
-                "allow this host to get Secrets there, and restart it",
+                "allow this host to get Secrets there",
             )
         })?;
         let Some(secret) = found else { continue };
@@ -266,22 +270,7 @@ async fn read_recovery_record(
     Ok(None)
 }
 
-async fn read_lease(
-    cluster: &Cluster,
-    namespace: &str,
-    record: &RecoveryRecord,
-) -> Result<Option<Lease>, SkipReason> {
-    let get = ApiCall::GetLease { namespace: namespace.to_owned(), name: record.lease.clone() };
-    match calls::call(cluster, &Secrets::default(), get).await {
-        Ok(ApiReply::Lease(lease)) => Ok(lease),
-        Ok(_) => Ok(None),
-        Err(error) => Err(SkipReason::new(
-            format!("Lease {} cannot be read: {}", record.lease, error.message),
-            "allow this host to get Leases there, and restart it",
-        )),
-    }
-}
-
-fn now() -> Timestamp {
-    Timestamp::EPOCH + SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+/// Ignores poison: a panic while the lock was held leaves a run unprepared at worst.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

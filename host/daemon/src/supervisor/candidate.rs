@@ -11,16 +11,10 @@ use paperclip_engine::policy;
 use paperclip_shell::snapshot;
 use serde_json::{Value, json};
 
-/// The label that names the run.
-const RUN_LABEL: &str = "paperclip.io/run-id";
-
 /// A Job that might be adopted.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
     pub(super) job: ObjectRef,
-    /// The label that names its run.
-    pub(super) run: String,
-    pub(super) is_finished: bool,
     pub(super) is_suspended: bool,
     /// Secrets that its Pod uses and that are named after it.
     pub(super) secrets: BTreeSet<String>,
@@ -41,10 +35,9 @@ impl SkipReason {
 }
 
 impl Candidate {
-    /// Reads a Job; none if it is being deleted, or belongs to no run.
+    /// Reads a Job; none if it is being deleted.
     pub(super) fn of(job: &Job) -> Option<Candidate> {
         let seen = snapshot::job(job);
-        let run = seen.labels.iter().find(|label| label.key == RUN_LABEL)?.value.clone();
         if seen.is_deleting {
             return None;
         }
@@ -53,11 +46,9 @@ impl Candidate {
         let named = policy::secrets_of(&pod);
         Some(Candidate {
             secrets: named.into_iter().filter(|name| name.starts_with(&seen.job.name)).collect(),
-            is_finished: seen.conditions.iter().any(|one| one.is_true && ENDS.contains(&one.kind.as_str())),
             is_suspended: seen.is_suspended,
             job: seen.job,
             image: pod["containers"][0]["image"].clone(),
-            run,
         })
     }
 
@@ -99,8 +90,6 @@ impl Candidate {
     }
 }
 
-/// Conditions of a Job that has ended.
-const ENDS: [&str; 2] = ["Complete", "Failed"];
 /// The hint that always applies.
 pub(super) const START_AGAIN: &str = "start its run again, which adopts it, or delete the Job";
 
@@ -128,22 +117,16 @@ mod tests {
     }
 
     #[test]
-    fn reads_run_secrets_and_progress_of_a_job() {
-        let found = candidate(job()).expect("of a run");
-        assert_eq!(found.run, "r");
+    fn reads_the_secrets_and_the_progress_of_a_job() {
+        let found = candidate(job()).expect("it exists");
         assert_eq!(found.secrets, BTreeSet::from(["ac-1-prompt".to_owned(), "ac-1-run".to_owned()]));
-        assert_eq!((found.is_finished, found.is_suspended), (false, false));
-        let mut finished = job();
-        finished["status"] = json!({"conditions": [{"type": "Complete", "status": "True"}]});
-        finished["spec"]["suspend"] = json!(true);
-        let finished = candidate(finished).expect("of a run");
-        assert_eq!((finished.is_finished, finished.is_suspended), (true, true));
+        assert!(!found.is_suspended);
+        let mut suspended = job();
+        suspended["spec"]["suspend"] = json!(true);
+        assert!(candidate(suspended).expect("it exists").is_suspended);
         let mut deleting = job();
         deleting["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         assert!(candidate(deleting).is_none());
-        let mut strange = job();
-        strange["metadata"]["labels"] = json!({});
-        assert!(candidate(strange).is_none());
     }
 
     fn secret(owner_uid: &str, brief: &str) -> Secret {

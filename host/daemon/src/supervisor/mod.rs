@@ -25,7 +25,8 @@ use std::time::Duration;
 use paperclip_contract::types::{CancelRequest, CancelSource};
 use paperclip_guest::{Catalogue, Tools};
 use paperclip_prepare::{HostContext, Target};
-use paperclip_shell::{Cluster, Control};
+use paperclip_shell::hosts::HostSetup;
+use paperclip_shell::{Cluster, Control, PaperclipApi};
 use paperclip_traces::Traces;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -143,6 +144,13 @@ impl Supervisor {
             resources,
         };
         let supervisor = Supervisor { shared: Arc::new(shared) };
+        for (_, cluster) in supervisor.clusters().all() {
+            cluster.hosts().set_up(HostSetup {
+                host: supervisor.host().host_id.clone(),
+                address: None,
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            });
+        }
         supervisor.count_plugins();
         supervisor
     }
@@ -245,7 +253,25 @@ impl Supervisor {
         }
         self.shared.tasks.close();
         let _ = tokio::time::timeout(STOP_DEADLINE, self.shared.tasks.wait()).await;
+        // Guards that are not handed over by now are free with the Lease of this host.
+        for (_, cluster) in self.clusters().all() {
+            cluster.hosts().stop().await;
+        }
         runs.iter().filter(|run| !run.state().is_over()).count()
+    }
+
+    /// Notes that this process has a run, so that it is not adopted.
+    fn note_entered(&self, run_id: &str) {
+        for (_, cluster) in self.clusters().all() {
+            cluster.hosts().run_entered(run_id);
+        }
+    }
+
+    /// Notes that a run has left this process.
+    fn note_left(&self, run_id: &str) {
+        for (_, cluster) in self.clusters().all() {
+            cluster.hosts().run_left(run_id);
+        }
     }
 
     /// Runs a task that [`Supervisor::stop`] waits for.
@@ -280,6 +306,8 @@ impl Supervisor {
         for (age, count) in counts.quiet {
             self.metrics().quiet_runs.get_or_create(&AgeLabel { age }).set(count);
         }
+        let undriven: usize = self.clusters().all().map(|(_, cluster)| cluster.hosts().undriven()).sum();
+        self.metrics().undriven_jobs.set(i64::try_from(undriven).unwrap_or(i64::MAX));
         let clusters = self.clusters().all();
         Ok(self.metrics().encode(clusters.map(|(name, cluster)| (name.unwrap_or_default(), cluster))))
     }

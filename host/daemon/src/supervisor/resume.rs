@@ -9,7 +9,7 @@ use kube::Api;
 use paperclip_contract::types::{NewSecret, Request, SecretEntry, SecretSource};
 use paperclip_engine::intake::Secrets;
 use paperclip_prepare::{Files, HostContext, MaskedEnv, PreparedRun, StartOptions, pinned_plugin, redactor};
-use paperclip_shell::journal::RunFolder;
+use paperclip_shell::journal::{self, RunFolder};
 use paperclip_shell::{Cluster, JournalError};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -26,6 +26,23 @@ use crate::refusal::{Kind, Refusal};
 /// How long a run waits for a repeated start that brings its secrets.
 const SECRETS_DEADLINE: Duration = Duration::from_secs(120);
 
+/// How often a run is tried again whose folder another process has locked.
+const LOCKED_RETRY: Duration = Duration::from_secs(1);
+
+/// What can be done with a run's folder.
+#[derive(Debug)]
+pub(super) enum Resumable {
+    /// No run has started in it.
+    Nothing,
+    /// Its run has ended.
+    Ended(Box<PastRun>),
+    /// Another process has the run.
+    Locked {
+        holder: String,
+    },
+    Ready(Box<PendingRun>),
+}
+
 impl Supervisor {
     /// Resumes all runs of the state folder, each in a task of its own.
     pub(crate) async fn resume(&self) {
@@ -34,36 +51,75 @@ impl Supervisor {
         self.runs().resume_started(folders.len()).await;
         for folder in folders {
             let supervisor = self.clone();
-            self.spawn(async move {
-                let resumed = supervisor.resume_run(&folder).await;
-                supervisor.runs().resume_ended().await;
-                match resumed {
-                    Ok(Some(pending)) => supervisor.host_run(pending).await,
-                    Ok(None) => {}
-                    Err(error) => {
-                        tracing::error!(folder = %folder.display(), error = format!("{error:#}"), "run is not resumed");
-                    }
-                }
-            });
+            self.spawn(async move { supervisor.resume_folder(&folder).await });
         }
     }
 
-    async fn resume_run(&self, folder: &Path) -> anyhow::Result<Option<Box<PendingRun>>> {
+    /// Resumes the run of a folder, as soon as no other process has it locked.
+    async fn resume_folder(self, folder: &Path) {
+        let resumed = self.resume_run(folder).await;
+        self.runs().resume_ended().await;
+        let mut resumed = resumed;
+        loop {
+            match resumed {
+                Ok(Some(pending)) => return self.host_run(pending).await,
+                Ok(None) => return,
+                Err(NotResumed::Locked) => {
+                    tokio::time::sleep(LOCKED_RETRY).await;
+                    if self.runs().check_running().await.is_err() || !folder.exists() {
+                        return;
+                    }
+                    if !journal::is_locked(folder) {
+                        resumed = self.resume_run(folder).await;
+                        continue;
+                    }
+                    resumed = Err(NotResumed::Locked);
+                }
+                Err(NotResumed::Failed(error)) => {
+                    tracing::error!(folder = %folder.display(), error = format!("{error:#}"), "run is not resumed");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn resume_run(&self, folder: &Path) -> Result<Option<Box<PendingRun>>, NotResumed> {
+        let mut pending = match self.prepare_resume(folder).await.map_err(NotResumed::Failed)? {
+            Resumable::Nothing => return Ok(None),
+            Resumable::Ended(past) => {
+                self.keep_ended(folder, *past).await;
+                return Ok(None);
+            }
+            Resumable::Locked { holder } => {
+                tracing::info!(folder = %folder.display(), holder, "run is driven by another process");
+                return Err(NotResumed::Locked);
+            }
+            Resumable::Ready(pending) => pending,
+        };
+        let run_id = pending.run.info.run_id.clone();
+        let supplier = pending.supplier.take();
+        let entered = self.runs().enter_running(&pending.run, supplier).await;
+        if !entered.map_err(|refusal| NotResumed::Failed(anyhow::Error::new(refusal)))? {
+            return Ok(None);
+        }
+        self.note_entered(&run_id);
+        tracing::info!(run_id, "run is resumed");
+        Ok(Some(pending))
+    }
+
+    /// Opens the folder of a run and reads what is needed to drive it.
+    pub(super) async fn prepare_resume(&self, folder: &Path) -> anyhow::Result<Resumable> {
         let path = folder.to_owned();
         let Some(past) = tokio::task::spawn_blocking(move || PastRun::read(&path)).await?? else {
-            return Ok(None);
+            return Ok(Resumable::Nothing);
         };
         if past.is_closed {
-            self.keep_ended(folder, past).await;
-            return Ok(None);
+            return Ok(Resumable::Ended(Box::new(past)));
         }
         let (run_id, state) = (past.header.run_id.clone(), self.host().state.clone().unwrap_or_default());
         let held = match RunFolder::open(&state, &run_id) {
             Ok(held) => held,
-            Err(JournalError::Locked { holder, .. }) => {
-                tracing::info!(run_id, holder, "run is driven by another process");
-                return Ok(None);
-            }
+            Err(JournalError::Locked { holder, .. }) => return Ok(Resumable::Locked { holder }),
             Err(error) => return Err(error.into()),
         };
         let (header, catalogue) = (past.header.clone(), Arc::clone(self.catalogue()));
@@ -111,12 +167,9 @@ impl Supervisor {
         };
         let (run, controls) = self.handle_of(info, feed, past.started_at);
         run.set_taken(Taken::read(folder));
-        let is_new = self.runs().enter_running(&run, resupplied).await.map_err(anyhow::Error::new)?;
-        if !is_new {
-            return Ok(None);
-        }
-        tracing::info!(run_id, "run is resumed");
-        Ok(Some(Box::new(PendingRun { run, controls, prepared, cluster, folder: Some(held), resupply })))
+        let (folder, supplier) = (Some(held), resupplied);
+        let pending = PendingRun { run, controls, prepared, cluster, folder, resupply, supplier };
+        Ok(Resumable::Ready(Box::new(pending)))
     }
 
     /// Waits for the secrets of a resumed run. They were in the memory of the earlier process until the run's own Secret was created;
@@ -184,6 +237,14 @@ impl Supervisor {
         }
         self.runs().enter_ended(run).await;
     }
+}
+
+/// Why the run of a folder is not resumed now.
+#[derive(Debug)]
+enum NotResumed {
+    /// Another process has it.
+    Locked,
+    Failed(anyhow::Error),
 }
 
 /// Whether a value is missing of those that the run's Secrets have, or will be requested to have.

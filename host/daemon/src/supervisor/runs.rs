@@ -120,10 +120,6 @@ impl Runs {
         }
     }
 
-    pub(super) fn contains(&self, run_id: &str) -> bool {
-        self.by_id.contains_key(run_id)
-    }
-
     pub(super) fn list(&self) -> Vec<RunState> {
         self.by_id.values().map(|run| self.describe(run)).collect()
     }
@@ -187,14 +183,16 @@ impl Runs {
         Ok(Entered::New)
     }
 
-    /// Adds a run that is running already, whatever the limits. Returns false if the run exists or this process stops.
+    /// Adds a run that is running already, whatever the limits. A detached run of the same id is replaced. Returns false if the run exists or
+    /// this process stops.
     pub(super) fn enter_running(
         &mut self,
         run: &Arc<RunHandle>,
         awaiting_secrets: Option<oneshot::Sender<ResuppliedSecrets>>,
     ) -> bool {
         let run_id = &run.info.run_id;
-        if self.contains(run_id) || self.is_stopping {
+        let is_known = self.by_id.get(run_id).is_some_and(|known| known.state() != State::Detached);
+        if is_known || self.is_stopping {
             return false;
         }
         if let Some(sender) = awaiting_secrets {
@@ -310,7 +308,7 @@ mod tests {
         let second = run("r1");
         assert!(matches!(runs.enter(&second, false), Ok(Entered::New)));
         runs.forget(&[first]);
-        assert!(runs.contains("r1"), "only the handle that was forgotten is removed");
+        assert!(runs.get("r1").is_ok(), "only the handle that was forgotten is removed");
     }
 
     #[test]

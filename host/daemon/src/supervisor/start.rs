@@ -65,6 +65,8 @@ pub(super) struct PendingRun {
     pub(super) folder: Option<RunFolder>,
     /// Where its secrets come from, if the cluster does not have all of them.
     pub(super) resupply: Option<oneshot::Receiver<ResuppliedSecrets>>,
+    /// Where a repeated start sends them.
+    pub(super) supplier: Option<oneshot::Sender<ResuppliedSecrets>>,
 }
 
 /// How a run left this process: its state, and its result if it came to one.
@@ -151,7 +153,9 @@ impl Supervisor {
                     cluster,
                     folder: None,
                     resupply: None,
+                    supplier: None,
                 };
+                self.note_entered(&run.info.run_id);
                 self.spawn(self.clone().host_run(Box::new(pending)));
                 Ok(run)
             }
@@ -298,6 +302,7 @@ impl Supervisor {
         run.end(state, result.clone(), SystemTime::now());
         run.feed.close();
         self.runs().leave(&info.run_id).await;
+        self.note_left(&info.run_id);
         let code = result.as_ref().and_then(|result| result["errorCode"].as_str()).unwrap_or_default();
         let _entered = span.enter();
         tracing::info!(state = state.name(), code, "run ends");
@@ -329,7 +334,7 @@ impl Supervisor {
         let state = match closing {
             Closing::Ended(ending) => ending.into(),
             Closing::Refused => State::Refused,
-            Closing::Detached => State::Detached,
+            Closing::Detached | Closing::Moved => State::Detached,
         };
         (state, result)
     }
@@ -340,7 +345,7 @@ impl Supervisor {
         pending: PendingRun,
         observer: Arc<RunObserver>,
     ) -> Result<impl Future<Output = Outcome> + Send + use<>, StartError> {
-        let PendingRun { run, controls, prepared, cluster, folder, resupply: _ } = pending;
+        let PendingRun { run, controls, prepared, cluster, folder, resupply: _, supplier: _ } = pending;
         let opened = prepared.open_journal(self.host(), folder)?;
         if let Some(folder) = opened.journal_folder() {
             run.feed.set_journal(folder.to_owned());

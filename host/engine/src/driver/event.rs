@@ -6,6 +6,7 @@ use crate::api::ApiReply;
 use crate::ids::{CallId, LogId, PollId};
 use crate::journal::Entry;
 use crate::log::LogEnd;
+use crate::ownership::HostState;
 use crate::port::Input;
 use crate::record::Level;
 
@@ -66,6 +67,10 @@ pub enum WatchEvent {
     JobDeleted(Deletion),
     PodSeen(PodSnapshot),
     PodDeleted(Deletion),
+    /// The state of this host in the namespace of the run's guard, by the clock of [`Driver::handle_event`](super::Driver::handle_event).
+    Host(HostState),
+    /// The Lease of the run's guard has changed.
+    GuardChanged,
     /// The server refuses the watch, with a text for a person. Nothing is observed until it allows the watch.
     Refused(String),
 }
@@ -77,6 +82,8 @@ impl WatchEvent {
             WatchEvent::JobDeleted(deletion) => Input::JobDeleted(deletion),
             WatchEvent::PodSeen(pod) => Input::PodSeen(pod),
             WatchEvent::PodDeleted(deletion) => Input::PodDeleted(deletion),
+            WatchEvent::Host(state) => Input::Host(state),
+            WatchEvent::GuardChanged => Input::GuardChanged,
             WatchEvent::Refused(text) => Input::Note { level: Level::Warning, text },
         }
     }

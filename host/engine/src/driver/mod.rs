@@ -295,7 +295,8 @@ impl<G: Guest, E> Driver<G, E> {
             },
             Phase::Gathering { .. } | Phase::Waiting | Phase::Closed(_) => None,
             Phase::Closing(closing) => {
-                let within = (closing == Closing::Detached).then_some(DETACH_DEADLINE);
+                let is_leaving = matches!(closing, Closing::Detached | Closing::Moved);
+                let within = is_leaving.then_some(DETACH_DEADLINE);
                 Some(Operation::CloseSink { within })
             }
         }
@@ -325,6 +326,7 @@ impl<G: Guest, E> Driver<G, E> {
                 watch
             }
             Effect::Call { call, request } => Operation::Call { call, request },
+            Effect::Join { namespace, guard } => Operation::Join { namespace, guard },
             Effect::Follow(job) => Operation::Follow(job),
             Effect::OpenLog { log, pod, container, request } => {
                 Operation::OpenLog { log, pod, container, request }
@@ -337,8 +339,8 @@ impl<G: Guest, E> Driver<G, E> {
                 Operation::Flush
             }
             Effect::Emit(record) => Operation::Show(record),
-            Effect::Close(Closing::Refused) => {
-                self.follow_up = Some(FollowUp::Close(Closing::Refused));
+            Effect::Close(closing @ (Closing::Refused | Closing::Moved)) => {
+                self.follow_up = Some(FollowUp::Close(closing));
                 Operation::DiscardJournal
             }
             Effect::Close(closing @ (Closing::Ended(_) | Closing::Detached)) => {
@@ -372,6 +374,7 @@ impl<G: Guest, E> Driver<G, E> {
             Operation::DiscardJournal
             | Operation::WatchNamespace(_)
             | Operation::Call { .. }
+            | Operation::Join { .. }
             | Operation::Follow(_)
             | Operation::OpenLog { .. }
             | Operation::CloseLog(_)

@@ -27,6 +27,8 @@ pub enum Operation {
     WatchNamespace(String),
     /// Call the Kubernetes API; answer with [`DriverEvent::Called`](super::DriverEvent::Called).
     Call { call: CallId, request: ApiCall },
+    /// Keep the Lease of this host in this namespace, and report its state and changes of the guard of this name.
+    Join { namespace: String, guard: String },
     /// Report this Job and its Pods, current states first.
     Follow(ObjectRef),
     /// Read a container's log.
@@ -60,6 +62,7 @@ impl Operation {
             Operation::DiscardJournal
             | Operation::WatchNamespace(_)
             | Operation::Call { .. }
+            | Operation::Join { .. }
             | Operation::Follow(_)
             | Operation::OpenLog { .. }
             | Operation::CloseLog(_)

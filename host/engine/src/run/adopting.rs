@@ -8,6 +8,7 @@ use crate::api::{ApiCall, ApiReply};
 use crate::calls::{COMMAND_RETRY, Purpose};
 use crate::guest::Guest;
 use crate::ids::CommandId;
+use crate::manifest;
 
 impl<G: Guest> Run<G> {
     /// Answers an action that creates an object with the existing one. Returns the action if it is to be carried out.
@@ -16,8 +17,16 @@ impl<G: Guest> Run<G> {
         let owned = |namespace, name| AnswerOk::Created(ObjectRef { namespace, name, uid: String::new() });
         let answer = match action {
             Action::CreateJob(_) => {
-                let get = ApiCall::GetJob { namespace: job.namespace.clone(), name: job.name.clone() };
-                self.call_for(Purpose::AdoptedJob { command }, get, COMMAND_RETRY);
+                // Raising the epoch reads the Job, too.
+                let adopt = match self.lease.epoch() {
+                    Some(epoch) => ApiCall::PatchJob {
+                        job: job.clone(),
+                        patch_json: manifest::epoch_patch(epoch),
+                        epoch: Some(epoch),
+                    },
+                    None => ApiCall::GetJob { namespace: job.namespace.clone(), name: job.name.clone() },
+                };
+                self.call_for(Purpose::AdoptedJob { command }, adopt, COMMAND_RETRY);
                 return None;
             }
             Action::DryRunPod(_) => AnswerOk::Warnings(Vec::new()),
@@ -51,6 +60,7 @@ impl<G: Guest> Run<G> {
                 Ok(AnswerOk::Created(found.job))
             }
             Ok(_) => return self.end_for_lost_job(),
+            Err(error) if error.status == Some(404) => return self.end_for_lost_job(),
             Err(error) => Err(error),
         };
         self.answer(command, outcome);

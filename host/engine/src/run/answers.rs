@@ -38,6 +38,15 @@ impl<G: Guest> Run<G> {
                     self.note(Level::Warning, format!("not deleted: {what}: {}", error.message));
                 }
             }
+            // A later host has raised it further, or the Job was deleted.
+            Purpose::Epoch => {
+                if let Err(error) = finished.outcome
+                    && !matches!(error.status, Some(404 | 409))
+                {
+                    let what = finished.request.describe();
+                    self.note(Level::Warning, format!("the epoch is not raised: {what}: {}", error.message));
+                }
+            }
             Purpose::VerifiedDeletion(job) => self.clean_up_verified(&job, finished.outcome),
             Purpose::Command(command) => {
                 self.on_command_answered(command, &finished.request, finished.outcome);
@@ -94,6 +103,12 @@ impl<G: Guest> Run<G> {
             (ApiCall::CreateSecret(_), Err(error)) if self.replay.is_started && is_valueless(&error) => {
                 self.end_for_lost_secrets(&error.message);
             }
+            // Another host has raised the epoch of this run's Job: it drives the run.
+            (ApiCall::PatchJob { job, .. } | ApiCall::DeleteJob { job, .. }, Err(error))
+                if is_superseded(&error) && self.ledger.jobs.contains_key(&job.uid) =>
+            {
+                self.leave_to("that has raised the epoch of its Job");
+            }
             // Deleted already is the intended state.
             (ApiCall::DeleteJob { .. }, Err(error)) if error.status == Some(404) => {
                 self.answer(command, Ok(AnswerOk::Done));
@@ -135,7 +150,11 @@ impl<G: Guest> Run<G> {
 
     fn on_command_done(&mut self, command: CommandId, reply: ApiReply) {
         let ok = match reply {
-            ApiReply::Done | ApiReply::Lease(_) | ApiReply::Owners(_) | ApiReply::ContentName(_) => {
+            ApiReply::Done
+            | ApiReply::Lease(_)
+            | ApiReply::HostLease(_)
+            | ApiReply::Owners(_)
+            | ApiReply::ContentName(_) => {
                 AnswerOk::Done
             }
             ApiReply::Created(object) => AnswerOk::Created(object),
@@ -275,6 +294,10 @@ impl<G: Guest> Run<G> {
 
 fn is_valueless(error: &ApiError) -> bool {
     error.reason.as_deref() == Some(api::NO_VALUE)
+}
+
+fn is_superseded(error: &ApiError) -> bool {
+    error.reason.as_deref() == Some(api::SUPERSEDED)
 }
 
 fn is_existing(error: &ApiError) -> bool {

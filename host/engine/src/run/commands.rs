@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use paperclip_contract::types::{Action, ApiError, Command, Event, FollowLog, Label, LabelJob, NewSecret};
+use paperclip_contract::types::{
+    AcquireGuard, Action, ApiError, Command, Event, FollowLog, Label, LabelJob, NewSecret, ObjectRef,
+};
 
 use super::{Phase, Run};
 use crate::adoption;
-use crate::api::ApiCall;
+use crate::api::{ApiCall, EPOCH_ANNOTATION};
 use crate::calls::{CLEANUP_RETRY, COMMAND_RETRY, Purpose};
 use crate::guest::{FaultCause, Guest, GuestFault};
 use crate::ids::{CallId, CommandId, PollId};
@@ -14,6 +16,7 @@ use crate::journal::Entry;
 use crate::lease;
 use crate::ledger::{GuardState, MAX_COMMANDS};
 use crate::logs::LogsOutput;
+use crate::manifest;
 use crate::port::Effect;
 use crate::record::{Level, WholeLine};
 
@@ -117,6 +120,7 @@ impl<G: Guest> Run<G> {
     fn carry_out(&mut self, id: CommandId, action: Action) -> Result<(), FaultCause> {
         match action {
             Action::AcquireGuard(request) => {
+                self.join_host(&request);
                 let outcomes = self.lease.acquire(self.now, request);
                 self.apply_lease(outcomes);
             }
@@ -159,7 +163,7 @@ impl<G: Guest> Run<G> {
             Action::CreateSecret(secret) => Action::CreateSecret(self.with_recovery_record(secret)),
             other => other,
         };
-        if let Some(request) = request(action) {
+        if let Some(request) = request(action, self.lease.epoch()) {
             self.call_for(Purpose::Command(id), request, COMMAND_RETRY);
         }
     }
@@ -200,6 +204,23 @@ impl<G: Guest> Run<G> {
         }
     }
 
+    /// Has this host known in the namespace of the guard.
+    pub(super) fn join_host(&mut self, guard: &AcquireGuard) {
+        let (namespace, guard) = (guard.namespace.clone(), lease::lease_name(&guard.key));
+        self.effects.push_back(Effect::Join { namespace, guard });
+    }
+
+    /// Raises the epoch of the run's Jobs, so that late requests of an earlier host fail.
+    fn raise_epoch(&mut self, epoch: u64) {
+        let is_live = |job: &&ObjectRef| !self.ledger.deleted_jobs.contains_key(&job.uid);
+        let jobs: Vec<ObjectRef> = self.ledger.jobs.values().filter(is_live).cloned().collect();
+        for job in jobs {
+            let patch_json = manifest::epoch_patch(epoch);
+            let call = ApiCall::PatchJob { job, patch_json, epoch: Some(epoch) };
+            self.call_for(Purpose::Epoch, call, COMMAND_RETRY);
+        }
+    }
+
     fn follow_log(&mut self, id: CommandId, follow: FollowLog) {
         self.logs.start(self.now, id, follow, crate::log::Position::default());
         self.drain_logs();
@@ -227,6 +248,8 @@ impl<G: Guest> Run<G> {
                     self.call_for(Purpose::Lease, call, limit);
                 }
                 lease::Outcome::Acquired => self.events.push(Event::GuardAcquired),
+                lease::Outcome::EpochRaised(epoch) => self.raise_epoch(epoch),
+                lease::Outcome::Moved { host } => self.leave_to(&host),
                 lease::Outcome::Busy(busy) => self.events.push(Event::GuardBusy(busy)),
                 lease::Outcome::Unreachable(error) => self.events.push(Event::GuardUnreachable(error)),
                 lease::Outcome::Lost => self.events.push(Event::GuardLost),
@@ -257,20 +280,24 @@ fn guard_lost() -> ApiError {
     }
 }
 
-/// Returns the API request of an action, if it has one.
-fn request(action: Action) -> Option<ApiCall> {
+/// Returns the API request of an action, if it has one, in the epoch of this host.
+fn request(action: Action, epoch: Option<u64>) -> Option<ApiCall> {
     Some(match action {
         Action::ListJobs(list) => ApiCall::ListJobs { namespace: list.namespace, labels: list.labels },
         Action::DryRunPod(pod) => ApiCall::DryRunPod { manifest_json: pod.manifest_json },
-        Action::CreateJob(job) => ApiCall::CreateJob { manifest_json: job.manifest_json },
+        Action::CreateJob(job) => {
+            ApiCall::CreateJob { manifest_json: manifest::with_epoch(job.manifest_json, epoch) }
+        }
         Action::CreateSecret(secret) => ApiCall::CreateSecret(secret),
         Action::CreateConfigMap(map) => ApiCall::CreateConfigMap(Box::new(map)),
         Action::UnsuspendJob(job) => {
             let patch_json = r#"{"spec":{"suspend":false}}"#.to_owned();
-            ApiCall::PatchJob { job, patch_json }
+            ApiCall::PatchJob { job, patch_json, epoch }
         }
-        Action::AdoptJob(label) | Action::LabelJob(label) => label_call(label),
-        Action::DeleteJob(delete) => ApiCall::DeleteJob { job: delete.job },
+        // The guard decides between runs; the epoch between the hosts of this run from then on.
+        Action::AdoptJob(label) => label_call(label, epoch, None),
+        Action::LabelJob(label) => label_call(label, None, epoch),
+        Action::DeleteJob(delete) => ApiCall::DeleteJob { job: delete.job, epoch },
         Action::GetJob(job) => ApiCall::GetJob { namespace: job.namespace, name: job.name },
         Action::ListPods(job) => ApiCall::ListPods { job },
         Action::ListEvents(job) => ApiCall::ListEvents { job },
@@ -280,9 +307,14 @@ fn request(action: Action) -> Option<ApiCall> {
     })
 }
 
-fn label_call(label: LabelJob) -> ApiCall {
+/// Returns the call that labels a Job, and raises its epoch if a new one is given.
+fn label_call(label: LabelJob, new_epoch: Option<u64>, epoch: Option<u64>) -> ApiCall {
     let labels: serde_json::Map<String, serde_json::Value> =
         label.labels.into_iter().map(|Label { key, value }| (key, value.into())).collect();
-    let patch_json = serde_json::json!({ "metadata": { "labels": labels } }).to_string();
-    ApiCall::PatchJob { job: label.job, patch_json }
+    let mut metadata = serde_json::json!({ "labels": labels });
+    if let Some(new_epoch) = new_epoch {
+        metadata["annotations"] = serde_json::json!({ EPOCH_ANNOTATION: new_epoch.to_string() });
+    }
+    let patch_json = serde_json::json!({ "metadata": metadata }).to_string();
+    ApiCall::PatchJob { job: label.job, patch_json, epoch }
 }

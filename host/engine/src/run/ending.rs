@@ -76,6 +76,20 @@ impl<G: Guest> Run<G> {
         self.release = Some(Release::Held);
     }
 
+    /// Leaves the run to the host that drives it. Nothing of it is changed, and its journal here is dropped.
+    pub(super) fn leave_to(&mut self, host: &str) {
+        self.note(Level::Info, format!("host {host} drives this run now"));
+        self.ledger.close();
+        self.polls.clear();
+        self.unobserved.clear();
+        self.deferred.clear();
+        self.logs.stop_all();
+        self.drain_logs();
+        self.events.clear();
+        self.phase = Phase::Closed;
+        self.effects.push_back(Effect::Close(Closing::Moved));
+    }
+
     /// Emits the result, after a gap where the log was not read to its end.
     pub(super) fn emit_end(&mut self, result: Map<String, Value>, is_unread: bool) {
         for record in self.ledger.sequencer.end(result, is_unread) {
@@ -92,7 +106,8 @@ impl<G: Guest> Run<G> {
         self.calls.drop_commands();
         for job in jobs {
             if self.ledger.deleted_jobs.get(&job.uid) != Some(&DeletionState::Accepted) {
-                self.call_for(Purpose::Cleanup, ApiCall::DeleteJob { job }, CLEANUP_RETRY);
+                let epoch = self.lease.epoch();
+                self.call_for(Purpose::Cleanup, ApiCall::DeleteJob { job, epoch }, CLEANUP_RETRY);
             }
         }
         for job in unverified {
@@ -114,7 +129,10 @@ impl<G: Guest> Run<G> {
                         || self.ledger.jobs.contains_key(&job.uid))
                     && manifest::is_of_run(&seen, &self.spec.request.run_id) =>
             {
-                self.call_for(Purpose::Cleanup, ApiCall::DeleteJob { job: seen.job }, CLEANUP_RETRY);
+                // The result is out: whoever has raised the epoch has the same run to clean up after.
+                let epoch = manifest::epoch(&seen);
+                let delete = ApiCall::DeleteJob { job: seen.job, epoch };
+                self.call_for(Purpose::Cleanup, delete, CLEANUP_RETRY);
             }
             Ok(_) => {}
             Err(error) => {

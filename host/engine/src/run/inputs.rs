@@ -68,6 +68,14 @@ impl<G: Guest> Run<G> {
             Input::LogHeld { log } => self.logs.on_held(self.now, log),
             Input::LogClosed { log, end } => self.logs.on_closed(self.now, log, end),
             Input::Polled { poll, outcome } => self.on_polled(poll, outcome),
+            Input::Host(host) => {
+                let outcomes = self.lease.set_host(self.now, host);
+                self.apply_lease(outcomes);
+            }
+            Input::GuardChanged => {
+                let outcomes = self.lease.on_changed();
+                self.apply_lease(outcomes);
+            }
             Input::Cancel(request) => {
                 self.pending_cancel = Some(request);
                 self.deliver_cancel();
@@ -86,9 +94,14 @@ impl<G: Guest> Run<G> {
                 self.phase = Phase::Closed;
                 self.effects.push_back(Effect::Close(Closing::Detached));
             }
+            Input::Host(host) => {
+                let outcomes = self.lease.set_host(self.now, host);
+                self.apply_lease(outcomes);
+            }
             Input::Start
             | Input::Resume
             | Input::Tick
+            | Input::GuardChanged
             | Input::JobSeen(_)
             | Input::JobDeleted(_)
             | Input::PodSeen(_)

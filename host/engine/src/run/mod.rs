@@ -118,6 +118,8 @@ impl<G: Guest> Run<G> {
                 | Input::LogHeld { .. }
                 | Input::LogClosed { .. }
                 | Input::Polled { .. }
+                | Input::Host(_)
+                | Input::GuardChanged
                 | Input::Cancel(_)
                 | Input::Stop
                 | Input::Tick => {}

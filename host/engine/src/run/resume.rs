@@ -63,12 +63,14 @@ impl<G: Guest> Run<G> {
                 self.ledger.guard = GuardState::Requested { guard: guard.clone(), until };
                 let wait_ms = millis(until.since(self.now));
                 let request = AcquireGuard { wait_ms, ..guard };
+                self.join_host(&request);
                 let outcomes = self.lease.acquire(self.now, request);
                 self.apply_lease(outcomes);
             }
             GuardState::Held { guard } => {
                 self.ledger.guard = GuardState::Held { guard: guard.clone() };
-                let outcomes = self.lease.resume(guard);
+                self.join_host(&guard);
+                let outcomes = self.lease.resume(self.now, guard);
                 self.apply_lease(outcomes);
             }
         }

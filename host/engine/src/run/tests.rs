@@ -12,10 +12,11 @@ use serde_json::json;
 
 use super::*;
 use crate::GuestFault;
-use crate::api::{ApiCall, ApiReply, Lease};
+use crate::api::{ApiCall, ApiReply, HostLease, Lease};
 use crate::ids::CallId;
 use crate::intake::{self, IntakeFacts};
 use crate::journal::Entry;
+use crate::ownership::HostState;
 use crate::policy::{Grant, Policy};
 use crate::record::{Record, SequencedRecord};
 use crate::redact::Redactor;
@@ -137,6 +138,11 @@ fn finish() -> Action {
     Action::Finish(Finish { result_json: "{}".into(), ending: Ending::Failed, delete_jobs: Vec::new() })
 }
 
+/// This host lives for certain, for this long.
+fn host(run: &mut Run<Script>, now: Timestamp, certain_until: Timestamp) {
+    run.handle(now, Input::Host(HostState { instance: "paperclip-host-a".into(), certain_until }));
+}
+
 fn lease(calls: &[Effect]) -> (CallId, Lease) {
     let found = calls.iter().find_map(|effect| match effect {
         Effect::Call { call, request: ApiCall::CreateLease(lease) | ApiCall::UpdateLease(lease) } => {
@@ -207,18 +213,20 @@ fn a_resumed_run_changes_nothing_before_it_holds_its_lease_for_certain() {
     let answers: &[&[Action]] = &[&[guard()], &[list, adopt]];
     let (mut first, mut journal) = (run(answers), Vec::new());
     first.handle(at(1_000), Input::Start);
+    host(&mut first, at(1_000), at(26_000));
     let (call, requested) = lease(&effects(&mut first, &mut journal));
     first.handle(at(1_001), Input::Called { call, outcome: Ok(ApiReply::Lease(Some(requested.clone()))) });
     assert_eq!(names(&effects(&mut first, &mut journal)).len(), 2);
 
     let mut second = resumed(answers, &journal, at(90_000));
+    host(&mut second, at(90_000), Timestamp::MAX);
     let calls = names(&effects(&mut second, &mut journal));
     assert!(calls.iter().any(|call| call.starts_with("list Jobs")), "{calls:?}");
     assert!(!calls.iter().any(|call| call.starts_with("patch Job")), "{calls:?}");
     let other = Lease { holder: "another".into(), host: "there".into(), renewed_at: at(89_000), ..requested };
     second.handle(
         at(90_001),
-        Input::Called { call: CallId::new(1), outcome: Ok(ApiReply::Lease(Some(other))) },
+        Input::Called { call: CallId::new(2), outcome: Ok(ApiReply::Lease(Some(other))) },
     );
     let calls = names(&effects(&mut second, &mut journal));
     assert_eq!(calls, Vec::<String>::new());
@@ -233,34 +241,105 @@ fn retries_nothing_that_needs_the_lease_before_it_is_certainly_held() {
         let create = Action::CreateJob(NewObject { manifest_json: JOB.into() });
         let (mut run, mut journal) = (run(&[&[guard()], &[create]]), Vec::new());
         run.handle(at(0), Input::Start);
+        host(&mut run, at(0), at(25_000));
         let (call, requested) = lease(&effects(&mut run, &mut journal));
-        run.handle(at(1), Input::Called { call, outcome: Ok(ApiReply::Lease(Some(requested.clone()))) });
+        run.handle(at(1), Input::Called { call, outcome: Ok(ApiReply::Lease(Some(requested))) });
         run.handle(at(30_000), Input::Called { call: CallId::new(2), outcome: Err(no_answer()) });
         effects(&mut run, &mut journal);
         run.handle(at(40_000), Input::Tick);
         assert_eq!(
             names(&effects(&mut run, &mut journal)),
             Vec::<String>::new(),
-            "the lease may be expiring"
+            "the host may have been revoked"
         );
-        (run, journal, requested)
+        (run, journal)
     };
-    let (mut held, mut journal, requested) = unanswered();
-    let renewed = Lease { renewed_at: at(40_000), ..requested };
-    held.handle(
-        at(40_100),
-        Input::Called { call: CallId::new(3), outcome: Ok(ApiReply::Lease(Some(renewed))) },
-    );
+    let (mut held, mut journal) = unanswered();
+    host(&mut held, at(40_100), at(65_000));
     held.handle(at(41_000), Input::Tick);
     assert_eq!(names(&effects(&mut held, &mut journal)), ["create Job"]);
 
-    let (mut lost, mut journal, _) = unanswered();
+    let (mut lost, mut journal) = unanswered();
+    let certain_until = at(65_000);
+    lost.handle(at(40_100), Input::Host(HostState { instance: "paperclip-host-a-2".into(), certain_until }));
+    assert!(names(&effects(&mut lost, &mut journal))[0].starts_with("update Lease"));
     let not_found = ApiError { status: Some(404), ..no_answer() };
     lost.handle(at(40_100), Input::Called { call: CallId::new(3), outcome: Err(not_found) });
     lost.handle(at(41_000), Input::Tick);
     assert_eq!(names(&effects(&mut lost, &mut journal)), Vec::<String>::new());
     let refused = |event: &Event| matches!(event, Event::Answered(answer) if answer.outcome.is_err());
     assert!(lost.guest.seen.iter().any(refused), "{:?}", lost.guest.seen);
+}
+
+#[test]
+fn a_run_leaves_what_another_living_host_drives_without_a_result() {
+    let (mut run, mut journal) = (run(&[&[guard()]]), Vec::new());
+    run.handle(at(0), Input::Start);
+    host(&mut run, at(0), Timestamp::MAX);
+    let (call, requested) = lease(&effects(&mut run, &mut journal));
+    let exists = ApiError {
+        status: Some(409),
+        reason: Some("AlreadyExists".into()),
+        message: String::new(),
+        retry_after_ms: None,
+    };
+    run.handle(at(1), Input::Called { call, outcome: Err(exists) });
+    let there = Lease { host: "there".into(), instance: "paperclip-host-b".into(), ..requested };
+    run.handle(at(2), Input::Called { call: CallId::new(2), outcome: Ok(ApiReply::Lease(Some(there))) });
+    let living = HostLease {
+        namespace: "n".into(),
+        name: "paperclip-host-b".into(),
+        uid: "h".into(),
+        resource_version: "1".into(),
+        host: "there".into(),
+        address: None,
+        version: String::new(),
+        renewed_at: at(0),
+    };
+    run.handle(at(3), Input::Called { call: CallId::new(3), outcome: Ok(ApiReply::HostLease(Some(living))) });
+    let last = effects(&mut run, &mut journal);
+    assert_eq!(names(&last).last().map(String::as_str), Some("Moved"));
+    assert!(
+        !last.iter().any(
+            |effect| matches!(effect, Effect::Emit(record) if matches!(record.record, Record::Result(_)))
+        )
+    );
+}
+
+#[test]
+fn raises_the_epoch_of_its_job_when_it_takes_the_run_over() {
+    let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
+    let create = Action::CreateJob(NewObject { manifest_json: JOB.into() });
+    let answers: &[&[Action]] = &[&[guard()], &[create]];
+    let (mut first, mut journal) = (run(answers), Vec::new());
+    first.handle(at(5_000), Input::Start);
+    host(&mut first, at(5_000), Timestamp::MAX);
+    let (call, requested) = lease(&effects(&mut first, &mut journal));
+    assert_eq!(requested.epoch, 5);
+    first.handle(at(5_001), Input::Called { call, outcome: Ok(ApiReply::Lease(Some(requested.clone()))) });
+    let created = effects(&mut first, &mut journal);
+    let is_marked = |effect: &Effect| {
+        matches!(effect, Effect::Call { request: ApiCall::CreateJob { manifest_json }, .. }
+            if manifest_json.contains(r#""paperclip.io/epoch":"5""#))
+    };
+    assert!(created.iter().any(is_marked), "{created:?}");
+    first.handle(at(5_002), Input::Called { call: CallId::new(2), outcome: Ok(ApiReply::Created(job)) });
+    effects(&mut first, &mut journal);
+
+    let mut second = resumed(answers, &journal, at(90_000));
+    host(&mut second, at(90_000), Timestamp::MAX);
+    effects(&mut second, &mut journal);
+    let left = requested.released(at(60_000));
+    second
+        .handle(at(90_001), Input::Called { call: CallId::new(1), outcome: Ok(ApiReply::Lease(Some(left))) });
+    let (call, taken) = lease(&effects(&mut second, &mut journal));
+    second.handle(at(90_002), Input::Called { call, outcome: Ok(ApiReply::Lease(Some(taken))) });
+    let raised = effects(&mut second, &mut journal);
+    let is_raised = |effect: &Effect| {
+        matches!(effect, Effect::Call { request: ApiCall::PatchJob { patch_json, epoch: Some(90), .. }, .. }
+            if patch_json.contains(r#""paperclip.io/epoch":"90""#))
+    };
+    assert!(raised.iter().any(is_raised), "{raised:?}");
 }
 
 #[test]
@@ -271,6 +350,7 @@ fn releases_the_lease_after_the_job_is_deleted() {
     let finish = Action::Finish(Finish { result_json: "{}".into(), ending: Ending::Failed, delete_jobs });
     let (mut run, mut journal) = (run(&[&[guard()], &[create], &[finish]]), Vec::new());
     run.handle(at(0), Input::Start);
+    host(&mut run, at(0), Timestamp::MAX);
     let (call, requested) = lease(&effects(&mut run, &mut journal));
     run.handle(at(1), Input::Called { call, outcome: Ok(ApiReply::Lease(Some(requested))) });
     run.handle(at(2), Input::Called { call: CallId::new(2), outcome: Ok(ApiReply::Created(job)) });
@@ -367,6 +447,7 @@ fn a_cancel_during_a_detach_stays_pending() {
 
     let mut late = run(&[&[guard()]]);
     late.handle(at(0), Input::Start);
+    host(&mut late, at(0), Timestamp::MAX);
     effects(&mut late, &mut journal);
     late.handle(at(1), Input::Stop);
     late.handle(at(2), cancel());

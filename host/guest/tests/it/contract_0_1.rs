@@ -12,6 +12,7 @@ use paperclip_engine::api::{ApiCall, ApiReply, Lease};
 use paperclip_engine::comparison::Comparison;
 use paperclip_engine::journal::Entry;
 use paperclip_engine::log::LogEnd;
+use paperclip_engine::ownership::HostState;
 use paperclip_engine::policy::{Grant, Policy};
 use paperclip_engine::record::SequencedRecord;
 use paperclip_engine::redact::Redactor;
@@ -271,6 +272,10 @@ fn resumes_a_detached_run_of_0_1_to_its_result() {
             Effect::Call { call, request } => {
                 let outcome = cluster.answer(request);
                 run.handle(now, Input::Called { call, outcome });
+            }
+            Effect::Join { .. } => {
+                let host = HostState { instance: "i".into(), certain_until: Timestamp::MAX };
+                run.handle(now, Input::Host(host));
             }
             Effect::Follow(job) => {
                 assert_eq!(job, cluster.job.job);

@@ -1,6 +1,6 @@
 //! The engine's calls to the Kubernetes API: each is sent once and answered once. The engine retries.
 
-mod leases;
+pub(crate) mod leases;
 mod owned;
 mod workloads;
 
@@ -42,8 +42,10 @@ pub async fn call(cluster: &Cluster, secrets: &Secrets, call: ApiCall) -> Result
         ApiCall::AddOwner { namespace, name, owner } => {
             owned::add_owner(cluster, &namespace, &name, &owner).await
         }
-        ApiCall::PatchJob { job, patch_json } => workloads::patch_job(cluster, &job, &patch_json).await,
-        ApiCall::DeleteJob { job } => workloads::delete_job(cluster, job).await,
+        ApiCall::PatchJob { job, patch_json, epoch } => {
+            workloads::patch_job(cluster, &job, &patch_json, epoch).await
+        }
+        ApiCall::DeleteJob { job, epoch } => workloads::delete_job(cluster, job, epoch).await,
         ApiCall::GetJob { namespace, name } => workloads::get_job(cluster, &namespace, &name).await,
         ApiCall::ListPods { job } => workloads::list_pods(cluster, &job).await.map(ApiReply::Pods),
         ApiCall::ListEvents { job } => workloads::list_events(cluster, &job).await,
@@ -52,6 +54,10 @@ pub async fn call(cluster: &Cluster, secrets: &Secrets, call: ApiCall) -> Result
         ApiCall::CreateLease(lease) => leases::create(cluster, lease).await,
         ApiCall::UpdateLease(lease) => leases::update(cluster, lease).await,
         ApiCall::DeleteLease(lease) => leases::delete(cluster, lease).await,
+        ApiCall::GetHostLease { namespace, name } => leases::get_host(cluster, &namespace, &name).await,
+        ApiCall::CreateHostLease(lease) => leases::create_host(cluster, lease).await,
+        ApiCall::RenewHostLease(lease) => leases::renew_host(cluster, lease).await,
+        ApiCall::DeleteHostLease(lease) => leases::delete_host(cluster, lease).await,
     }
 }
 

@@ -11,11 +11,13 @@ use kube::core::params::{
 };
 use kube::core::subresource::LogParams;
 use paperclip_contract::types::{ApiError, ClusterEvent, Label, ObjectRef, PodSnapshot, ReadLog};
-use paperclip_engine::api::ApiReply;
+use paperclip_engine::api::{ApiReply, SUPERSEDED};
 use serde_json::Value;
 
 use super::{FIELD_MANAGER, named, post_params, resource, send, unless_missing};
 use crate::connect::Cluster;
+use crate::exchange::Answer;
+use crate::watches::JobVersion;
 use crate::{exchange, snapshot};
 
 /// Most Pods of a Job whose Events are read, newest first.
@@ -52,28 +54,103 @@ pub(super) async fn create_job(cluster: &Cluster, manifest_json: String) -> Resu
     Ok(ApiReply::Created(snapshot::object_ref(&created.metadata)))
 }
 
-/// Merge patch with the UID as a precondition: another Job of the same name causes a 409.
+/// Merge patch with the UID as a precondition: another Job of the same name causes a 409. So does a greater epoch.
 pub(super) async fn patch_job(
     cluster: &Cluster,
     job: &ObjectRef,
     patch_json: &str,
+    epoch: Option<u64>,
 ) -> Result<ApiReply, ApiError> {
-    let patch = Patch::Merge(pin(patch_json, &job.uid)?);
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let request = resource::<Job>(&job.namespace)?.patch(named(&job.name)?, &params, &patch);
-    let patched: Job = send(cluster, request).await?.json()?;
+    let name = named(&job.name)?;
+    let patch = |version: Option<String>| {
+        let patch = Patch::Merge(pin(patch_json, &job.uid, version)?);
+        Ok(resource::<Job>(&job.namespace)?.patch(name, &params, &patch))
+    };
+    let patched: Job = fenced(cluster, job, epoch, patch).await?.json()?;
     Ok(ApiReply::Job(Some(snapshot::job(&patched))))
 }
 
-/// Rule 18: with explicit propagation and a UID precondition.
-pub(super) async fn delete_job(cluster: &Cluster, job: ObjectRef) -> Result<ApiReply, ApiError> {
-    let params = DeleteParams {
-        preconditions: Some(Preconditions { uid: Some(job.uid), resource_version: None }),
-        ..DeleteParams::background()
+/// Rule 18: with explicit propagation and a UID precondition. A greater epoch causes a 409.
+pub(super) async fn delete_job(
+    cluster: &Cluster,
+    job: ObjectRef,
+    epoch: Option<u64>,
+) -> Result<ApiReply, ApiError> {
+    let name = named(&job.name)?;
+    let delete = |resource_version: Option<String>| {
+        let preconditions = Some(Preconditions { uid: Some(job.uid.clone()), resource_version });
+        let params = DeleteParams { preconditions, ..DeleteParams::background() };
+        Ok(resource::<Job>(&job.namespace)?.delete(name, &params))
     };
-    let request = resource::<Job>(&job.namespace)?.delete(named(&job.name)?, &params);
-    send(cluster, request).await?;
+    fenced(cluster, &job, epoch, delete).await?;
     Ok(ApiReply::Done)
+}
+
+/// Sends a change of a Job that must not take effect after another host has raised the Job's epoch: at a resourceVersion at which the
+/// Job had no greater one. The watch mostly knows it; after a conflict the Job is read.
+async fn fenced(
+    cluster: &Cluster,
+    job: &ObjectRef,
+    epoch: Option<u64>,
+    request: impl Fn(Option<String>) -> Result<SentRequest, ApiError>,
+) -> Result<Answer, ApiError> {
+    let Some(epoch) = epoch else { return send(cluster, request(None)?).await };
+    let mut known = cluster.watches().version_of(&job.namespace, &job.uid);
+    for attempt in 1.. {
+        let version = match known.take() {
+            Some(version) if version.epoch <= epoch => version,
+            Some(_) | None => read_version(cluster, job).await?,
+        };
+        if version.epoch > epoch {
+            return Err(superseded(job, version.epoch, epoch));
+        }
+        match send(cluster, request(Some(version.resource_version))?).await {
+            Err(error) if is_other_version(&error) && attempt < VERSION_ATTEMPTS => {}
+            outcome => return outcome,
+        }
+    }
+    unreachable!("the last attempt returns")
+}
+
+type SentRequest = Result<http::Request<Vec<u8>>, kube::core::request::Error>;
+
+/// How often a change is sent if the Job changes at the same time.
+const VERSION_ATTEMPTS: u32 = 5;
+
+async fn read_version(cluster: &Cluster, job: &ObjectRef) -> Result<JobVersion, ApiError> {
+    let request = resource::<Job>(&job.namespace)?.get(named(&job.name)?, &GetParams::default());
+    let read: PartialObjectMeta<Job> = send(cluster, request).await?.json()?;
+    if read.metadata.uid.as_deref() != Some(job.uid.as_str()) {
+        let uid = read.metadata.uid.unwrap_or_default();
+        return Err(ApiError {
+            status: Some(409),
+            reason: Some("Conflict".to_owned()),
+            message: format!(
+                "Precondition failed: UID in precondition: {}, UID in object meta: {uid}",
+                job.uid
+            ),
+            retry_after_ms: None,
+        });
+    }
+    Ok(JobVersion::of(&read.metadata))
+}
+
+fn superseded(job: &ObjectRef, of_job: u64, epoch: u64) -> ApiError {
+    ApiError {
+        status: Some(409),
+        reason: Some(SUPERSEDED.to_owned()),
+        message: format!(
+            "Job {} is of another host: its epoch is {of_job}, this host's is {epoch}",
+            job.name
+        ),
+        retry_after_ms: None,
+    }
+}
+
+/// Whether the Job has changed since its version was read. Another UID is another Job.
+fn is_other_version(error: &ApiError) -> bool {
+    error.status == Some(409) && !error.message.contains("UID in precondition")
 }
 
 pub(super) async fn get_job(cluster: &Cluster, namespace: &str, name: &str) -> Result<ApiReply, ApiError> {
@@ -135,8 +212,8 @@ fn manifest_namespace(manifest_json: &str) -> Result<String, ApiError> {
     }
 }
 
-/// The patch with `metadata.uid`, which the API server compares.
-fn pin(patch_json: &str, uid: &str) -> Result<Value, ApiError> {
+/// The patch with `metadata.uid` and, if given, `metadata.resourceVersion`, which the API server compares.
+fn pin(patch_json: &str, uid: &str, resource_version: Option<String>) -> Result<Value, ApiError> {
     let patch = serde_json::from_str(patch_json);
     let Ok(Value::Object(mut patch)) = patch else {
         return Err(exchange::not_sent("the patch is not a JSON object".to_owned()));
@@ -146,6 +223,9 @@ fn pin(patch_json: &str, uid: &str) -> Result<Value, ApiError> {
         return Err(exchange::not_sent("the patch's metadata is not a JSON object".to_owned()));
     };
     metadata.insert("uid".to_owned(), uid.into());
+    if let Some(resource_version) = resource_version {
+        metadata.insert("resourceVersion".to_owned(), resource_version.into());
+    }
     Ok(Value::Object(patch))
 }
 

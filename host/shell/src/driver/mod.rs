@@ -12,10 +12,13 @@ use std::time::{Duration, SystemTime};
 
 use paperclip_contract::types::{ApiError, CancelRequest};
 use paperclip_engine::api::ApiCall;
-use paperclip_engine::driver::{Driver, DriverEvent, Failure, Operation, ReplayDepth, Source, Wait};
+use paperclip_engine::driver::{
+    Driver, DriverEvent, Failure, Operation, ReplayDepth, Source, Wait, WatchEvent,
+};
 use paperclip_engine::ids::{CallId, PollId};
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::journal::Entry;
+use paperclip_engine::ownership::HostState;
 use paperclip_engine::port::Closing;
 use paperclip_engine::record::Level;
 use paperclip_engine::{Guest, ReplayError, Run};
@@ -26,9 +29,10 @@ use tokio::time::Sleep;
 use tracing::Instrument;
 
 use crate::calls;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::connect::Cluster;
 use crate::exchange::no_answer;
+use crate::hosts::Membership;
 use crate::journal::{History, Journal, JournalError};
 use crate::poll::PaperclipApi;
 use crate::sink::Sink;
@@ -164,6 +168,8 @@ struct Executor<G> {
     /// Calls and polls that have no answer yet.
     answers: JoinSet<Event>,
     subscription: Subscription,
+    /// Where this run is known as one of this host.
+    memberships: Vec<Membership>,
     streams: Streams,
 }
 
@@ -174,6 +180,7 @@ impl<G: Guest> Executor<G> {
             run_id: ports.run_id.into(),
             clock: Clock::start(),
             subscription: ports.cluster.watches().subscribe(),
+            memberships: Vec::new(),
             streams: Streams::new(ports.cluster.clone()),
             cluster: ports.cluster,
             secrets: Arc::new(ports.secrets),
@@ -264,7 +271,16 @@ impl<G: Guest> Executor<G> {
                 Poll::Ready(Some(Err(error))) => std::panic::resume_unwind(error.into_panic()),
                 Poll::Ready(None) | Poll::Pending => Poll::Pending,
             },
-            Source::Watches => self.subscription.poll_next(context).map(DriverEvent::Watch),
+            Source::Watches => self.subscription.poll_next(context).map(|event| {
+                // The host's own times are by another clock.
+                DriverEvent::Watch(match event {
+                    WatchEvent::Host(state) => WatchEvent::Host(HostState {
+                        certain_until: self.clock.now() + clock::remaining(state.certain_until),
+                        ..state
+                    }),
+                    other => other,
+                })
+            }),
             Source::Deadline => match sleep.as_pin_mut() {
                 Some(sleep) => sleep
                     .poll(context)
@@ -321,6 +337,12 @@ impl<G: Guest> Executor<G> {
             }
             Operation::Call { call, request } => {
                 self.call(call, request);
+                return None;
+            }
+            Operation::Join { namespace, guard } => {
+                let inbox = self.subscription.inbox();
+                let membership = self.cluster.hosts().join(&self.cluster, &namespace, guard, inbox);
+                self.memberships.push(membership);
                 return None;
             }
             Operation::Follow(job) => {

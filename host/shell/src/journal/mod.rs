@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use history::History;
 use segments::Segments;
-pub use segments::{Adopted, Header, RunFolder, header};
+pub use segments::{Adopted, Header, RunFolder, header, is_locked};
 pub use store::{Retention, keep_plugin, kept_plugin, prune, run_folder};
 
 /// Most bytes that are buffered before they are handed to the operating system.

@@ -291,6 +291,11 @@ pub(super) fn try_hold(folder: &Path) -> io::Result<Option<File>> {
     }
 }
 
+/// Returns whether another process, or another task of this one, has a run's folder locked.
+pub fn is_locked(folder: &Path) -> bool {
+    matches!(try_hold(folder), Ok(None))
+}
+
 /// Returns the header of the run in a folder, if it can be read. The folder need not be locked.
 pub fn header(folder: &Path) -> Option<Header> {
     serde_json::from_slice(&std::fs::read(folder.join(HEADER_FILE)).ok()?).ok()

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::Event;
 use paperclip_contract::types::{Deletion, JobSnapshot, Label, ObjectRef, PodSnapshot};
+use paperclip_engine::api::EPOCH_ANNOTATION;
 use paperclip_engine::driver::WatchEvent;
+use tokio::sync::mpsc;
 
 use super::inbox::Inbox;
 use super::supervise::Notice;
@@ -18,9 +21,44 @@ const WATCH_DELETED: &str = "watch-deleted";
 /// `detected_via` of an object that was known or followed before, and that a new list does not have.
 const RELIST_MISSING: &str = "relist-missing";
 
+/// At which resourceVersion a Job had which epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct JobVersion {
+    pub(crate) resource_version: String,
+    /// 0 if no host with epochs has acted for it.
+    pub(crate) epoch: u64,
+}
+
+impl JobVersion {
+    pub(crate) fn of(metadata: &ObjectMeta) -> JobVersion {
+        let annotations = metadata.annotations.as_ref();
+        let epoch = annotations.and_then(|annotations| annotations.get(EPOCH_ANNOTATION)?.parse().ok());
+        JobVersion {
+            resource_version: metadata.resource_version.clone().unwrap_or_default(),
+            epoch: epoch.unwrap_or(0),
+        }
+    }
+}
+
+/// What [`WatchCache::observe_jobs`] reports of all Jobs.
+#[derive(Debug)]
+pub(crate) enum JobNotice {
+    /// All Jobs that exist.
+    Listed(Vec<JobSnapshot>),
+    Seen(JobSnapshot),
+    Deleted {
+        uid: String,
+    },
+}
+
 #[derive(Debug, Default)]
 pub(super) struct WatchCache {
     jobs: Known<JobSnapshot>,
+    /// The versions of the known Jobs, by UID.
+    versions: BTreeMap<String, JobVersion>,
+    /// Receivers of all Jobs.
+    observers: Vec<mpsc::UnboundedSender<JobNotice>>,
+    is_listed: bool,
     pods: Known<PodSnapshot>,
     /// By the UID of the followed Job.
     followers: BTreeMap<String, Vec<Follower>>,
@@ -60,6 +98,25 @@ impl WatchCache {
         }
     }
 
+    /// Reports all Jobs from now on, the known ones first if they were listed.
+    pub(super) fn observe_jobs(&mut self) -> mpsc::UnboundedReceiver<JobNotice> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        if self.is_listed {
+            let _ = sender.send(JobNotice::Listed(self.jobs.objects.values().cloned().collect()));
+        }
+        self.observers.push(sender);
+        receiver
+    }
+
+    fn notify(&mut self, notice: impl Fn() -> JobNotice) {
+        self.observers.retain(|observer| observer.send(notice()).is_ok());
+    }
+
+    /// Returns the version of a Job at which it had its epoch.
+    pub(super) fn version_of(&self, uid: &str) -> Option<JobVersion> {
+        self.versions.get(uid).cloned()
+    }
+
     /// Returns whether a Job with all these labels is known.
     pub(super) fn has_job(&self, labels: &[Label]) -> bool {
         self.jobs.objects.values().any(|job| labels.iter().all(|label| job.labels.contains(label)))
@@ -68,17 +125,28 @@ impl WatchCache {
     pub(super) fn on_jobs(&mut self, notice: Notice<Job>) {
         match notice {
             Notice::Event(Event::Init) => self.jobs.start_list(),
-            Notice::Event(Event::InitApply(job) | Event::Apply(job)) => self.see_job(&snapshot::job(&job)),
+            Notice::Event(Event::InitApply(job)) => self.see_version_of(&job),
+            Notice::Event(Event::Apply(job)) => {
+                self.see_version_of(&job);
+                let job = snapshot::job(&job);
+                self.notify(|| JobNotice::Seen(job.clone()));
+            }
             Notice::Event(Event::Delete(job)) => {
                 let job = snapshot::job(&job);
                 self.see_job(&job);
                 self.jobs.objects.remove(&job.job.uid);
+                self.versions.remove(&job.job.uid);
+                self.notify(|| JobNotice::Deleted { uid: job.job.uid.clone() });
                 self.report_job_deleted(&job.job, WATCH_DELETED);
             }
             Notice::Event(Event::InitDone) => {
                 for lost in self.jobs.end_list() {
+                    self.versions.remove(&lost.job.uid);
                     self.report_job_deleted(&lost.job, RELIST_MISSING);
                 }
+                self.is_listed = true;
+                let jobs: Vec<JobSnapshot> = self.jobs.objects.values().cloned().collect();
+                self.notify(|| JobNotice::Listed(jobs.clone()));
                 for job in self.unseen() {
                     self.report_job_deleted(&job, RELIST_MISSING);
                 }
@@ -109,6 +177,12 @@ impl WatchCache {
             }
             Notice::Refused(text) => self.send_to_all(&WatchEvent::Refused(text)),
         }
+    }
+
+    fn see_version_of(&mut self, job: &Job) {
+        let snapshot = snapshot::job(job);
+        self.versions.insert(snapshot.job.uid.clone(), JobVersion::of(&job.metadata));
+        self.see_job(&snapshot);
     }
 
     fn see_job(&mut self, job: &JobSnapshot) {

@@ -11,7 +11,7 @@ use super::lock;
 
 /// Written by the watches, read by one run.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
+pub(crate) struct Inbox {
     pending: Mutex<Pending>,
     reader: AtomicWaker,
 }
@@ -27,6 +27,8 @@ struct Pending {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Refused,
+    Host,
+    Guard,
     Job(String),
     Pod(String),
 }
@@ -39,12 +41,14 @@ struct Slot {
 }
 
 impl Inbox {
-    pub(super) fn put(&self, event: WatchEvent) {
+    pub(crate) fn put(&self, event: WatchEvent) {
         let key = match &event {
             WatchEvent::JobSeen(job) => Key::Job(job.job.uid.clone()),
             WatchEvent::JobDeleted(deletion) => Key::Job(deletion.object.uid.clone()),
             WatchEvent::PodSeen(pod) => Key::Pod(pod.pod.uid.clone()),
             WatchEvent::PodDeleted(deletion) => Key::Pod(deletion.object.uid.clone()),
+            WatchEvent::Host(_) => Key::Host,
+            WatchEvent::GuardChanged => Key::Guard,
             WatchEvent::Refused(_) => Key::Refused,
         };
         let mut pending = lock(&self.pending);
@@ -54,7 +58,11 @@ impl Inbox {
         let slot = pending.slots.entry(key).or_default();
         match event {
             WatchEvent::JobDeleted(_) | WatchEvent::PodDeleted(_) => slot.deleted = Some(event),
-            WatchEvent::JobSeen(_) | WatchEvent::PodSeen(_) | WatchEvent::Refused(_) => {
+            WatchEvent::JobSeen(_)
+            | WatchEvent::PodSeen(_)
+            | WatchEvent::Host(_)
+            | WatchEvent::GuardChanged
+            | WatchEvent::Refused(_) => {
                 **slot = Slot { seen: Some(event), deleted: None };
             }
         }

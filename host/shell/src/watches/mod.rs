@@ -5,7 +5,7 @@
 
 mod cache;
 mod inbox;
-mod supervise;
+pub(crate) mod supervise;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -18,12 +18,13 @@ use kube::Client;
 use kube::runtime::watcher::Event;
 use paperclip_contract::types::{Label, ObjectRef};
 use paperclip_engine::driver::WatchEvent;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use cache::WatchCache;
-use inbox::Inbox;
+pub(crate) use cache::{JobNotice, JobVersion};
+pub(crate) use inbox::Inbox;
 
 /// The label of the product's Jobs and Pods.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -64,8 +65,15 @@ struct Namespace {
     tasks: [AbortHandle; 2],
 }
 
+/// All Jobs of a namespace, as its watch reports them. Dropping it ends the watch if no run needs it.
+#[derive(Debug)]
+pub(crate) struct JobsObserver {
+    pub(crate) notices: mpsc::UnboundedReceiver<JobNotice>,
+    _namespace: Arc<Namespace>,
+}
+
 /// When a server last answered.
-type LastActivity = Arc<Mutex<Instant>>;
+pub(crate) type LastActivity = Arc<Mutex<Instant>>;
 
 /// How long a server may be silent before its watch proves nothing. Watches are opened again more often than that.
 const FRESH: Duration = Duration::from_secs(60);
@@ -105,6 +113,19 @@ impl Watches {
         }
     }
 
+    /// Reports all Jobs of a namespace from now on. Must be called within a tokio runtime.
+    pub(crate) fn observe_jobs(&self, namespace: &str) -> JobsObserver {
+        let namespace = self.namespace(namespace);
+        let notices = lock(&namespace.cache).observe_jobs();
+        JobsObserver { notices, _namespace: namespace }
+    }
+
+    /// Returns the version at which a Job had its epoch, if the namespace is watched.
+    pub(crate) fn version_of(&self, namespace: &str, job_uid: &str) -> Option<JobVersion> {
+        let namespace = lock(&self.namespaces).get(namespace).and_then(Weak::upgrade)?;
+        lock(&namespace.cache).version_of(job_uid)
+    }
+
     fn namespace(&self, name: &str) -> Arc<Namespace> {
         let mut namespaces = lock(&self.namespaces);
         if let Some(namespace) = namespaces.get(name).and_then(Weak::upgrade) {
@@ -136,6 +157,11 @@ impl Subscription {
         let namespace = self.watches.namespace(&job.namespace);
         lock(&namespace.cache).follow(job.clone(), &self.inbox);
         self.followed.push(Followed { namespace, job: job.clone() });
+    }
+
+    /// Returns where events of this subscription are put.
+    pub(crate) fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
     }
 
     /// Watches a namespace from now on, so that its objects are known when they are requested.
@@ -210,6 +236,6 @@ impl Drop for Namespace {
 }
 
 /// Ignores poison: a panic while the lock was held leaves outdated states at worst.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

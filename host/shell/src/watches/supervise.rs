@@ -36,14 +36,14 @@ const STREAK_GAP: Duration = Duration::from_secs(10);
 
 /// What a watch reports.
 #[derive(Debug)]
-pub(super) enum Notice<K> {
+pub(crate) enum Notice<K> {
     Event(Event<K>),
     /// The server refuses the watch itself. Reported once for failures in a row.
     Refused(String),
 }
 
 /// Watches the objects of a kind that have the product's label; never ends.
-pub(super) async fn supervise<K>(
+pub(crate) async fn supervise<K>(
     client: Client,
     namespace: String,
     last_activity: LastActivity,

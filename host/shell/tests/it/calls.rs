@@ -257,10 +257,11 @@ async fn rule_18_patch_and_delete_carry_the_uid() {
         _ => json(200, &json!({"kind": "Status", "status": "Success"})),
     });
     let patch_json = r#"{"spec":{"suspend":false}}"#.to_owned();
-    let reply = ask(&server, ApiCall::PatchJob { job: object("j", "u"), patch_json }).await.unwrap();
+    let reply =
+        ask(&server, ApiCall::PatchJob { job: object("j", "u"), patch_json, epoch: None }).await.unwrap();
     let ApiReply::Job(Some(job)) = reply else { panic!("{reply:?}") };
     assert_eq!((job.job, job.is_suspended), (object("j", "u"), false));
-    let reply = ask(&server, ApiCall::DeleteJob { job: object("j", "u") }).await.unwrap();
+    let reply = ask(&server, ApiCall::DeleteJob { job: object("j", "u"), epoch: None }).await.unwrap();
     assert_eq!(reply, ApiReply::Done);
 
     let seen = server.seen();
@@ -365,6 +366,8 @@ fn lease(resource_version: &str, uid: &str) -> Lease {
         key: "agent a".into(),
         holder: "r".into(),
         host: "h".into(),
+        instance: "i".into(),
+        epoch: 3,
         duration_s: 60,
         renewed_at: Timestamp::from_millis(1_767_323_045_123),
     }

@@ -61,6 +61,8 @@ async fn next(subscription: &mut Subscription) -> String {
         WatchEvent::JobDeleted(deletion) => format!("job {} {}", deletion.object.uid, deletion.detected_via),
         WatchEvent::PodSeen(pod) => format!("pod {} {:?}", pod.pod.uid, pod.phase),
         WatchEvent::PodDeleted(deletion) => format!("pod {} {}", deletion.object.uid, deletion.detected_via),
+        WatchEvent::Host(state) => format!("host {}", state.instance),
+        WatchEvent::GuardChanged => "guard".to_owned(),
         WatchEvent::Refused(text) => text,
     }
 }

@@ -42,7 +42,7 @@ const EVENTS: (&str, &str) = ("", "events");
 const CLAIMS: (&str, &str) = ("", "persistentvolumeclaims");
 
 /// All permissions, in the order of the report.
-pub const ACCESS: [Access; 22] = [
+pub const ACCESS: [Access; 24] = [
     needed("k8s_rbac_job_create", JOBS, "create", "no run starts"),
     needed("k8s_rbac_job_get", JOBS, "get", "a vanished Job cannot be verified"),
     needed("k8s_rbac_job_list", JOBS, "list", "other runs of the same agent are not found"),
@@ -79,12 +79,19 @@ pub const ACCESS: [Access; 22] = [
     ),
     needed("k8s_rbac_lease_get", LEASES, "get", "two runs of an agent may start at once"),
     needed("k8s_rbac_lease_create", LEASES, "create", "two runs of an agent may start at once"),
-    needed("k8s_rbac_lease_update", LEASES, "update", "a run loses its lease while it runs"),
+    useful("k8s_rbac_lease_list", LEASES, "list", "runs that another host leaves behind are not adopted"),
+    useful("k8s_rbac_lease_watch", LEASES, "watch", "runs that another host leaves behind are not adopted"),
+    needed(
+        "k8s_rbac_lease_update",
+        LEASES,
+        "update",
+        "a host cannot show that it lives, and changes nothing",
+    ),
     needed(
         "k8s_rbac_lease_delete",
         LEASES,
         "delete",
-        "the next run of an agent has to wait for the lease to expire",
+        "the next run of an agent has to wait until the lease is free",
     ),
     useful("k8s_rbac_event_list", EVENTS, "list", "why a pod does not start stays unknown"),
     useful("k8s_rbac_pvc_get", CLAIMS, "get", "whether the volume can be shared is not checked"),

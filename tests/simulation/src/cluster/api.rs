@@ -1,7 +1,8 @@
 //! Requests to the API server, one at a time.
 
 use paperclip_contract::types::{ApiError, ObjectRef};
-use paperclip_engine::api::{ApiCall, ApiReply, Lease};
+use paperclip_engine::api::{ApiCall, ApiReply, HostLease, Lease, SUPERSEDED};
+use paperclip_engine::time::Timestamp;
 use serde_json::Value;
 
 use super::job::{Actor, Job, RUN_LABEL, pairs};
@@ -33,8 +34,14 @@ impl Cluster {
                 Ok(ApiReply::ContentName(found.then(|| name.clone())))
             }
             ApiCall::AddOwner { namespace, name, owner } => self.add_owner(namespace, name, owner),
-            ApiCall::PatchJob { job, patch_json } => self.patch_job(job, patch_json),
-            ApiCall::DeleteJob { job } => self.delete_job(actor, job).map(|()| ApiReply::Done),
+            ApiCall::PatchJob { job, patch_json, epoch } => {
+                self.check_epoch(job, *epoch)?;
+                self.patch_job(job, patch_json)
+            }
+            ApiCall::DeleteJob { job, epoch } => {
+                self.check_epoch(job, *epoch)?;
+                self.delete_job(actor, job).map(|()| ApiReply::Done)
+            }
             ApiCall::GetJob { name, .. } => Ok(ApiReply::Job(self.job_named(name).map(Job::snapshot))),
             ApiCall::ListPods { job } => {
                 Ok(ApiReply::Pods(self.pods_of(&job.uid).map(super::Pod::snapshot).collect()))
@@ -55,6 +62,13 @@ impl Cluster {
                 let uid = self.uid("lease");
                 self.store_lease(Lease { uid, ..lease.clone() })
             }
+            ApiCall::GetHostLease { namespace, name } => {
+                let lives = self.hosts.contains(name);
+                Ok(ApiReply::HostLease(lives.then(|| host_lease(namespace, name))))
+            }
+            ApiCall::CreateHostLease(_) | ApiCall::RenewHostLease(_) | ApiCall::DeleteHostLease(_) => {
+                Err(error(400, "BadRequest", "a run writes no Lease of a host"))
+            }
             ApiCall::UpdateLease(lease) => {
                 self.check_lease(lease)?;
                 self.store_lease(lease.clone())
@@ -64,6 +78,18 @@ impl Cluster {
                 self.leases.remove(&lease.name);
                 Ok(ApiReply::Done)
             }
+        }
+    }
+
+    /// What the shell does by reading the Job and naming its resourceVersion.
+    fn check_epoch(&self, requested: &ObjectRef, epoch: Option<u64>) -> Result<(), ApiError> {
+        let found = self.job_named(&requested.name);
+        let of_job = found.and_then(|job| job.epoch()).unwrap_or(0);
+        match epoch {
+            Some(epoch) if epoch < of_job => {
+                Err(error(409, SUPERSEDED, format!("epoch {of_job} of the Job, {epoch} of the host")))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -115,6 +141,10 @@ impl Cluster {
             job.labels.retain(|known| known.key != label.key);
             job.labels.push(label);
         }
+        for annotation in pairs(&patch["metadata"]["annotations"]) {
+            job.annotations.retain(|known| known.key != annotation.key);
+            job.annotations.push(annotation);
+        }
         if let Some(is_suspended) = patch["spec"]["suspend"].as_bool() {
             job.is_suspended = is_suspended;
         }
@@ -162,6 +192,19 @@ impl Cluster {
         lease.resource_version = self.next_version.to_string();
         self.leases.insert(lease.name.clone(), lease.clone());
         Ok(ApiReply::Lease(Some(lease)))
+    }
+}
+
+fn host_lease(namespace: &str, name: &str) -> HostLease {
+    HostLease {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        uid: format!("uid-of-{name}"),
+        resource_version: "1".to_owned(),
+        host: String::new(),
+        address: None,
+        version: String::new(),
+        renewed_at: Timestamp::EPOCH,
     }
 }
 

@@ -1,6 +1,7 @@
 //! A Job as the server stores it.
 
 use paperclip_contract::types::{Condition, JobSnapshot, Label, ObjectRef};
+use paperclip_engine::api::EPOCH_ANNOTATION;
 use serde_json::Value;
 
 /// The label that names the run.
@@ -105,6 +106,11 @@ impl Job {
 
     pub(crate) fn label(&self, key: &str) -> Option<&str> {
         self.labels.iter().find(|label| label.key == key).map(|label| label.value.as_str())
+    }
+
+    /// The epoch of the host that acts for its run.
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        self.annotations.iter().find(|annotation| annotation.key == EPOCH_ANNOTATION)?.value.parse().ok()
     }
 
     pub(crate) fn run_id(&self) -> Option<&str> {

@@ -6,7 +6,7 @@ mod container_log;
 mod job;
 mod pod;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use paperclip_contract::types::{ApiError, ClusterEvent, JobSnapshot, ObjectRef, PodSnapshot};
 use paperclip_engine::api::Lease;
@@ -58,6 +58,8 @@ pub(crate) struct Cluster {
     pub(crate) pods: BTreeMap<String, Pod>,
     pub(crate) owned: Vec<Owned>,
     pub(crate) leases: BTreeMap<String, Lease>,
+    /// Host instances that have a Lease.
+    pub(crate) hosts: BTreeSet<String>,
     /// The log of versions; a version is a position in it.
     pub(crate) log: Vec<Logged>,
     /// Events by the Job that they are about.

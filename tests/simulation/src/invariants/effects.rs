@@ -25,7 +25,7 @@ pub(crate) fn effect_has_durable_cause(world: &mut World, run: usize, request: &
         ApiCall::AddOwner { name, .. } => (name.as_str(), true),
         ApiCall::CreateLease(_) => ("AcquireGuard", true),
         // One whose creation had no answer is known by its name alone.
-        ApiCall::DeleteJob { job } => (job.name.as_str(), true),
+        ApiCall::DeleteJob { job, .. } => (job.name.as_str(), true),
         ApiCall::PatchJob { job, .. } => (job.uid.as_str(), true),
         _ => ("", false),
     };

@@ -21,8 +21,8 @@ pub(crate) fn on_event<E>(mutant: Mutant, mut event: DriverEvent<E>) -> DriverEv
         (Mutant::OrphansUnseen, DriverEvent::Called { outcome: Ok(ApiReply::Jobs(jobs)), .. }) => {
             jobs.clear();
         }
-        (Mutant::LeasesBroken, DriverEvent::Called { outcome: Ok(ApiReply::Lease(Some(lease))), .. }) => {
-            lease.duration_s = 0;
+        (Mutant::LeasesBroken, DriverEvent::Called { outcome: Ok(ApiReply::HostLease(host)), .. }) => {
+            *host = None;
         }
         (Mutant::ExistingIsConflict, DriverEvent::Called { outcome: Err(error), .. })
             if error.reason.as_deref() == Some("AlreadyExists") && error.message.starts_with("jobs") =>

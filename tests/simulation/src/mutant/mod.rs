@@ -78,7 +78,7 @@ named! {
         CauseLost = "cause-lost",
         /// Seed row 22: the Job of a dead run is not found.
         OrphansUnseen = "orphans-unseen",
-        /// A lease is taken although its holder renews it.
+        /// A guard is taken although the host of its holder lives.
         LeasesBroken = "leases-broken",
         /// Rule 25: an object of a create without an answer is mistaken for somebody else's.
         ExistingIsConflict = "existing-is-conflict",

@@ -1,6 +1,7 @@
 //! The world: a cluster, Paperclip, hosts and their disks, and the order in which things happen there.
 
 mod controllers;
+mod hosts;
 mod kubelet;
 mod logs;
 mod people;
@@ -10,7 +11,7 @@ mod watches;
 
 use paperclip_contract::types::{ApiError, ContextFile, HostFacts, Request};
 use paperclip_engine::api::{ApiCall, ApiReply};
-use paperclip_engine::driver::DriverEvent;
+use paperclip_engine::driver::{DriverEvent, WatchEvent};
 use paperclip_engine::ids::{CallId, LogId, PollId};
 use paperclip_engine::intake::{self, IntakeFacts};
 use paperclip_engine::log::LogRequest;
@@ -85,6 +86,18 @@ pub(crate) enum WorldEvent {
     },
     /// A process does not wait any longer for its sink.
     SinkTimesOut {
+        process: usize,
+    },
+    /// The Lease of a process's host is renewed, or not.
+    RenewHost {
+        process: usize,
+    },
+    /// The Lease of a host instance whose process has ended has expired.
+    RevokeHost {
+        instance: String,
+    },
+    /// A watch reports that the guard of a process's run has changed.
+    GuardChanged {
         process: usize,
     },
     Watch {
@@ -279,6 +292,11 @@ impl World {
             WorldEvent::Unblock { process } => self.complete_sync(process),
             WorldEvent::SinkResumes { process } => self.resume_sink(process),
             WorldEvent::SinkTimesOut { process } => self.time_sink_out(process),
+            WorldEvent::RenewHost { process } => self.renew_host(process),
+            WorldEvent::RevokeHost { instance } => drop(self.cluster.hosts.remove(&instance)),
+            WorldEvent::GuardChanged { process } => {
+                self.give(process, DriverEvent::Watch(WatchEvent::GuardChanged));
+            }
             WorldEvent::Watch { process, follow, is_of_jobs } => {
                 self.deliver_change(process, follow, is_of_jobs);
             }

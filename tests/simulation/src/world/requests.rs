@@ -95,6 +95,9 @@ impl World {
             return self.send(process, call, request.clone());
         }
         self.follow_up(request, &outcome);
+        if outcome.is_ok() {
+            self.report_guard(request);
+        }
         if is_answer_lost {
             return self.fail(process, call, NO_ANSWER_MS, no_answer());
         }
@@ -108,10 +111,10 @@ impl World {
 
     /// With the mutant that identifies Jobs by name: the Job that has the name now.
     fn by_name(&self, request: &ApiCall) -> Option<ApiCall> {
-        let ApiCall::DeleteJob { job } = request else { return None };
+        let ApiCall::DeleteJob { job, .. } = request else { return None };
         let is_ignored = self.mutant == Some(Mutant::UidIgnored);
         let found = self.cluster.job_named(&job.name).filter(|_| is_ignored)?;
-        Some(ApiCall::DeleteJob { job: found.object.clone() })
+        Some(ApiCall::DeleteJob { job: found.object.clone(), epoch: None })
     }
 
     /// Deletes what an owner that is removed already has.
@@ -139,7 +142,7 @@ impl World {
                 let delay_ms = self.entropy.skewed(1, 300);
                 self.after(delay_ms, WorldEvent::ReconcileJob(job.uid.clone()));
             }
-            (ApiCall::DeleteJob { job }, Ok(_)) => {
+            (ApiCall::DeleteJob { job, .. }, Ok(_)) => {
                 crate::invariants::deletion_is_justified(self, job);
                 self.on_job_deletion_requested(&job.uid.clone());
             }

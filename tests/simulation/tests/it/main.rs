@@ -11,6 +11,7 @@ use paperclip_simulation::{Plugin, case};
 
 mod corpus;
 mod fixed;
+mod hosts;
 mod orders;
 mod outside;
 mod versions;

@@ -19,6 +19,7 @@ use paperclip_engine::time::Timestamp;
 use paperclip_engine::{PluginIdentity, ReplayError, Run, RunSpec, SegmentLimits};
 use paperclip_guest::Instance;
 
+use super::hosts::Host;
 use super::{LogStream, World, WorldEvent};
 use crate::coverage_points::CoveragePoint;
 use crate::fault::Fault;
@@ -57,6 +58,8 @@ pub(crate) struct Process {
     pub(crate) shown: Shown,
     /// Pods whose logs the last entry of the history starts to read.
     followed: Vec<String>,
+    /// Its host in the namespace of the run's guard, once the run has joined it.
+    pub(in crate::world) host: Option<Host>,
     is_sink_stalled: bool,
     /// Bytes of records that were shown and that the sink has not taken.
     pub(crate) untaken_bytes: usize,
@@ -190,6 +193,7 @@ impl World {
             is_sink_stalled: false,
             untaken_bytes: 0,
             tick_at_ms: None,
+            host: None,
             clock_ahead_ms,
             clock_jumped_ms: 0,
             unanswered_since_ms: BTreeMap::new(),
@@ -376,6 +380,7 @@ impl World {
     fn crash(&mut self, process: usize) {
         let run = self.processes[process].run;
         self.cover(CoveragePoint::Crashed);
+        self.end_host(process, false);
         self.end_process(process);
         self.lose_unsynced(run);
         let delay_ms = 500 + self.entropy.skewed(0, 120_000);
@@ -392,6 +397,7 @@ impl World {
     }
 
     fn end_process(&mut self, process: usize) {
+        self.end_host(process, true);
         let this = &mut self.processes[process];
         this.is_alive = false;
         this.driver = None;
@@ -423,6 +429,8 @@ impl World {
                 self.runs[run].is_closed = true;
                 self.runs[run].is_refused = true;
             }
+            // The scenarios have one host per run: no other drives it.
+            Closing::Moved => self.violate("S2", "a run left its only host to another one".to_owned()),
             Closing::Detached => {
                 self.cover(CoveragePoint::Detached);
                 let delay_ms = self.entropy.skewed(500, 90_000);

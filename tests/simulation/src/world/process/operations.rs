@@ -56,6 +56,7 @@ impl World {
                     self.send(process, call, request);
                 }
             }
+            Operation::Join { namespace: _, guard } => self.join(process, guard),
             Operation::Follow(job) => self.follow(process, job),
             Operation::OpenLog { log, pod, container: _, request } => {
                 self.ask_for_log(process, log, &pod, request);

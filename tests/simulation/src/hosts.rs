@@ -1,0 +1,82 @@
+//! `--ownership`: campaigns of the ownership simulation.
+
+use std::time::Instant;
+
+use paperclip_simulation::ownership::{self, Figures, mutant::Mutant};
+
+use crate::{DEFAULT_CASES, MUTANT_CASES, Options};
+
+/// Returns whether no invariant was violated and, with `--mutants`, every mutant was caught.
+pub(super) fn run(options: &Options) -> bool {
+    if options.mutants {
+        return catch_all(options.seeds.unwrap_or(MUTANT_CASES));
+    }
+    if let Some(seed) = options.seed {
+        return show(seed);
+    }
+    let start = Instant::now();
+    let seeds = options.seeds.unwrap_or(DEFAULT_CASES);
+    let (mut figures, mut failures) = (Figures::default(), Vec::new());
+    for seed in options.from..options.from + seeds {
+        let outcome = ownership::run(seed, None, false);
+        figures.add(outcome.figures);
+        if let Some((rule, text)) = outcome.violation {
+            anstream::println!("seed {seed:#x}: {rule}: {text}");
+            failures.push(seed);
+            if failures.len() >= options.failures {
+                break;
+            }
+        }
+    }
+    anstream::println!("{seeds} cases, {} runs in {:.1} s", figures.runs, start.elapsed().as_secs_f64());
+    let Figures { takeovers, moved, revocations, superseded, mut released_ms, mut lost_ms, .. } = figures;
+    anstream::println!(
+        "{takeovers} takeovers, {moved} runs moved, {revocations} revocations, {superseded} late requests failed"
+    );
+    for (what, times) in [("released", &mut released_ms), ("lost", &mut lost_ms)] {
+        times.sort_unstable();
+        let at =
+            |part: usize| times.get((times.len() * part / 100).min(times.len().saturating_sub(1))).copied();
+        let (p50, p99) = (at(50).unwrap_or(0), at(99).unwrap_or(0));
+        let (count, max) = (times.len(), times.last().copied().unwrap_or(0));
+        anstream::println!("{what:>8}: {count} Jobs undriven, p50 {p50} ms, p99 {p99} ms, max {max} ms");
+    }
+    match failures.first() {
+        Some(seed) => show(*seed),
+        None => true,
+    }
+}
+
+fn show(seed: u64) -> bool {
+    let outcome = ownership::run(seed, None, true);
+    for line in &outcome.lines {
+        anstream::println!("{line}");
+    }
+    match outcome.violation {
+        Some((rule, text)) => {
+            anstream::println!(
+                "VIOLATION {rule}: {text}   rerun: cargo xtask sim --ownership --seed {seed:#x}"
+            );
+            false
+        }
+        None => {
+            anstream::println!("no invariant was violated");
+            true
+        }
+    }
+}
+
+fn catch_all(seeds: u64) -> bool {
+    let mut is_all_caught = true;
+    for mutant in Mutant::ALL {
+        let text = match ownership::catch(*mutant, seeds) {
+            None => {
+                is_all_caught = false;
+                format!("NOT CAUGHT in {seeds} cases")
+            }
+            Some((seed, (rule, text))) => format!("caught by case {seed:>4}: {rule}: {text:.90}"),
+        };
+        anstream::println!("{:<28} {text}", mutant.name());
+    }
+    is_all_caught
+}
