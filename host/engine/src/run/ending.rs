@@ -76,7 +76,7 @@ impl<G: Guest> Run<G> {
         self.release = Some(Release::Held);
     }
 
-    /// Leaves the run to the host that drives it. Nothing of it is changed, and its journal here is dropped.
+    /// Leaves the run to the host that drives it. Its objects stay as they are, and its journal here is dropped.
     pub(super) fn leave_to(&mut self, host: &str) {
         self.note(Level::Info, format!("host {host} drives this run now"));
         self.ledger.close();

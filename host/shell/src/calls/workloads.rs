@@ -257,17 +257,19 @@ mod tests {
     #[test]
     fn a_patch_carries_the_uid_beside_its_own_fields() {
         let pinned =
-            pin(r#"{"metadata":{"labels":{"a":"b"}},"spec":{"suspend":false}}"#, "u").expect("a patch");
+            pin(r#"{"metadata":{"labels":{"a":"b"}},"spec":{"suspend":false}}"#, "u", None).expect("a patch");
         assert_eq!(
             pinned,
             json!({"metadata": {"labels": {"a": "b"}, "uid": "u"}, "spec": {"suspend": false}})
         );
         assert_eq!(
-            pin(r#"{"spec":{}}"#, "u").expect("a patch"),
+            pin(r#"{"spec":{}}"#, "u", None).expect("a patch"),
             json!({"metadata": {"uid": "u"}, "spec": {}})
         );
-        assert!(pin("[]", "u").is_err());
-        assert!(pin(r#"{"metadata":3}"#, "u").is_err());
+        let versioned = pin(r#"{"spec":{}}"#, "u", Some("7".to_owned())).expect("a patch");
+        assert_eq!(versioned["metadata"], json!({"uid": "u", "resourceVersion": "7"}));
+        assert!(pin("[]", "u", None).is_err());
+        assert!(pin(r#"{"metadata":3}"#, "u", None).is_err());
     }
 
     #[test]

@@ -328,6 +328,9 @@ mod tests {
                 WatchEvent::PodDeleted(deletion) => {
                     format!("pod {} {}", deletion.object.uid, deletion.detected_via)
                 }
+                WatchEvent::Host(_) | WatchEvent::GuardChanged => {
+                    unreachable!("no watch of Jobs or Pods reports it")
+                }
                 WatchEvent::Refused(text) => text,
             })
             .collect()

@@ -268,11 +268,17 @@ impl Driver {
             }
             // A create without an answer was applied: the watch shows the Job.
             (ApiCall::CreateJob { .. }, Err(_)) => {}
-            (ApiCall::PatchJob { .. }, outcome) => {
+            // The Job was deleted before it was adopted: whether the run has ended the run record says.
+            (ApiCall::PatchJob { .. }, Err(error)) if error.status == Some(404) => {
+                self.is_over = true;
+                self.release(now);
+            }
+            (ApiCall::PatchJob { .. }, _) => {
                 self.adopts = false;
                 self.phase = Phase::Running;
-                self.has_ended |= outcome.is_err_and(|error| error.status == Some(404));
             }
+            // Without certainty another host may have ended the run: the deletion is requested again once the guard is decided.
+            (ApiCall::DeleteJob { .. }, _) if !self.is_over && !self.lease.is_certain(now) => {}
             (ApiCall::DeleteJob { .. }, _) => {
                 if !self.is_over {
                     self.take_result(true);

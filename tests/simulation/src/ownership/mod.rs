@@ -61,7 +61,10 @@ pub fn run(seed: u64, mutant: Option<Mutant>, is_shown: bool) -> Outcome {
     world.into_outcome()
 }
 
-/// Returns the first seed below a limit whose case catches a mutant, with what it violates.
+/// Returns the first seed below a limit whose case catches a mutant, with what it violates. Without the mutant the case violates nothing.
 pub fn catch(mutant: Mutant, seeds: u64) -> Option<(u64, (&'static str, String))> {
-    (0..seeds).find_map(|seed| Some((seed, run(seed, Some(mutant), false).violation?)))
+    (0..seeds).find_map(|seed| {
+        let violation = run(seed, Some(mutant), false).violation?;
+        run(seed, None, false).violation.is_none().then_some((seed, violation))
+    })
 }

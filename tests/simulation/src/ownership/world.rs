@@ -847,6 +847,14 @@ impl World {
             self.after(500, Event::Check);
         }
         let now = self.now;
+        // The record of a run whose host died between the deletion of the Job and the result says that it has ended.
+        for run in 0..self.runs.len() {
+            let truth = &self.runs[run];
+            let was_started = !truth.jobs.is_empty() && truth.results.is_empty();
+            if was_started && self.job_of(run).is_none() && !self.is_known(run) {
+                self.runs[run].results.push((usize::MAX, true));
+            }
+        }
         // A client posts a run again that no replica knows and that has not started.
         for run in 0..self.runs.len() {
             let truth = &self.runs[run];
