@@ -83,7 +83,7 @@ enum Attempt {
     Create,
     Read,
     /// Read the Lease of the instance that holds this guard.
-    ReadHost(Lease),
+    ReadHost(Box<Lease>),
     /// Replace the holder.
     Replace,
 }
@@ -413,7 +413,7 @@ impl RunLease {
             }
             (Attempt::Replace, Err(error)) if error.status == Some(404) => self.attempt_create(now),
             (Attempt::Read, Ok(ApiReply::Lease(Some(lease)))) => self.on_read(now, lease),
-            (Attempt::ReadHost(lease), Ok(ApiReply::HostLease(None))) => self.replace(now, lease),
+            (Attempt::ReadHost(lease), Ok(ApiReply::HostLease(None))) => self.replace(now, *lease),
             (Attempt::ReadHost(lease), Ok(ApiReply::HostLease(Some(_)))) => {
                 if self.is_of_run(&lease) {
                     self.moved(lease.host)
@@ -493,7 +493,7 @@ impl RunLease {
         } else if is_of_run || unchanged >= UNADOPTED_PERIOD {
             let read =
                 ApiCall::GetHostLease { namespace: lease.namespace.clone(), name: lease.instance.clone() };
-            self.attempt(Attempt::ReadHost(lease), Some(read))
+            self.attempt(Attempt::ReadHost(Box::new(lease)), Some(read))
         } else {
             self.busy(now, lease.holder)
         }

@@ -132,15 +132,12 @@ impl Supervisor {
     async fn drive_adopted(&self, mut pending: Box<PendingRun>, namespace: &str) {
         let run_id = pending.run.info.run_id.clone();
         let supplier = pending.supplier.take();
-        match self.runs().enter_running(&pending.run, supplier).await {
-            Ok(true) => {
-                self.note_entered(&run_id);
-                let job = pending.prepared.adopted.as_ref().map(|adopted| adopted.job.name.as_str());
-                tracing::info!(run_id, job, namespace, "run is adopted");
-                self.spawn(self.clone().host_run(pending));
-            }
-            // It was started here meanwhile, or this process stops: then its guard is free with the Lease of this host.
-            Ok(false) | Err(_) => {}
+        // Else it was started here meanwhile, or this process stops: then its guard is free with the Lease of this host.
+        if let Ok(true) = self.runs().enter_running(&pending.run, supplier).await {
+            self.note_entered(&run_id);
+            let job = pending.prepared.adopted.as_ref().map(|adopted| adopted.job.name.as_str());
+            tracing::info!(run_id, job, namespace, "run is adopted");
+            self.spawn(self.clone().host_run(pending));
         }
     }
 

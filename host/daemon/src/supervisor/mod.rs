@@ -26,7 +26,7 @@ use paperclip_contract::types::{CancelRequest, CancelSource};
 use paperclip_guest::{Catalogue, Tools};
 use paperclip_prepare::{HostContext, Target};
 use paperclip_shell::hosts::HostSetup;
-use paperclip_shell::{Cluster, Control, PaperclipApi};
+use paperclip_shell::{Cluster, Control};
 use paperclip_traces::Traces;
 use serde_json::Value;
 use tokio::sync::oneshot;

@@ -126,6 +126,7 @@ enum Phase {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "all but the last one are operations")]
 enum FollowUp {
     Perform(Operation),
     Close(Closing),

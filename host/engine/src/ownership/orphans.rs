@@ -35,7 +35,7 @@ enum Owner {
     /// This process has its guard, and not the run: it is taking it over, or disposes of the guard.
     This,
     /// No host. The guard is to be taken, if there is one.
-    None(Option<Lease>),
+    None(Option<Box<Lease>>),
 }
 
 /// The Jobs that no host drives, by UID.
@@ -102,7 +102,7 @@ impl Ownership {
         self.orphans.capacity = MAX_ADOPTIONS.saturating_sub(self.orphans.under_way());
         for job in jobs.values() {
             match self.owner_of(now, job) {
-                Owner::None(guard) => self.adopt(now, job, guard),
+                Owner::None(guard) => self.adopt(now, job, guard.map(|guard| *guard)),
                 Owner::Driven => drop(self.orphans.by_job.remove(&job.job.uid)),
                 // The watch may report its guard before the takeover is answered or the run has entered.
                 Owner::This => {
@@ -138,7 +138,7 @@ impl Ownership {
             return Owner::This;
         }
         match self.leases.judge(now, guard) {
-            Holder::None => Owner::None(Some(guard.lease.clone())),
+            Holder::None => Owner::None(Some(Box::new(guard.lease.clone()))),
             Holder::Lives => Owner::Driven,
             Holder::LivesUntil(at) => {
                 self.orphans.wake_at(at);
@@ -205,7 +205,7 @@ impl Ownership {
     pub(super) fn on_prepared(&mut self, now: Timestamp, job_uid: &str, outcome: Result<Prepared, Obstacle>) {
         let owner = self.jobs.get(job_uid).cloned().map(|job| self.owner_of(now, &job));
         let guard = match owner {
-            Some(Owner::None(guard)) => guard,
+            Some(Owner::None(guard)) => guard.map(|guard| *guard),
             Some(Owner::Driven | Owner::This) | None => None,
         };
         let is_certain = self.instance.is_certain(now);

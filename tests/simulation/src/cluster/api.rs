@@ -84,7 +84,7 @@ impl Cluster {
     /// What the shell does by reading the Job and naming its resourceVersion.
     fn check_epoch(&self, requested: &ObjectRef, epoch: Option<u64>) -> Result<(), ApiError> {
         let found = self.job_named(&requested.name);
-        let of_job = found.and_then(|job| job.epoch()).unwrap_or(0);
+        let of_job = found.and_then(super::job::Job::epoch).unwrap_or(0);
         match epoch {
             Some(epoch) if epoch < of_job => {
                 Err(error(409, SUPERSEDED, format!("epoch {of_job} of the Job, {epoch} of the host")))

@@ -34,6 +34,7 @@ pub(super) enum Left {
 
 /// What a driver asks of its process.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most steps are calls")]
 pub(super) enum Step {
     Call {
         call: u64,

@@ -627,7 +627,7 @@ impl World {
                     format!("process {process} changed {job} in epoch {epoch}, and it is of epoch {of_job}"),
                 );
             }
-            self.note_actor(process, accepted.job_uid, accepted.epoch);
+            self.note_actor(process, &accepted.job_uid, accepted.epoch);
         }
         match (request, &outcome) {
             (ApiCall::CreateJob { .. }, Ok(ApiReply::Created(job))) => self.note_created(job),
@@ -670,9 +670,9 @@ impl World {
     }
 
     /// In one epoch one host changes a Job.
-    fn note_actor(&mut self, process: usize, job_uid: String, epoch: u64) {
+    fn note_actor(&mut self, process: usize, job_uid: &str, epoch: u64) {
         let host = |process: usize| &self.processes[process].host;
-        let first = *self.actors.entry((job_uid.clone(), epoch)).or_insert(process);
+        let first = *self.actors.entry((job_uid.to_owned(), epoch)).or_insert(process);
         if host(first) != host(process) {
             let text = format!("processes {first} and {process} changed {job_uid} in epoch {epoch}");
             self.violate("O1", text);
@@ -884,9 +884,9 @@ impl World {
                     let took = now - undriven.since;
                     let figures = &mut self.figures;
                     if undriven.is_released {
-                        figures.released_ms.push(took)
+                        figures.released_ms.push(took);
                     } else {
-                        figures.lost_ms.push(took)
+                        figures.lost_ms.push(took);
                     }
                 }
                 continue;
