@@ -78,7 +78,7 @@ impl Drop for Membership {
 /// What whoever prepares and drives runs is asked for.
 #[derive(Debug)]
 pub enum AdoptionRequest {
-    /// Find out how the run of this Job can be driven, keep what is needed, and answer with [`Adoptions::answer`].
+    /// Find out how the run of this Job can be driven, keep what is needed, and answer with [`AdoptionAnswers::prepared`].
     Prepare { job: JobView, run_id: String },
     /// Drive what was prepared.
     Drive { job_uid: String },
