@@ -66,6 +66,9 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Intent {
     Acquire,
+    /// An earlier host of this run requested it: its request may have acquired it.
+    AcquireAgain,
+    /// An earlier host of this run held it.
     Resume,
 }
 
@@ -150,9 +153,18 @@ impl RunLease {
 
     /// Acquires the guard, as soon as the instance of this host is known.
     pub fn acquire(&mut self, now: Timestamp, request: AcquireGuard) -> Vec<Outcome> {
+        self.start_acquiring(now, request, Intent::Acquire)
+    }
+
+    /// Acquires the guard that an earlier host of this run requested. Whether that request acquired it is not known.
+    pub fn acquire_again(&mut self, now: Timestamp, request: AcquireGuard) -> Vec<Outcome> {
+        self.start_acquiring(now, request, Intent::AcquireAgain)
+    }
+
+    fn start_acquiring(&mut self, now: Timestamp, request: AcquireGuard, intent: Intent) -> Vec<Outcome> {
         self.give_up_at = now + Duration::from_millis(request.wait_ms);
         self.request = Some(request);
-        self.start(now, Intent::Acquire)
+        self.start(now, intent)
     }
 
     /// Resumes the Lease that an earlier host of this run held.
@@ -169,7 +181,7 @@ impl RunLease {
             return Vec::new();
         }
         match intent {
-            Intent::Acquire => self.attempt_create(now),
+            Intent::Acquire | Intent::AcquireAgain => self.attempt_create(now),
             Intent::Resume => self.attempt(Attempt::Read, self.read()),
         }
     }
@@ -259,9 +271,10 @@ impl RunLease {
                 Vec::new()
             }
             State::Unreachable => self.abandon(Disposal::Release),
-            // It was this run's, and no answer has said otherwise yet.
-            State::Busy { .. } | State::AwaitingHost(_) if self.was_held => self.abandon(Disposal::Release),
-            State::Idle | State::AwaitingHost(_) | State::Busy { .. } | State::Lost => {
+            // It was or may be this run's, and no answer has said otherwise yet.
+            State::Busy { .. } if self.was_held => self.abandon(Disposal::Release),
+            State::AwaitingHost(Intent::AcquireAgain | Intent::Resume) => self.abandon(Disposal::Release),
+            State::Idle | State::AwaitingHost(Intent::Acquire) | State::Busy { .. } | State::Lost => {
                 vec![Outcome::Released]
             }
         }
@@ -275,9 +288,10 @@ impl RunLease {
                 self.state = State::Abandoned { disposal: Disposal::HandOver, is_read: false };
                 Vec::new()
             }
-            State::Busy { .. } | State::AwaitingHost(_) if self.was_held => self.abandon(Disposal::HandOver),
+            State::Busy { .. } if self.was_held => self.abandon(Disposal::HandOver),
+            State::AwaitingHost(Intent::AcquireAgain | Intent::Resume) => self.abandon(Disposal::HandOver),
             State::Idle
-            | State::AwaitingHost(_)
+            | State::AwaitingHost(Intent::Acquire)
             | State::Busy { .. }
             | State::Releasing(_)
             | State::Abandoned { .. }

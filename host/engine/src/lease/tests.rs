@@ -385,6 +385,23 @@ fn reads_a_guard_that_may_still_be_held_when_it_is_released() {
     assert!(matches!(&run_lease.on_answer(at(2), own)[..], [Outcome::Call(ApiCall::DeleteLease(_))]));
 }
 
+/// The request of an earlier host may have acquired it, although its answer was never seen.
+#[test]
+fn reads_a_guard_that_an_earlier_host_requested_if_this_one_is_not_known_yet() {
+    let own = || found(lease("run-1", "host-a"));
+    let mut released = unjoined();
+    assert_eq!(released.acquire_again(at(0), request(0)), vec![]);
+    assert!(matches!(&released.release()[..], [Outcome::Call(ApiCall::GetLease { .. })]));
+    assert!(matches!(&released.on_answer(at(1), own())[..], [Outcome::Call(ApiCall::DeleteLease(_))]));
+    let mut handed_over = unjoined();
+    handed_over.acquire_again(at(0), request(0));
+    assert!(matches!(&handed_over.hand_over(at(1))[..], [Outcome::Call(ApiCall::GetLease { .. })]));
+    assert!(updated(&handed_over.on_answer(at(2), own())).is_released());
+    let mut unsent = unjoined();
+    unsent.acquire(at(0), request(0));
+    assert_eq!(unsent.release(), vec![Outcome::Released], "nothing was requested");
+}
+
 /// A move that timed out for this host was applied nevertheless, after the deletion was requested.
 #[test]
 fn reads_a_guard_again_that_changed_while_it_was_released() {

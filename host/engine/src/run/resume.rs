@@ -64,7 +64,7 @@ impl<G: Guest> Run<G> {
                 let wait_ms = millis(until.since(self.now));
                 let request = AcquireGuard { wait_ms, ..guard };
                 self.join_host(&request);
-                let outcomes = self.lease.acquire(self.now, request);
+                let outcomes = self.lease.acquire_again(self.now, request);
                 self.apply_lease(outcomes);
             }
             GuardState::Held { guard } => {

@@ -343,6 +343,23 @@ fn raises_the_epoch_of_its_job_when_it_takes_the_run_over() {
 }
 
 #[test]
+fn a_resumed_run_that_ends_at_once_reads_the_lease_that_its_earlier_host_requested() {
+    let answers: &[&[Action]] = &[&[guard()], &[finish()]];
+    let (mut first, mut journal) = (run(answers), Vec::new());
+    first.handle(at(0), Input::Start);
+    host(&mut first, at(0), Timestamp::MAX);
+    let (_, requested) = lease(&effects(&mut first, &mut journal));
+
+    let mut second = resumed(answers, &journal, at(9_000));
+    let calls = names(&effects(&mut second, &mut journal));
+    assert!(calls.last().is_some_and(|call| call.starts_with("get Lease")), "{calls:?}");
+    let found = Ok(ApiReply::Lease(Some(requested)));
+    second.handle(at(9_001), Input::Called { call: CallId::new(1), outcome: found });
+    let calls = names(&effects(&mut second, &mut journal));
+    assert!(calls.iter().any(|call| call.starts_with("delete Lease")), "{calls:?}");
+}
+
+#[test]
 fn releases_the_lease_after_the_job_is_deleted() {
     let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
     let create = Action::CreateJob(NewObject { manifest_json: JOB.into() });
