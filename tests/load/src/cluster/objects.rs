@@ -56,6 +56,7 @@ pub(super) async fn list(
     items.retain(|item| has_labels(item, selection.label_selector.as_deref().unwrap_or_default()));
     let (kind, api_version) = match resource.as_str() {
         "jobs" => ("JobList", "batch/v1"),
+        "leases" => ("LeaseList", "coordination.k8s.io/v1"),
         "pods" => ("PodList", "v1"),
         _ => ("List", "v1"),
     };
@@ -138,8 +139,10 @@ pub(super) async fn get(
 pub(super) async fn delete(
     State(app): State<App>,
     Path(path): Path<Parameters>,
+    body: Bytes,
 ) -> Result<Json<Value>, Refused> {
-    app.store.delete(&named(&path)).map(Json)
+    let options = if body.is_empty() { Value::Null } else { read(&body)? };
+    app.store.delete(&named(&path), |object| check(object, &options["preconditions"])).map(Json)
 }
 
 pub(super) async fn replace(
@@ -158,7 +161,7 @@ pub(super) async fn replace(
     replaced.map(Json)
 }
 
-/// Applies a merge patch. A Job that is no longer suspended starts.
+/// Applies a merge patch. Its UID and resourceVersion, if it has them, must be the object's. A Job that is no longer suspended starts.
 pub(super) async fn patch(
     State(app): State<App>,
     Path(path): Path<Parameters>,
@@ -168,6 +171,7 @@ pub(super) async fn patch(
     let key = named(&path);
     let mut starts = false;
     let patched = app.store.change(&key, |object| {
+        check(object, &patch["metadata"])?;
         let was_suspended = object["spec"]["suspend"] == true;
         json_patch::merge(object, &patch);
         starts = was_suspended && object["spec"]["suspend"] == false;
@@ -177,6 +181,12 @@ pub(super) async fn patch(
         tokio::spawn(app.agents.clone().live(app.store.clone(), key, patched.clone()));
     }
     Ok(Json(patched))
+}
+
+/// Compares an object with the UID and the resourceVersion that a request names.
+fn check(object: &Value, named: &Value) -> Result<(), Refused> {
+    let is_same = |field: &str| named[field].is_null() || named[field] == object["metadata"][field];
+    if is_same("uid") && is_same("resourceVersion") { Ok(()) } else { Err(Refused::Conflict) }
 }
 
 /// Parses a body; the host sends JSON only.

@@ -78,9 +78,14 @@ impl Store {
         self.inner().objects.get(key).cloned().ok_or(Refused::Missing)
     }
 
-    /// Removes an object and what it owns.
-    pub(super) fn delete(&self, key: &Key) -> Result<Value, Refused> {
+    /// Removes an object that passes a check, and what it owns.
+    pub(super) fn delete(
+        &self,
+        key: &Key,
+        check: impl FnOnce(&Value) -> Result<(), Refused>,
+    ) -> Result<Value, Refused> {
         let mut inner = self.inner();
+        check(inner.objects.get(key).ok_or(Refused::Missing)?)?;
         let object = inner.objects.remove(key).ok_or(Refused::Missing)?;
         self.record(&mut inner, key, "DELETED", object.clone());
         let uid = &object["metadata"]["uid"];

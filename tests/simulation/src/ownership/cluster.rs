@@ -38,9 +38,10 @@ pub(super) struct Job {
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub(super) job_uid: String,
+    /// That of its sender.
     pub(super) epoch: u64,
-    /// The epoch of the Job before it.
-    pub(super) job_epoch: u64,
+    /// The Job was not being deleted already.
+    pub(super) has_effect: bool,
 }
 
 #[derive(Debug)]
@@ -82,7 +83,7 @@ impl Cluster {
         self.jobs.values().filter(|job| !job.is_removed).map(|job| job.view.clone()).collect()
     }
 
-    /// Carries a request out. A changed Job is reported with the epochs.
+    /// Carries a request out. A changed Job is reported with the epoch of the sender.
     pub(super) fn apply(&mut self, request: &ApiCall) -> (Result<ApiReply, ApiError>, Option<Accepted>) {
         let mut accepted = None;
         let reply = self.answer(request, &mut accepted);
@@ -140,7 +141,7 @@ impl Cluster {
                 self.log.push(Change::LeaseDeleted(lease.name.clone()));
                 Ok(ApiReply::Done)
             }
-            ApiCall::CreateJob { manifest_json } => self.create_job(manifest_json),
+            ApiCall::CreateJob { manifest_json } => self.create_job(manifest_json, accepted),
             ApiCall::PatchJob { job, patch_json, epoch } => {
                 self.check_epoch(job, *epoch, accepted)?;
                 let patch: Value = serde_json::from_str(patch_json).unwrap_or_default();
@@ -187,12 +188,17 @@ impl Cluster {
         if epoch < job_epoch && self.mutant != Some(Mutant::EpochIgnored) {
             return Err(conflict(SUPERSEDED));
         }
-        *accepted = Some(Accepted { job_uid: job.uid.clone(), epoch, job_epoch });
+        let has_effect = !found.view.is_deleting;
+        *accepted = Some(Accepted { job_uid: job.uid.clone(), epoch, has_effect });
         Ok(())
     }
 
     /// A manifest has run, name and epoch.
-    fn create_job(&mut self, manifest_json: &str) -> Result<ApiReply, ApiError> {
+    fn create_job(
+        &mut self,
+        manifest_json: &str,
+        accepted: &mut Option<Accepted>,
+    ) -> Result<ApiReply, ApiError> {
         let manifest: Value = serde_json::from_str(manifest_json).unwrap_or_default();
         let name = manifest["name"].as_str().unwrap_or_default().to_owned();
         let index = manifest["index"].as_u64().unwrap_or_default() as usize;
@@ -210,6 +216,8 @@ impl Cluster {
             is_suspended: false,
         };
         let object = view.job.clone();
+        let epoch = view.epoch.unwrap_or(0);
+        *accepted = Some(Accepted { job_uid: uid.clone(), epoch, has_effect: true });
         self.jobs.insert(uid.clone(), Job { view, run: index, is_removed: false });
         self.publish_job(&uid);
         Ok(ApiReply::Created(object))

@@ -7,7 +7,7 @@ use paperclip_engine::api::{ApiCall, ApiReply, SUPERSEDED};
 use paperclip_engine::ids::CallId;
 use paperclip_engine::ownership::{Effect, Input, LeaseView, Obstacle, Prepared};
 
-use super::cluster::{Change, Cluster};
+use super::cluster::{Accepted, Change, Cluster};
 use super::driver::{Driver, Left, Origin, Step};
 use super::mutant::{Mutant, on_answer, on_request, on_state, passes};
 use super::process::{Process, Slot};
@@ -29,6 +29,8 @@ const FAULTY_SLACK_MS: u64 = 75_000;
 const OBSERVED_AFTER_MS: u64 = 1_500;
 /// How long a process may take to stop before it is killed.
 const STOP_GRACE_MS: u64 = 15_000;
+/// How long everything must have been over until the case is: whatever is under way arrives within this time.
+const QUIET_MS: u64 = 60_000;
 /// Most events of a case.
 const MAX_EVENTS: u64 = 400_000;
 
@@ -93,8 +95,10 @@ pub(super) struct World {
     has_lags: bool,
     /// When a process was last disturbed.
     disturbed_ms: u64,
+    /// Since when every run has ended and nothing is left.
+    over_since: Option<u64>,
     undriven: BTreeMap<String, Undriven>,
-    /// Who changed a Job in which epoch.
+    /// Who changed a Job first in which epoch.
     actors: BTreeMap<(String, u64), usize>,
     lines: Vec<String>,
     violation: Option<(&'static str, String)>,
@@ -135,6 +139,7 @@ impl World {
             is_shown,
             has_lags,
             disturbed_ms: 0,
+            over_since: None,
             undriven: BTreeMap::new(),
             actors: BTreeMap::new(),
             lines: Vec::new(),
@@ -196,7 +201,7 @@ impl World {
             let Some((at, event)) = self.agenda.pop() else { break };
             self.now = self.now.max(at);
             events += 1;
-            if self.now > END_MS {
+            if self.now > END_MS || self.over_since.is_some_and(|since| self.now > since + QUIET_MS) {
                 break;
             }
             if events > MAX_EVENTS {
@@ -620,14 +625,7 @@ impl World {
             self.adopt_for_another_run(process, &before, &lease.holder);
         }
         if let Some(accepted) = accepted {
-            if accepted.epoch < accepted.job_epoch {
-                let (job, epoch, of_job) = (&accepted.job_uid, accepted.epoch, accepted.job_epoch);
-                self.violate(
-                    "O1",
-                    format!("process {process} changed {job} in epoch {epoch}, and it is of epoch {of_job}"),
-                );
-            }
-            self.note_actor(process, &accepted.job_uid, accepted.epoch);
+            self.note_change(process, &accepted);
         }
         match (request, &outcome) {
             (ApiCall::CreateJob { .. }, Ok(ApiReply::Created(job))) => self.note_created(job),
@@ -669,12 +667,21 @@ impl World {
         self.cluster.relabel(&job.uid, after, &run_id);
     }
 
-    /// In one epoch one host changes a Job.
-    fn note_actor(&mut self, process: usize, job_uid: &str, epoch: u64) {
+    /// O1: in one epoch one host changes a Job, and after it no change of a lower epoch takes effect, whatever the Job says of its epoch.
+    fn note_change(&mut self, process: usize, accepted: &Accepted) {
+        let Accepted { job_uid, epoch, has_effect } = accepted;
         let host = |process: usize| &self.processes[process].host;
-        let first = *self.actors.entry((job_uid.to_owned(), epoch)).or_insert(process);
+        let first = *self.actors.entry((job_uid.clone(), *epoch)).or_insert(process);
+        let all = (job_uid.clone(), 0)..=(job_uid.clone(), u64::MAX);
+        let (later, by) =
+            self.actors.range(all).next_back().map_or((*epoch, process), |((_, at), by)| (*at, *by));
         if host(first) != host(process) {
             let text = format!("processes {first} and {process} changed {job_uid} in epoch {epoch}");
+            self.violate("O1", text);
+        } else if *has_effect && later > *epoch {
+            let text = format!(
+                "process {process} changed {job_uid} in epoch {epoch}, process {by} did in epoch {later}"
+            );
             self.violate("O1", text);
         }
     }
@@ -846,6 +853,7 @@ impl World {
         if self.now < END_MS - 1_000 {
             self.after(500, Event::Check);
         }
+        self.over_since = if self.is_over() { self.over_since.or(Some(self.now)) } else { None };
         let now = self.now;
         // The record of a run whose host died between the deletion of the Job and the result says that it has ended.
         for run in 0..self.runs.len() {
@@ -904,6 +912,18 @@ impl World {
         }
     }
 
+    /// Whether every run has ended, nothing is left, and no process has anything to send from a pause.
+    fn is_over(&self) -> bool {
+        let has_ended = |run: &Run| run.is_posted && !run.results.is_empty();
+        let is_idle = |one: &Process| {
+            !one.is_alive || (one.drivers.is_empty() && one.paused_until.max(one.cut_until) <= self.now)
+        };
+        self.is_healed()
+            && self.runs.iter().all(has_ended)
+            && self.processes.iter().all(is_idle)
+            && self.left_behind().is_none()
+    }
+
     /// Whether a stopping host has left the run, or is about to.
     fn is_released(&self, run: usize) -> bool {
         let key = &self.runs[run].key;
@@ -919,18 +939,20 @@ impl World {
                 return self.violate("O5", text);
             }
         }
+        if let Some(text) = self.left_behind() {
+            self.violate("O5", text);
+        }
+    }
+
+    /// Returns what exists besides the Leases of living hosts.
+    fn left_behind(&self) -> Option<String> {
         let guards: Vec<&String> = self.cluster.guards.keys().collect();
         let jobs: Vec<&String> =
             self.cluster.jobs.values().filter(|job| !job.is_removed).map(|job| &job.view.job.name).collect();
-        let dead: Vec<&String> = self
-            .cluster
-            .hosts
-            .keys()
-            .filter(|name| !self.processes.iter().any(|one| one.is_alive && one.state.instance == **name))
-            .collect();
-        if !(guards.is_empty() && jobs.is_empty() && dead.is_empty()) {
-            self.violate("O5", format!("left behind: guards {guards:?}, Jobs {jobs:?}, hosts {dead:?}"));
-        }
+        let lives = |name: &str| self.processes.iter().any(|one| one.is_alive && one.state.instance == *name);
+        let dead: Vec<&String> = self.cluster.hosts.keys().filter(|name| !lives(name)).collect();
+        let is_nothing = guards.is_empty() && jobs.is_empty() && dead.is_empty();
+        (!is_nothing).then(|| format!("left behind: guards {guards:?}, Jobs {jobs:?}, hosts {dead:?}"))
     }
 }
 

@@ -68,7 +68,7 @@ impl World {
         self.after(disturb_ms, WorldEvent::Disturb(job_uid.to_owned()));
     }
 
-    /// A pod has ended or was removed: the Job's conditions follow later (rule 14).
+    /// A pod has ended or was removed: the Job's conditions follow later (rule 14), on a local cluster within milliseconds.
     pub(super) fn on_pod_ended(&mut self, pod_uid: &str) {
         let pod = &self.cluster.pods[pod_uid];
         let job_uid = pod.job_uid.clone();
@@ -84,7 +84,7 @@ impl World {
         let delay_ms = if self.strikes_job(Fault::ConditionLate, run, &job_uid) {
             *self.entropy.choose(&[100_000, 600_000])
         } else {
-            self.entropy.skewed(500, 4_000)
+            self.entropy.skewed(5, 4_000)
         };
         self.after(delay_ms, WorldEvent::JobCondition(job_uid));
     }
