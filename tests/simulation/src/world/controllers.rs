@@ -68,7 +68,7 @@ impl World {
         self.after(disturb_ms, WorldEvent::Disturb(job_uid.to_owned()));
     }
 
-    /// A pod has ended or was removed: the Job's conditions follow later (rule 14), on a local cluster within milliseconds.
+    /// A pod has ended or was removed: the Job's conditions follow later (rule 14).
     pub(super) fn on_pod_ended(&mut self, pod_uid: &str) {
         let pod = &self.cluster.pods[pod_uid];
         let job_uid = pod.job_uid.clone();
@@ -84,9 +84,14 @@ impl World {
         let delay_ms = if self.strikes_job(Fault::ConditionLate, run, &job_uid) {
             *self.entropy.choose(&[100_000, 600_000])
         } else {
-            self.entropy.skewed(5, 4_000)
+            self.condition_delay_ms(4_000)
         };
         self.after(delay_ms, WorldEvent::JobCondition(job_uid));
+    }
+
+    /// The local cluster sets conditions within milliseconds.
+    fn condition_delay_ms(&mut self, longest_ms: u64) -> u64 {
+        if self.entropy.chance(64) { 2 } else { self.entropy.skewed(10, longest_ms) }
     }
 
     pub(super) fn conclude_job(&mut self, uid: &str) {
@@ -111,7 +116,7 @@ impl World {
                 self.cluster.publish_job(uid);
             }
             if is_terminal {
-                let delay_ms = self.entropy.skewed(10, 2_000);
+                let delay_ms = self.condition_delay_ms(2_000);
                 self.after(delay_ms, WorldEvent::JobCondition(uid.to_owned()));
             }
             return;
