@@ -69,13 +69,17 @@ fn lay_out_image(program: &Path, files: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns the manifests with the image of this cluster's node and a number of replicas.
+/// Returns the manifests with the image of this cluster's node, a number of replicas and the URL of a Paperclip.
 fn with_image(manifests: &str, replicas: usize) -> Result<String> {
     let mut objects = Vec::new();
     for mut object in serde_saphyr::from_multiple::<Value>(manifests)? {
         if object["kind"] == "Deployment" {
             object["spec"]["replicas"] = replicas.into();
-            object["spec"]["template"]["spec"]["containers"][0]["image"] = IMAGE.into();
+            let container = &mut object["spec"]["template"]["spec"]["containers"][0];
+            container["image"] = IMAGE.into();
+            // Nothing listens there: a run whose cancellation cannot be polled continues.
+            let url = json!({"name": "PAPERCLIP_API_URL", "value": "http://127.0.0.1:9"});
+            container["env"].as_array_mut().context("the host has an environment")?.push(url);
         }
         objects.push(object);
     }

@@ -154,9 +154,7 @@ impl<G: Guest> Run<G> {
             | ApiReply::Lease(_)
             | ApiReply::HostLease(_)
             | ApiReply::Owners(_)
-            | ApiReply::ContentName(_) => {
-                AnswerOk::Done
-            }
+            | ApiReply::ContentName(_) => AnswerOk::Done,
             ApiReply::Created(object) => AnswerOk::Created(object),
             ApiReply::Jobs(jobs) => AnswerOk::Jobs(jobs),
             ApiReply::Job(job) => AnswerOk::Job(job),
