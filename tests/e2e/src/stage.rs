@@ -330,9 +330,10 @@ impl Stage<'_> {
 
     /// Returns what is left in the cluster after the time for garbage collection.
     fn leftovers(&self) -> Result<Option<String>> {
-        let is_kill = |step: &Step| matches!(step, Step::Signal { signal: SignalName::Kill, .. });
-        // The Lease of a killed host exists until another host of the namespace finds that it has expired.
-        let but = if self.scenario.steps.iter().any(is_kill) { BUT_HOSTS } else { "" };
+        // A deployed host lives on. The Lease of a killed one exists until another host of the namespace finds that it has expired.
+        let leaves_lease =
+            |step: &Step| matches!(step, Step::Deploy { .. } | Step::Signal { signal: SignalName::Kill, .. });
+        let but = if self.scenario.steps.iter().any(leaves_lease) { BUT_HOSTS } else { "" };
         let line = format!("get {KINDS} -l {OURS}{but} -o name");
         let left = self.kubectl.until(&line, "", Instant::now() + COLLECTION);
         Ok(left.err().map(|error| format!("something is left behind: {error:#}")))
