@@ -302,16 +302,6 @@ impl Ownership {
         self.orphans.len()
     }
 
-    /// Returns the Lease of an instance that lives as far as this host knows, such as to reach it.
-    pub fn host_of(&self, instance: &str) -> Option<&HostLease> {
-        self.leases.host(instance)
-    }
-
-    /// Returns the guard that a run holds, as far as this host knows.
-    pub fn guard_of(&self, run_id: &str) -> Option<&Lease> {
-        self.leases.guards().find(|guard| guard.holder == run_id)
-    }
-
     /// Processes an input that happens at this time.
     pub fn handle(&mut self, at: Clocks, input: Input) {
         (self.now, self.wall) = (self.now.max(at.elapsed), at.wall);

@@ -94,14 +94,6 @@ impl Observations {
         }
     }
 
-    pub(super) fn host(&self, instance: &str) -> Option<&HostLease> {
-        self.hosts.get(instance).map(|seen| &seen.value)
-    }
-
-    pub(super) fn guards(&self) -> impl Iterator<Item = &Lease> {
-        self.guards.values().map(|seen| &seen.value)
-    }
-
     /// Returns all guards.
     pub(super) fn all(&self) -> impl Iterator<Item = Guard<'_>> {
         self.guards.values().map(Guard::of)

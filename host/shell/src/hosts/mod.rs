@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use paperclip_engine::api::{HostLease, Lease};
 use paperclip_engine::ownership::{HostIdentity, JobView, Obstacle, Prepared};
 use tokio::sync::{mpsc, oneshot};
 
@@ -121,14 +120,6 @@ impl AdoptionAnswers {
     }
 }
 
-/// Who has a run, as the namespace's Leases say.
-#[derive(Debug, Clone)]
-pub struct Owner {
-    pub guard: Lease,
-    /// The Lease of the host instance, if that lives.
-    pub host: Option<HostLease>,
-}
-
 impl Hosts {
     /// Sets how this process is known to others. The first call counts, and comes before the first run.
     pub fn set_up(&self, setup: HostSetup) {
@@ -180,22 +171,6 @@ impl Hosts {
     pub fn undriven(&self) -> usize {
         let state = lock(&self.shared.state);
         state.namespaces.values().map(|namespace| namespace.undriven.load(Ordering::Relaxed)).sum()
-    }
-
-    /// Returns who has a run, in whichever namespace this process knows.
-    pub async fn owner_of(&self, run_id: &str) -> Option<Owner> {
-        let namespaces: Vec<_> = {
-            let state = lock(&self.shared.state);
-            state.namespaces.values().map(|namespace| namespace.messages.clone()).collect()
-        };
-        for messages in namespaces {
-            let (reply, answer) = oneshot::channel();
-            let _ = messages.send(Message::Owner { run_id: run_id.to_owned(), reply });
-            if let Ok(Some(owner)) = answer.await {
-                return Some(owner);
-            }
-        }
-        None
     }
 
     /// Deletes the Leases of this process, whose runs have released their guards. Nothing is adopted any more.

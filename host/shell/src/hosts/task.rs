@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::leases::LeaseWatch;
-use super::{AdoptionRequest, Owner};
+use super::AdoptionRequest;
 use crate::connect::Cluster;
 use crate::watches::{Inbox, JobNotice, JobsObserver};
 use crate::{calls, clock, exchange};
@@ -34,7 +34,6 @@ pub(super) enum Message {
     RunEntered { run_id: String },
     RunLeft { run_id: String },
     Prepared { job_uid: String, outcome: Result<Prepared, Obstacle> },
-    Owner { run_id: String, reply: oneshot::Sender<Option<Owner>> },
     Stop { reply: oneshot::Sender<()> },
 }
 
@@ -158,13 +157,6 @@ impl Task {
             Message::RunEntered { run_id } => self.handle(Input::RunEntered { run_id }),
             Message::RunLeft { run_id } => self.handle(Input::RunLeft { run_id }),
             Message::Prepared { job_uid, outcome } => self.handle(Input::Prepared { job_uid, outcome }),
-            Message::Owner { run_id, reply } => {
-                let owner = self.ownership.guard_of(&run_id).map(|guard| Owner {
-                    host: self.ownership.host_of(&guard.instance).cloned(),
-                    guard: guard.clone(),
-                });
-                let _ = reply.send(owner);
-            }
             Message::Stop { reply } => {
                 self.stopped.push(reply);
                 self.handle(Input::Stop);
