@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::api::EPOCH_ANNOTATION;
 
 /// The label that names the run.
-const RUN_LABEL: &str = "paperclip.io/run-id";
+pub(crate) const RUN_LABEL: &str = "paperclip.io/run-id";
 /// The annotation with the hash of what the manifest was made from.
 const SPEC_HASH: &str = "paperclip.io/spec-hash";
 

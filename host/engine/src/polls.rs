@@ -31,8 +31,12 @@ impl Polls {
 
     /// Starts a poll. The first request is sent an interval from now, because a run is not cancelled before it has started.
     pub(crate) fn start(&mut self, now: Timestamp, poll: PollId, path: String) {
-        let next_at = self.interval.map(|interval| now + interval);
+        let next_at = self.next_at(now);
         self.polls.insert(poll, Poll { path, next_at, last: None, failures: 0 });
+    }
+
+    fn next_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.interval.map(|interval| now + interval)
     }
 
     pub(crate) fn stop(&mut self, poll: PollId) {
@@ -45,8 +49,9 @@ impl Polls {
 
     /// Processes an answer. Returns whether it differs from the last one.
     pub(crate) fn answered(&mut self, now: Timestamp, poll: PollId, status: u16, body: &str) -> bool {
+        let next_at = self.next_at(now);
         let Some(poll) = self.polls.get_mut(&poll) else { return false };
-        poll.next_at = self.interval.map(|interval| now + interval);
+        poll.next_at = next_at;
         poll.failures = 0;
         let is_new = poll.last.as_ref().is_none_or(|(s, b)| (*s, b.as_str()) != (status, body));
         if is_new {
@@ -57,8 +62,9 @@ impl Polls {
 
     /// Processes a failure. Returns the number of consecutive failures, or `None` if the poll was stopped.
     pub(crate) fn failed(&mut self, now: Timestamp, poll: PollId) -> Option<u32> {
+        let next_at = self.next_at(now);
         let poll = self.polls.get_mut(&poll)?;
-        poll.next_at = self.interval.map(|interval| now + interval);
+        poll.next_at = next_at;
         poll.failures += 1;
         Some(poll.failures)
     }

@@ -22,8 +22,9 @@ use std::time::Duration;
 
 use paperclip_contract::types::{ApiError, JobSnapshot, ObjectRef};
 
-use crate::api::{ApiCall, ApiReply, EPOCH_ANNOTATION, HostLease, Lease};
+use crate::api::{ApiCall, ApiReply, HostLease, Lease};
 use crate::ids::CallId;
+use crate::manifest::{self, RUN_LABEL};
 use crate::time::Timestamp;
 use instance::Instance;
 use observed::Observations;
@@ -81,11 +82,9 @@ pub struct JobView {
 impl JobView {
     /// Reads a snapshot; none if it is of no run.
     pub fn of(job: &JobSnapshot) -> Option<JobView> {
-        let value = |pairs: &[paperclip_contract::types::Label], key: &str| {
-            pairs.iter().find(|pair| pair.key == key).map(|pair| pair.value.clone())
-        };
-        let is_agent = value(&job.labels, COMPONENT_LABEL).as_deref() == Some(AGENT_JOB);
-        let run = value(&job.labels, RUN_LABEL).filter(|_| is_agent)?;
+        let label = |key: &str| job.labels.iter().find(|label| label.key == key).map(|label| &label.value);
+        let is_agent = label(COMPONENT_LABEL).is_some_and(|component| component == AGENT_JOB);
+        let run = label(RUN_LABEL).filter(|_| is_agent)?.clone();
         let has_ended = job
             .conditions
             .iter()
@@ -93,7 +92,7 @@ impl JobView {
         Some(JobView {
             job: job.job.clone(),
             run,
-            epoch: value(&job.annotations, EPOCH_ANNOTATION).and_then(|epoch| epoch.parse().ok()),
+            epoch: manifest::epoch(job),
             has_ended,
             is_deleting: job.is_deleting,
             is_suspended: job.is_suspended,
@@ -101,8 +100,6 @@ impl JobView {
     }
 }
 
-/// The label that names the run of a Job.
-const RUN_LABEL: &str = "paperclip.io/run-id";
 /// The label with the kind of an object of ours, and its value for a Job of an agent.
 const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
 const AGENT_JOB: &str = "agent-job";

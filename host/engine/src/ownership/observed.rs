@@ -1,6 +1,6 @@
 //! The Leases of a namespace as a watch reports them, with the time at which each was observed to change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use paperclip_contract::types::ApiError;
@@ -53,9 +53,9 @@ pub(super) struct Observations {
 impl Observations {
     /// Replaces everything by a list.
     pub(super) fn list(&mut self, now: Timestamp, leases: Vec<LeaseView>) {
-        let is_listed = |name: &String| leases.iter().any(|lease| lease.name() == name);
+        let listed: BTreeSet<&str> = leases.iter().map(LeaseView::name).collect();
         let known = self.guards.keys().chain(self.hosts.keys());
-        let lost: Vec<String> = known.filter(|name| !is_listed(name)).cloned().collect();
+        let lost: Vec<String> = known.filter(|name| !listed.contains(name.as_str())).cloned().collect();
         for name in lost {
             self.remove(&name);
         }

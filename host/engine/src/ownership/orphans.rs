@@ -106,9 +106,10 @@ impl Ownership {
                 Owner::Driven => drop(self.orphans.by_job.remove(&job.job.uid)),
                 // The watch may report its guard before the takeover is answered or the run has entered.
                 Owner::This => {
-                    let is_waiting =
-                        |orphan: &Orphan| matches!(orphan.stage, Stage::Waiting | Stage::Preparing);
-                    self.orphans.by_job.retain(|uid, orphan| *uid != job.job.uid || !is_waiting(orphan));
+                    let orphan = self.orphans.by_job.get(&job.job.uid);
+                    if orphan.is_some_and(|one| matches!(one.stage, Stage::Waiting | Stage::Preparing)) {
+                        self.orphans.by_job.remove(&job.job.uid);
+                    }
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! The protocol of one host with the answers of a server and the reports of watches.
 
 use super::*;
+use crate::api::EPOCH_ANNOTATION;
 
 const NS: &str = "n";
 const ME: &str = "paperclip-host-me";

@@ -97,11 +97,13 @@ impl Redactor {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn mask_line(&self, text: String) -> String {
-        let spans = self.find(&text, 0..text.len());
-        if spans.is_empty() {
+        if self.members.is_empty() {
+            return self.mask(text);
+        }
+        if !self.finder.as_ref().is_some_and(|finder| finder.is_match(&text)) {
             return text;
         }
-        let spans = self.find_in_parts(&text, &self.parts(&text, false, &spans).ranges);
+        let spans = self.find_in_parts(&text, &self.parts(&text, false).ranges);
         self.replace(text, &spans)
     }
 
@@ -111,11 +113,11 @@ impl Redactor {
         if self.finder.is_none() {
             return (head, tail);
         }
-        let parts_of_head = self.parts(&head, true, &self.find(&head, 0..head.len()));
+        let parts_of_head = self.parts(&head, true);
         let parts_of_tail = if parts_of_head.is_open {
             events::parts_of_tail(&tail, &self.members)
         } else {
-            self.parts(&tail, false, &self.find(&tail, 0..tail.len())).ranges
+            self.parts(&tail, false).ranges
         };
         let mut in_head = self.find_in_parts(&head, &parts_of_head.ranges);
         let mut in_tail = self.find_in_parts(&tail, &parts_of_tail);
@@ -138,12 +140,13 @@ impl Redactor {
         (self.replace(head, &in_head), self.replace(tail, &in_tail))
     }
 
-    /// Returns the parts of a line, with these secrets in it, that may be masked.
-    fn parts(&self, text: &str, is_cut: bool, spans: &[Span]) -> events::Parts {
+    /// Returns the parts of a line that may be masked.
+    fn parts(&self, text: &str, is_cut: bool) -> events::Parts {
         if self.members.is_empty() {
             let all = std::iter::once(0..text.len()).collect();
             return events::Parts { ranges: all, is_open: false };
         }
+        let spans = self.find(text, 0..text.len());
         let is_secret = |at| spans.iter().any(|span| span.from <= at && at < span.to);
         events::parts(text, &self.members, is_cut, is_secret)
     }

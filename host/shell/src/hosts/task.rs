@@ -16,8 +16,8 @@ use paperclip_engine::ownership::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::leases::LeaseWatch;
 use super::AdoptionRequest;
+use super::leases::LeaseWatch;
 use crate::connect::Cluster;
 use crate::watches::{Inbox, JobNotice, JobsObserver};
 use crate::{calls, clock, exchange};
