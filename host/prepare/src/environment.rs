@@ -141,7 +141,7 @@ fn config_checks(
             return Ok(vec![ConfigCheck { code: code.to_owned(), hint, ..check }]);
         }
     };
-    let warnings = match tools.manifest(&prepared.request)? {
+    let warnings: Vec<String> = match tools.manifest(&prepared.request)? {
         Ok(plan) => {
             let plan: Value =
                 serde_json::from_str(&plan).map_err(|error| TestError::Broken(error.to_string()))?;
@@ -155,7 +155,6 @@ fn config_checks(
             return Ok(vec![ConfigCheck { code, ..ConfigCheck::new("error", message) }]);
         }
     };
-    let warnings: Vec<String> = warnings;
     Ok(prepared.warnings.into_iter().chain(warnings).map(|text| ConfigCheck::new("warn", text)).collect())
 }
 

@@ -190,8 +190,10 @@ pub(crate) fn complete(context: &Value) -> Result<Cow<'_, Value>, SuppliedError>
     }
     let mut of_run = Map::new();
     let mut tokens = Map::new();
-    let tools = [&context["context"]["paperclipRuntimeTools"], &context["runtimeTools"]];
-    if let Some(Value::Object(tools)) = tools.into_iter().find(|tools| tools.is_object()) {
+    let in_place = &context["context"]["paperclipRuntimeTools"];
+    let tools = [in_place, &context["runtimeTools"]].into_iter().find_map(Value::as_object);
+    // What is in its place without a token is complete.
+    if let Some(tools) = tools.filter(|tools| !in_place.is_object() || tools.contains_key("bearerToken")) {
         let mut tools = tools.clone();
         let token = tools.remove("bearerToken").filter(Value::is_string);
         tokens.extend(token.map(|token| (TOOLS_TOKEN.to_owned(), token)));

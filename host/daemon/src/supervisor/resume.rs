@@ -57,28 +57,22 @@ impl Supervisor {
 
     /// Resumes the run of a folder, as soon as no other process has it locked.
     async fn resume_folder(self, folder: &Path) {
-        let resumed = self.resume_run(folder).await;
+        let mut resumed = self.resume_run(folder).await;
         self.runs().resume_ended().await;
-        let mut resumed = resumed;
-        loop {
-            match resumed {
-                Ok(Some(pending)) => return self.host_run(pending).await,
-                Ok(None) => return,
-                Err(NotResumed::Locked) => {
-                    tokio::time::sleep(LOCKED_RETRY).await;
-                    if self.runs().check_running().await.is_err() || !folder.exists() {
-                        return;
-                    }
-                    if !journal::is_locked(folder) {
-                        resumed = self.resume_run(folder).await;
-                        continue;
-                    }
-                    resumed = Err(NotResumed::Locked);
-                }
-                Err(NotResumed::Failed(error)) => {
-                    tracing::error!(folder = %folder.display(), error = format!("{error:#}"), "run is not resumed");
-                    return;
-                }
+        while let Err(NotResumed::Locked) = resumed {
+            tokio::time::sleep(LOCKED_RETRY).await;
+            if self.runs().check_running().await.is_err() || !folder.exists() {
+                return;
+            }
+            if !journal::is_locked(folder) {
+                resumed = self.resume_run(folder).await;
+            }
+        }
+        match resumed {
+            Ok(Some(pending)) => self.host_run(pending).await,
+            Ok(None) | Err(NotResumed::Locked) => {}
+            Err(NotResumed::Failed(error)) => {
+                tracing::error!(folder = %folder.display(), error = format!("{error:#}"), "run is not resumed");
             }
         }
     }

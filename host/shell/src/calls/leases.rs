@@ -126,46 +126,37 @@ fn of_guard(lease: Lease) -> Result<KubeLease, ApiError> {
     if lease.epoch > 0 {
         annotations.push((EPOCH_ANNOTATION, lease.epoch.to_string()));
     }
+    let spec = spec(&lease.name, lease.holder, lease.duration_s, lease.renewed_at)?;
     Ok(KubeLease {
         metadata: ObjectMeta {
             namespace: Some(lease.namespace),
+            name: Some(lease.name),
             uid: none_if_empty(lease.uid),
             resource_version: none_if_empty(lease.resource_version),
             labels: Some(labels(None)),
             annotations: Some(owned(annotations)),
             ..ObjectMeta::default()
         },
-        spec: Some(spec(&lease.name, lease.holder, lease.duration_s, lease.renewed_at)?),
-    }
-    .named(lease.name))
+        spec: Some(spec),
+    })
 }
 
 fn of_host(lease: HostLease) -> Result<KubeLease, ApiError> {
     let address = lease.address.map(|address| (ADDRESS_ANNOTATION, address));
     let annotations = address.into_iter().chain([(VERSION_ANNOTATION, lease.version)]);
+    let spec = spec(&lease.name, lease.host, HOST_LEASE_S, lease.renewed_at)?;
     Ok(KubeLease {
         metadata: ObjectMeta {
             namespace: Some(lease.namespace),
+            name: Some(lease.name),
             uid: none_if_empty(lease.uid),
             resource_version: none_if_empty(lease.resource_version),
             labels: Some(labels(Some(HOST_COMPONENT))),
             annotations: Some(owned(annotations)),
             ..ObjectMeta::default()
         },
-        spec: Some(spec(&lease.name, lease.host, HOST_LEASE_S, lease.renewed_at)?),
-    }
-    .named(lease.name))
-}
-
-trait Named {
-    fn named(self, name: String) -> Self;
-}
-
-impl Named for KubeLease {
-    fn named(mut self, name: String) -> Self {
-        self.metadata.name = Some(name);
-        self
-    }
+        spec: Some(spec),
+    })
 }
 
 fn spec(

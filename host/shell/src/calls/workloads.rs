@@ -22,6 +22,8 @@ use crate::{exchange, snapshot};
 
 /// Most Pods of a Job whose Events are read, newest first.
 const MAX_PODS_WITH_EVENTS: usize = 3;
+/// How often a change is sent if the Job changes at the same time.
+const VERSION_ATTEMPTS: u32 = 5;
 
 /// Lists Jobs. The server is asked only if the shared watch does not prove that there are none.
 pub(super) async fn list_jobs(
@@ -87,6 +89,8 @@ pub(super) async fn delete_job(
     Ok(ApiReply::Done)
 }
 
+type SentRequest = Result<http::Request<Vec<u8>>, kube::core::request::Error>;
+
 /// Sends a change of a Job that must not take effect after another host has raised the Job's epoch: at a resourceVersion at which the
 /// Job had no greater one. The watch mostly knows it; after a conflict the Job is read.
 async fn fenced(
@@ -97,7 +101,9 @@ async fn fenced(
 ) -> Result<Answer, ApiError> {
     let Some(epoch) = epoch else { return send(cluster, request(None)?).await };
     let mut known = cluster.watches().version_of(&job.namespace, &job.uid);
-    for attempt in 1.. {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
         let version = match known.take() {
             Some(version) if version.epoch <= epoch => version,
             Some(_) | None => read_version(cluster, job).await?,
@@ -106,17 +112,11 @@ async fn fenced(
             return Err(superseded(job, version.epoch, epoch));
         }
         match send(cluster, request(Some(version.resource_version))?).await {
-            Err(error) if is_other_version(&error) && attempt < VERSION_ATTEMPTS => {}
+            Err(error) if is_other_version(&error) && attempts < VERSION_ATTEMPTS => {}
             outcome => return outcome,
         }
     }
-    unreachable!("the last attempt returns")
 }
-
-type SentRequest = Result<http::Request<Vec<u8>>, kube::core::request::Error>;
-
-/// How often a change is sent if the Job changes at the same time.
-const VERSION_ATTEMPTS: u32 = 5;
 
 async fn read_version(cluster: &Cluster, job: &ObjectRef) -> Result<JobVersion, ApiError> {
     let request = resource::<Job>(&job.namespace)?.get(named(&job.name)?, &GetParams::default());

@@ -135,7 +135,7 @@ impl Task {
     }
 
     fn handle(&mut self, input: Input) {
-        let at = Clocks { elapsed: clock::elapsed(), wall: clock::wall_now() };
+        let at = Clocks { elapsed: clock::elapsed(), wall: clock::wall() };
         self.ownership.handle(at, input);
     }
 

@@ -102,14 +102,14 @@ impl WatchCache {
     pub(super) fn observe_jobs(&mut self) -> mpsc::UnboundedReceiver<JobNotice> {
         let (sender, receiver) = mpsc::unbounded_channel();
         if self.is_listed {
-            let _ = sender.send(JobNotice::Listed(self.jobs.objects.values().cloned().collect()));
+            let _ = sender.send(listed(&self.jobs));
         }
         self.observers.push(sender);
         receiver
     }
 
-    fn notify(&mut self, notice: impl Fn() -> JobNotice) {
-        self.observers.retain(|observer| observer.send(notice()).is_ok());
+    fn notify(&mut self, notice: impl Fn(&Known<JobSnapshot>) -> JobNotice) {
+        self.observers.retain(|observer| observer.send(notice(&self.jobs)).is_ok());
     }
 
     /// Returns the version of a Job at which it had its epoch.
@@ -125,18 +125,17 @@ impl WatchCache {
     pub(super) fn on_jobs(&mut self, notice: Notice<Job>) {
         match notice {
             Notice::Event(Event::Init) => self.jobs.start_list(),
-            Notice::Event(Event::InitApply(job)) => self.see_version_of(&job),
+            Notice::Event(Event::InitApply(job)) => drop(self.see_job_version(&job)),
             Notice::Event(Event::Apply(job)) => {
-                self.see_version_of(&job);
-                let job = snapshot::job(&job);
-                self.notify(|| JobNotice::Seen(job.clone()));
+                let job = self.see_job_version(&job);
+                self.notify(|_| JobNotice::Seen(job.clone()));
             }
             Notice::Event(Event::Delete(job)) => {
                 let job = snapshot::job(&job);
                 self.see_job(&job);
                 self.jobs.objects.remove(&job.job.uid);
                 self.versions.remove(&job.job.uid);
-                self.notify(|| JobNotice::Deleted { uid: job.job.uid.clone() });
+                self.notify(|_| JobNotice::Deleted { uid: job.job.uid.clone() });
                 self.report_job_deleted(&job.job, WATCH_DELETED);
             }
             Notice::Event(Event::InitDone) => {
@@ -145,8 +144,7 @@ impl WatchCache {
                     self.report_job_deleted(&lost.job, RELIST_MISSING);
                 }
                 self.is_listed = true;
-                let jobs: Vec<JobSnapshot> = self.jobs.objects.values().cloned().collect();
-                self.notify(|| JobNotice::Listed(jobs.clone()));
+                self.notify(listed);
                 for job in self.unseen() {
                     self.report_job_deleted(&job, RELIST_MISSING);
                 }
@@ -179,10 +177,12 @@ impl WatchCache {
         }
     }
 
-    fn see_version_of(&mut self, job: &Job) {
+    /// Processes a Job with its version, and returns what is known of it.
+    fn see_job_version(&mut self, job: &Job) -> JobSnapshot {
         let snapshot = snapshot::job(job);
         self.versions.insert(snapshot.job.uid.clone(), JobVersion::of(&job.metadata));
         self.see_job(&snapshot);
+        snapshot
     }
 
     fn see_job(&mut self, job: &JobSnapshot) {
@@ -280,6 +280,10 @@ impl<S: Clone + PartialEq> Known<S> {
             self.objects.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
         missing.iter().filter_map(|uid| self.objects.remove(uid)).collect()
     }
+}
+
+fn listed(jobs: &Known<JobSnapshot>) -> JobNotice {
+    JobNotice::Listed(jobs.objects.values().cloned().collect())
 }
 
 #[cfg(test)]
