@@ -105,12 +105,10 @@ impl<A: Agent> Machine<A> {
         let (LogState::NotFollowed, true, Some(pod)) = (self.log.state, has_started, &self.pod.last) else {
             return Ok(());
         };
-        let name = self.agent.container_name();
-        let agent = pod.containers.iter().find(|container| container.name == name);
         let follow = FollowLog {
             pod: pod.pod.clone(),
-            container: name.to_owned(),
-            restart_count: agent.map_or(0, |agent| agent.restart_count),
+            container: self.agent.container_name().to_owned(),
+            restart_count: self.agent_in(pod).map_or(0, |agent| agent.restart_count),
         };
         self.log.state.transition(LogState::Following)?;
         self.log.last_activity_ms = now_ms;

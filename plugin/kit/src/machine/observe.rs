@@ -206,7 +206,7 @@ impl<A: Agent> Machine<A> {
         if !is_own || (is_other && self.pod.state >= PodState::Started) {
             return Ok(());
         }
-        let agent = pod.containers.iter().find(|container| container.name == self.agent.container_name());
+        let agent = self.agent_in(&pod);
         let state = pod_state(&pod, agent);
         // A watch that lags behind a read reports an earlier state: the agent's container ends once.
         if !is_other && state < PodState::Ended && self.has_pod_ended() {
@@ -224,12 +224,14 @@ impl<A: Agent> Machine<A> {
         Ok(())
     }
 
+    /// Returns the agent's container in a pod.
+    pub(super) fn agent_in<'a>(&self, pod: &'a PodSnapshot) -> Option<&'a ContainerStatus> {
+        pod.containers.iter().find(|container| container.name == self.agent.container_name())
+    }
+
     /// Whether the last state of the pod is that the agent's container has ended.
     fn has_pod_ended(&self) -> bool {
-        self.pod.last.as_ref().is_some_and(|pod| {
-            let agent = pod.containers.iter().find(|container| container.name == self.agent.container_name());
-            pod_state(pod, agent) == PodState::Ended
-        })
+        self.pod.last.as_ref().is_some_and(|pod| pod_state(pod, self.agent_in(pod)) == PodState::Ended)
     }
 
     fn on_pod_deleted(&mut self, deletion: &Deletion) -> Result<(), IllegalTransition> {

@@ -83,10 +83,7 @@ impl<A: Agent> Machine<A> {
 
     /// Returns the end of the agent's container, if it was observed.
     pub(super) fn terminated(&self) -> Option<&ContainerTerminated> {
-        let name = self.agent.container_name();
-        let pod = self.pod.last.as_ref()?;
-        let agent = pod.containers.iter().find(|container| container.name == name)?;
-        match &agent.state {
+        match &self.agent_in(self.pod.last.as_ref()?)?.state {
             ContainerState::Terminated(ended) => Some(ended),
             ContainerState::Running(_) | ContainerState::Waiting(_) | ContainerState::Unknown => None,
         }
