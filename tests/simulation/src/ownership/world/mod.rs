@@ -1,15 +1,18 @@
 //! The world of the ownership simulation: what happens, in which order, and what must hold.
 
+mod invariants;
+mod watches;
+
 use std::collections::BTreeMap;
 
 use paperclip_contract::types::{ApiError, ObjectRef};
 use paperclip_engine::api::{ApiCall, ApiReply, SUPERSEDED};
 use paperclip_engine::ids::CallId;
-use paperclip_engine::ownership::{Effect, Input, LeaseView, Obstacle, Prepared};
+use paperclip_engine::ownership::{Effect, Input, Obstacle, Prepared};
 
-use super::cluster::{Accepted, Change, Cluster};
+use super::cluster::Cluster;
 use super::driver::{Driver, Left, Origin, Step};
-use super::mutant::{Mutant, on_answer, on_request, on_state, passes};
+use super::mutant::{Mutant, on_answer, on_request, on_state};
 use super::process::{Process, Slot};
 use super::{Figures, Outcome};
 use crate::agenda::Agenda;
@@ -19,14 +22,6 @@ use crate::entropy::Entropy;
 const HEALING_MS: u64 = 15 * 60_000;
 /// When everything must be over.
 const END_MS: u64 = 45 * 60_000;
-/// Longest time for which a Job may be undriven while a healthy host exists: 40 s of the Lease, and what observing and adopting take.
-const LOST_BOUND_MS: u64 = 45_000;
-/// The same if its host has released it.
-const RELEASED_BOUND_MS: u64 = 2_000;
-/// What slow watches, lost requests and obstacles may add to both.
-const FAULTY_SLACK_MS: u64 = 75_000;
-/// How long after its start, or the end of a pause, a host has listed everything.
-const OBSERVED_AFTER_MS: u64 = 1_500;
 /// How long a process may take to stop before it is killed.
 const STOP_GRACE_MS: u64 = 15_000;
 /// How long everything must have been over until the case is: whatever is under way arrives within this time.
@@ -667,25 +662,6 @@ impl World {
         self.cluster.relabel(&job.uid, after, &run_id);
     }
 
-    /// O1: in one epoch one host changes a Job, and after it no change of a lower epoch takes effect, whatever the Job says of its epoch.
-    fn note_change(&mut self, process: usize, accepted: &Accepted) {
-        let Accepted { job_uid, epoch, has_effect } = accepted;
-        let host = |process: usize| &self.processes[process].host;
-        let first = *self.actors.entry((job_uid.clone(), *epoch)).or_insert(process);
-        let all = (job_uid.clone(), 0)..=(job_uid.clone(), u64::MAX);
-        let (later, by) =
-            self.actors.range(all).next_back().map_or((*epoch, process), |((_, at), by)| (*at, *by));
-        if host(first) != host(process) {
-            let text = format!("processes {first} and {process} changed {job_uid} in epoch {epoch}");
-            self.violate("O1", text);
-        } else if *has_effect && later > *epoch {
-            let text = format!(
-                "process {process} changed {job_uid} in epoch {epoch}, process {by} did in epoch {later}"
-            );
-            self.violate("O1", text);
-        }
-    }
-
     fn note_created(&mut self, job: &ObjectRef) {
         let Some(run) = self.cluster.jobs.get(&job.uid).map(|job| job.run) else { return };
         self.runs[run].jobs.push(job.uid.clone());
@@ -711,248 +687,6 @@ impl World {
                 self.with_driver(process, run, |driver, now| driver.on_answer(now, call, outcome));
             }
         }
-    }
-
-    // ---------------------------------------------------------------------- watches
-
-    fn plan_watches(&mut self, known: usize) {
-        let changes = &self.cluster.log[known..];
-        let kinds =
-            [true, false].map(|is_of_leases| changes.iter().any(|one| one.is_of_lease() == is_of_leases));
-        let upto = self.cluster.log.len();
-        for process in 0..self.processes.len() {
-            for (is_of_leases, has_changed) in [true, false].into_iter().zip(kinds) {
-                if !has_changed || !self.processes[process].is_alive {
-                    continue;
-                }
-                let is_slow = self.has_lags && !self.is_healed() && self.entropy.chance(8);
-                let lag = self.entropy.skewed(1, if is_slow { 20_000 } else { 150 });
-                self.after(lag, Event::Watch { process, is_of_leases, upto });
-            }
-        }
-    }
-
-    fn deliver(&mut self, process: usize, is_of_leases: bool, upto: usize) {
-        let this = &self.processes[process];
-        let is_listed = if is_of_leases { this.has_leases } else { this.has_jobs };
-        if !is_listed {
-            return;
-        }
-        if this.cut_until > self.now {
-            let at = this.cut_until + 500;
-            return self.at(at, Event::Watch { process, is_of_leases, upto });
-        }
-        if self.has_lags && !self.is_healed() && self.entropy.chance(4) {
-            return self.list(process, is_of_leases);
-        }
-        let cursor = if is_of_leases { this.lease_cursor } else { this.job_cursor };
-        if cursor >= upto {
-            return;
-        }
-        self.set_cursor(process, is_of_leases, upto);
-        let changes: Vec<Change> = self.cluster.log[cursor..upto].to_vec();
-        for change in changes.into_iter().filter(|change| change.is_of_lease() == is_of_leases) {
-            self.deliver_change(process, change);
-        }
-    }
-
-    fn set_cursor(&mut self, process: usize, is_of_leases: bool, upto: usize) {
-        let this = &mut self.processes[process];
-        *(if is_of_leases { &mut this.lease_cursor } else { &mut this.job_cursor }) = upto;
-    }
-
-    fn deliver_change(&mut self, process: usize, change: Change) {
-        let input = match change {
-            Change::Lease(lease) => {
-                let guard = match &lease {
-                    LeaseView::Guard(guard) => Some(guard.name.clone()),
-                    LeaseView::Host(_) => None,
-                };
-                self.wake_waiters(process, guard);
-                Input::LeaseSeen(lease)
-            }
-            Change::LeaseDeleted(name) => {
-                self.wake_waiters(process, Some(name.clone()));
-                Input::LeaseDeleted { name }
-            }
-            Change::Job(job) => {
-                let (uid, is_over) = (job.job.uid.clone(), job.has_ended);
-                self.show_job(process, &uid, is_over);
-                Input::JobSeen(job)
-            }
-            Change::JobDeleted(uid) => {
-                self.show_job(process, &uid, true);
-                Input::JobDeleted { uid }
-            }
-        };
-        if passes(self.mutant, &input, false) {
-            self.hand(process, input);
-        }
-    }
-
-    /// The run of a Job that is driven here observes it.
-    fn show_job(&mut self, process: usize, uid: &str, is_over: bool) {
-        let Some(job) = self.cluster.jobs.get(uid) else { return };
-        let (run, object) = (job.run, job.view.job.clone());
-        self.with_driver(process, run, |driver, now| driver.on_own_job(now, &object));
-        if is_over {
-            self.with_driver(process, run, Driver::on_job_over);
-        }
-    }
-
-    fn wake_waiters(&mut self, process: usize, guard: Option<String>) {
-        let Some(guard) = guard else { return };
-        let is_of = |driver: &Driver| paperclip_engine::lease::lease_name(&driver.key) == guard;
-        let drivers = self.processes[process].drivers.iter();
-        let runs: Vec<usize> = drivers.filter(|(_, driver)| is_of(driver)).map(|(run, _)| *run).collect();
-        for run in runs {
-            self.with_driver(process, run, Driver::on_guard_changed);
-        }
-    }
-
-    fn list(&mut self, process: usize, is_of_leases: bool) {
-        let this = &self.processes[process];
-        if this.cut_until > self.now {
-            let at = this.cut_until + 500;
-            return self.at(at, Event::List { process, is_of_leases });
-        }
-        let is_first = !(if is_of_leases { this.has_leases } else { this.has_jobs });
-        let upto = self.cluster.log.len();
-        self.set_cursor(process, is_of_leases, upto);
-        let this = &mut self.processes[process];
-        *(if is_of_leases { &mut this.has_leases } else { &mut this.has_jobs }) = true;
-        let input = if is_of_leases {
-            Input::LeasesListed(self.cluster.leases())
-        } else {
-            let jobs = self.cluster.job_views();
-            for job in &jobs {
-                self.show_job(process, &job.job.uid, job.has_ended);
-            }
-            // A followed Job that a list lacks was removed.
-            let removed: Vec<String> = self
-                .cluster
-                .jobs
-                .values()
-                .filter(|job| job.is_removed)
-                .map(|job| job.view.job.uid.clone())
-                .collect();
-            for uid in removed {
-                self.show_job(process, &uid, true);
-            }
-            Input::JobsListed(jobs)
-        };
-        if passes(self.mutant, &input, is_first) {
-            self.hand(process, input);
-        }
-    }
-
-    // ---------------------------------------------------------------------- invariants
-
-    /// O4: no Job is undriven for long while a healthy host exists.
-    fn check(&mut self) {
-        if self.now < END_MS - 1_000 {
-            self.after(500, Event::Check);
-        }
-        self.over_since = if self.is_over() { self.over_since.or(Some(self.now)) } else { None };
-        let now = self.now;
-        // The record of a run whose host died between the deletion of the Job and the result says that it has ended.
-        for run in 0..self.runs.len() {
-            let truth = &self.runs[run];
-            let was_started = !truth.jobs.is_empty() && truth.results.is_empty();
-            if was_started && self.job_of(run).is_none() && !self.is_known(run) {
-                self.runs[run].results.push((usize::MAX, true));
-            }
-        }
-        // A client posts a run again that no replica knows and that has not started.
-        for run in 0..self.runs.len() {
-            let truth = &self.runs[run];
-            if truth.is_posted && truth.jobs.is_empty() && truth.results.is_empty() && !self.is_known(run) {
-                self.post(run, 0);
-            }
-        }
-        let live: Vec<(String, usize)> = self
-            .cluster
-            .jobs
-            .values()
-            .filter(|job| !job.is_removed && !job.view.is_deleting && self.runs[job.run].results.is_empty())
-            .map(|job| (job.view.job.uid.clone(), job.run))
-            .collect();
-        self.undriven.retain(|uid, _| live.iter().any(|(live, _)| live == uid));
-        // Since when a host observes that adopts what it finds.
-        let observes_since =
-            |one: &Process| one.paused_until.max(one.cut_until).max(one.started_ms) + OBSERVED_AFTER_MS;
-        let healthy = self.processes.iter().filter(|one| one.is_healthy(now));
-        let observed_since = healthy.map(observes_since).min().unwrap_or(now);
-        for (uid, run) in live {
-            let is_driven = self.processes.iter().any(|process| {
-                process.is_healthy(now) && process.drivers.get(&run).is_some_and(Driver::is_driving)
-            });
-            if is_driven {
-                if let Some(undriven) = self.undriven.remove(&uid) {
-                    let took = now - undriven.since;
-                    let figures = &mut self.figures;
-                    if undriven.is_released {
-                        figures.released_ms.push(took);
-                    } else {
-                        figures.lost_ms.push(took);
-                    }
-                }
-                continue;
-            }
-            let is_released = self.is_released(run);
-            let undriven = self.undriven.entry(uid.clone()).or_insert(Undriven { since: now, is_released });
-            undriven.is_released &= is_released;
-            let slack = if self.has_lags { FAULTY_SLACK_MS } else { 0 };
-            let bound = if undriven.is_released { RELEASED_BOUND_MS } else { LOST_BOUND_MS } + slack;
-            let since = undriven.since.max(self.disturbed_ms).max(observed_since.min(now));
-            if now > since + bound {
-                let text = format!("{uid} of run {run} is undriven for {} ms, bound {bound} ms", now - since);
-                self.violate("O4", text);
-            }
-        }
-    }
-
-    /// Whether every run has ended, nothing is left, and no process has anything to send from a pause.
-    fn is_over(&self) -> bool {
-        let has_ended = |run: &Run| run.is_posted && !run.results.is_empty();
-        let is_idle = |one: &Process| {
-            !one.is_alive || (one.drivers.is_empty() && one.paused_until.max(one.cut_until) <= self.now)
-        };
-        self.is_healed()
-            && self.runs.iter().all(has_ended)
-            && self.processes.iter().all(is_idle)
-            && self.left_behind().is_none()
-    }
-
-    /// Whether a stopping host has left the run, or is about to.
-    fn is_released(&self, run: usize) -> bool {
-        let key = &self.runs[run].key;
-        let guard = self.cluster.guards.get(&paperclip_engine::lease::lease_name(key));
-        guard.is_some_and(paperclip_engine::api::Lease::is_released)
-    }
-
-    /// O5: every run has a result, and nothing is left.
-    fn check_end(&mut self) {
-        for (index, run) in self.runs.iter().enumerate() {
-            if run.is_posted && run.results.is_empty() {
-                let text = format!("run {index} has no result");
-                return self.violate("O5", text);
-            }
-        }
-        if let Some(text) = self.left_behind() {
-            self.violate("O5", text);
-        }
-    }
-
-    /// Returns what exists besides the Leases of living hosts.
-    fn left_behind(&self) -> Option<String> {
-        let guards: Vec<&String> = self.cluster.guards.keys().collect();
-        let jobs: Vec<&String> =
-            self.cluster.jobs.values().filter(|job| !job.is_removed).map(|job| &job.view.job.name).collect();
-        let lives = |name: &str| self.processes.iter().any(|one| one.is_alive && one.state.instance == *name);
-        let dead: Vec<&String> = self.cluster.hosts.keys().filter(|name| !lives(name)).collect();
-        let is_nothing = guards.is_empty() && jobs.is_empty() && dead.is_empty();
-        (!is_nothing).then(|| format!("left behind: guards {guards:?}, Jobs {jobs:?}, hosts {dead:?}"))
     }
 }
 
