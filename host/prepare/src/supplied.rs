@@ -151,7 +151,8 @@ impl Supplied {
         Ok(Some(Files { files, instructions_path }))
     }
 
-    /// Returns the context with the MCP servers, and as [`complete`] does. Tokens are in `config.env`.
+    /// Returns the context with the MCP servers, and with Paperclip's tools for connections and the history of the task where plugins find
+    /// them. Tokens are in `config.env`.
     ///
     /// # Errors
     /// The context names a place to run that is not this host's cluster.

@@ -4,10 +4,10 @@
 //! returns each [`Effect`] in the order in which to carry it out, and [`Ownership::deadline`] says when the next [`Input::Tick`] is due.
 //! Times are those of a clock of this machine that runs through suspend; only differences count, and no foreign stamp is compared with it.
 //!
-//! - [`instance`] keeps the Lease of this process ([`HostLease`]), by which it is known to live, and derives until when that is certain.
-//! - [`observed`] judges the Leases of others by when they were observed to change. An instance whose Lease has expired is revoked: its
+//! - `instance` keeps the Lease of this process ([`HostLease`]), by which it is known to live, and derives until when that is certain.
+//! - `observed` judges the Leases of others by when they were observed to change. An instance whose Lease has expired is revoked: its
 //!   Lease is deleted at its resourceVersion. Only then are its guards free.
-//! - [`orphans`] decides which Jobs are undriven, and adopts them: prepare, swap the guard, drive.
+//! - `orphans` decides which Jobs are undriven, and adopts them: prepare, swap the guard, drive.
 //!
 //! The protocol and what lost against it: `docs/adr/0013-liveness-is-a-hosts.md`.
 

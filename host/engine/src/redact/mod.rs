@@ -3,7 +3,7 @@
 //! A secret is found as it is and as a JSON encoder writes it, in a document of its own or quoted within another one. Each line of a
 //! multi-line secret is found too, because a log has it line by line.
 //!
-//! Masking does not change what an event of the agent is: see [`events`].
+//! Masking does not change what an event of the agent is: see `events.rs`.
 
 mod events;
 mod forms;
