@@ -17,8 +17,8 @@ use crate::workspace::{self, Workspace};
 ///
 /// Stops at the first stage that fails, and always ends with a table of all stages. The stages: plugins (the host embeds them),
 /// `cargo fmt --check`, clippy with warnings as errors, the same for the host without its default features, cargo-deny on bans,
-/// licenses and sources, rustdoc with warnings as errors, `cargo xtask adapter`, `cargo xtask test`, `cargo xtask claude`, the Helm chart against the rendered manifests (`go
-/// test` in tests/chart), and `cargo xtask e2e --ci` on a real Kubernetes. cargo-deny must be on PATH; `.ci/run` installs it and
+/// licenses and sources, rustdoc with warnings as errors, `cargo xtask adapter`, `cargo xtask test`, `cargo xtask claude`, `cargo xtask
+/// paperclip e2e --ci` on Paperclip's real server, the Helm chart against the rendered manifests (`go test` in tests/chart), and `cargo xtask e2e --ci` on a real Kubernetes. cargo-deny must be on PATH; `.ci/run` installs it and
 /// passes its arguments to this command.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
@@ -125,6 +125,7 @@ fn stages() -> Vec<Stage> {
         with_npm("adapter", cargo("xtask adapter")),
         stage("test", cargo("xtask test")),
         with_npm("claude", cargo("xtask claude")),
+        with_npm("paperclip", cargo("xtask paperclip e2e --ci")),
         on_kubernetes("chart", chart),
         on_kubernetes("e2e", cargo("xtask e2e --ci")),
     ]
@@ -156,7 +157,7 @@ mod tests {
             stages().iter().filter(|stage| stage.needs == Some(part)).map(|stage| stage.name).collect()
         };
         assert_eq!(needing(Part::Kubernetes), ["chart", "e2e"]);
-        assert_eq!(needing(Part::Paperclip), ["adapter", "claude"]);
+        assert_eq!(needing(Part::Paperclip), ["adapter", "claude", "paperclip"]);
     }
 
     #[test]
