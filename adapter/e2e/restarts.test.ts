@@ -110,7 +110,7 @@ async function outputOf(world: World, run: string, text: string): Promise<void> 
 }
 
 function numbers(output: string): number[] {
-  return [...output.matchAll(/^line (\d+) of run/gm)].map(([, number]) => Number(number));
+  return [...output.matchAll(/^● line (\d+) of run/gm)].map(([, number]) => Number(number));
 }
 
 function range(count: number): number[] {

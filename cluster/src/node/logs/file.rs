@@ -1,10 +1,11 @@
 //! The log of one container instance on disk: written record by record, rotated by size, watched by readers.
 
-use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -20,7 +21,8 @@ const READ_BYTES: usize = 64 * 1024;
 pub struct Rotation {
     /// A file that has reached this size is put aside.
     pub file_bytes: u64,
-    /// The current file and those put aside; at least 2.
+    /// The current file and those put aside; at least 2. More are kept for a reader that has not come so far, and
+    /// [`UNREAD_FACTOR`] times as many until the first reader comes.
     pub files: usize,
 }
 
@@ -31,18 +33,21 @@ impl Default for Rotation {
     }
 }
 
+/// How many times [`Rotation::files`] a log keeps that nobody has read yet: a container can print faster than a reader comes.
+const UNREAD_FACTOR: usize = 20;
+
 /// The state of the writer that a reader waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// How often the file was rotated.
-    pub(super) rotations: u64,
-    /// Everything that was written, in bytes, over all rotations.
+    /// The number of the file that is written; each rotation adds one.
+    pub(super) file: u64,
+    /// Everything that was written, in bytes, over all files.
     pub(super) bytes: u64,
     /// The container has ended and all of its output is written.
     pub(super) is_ended: bool,
 }
 
-/// A log that is being written. Clones write to the same file.
+/// The log of one container instance. Clones write to the same file.
 #[derive(Clone, Debug)]
 pub(crate) struct LogFile {
     shared: Arc<Shared>,
@@ -50,17 +55,62 @@ pub(crate) struct LogFile {
 
 #[derive(Debug)]
 struct Shared {
-    current: Mutex<Current>,
+    files: Mutex<Files>,
     progress: watch::Sender<Progress>,
 }
 
 #[derive(Debug)]
-struct Current {
+struct Files {
+    /// Where the current file is.
     path: PathBuf,
-    file: File,
+    /// The current file, until the container has ended.
+    file: Option<File>,
+    /// Its size.
     bytes: u64,
     rotation: Rotation,
-    put_aside: VecDeque<PathBuf>,
+    /// The numbers of the files from the oldest to the current one.
+    kept: RangeInclusive<u64>,
+    /// The number of the file that each reader reads.
+    readers: Vec<Weak<AtomicU64>>,
+    /// Whether a reader has ever come.
+    is_read: bool,
+}
+
+/// A reader's place: the files from here on are kept for it.
+#[derive(Debug)]
+pub(super) struct Place {
+    log: LogFile,
+    file: Arc<AtomicU64>,
+}
+
+/// The file of the log at which a reader starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    Oldest,
+    Current,
+}
+
+impl Place {
+    /// The number of the file that is read.
+    pub(super) fn file(&self) -> u64 {
+        self.file.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Progress> {
+        self.log.shared.progress.subscribe()
+    }
+
+    /// Goes on to the next file.
+    ///
+    /// # Errors
+    /// It can't be opened.
+    pub(super) fn advance(&self) -> io::Result<File> {
+        let files = self.log.files();
+        let next = self.file() + 1;
+        let file = File::open(files.path_of(next))?;
+        self.file.store(next, Ordering::Relaxed);
+        Ok(file)
+    }
 }
 
 impl LogFile {
@@ -72,19 +122,46 @@ impl LogFile {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let current = Current {
-            path: path.to_owned(),
-            file: File::create(path)?,
-            bytes: 0,
-            rotation,
-            put_aside: VecDeque::new(),
-        };
-        let progress = watch::Sender::new(Progress::default());
-        Ok(LogFile { shared: Arc::new(Shared { current: Mutex::new(current), progress }) })
+        Ok(LogFile::over(path, Some(File::create(path)?), rotation, 0..=0))
     }
 
-    pub(super) fn subscribe(&self) -> watch::Receiver<Progress> {
-        self.shared.progress.subscribe()
+    /// Opens the log of an instance that has ended, as an earlier process has left it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn reopen(path: &Path, rotation: Rotation) -> io::Result<LogFile> {
+        fs::metadata(path)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let asides = fs::read_dir(folder)?.flatten().filter_map(|entry| number_aside(path, &entry.path()));
+        let (oldest, newest) = asides.fold((u64::MAX, None), |(oldest, newest), number| {
+            (oldest.min(number), newest.max(Some(number)))
+        });
+        let current = newest.map_or(0, |newest| newest + 1);
+        Ok(LogFile::over(path, None, rotation, oldest.min(current)..=current))
+    }
+
+    fn over(path: &Path, file: Option<File>, rotation: Rotation, kept: RangeInclusive<u64>) -> LogFile {
+        let progress = watch::Sender::new(Progress { file: *kept.end(), bytes: 0, is_ended: file.is_none() });
+        let (path, readers) = (path.to_owned(), Vec::new());
+        let files = Files { path, file, bytes: 0, rotation, kept, readers, is_read: false };
+        LogFile { shared: Arc::new(Shared { files: Mutex::new(files), progress }) }
+    }
+
+    /// Opens a file for a reader, which from then on misses nothing.
+    ///
+    /// # Errors
+    /// The file can't be opened.
+    pub(super) fn read_from(&self, start: Start) -> io::Result<(Place, File)> {
+        let mut files = self.files();
+        let number = match start {
+            Start::Oldest => *files.kept.start(),
+            Start::Current => *files.kept.end(),
+        };
+        let file = File::open(files.path_of(number))?;
+        let number = Arc::new(AtomicU64::new(number));
+        files.readers.push(Arc::downgrade(&number));
+        files.is_read = true;
+        Ok((Place { log: self.clone(), file: number }, file))
     }
 
     /// Writes everything from `source` until its end. Bytes that can't be written (a full disk) are dropped, as
@@ -115,6 +192,7 @@ impl LogFile {
 
     /// The container has ended, and its output with it.
     pub(crate) fn end(&self) {
+        self.files().file = None;
         self.shared.progress.send_modify(|progress| progress.is_ended = true);
     }
 
@@ -123,82 +201,149 @@ impl LogFile {
         if records.is_empty() {
             return;
         }
-        let mut current = self.shared.current.lock().unwrap_or_else(PoisonError::into_inner);
-        match current.append(records) {
-            Ok(is_rotated) => self.shared.progress.send_modify(|progress| {
+        let mut files = self.files();
+        match files.append(records) {
+            Ok(()) => self.shared.progress.send_modify(|progress| {
                 progress.bytes += records.len() as u64;
-                progress.rotations += u64::from(is_rotated);
+                progress.file = *files.kept.end();
             }),
             Err(error) => {
-                tracing::error!(%error, file = %current.path.display(), bytes = records.len(), "log records lost");
+                tracing::error!(%error, file = %files.path.display(), bytes = records.len(), "log records lost");
             }
         }
+    }
+
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.shared.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Current {
-    /// Writes; returns whether the next record starts a new file.
-    fn append(&mut self, records: &[u8]) -> io::Result<bool> {
-        self.file.write_all(records)?;
+impl Files {
+    fn append(&mut self, records: &[u8]) -> io::Result<()> {
+        let file = self.file.as_mut().ok_or_else(|| io::Error::other("the container has ended"))?;
+        file.write_all(records)?;
         self.bytes += records.len() as u64;
         if self.bytes < self.rotation.file_bytes {
-            return Ok(false);
+            return Ok(());
         }
-        self.rotate()?;
-        Ok(true)
+        self.rotate()
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        let aside = self.name_aside();
+        let number = *self.kept.end();
         let next = self.path.with_extension("next");
         let file = File::create(&next)?;
         // In this order, so that there is a file at the path whenever a reader comes.
-        fs::hard_link(&self.path, &aside)?;
+        fs::hard_link(&self.path, self.path_aside(number))?;
         fs::rename(&next, &self.path)?;
-        self.put_aside.push_back(aside);
-        self.file = file;
+        self.file = Some(file);
         self.bytes = 0;
-        while self.put_aside.len() + 1 > self.rotation.files.max(2) {
-            if let Some(oldest) = self.put_aside.pop_front() {
-                fs::remove_file(oldest)?;
-            }
+        self.kept = *self.kept.start()..=number + 1;
+        self.remove_outdated()
+    }
+
+    /// Removes the oldest files, but none that a reader has still to come to. What it reads is open and may be removed.
+    fn remove_outdated(&mut self) -> io::Result<()> {
+        self.readers.retain(|reader| reader.strong_count() > 0);
+        let limit = self.rotation.files.max(2) * if self.is_read { 1 } else { UNREAD_FACTOR };
+        let last_reader =
+            self.readers.iter().filter_map(Weak::upgrade).map(|file| file.load(Ordering::Relaxed)).min();
+        let (mut oldest, current) = (*self.kept.start(), *self.kept.end());
+        while current - oldest + 1 > limit as u64 && last_reader.is_none_or(|file| oldest <= file) {
+            fs::remove_file(self.path_aside(oldest))?;
+            oldest += 1;
+            self.kept = oldest..=current;
         }
         Ok(())
     }
 
-    /// `0.log.20260102-030405`, as the kubelet names it; with a number where the second is not enough.
-    fn name_aside(&self) -> PathBuf {
-        let second = Timestamp::now().strftime("%Y%m%d-%H%M%S");
-        let stamped = PathBuf::from(format!("{}.{second}", self.path.display()));
-        if !stamped.exists() {
-            return stamped;
-        }
-        (1_u32..)
-            .map(|number| PathBuf::from(format!("{}-{number}", stamped.display())))
-            .find(|path| !path.exists())
-            .unwrap_or(stamped)
+    fn path_of(&self, number: u64) -> PathBuf {
+        if number == *self.kept.end() { self.path.clone() } else { self.path_aside(number) }
     }
+
+    /// `0.log.00000012`: the numbers, unlike the kubelet's times, tell the order of files that are filled in the same second.
+    fn path_aside(&self, number: u64) -> PathBuf {
+        PathBuf::from(format!("{}.{number:08}", self.path.display()))
+    }
+}
+
+/// The number of a file that was put aside for `path`; `None` for other files.
+fn number_aside(path: &Path, aside: &Path) -> Option<u64> {
+    let rest = aside.to_str()?.strip_prefix(path.to_str()?)?;
+    rest.strip_prefix('.')?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Writes lines that fill a file each.
+    async fn fill(log: &LogFile, lines: u64) {
+        let text: String = (0..lines).map(|n| format!("{n}{}\n", "x".repeat(80))).collect();
+        for line in text.split_inclusive('\n') {
+            log.clone().pump(Output::Stdout, line.as_bytes()).await;
+        }
+    }
+
+    fn files_beside(path: &Path) -> usize {
+        fs::read_dir(path.parent().unwrap()).unwrap().count()
+    }
+
     #[tokio::test]
     async fn a_full_file_is_put_aside_and_the_oldest_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pod/container/0.log");
         let log = LogFile::create(&path, Rotation { file_bytes: 100, files: 3 }).unwrap();
-        let lines: String = (0..6).map(|n| format!("{n}{}\n", "x".repeat(80))).collect();
-        for line in lines.split_inclusive('\n') {
-            log.clone().pump(Output::Stdout, line.as_bytes()).await;
-        }
-        let files = fs::read_dir(path.parent().unwrap()).unwrap().count();
-        assert_eq!(files, 3, "the current one and two put aside");
+        drop(log.read_from(Start::Oldest).unwrap());
+        fill(&log, 6).await;
+        assert_eq!(files_beside(&path), 3, "the current one and two put aside");
         assert_eq!(fs::read(&path).unwrap(), b"", "the last line filled its file");
-        let progress = *log.subscribe().borrow();
-        assert_eq!(progress.rotations, 6);
-        assert!(!progress.is_ended);
+        let (place, _) = log.read_from(Start::Oldest).unwrap();
+        let progress = *place.subscribe().borrow();
+        assert_eq!((place.file(), progress.file, progress.is_ended), (4, 6, false));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_dropped_that_a_reader_has_still_to_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.log");
+        let log = LogFile::create(&path, Rotation { file_bytes: 100, files: 2 }).unwrap();
+        let (place, _) = log.read_from(Start::Oldest).unwrap();
+        fill(&log, 6).await;
+        for number in 1..=6 {
+            place.advance().unwrap();
+            assert_eq!(place.file(), number);
+        }
+        fill(&log, 1).await;
+        assert_eq!(files_beside(&path), 2, "what is read goes");
+    }
+
+    #[tokio::test]
+    async fn a_log_that_nobody_has_read_keeps_more_and_not_everything() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.log");
+        let log = LogFile::create(&path, Rotation { file_bytes: 100, files: 2 }).unwrap();
+        fill(&log, 30).await;
+        assert_eq!(files_beside(&path), 31);
+        fill(&log, 30).await;
+        assert_eq!(files_beside(&path), 2 * UNREAD_FACTOR);
+    }
+
+    #[tokio::test]
+    async fn a_log_of_an_earlier_process_is_read_from_its_oldest_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.log");
+        let rotation = Rotation { file_bytes: 100, files: 3 };
+        let log = LogFile::create(&path, rotation).unwrap();
+        drop(log.read_from(Start::Oldest).unwrap());
+        fill(&log, 6).await;
+        drop(log);
+        let log = LogFile::reopen(&path, rotation).unwrap();
+        let (place, _) = log.read_from(Start::Oldest).unwrap();
+        let progress = *place.subscribe().borrow();
+        assert_eq!((progress.file - place.file(), progress.is_ended), (2, true));
+        place.advance().unwrap();
+        place.advance().unwrap();
     }
 
     #[tokio::test]
@@ -212,6 +357,6 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         let rest: Vec<&str> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
         assert_eq!(rest, ["stdout F one", "stdout P unfinished", "stderr F two"]);
-        assert!(log.subscribe().borrow().is_ended);
+        assert!(log.shared.progress.borrow().is_ended);
     }
 }

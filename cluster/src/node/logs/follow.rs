@@ -1,8 +1,6 @@
 //! Serves a log file as a stream of bytes, to its end or for as long as the container writes.
 
 use std::io::SeekFrom;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures::Stream;
@@ -10,7 +8,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::watch;
 
-use super::file::Progress;
+use super::file::{Place, Progress};
 use super::select::Selection;
 
 /// How much of the file is read at once.
@@ -19,40 +17,41 @@ const READ_BYTES: usize = 64 * 1024;
 /// A reader of one container instance's log.
 #[derive(Debug)]
 pub(super) struct Follower {
-    path: PathBuf,
+    place: Place,
     file: File,
     selection: Selection,
-    /// The writer's progress; `None` if the writer has ended, or the reader does not follow.
-    writer: Option<Writer>,
+    writer: watch::Receiver<Progress>,
+    /// Up to where the writer was when the file was last read to its end; `None` until then.
+    seen: Option<Progress>,
+    /// Whether it waits for more until the container has ended.
+    is_following: bool,
     /// The start of a line whose end is not read yet.
     pending: Vec<u8>,
     is_over: bool,
 }
 
-#[derive(Debug)]
-struct Writer {
-    progress: watch::Receiver<Progress>,
-    /// Up to where the writer was when the file was last read to its end.
-    seen: Progress,
-}
-
 impl Follower {
-    /// Serves the file at `path` from byte `start`; with a `progress` it continues until the container has ended.
+    /// Serves a log from byte `start` of `file`, which is the one at `place`, over all later files.
     pub(super) async fn open(
-        path: PathBuf,
+        place: Place,
+        file: std::fs::File,
         start: u64,
         selection: Selection,
-        progress: Option<watch::Receiver<Progress>>,
+        is_following: bool,
     ) -> std::io::Result<Follower> {
-        // Read before the file is opened: a rotation in between is then seen as one.
-        let writer = progress.map(|mut progress| {
-            let seen = *progress.borrow_and_update();
-            Writer { progress, seen }
-        });
-        let mut file = File::open(&path).await?;
+        let mut file = File::from_std(file);
         file.seek(SeekFrom::Start(start)).await?;
-        let is_over = selection.is_exhausted();
-        Ok(Follower { path, file, selection, writer, pending: Vec::new(), is_over })
+        let (writer, is_over) = (place.subscribe(), selection.is_exhausted());
+        Ok(Follower {
+            place,
+            file,
+            selection,
+            writer,
+            seen: None,
+            is_following,
+            pending: Vec::new(),
+            is_over,
+        })
     }
 
     /// The served bytes, in pieces as they arrive.
@@ -96,40 +95,20 @@ impl Follower {
 
     /// At the end of the file: over, or the next file, or wait for the writer.
     async fn at_end(&mut self, answer: &mut Vec<u8>) -> std::io::Result<()> {
-        let Some(writer) = self.writer.as_mut() else {
-            self.finish(answer);
-            return Ok(());
-        };
-        let now = *writer.progress.borrow_and_update();
-        if now == writer.seen {
-            if now.is_ended || writer.progress.changed().await.is_err() {
-                self.finish(answer);
+        let now = *self.writer.borrow_and_update();
+        // The file was read to its end before `now` was: read it again, since bytes can have been added in between.
+        if self.seen != Some(now) {
+            self.seen = Some(now);
+            let has_more = self.read_some(answer).await?;
+            if has_more || self.is_over {
+                return Ok(());
             }
-            return Ok(());
         }
-        let is_rotated = now.rotations != writer.seen.rotations;
-        // The file was read to its end before `now` was: read it again, since bytes can have been added in between. Only
-        // then is the next file due. Two rotations behind, what was between them is lost, as with the kubelet.
-        if self.read_some(answer).await? || self.is_over {
-            return Ok(());
-        }
-        if let Some(writer) = self.writer.as_mut() {
-            writer.seen = now;
-        }
-        if is_rotated {
-            self.open_next().await?;
-        }
-        Ok(())
-    }
-
-    /// Continues in the current file, unless that is the open one: the writer's progress is published a little after
-    /// its rotation, so a rotation may be known only when it was already followed.
-    async fn open_next(&mut self) -> std::io::Result<()> {
-        let next = File::open(&self.path).await?;
-        let (here, there) = (self.file.metadata().await?, next.metadata().await?);
-        if (here.dev(), here.ino()) != (there.dev(), there.ino()) {
-            self.file = next;
+        if now.file > self.place.file() {
+            self.file = File::from_std(self.place.advance()?);
             self.pending.clear();
+        } else if !self.is_following || now.is_ended || self.writer.changed().await.is_err() {
+            self.finish(answer);
         }
         Ok(())
     }

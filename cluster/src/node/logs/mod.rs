@@ -1,8 +1,8 @@
 //! Container logs: where they lie, and the `log` endpoint of a Pod as API server and kubelet answer it together.
 //!
-//! The rules are those of the kubelet: only the current file of a container instance is
-//! served when a request comes in; a follow continues over a rotation and ends when the container has ended and all
-//! was served.
+//! The rules are those of the kubelet but for one: no reader loses what is rotated. A request is served from the oldest file that is kept, not
+//! from the current one alone, and no file goes that a reader has still to come to. A follow ends when the container has ended and all was
+//! served.
 
 mod file;
 mod follow;
@@ -21,6 +21,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 pub(crate) use file::LogFile;
 pub use file::Rotation;
+use file::Start;
 pub(crate) use record::Output;
 
 use crate::error::ApiError;
@@ -54,8 +55,8 @@ pub type LogStream = BoxStream<'static, io::Result<Bytes>>;
 pub struct Logs {
     folder: PathBuf,
     rotation: Rotation,
-    /// The logs that are still written.
-    live: Arc<Mutex<HashMap<PathBuf, LogFile>>>,
+    /// The logs of this process, until their Pods or they themselves are removed.
+    known: Arc<Mutex<HashMap<PathBuf, LogFile>>>,
 }
 
 /// One instance of a container; the first is attempt 0.
@@ -94,7 +95,7 @@ impl Instance {
 impl Logs {
     /// Logs below `folder`, laid out as the kubelet's `/var/log/pods`.
     pub(crate) fn new(folder: PathBuf, rotation: Rotation) -> Logs {
-        Logs { folder, rotation, live: Arc::default() }
+        Logs { folder, rotation, known: Arc::default() }
     }
 
     /// Starts the log of an instance.
@@ -107,13 +108,13 @@ impl Logs {
         if let Some(outdated) = instance.attempt.checked_sub(KEPT_INSTANCES) {
             self.remove_attempt(instance, outdated);
         }
-        self.live().insert(path, log.clone());
+        self.known().insert(path, log.clone());
         Ok(log)
     }
 
     /// The instance has ended and all of its output is written: followers may end.
     pub(crate) fn end(&self, instance: &Instance) {
-        if let Some(log) = self.live().remove(&self.path(instance)) {
+        if let Some(log) = self.known().get(&self.path(instance)) {
             log.end();
         }
     }
@@ -121,7 +122,7 @@ impl Logs {
     /// Deletes the logs of a Pod that is deleted. Open streams continue.
     pub(crate) fn forget(&self, namespace: &str, pod: &str, pod_uid: &str) {
         let folder = self.pod_folder(namespace, pod, pod_uid);
-        self.live().retain(|path, _| !path.starts_with(&folder));
+        self.known().retain(|path, _| !path.starts_with(&folder));
         if let Err(error) = std::fs::remove_dir_all(&folder)
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -165,21 +166,17 @@ impl Logs {
     }
 
     async fn read(&self, instance: &Instance, options: &LogOptions) -> io::Result<LogStream> {
-        let path = self.path(instance);
-        let progress = match options.follow {
-            true => self.live().get(&path).map(LogFile::subscribe),
-            false => None,
-        };
+        let log = self.log(instance)?;
         let tail = options.tail_lines.and_then(|lines| u64::try_from(lines).ok());
+        // The last lines are looked for in the current file alone, as the kubelet does.
+        let (place, file) = log.read_from(if tail.is_some() { Start::Current } else { Start::Oldest })?;
         let start = match tail {
             None => 0,
             Some(lines) => {
-                let path = path.clone();
-                tokio::task::spawn_blocking(move || {
-                    select::tail_start(&mut std::fs::File::open(path)?, lines)
-                })
-                .await
-                .map_err(io::Error::other)??
+                let mut file = file.try_clone()?;
+                tokio::task::spawn_blocking(move || select::tail_start(&mut file, lines))
+                    .await
+                    .map_err(io::Error::other)??
             }
         };
         let selection = Selection::new(
@@ -189,12 +186,20 @@ impl Logs {
             tail.filter(|_| !options.follow),
             options.limit_bytes.and_then(|bytes| u64::try_from(bytes).ok()),
         );
-        Ok(Follower::open(path, start, selection, progress).await?.into_stream().boxed())
+        Ok(Follower::open(place, file, start, selection, options.follow).await?.into_stream().boxed())
+    }
+
+    /// The log of an instance that this process or an earlier one has started.
+    fn log(&self, instance: &Instance) -> io::Result<LogFile> {
+        let path = self.path(instance);
+        let known = self.known().get(&path).cloned();
+        known.map_or_else(|| LogFile::reopen(&path, self.rotation), Ok)
     }
 
     /// Removes the files of an instance that no request can select any more.
     fn remove_attempt(&self, instance: &Instance, attempt: u32) {
         let outdated = self.path(&Instance { attempt, ..instance.clone() });
+        self.known().remove(&outdated);
         let Some((folder, name)) = outdated.parent().zip(outdated.file_name().and_then(|name| name.to_str()))
         else {
             return;
@@ -218,8 +223,8 @@ impl Logs {
             .join(format!("{}.log", instance.attempt))
     }
 
-    fn live(&self) -> MutexGuard<'_, HashMap<PathBuf, LogFile>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, HashMap<PathBuf, LogFile>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

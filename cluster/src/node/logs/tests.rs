@@ -1,6 +1,5 @@
 use futures::TryStreamExt as _;
 use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
 
 use super::*;
 
@@ -137,26 +136,28 @@ async fn a_line_longer_than_a_chunk_is_served_whole_with_one_stamp() {
 }
 
 #[tokio::test]
-async fn follow_continues_over_rotations_and_ends_with_container() {
+async fn a_burst_over_many_rotations_is_served_whole_to_who_follows_and_to_who_comes_later() {
     let (_folder, logs) = logs(Rotation { file_bytes: 200, files: 2 });
     let log = logs.create(&instance()).unwrap();
     let pod = pod(json!({"state": {"running": {}}}));
+    let lines: Vec<String> = (0..100).map(|n| format!("line {n}\n")).collect();
+    // Files are filled before a reader comes.
+    for line in &lines[..30] {
+        log.clone().pump(Output::Stdout, line.as_bytes()).await;
+    }
     let options = LogOptions { follow: true, ..LogOptions::default() };
     let mut follow = logs.open(&pod, None, &options).await.unwrap().unwrap();
-    let (mut process, output) = tokio::io::duplex(64);
-    let pump = tokio::spawn(log.pump(Output::Stdout, output));
-    let mut served = Vec::new();
-    let lines: Vec<String> = (0..40).map(|n| format!("line {n}\n")).collect();
-    for line in &lines {
-        process.write_all(line.as_bytes()).await.unwrap();
-        // The reader keeps up, so that it is never two rotations behind.
-        served.extend_from_slice(&follow.next().await.unwrap().unwrap());
+    let first = follow.next().await.unwrap().unwrap();
+    // The reader does not read while the rest is printed.
+    for line in &lines[30..] {
+        log.clone().pump(Output::Stdout, line.as_bytes()).await;
     }
-    drop(process);
-    pump.await.unwrap();
     logs.end(&instance());
-    assert!(follow.next().await.is_none());
-    assert_eq!(String::from_utf8(served).unwrap(), lines.concat());
+    let late = logs.open(&pod, None, &LogOptions::default()).await.unwrap().unwrap();
+    let served = String::from_utf8(first.to_vec()).unwrap() + &text(follow).await;
+    assert_eq!(served, lines.concat());
+    let late = text(late).await;
+    assert!(!late.is_empty() && lines.concat().ends_with(&late), "{late}");
 }
 
 #[tokio::test]
