@@ -208,7 +208,7 @@ export class Daemon {
   private tokenHint(): string {
     const { tokenFile } = this.settings;
     return tokenFile === undefined
-      ? "set PAPERCLIP_HOST_TOKEN_FILE in the environment of Paperclip's server to a file with the daemon's token"
+      ? "set PAPERCLIP_HOST_TOKEN_FILE in the environment of Paperclip's server to a file with the daemon's token, or PAPERCLIP_HOST_URL to its Unix socket"
       : `write the daemon's token into ${tokenFile}, which PAPERCLIP_HOST_TOKEN_FILE names in the environment of Paperclip's server`;
   }
 

@@ -95,17 +95,29 @@ async function open(settings: Settings, call: Call, headers: http.OutgoingHttpHe
   return https.request(url, ca === undefined ? common : { ...common, ca });
 }
 
+/** Returns the first token of the file: while a token is replaced, a file has two. */
 async function readToken(settings: Settings): Promise<string | undefined> {
-  if (settings.tokenFile === undefined) return undefined;
-  const token = (await readNamed(settings.tokenFile, "PAPERCLIP_HOST_TOKEN_FILE")).trim();
-  if (!/^[\x21-\x7e]+$/.test(token)) {
+  const { tokenFile, generatedTokenFile } = settings;
+  if (tokenFile === undefined) {
+    if (generatedTokenFile === undefined) return undefined;
+    // Without it the daemon says what is missing.
+    const text = await readFile(generatedTokenFile, "utf8").catch(() => "");
+    return firstToken(text);
+  }
+  const token = firstToken(await readNamed(tokenFile, "PAPERCLIP_HOST_TOKEN_FILE"));
+  if (token === undefined) {
     throw new Diagnostic(
       "bad_token_file",
-      `the file ${settings.tokenFile} of PAPERCLIP_HOST_TOKEN_FILE holds no token`,
+      `the file ${tokenFile} of PAPERCLIP_HOST_TOKEN_FILE holds no token`,
       "put the daemon's bearer token into it, one line without spaces",
     );
   }
   return token;
+}
+
+function firstToken(text: string): string | undefined {
+  const first = text.split("\n").map((line) => line.trim()).find((line) => line !== "");
+  return first !== undefined && /^[\x21-\x7e]+$/.test(first) ? first : undefined;
 }
 
 async function readNamed(path: string, variable: string): Promise<string> {

@@ -18,6 +18,8 @@ export interface Settings {
   address: Address;
   /** Read at each request, so that the token may be rotated. */
   tokenFile?: string;
+  /** The token that a daemon on this machine generates, if no other one is named. There may be none. */
+  generatedTokenFile?: string;
   /** Certificates that are trusted in addition to those of Node. */
   caFile?: string;
   /** Paperclip's home folder. */
@@ -60,11 +62,25 @@ export function readSettings(environment: Environment): Settings {
   const tokenFile = named(environment, "PAPERCLIP_HOST_TOKEN_FILE");
   const caFile = named(environment, "PAPERCLIP_HOST_CA_FILE");
   if (tokenFile !== undefined) settings.tokenFile = tokenFile;
+  // Sent to this machine only: whoever answers at another address must not learn it.
+  else if (isLoopback(settings.address)) settings.generatedTokenFile = join(stateFolder(environment), "token");
   if (caFile !== undefined) settings.caFile = caFile;
   // Not derived from the host's name: a run that names a pod which does not exist is refused.
   const [pod, namespace] = [named(environment, "PAPERCLIP_POD_NAME"), named(environment, "PAPERCLIP_POD_NAMESPACE")];
   if (pod !== undefined) settings.paperclipPod = { name: pod, ...(namespace !== undefined && { namespace }) };
   return settings;
+}
+
+function isLoopback(address: Address): boolean {
+  return address.kind === "tcp" && LOOPBACK.test(address.url.hostname);
+}
+
+/** The state folder of a daemon of this user, as the daemon itself derives it. */
+function stateFolder(environment: Environment): string {
+  const state = named(environment, "PAPERCLIP_STATE");
+  if (state !== undefined) return state;
+  const home = named(environment, "HOME") ?? homedir();
+  return join(named(environment, "XDG_STATE_HOME") ?? join(home, ".local/state"), "paperclip-host");
 }
 
 /** Returns the address as a person would write it. */

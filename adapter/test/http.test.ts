@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import http from "node:http";
 import https from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -46,5 +47,35 @@ describe("HTTPS", () => {
   test("a certificate file that cannot be read is named", async () => {
     const settings = readSettings({ PAPERCLIP_HOME: folder, PAPERCLIP_HOST_URL: url, PAPERCLIP_HOST_CA_FILE: "/nowhere" });
     await assert.rejects(new Daemon(settings).version(), /the file of PAPERCLIP_HOST_CA_FILE cannot be read/);
+  });
+});
+
+describe("tokens", () => {
+  let folder: string;
+  let server: http.Server;
+  let environment: Record<string, string>;
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), "token-"));
+    server = http.createServer((request, response) => {
+      response.writeHead(200, { "content-type": "application/json" });
+      response.end(JSON.stringify({ api: "1", host: request.headers.authorization ?? "none", features: [] }));
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    environment = { PAPERCLIP_HOME: folder, PAPERCLIP_HOST_URL: url, PAPERCLIP_STATE: folder };
+  });
+  after(async () => {
+    server.closeAllConnections();
+    server.close();
+    await rm(folder, { recursive: true });
+  });
+  const sent = async (): Promise<string> => (await new Daemon(readSettings(environment)).version()).host;
+
+  test("the daemon's generated token is sent when there is one, and the first of two", async () => {
+    assert.equal(await sent(), "none");
+    await writeFile(join(folder, "token"), "0123456789abcdef\n");
+    assert.equal(await sent(), "Bearer 0123456789abcdef");
+    await writeFile(join(folder, "token"), "fedcba9876543210\n0123456789abcdef\n");
+    assert.equal(await sent(), "Bearer fedcba9876543210");
   });
 });

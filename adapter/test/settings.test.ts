@@ -28,6 +28,20 @@ describe("settings", () => {
     }
   });
 
+  test("the token that a daemon has generated is found, and is for this machine only", () => {
+    const file = (environment: Record<string, string>): unknown => {
+      const settings = readSettings({ ...HOME, HOME: "/home/p", ...environment });
+      return settings.generatedTokenFile;
+    };
+    const loopback = { PAPERCLIP_HOST_URL: "http://127.0.0.1:7400" };
+    assert.equal(file(loopback), "/home/p/.local/state/paperclip-host/token");
+    assert.equal(file({ ...loopback, XDG_STATE_HOME: "/state" }), "/state/paperclip-host/token");
+    assert.equal(file({ ...loopback, PAPERCLIP_STATE: "/var/lib/host" }), "/var/lib/host/token");
+    assert.equal(file({ ...loopback, PAPERCLIP_HOST_TOKEN_FILE: "/token" }), undefined);
+    assert.equal(file({ PAPERCLIP_HOST_URL: "https://host.agents.svc" }), undefined);
+    assert.equal(file({}), undefined);
+  });
+
   test("an address to which secrets must not be sent is refused with its reason", () => {
     for (const [value, reason] of [
       ["http://10.0.0.1:7400", /plain HTTP/],

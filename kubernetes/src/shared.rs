@@ -35,6 +35,14 @@ pub fn name<S: AsRef<str>>(text: &BTreeMap<S, S>, binary: &BTreeMap<S, S>) -> St
     format!("{PREFIX}{digest}")
 }
 
+/// Returns whether this can be the name of a shared ConfigMap. Whoever knows it knows the content, of which it is the digest.
+pub fn is_shared(name: &str) -> bool {
+    name.strip_prefix(PREFIX).is_some_and(|digest| {
+        digest.len() == 2 * DIGEST_BYTES
+            && digest.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -252,6 +252,38 @@ func TestConfigurationIsMountedAndPassed(t *testing.T) {
 	}
 }
 
+func TestACertificateIsMountedAndTheProbesUseIt(t *testing.T) {
+	chart := rendered(t, object{"tls": object{"secretName": "host-tls"}})["Deployment"]
+	pod := []any{"spec", "template", "spec"}
+	container := append(slices.Clone(pod), "containers", 0)
+	args := at(t, chart, append(slices.Clone(container), "args")...).([]any)
+	for _, arg := range []string{
+		"--listen=tls:0.0.0.0:7411", "--tls-certificate=/etc/paperclip-host-tls/tls.crt", "--tls-key=/etc/paperclip-host-tls/tls.key",
+	} {
+		if !slices.Contains(args, any(arg)) {
+			t.Errorf("%s is not passed: %v", arg, args)
+		}
+	}
+	if slices.Contains(args, any("--listen=0.0.0.0:7411")) {
+		t.Error("it listens without TLS, too")
+	}
+	for _, probe := range []string{"startupProbe", "readinessProbe", "livenessProbe"} {
+		if scheme := at(t, chart, append(slices.Clone(container), probe, "httpGet", "scheme")...); scheme != "HTTPS" {
+			t.Errorf("%s has the scheme %v", probe, scheme)
+		}
+	}
+	volume := object{"name": "tls", "secret": object{"secretName": "host-tls"}}
+	mount := object{"name": "tls", "mountPath": "/etc/paperclip-host-tls", "readOnly": true}
+	contains := func(path string, of []any, wanted object) {
+		found := at(t, chart, append(slices.Clone(of), path)...).([]any)
+		if !slices.ContainsFunc(found, func(one any) bool { return reflect.DeepEqual(one, any(wanted)) }) {
+			t.Errorf("%s has no %v: %v", path, wanted, found)
+		}
+	}
+	contains("volumes", pod, volume)
+	contains("volumeMounts", container, mount)
+}
+
 func TestPaperclipsNamespaceGivesTheRightToReadPodsThere(t *testing.T) {
 	files := files(t, object{"paperclipNamespace": "paperclip"}, namespace)
 	second := func(name string) object {
@@ -290,7 +322,7 @@ func TestEveryValueOfTheChartIsTested(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := slices.Sorted(maps.Keys(values["Values"].(common.Values)))
-	if tested := []string{"config", "image", "paperclipNamespace", "replicas", "resources", "tokenSecret"}; !slices.Equal(names, tested) {
+	if tested := []string{"config", "image", "paperclipNamespace", "replicas", "resources", "tls", "tokenSecret"}; !slices.Equal(names, tested) {
 		t.Errorf("the chart has the values %v, tested are %v", names, tested)
 	}
 }

@@ -15,6 +15,7 @@ mod judged;
 mod judgement;
 #[path = "../../plugin/kit/tests/it/machine/mod.rs"]
 mod machine;
+mod masking;
 mod recordings;
 mod serving;
 mod stopping;

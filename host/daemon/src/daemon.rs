@@ -2,18 +2,21 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use paperclip_diagnostic::{Diagnose, Diagnostic};
 use paperclip_guest::{Catalogue, CatalogueOptions, FolderError, RuntimeError};
 use paperclip_prepare::access::{AccessError, ConnectedCluster, Fallback};
+use paperclip_prepare::config::Listen;
 use paperclip_prepare::plugins::BuiltinPlugins;
-use paperclip_prepare::{Config, HostContext, paperclip_pod, plugins, state};
+use paperclip_prepare::state::StateLock;
+use paperclip_prepare::{Config, HostContext, paperclip_pod, plugins, state, token};
 use paperclip_shell::{Cluster, UrlError};
 use paperclip_traces::Traces;
 use tokio::sync::watch;
 
-use crate::api::{Listener, Token, router, serve};
+use crate::api::{Listener, Tokens, router, serve};
 use crate::plugins_folder::watch_plugins;
 use crate::supervisor::{Clusters, Resources, Supervisor};
 
@@ -24,10 +27,12 @@ const SPARE_INSTANCES: u32 = 32;
 #[derive(Debug)]
 pub struct Daemon {
     supervisor: Supervisor,
-    token: Token,
-    listener: Listener,
+    tokens: Option<Tokens>,
+    listeners: Vec<Listener>,
     cluster: ConnectedCluster,
     traces: Option<Traces>,
+    /// No other daemon uses the state folder meanwhile.
+    state: StateLock,
 }
 
 /// Why a daemon does not open.
@@ -77,27 +82,28 @@ impl Diagnose for OpenError {
 }
 
 impl Daemon {
-    /// Prepares everything that may fail: state folder, plugins, clusters, Paperclip's pod, the address. Starts no run yet.
+    /// Prepares everything that may fail: state folder, plugins, clusters, Paperclip's pod, the addresses. Starts no run yet.
     ///
     /// # Errors
     /// Names the field of the configuration, the file, the address or the cluster that cannot be used.
-    pub async fn open(config: Config, token: Token, builtins: BuiltinPlugins) -> Result<Daemon, OpenError> {
+    pub async fn open(config: Config, builtins: BuiltinPlugins) -> Result<Daemon, OpenError> {
         raise_file_limit();
         let state = state::folder(config.state.clone()).ok_or_else(state::no_folder)?;
         state::create_folder(&state)?;
+        let lock = StateLock::take(&state)?;
+        let tokens = open_tokens(&config, &state)?;
         let catalogue = Arc::new(open_catalogue(&config, builtins)?);
         let volumes = state::local_cluster_folder(&state);
         let cluster = config.cluster.connect(Fallback::Refuse, Some(&volumes)).await?;
         let pod = config.self_pod.as_deref().map(paperclip_pod::read).transpose()?;
         let named = named_clusters(&config).await?;
-        let listen = config.listen.clone();
         let host = HostContext { paperclip_pod: pod, ..HostContext::new(config, Some(state)) };
         if let Some(url) = &host.config.paperclip_api_url {
             host.paperclip_apis.get(url)?;
         }
         let endpoint = host.config.traces.endpoint.as_deref();
         let traces = endpoint.map(|endpoint| Traces::to(endpoint, host.host_id.clone())).transpose()?;
-        let listener = Listener::open(&listen).await?;
+        let listeners = listen(&host.config).await?;
         let clusters = Clusters {
             default: cluster.cluster.clone(),
             place: cluster.place.clone(),
@@ -106,13 +112,15 @@ impl Daemon {
         };
         let supervisor = Supervisor::new(Resources { host, clusters, catalogue, traces: traces.clone() });
         supervisor.log_rejected_plugins();
-        Ok(Daemon { supervisor, token, listener, cluster, traces })
+        Ok(Daemon { supervisor, tokens, listeners, cluster, traces, state: lock })
     }
 
     /// Serves until `stop` completes, then detaches from all runs, which continue in the cluster.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Daemon { supervisor, token, listener, cluster, traces } = self;
-        tracing::info!(address = listener.address(), place = cluster.place, "serves");
+        let Daemon { supervisor, tokens, listeners, cluster, traces, state } = self;
+        for listener in &listeners {
+            tracing::info!(address = listener.address(), place = cluster.place, "serves");
+        }
         supervisor.resume().await;
         supervisor.adopt().await;
         let sweeper = supervisor.clone();
@@ -122,7 +130,7 @@ impl Daemon {
             tokio::spawn(async move { watch_plugins(supervisor, &folder).await })
         });
         let (close, closing) = watch::channel(false);
-        let router = router(supervisor.clone(), token, closing);
+        let router = router(supervisor.clone(), tokens, closing);
         let stopped = async {
             stop.await;
             // New runs are refused from here on; followers still receive the last events of the others.
@@ -135,7 +143,7 @@ impl Daemon {
             }
             close.send_replace(true);
         };
-        serve(&listener, router, stopped).await;
+        serve(listeners, router, stopped).await;
         sweeping.abort();
         if let Some(watching) = watching {
             watching.abort();
@@ -144,7 +152,40 @@ impl Daemon {
             traces.flush().await;
         }
         cluster.shutdown().await;
+        drop(state);
     }
+}
+
+/// Listens at all addresses. The socket in Paperclip's home folder, if nobody asked for it, is left out where it cannot be made.
+async fn listen(config: &Config) -> Result<Vec<Listener>, Diagnostic> {
+    let is_default = config.listen.0.is_empty();
+    let mut listeners = Vec::new();
+    for address in config.addresses() {
+        match Listener::open(&address, config.tls.as_ref()).await {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if is_default && matches!(address, Listen::Unix(_)) => {
+                tracing::warn!(%error, "Paperclip's server on this machine has to use TCP");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(listeners)
+}
+
+/// Returns the tokens of clients on TCP: those of the configured file, else one that is generated into the state folder.
+fn open_tokens(config: &Config, state: &Path) -> Result<Option<Tokens>, Diagnostic> {
+    if config.addresses().iter().all(|address| matches!(address, Listen::Unix(_))) {
+        return Ok(None);
+    }
+    let file = match &config.token_file {
+        Some(file) => file.clone(),
+        None => {
+            let file = state::token_file(state);
+            token::generate(&file)?;
+            file
+        }
+    };
+    Tokens::open(&file).map(Some)
 }
 
 fn open_catalogue(config: &Config, builtins: BuiltinPlugins) -> Result<Catalogue, OpenError> {

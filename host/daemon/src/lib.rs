@@ -9,7 +9,7 @@ mod memory;
 mod metrics;
 mod plugins_folder;
 mod refusal;
+mod reloaded;
 mod supervisor;
 
-pub use api::Token;
 pub use daemon::{Daemon, OpenError};

@@ -1,6 +1,12 @@
 //! How much memory this process uses and may use.
 
 use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Memory that the start of a run was promised, given back when this is dropped.
+pub(crate) type Reserved = Option<Arc<OwnedSemaphorePermit>>;
 
 /// The file with the container's limit: bytes, or `max`.
 const CGROUP_LIMIT: &str = "/sys/fs/cgroup/memory.max";

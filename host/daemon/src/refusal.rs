@@ -18,6 +18,8 @@ pub(crate) struct Refusal {
 pub(crate) enum Kind {
     BadRequest,
     Unauthorized,
+    /// What a web page sends.
+    Forbidden,
     NotFound,
     MethodNotAllowed,
     /// Another run holds the agent.
@@ -25,6 +27,8 @@ pub(crate) enum Kind {
     /// No plugin for the agent type is usable.
     NoPlugin,
     BodyTooLarge,
+    UnsupportedMediaType,
+    RequestTimeout,
     RateLimited,
     QueueFull,
     MemoryPressure,
@@ -39,11 +43,14 @@ impl Kind {
         match self {
             Kind::BadRequest => "bad_request",
             Kind::Unauthorized => "unauthorized",
+            Kind::Forbidden => "forbidden",
             Kind::NotFound => "not_found",
             Kind::MethodNotAllowed => "method_not_allowed",
             Kind::AgentBusy => "agent_busy",
             Kind::NoPlugin => "no_plugin",
             Kind::BodyTooLarge => "body_too_large",
+            Kind::UnsupportedMediaType => "unsupported_media_type",
+            Kind::RequestTimeout => "request_timeout",
             Kind::RateLimited => "rate_limited",
             Kind::QueueFull => "queue_full",
             Kind::MemoryPressure => "memory_pressure",

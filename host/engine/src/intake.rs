@@ -24,6 +24,9 @@ use paperclip_contract::types::{
 use paperclip_kubernetes::paperclip_pod::{self, UnknownContainer};
 use serde_json::{Map, Value};
 
+use crate::intake_size::check_text;
+pub use crate::intake_size::count_values_of_text;
+
 /// Most values, nested ones included, of each of `config`, `context` and `runtime`: a plugin has them as trees, which are many times as large as
 /// their text.
 pub const MAX_VALUES: usize = 50_000;
@@ -157,11 +160,12 @@ pub fn adapter_type(context: &Value) -> Option<&str> {
     context["agent"]["adapterType"].as_str().filter(|text| !text.is_empty())
 }
 
-/// Parses the JSON text of an execution context.
+/// Parses the JSON text of an execution context, unless it has too many values.
 ///
 /// # Errors
-/// [`IntakeError::NotJson`] if it is not JSON.
+/// [`IntakeError::NotJson`] if it is not JSON, [`IntakeError::TooManyValues`] before anything is built of it.
 pub fn parse(text: &str) -> Result<Value, IntakeError> {
+    check_text(text)?;
     serde_json::from_str(text).map_err(|error| IntakeError::NotJson(error.to_string()))
 }
 
@@ -191,8 +195,8 @@ pub fn split(
         auth_token: text_at(context, "authToken", "authToken")?.filter(|token| !token.is_empty()),
         ..Secrets::default()
     };
-    let mut config = object_at(context, "config")?;
-    let config_env = split_config_env(&mut config, facts.revealed_env, &mut secrets)?;
+    let config = object_at(context, "config")?;
+    let config_env = split_config_env(config, facts.revealed_env, &mut secrets)?;
     let paperclip_pod_json = facts
         .paperclip_pod
         .map(|pod| split_paperclip_pod(pod.clone(), facts.revealed_env, &mut secrets))
@@ -206,10 +210,10 @@ pub fn split(
             name: text_at(agent, "name", "agent.name")?.unwrap_or_default(),
             adapter_type: adapter.to_owned(),
         },
-        runtime_json: Value::Object(object_at(context, "runtime")?).to_string(),
-        config_json: Value::Object(config).to_string(),
+        runtime_json: json_of(object_at(context, "runtime")?, None),
+        config_json: json_of(config, Some("env")),
         config_env,
-        context_json: Value::Object(object_at(context, "context")?).to_string(),
+        context_json: json_of(object_at(context, "context")?, None),
         has_auth_token: secrets.auth_token.is_some(),
         masked_env: Vec::new(),
         paperclip_pod_json,
@@ -220,21 +224,21 @@ pub fn split(
     Ok((request, secrets))
 }
 
-/// Moves the values of `config.env` into the secrets and returns the names, with the values that are revealed. A value is a string, a
+/// Copies the values of `config.env` into the secrets and returns the names, with the values that are revealed. A value is a string, a
 /// number, a boolean, or Paperclip's `{"type":"plain","value":…}`.
 fn split_config_env(
-    config: &mut Map<String, Value>,
+    config: Option<&Map<String, Value>>,
     revealed: &[String],
     secrets: &mut Secrets,
 ) -> Result<Vec<EnvEntry>, IntakeError> {
-    let env = match config.remove("env") {
+    let env = match config.and_then(|config| config.get("env")) {
         None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::Object(env)) => env,
-        Some(other) => return Err(wrong_type("config.env", "an object of names and values", &other)),
+        Some(other) => return Err(wrong_type("config.env", "an object of names and values", other)),
     };
     let mut entries = Vec::new();
     for (name, value) in env {
-        let plain = match &value {
+        let plain = match value {
             Value::Object(binding) => binding.get("value").unwrap_or(&Value::Null),
             plain => plain,
         };
@@ -244,12 +248,12 @@ fn split_config_env(
             Value::Bool(flag) => flag.to_string(),
             Value::Null if !value.is_object() => continue,
             Value::Null | Value::Array(_) | Value::Object(_) => {
-                return Err(wrong_type(&format!("config.env.{name}"), "a string, already resolved", &value));
+                return Err(wrong_type(&format!("config.env.{name}"), "a string, already resolved", value));
             }
         };
-        let value = revealed.contains(&name).then(|| text.clone());
+        let value = revealed.contains(name).then(|| text.clone());
         secrets.config_env.insert(name.clone(), text);
-        entries.push(EnvEntry { name, value });
+        entries.push(EnvEntry { name: name.clone(), value });
     }
     Ok(entries)
 }
@@ -325,14 +329,31 @@ fn text_at(value: &Value, key: &str, field: &str) -> Result<Option<String>, Inta
     }
 }
 
-fn object_at(context: &Value, key: &str) -> Result<Map<String, Value>, IntakeError> {
+fn object_at<'a>(context: &'a Value, key: &str) -> Result<Option<&'a Map<String, Value>>, IntakeError> {
     match context.get(key) {
-        None | Some(Value::Null) => Ok(Map::new()),
+        None | Some(Value::Null) => Ok(None),
         Some(Value::Object(map)) => {
             check_values(key, map)?;
-            Ok(map.clone())
+            Ok(Some(map))
         }
         Some(other) => Err(wrong_type(key, "an object", other)),
+    }
+}
+
+/// Returns the text of an object, without one of its members. The object is not copied.
+fn json_of(object: Option<&Map<String, Value>>, without: Option<&str>) -> String {
+    use serde::ser::{SerializeMap as _, Serializer as _};
+    let mut text = Vec::new();
+    let mut serializer = serde_json::Serializer::new(&mut text);
+    let members = object.into_iter().flatten().filter(|(name, _)| Some(name.as_str()) != without);
+    let written = serializer.serialize_map(None).and_then(|mut map| {
+        members.into_iter().try_for_each(|(name, value)| map.serialize_entry(name, value))?;
+        map.end()
+    });
+    match written.map(|()| String::from_utf8(text)) {
+        Ok(Ok(text)) => text,
+        // Writing to memory does not fail, and JSON is UTF-8.
+        Ok(Err(_)) | Err(_) => String::from("{}"),
     }
 }
 

@@ -14,6 +14,7 @@ pub mod driver;
 pub mod guest;
 pub mod ids;
 pub mod intake;
+mod intake_size;
 pub mod journal;
 pub mod lease;
 pub mod ledger;

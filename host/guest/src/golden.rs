@@ -10,14 +10,17 @@ use crate::plugin::Plugin;
 use crate::tools::Tools;
 use paperclip_engine::comparison::Comparison;
 use paperclip_engine::journal::Entry;
+use paperclip_files::Root;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The folder of the recordings within the plugins folder.
 const FOLDER: &str = "golden";
+/// The largest file of recordings.
+const MAX_FILE_BYTES: u64 = 256 << 20;
 /// The time of every verdict. No recorded verdict depends on it.
 const AT_MS: u64 = 1_700_000_000_000;
 
@@ -33,21 +36,29 @@ struct Recording {
 /// # Errors
 /// The plugin fails one. The text names the recording and the first field that differs.
 pub(crate) fn replay(plugin: &Arc<Plugin>, plugins: &Path) -> Result<(), String> {
-    let folder = plugins.join(FOLDER).join(plugin.adapter_type());
-    let Ok(entries) = fs::read_dir(&folder) else { return Ok(()) };
+    let folder = Path::new(FOLDER).join(plugin.adapter_type());
+    let root = Root::open(plugins).map_err(|error| format!("{}: {error}", plugins.display()))?;
+    let names = match root.names(&folder) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(format!("{}: {error}", plugins.join(folder).display())),
+    };
     let tools = Tools::new(Arc::clone(plugin));
-    let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    files.sort();
+    let files: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
     let of_kind = |kind: &'static str| {
         files.iter().filter(move |path| path.extension().is_some_and(|extension| extension == kind))
     };
     for file in of_kind("journal") {
-        replay_run(plugin, file).map_err(|why| format!("recorded run {}: {why}", file.display()))?;
+        let shown = plugins.join(file);
+        read(&root, file)
+            .and_then(|text| replay_run(plugin, &text))
+            .map_err(|why| format!("recorded run {}: {why}", shown.display()))?;
     }
     for file in of_kind("ndjson") {
-        let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let shown = plugins.join(file);
+        let text = read(&root, file).map_err(|error| format!("{}: {error}", shown.display()))?;
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-            let place = || format!("golden recording {}:{number}", file.display());
+            let place = || format!("golden recording {}:{number}", shown.display());
             let recording: Recording =
                 serde_json::from_str(line).map_err(|error| format!("{}: {error}; fix the file", place()))?;
             judge(&tools, &recording).map_err(|why| format!("{} ({}): {why}", place(), recording.name))?;
@@ -56,9 +67,13 @@ pub(crate) fn replay(plugin: &Arc<Plugin>, plugins: &Path) -> Result<(), String>
     Ok(())
 }
 
+fn read(root: &Root, file: &Path) -> Result<String, String> {
+    let bytes = root.read(file, MAX_FILE_BYTES).map_err(|error| error.to_string())?;
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
+}
+
 /// Replays a recorded run in a fresh instance, up to the first step at which it decides differently.
-fn replay_run(plugin: &Arc<Plugin>, file: &Path) -> Result<(), String> {
-    let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
+fn replay_run(plugin: &Arc<Plugin>, text: &str) -> Result<(), String> {
     let instance = plugin.instantiate().map_err(|fault| fault.to_string())?;
     let mut comparison = Comparison::new(instance);
     for (number, line) in (1..).zip(text.lines()) {

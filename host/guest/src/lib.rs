@@ -30,6 +30,7 @@ mod inspect;
 mod instance;
 mod live;
 mod load_error;
+mod masking;
 mod plugin;
 mod plugin_set;
 mod registry;

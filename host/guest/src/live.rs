@@ -50,20 +50,27 @@ impl Live {
         pre: &ExportsPre,
         identity: Arc<Identity>,
     ) -> Result<Live, GuestFault> {
-        let limits = paperclip_engine::limits();
-        let allowed = Allowance {
-            fuel: INSTANTIATE_FUEL,
-            memory_bytes: runtime.memory_bytes(),
-            output_bytes: limits.max_output_bytes,
-        };
-        let mut store = Store::new(runtime.engine(), Meter::new(allowed.memory_bytes));
-        store.limiter(|meter| meter);
-        store.set_hostcall_fuel(usize::try_from(allowed.output_bytes).unwrap_or(usize::MAX));
+        let (mut store, allowed) = open_store(runtime);
         let instantiated = store.set_fuel(INSTANTIATE_FUEL).and_then(|()| pre.instantiate(&mut store));
         match instantiated {
             Ok(exports) => Ok(Live { identity, store, exports, allowed, call_count: 0, fault: None }),
             Err(error) => Err(fault_of(&identity, "instantiate", 0, fault::cause(&error, allowed, &store))),
         }
+    }
+
+    /// Asks a plugin, in an instance of its own, which members of its agent's events are never masked.
+    ///
+    /// # Errors
+    /// As of [`Live::new`], or the plugin fails.
+    pub(crate) fn protocol_members(
+        runtime: &Runtime,
+        pre: &ExportsPre,
+        identity: &Identity,
+    ) -> Result<Option<Vec<String>>, GuestFault> {
+        let (mut store, allowed) = open_store(runtime);
+        let called = store.set_fuel(INSTANTIATE_FUEL).and_then(|()| pre.protocol_members(&mut store));
+        called
+            .map_err(|error| fault_of(identity, "protocol-members", 0, fault::cause(&error, allowed, &store)))
     }
 
     /// Calls the instance with at most `fuel`.
@@ -115,6 +122,19 @@ impl Live {
     pub(crate) fn is_dead(&self) -> bool {
         self.fault.is_some()
     }
+}
+
+fn open_store(runtime: &Runtime) -> (Store<Meter>, Allowance) {
+    let limits = paperclip_engine::limits();
+    let allowed = Allowance {
+        fuel: INSTANTIATE_FUEL,
+        memory_bytes: runtime.memory_bytes(),
+        output_bytes: limits.max_output_bytes,
+    };
+    let mut store = Store::new(runtime.engine(), Meter::new(allowed.memory_bytes));
+    store.limiter(|meter| meter);
+    store.set_hostcall_fuel(usize::try_from(allowed.output_bytes).unwrap_or(usize::MAX));
+    (store, allowed)
 }
 
 impl fmt::Debug for Live {

@@ -12,8 +12,8 @@ use std::io;
 pub enum LoadError {
     #[error("{from}: cannot be read: {error}")]
     Read { from: Source, error: io::Error },
-    #[error("{from}: has {found} bytes, a plugin has at most {MAX_PLUGIN_BYTES}")]
-    TooLarge { from: Source, found: u64 },
+    #[error("{from}: is too large, a plugin has at most {MAX_PLUGIN_BYTES} bytes")]
+    TooLarge { from: Source },
     #[error("{from}: is {found}, not a WebAssembly component")]
     NotAComponent { from: Source, found: Found },
     #[error("{from}: is a damaged component: {reason}")]

@@ -7,13 +7,14 @@ use crate::digest::sha256_hex;
 use crate::instance::Instance;
 use crate::live::{Identity, Live};
 use crate::load_error::LoadError;
+use crate::masking;
 use crate::runtime::Runtime;
 use crate::source::Source;
 use paperclip_contract::types::Descriptor;
 use paperclip_engine::{FaultCause, GuestFault};
+use paperclip_files::Root;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::Read;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use wasmtime::component::{Component, Linker};
@@ -25,6 +26,7 @@ pub struct Plugin {
     info: ComponentInfo,
     contract: String,
     descriptor: Descriptor,
+    protocol_members: Vec<String>,
     identity: Arc<Identity>,
     runtime: Runtime,
     pre: ExportsPre,
@@ -42,6 +44,7 @@ impl Plugin {
         let unknown =
             Identity { plugin: source.to_string(), version: "?".to_owned(), digest: sha256_hex(bytes) };
         let descriptor = trial(runtime, &source, &pre, version, unknown.clone())?;
+        let protocol_members = ask_protocol_members(runtime, &source, &pre, &unknown)?;
         let identity = Identity {
             plugin: descriptor.adapter_type.clone(),
             version: descriptor.version.clone(),
@@ -53,6 +56,7 @@ impl Plugin {
             file: bytes.into(),
             info,
             descriptor,
+            protocol_members,
             identity: Arc::new(identity),
             runtime: runtime.clone(),
             pre,
@@ -65,7 +69,7 @@ impl Plugin {
     /// The file cannot be read, or is not a plugin that this host can use.
     pub fn load_file(runtime: &Runtime, path: &Path) -> Result<Arc<Plugin>, LoadError> {
         let source = Source::File(path.to_owned());
-        let bytes = read(&source, path)?;
+        let bytes = paperclip_files::read(path, MAX_PLUGIN_BYTES).map_err(|error| unread(&source, error))?;
         Plugin::load(runtime, source, &bytes)
     }
 
@@ -100,6 +104,11 @@ impl Plugin {
     /// Returns the version of the contract that it implements, such as `0.2.0`.
     pub fn contract(&self) -> &str {
         &self.contract
+    }
+
+    /// Returns the members of its agent's events that are never masked, such as `type`: as it names them, else the usual ones.
+    pub fn protocol_members(&self) -> &[String] {
+        &self.protocol_members
     }
 
     /// Returns where it was loaded from.
@@ -140,19 +149,21 @@ impl fmt::Debug for Plugin {
     }
 }
 
-/// Reads a plugin's file, up to the limit of its size.
+/// Reads a file of the plugins folder, up to the limit of its size. Links out of the folder are not followed.
 ///
 /// # Errors
-/// It is too large or cannot be read.
-pub(crate) fn read(source: &Source, path: &Path) -> Result<Vec<u8>, LoadError> {
-    let failed = |error| LoadError::Read { from: source.clone(), error };
-    let found = fs::metadata(path).map_err(failed)?.len();
-    if found > MAX_PLUGIN_BYTES {
-        return Err(LoadError::TooLarge { from: source.clone(), found });
+/// It is too large, cannot be read, or is outside the folder.
+pub(crate) fn read(root: &Root, source: &Source, name: &Path) -> Result<Vec<u8>, LoadError> {
+    root.read(name, MAX_PLUGIN_BYTES).map_err(|error| unread(source, error))
+}
+
+fn unread(source: &Source, error: io::Error) -> LoadError {
+    let from = source.clone();
+    if error.kind() == io::ErrorKind::FileTooLarge {
+        LoadError::TooLarge { from }
+    } else {
+        LoadError::Read { from, error }
     }
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(MAX_PLUGIN_BYTES).read_to_end(&mut bytes)).map_err(failed)?;
-    Ok(bytes)
 }
 
 /// Checks everything that needs no compilation.
@@ -224,6 +235,19 @@ fn trial(
         None => Ok(descriptor),
         Some(reason) => Err(LoadError::Descriptor { from: source.clone(), reason }),
     }
+}
+
+fn ask_protocol_members(
+    runtime: &Runtime,
+    source: &Source,
+    pre: &ExportsPre,
+    identity: &Identity,
+) -> Result<Vec<String>, LoadError> {
+    let named = Live::protocol_members(runtime, pre, identity).map_err(|fault| match fault.cause {
+        FaultCause::NoCapacity(reason) => LoadError::NoCapacity { from: source.clone(), reason },
+        cause => LoadError::Trial { from: source.clone(), call: fault.call, cause },
+    })?;
+    masking::checked(named).map_err(|reason| LoadError::Descriptor { from: source.clone(), reason })
 }
 
 /// Returns what is wrong with a plugin's description.

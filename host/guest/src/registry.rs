@@ -6,9 +6,9 @@ use crate::plugin::{self, Plugin};
 use crate::runtime::Runtime;
 use crate::source::Source;
 use paperclip_diagnostic::{Diagnose as _, Diagnostic};
+use paperclip_files::Root;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -140,9 +140,10 @@ impl Registry {
             Registry { plugins: BTreeMap::new(), rejected: Vec::new(), folder: folder.map(Path::to_owned) };
         let load = Load { runtime, loaded };
         if let Some(folder) = folder {
-            let files =
-                wasm_files(folder).map_err(|error| FolderError { folder: folder.to_owned(), error })?;
-            registry.add_files(&load, &files);
+            let failed = |error| FolderError { folder: folder.to_owned(), error };
+            let root = Root::open(folder).map_err(failed)?;
+            let names = wasm_files(&root).map_err(failed)?;
+            registry.add_files(&load, &root, folder, &names);
         }
         for (name, bytes) in builtins {
             if registry.plugins.contains_key(*name) || Rejected::of_type(&registry.rejected, name).is_some() {
@@ -183,17 +184,15 @@ impl Registry {
         &self.plugins
     }
 
-    fn add_files(&mut self, load: &Load<'_>, files: &[PathBuf]) {
+    fn add_files(&mut self, load: &Load<'_>, root: &Root, folder: &Path, names: &[PathBuf]) {
         let mut by_type: BTreeMap<String, Vec<Arc<Plugin>>> = BTreeMap::new();
-        for path in files {
-            match load.file(path) {
+        for name in names {
+            let source = Source::File(folder.join(name));
+            match load.file(root, &source, name) {
                 Ok(plugin) => {
                     by_type.entry(plugin.adapter_type().to_owned()).or_default().push(plugin);
                 }
-                Err(error) => {
-                    let source = Source::File(path.clone());
-                    self.reject(source.expected_type(), source, error.diagnostic());
-                }
+                Err(error) => self.reject(source.expected_type(), source, error.diagnostic()),
             }
         }
         for (adapter_type, mut claimants) in by_type {
@@ -235,10 +234,9 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
-    fn file(&self, path: &Path) -> Result<Arc<Plugin>, LoadError> {
-        let source = Source::File(path.to_owned());
-        let bytes = plugin::read(&source, path)?;
-        self.bytes(source, &bytes)
+    fn file(&self, root: &Root, source: &Source, name: &Path) -> Result<Arc<Plugin>, LoadError> {
+        let bytes = plugin::read(root, source, name)?;
+        self.bytes(source.clone(), &bytes)
     }
 
     fn bytes(&self, source: Source, bytes: &[u8]) -> Result<Arc<Plugin>, LoadError> {
@@ -254,14 +252,8 @@ impl Load<'_> {
 }
 
 /// Lists the `*.wasm` of a folder by name.
-fn wasm_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "wasm") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
+fn wasm_files(root: &Root) -> io::Result<Vec<PathBuf>> {
+    let mut names = root.names(Path::new(""))?;
+    names.retain(|name| name.extension().is_some_and(|extension| extension == "wasm"));
+    Ok(names)
 }

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::config::Config;
 use crate::files::{FileReader, INSTRUCTIONS_FILE, SkillSnapshot};
 use crate::masking::{self, MaskedEnv, MaskingError};
+use crate::operator;
 use crate::paperclip_apis::PaperclipApis;
 use crate::paperclip_pod::{self, PaperclipPodError};
 use crate::run::PreparedRun;
@@ -45,6 +46,8 @@ pub struct HostContext {
     pub paperclip_pod: Option<Value>,
     /// Clients of Paperclip's API.
     pub paperclip_apis: PaperclipApis,
+    /// The name of the service account that this process runs as, if it runs in a cluster. No run gets it.
+    pub own_account: Option<String>,
 }
 
 /// Where a run's agent will run.
@@ -148,6 +151,7 @@ impl HostContext {
             host_id: state::host_id(state.as_deref()),
             paperclip_pod: None,
             paperclip_apis: PaperclipApis::default(),
+            own_account: operator::own_account(),
             state,
             config,
         }
@@ -199,7 +203,11 @@ impl HostContext {
         let context = supplied::complete(context)?;
         // Before the operator's variables are added: those are for agents.
         let context = server_env::without(&context);
-        let context = &*config.agents.complete(&context);
+        let context = &*operator::in_company_namespace(config, config.agents.complete(&context));
+        let mut pod = pod;
+        if let Some(pod) = &mut pod {
+            operator::deny_variables(pod, &config.denied_env);
+        }
         let mut pod = config.agents.overlay(pod);
         let mut warnings = pod.as_mut().map(paperclip_pod::expand_literals).unwrap_or_default();
         // It never comes from a run's config: the run's token would follow it.
@@ -220,9 +228,11 @@ impl HostContext {
             Some(files) => files,
             None => self.read_files(&context["config"], plugin, &mut warnings)?,
         };
+        let company_id = context["agent"]["companyId"].as_str().unwrap_or_default();
+        let grant = config.grant(plugin.adapter_type(), company_id);
         let facts = IntakeFacts {
             paperclip_pod: pod.as_ref(),
-            revealed_env: &config.grant(plugin.adapter_type()).reveal(&plugin.descriptor().revealed_env),
+            revealed_env: &grant.reveal(&plugin.descriptor().revealed_env),
             instructions_path,
             files,
             host: HostFacts {
@@ -239,7 +249,8 @@ impl HostContext {
         if let MaskedEnv::Names(names) = &masked {
             request.masked_env.clone_from(names);
         }
-        let redactor = masking::redactor(&request, &secrets, &masked)?;
+        let redactor = masking::redactor(&request, &secrets, &masked, plugin.protocol_members())?;
+        warnings.extend(masking::warn_of_words(&request, &secrets, &masked));
         Ok(PreparedRun {
             plugin: Arc::clone(plugin),
             request,
@@ -272,10 +283,10 @@ impl HostContext {
     ) -> Result<Files, PrepareError> {
         let mut reader = FileReader::new(self.config.paperclip_home.as_deref());
         if let Some(path) = config["instructionsFilePath"].as_str().filter(|path| !path.trim().is_empty()) {
-            reader.read_instructions(path);
+            reader.read_instructions(path)?;
         }
         if config["paperclipRuntimeSkills"].as_array().is_some_and(|skills| !skills.is_empty()) {
-            reader.read_skills(&skills(config, plugin)?);
+            reader.read_skills(&skills(config, plugin)?)?;
         }
         warnings.append(&mut reader.warnings);
         let has_instructions = reader.files.iter().any(|file| file.path == INSTRUCTIONS_FILE);

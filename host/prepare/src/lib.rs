@@ -6,7 +6,7 @@
 //! 4. [`OpenedRun::start`] makes the engine's run and the ports through which it acts; [`paperclip_shell::drive`] drives them.
 //!
 //! [`access`] connects to clusters, [`environment`] is Paperclip's environment test, [`plugins`] sets the plugin runtime up,
-//! [`state`] names the folders, and [`transcript`] renders an agent's output for people.
+//! [`state`] names the folders, [`token`] reads the API's bearer token, and [`transcript`] renders an agent's output for people.
 
 pub mod access;
 pub mod config;
@@ -15,6 +15,7 @@ pub mod environment;
 mod files;
 mod host;
 mod masking;
+mod operator;
 mod paperclip_apis;
 pub mod paperclip_pod;
 pub mod plugins;
@@ -22,6 +23,7 @@ mod run;
 mod server_env;
 pub mod state;
 mod supplied;
+pub mod token;
 pub mod transcript;
 mod variables;
 

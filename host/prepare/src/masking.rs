@@ -7,7 +7,7 @@ use paperclip_contract::types::Request;
 use paperclip_diagnostic::Diagnose;
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::policy;
-use paperclip_engine::redact::Redactor;
+use paperclip_engine::redact::{MIN_SECRET_BYTES, Redactor};
 use paperclip_shell::journal::Header;
 use serde_json::Value;
 
@@ -19,6 +19,11 @@ const AUTH_TOKEN: &str = "authToken";
 /// Words of a name that say that its value is a secret.
 const SECRET_WORDS: [&str; 10] =
     ["KEY", "APIKEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "AUTH", "PRIVATE"];
+
+/// Longer values are no phrases.
+const MAX_WORDS_BYTES: usize = 64;
+/// Longer runs of letters are no words.
+const LONGEST_WORD: usize = 16;
 
 /// The secrets of a run are too large to be masked.
 #[derive(Debug, thiserror::Error)]
@@ -130,14 +135,52 @@ fn has_password(value: &str) -> bool {
         && user.and_then(|user| user.split_once(':')).is_some_and(|(_, password)| !password.is_empty())
 }
 
-/// Returns the redactor of a run. The token is always masked.
+/// Returns the redactor of a run. The token is always masked. `protocol` are the members of the agent's events that never are, as its
+/// plugin names them.
 ///
 /// # Errors
 /// The secrets are too large to search for.
-pub fn redactor(request: &Request, secrets: &Secrets, masked: &MaskedEnv) -> Result<Redactor, MaskingError> {
+pub fn redactor(
+    request: &Request,
+    secrets: &Secrets,
+    masked: &MaskedEnv,
+    protocol: &[String],
+) -> Result<Redactor, MaskingError> {
+    let redactor = Redactor::new(masked_values(request, secrets, masked));
+    Ok(redactor.map_err(|error| MaskingError(error.to_string()))?.with_protocol(protocol))
+}
+
+fn masked_values<'a>(
+    request: &'a Request,
+    secrets: &'a Secrets,
+    masked: &'a MaskedEnv,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
     let token = secrets.auth_token().map(|token| (AUTH_TOKEN, token));
     let env = secrets.named().filter(|(name, _)| *name != AUTH_TOKEN && masked.contains(request, name));
-    Redactor::new(token.into_iter().chain(env)).map_err(|error| MaskingError(error.to_string()))
+    token.into_iter().chain(env)
+}
+
+/// Returns a warning for each masked value that reads like words rather than a secret: an agent may print them for other reasons, and a run
+/// is judged by such phrases.
+pub(crate) fn warn_of_words(request: &Request, secrets: &Secrets, masked: &MaskedEnv) -> Vec<String> {
+    let words = masked_values(request, secrets, masked).filter(|(_, value)| reads_like_words(value));
+    words
+        .map(|(name, _)| {
+            format!(
+                "{name} is masked in the output, but its value reads like words that the agent may print for other reasons: use a random \
+                 value, or name it in unmasked_env if it is not a secret"
+            )
+        })
+        .collect()
+}
+
+/// Whether a value consists of letters and of what is between words, such as `is_error`, `"type":"` or `Invalid API key`.
+fn reads_like_words(value: &str) -> bool {
+    value.len() >= MIN_SECRET_BYTES
+        && value.chars().all(|c| c.is_ascii_alphabetic() || " _-'\"{}[]():,.".contains(c))
+        && value.len() <= MAX_WORDS_BYTES
+        // Random letters have both cases within a word.
+        && !words(value).iter().any(|word| word.len() > LONGEST_WORD)
 }
 
 #[cfg(test)]
@@ -152,7 +195,7 @@ mod tests {
         let facts = IntakeFacts { revealed_env: &revealed, ..IntakeFacts::bare(None) };
         let (request, secrets) = intake::split(context, "t", facts).expect("a good context");
         let masked = MaskedEnv::of_run(context, &request, &secrets, config);
-        let redactor = redactor(&request, &secrets, &masked).expect("small");
+        let redactor = redactor(&request, &secrets, &masked, &[]).expect("small");
         let MaskedEnv::Names(names) = masked else { panic!("a new run has names") };
         (names, redactor)
     }
@@ -202,7 +245,7 @@ mod tests {
         let (request, secrets) =
             intake::split(&context, "t", IntakeFacts::bare(None)).expect("a good context");
         let redactor =
-            redactor(&request, &secrets, &MaskedEnv::AllBut(vec!["BUILD".to_owned()])).expect("small");
+            redactor(&request, &secrets, &MaskedEnv::AllBut(vec!["BUILD".to_owned()]), &[]).expect("small");
         assert_eq!(redactor.mask("the-build-name eu-west-12".to_owned()), "the-build-name [redacted:REGION]");
     }
 
@@ -223,5 +266,33 @@ mod tests {
         for name in ["MONKEY", "GIT_AUTHOR_NAME", "KEYBOARD", "TOKENIZER", "HOME", "AUTHORITY", ""] {
             assert!(!names_secret(name), "{name}");
         }
+    }
+
+    #[test]
+    fn a_secret_that_reads_like_words_is_warned_about_by_name() {
+        for value in
+            ["is_error", "session_id", "\"type\":\"", "Invalid API key", "overloaded", "usage limit reached"]
+        {
+            assert!(reads_like_words(value), "{value}");
+        }
+        for value in [
+            "sk-0123456789",
+            "short",
+            "qjwkxzvbnmasdfghjklqwertyuiop",
+            "hunter2-hunter2",
+            &"word ".repeat(20),
+        ] {
+            assert!(!reads_like_words(value), "{value}");
+        }
+        let context = json!({
+            "runId": "r", "agent": {"id": "a"}, "authToken": "the-token-1",
+            "config": {"env": {"API_KEY": "is_error", "OTHER_KEY": "sk-0123456789"}},
+        });
+        let (request, secrets) =
+            intake::split(&context, "t", IntakeFacts::bare(None)).expect("a good context");
+        let masked = MaskedEnv::Names(vec!["API_KEY".to_owned(), "OTHER_KEY".to_owned()]);
+        let warnings = warn_of_words(&request, &secrets, &masked);
+        assert!(matches!(warnings.as_slice(), [one] if one.starts_with("API_KEY is masked")), "{warnings:?}");
+        assert!(!warnings[0].contains("is_error"));
     }
 }

@@ -119,7 +119,8 @@ impl PreparedRun {
         let header = recorded.unwrap_or_else(|| self.header());
         let masked = MaskedEnv::of_header(&header);
         if masked != self.masked {
-            self.redactor = masking::redactor(&self.request, &self.secrets, &masked)?;
+            let protocol = self.plugin.protocol_members();
+            self.redactor = masking::redactor(&self.request, &self.secrets, &masked, protocol)?;
         }
         let history = folder.as_ref().map(RunFolder::history).unwrap_or_default();
         let journal = match (&host.state, folder) {
@@ -199,7 +200,11 @@ impl OpenedRun {
         let instance = plugin.instantiate()?;
         let run_id = request.run_id.clone();
         let spec = RunSpec {
-            policy: Policy::new(host.config.grant(plugin.adapter_type()), &request),
+            policy: Policy::new(
+                host.config.grant(plugin.adapter_type(), &request.agent.company_id),
+                &request,
+            )
+            .without_account(host.own_account.clone()),
             redactor,
             host_id: host.host_id.clone(),
             seed: seed(&run_id),

@@ -1,6 +1,8 @@
 //! The folders of this host: journals, its identity, and compiled plugins.
 
+use std::fs::{File, TryLockError};
 use std::hash::{BuildHasher as _, RandomState};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use paperclip_diagnostic::Diagnostic;
@@ -34,9 +36,57 @@ pub fn create_folder(path: &Path) -> Result<(), Diagnostic> {
     })
 }
 
+/// Returns the file with the token that a daemon generates if none is configured.
+pub fn token_file(state: &Path) -> PathBuf {
+    state.join("token")
+}
+
 /// Returns the folder in which the local cluster keeps its volumes.
 pub fn local_cluster_folder(state: &Path) -> PathBuf {
     state.join("local-cluster")
+}
+
+/// The state folder as one daemon's own. The system gives it up with the process, however that ends.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: File,
+}
+
+impl StateLock {
+    /// Takes the folder.
+    ///
+    /// # Errors
+    /// Another daemon has it, whose process the message names, or the folder cannot be written.
+    pub fn take(state: &Path) -> Result<StateLock, Diagnostic> {
+        let path = state.join("serve.lock");
+        let failed = |error: io::Error| {
+            Diagnostic::new("state_unwritable", format!("{}: {error}", path.display()))
+                .with_hint("name a folder that this user may write with state (--state)")
+        };
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut owner = String::new();
+                let _ = file.read_to_string(&mut owner);
+                let owner = owner.trim();
+                let owner = if owner.is_empty() { "another process" } else { owner };
+                let message = format!("state {}: {owner} serves with it", state.display());
+                return Err(Diagnostic::new("state_in_use", message)
+                    .with_hint("stop that process, or name another folder with state (--state)"));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let owner = format!("process {}", std::process::id());
+        file.set_len(0).and_then(|()| writeln!(file, "{owner}")).map_err(failed)?;
+        Ok(StateLock { _file: file })
+    }
 }
 
 fn platform_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
@@ -68,6 +118,17 @@ pub fn host_id(state: Option<&Path>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_daemons_do_not_share_a_state_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let lock = StateLock::take(folder.path()).expect("free");
+        let error = StateLock::take(folder.path()).expect_err("taken");
+        assert_eq!(error.code, "state_in_use");
+        assert!(error.message.contains(&format!("process {}", std::process::id())), "{error}");
+        drop(lock);
+        StateLock::take(folder.path()).expect("free again");
+    }
 
     #[test]
     fn a_host_keeps_its_id_in_its_folder() {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 /// The largest total size of the files of a run.
-const FILES_MAX_BYTES: usize = 3 << 20;
+pub(crate) const FILES_MAX_BYTES: usize = 3 << 20;
 /// How many files a message about their size names.
 const NAMED_FILES: usize = 3;
 /// The folder of the instructions and of the files that they refer to.
@@ -74,6 +74,10 @@ pub enum SuppliedError {
         "files: they are {bytes} bytes together, and a run gets at most {FILES_MAX_BYTES}; the largest are {largest}"
     )]
     TooLarge { bytes: usize, largest: String },
+    #[error(
+        "{what}: with {file} the instructions and skills have more than {FILES_MAX_BYTES} bytes together, and a run gets at most that many"
+    )]
+    Budget { what: String, file: String },
     #[error("instructionsEntry: files has no `{INSTRUCTIONS_FOLDER}/{0}`")]
     NoInstructions(String),
 }
@@ -89,7 +93,7 @@ impl Diagnose for SuppliedError {
             SuppliedError::Content { .. } | SuppliedError::Base64 { .. } => {
                 "send the file's content as one of them"
             }
-            SuppliedError::TooLarge { .. } => {
+            SuppliedError::TooLarge { .. } | SuppliedError::Budget { .. } => {
                 "give the agent fewer skills, or put large files into its workspace"
             }
             SuppliedError::NoInstructions(_) => "send that file, or leave instructionsEntry out",
@@ -156,8 +160,12 @@ impl Supplied {
     ///
     /// # Errors
     /// The context names a place to run that is not this host's cluster.
-    pub fn merge(&self, context: &Value) -> Result<Value, SuppliedError> {
-        let mut context = complete(context)?.into_owned();
+    pub fn merge(&self, context: Value) -> Result<Value, SuppliedError> {
+        let completed = match complete(&context)? {
+            Cow::Owned(completed) => Some(completed),
+            Cow::Borrowed(_) => None,
+        };
+        let mut context = completed.unwrap_or(context);
         let mut tokens = Map::new();
         let mut servers = Vec::new();
         for (index, server) in self.mcp_servers.iter().enumerate() {
@@ -260,7 +268,7 @@ mod tests {
             "executionContinuation": {"version": 1, "objective": "o"}, "unknown": {"x": 1},
         });
         let servers = json!([{"name": "P", "url": "http://p", "token": "mcp-token", "connectionId": "c"}, {"name": "Q", "url": "http://q"}]);
-        let merged = supplied(json!({"mcpServers": servers})).merge(&context).expect("a good context");
+        let merged = supplied(json!({"mcpServers": servers})).merge(context).expect("a good context");
         assert_eq!(
             merged["config"]["env"],
             json!({"A": "a", "PAPERCLIP_MCP_TOKEN_1": "mcp-token", "PAPERCLIP_RUNTIME_TOOLS_TOKEN": "tools-token"})
@@ -272,17 +280,17 @@ mod tests {
         assert_eq!(of_run["paperclipWake"]["executionContinuation"]["objective"], "o");
         assert!(!of_run.to_string().contains("-token\""), "{of_run}");
         let alone = json!({"runId": "r", "runtimeTools": {"guidance": "g", "bearerToken": "t"}});
-        let merged = Supplied::default().merge(&alone).expect("a good context");
+        let merged = Supplied::default().merge(alone).expect("a good context");
         assert_eq!(merged["config"]["env"][TOOLS_TOKEN], "t");
         assert_eq!(merged["context"]["paperclipRuntimeTools"]["guidance"], "g");
         let plain = json!({"runId": "r", "config": {}});
-        assert_eq!(Supplied::default().merge(&plain).expect("good")["config"], plain["config"]);
+        assert_eq!(Supplied::default().merge(plain.clone()).expect("good")["config"], plain["config"]);
     }
 
     #[test]
     fn a_remote_target_is_refused_and_a_local_one_is_not() {
         let target =
-            |target: Value| Supplied::default().merge(&json!({"runId": "r", "executionTarget": target}));
+            |target: Value| Supplied::default().merge(json!({"runId": "r", "executionTarget": target}));
         assert!(target(json!({"kind": "local"})).is_ok() && target(json!(null)).is_ok());
         let error = target(json!({"kind": "remote", "transport": "ssh"})).expect_err("remote");
         assert!(error.to_string().contains("(ssh)"), "{error}");

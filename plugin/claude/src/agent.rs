@@ -137,6 +137,8 @@ fn workspace(request: &Request) -> Workspace {
 }
 
 impl AgentPlugin for Claude {
+    const PROTOCOL_MEMBERS: &[&str] = &describe::PROTOCOL_MEMBERS;
+
     fn describe() -> Descriptor {
         let models = |source: ModelSource, provider: &'static str| {
             source.models().iter().map(move |model| Model {

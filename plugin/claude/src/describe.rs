@@ -16,6 +16,39 @@ pub const REVEALED_ENV: [&str; 6] = [
     "PATH",
     "NODE_OPTIONS",
 ];
+/// The members of the CLI's events whose strings are its protocol, not text: they are never masked.
+pub const PROTOCOL_MEMBERS: [&str; 30] = [
+    "type",
+    "subtype",
+    "session_id",
+    "uuid",
+    "parent_tool_use_id",
+    "request_id",
+    "task_id",
+    "model",
+    "claude_code_version",
+    "status",
+    "error",
+    "api_error_type",
+    "terminal_reason",
+    "stop_reason",
+    "stopReason",
+    "error_code",
+    "errorCode",
+    "errors.type",
+    "rate_limit_info.status",
+    "rate_limit_info.rateLimitType",
+    "message.id",
+    "message.type",
+    "message.role",
+    "message.model",
+    "message.stop_reason",
+    "message.content.type",
+    "message.content.id",
+    "message.content.name",
+    "message.content.tool_use_id",
+    "event.type",
+];
 /// How to configure an agent of this type, for people and for agents that configure others. Markdown.
 pub const AGENT_CONFIGURATION_DOC: &str = include_str!("agent_configuration.md");
 

@@ -4,7 +4,7 @@
 
 wit_bindgen::generate!({
     path: "../../wit/0.2",
-    world: "agent-plugin",
+    world: "complete-agent-plugin",
     pub_export_macro: true,
     export_macro_name: "export_plugin",
     additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 
 use serde_json::{Map, Value};
 
-use crate::bindings::exports::paperclip::agent::{runs, tools, types};
+use crate::bindings::exports::paperclip::agent::{masking, runs, tools, types};
 use crate::machine::{Agent, IllegalTransition, Machine};
 use crate::manifest;
 use crate::outcome::ErrorCode;
@@ -21,6 +21,10 @@ use crate::{check, panic_note, skills};
 
 /// Everything that Paperclip asks an adapter for, for one agent type.
 pub trait AgentPlugin: Agent {
+    /// The members of the agent's events that say what an event is, by their paths, such as `type`: their values are never masked. An
+    /// agent without events has none.
+    const PROTOCOL_MEMBERS: &[&str] = &[];
+
     /// Returns the plugin's descriptor.
     fn describe() -> types::Descriptor;
 
@@ -135,6 +139,12 @@ impl<A: AgentPlugin + 'static> tools::Guest for Plugin<A> {
     fn judge_check(answers_json: String) -> Result<String, String> {
         panic_note::install();
         check::report_document(&answers_json)
+    }
+}
+
+impl<A: AgentPlugin + 'static> masking::Guest for Plugin<A> {
+    fn protocol_members() -> Vec<String> {
+        A::PROTOCOL_MEMBERS.iter().map(|member| (*member).to_owned()).collect()
     }
 }
 

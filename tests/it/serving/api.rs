@@ -168,7 +168,7 @@ fn a_token_guards_all_but_the_probes_and_large_bodies_are_refused() {
     fs::write(place.path("token"), token).unwrap();
     fs::write(place.path("serve.toml"), "[limits]\nrequest_mib = 1\nrequests_per_second = 3\n").unwrap();
     let args = ["--config", &text(&place.path("serve.toml")), "--token-file", &text(&place.path("token"))];
-    let daemon = Daemon::start(&place, &args);
+    let daemon = Daemon::start(&place, &args).without_token();
     for path in ["/v1/runs", "/v1/plugins", "/metrics", "/v1/runs/x/events"] {
         assert_eq!(daemon.get(path).status, 401, "{path}");
     }
@@ -179,7 +179,7 @@ fn a_token_guards_all_but_the_probes_and_large_bodies_are_refused() {
     assert_eq!(daemon.get("/v1/runs").status, 200);
     let mut huge = TcpStream::connect(daemon.address()).unwrap();
     let head = format!(
-        "POST /v1/runs HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        "POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         2 << 20
     );
     huge.write_all(head.as_bytes()).unwrap();
@@ -337,7 +337,14 @@ fn five_hundred_idle_followers_do_not_delay_a_run() {
         .map(|_| {
             let mut stream = TcpStream::connect(daemon.address()).unwrap();
             stream
-                .write_all(b"GET /v1/runs/r1/events HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+                .write_all(
+                    format!(
+                        "GET /v1/runs/r1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+                         Connection: close\r\n\r\n",
+                        daemon.token()
+                    )
+                    .as_bytes(),
+                )
                 .unwrap();
             stream
         })
@@ -452,10 +459,13 @@ fn connections_that_are_dropped_leave_nothing() {
     let daemon = Daemon::start(&place, &[]);
     daemon.run("r1", json!({}));
     daemon.follow("r1", 0).find(|event| event["text"] == "one").unwrap();
+    let head = format!("Host: localhost\r\nAuthorization: Bearer {}", daemon.token());
     for half in [
-        "POST /v1/ru",
-        "POST /v1/runs HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{\"context\":",
-        "GET /v1/runs/r1/events HTTP/1.1\r\nHost: h\r\n\r\n",
+        "POST /v1/ru".to_owned(),
+        format!(
+            "POST /v1/runs HTTP/1.1\r\n{head}\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{{\"context\":"
+        ),
+        format!("GET /v1/runs/r1/events HTTP/1.1\r\n{head}\r\n\r\n"),
     ] {
         let mut stream = TcpStream::connect(daemon.address()).unwrap();
         stream.write_all(half.as_bytes()).unwrap();

@@ -15,6 +15,8 @@ pub(crate) struct Daemon {
     child: Child,
     log: BufReader<ChildStderr>,
     url: String,
+    /// Where it serves besides.
+    other_url: Option<String>,
     agent: ureq::Agent,
     token: Option<String>,
 }
@@ -41,25 +43,29 @@ impl Daemon {
     pub(crate) fn start_on(place: &Place, cluster: &[&str], args: &[&str]) -> Daemon {
         let mut command = Daemon::command(place);
         command.args(cluster).args(args);
-        Daemon::spawn(command)
+        Daemon::spawn(place, command)
     }
 
     /// Starts on the local cluster of its own process, without the URL of Paperclip's API.
     pub(crate) fn start_without_api_url(place: &Place) -> Daemon {
         let mut command = Daemon::command(place);
         command.args(["--cluster", "local"]).env_remove("PAPERCLIP_API_URL");
-        Daemon::spawn(command)
+        Daemon::spawn(place, command)
     }
 
     fn command(place: &Place) -> Command {
         place.host(&["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
     }
 
-    fn spawn(mut command: Command) -> Daemon {
+    fn spawn(place: &Place, mut command: Command) -> Daemon {
+        let named =
+            command.get_args().skip_while(|arg| *arg != "--state").nth(1).map(std::path::PathBuf::from);
+        let state = named.unwrap_or_else(|| place.path("state"));
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut seen = String::new();
-        let url = loop {
+        let several = command.get_args().filter(|arg| *arg == "--listen").count() > 1;
+        let mut serves = || loop {
             let mut line = String::new();
             assert!(log.read_line(&mut line).unwrap() > 0, "it ended before it served: {seen}");
             seen.push_str(&line);
@@ -68,10 +74,14 @@ impl Daemon {
                 break record["address"].as_str().unwrap().to_owned();
             }
         };
+        let url = serves();
+        let other_url = several.then(serves);
         // A connection whose request was refused before its body was read is not used again.
         let config =
             ureq::Agent::config_builder().http_status_as_error(false).max_idle_connections(0).build();
-        Daemon { child, log, url, agent: config.into(), token: None }
+        // As every client of the machine finds it.
+        let token = std::fs::read_to_string(state.join("token")).ok().map(|token| token.trim().to_owned());
+        Daemon { child, log, url, other_url, agent: config.into(), token }
     }
 
     pub(crate) fn with_token(mut self, token: &str) -> Daemon {
@@ -83,6 +93,21 @@ impl Daemon {
     pub(crate) fn when_ready(self) -> Daemon {
         while self.get("/readyz").status != 200 {}
         self
+    }
+
+    /// Its second address, if it has one.
+    pub(crate) fn other_address(&self) -> Option<&str> {
+        self.other_url.as_deref()
+    }
+
+    /// Without a token, as a stranger.
+    pub(crate) fn without_token(mut self) -> Daemon {
+        self.token = None;
+        self
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        self.token.as_deref().unwrap_or_default()
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -118,11 +143,11 @@ impl Daemon {
     /// The status of the answer to a POST that announces a body of this size, before any of it is sent: a server that
     /// refuses it need not read it.
     pub(crate) fn announce(&self, path: &str, bytes: usize) -> u16 {
-        let token = self.token.as_deref().unwrap_or_default();
+        let (token, address) = (self.token(), self.address());
         let mut stream = TcpStream::connect(self.address()).unwrap();
         write!(
             stream,
-            "POST {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n\
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
              Content-Type: application/json\r\nContent-Length: {bytes}\r\n\r\n"
         )
         .unwrap();
@@ -145,8 +170,9 @@ impl Daemon {
 
     /// The lines of a live event stream.
     pub(crate) fn follow(&self, run_id: &str, from: u64) -> impl Iterator<Item = Value> + use<> {
-        let response =
-            self.agent.get(format!("{}/v1/runs/{run_id}/events?from={from}", self.url)).call().unwrap();
+        let url = format!("{}/v1/runs/{run_id}/events?from={from}", self.url);
+        let authorization = format!("Bearer {}", self.token());
+        let response = self.agent.get(url).header("Authorization", authorization).call().unwrap();
         let lines = BufReader::new(response.into_body().into_reader()).lines();
         lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap())
     }
@@ -167,6 +193,13 @@ impl Daemon {
             }
             seen.push_str(&line);
         }
+    }
+
+    /// The most memory that it was resident with.
+    pub(crate) fn peak_memory_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() >> 10
     }
 
     /// SIGTERM.

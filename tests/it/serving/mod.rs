@@ -6,6 +6,8 @@ mod continuing;
 mod daemon;
 mod hostile;
 mod intake;
+mod memory;
 mod policy;
 mod resume;
+mod strangers;
 mod swap;

@@ -4,7 +4,7 @@ use std::fs;
 
 use paperclip_contract::types::{Action, Command, NewObject};
 use paperclip_engine::intake::{self, IntakeFacts};
-use paperclip_engine::policy::{Grant, Policy};
+use paperclip_engine::policy::{Grant, Policy, Rule};
 use paperclip_guest::{Plugin, Runtime, RuntimeOptions, Tools};
 use serde_json::Value;
 
@@ -27,7 +27,13 @@ fn every_job_of_the_built_in_plugin_is_within_the_default_grant() {
         let (request, _) = intake::split(&case["context"], "claude_k8s", facts).unwrap();
         let plan: Value = serde_json::from_str(&tools.manifest(&request).unwrap().unwrap()).unwrap();
         let create = Action::CreateJob(NewObject { manifest_json: plan["job"].to_string() });
-        let outcome = Policy::new(Grant::default(), &request).check(&[Command { id: 1, action: create }]);
-        assert_eq!(outcome, Ok(()), "{}", case["name"]);
+        let commands = [Command { id: 1, action: create }];
+        // An account that an agent's config names has to be granted.
+        let account = case["context"]["config"]["serviceAccountName"].as_str().unwrap_or_default();
+        let granted = Policy::new(Grant::default().with_service_account(account), &request);
+        assert_eq!(granted.check(&commands), Ok(()), "{}", case["name"]);
+        let refused = Policy::new(Grant::default(), &request).check(&commands).err();
+        let rule = (!account.is_empty()).then_some(Rule::ServiceAccount);
+        assert_eq!(refused.map(|refused| refused.rule), rule, "{}", case["name"]);
     }
 }

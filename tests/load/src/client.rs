@@ -8,29 +8,48 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+/// A server on TCP.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    pub(crate) address: String,
+    /// The bearer token that it requires.
+    pub(crate) token: Option<String>,
+}
+
+impl Server {
+    /// One that requires no token.
+    pub(crate) fn open(address: &str) -> Server {
+        Server { address: address.to_owned(), token: None }
+    }
+}
+
 /// Sends a request and returns the answer with its unread body.
 pub(crate) async fn send(
-    address: &str,
+    server: &Server,
     method: &str,
     path: &str,
     body: &str,
 ) -> Result<http::Response<Incoming>> {
+    let address = server.address.as_str();
     let stream =
         TcpStream::connect(address).await.with_context(|| format!("{address} accepts no connection"))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let request = http::Request::builder()
+    let mut request = http::Request::builder()
         .method(method)
         .uri(path)
         .header("Host", address)
-        .header("Content-Type", "application/json")
-        .body(Full::new(Bytes::from(body.to_owned())))?;
+        .header("Content-Type", "application/json");
+    if let Some(token) = &server.token {
+        request = request.header("Authorization", format!("Bearer {token}"));
+    }
+    let request = request.body(Full::new(Bytes::from(body.to_owned())))?;
     sender.send_request(request).await.with_context(|| format!("{method} {path}: no answer"))
 }
 
 /// Sends a request and reads its answer, which must be a success.
-pub(crate) async fn ask(address: &str, method: &str, path: &str, body: &str) -> Result<Bytes> {
-    let (head, body) = send(address, method, path, body).await?.into_parts();
+pub(crate) async fn ask(server: &Server, method: &str, path: &str, body: &str) -> Result<Bytes> {
+    let (head, body) = send(server, method, path, body).await?.into_parts();
     let body = body.collect().await?.to_bytes();
     anyhow::ensure!(
         head.status.is_success(),
@@ -41,8 +60,8 @@ pub(crate) async fn ask(address: &str, method: &str, path: &str, body: &str) -> 
     Ok(body)
 }
 
-pub(crate) async fn ask_json(address: &str, method: &str, path: &str, body: &str) -> Result<Value> {
-    Ok(serde_json::from_slice(&ask(address, method, path, body).await?)?)
+pub(crate) async fn ask_json(server: &Server, method: &str, path: &str, body: &str) -> Result<Value> {
+    Ok(serde_json::from_slice(&ask(server, method, path, body).await?)?)
 }
 
 /// The lines of an answer as they arrive.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::client;
+use crate::client::{self, Server};
 use crate::cluster;
 
 /// The daemon's folder and log.
@@ -48,7 +48,7 @@ impl ScriptedCluster {
 #[derive(Debug)]
 pub(crate) struct Daemon {
     child: Child,
-    pub(crate) address: String,
+    pub(crate) server: Server,
     pub(crate) folder: tempfile::TempDir,
 }
 
@@ -80,7 +80,9 @@ impl Daemon {
             eprintln!("{line}");
         };
         tokio::spawn(async move { tokio::io::copy(lines.get_mut(), &mut log).await });
-        Ok(Daemon { child, address, folder })
+        let token = fs::read_to_string(folder.path().join("state/token"))?;
+        let server = Server { address, token: Some(token.trim().to_owned()) };
+        Ok(Daemon { child, server, folder })
     }
 
     pub(crate) fn plugins(&self) -> PathBuf {
@@ -94,7 +96,7 @@ impl Daemon {
             "config": { "image": "load/agent:1", "env": { "SERVICE_KEY": format!("key-of-{run_id}") } },
         });
         let start = json!({ "context": context, "pushesCancel": true });
-        client::ask(&self.address, "POST", "/v1/runs", &start.to_string()).await?;
+        client::ask(&self.server, "POST", "/v1/runs", &start.to_string()).await?;
         Ok(())
     }
 
@@ -109,7 +111,7 @@ impl Daemon {
         let fields: Vec<&str> =
             stat.rsplit_once(')').context("no name")?.1.split_ascii_whitespace().skip(11).take(2).collect();
         let ticks: u64 = fields.iter().filter_map(|field| field.parse::<u64>().ok()).sum();
-        let metrics = client::ask(&self.address, "GET", "/metrics", "").await?;
+        let metrics = client::ask(&self.server, "GET", "/metrics", "").await?;
         let metrics = String::from_utf8_lossy(&metrics);
         let requests = metrics.lines().filter_map(|line| line.strip_prefix("paperclip_api_requests_total"));
         Ok(Usage {

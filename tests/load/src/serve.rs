@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::client::{self, Lines};
+use crate::client::{self, Lines, Server};
 use crate::cluster::{self, MARK, now_us};
 use crate::figures::Latencies;
 use crate::host::{Daemon, ScriptedCluster};
@@ -44,7 +44,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         let run_id = format!("run-{number}");
         tokio::time::sleep_until(start + pause * u32::try_from(number)?).await;
         daemon.start_run(&run_id).await?;
-        following.spawn(follow(daemon.address.clone(), run_id, Arc::clone(&streaming)));
+        following.spawn(follow(daemon.server.clone(), run_id, Arc::clone(&streaming)));
     }
     // Measured halfway, when each run has allocated its memory, and only once, because the kernel walks all of the process's memory.
     tokio::time::sleep(Duration::from_secs(options.agents.seconds / 2)).await;
@@ -169,8 +169,8 @@ enum Record {
 }
 
 /// Follows a run to its end. Each line must arrive once, whole and in order.
-pub(crate) async fn follow(address: String, run_id: String, streaming: Arc<Streaming>) -> Result<Followed> {
-    let answer = client::send(&address, "GET", &format!("/v1/runs/{run_id}/events"), "").await?;
+pub(crate) async fn follow(server: Server, run_id: String, streaming: Arc<Streaming>) -> Result<Followed> {
+    let answer = client::send(&server, "GET", &format!("/v1/runs/{run_id}/events"), "").await?;
     ensure!(answer.status().is_success(), "{run_id}: {}", answer.status());
     let mut lines = Lines::of(answer);
     let mut followed = Followed { lines: 0, lines_us: Vec::new(), result_us: 0, error: None };

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::client;
+use crate::client::{self, Server};
 use crate::cluster::{self, now_us};
 use crate::figures::Latencies;
 use crate::host::{Daemon, ScriptedCluster};
@@ -49,7 +49,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     for number in 0..options.runs {
         let run_id = format!("run-{number}");
         daemon.start_run(&run_id).await?;
-        following.spawn(follow(daemon.address.clone(), run_id, Arc::clone(&streaming)));
+        following.spawn(follow(daemon.server.clone(), run_id, Arc::clone(&streaming)));
     }
     tokio::select! {
         () = streaming.reaches(options.runs) => {}
@@ -63,7 +63,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     let mut active = String::new();
     for number in 0..options.swaps {
         put(&daemon.plugins(), &version(&component, number))?;
-        let answer = client::ask_json(&daemon.address, "POST", "/v1/plugins/reload", "").await?;
+        let answer = client::ask_json(&daemon.server, "POST", "/v1/plugins/reload", "").await?;
         let now = answer["plugins"][0]["digest"].as_str().unwrap_or_default().to_owned();
         ensure!(now != active && !now.is_empty(), "swap {number} changed nothing: {answer}");
         active = now;
@@ -75,7 +75,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     let (swapped_us, took) = (now_us(), start.elapsed());
     daemon.start_run("afterwards").await?;
     ensure!(digests(&daemon).await?["afterwards"] == active, "a new run does not take the new version");
-    client::ask(&cluster.address, "POST", "/end", "").await?;
+    client::ask(&Server::open(&cluster.address), "POST", "/end", "").await?;
     let all: Vec<Followed> = following.join_all().await.into_iter().collect::<Result<_>>()?;
     let last = digests(&daemon).await?;
     let usage = daemon.usage().await?;
@@ -124,7 +124,7 @@ fn put(folder: &Path, component: &[u8]) -> Result<()> {
 
 /// Returns the plugin version of each run.
 async fn digests(daemon: &Daemon) -> Result<BTreeMap<String, String>> {
-    let answer = client::ask_json(&daemon.address, "GET", "/v1/runs", "").await?;
+    let answer = client::ask_json(&daemon.server, "GET", "/v1/runs", "").await?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let runs = answer["runs"].as_array().context("no runs")?;
     Ok(runs.iter().map(|run| (text(&run["runId"]), text(&run["pluginDigest"]))).collect())

@@ -3,7 +3,7 @@
 use paperclip_diagnostic::Diagnostic;
 use paperclip_prepare::Config;
 use paperclip_prepare::access::ClusterChoice;
-use paperclip_prepare::config::JournalMode;
+use paperclip_prepare::config::{Addresses, JournalMode, TlsFiles};
 
 use super::{AccessArgs, CheckArgs, ContextArgs, RunArgs, ServeArgs};
 
@@ -23,8 +23,11 @@ impl ServeArgs {
     }
 
     fn override_fields(&self, config: &mut Config) {
-        if let Some(listen) = &self.listen {
-            config.listen = listen.clone();
+        if !self.listen.is_empty() {
+            config.listen = Addresses(self.listen.clone());
+        }
+        if let (Some(certificate), Some(key)) = (&self.tls_certificate, &self.tls_key) {
+            config.tls = Some(TlsFiles { certificate: certificate.clone(), key: key.clone() });
         }
         if let Some(journal) = self.journal {
             config.journal = journal;

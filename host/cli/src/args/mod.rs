@@ -119,12 +119,20 @@ pub(crate) struct ServeArgs {
     /// Print the effective configuration and exit; it has no secrets
     #[arg(long, conflicts_with = "check_config")]
     pub(crate) print_config: bool,
-    /// Address to listen on, or unix:PATH; port 0 takes a free one; default: 127.0.0.1:7400
-    #[arg(long, value_name = "ADDR", env = "PAPERCLIP_LISTEN")]
-    pub(crate) listen: Option<Listen>,
-    /// File with the bearer token; needed unless the address is loopback or a Unix socket
+    /// Address to listen on, tls:ADDR, or unix:PATH; port 0 takes a free one; can be given more than once, or as a list with commas;
+    /// default: 127.0.0.1:7400, and paperclip-host.sock in Paperclip's home folder if that is known
+    #[arg(long, value_name = "ADDR", env = "PAPERCLIP_LISTEN", value_delimiter = ',')]
+    pub(crate) listen: Vec<Listen>,
+    /// File with the bearer token that clients on TCP send, or with two while it is replaced; default: <state>/token, which is generated;
+    /// must be given to listen on an address of the network without TLS
     #[arg(long, value_name = "FILE", env = "PAPERCLIP_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// Certificate chain (PEM) for addresses with tls:; read again when it changes
+    #[arg(long, value_name = "FILE", env = "PAPERCLIP_TLS_CERTIFICATE", requires = "tls_key")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// Private key (PEM) of the certificate
+    #[arg(long, value_name = "FILE", env = "PAPERCLIP_TLS_KEY", requires = "tls_certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) access: AccessArgs,
     /// Folder for journals and the local cluster's volumes; default: the platform's state folder
@@ -274,12 +282,8 @@ pub(crate) enum PluginsCommand {
         /// Agent type, such as claude_k8s
         #[arg(value_name = "TYPE")]
         adapter_type: String,
-        /// The daemon's address, or unix:PATH; default: 127.0.0.1:7400
-        #[arg(long, value_name = "ADDR", env = "PAPERCLIP_LISTEN")]
-        listen: Option<Listen>,
-        /// File with the daemon's bearer token
-        #[arg(long, value_name = "FILE", env = "PAPERCLIP_TOKEN_FILE")]
-        token_file: Option<PathBuf>,
+        #[command(flatten)]
+        daemon: DaemonArgs,
     },
     /// Check that this host accepts a plugin; exit code 2 and the reason if not
     Verify {
@@ -287,6 +291,23 @@ pub(crate) enum PluginsCommand {
         #[arg(value_name = "FILE|TYPE")]
         plugin: PathBuf,
     },
+}
+
+/// A running daemon.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct DaemonArgs {
+    /// The daemon's address, or unix:PATH; default: the socket in Paperclip's home folder if there is one, else 127.0.0.1:7400
+    #[arg(long, value_name = "ADDR", env = "PAPERCLIP_LISTEN", value_delimiter = ',')]
+    pub(crate) listen: Vec<Listen>,
+    /// File with the daemon's bearer token; default: the one that it has generated into its state folder
+    #[arg(long, value_name = "FILE", env = "PAPERCLIP_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The daemon's state folder; default: the platform's
+    #[arg(long, value_name = "DIR", env = "PAPERCLIP_STATE")]
+    pub(crate) state: Option<PathBuf>,
+    /// Paperclip's home folder
+    #[arg(long, value_name = "DIR", env = "PAPERCLIP_HOME")]
+    pub(crate) paperclip_home: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, clap::Args)]

@@ -25,9 +25,7 @@ pub(crate) async fn plugins(args: &PluginsArgs, builtins: BuiltinPlugins) -> Res
             }
             Ok(Exit::Succeeded)
         }
-        PluginsCommand::Revert { adapter_type, listen, token_file } => {
-            revert(adapter_type, listen.clone(), token_file.as_deref()).await
-        }
+        PluginsCommand::Revert { adapter_type, daemon } => revert(adapter_type, daemon).await,
         PluginsCommand::Verify { plugin } => {
             let inspection = examine(&runtime()?, builtins, plugin, verify)?;
             println!(

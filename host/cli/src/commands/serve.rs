@@ -1,7 +1,8 @@
 //! `serve`: runs the daemon.
 
-use paperclip_daemon::{Daemon, Token};
+use paperclip_daemon::Daemon;
 use paperclip_prepare::plugins::BuiltinPlugins;
+use paperclip_prepare::token;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::ServeArgs;
@@ -9,9 +10,12 @@ use crate::exit::{CommandError, Exit, usage};
 
 pub(crate) async fn serve(args: ServeArgs, builtins: BuiltinPlugins) -> Result<Exit, CommandError> {
     let config = args.configuration().map_err(usage)?;
-    let token = Token::read(config.token_file.as_deref()).map_err(usage)?;
+    if let Some(file) = &config.token_file {
+        token::read(file).map_err(usage)?;
+    }
     if args.check_config {
-        println!("good: listens on {}", config.listen);
+        let addresses: Vec<String> = config.addresses().iter().map(ToString::to_string).collect();
+        println!("good: listens on {}", addresses.join(", "));
         return Ok(Exit::Succeeded);
     }
     if args.print_config {
@@ -19,7 +23,7 @@ pub(crate) async fn serve(args: ServeArgs, builtins: BuiltinPlugins) -> Result<E
         return Ok(Exit::Succeeded);
     }
     crate::start_logging(config.log.level.into(), config.log.format);
-    let daemon = Daemon::open(config, token, builtins).await.map_err(usage)?;
+    let daemon = Daemon::open(config, builtins).await.map_err(usage)?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     daemon

@@ -1,7 +1,7 @@
 //! Errors as the API answers them: `{"error":{"code","message","hint"}}`.
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -28,11 +28,14 @@ const fn status(kind: Kind) -> StatusCode {
     match kind {
         Kind::BadRequest => StatusCode::BAD_REQUEST,
         Kind::Unauthorized => StatusCode::UNAUTHORIZED,
+        Kind::Forbidden => StatusCode::FORBIDDEN,
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Kind::AgentBusy => StatusCode::CONFLICT,
         Kind::NoPlugin => StatusCode::UNPROCESSABLE_ENTITY,
         Kind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Kind::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Kind::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         Kind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Kind::QueueFull | Kind::MemoryPressure | Kind::Stopping | Kind::NotReady => {
             StatusCode::SERVICE_UNAVAILABLE
@@ -49,11 +52,14 @@ const fn retry_after(kind: Kind) -> Option<HeaderValue> {
         Kind::Stopping | Kind::NotReady => Some(HeaderValue::from_static("5")),
         Kind::BadRequest
         | Kind::Unauthorized
+        | Kind::Forbidden
         | Kind::NotFound
         | Kind::MethodNotAllowed
         | Kind::AgentBusy
         | Kind::NoPlugin
         | Kind::BodyTooLarge
+        | Kind::UnsupportedMediaType
+        | Kind::RequestTimeout
         | Kind::Internal => None,
     }
 }
@@ -80,19 +86,6 @@ pub(super) fn too_large() -> Refusal {
         "the body is larger than this host takes",
         "make it smaller, or raise limits.request_mib",
     )
-}
-
-impl From<JsonRejection> for Refusal {
-    fn from(rejection: JsonRejection) -> Refusal {
-        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            return too_large();
-        }
-        Refusal::new(
-            Kind::BadRequest,
-            rejection.body_text(),
-            "send a JSON object as /v1/openapi.json describes it, with Content-Type: application/json",
-        )
-    }
 }
 
 impl From<QueryRejection> for Refusal {

@@ -1,44 +1,59 @@
 //! The daemon's API: HTTP with JSON.
 
 mod answer;
+mod body;
+mod connections;
 mod listener;
+mod peer;
 mod plugins;
 mod rate;
 mod routes;
 mod runs;
+mod serve;
 mod text;
+mod tls;
 mod token;
 mod version;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use tokio::sync::watch as signal;
 
 use crate::supervisor::Supervisor;
 
-pub(crate) use listener::{Listener, serve};
-pub use token::Token;
+pub(crate) use listener::Listener;
+pub(crate) use serve::serve;
+pub(crate) use token::Tokens;
 
-use rate::Rate;
-
-/// How long the head of a request may take to arrive.
-const READ_DEADLINE: Duration = Duration::from_secs(30);
+use body::Intake;
+use rate::Rates;
 
 /// What every handler uses.
 #[derive(Debug, Clone)]
 struct App {
     supervisor: Supervisor,
-    rate: Arc<Rate>,
+    rates: Arc<Rates>,
+    intake: Intake,
+    /// What clients on TCP have to send; none if nobody can connect by TCP.
+    tokens: Option<Arc<Tokens>>,
     /// Becomes true when event streams must end.
     closing: signal::Receiver<bool>,
 }
 
 /// Returns all routes.
-pub(crate) fn router(supervisor: Supervisor, token: Token, closing: signal::Receiver<bool>) -> Router {
+pub(crate) fn router(
+    supervisor: Supervisor,
+    tokens: Option<Tokens>,
+    closing: signal::Receiver<bool>,
+) -> Router {
     let limits = &supervisor.host().config.limits;
-    let body_bytes = (limits.request_mib as usize) << 20;
-    let app = App { rate: Arc::new(Rate::new(limits.requests_per_second)), supervisor, closing };
-    routes::router(app, Arc::new(token), body_bytes)
+    let app = App {
+        rates: Arc::new(Rates::new(limits.requests_per_second)),
+        intake: Intake::new(u64::from(limits.intake_mib) << 20),
+        tokens: tokens.map(Arc::new),
+        supervisor,
+        closing,
+    };
+    routes::router(app)
 }

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::App;
+use super::body::check_values;
 use crate::refusal::{Kind, Refusal};
 
 pub(super) async fn list(State(app): State<App>) -> Json<PluginList> {
@@ -128,6 +129,7 @@ fn parse<T: Default + DeserializeOwned>(body: &Bytes, hint: &str) -> Result<T, R
     if body.is_empty() {
         return Ok(T::default());
     }
+    check_values(body)?;
     serde_json::from_slice(body)
         .map_err(|error| Refusal::new(Kind::BadRequest, format!("the body is {error}"), hint))
 }

@@ -1,30 +1,29 @@
 //! The routes, and what applies to all of them.
 
-use std::sync::Arc;
-
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, Method};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use super::answer::too_large;
-use super::{App, Token, plugins, runs, version};
+use super::connections::Origin;
+use super::peer::{Peer, Who};
+use super::rate::Identity;
+use super::{App, body, peer, plugins, runs, version};
 use crate::metrics::{AnswerLabels, CONTENT_TYPE as METRICS_TYPE};
 use crate::refusal::{Kind, Refusal};
 
 /// The API's description: OpenAPI 3.1.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
-pub(super) fn router(app: App, token: Arc<Token>, body_bytes: usize) -> Router {
-    let guarded = Router::new()
+pub(super) fn router(app: App) -> Router {
+    let limited = Router::new()
         .route("/v1/runs", get(runs::list).post(runs::start))
         .route("/v1/runs/{id}", get(runs::get))
         .route("/v1/runs/{id}/events", get(runs::events))
-        .route("/v1/runs/{id}/cancel", post(runs::cancel))
         .route("/v1/runs/{id}/taken", post(runs::take))
         .route("/v1/plugins", get(plugins::list))
         .route("/v1/plugins/reload", post(plugins::reload))
@@ -34,7 +33,13 @@ pub(super) fn router(app: App, token: Arc<Token>, body_bytes: usize) -> Router {
         .route("/v1/adapters/{type}/skills", post(plugins::skills))
         .route("/v1/version", get(version::version))
         .route("/metrics", get(metrics))
-        .route_layer(middleware::from_fn_with_state(token, authorize));
+        .route_layer(middleware::from_fn_with_state(app.clone(), body::read))
+        .route_layer(middleware::from_fn_with_state(app.clone(), limit_rate));
+    // A cancellation is never refused for the rate of other requests.
+    let urgent = Router::new()
+        .route("/v1/runs/{id}/cancel", post(runs::cancel))
+        .route_layer(middleware::from_fn_with_state(app.clone(), body::read));
+    let guarded = limited.merge(urgent).route_layer(middleware::from_fn_with_state(app.clone(), authorize));
     Router::new()
         .merge(guarded)
         .route("/v1/openapi.json", get(openapi))
@@ -42,43 +47,55 @@ pub(super) fn router(app: App, token: Arc<Token>, body_bytes: usize) -> Router {
         .route("/readyz", get(readyz))
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
-        .layer(DefaultBodyLimit::max(body_bytes))
+        // `body::read` has the limit.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn(peer::refuse_browsers))
         .layer(middleware::from_fn_with_state(app.clone(), observe))
         .with_state(app)
 }
 
-async fn authorize(
-    State(token): State<Arc<Token>>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Refusal> {
-    token.check(request.headers())?;
+/// Admits whoever has a token, and the users of the Unix socket.
+async fn authorize(State(app): State<App>, mut request: Request, next: Next) -> Result<Response, Refusal> {
+    let peer = request.extensions().get::<Peer>().cloned().ok_or_else(unknown_peer)?;
+    let identity = match (peer.who, &app.tokens) {
+        (Who::User(user), _) => Identity::User(user),
+        (Who::Address(address), Some(tokens)) => {
+            if let Err(refused) = tokens.check(request.headers()) {
+                app.rates.take_unauthorised(Origin::from(address))?;
+                return Err(refused);
+            }
+            Identity::Token
+        }
+        (Who::Address(_), None) => return Err(unknown_peer()),
+    };
+    peer.ticket.authorised();
+    request.extensions_mut().insert(identity);
     Ok(next.run(request).await)
 }
 
-/// Counts answers, and limits the rate and size of requests that change something.
+fn unknown_peer() -> Refusal {
+    Refusal::new(Kind::Unauthorized, "this host cannot say who sends the request", "use its Unix socket")
+}
+
+/// Limits how often an identity changes something.
+async fn limit_rate(State(app): State<App>, request: Request, next: Next) -> Result<Response, Refusal> {
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    if let (true, Some(identity)) = (changes, request.extensions().get::<Identity>()) {
+        app.rates.take(*identity)?;
+    }
+    Ok(next.run(request).await)
+}
+
+/// Counts answers.
 async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
     let route = match request.extensions().get::<MatchedPath>() {
         Some(path) => path.as_str().to_owned(),
         None => "none".to_owned(),
     };
-    let changes = *request.method() != Method::GET && *request.method() != Method::HEAD;
-    let limit_bytes = u64::from(app.supervisor.host().config.limits.request_mib) << 20;
-    let taken =
-        if changes { app.rate.take().and_then(|()| fits(request.headers(), limit_bytes)) } else { Ok(()) };
-    let response = match taken {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
-    };
+    let response = next.run(request).await;
     let labels = AnswerLabels { route, status: response.status().as_u16() };
     app.supervisor.metrics().answers.get_or_create(&labels).inc();
     response
-}
-
-/// Refuses a body by the size in its head, before any of it is read.
-fn fits(headers: &HeaderMap, limit_bytes: u64) -> Result<(), Refusal> {
-    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_none_or(|bytes| bytes <= limit_bytes) { Ok(()) } else { Err(too_large()) }
 }
 
 async fn metrics(State(app): State<App>) -> Result<Response, Refusal> {

@@ -4,17 +4,22 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt as _;
+use paperclip_diagnostic::Diagnose as _;
+use paperclip_engine::intake;
 use paperclip_prepare::{McpServer, Supplied, SuppliedFile};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::App;
+use super::body::{Intaken, check_values};
 use super::text::with_text;
 use crate::metrics::Metrics;
 use crate::refusal::{Kind, Refusal};
@@ -27,8 +32,9 @@ const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 pub(super) struct Start {
     #[serde(default)]
     adapter: Option<String>,
-    /// Paperclip's execution context.
-    context: Value,
+    /// Paperclip's execution context, which is read before the other members.
+    #[serde(rename = "context")]
+    _context: IgnoredAny,
     #[serde(default)]
     files: Option<Vec<SuppliedFile>>,
     #[serde(default)]
@@ -66,18 +72,43 @@ struct Cancel {
 
 pub(super) async fn start(
     State(app): State<App>,
-    body: Result<Json<Start>, JsonRejection>,
+    intaken: Option<Extension<Intaken>>,
+    body: Bytes,
 ) -> Result<Response, Refusal> {
-    let Json(start) = body?;
-    let Start { adapter, context, files, instructions_entry, mcp_servers, resumes, pushes_cancel } = start;
-    let supplied = Supplied { files, instructions_entry, mcp_servers };
-    let start = StartRequest { adapter, context, supplied, resumes, pushes_cancel };
-    let Started { run_id, follows } = app.supervisor.start(start).await?;
+    let start = parse(&body)?;
+    drop(body);
+    let memory = intaken.and_then(|Extension(Intaken(reserved))| reserved);
+    let Started { run_id, follows } = app.supervisor.start(StartRequest { memory, ..start }).await?;
     let mut answer = json!({ "runId": run_id });
     if let Some(follows) = follows {
         answer["follows"] = follows.into();
     }
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
+}
+
+/// Parses a start. Nothing is built of a context or a body of too many values.
+fn parse(body: &Bytes) -> Result<StartRequest, Refusal> {
+    #[derive(Deserialize)]
+    struct Peeked<'a> {
+        #[serde(borrow)]
+        context: Option<&'a RawValue>,
+    }
+    let wrong = |error: serde_json::Error| {
+        Refusal::new(
+            Kind::BadRequest,
+            format!("the body: {error}"),
+            "send a JSON object as /v1/openapi.json describes it, with Content-Type: application/json",
+        )
+    };
+    let Peeked { context } = serde_json::from_slice(body).map_err(wrong)?;
+    let context = context.map(|context| intake::parse(context.get())).transpose();
+    let context = context.map_err(|error| Refusal::bad_context(error.diagnostic()))?;
+    check_values(body)?;
+    let Start { adapter, files, instructions_entry, mcp_servers, resumes, pushes_cancel, .. } =
+        serde_json::from_slice(body).map_err(wrong)?;
+    let context = context.unwrap_or_default();
+    let supplied = Supplied { files, instructions_entry, mcp_servers };
+    Ok(StartRequest { adapter, context, supplied, resumes, pushes_cancel, memory: None })
 }
 
 pub(super) async fn list(
@@ -148,6 +179,7 @@ pub(super) async fn cancel(
     let cancel: Cancel = if body.is_empty() {
         Cancel::default()
     } else {
+        check_values(&body)?;
         serde_json::from_slice(&body).map_err(|error| {
             Refusal::new(
                 Kind::BadRequest,

@@ -244,8 +244,13 @@ mod tests {
 
     #[tokio::test]
     async fn requests_are_answered_in_the_order_in_which_they_arrive() {
-        let actor =
-            RunsActor::spawn(Limits { runs: 1, runs_per_namespace: 9, runs_per_company: 9, queued_runs: 9 });
+        let actor = RunsActor::spawn(Limits {
+            runs: 1,
+            runs_per_namespace: 9,
+            runs_per_company: 9,
+            queued_runs: 9,
+            ..Limits::default()
+        });
         let (first, second) = (run("r1"), run("r2"));
         assert!(matches!(actor.enter(&first, false).await, Ok(Entered::New)));
         assert!(matches!(actor.enter(&second, false).await, Ok(Entered::New)));

@@ -6,11 +6,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 /// How many runs may be driven at a time, and how many may wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) runs: usize,
     pub(crate) runs_per_namespace: usize,
     pub(crate) runs_per_company: usize,
+    /// Of companies that have a limit of their own.
+    pub(crate) runs_of_companies: BTreeMap<String, usize>,
     pub(crate) queued_runs: usize,
 }
 
@@ -130,9 +132,11 @@ impl Admission {
     fn has_capacity(&self, company: &str, namespace: &str) -> bool {
         let count =
             |is_same: &dyn Fn(&Place) -> bool| self.running.values().filter(|place| is_same(place)).count();
-        self.running.len() < self.limits.runs
-            && count(&|place| place.namespace == namespace) < self.limits.runs_per_namespace
-            && count(&|place| place.company == company) < self.limits.runs_per_company
+        let limits = &self.limits;
+        let of_company = limits.runs_of_companies.get(company).unwrap_or(&limits.runs_per_company);
+        self.running.len() < limits.runs
+            && count(&|place| place.namespace == namespace) < limits.runs_per_namespace
+            && count(&|place| place.company == company) < *of_company
     }
 }
 
@@ -145,6 +149,7 @@ mod tests {
             runs,
             runs_per_namespace: per_namespace,
             runs_per_company: per_company,
+            runs_of_companies: BTreeMap::from([("limited".to_owned(), 1)]),
             queued_runs: 5,
         })
     }
@@ -180,6 +185,16 @@ mod tests {
         assert_eq!(admission.leave("a"), [""; 0], "company b has its two");
         assert_eq!(admission.leave("c"), ["b"]);
         assert_eq!(admission.leave("d"), ["e"]);
+    }
+
+    #[test]
+    fn a_company_with_a_limit_of_its_own_has_that_one() {
+        let mut admission = admission(9, 9, 2);
+        assert_eq!(admission.request("a", place("limited", "n")), Verdict::Admitted);
+        assert_eq!(admission.request("b", place("limited", "n")), Verdict::Queued(1));
+        assert_eq!(admission.request("c", place("other", "n")), Verdict::Admitted);
+        assert_eq!(admission.request("d", place("other", "n")), Verdict::Admitted);
+        assert_eq!(admission.leave("a"), ["b"]);
     }
 
     #[test]

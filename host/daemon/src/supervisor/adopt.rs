@@ -60,7 +60,9 @@ impl Supervisor {
         let of_pod = config.paperclip_pod.namespace.as_deref().or(of_file);
         let granted = config.grants.values().flat_map(|grant| &grant.namespaces);
         let granted = granted.map(Pattern::as_str).filter(|text| !text.contains('*'));
-        let shared: Vec<&str> = config.namespace.as_deref().into_iter().chain(granted).collect();
+        let of_companies = config.companies.values().filter_map(|company| company.namespace.as_deref());
+        let shared: Vec<&str> =
+            config.namespace.as_deref().into_iter().chain(granted).chain(of_companies).collect();
         let mut places = Vec::new();
         for (name, cluster) in self.clusters().all() {
             let default = config.namespace.is_none().then(|| cluster.default_namespace());
@@ -230,7 +232,16 @@ impl Supervisor {
         let (run, controls) = self.handle_of(info, Feed::new(), SystemTime::now());
         let cluster = place.cluster.clone();
         let (folder, resupply, supplier) = (None, None, None);
-        Ok(Box::new(PendingRun { run, controls, prepared, cluster, folder, resupply, supplier }))
+        Ok(Box::new(PendingRun {
+            run,
+            controls,
+            prepared,
+            cluster,
+            folder,
+            resupply,
+            supplier,
+            memory: None,
+        }))
     }
 }
 

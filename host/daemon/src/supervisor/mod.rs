@@ -134,6 +134,7 @@ impl Supervisor {
                 runs: limits.runs as usize,
                 runs_per_namespace: limits.runs_per_namespace as usize,
                 runs_per_company: limits.runs_per_company as usize,
+                runs_of_companies: resources.host.config.runs_of_companies(),
                 queued_runs: limits.queued_runs as usize,
             }),
             memory_limit_bytes: memory::limit_bytes(limits.memory_mib),

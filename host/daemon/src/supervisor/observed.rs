@@ -12,6 +12,7 @@ use paperclip_engine::{Guest, GuestFault};
 use paperclip_guest::Instance;
 
 use super::observer::RunObserver;
+use crate::memory::Reserved;
 
 /// The instance of one run.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Observed {
     observer: Arc<RunObserver>,
     /// The run's span, which records the Job's name.
     span: tracing::Span,
+    /// What its start was promised, until it has started.
+    memory: Reserved,
     /// The command whose answer names the run's Job.
     creating: Option<u64>,
     holds_guard: bool,
@@ -30,12 +33,13 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
-    pub(crate) fn new(instance: Instance, observer: Arc<RunObserver>) -> Observed {
+    pub(crate) fn new(instance: Instance, observer: Arc<RunObserver>, memory: Reserved) -> Observed {
         observer.metrics().instances.inc();
         Observed {
             instance,
             span: tracing::Span::current(),
             observer,
+            memory,
             creating: None,
             holds_guard: false,
             is_renewed: false,
@@ -133,7 +137,10 @@ impl Guest for Observed {
         at: Timestamp,
         request: &Request,
     ) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
-        let started = self.call("start", |instance| instance.start(at, request))?;
+        let started = self.call("start", |instance| instance.start(at, request));
+        // From here on its memory is that of this process, which new runs are refused by.
+        self.memory = None;
+        let started = started?;
         if let Ok(commands) = &started {
             self.observe_commands(commands);
         }

@@ -143,7 +143,7 @@ impl Supervisor {
         feed.set_journal(folder.to_owned());
         let masked = MaskedEnv::of_header(&past.header);
         let prepared = PreparedRun {
-            redactor: redactor(&past.request, &secrets, &masked)?,
+            redactor: redactor(&past.request, &secrets, &masked, plugin.protocol_members())?,
             plugin,
             // It was checked when the run started.
             paperclip: past
@@ -162,7 +162,8 @@ impl Supervisor {
         let (run, controls) = self.handle_of(info, feed, past.started_at);
         run.set_taken(Taken::read(folder));
         let (folder, supplier) = (Some(held), resupplied);
-        let pending = PendingRun { run, controls, prepared, cluster, folder, resupply, supplier };
+        let pending =
+            PendingRun { run, controls, prepared, cluster, folder, resupply, supplier, memory: None };
         Ok(Resumable::Ready(Box::new(pending)))
     }
 
@@ -190,7 +191,8 @@ impl Supervisor {
         self.runs().stop_awaiting_secrets(run_id).await;
         let Some(ResuppliedSecrets(secrets)) = resupplied else { return };
         let prepared = &mut pending.prepared;
-        match redactor(&prepared.request, &secrets, &prepared.masked) {
+        let protocol = prepared.plugin.protocol_members();
+        match redactor(&prepared.request, &secrets, &prepared.masked, protocol) {
             Ok(redactor) => {
                 tracing::info!(run_id, "its secrets are known again");
                 (prepared.secrets, prepared.redactor) = (secrets, redactor);

@@ -293,7 +293,13 @@ mod tests {
     use super::*;
 
     fn runs(limit: usize) -> Runs {
-        Runs::new(Limits { runs: limit, runs_per_namespace: 9, runs_per_company: 9, queued_runs: 1 })
+        Runs::new(Limits {
+            runs: limit,
+            runs_per_namespace: 9,
+            runs_per_company: 9,
+            queued_runs: 1,
+            ..Limits::default()
+        })
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::handle::{RunHandle, RunInfo, State, rfc3339};
 use super::observed::Observed;
 use super::observer::RunObserver;
 use super::runs::{Claimed, Entered, ResuppliedSecrets};
-use crate::memory;
+use crate::memory::{self, Reserved};
 use crate::refusal::{Kind, Refusal};
 
 /// Waits for admission that are shorter are not traced.
@@ -44,6 +44,8 @@ pub(crate) struct StartRequest {
     pub(crate) resumes: Option<String>,
     /// The client requests cancellations itself; Paperclip's API is not polled for them.
     pub(crate) pushes_cancel: bool,
+    /// What its start may use.
+    pub(crate) memory: Reserved,
 }
 
 /// A run that was started, or that exists.
@@ -67,6 +69,8 @@ pub(super) struct PendingRun {
     pub(super) resupply: Option<oneshot::Receiver<ResuppliedSecrets>>,
     /// Where a repeated start sends them.
     pub(super) supplier: Option<oneshot::Sender<ResuppliedSecrets>>,
+    /// What its start needs, until its plugin has started.
+    pub(super) memory: Reserved,
 }
 
 /// How a run left this process: its state, and its result if it came to one.
@@ -78,8 +82,8 @@ impl Supervisor {
     /// # Errors
     /// The context is refused, no plugin is usable, or this process takes no further run.
     pub(crate) async fn start(&self, start: StartRequest) -> Result<Started, Refusal> {
-        let StartRequest { adapter, context, supplied, resumes, pushes_cancel } = start;
-        let mut context = supplied.merge(&context).map_err(|error| Refusal::of(Kind::BadRequest, &error))?;
+        let StartRequest { adapter, context, supplied, resumes, pushes_cancel, memory } = start;
+        let mut context = supplied.merge(context).map_err(|error| Refusal::of(Kind::BadRequest, &error))?;
         let files = supplied.files().map_err(|error| Refusal::of(Kind::BadRequest, &error))?;
         if let Some(run_id) = context["runId"].as_str()
             && let Some(run) = self.existing(run_id, &context).await?
@@ -105,7 +109,7 @@ impl Supervisor {
             }
         }
         let options = StartOptions { files, pushes_cancel };
-        let run = self.start_new(adapter.as_deref(), &context, options, warnings).await?;
+        let run = self.start_new(adapter.as_deref(), &context, options, warnings, memory).await?;
         Ok(Started::of(&run.info.run_id, &run))
     }
 
@@ -134,6 +138,7 @@ impl Supervisor {
         context: &Value,
         options: StartOptions,
         warnings: Vec<String>,
+        memory: Reserved,
     ) -> Result<Arc<RunHandle>, Refusal> {
         let adapter_type = adapter_type(context, adapter).map_err(Refusal::bad_context)?;
         let run_id = context["runId"].as_str().unwrap_or_default();
@@ -154,6 +159,7 @@ impl Supervisor {
                     folder: None,
                     resupply: None,
                     supplier: None,
+                    memory,
                 };
                 self.note_entered(&run.info.run_id);
                 self.spawn(self.clone().host_run(Box::new(pending)));
@@ -289,7 +295,18 @@ impl Supervisor {
         let observer = Arc::new(RunObserver::new(Arc::clone(&run), metrics, traces));
         let hosted_at = SystemTime::now();
         let driven = async {
-            if let Some(left) = wait_for_admission(&run, &mut pending.controls).await {
+            let left = {
+                let mut admission = std::pin::pin!(wait_for_admission(&run, &mut pending.controls));
+                match tokio::time::timeout(MIN_TRACED_WAIT, &mut admission).await {
+                    Ok(left) => left,
+                    Err(_) => {
+                        // Others may start while it waits.
+                        pending.memory = None;
+                        admission.await
+                    }
+                }
+            };
+            if let Some(left) = left {
                 return left;
             }
             if hosted_at.elapsed().unwrap_or_default() >= MIN_TRACED_WAIT {
@@ -345,7 +362,8 @@ impl Supervisor {
         pending: PendingRun,
         observer: Arc<RunObserver>,
     ) -> Result<impl Future<Output = Outcome> + Send + use<>, StartError> {
-        let PendingRun { run, controls, prepared, cluster, folder, resupply: _, supplier: _ } = pending;
+        let PendingRun { run, controls, prepared, cluster, folder, resupply: _, supplier: _, memory } =
+            pending;
         let opened = prepared.open_journal(self.host(), folder)?;
         if let Some(folder) = opened.journal_folder() {
             run.feed.set_journal(folder.to_owned());
@@ -358,7 +376,7 @@ impl Supervisor {
             sink: FeedSink { feed: Arc::clone(&run.feed), observe },
             observer: Arc::clone(&observer) as _,
         };
-        let wrap = |instance| Observed::new(instance, observer);
+        let wrap = |instance| Observed::new(instance, observer, memory);
         let StartedRun { run, ports } = opened.start(self.host(), ports, wrap)?;
         Ok(drive(run, ports, controls))
     }

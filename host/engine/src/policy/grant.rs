@@ -15,12 +15,18 @@ pub struct Grant {
     pub namespaces: Vec<Pattern>,
     /// Images, such as `ghcr.io/acme/*`. An image without a registry is one of `docker.io/`.
     pub images: Vec<Pattern>,
-    /// Service accounts that a Job may run as.
+    /// Service accounts that a Job may run as, besides the one that the operator gives to all agents. The host's own is never granted.
     pub service_accounts: Vec<Pattern>,
     /// Secrets that a Job may refer to, besides the run's own and those of Paperclip's pod.
     pub secrets: Vec<Pattern>,
+    /// ConfigMaps that a Job may refer to, besides the run's own and those of Paperclip's pod.
+    pub config_maps: Vec<Pattern>,
     /// PersistentVolumeClaims that a Job may mount, besides those of Paperclip's pod.
     pub volume_claims: Vec<Pattern>,
+    /// Priority classes that a Job may have: those above others evict their Pods.
+    pub priority_classes: Vec<Pattern>,
+    /// Runtime classes that a Job may have: they choose how it is isolated from its node.
+    pub runtime_classes: Vec<Pattern>,
     /// Linux capabilities that a container may add.
     pub capabilities: Vec<Pattern>,
     /// Paths of Paperclip's API that may be polled.
@@ -39,9 +45,12 @@ impl Default for Grant {
         Grant {
             namespaces: Vec::new(),
             images: patterns(&["*"]),
-            service_accounts: patterns(&["*"]),
+            service_accounts: Vec::new(),
             secrets: Vec::new(),
+            config_maps: Vec::new(),
             volume_claims: Vec::new(),
+            priority_classes: Vec::new(),
+            runtime_classes: Vec::new(),
             capabilities: Vec::new(),
             http_paths: patterns(&["/api/*"]),
             revealed_env: patterns(&[
@@ -58,7 +67,59 @@ impl Default for Grant {
     }
 }
 
+/// What a company's runs may request, in place of the same fields of the grant of their agent type.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CompanyGrant {
+    /// The only namespace of the company's runs, also of those whose config names none.
+    pub namespace: Option<String>,
+    /// Runs of the company that are driven at a time, in place of `limits.runs_per_company`.
+    pub runs: Option<u32>,
+    pub images: Option<Vec<Pattern>>,
+    pub service_accounts: Option<Vec<Pattern>>,
+    pub secrets: Option<Vec<Pattern>>,
+    pub config_maps: Option<Vec<Pattern>>,
+    pub volume_claims: Option<Vec<Pattern>>,
+    pub priority_classes: Option<Vec<Pattern>>,
+    pub runtime_classes: Option<Vec<Pattern>>,
+    pub max_cpu: Option<Amount>,
+    pub max_memory: Option<Amount>,
+}
+
+impl CompanyGrant {
+    /// Returns the grant of the company's runs of an agent type.
+    pub fn apply_to(&self, grant: Grant) -> Grant {
+        let or = |own: &Option<Vec<Pattern>>, other: Vec<Pattern>| own.clone().unwrap_or(other);
+        let namespaces = match &self.namespace {
+            Some(namespace) => vec![Pattern(namespace.clone())],
+            None => grant.namespaces,
+        };
+        Grant {
+            namespaces,
+            images: or(&self.images, grant.images),
+            service_accounts: or(&self.service_accounts, grant.service_accounts),
+            secrets: or(&self.secrets, grant.secrets),
+            config_maps: or(&self.config_maps, grant.config_maps),
+            volume_claims: or(&self.volume_claims, grant.volume_claims),
+            priority_classes: or(&self.priority_classes, grant.priority_classes),
+            runtime_classes: or(&self.runtime_classes, grant.runtime_classes),
+            max_cpu: self.max_cpu.clone().or(grant.max_cpu),
+            max_memory: self.max_memory.clone().or(grant.max_memory),
+            capabilities: grant.capabilities,
+            http_paths: grant.http_paths,
+            revealed_env: grant.revealed_env,
+        }
+    }
+}
+
 impl Grant {
+    /// Grants this name of a service account, too.
+    #[must_use]
+    pub fn with_service_account(mut self, name: &str) -> Grant {
+        self.service_accounts.extend(Pattern::try_from(name.to_owned()));
+        self
+    }
+
     /// Returns the names that a plugin requests to see and may see.
     pub fn reveal(&self, requested: &[String]) -> Vec<String> {
         requested.iter().filter(|name| super::matches(&self.revealed_env, name)).cloned().collect()

@@ -16,7 +16,7 @@ use paperclip_contract::types::{
 use paperclip_kubernetes::shared;
 use serde_json::Value;
 
-pub use grant::{Amount, Grant, Pattern, PatternError, fits};
+pub use grant::{Amount, CompanyGrant, Grant, Pattern, PatternError, fits};
 pub use pod::secrets as secrets_of;
 
 /// The label of an agent's Jobs that names the agent.
@@ -51,14 +51,22 @@ pub enum Rule {
     Seccomp,
     /// A Pod that sets sysctls.
     Sysctls,
-    /// A service account that is not granted, or the mounted token of the default one.
+    /// A service account that is not granted, the host's own, or a token of the default one.
     ServiceAccount,
+    /// A priority class that is not granted.
+    PriorityClass,
+    /// A runtime class that is not granted.
+    RuntimeClass,
+    /// A probe or hook by which the node would send requests to another host than the Pod.
+    ProbeHost,
     /// A volume of a kind that may give access to more than the run's own data.
     VolumeKind,
     /// A PersistentVolumeClaim that is neither inherited from Paperclip's pod nor granted.
     VolumeClaim,
     /// A Secret that is neither the run's own, nor inherited from Paperclip's pod, nor granted.
     Secret,
+    /// A ConfigMap that is neither the run's own, nor inherited from Paperclip's pod, nor granted.
+    ConfigMap,
     /// An image that is not granted.
     Image,
     /// A limit above the grant's, or a container without one although the grant has one.
@@ -69,7 +77,7 @@ pub enum Rule {
 
 impl Rule {
     /// All rules.
-    pub const ALL: [Rule; 20] = [
+    pub const ALL: [Rule; 24] = [
         Rule::Namespace,
         Rule::OtherAgent,
         Rule::Manifest,
@@ -84,9 +92,13 @@ impl Rule {
         Rule::Seccomp,
         Rule::Sysctls,
         Rule::ServiceAccount,
+        Rule::PriorityClass,
+        Rule::RuntimeClass,
+        Rule::ProbeHost,
         Rule::VolumeKind,
         Rule::VolumeClaim,
         Rule::Secret,
+        Rule::ConfigMap,
         Rule::Image,
         Rule::Resources,
         Rule::HttpPath,
@@ -109,9 +121,13 @@ impl Rule {
             Rule::Seccomp => "seccomp",
             Rule::Sysctls => "sysctls",
             Rule::ServiceAccount => "service-account",
+            Rule::PriorityClass => "priority-class",
+            Rule::RuntimeClass => "runtime-class",
+            Rule::ProbeHost => "probe-host",
             Rule::VolumeKind => "volume-kind",
             Rule::VolumeClaim => "volume-claim",
             Rule::Secret => "secret",
+            Rule::ConfigMap => "config-map",
             Rule::Image => "image",
             Rule::Resources => "resources",
             Rule::HttpPath => "http-path",
@@ -150,8 +166,14 @@ pub struct Policy {
     namespaces: BTreeSet<String>,
     /// Names of Secrets that Paperclip's pod uses: an agent inherits them.
     inherited_secrets: BTreeSet<String>,
+    /// Names of ConfigMaps that Paperclip's pod uses.
+    inherited_config_maps: BTreeSet<String>,
     /// Names of PersistentVolumeClaims that Paperclip's pod mounts.
     inherited_claims: BTreeSet<String>,
+    /// Audiences of the tokens that Paperclip's pod gets, other than the Kubernetes API.
+    inherited_audiences: BTreeSet<String>,
+    /// The name of the host's own service account, if it has one.
+    own_account: Option<String>,
     agent_id: String,
 }
 
@@ -170,10 +192,20 @@ impl Policy {
         Policy {
             namespaces: namespaces.filter(|name| !name.is_empty()).collect(),
             inherited_secrets: pod::secrets(&paperclip_pod["spec"]).into_iter().collect(),
+            inherited_config_maps: pod::config_maps(&paperclip_pod["spec"]).into_iter().collect(),
             inherited_claims: pod::claims(&paperclip_pod["spec"]).into_iter().collect(),
+            inherited_audiences: pod::audiences(&paperclip_pod["spec"]).map(str::to_owned).collect(),
+            own_account: None,
             agent_id: request.agent.id.clone(),
             grant,
         }
+    }
+
+    /// Never grants an account of the name that the host itself runs as, whatever the grant and the namespace.
+    #[must_use]
+    pub fn without_account(mut self, own: Option<String>) -> Policy {
+        self.own_account = own;
+        self
     }
 
     /// Checks all commands of a call, before the first is carried out.

@@ -1,6 +1,7 @@
 //! The rules for a Pod, by itself or in a Job's template.
 
 use paperclip_kubernetes::image::with_registry;
+use paperclip_kubernetes::shared;
 use serde_json::Value;
 
 use super::grant::milli;
@@ -9,6 +10,9 @@ use super::{Amount, Policy, Refused, Rule, matches, shown};
 /// Kinds of volumes that give access only to data that the run may read anyway.
 const VOLUME_KINDS: [&str; 6] =
     ["secret", "configMap", "emptyDir", "persistentVolumeClaim", "projected", "downwardAPI"];
+/// Sources of a projected volume of which the same is true, besides tokens, which have a rule of their own.
+const PROJECTED_KINDS: [&str; 3] = ["secret", "configMap", "downwardAPI"];
+const TOKEN: &str = "serviceAccountToken";
 const NO_GRANT: &str = "no grant allows it";
 
 impl Policy {
@@ -33,9 +37,10 @@ impl Policy {
             return Err(Refused::new(Rule::NodeName, found, "use a nodeSelector: the scheduler places it"));
         }
         self.account(&what, spec)?;
+        self.classes(&what, spec)?;
         pod_security(&what, metadata, &spec["securityContext"])?;
         for volume in items(&spec["volumes"]) {
-            self.volume(&what, volume)?;
+            self.volume(&what, spec, volume)?;
         }
         for container in containers(spec) {
             let name = container["name"].as_str().unwrap_or_default();
@@ -55,9 +60,20 @@ impl Policy {
     }
 
     fn account(&self, what: &str, spec: &Value) -> Result<(), Refused> {
-        let named = spec["serviceAccountName"].as_str().or(spec["serviceAccount"].as_str());
-        match named.filter(|name| !name.is_empty()) {
-            Some(account) if !matches(&self.grant.service_accounts, account) => Err(Refused::new(
+        let names =
+            ["serviceAccountName", "serviceAccount"].map(|field| spec[field].as_str().unwrap_or_default());
+        if let Some(own) = names.into_iter().find(|name| self.own_account.as_deref() == Some(*name)) {
+            return Err(Refused::new(
+                Rule::ServiceAccount,
+                format!("{what} runs as service account {own:?}, which is this host's own"),
+                "name an account of the agent's own: no grant allows the host's",
+            ));
+        }
+        // The API takes the second if the first is missing, and refuses two that differ.
+        let named = || names.into_iter().filter(|name| !name.is_empty());
+        let refused = named().find(|name| !matches(&self.grant.service_accounts, name));
+        match refused.or_else(|| named().next()) {
+            Some(account) if refused.is_some() => Err(Refused::new(
                 Rule::ServiceAccount,
                 format!("{what} runs as service account {account:?}"),
                 format!(
@@ -75,7 +91,53 @@ impl Policy {
         }
     }
 
-    fn volume(&self, what: &str, volume: &Value) -> Result<(), Refused> {
+    fn classes(&self, what: &str, spec: &Value) -> Result<(), Refused> {
+        let classes = [
+            ("priorityClassName", Rule::PriorityClass, &self.grant.priority_classes, "priority_classes"),
+            ("runtimeClassName", Rule::RuntimeClass, &self.grant.runtime_classes, "runtime_classes"),
+        ];
+        for (field, rule, granted, grant_field) in classes {
+            match &spec[field] {
+                Value::Null => {}
+                Value::String(name) if matches(granted, name) => {}
+                other => {
+                    let hint = format!("the plugin is granted {}: add it to `{grant_field}`", shown(granted));
+                    return Err(Refused::new(rule, format!("{what} has {field} {other}"), hint));
+                }
+            }
+        }
+        if !spec["priority"].is_null() {
+            let found = format!("{what} has priority {}", spec["priority"]);
+            return Err(Refused::new(Rule::PriorityClass, found, "name a priorityClassName that is granted"));
+        }
+        Ok(())
+    }
+
+    /// Checks a source of a projected volume. A token of the Pod's account is the account: a granted one may have it, and Paperclip's pod
+    /// shares what it has for others than the Kubernetes API.
+    fn projected(&self, what: &str, spec: &Value, source: &Value) -> Result<(), Refused> {
+        for kind in source.as_object().into_iter().flatten().map(|(key, _)| key.as_str()) {
+            if kind == TOKEN {
+                let has_account = ["serviceAccountName", "serviceAccount"]
+                    .iter()
+                    .any(|field| spec[*field].as_str().is_some_and(|name| !name.is_empty()));
+                let audience = source[TOKEN]["audience"].as_str().unwrap_or_default();
+                if !has_account && !self.inherited_audiences.contains(audience) {
+                    return Err(Refused::new(
+                        Rule::ServiceAccount,
+                        format!("{what} gets a token of the default service account for {audience:?}"),
+                        "name a granted serviceAccountName, or leave the token out",
+                    ));
+                }
+            } else if !PROJECTED_KINDS.contains(&kind) {
+                let hint = format!("use one of {}, {TOKEN}", PROJECTED_KINDS.join(", "));
+                return Err(Refused::new(Rule::VolumeKind, format!("{what} projects a {kind}"), hint));
+            }
+        }
+        Ok(())
+    }
+
+    fn volume(&self, what: &str, spec: &Value, volume: &Value) -> Result<(), Refused> {
         let name = volume["name"].as_str().unwrap_or_default();
         for kind in volume.as_object().into_iter().flatten().map(|(key, _)| key.as_str()) {
             if kind == "hostPath" {
@@ -91,7 +153,8 @@ impl Policy {
                 ));
             }
         }
-        Ok(())
+        let what = format!("{what}, volume {name}");
+        items(&volume["projected"]["sources"]).try_for_each(|source| self.projected(&what, spec, source))
     }
 
     fn container(&self, what: &str, container: &Value) -> Result<(), Refused> {
@@ -108,6 +171,19 @@ impl Policy {
             if port["hostPort"].as_u64().is_some_and(|port| port != 0) {
                 let found = format!("{what} has hostPort {}", port["hostPort"]);
                 return Err(Refused::new(Rule::HostPort, found, NO_GRANT));
+            }
+        }
+        for (field, handler) in handlers(container) {
+            for kind in ["httpGet", "tcpSocket"] {
+                if handler[kind]["host"].as_str().is_some_and(|host| !host.is_empty()) {
+                    let found =
+                        format!("{what}, {field}: the node would connect to {}", handler[kind]["host"]);
+                    return Err(Refused::new(
+                        Rule::ProbeHost,
+                        found,
+                        "leave host out: the Pod itself is meant",
+                    ));
+                }
             }
         }
         let security = &container["securityContext"];
@@ -149,6 +225,20 @@ impl Policy {
                     Rule::Secret,
                     format!("Job {job} refers to Secret {name:?}"),
                     "it is neither this run's nor used by Paperclip's pod: add it to `secrets` of the grant",
+                ));
+            }
+        }
+        for name in config_maps(spec) {
+            let is_inherited = self.inherited_config_maps.contains(&name);
+            if !is_own(&name)
+                && !shared::is_shared(&name)
+                && !is_inherited
+                && !matches(&self.grant.config_maps, &name)
+            {
+                return Err(Refused::new(
+                    Rule::ConfigMap,
+                    format!("Job {job} refers to ConfigMap {name:?}"),
+                    "it is neither this run's nor used by Paperclip's pod: add it to `config_maps` of the grant",
                 ));
             }
         }
@@ -262,6 +352,40 @@ pub fn secrets(spec: &Value) -> Vec<String> {
         }
     }
     names
+}
+
+/// Returns the names of all ConfigMaps that a Pod refers to.
+pub(super) fn config_maps(spec: &Value) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut add = |name: &Value| names.extend(name.as_str().map(str::to_owned));
+    for volume in items(&spec["volumes"]) {
+        add(&volume["configMap"]["name"]);
+        for source in items(&volume["projected"]["sources"]) {
+            add(&source["configMap"]["name"]);
+        }
+    }
+    for container in containers(spec) {
+        for entry in items(&container["env"]) {
+            add(&entry["valueFrom"]["configMapKeyRef"]["name"]);
+        }
+        for source in items(&container["envFrom"]) {
+            add(&source["configMapRef"]["name"]);
+        }
+    }
+    names
+}
+
+/// Returns the audiences of the tokens that a Pod gets; a token without one is for the Kubernetes API.
+pub(super) fn audiences(spec: &Value) -> impl Iterator<Item = &str> {
+    let sources = items(&spec["volumes"]).flat_map(|volume| items(&volume["projected"]["sources"]));
+    sources.filter_map(|source| source[TOKEN]["audience"].as_str()).filter(|audience| !audience.is_empty())
+}
+
+/// What the node calls in or for a container.
+fn handlers(container: &Value) -> impl Iterator<Item = (&'static str, &Value)> {
+    let probes = ["livenessProbe", "readinessProbe", "startupProbe"].map(|field| (field, &container[field]));
+    let hooks = ["postStart", "preStop"].map(|field| (field, &container["lifecycle"][field]));
+    probes.into_iter().chain(hooks)
 }
 
 /// Returns the names of all PersistentVolumeClaims that a Pod mounts.

@@ -133,6 +133,50 @@ fn names_each_broken_rule() {
         ("{}/securityContext/seccompProfile/type", json!("Unconfined"), Rule::Seccomp),
         ("{}/securityContext/sysctls", json!([{"name": "a", "value": "b"}]), Rule::Sysctls),
         ("{}/automountServiceAccountToken", json!(true), Rule::ServiceAccount),
+        ("{}/serviceAccountName", json!("admin"), Rule::ServiceAccount),
+        ("{}/serviceAccount", json!("admin"), Rule::ServiceAccount),
+        (
+            "{}/volumes/-",
+            json!({"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}),
+            Rule::ServiceAccount,
+        ),
+        (
+            "{}/volumes/-",
+            json!({"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t", "audience": "vault"}}]}}),
+            Rule::ServiceAccount,
+        ),
+        (
+            "{}/volumes/-",
+            json!({"name": "t", "projected": {"sources": [{"podCertificate": {"signerName": "s"}}]}}),
+            Rule::VolumeKind,
+        ),
+        ("{}/priorityClassName", json!("system-cluster-critical"), Rule::PriorityClass),
+        ("{}/priority", json!(1_000_000), Rule::PriorityClass),
+        ("{}/runtimeClassName", json!("privileged"), Rule::RuntimeClass),
+        (
+            "{}/containers/0/livenessProbe",
+            json!({"httpGet": {"host": "169.254.169.254", "port": 80}}),
+            Rule::ProbeHost,
+        ),
+        ("{}/containers/0/readinessProbe", json!({"tcpSocket": {"host": "db", "port": 1}}), Rule::ProbeHost),
+        ("{}/containers/0/startupProbe", json!({"httpGet": {"host": "db", "port": 1}}), Rule::ProbeHost),
+        (
+            "{}/containers/0/lifecycle",
+            json!({"preStop": {"httpGet": {"host": "db", "port": 1}}}),
+            Rule::ProbeHost,
+        ),
+        ("{}/volumes/-", json!({"name": "c", "configMap": {"name": "other"}}), Rule::ConfigMap),
+        (
+            "{}/volumes/-",
+            json!({"name": "c", "projected": {"sources": [{"configMap": {"name": "o"}}]}}),
+            Rule::ConfigMap,
+        ),
+        ("{}/containers/0/envFrom/-", json!({"configMapRef": {"name": "other"}}), Rule::ConfigMap),
+        (
+            "{}/containers/0/env/-",
+            json!({"name": "C", "valueFrom": {"configMapKeyRef": {"name": "paperclip-files-x", "key": "k"}}}),
+            Rule::ConfigMap,
+        ),
     ];
     for (pointer, value, rule) in rows {
         let pointer = pointer.replace("{}", SPEC);
@@ -172,6 +216,100 @@ fn a_grant_narrows_and_widens() {
     );
     let hub = grant(json!({"images": ["docker.io/library/busybox:*"]}));
     assert_eq!(refused_with(hub, &format!("{SPEC}/containers/0/image"), json!("busybox:1")), None);
+}
+
+/// Each row is a field that only a grant allows, the grant, and a value that this grant does not name.
+#[test]
+fn what_a_grant_names_is_allowed_and_nothing_else() {
+    let rows = [
+        (
+            "serviceAccountName",
+            json!({"service_accounts": ["agent-*"]}),
+            "agent-a",
+            "other",
+            Rule::ServiceAccount,
+        ),
+        ("priorityClassName", json!({"priority_classes": ["batch"]}), "batch", "other", Rule::PriorityClass),
+        ("runtimeClassName", json!({"runtime_classes": ["gvisor"]}), "gvisor", "other", Rule::RuntimeClass),
+    ];
+    for (field, document, granted, other, rule) in rows {
+        let pointer = format!("/spec/template/spec/{field}");
+        assert_eq!(refused_with(grant(document.clone()), &pointer, json!(granted)), None, "{field}");
+        let refused = refused_with(grant(document), &pointer, json!(other)).expect("refused");
+        assert_eq!(refused.rule, rule);
+        assert!(
+            refused.what.contains("other") && refused.hint.contains("the plugin is granted"),
+            "{refused}"
+        );
+    }
+    let map = json!({"name": "c", "configMap": {"name": "team-settings"}});
+    assert_eq!(
+        refused_with(grant(json!({"config_maps": ["team-*"]})), "/spec/template/spec/volumes/-", map),
+        None
+    );
+    let shared = format!("paperclip-files-{}", "0f".repeat(20));
+    let map = json!({"name": "c", "configMap": {"name": shared}});
+    assert_eq!(refused_with(Grant::default(), "/spec/template/spec/volumes/-", map), None);
+    let own_host = json!({"httpGet": {"port": 80}});
+    assert_eq!(
+        refused_with(Grant::default(), "/spec/template/spec/containers/0/livenessProbe", own_host),
+        None
+    );
+}
+
+#[test]
+fn the_hosts_own_account_is_never_granted() {
+    let mut job = job();
+    let policy = |own: Option<&str>| {
+        let grant = grant(json!({"service_accounts": ["*"]}));
+        Policy::new(grant, &request()).without_account(own.map(str::to_owned))
+    };
+    for field in ["serviceAccountName", "serviceAccount"] {
+        job["spec"]["template"]["spec"][field] = json!("paperclip-host");
+        let commands = [Command { id: 1, action: create(&job) }];
+        assert_eq!(policy(None).check(&commands), Ok(()));
+        assert_eq!(policy(Some("other")).check(&commands), Ok(()));
+        let refused = policy(Some("paperclip-host")).check(&commands).expect_err("refused");
+        assert_eq!(refused.rule, Rule::ServiceAccount);
+        job["spec"]["template"]["spec"][field] = Value::Null;
+    }
+}
+
+#[test]
+fn a_token_that_paperclips_pod_has_for_another_service_is_inherited() {
+    let token = |audience: &str| json!({"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t", "audience": audience}}]}});
+    let mut request = request();
+    let pod = json!({"metadata": {"namespace": "agents"}, "spec": {"containers": [], "volumes": [token("sts.amazonaws.com")]}});
+    request.paperclip_pod_json = Some(pod.to_string());
+    let check = |audience: &str| {
+        let mut job = job();
+        let spec = &mut job["spec"]["template"]["spec"];
+        spec["volumes"] = json!([token(audience)]);
+        spec["imagePullSecrets"] = json!([]);
+        spec["containers"][0]["envFrom"] = json!([]);
+        Policy::new(Grant::default(), &request).check(&[Command { id: 1, action: create(&job) }])
+    };
+    assert_eq!(check("sts.amazonaws.com"), Ok(()));
+    for audience in ["", "https://kubernetes.default.svc"] {
+        assert_eq!(check(audience).expect_err("refused").rule, Rule::ServiceAccount, "{audience}");
+    }
+}
+
+#[test]
+fn a_companys_grant_takes_the_place_of_the_agent_types_fields() {
+    let type_grant =
+        grant(json!({"images": ["*"], "namespaces": ["a", "b"], "max_cpu": "4", "secrets": ["s"]}));
+    let company: CompanyGrant = serde_json::from_value(json!({
+        "namespace": "acme", "images": ["ghcr.io/acme/*"], "service_accounts": [], "max_memory": "8Gi", "runs": 3,
+        "priority_classes": ["batch"], "runtime_classes": ["gvisor"],
+    }))
+    .expect("a company's grant");
+    let expected = grant(json!({
+        "images": ["ghcr.io/acme/*"], "namespaces": ["acme"], "max_cpu": "4", "max_memory": "8Gi", "secrets": ["s"],
+        "priority_classes": ["batch"], "runtime_classes": ["gvisor"],
+    }));
+    assert_eq!(company.apply_to(type_grant.clone()), expected);
+    assert_eq!(CompanyGrant::default().apply_to(type_grant.clone()), type_grant);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::{ContractVersion, v0_1, v0_2};
 use crate::live::Meter;
+use crate::masking;
 use paperclip_contract::types::{Command, Descriptor, Event, Refusal, Request};
 use wasmtime::component::{InstancePre, ResourceAny};
 use wasmtime::{Result, Store};
@@ -40,6 +41,29 @@ impl ExportsPre {
             Self::V0_1(pre) => pre.instantiate(store).map(Exports::V0_1),
             Self::V0_2(pre) => pre.instantiate(store).map(Exports::V0_2),
         }
+    }
+}
+
+/// The interface `masking`, which a plugin may export.
+impl ExportsPre {
+    /// Creates an instance and calls `protocol-members`. `None`: the plugin does not export it.
+    ///
+    /// # Errors
+    /// As of [`ExportsPre::instantiate`], or the call fails.
+    pub(crate) fn protocol_members(&self, store: &mut Store<Meter>) -> Result<Option<Vec<String>>> {
+        let pre = match self {
+            Self::V0_1(_) => return Ok(None),
+            Self::V0_2(pre) => pre.instance_pre(),
+        };
+        let component = pre.component();
+        let interface = component.get_export_index(None, masking::INTERFACE);
+        let function =
+            interface.and_then(|within| component.get_export_index(Some(&within), masking::FUNCTION));
+        let Some(function) = function else { return Ok(None) };
+        let instance = pre.instantiate(&mut *store)?;
+        let function = instance.get_typed_func::<(), (Vec<String>,)>(&mut *store, &function)?;
+        let (members,) = function.call(store, ())?;
+        Ok(Some(members))
     }
 }
 

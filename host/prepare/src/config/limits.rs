@@ -20,7 +20,10 @@ pub struct Limits {
     pub memory_mib: Option<u64>,
     /// Size of a request's body, in MiB.
     pub request_mib: u32,
-    /// Requests per second that change something, over all clients.
+    /// Memory that the bodies of all requests may take together while they arrive and are handled, in MiB; further ones wait.
+    pub intake_mib: u32,
+    /// Requests per second that change something, of each client: whoever has the token is one, and so is each user of a Unix socket.
+    /// Cancellations do not count.
     pub requests_per_second: u32,
     /// Traps of one plugin version within ten minutes after which new runs no longer use it.
     pub plugin_traps: u32,
@@ -35,6 +38,7 @@ impl Default for Limits {
             queued_runs: 10_000,
             memory_mib: None,
             request_mib: 16,
+            intake_mib: 32,
             requests_per_second: 200,
             plugin_traps: 3,
         }
@@ -49,6 +53,7 @@ impl Limits {
             ("runs_per_namespace", self.runs_per_namespace),
             ("runs_per_company", self.runs_per_company),
             ("request_mib", self.request_mib),
+            ("intake_mib", self.intake_mib),
             ("requests_per_second", self.requests_per_second),
             ("plugin_traps", self.plugin_traps),
         ];

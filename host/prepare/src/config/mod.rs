@@ -12,14 +12,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use paperclip_diagnostic::Diagnostic;
-use paperclip_engine::policy::Grant;
+use paperclip_engine::policy::{CompanyGrant, Grant};
 use serde::{Deserialize, Serialize};
 
 use crate::access::{ClusterChoice, ClusterKind};
 
 pub use agents::{Agents, EnvFrom, Reference};
 pub use limits::{Limits, Retention};
-pub use listen::Listen;
+pub use listen::{Addresses, Listen, TlsFiles};
 pub use log::{Log, LogFormat, LogLevel};
 pub use paperclip_pod::PaperclipPodConfig;
 
@@ -39,9 +39,12 @@ const DEFAULT_GRANT: &str = "default";
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where to listen; default: `127.0.0.1:7400`.
-    pub listen: Listen,
-    /// A file with the bearer token; needed unless `listen` is a loopback address or a Unix socket.
+    /// Where to listen; default: `127.0.0.1:7400`, and `paperclip-host.sock` in Paperclip's home folder if that is known.
+    pub listen: Addresses,
+    /// The certificate of the addresses that are spoken to by TLS.
+    pub tls: Option<TlsFiles>,
+    /// A file with the bearer token, or with two while it is replaced; default: `token` in the state folder, which is generated. It must
+    /// be named if an address is reachable from other machines without TLS.
     pub token_file: Option<PathBuf>,
     /// Folder for journals; default: the platform's state folder.
     pub state: Option<PathBuf>,
@@ -77,6 +80,8 @@ pub struct Config {
     pub traces: TracesConfig,
     /// What plugins may ask for, by agent type; `default` applies to the others.
     pub grants: BTreeMap<String, Grant>,
+    /// What the runs of a company may ask for, by its id, in place of the same fields of `grants`.
+    pub companies: BTreeMap<String, CompanyGrant>,
 }
 
 /// What happens to a run whose journal cannot be written.
@@ -153,16 +158,28 @@ impl Config {
     /// # Errors
     /// The daemon would be open to everybody, or a limit of zero would stop all runs.
     pub fn check(&self) -> Result<(), Diagnostic> {
-        if self.token_file.is_none() && !self.listen.is_private() {
-            let message =
-                format!("listen {}: anybody who reaches this address could start runs", self.listen);
+        let addresses = self.addresses();
+        if self.token_file.is_none()
+            && let Some(open) = addresses.iter().find(|address| !address.is_private())
+        {
+            let message = format!("listen {open}: whoever reaches this address could try to start runs");
             return Err(Diagnostic::new("token_required", message).with_hint(
-                "name a file with a token in token_file (--token-file), or listen on a loopback address or a Unix socket",
+                "name a file with a token in token_file (--token-file), or listen with TLS, on a loopback address or a Unix socket",
             ));
+        }
+        if self.tls.is_none()
+            && let Some(tls) = addresses.iter().find(|address| matches!(address, Listen::Tls(_)))
+        {
+            return Err(Diagnostic::new("bad_config", format!("listen {tls}: there is no certificate"))
+                .with_hint("name its files in [tls] (--tls-certificate and --tls-key)"));
         }
         if let Some((field, problem)) = self.agents.problem() {
             return Err(Diagnostic::new("bad_config", format!("{field}: {problem}"))
                 .with_hint("correct that field of the configuration"));
+        }
+        if let Some((id, _)) = self.companies.iter().find(|(_, company)| company.runs == Some(0)) {
+            let message = format!("companies.{id}.runs: 0 would stop all runs of the company");
+            return Err(Diagnostic::new("bad_config", message).with_hint("give 1 or more, or leave it out"));
         }
         if let Some(limit) = self.limits.zero() {
             let message = format!("limits.{limit}: 0 would stop all runs");
@@ -171,23 +188,48 @@ impl Config {
         Ok(())
     }
 
+    /// Returns where to listen: as configured, else the default.
+    pub fn addresses(&self) -> Vec<Listen> {
+        if !self.listen.0.is_empty() {
+            return self.listen.0.clone();
+        }
+        let socket = self.paperclip_home.as_deref().map(Listen::home_socket);
+        [Listen::default()].into_iter().chain(socket).collect()
+    }
+
     /// Returns the files that give access to this host or its clusters to whoever reads them.
     pub fn credential_files(&self) -> Vec<PathBuf> {
         let named = self.clusters.values().map(|named| &named.kubeconfig);
-        named.chain(&self.token_file).chain(&self.cluster.kubeconfig).cloned().collect()
+        let key = self.tls.iter().map(|tls| &tls.key);
+        named.chain(&self.token_file).chain(&self.cluster.kubeconfig).chain(key).cloned().collect()
     }
 
-    /// Returns the grant of an agent type's plugin.
-    pub fn grant(&self, adapter_type: &str) -> Grant {
-        self.grants.get(adapter_type).or_else(|| self.grants.get(DEFAULT_GRANT)).cloned().unwrap_or_default()
+    /// Returns the grant of an agent type's plugin in the runs of a company. The account that the operator gives to all agents is granted.
+    pub fn grant(&self, adapter_type: &str, company_id: &str) -> Grant {
+        let grant = self.grants.get(adapter_type).or_else(|| self.grants.get(DEFAULT_GRANT)).cloned();
+        let grant = grant.unwrap_or_default();
+        let grant = match self.companies.get(company_id) {
+            Some(company) => company.apply_to(grant),
+            None => grant,
+        };
+        match &self.agents.service_account {
+            Some(account) => grant.with_service_account(account),
+            None => grant,
+        }
     }
 
-    /// Returns the whole configuration as TOML.
+    /// Returns the limits of driven runs of the companies that have one of their own.
+    pub fn runs_of_companies(&self) -> BTreeMap<String, usize> {
+        let limits = self.companies.iter().map(|(id, company)| (id, company.runs));
+        limits.filter_map(|(id, runs)| Some((id.clone(), usize::try_from(runs?).ok()?))).collect()
+    }
+
+    /// Returns the whole configuration as TOML, with the addresses of the default.
     ///
     /// # Errors
     /// A value cannot be written as TOML, such as a path that is not UTF-8.
     pub fn print(&self) -> Result<String, toml::ser::Error> {
-        toml::to_string_pretty(self)
+        toml::to_string_pretty(&Config { listen: Addresses(self.addresses()), ..self.clone() })
     }
 }
 
@@ -210,9 +252,12 @@ mod tests {
     #[test]
     fn a_printed_configuration_reads_back_equal() {
         let text = r#"
-            listen = "unix:/run/paperclip.sock"
+            listen = ["unix:/run/paperclip.sock", "tls:0.0.0.0:7411"]
             namespace = "agents"
             journal = "required"
+            [tls]
+            certificate = "/etc/tls.crt"
+            key = "/etc/tls.key"
             [cluster]
             kind = "kubeconfig"
             [clusters.eu]
@@ -227,10 +272,39 @@ mod tests {
         "#;
         let config = parse(text).expect("good");
         assert_eq!(config.limits, Limits { runs: 7, ..Limits::default() });
-        assert_eq!(config.grant("claude_k8s").images.len(), 1);
-        assert_eq!(config.grant("other"), Grant::default());
+        assert_eq!(config.grant("claude_k8s", "").images.len(), 1);
+        assert_eq!(config.grant("other", ""), Grant::default());
         assert_eq!(parse(&config.print().expect("printed")).expect("read again"), config);
         assert_eq!(parse("").expect("no field is needed"), Config::default());
+    }
+
+    #[test]
+    fn a_company_has_its_own_grant_and_no_other_one() {
+        let config = parse(
+            r#"
+            [agents]
+            service_account = "agent"
+            [grants.claude_k8s]
+            images = ["ghcr.io/*"]
+            [companies.acme]
+            namespace = "acme"
+            images = ["ghcr.io/acme/*"]
+            runs = 2
+        "#,
+        )
+        .expect("good");
+        let names = |patterns: &[paperclip_engine::policy::Pattern]| {
+            patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        let acme = config.grant("claude_k8s", "acme");
+        assert_eq!(
+            (names(&acme.namespaces), names(&acme.images)),
+            (vec!["acme".into()], vec!["ghcr.io/acme/*".into()])
+        );
+        let other = config.grant("claude_k8s", "other");
+        assert_eq!((names(&other.namespaces), names(&other.images)), (vec![], vec!["ghcr.io/*".into()]));
+        assert_eq!(names(&other.service_accounts), ["agent"], "the operator's own choice");
+        assert_eq!(names(&Config::default().grant("claude_k8s", "acme").service_accounts), [] as [&str; 0]);
     }
 
     #[test]
@@ -260,5 +334,28 @@ mod tests {
         guarded.check().expect("guarded");
         let none = Config { limits: Limits { runs: 0, ..Limits::default() }, ..Config::default() };
         assert!(none.check().expect_err("refused").to_string().contains("limits.runs"));
+    }
+
+    #[test]
+    fn listens_in_the_home_folder_of_paperclip_if_it_is_known() {
+        let addresses = |text: &str| {
+            let config = parse(text).expect("good");
+            config.addresses().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(addresses(""), ["127.0.0.1:7400"]);
+        let home = "paperclip_home = \"/paperclip\"\n";
+        assert_eq!(addresses(home), ["127.0.0.1:7400", "unix:/paperclip/paperclip-host.sock"]);
+        assert_eq!(addresses(&format!("{home}listen = \"[::1]:1\"")), ["[::1]:1"]);
+    }
+
+    #[test]
+    fn tls_needs_a_certificate_and_no_named_token() {
+        let listen = "listen = \"tls:0.0.0.0:7411\"\n";
+        let error = parse(listen).expect("read").check().expect_err("refused");
+        assert!(error.hint.is_some_and(|hint| hint.contains("[tls]")), "{}", error.message);
+        parse(&format!("{listen}[tls]\ncertificate = \"c\"\nkey = \"k\"\n"))
+            .expect("read")
+            .check()
+            .expect("good");
     }
 }

@@ -40,7 +40,12 @@ const DENIED_BY_NAME: [&str; 8] = [
 /// assert!(is_denied("STRIPE_KEY", &["STRIPE_*".to_owned()]));
 /// ```
 pub fn is_denied(name: &str, extra: &[String]) -> bool {
-    DENIED.iter().copied().chain(extra.iter().map(String::as_str)).any(|pattern| matches(pattern, name))
+    DENIED.iter().any(|pattern| matches(pattern, name)) || is_denied_always(name, extra)
+}
+
+/// Whether the operator's names and patterns deny a variable, which applies whatever an agent's config says.
+pub fn is_denied_always(name: &str, extra: &[String]) -> bool {
+    extra.iter().any(|pattern| matches(pattern, name))
 }
 
 /// Returns the names that are overridden where a whole Secret or ConfigMap is inherited, sorted.
@@ -99,6 +104,7 @@ mod tests {
             is_denied("STRIPE_KEY", &extra) && is_denied("MY_TOKEN_2", &extra) && is_denied("EXACT", &extra)
         );
         assert!(!is_denied("EXACTLY", &extra));
+        assert!(is_denied_always("STRIPE_KEY", &extra) && !is_denied_always("DATABASE_URL", &extra));
         let names = overridden_names(&extra);
         assert!(names.contains(&"EXACT".to_owned()) && names.contains(&"REDIS_URL".to_owned()));
         assert!(names.iter().all(|name| !name.contains('*')));

@@ -6,7 +6,7 @@ use paperclip_kubernetes::environment::{VARIABLE_MAX_BYTES, escape};
 use serde_json::{Map, Value};
 
 use super::agent_type::AgentType;
-use super::denied_env::{is_denied, overridden_names};
+use super::denied_env::{is_denied, is_denied_always, overridden_names};
 use super::labels::task_id;
 use super::mcp;
 use super::paperclip_pod::{PaperclipPod, PodValue};
@@ -79,7 +79,7 @@ pub fn build(
     injected: &BTreeSet<&str>,
     agent_type: &dyn AgentType,
 ) -> Result<Environment, Refusal> {
-    let denied = |name: &str| inherit == InheritEnv::Filtered && is_denied(name, &request.host.denied_env);
+    let denied = |name: &str| denies(request, inherit, name);
     let inherited = if inherit == InheritEnv::None { &[] } else { paperclip_pod.variables.as_slice() };
     let inherited: Vec<_> = inherited.iter().filter(|variable| !denied(&variable.name)).collect();
     let (left_out, inherited): (Vec<_>, Vec<_>) =
@@ -121,9 +121,7 @@ pub fn build(
     }
     if inherit != InheritEnv::None && !paperclip_pod.env_from.is_empty() {
         environment.env_from.clone_from(&paperclip_pod.env_from);
-        if inherit == InheritEnv::Filtered {
-            environment.blank_out(&request.host.denied_env);
-        }
+        environment.blank_out(inherit, &request.host.denied_env);
     }
     environment.escape_literals();
     Ok(environment)
@@ -135,15 +133,21 @@ pub fn shown_value(request: &Request, inherit: InheritEnv, name: &str) -> Option
     if let Some(configured) = request.config_env.iter().rev().find(|variable| variable.name == name) {
         return configured.value.clone();
     }
-    let is_inherited = match inherit {
-        InheritEnv::None => false,
-        InheritEnv::All => true,
-        InheritEnv::Filtered => !is_denied(name, &request.host.denied_env),
-    };
+    let is_inherited = inherit != InheritEnv::None && !denies(request, inherit, name);
     let pod = PaperclipPod::read(request.paperclip_pod.as_ref().filter(|_| is_inherited)?).ok()?;
     match pod.variable(name)? {
         PodValue::Shown(value) => Some(value.clone()),
         PodValue::Hidden | PodValue::Reference(_) => None,
+    }
+}
+
+/// Whether a variable is not inherited: what the operator denies never is.
+fn denies(request: &Request, inherit: InheritEnv, name: &str) -> bool {
+    let operators = &request.host.denied_env;
+    if inherit == InheritEnv::Filtered {
+        is_denied(name, operators)
+    } else {
+        is_denied_always(name, operators)
     }
 }
 
@@ -301,9 +305,10 @@ impl Environment {
     }
 
     /// Overrides the server's secrets that an inherited Secret or ConfigMap may hold with an empty value.
-    fn blank_out(&mut self, extra: &[String]) {
+    fn blank_out(&mut self, inherit: InheritEnv, extra: &[String]) {
         for name in overridden_names(extra) {
-            if !self.has(&name) && name::variable(&name).is_ok() {
+            let is_denied = inherit == InheritEnv::Filtered || is_denied_always(&name, extra);
+            if is_denied && !self.has(&name) && name::variable(&name).is_ok() {
                 self.set(&name, VariableValue::Plain(String::new()));
             }
         }

@@ -150,10 +150,15 @@ struct Daemon {
 
 impl Daemon {
     const ADDRESS: &str = "127.0.0.1:17411";
+    const TOKEN: &str = "token-of-the-measured-host";
 
     fn start(world: &World, namespace: &str, folder: &Path) -> Result<Daemon> {
+        let token_file = folder.join("token");
+        fs::write(&token_file, Self::TOKEN)?;
         let child = Command::new(&world.program)
             .args(["serve", "--listen", Self::ADDRESS, "--namespace", namespace])
+            .arg("--token-file")
+            .arg(&token_file)
             .arg("--kubeconfig")
             .arg(&world.kubeconfig)
             .arg("--state")
@@ -163,7 +168,7 @@ impl Daemon {
             .stderr(fs::File::create(folder.join("stderr"))?)
             .spawn()
             .context("cannot start the host")?;
-        let client = Client::new(format!("http://{}", Self::ADDRESS), "", folder)?;
+        let client = Client::new(format!("http://{}", Self::ADDRESS), Self::TOKEN, folder)?;
         let daemon = Daemon { child, client };
         let deadline = Instant::now() + PATIENCE;
         while !daemon.client.is_ready() {

@@ -14,7 +14,7 @@ fn secrets_of_the_server_are_not_inherited() {
     let with = |mode: &str| {
         let mut request = request(json!({"inheritEnv": mode}), json!({}));
         request.paperclip_pod = Some(paperclip.clone());
-        request.host.denied_env = vec!["STRIPE_*".into()];
+        request.host.denied_env = vec!["STRIPE_*".into(), "LICENCE".into()];
         request.config_env = vec![EnvName { name: "REDIS_URL".into(), value: None }];
         planned(&request)
     };
@@ -30,6 +30,9 @@ fn secrets_of_the_server_are_not_inherited() {
     assert_eq!(all.secrets[0].entries["DATABASE_URL"], Source::PaperclipPodEnv("DATABASE_URL".into()));
     assert!(variable(&all, "PGPASSWORD").unwrap()["valueFrom"].is_object());
     assert_eq!(variable(&all, "BETTER_AUTH_SECRET"), None);
+    // What the operator denies stays denied.
+    assert_eq!(variable(&all, "STRIPE_KEY"), None);
+    assert_eq!(variable(&all, "LICENCE"), Some(&json!({"name": "LICENCE", "value": ""})));
 
     let none = with("none");
     assert_eq!(variable(&none, "KEY"), None);

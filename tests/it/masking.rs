@@ -1,0 +1,108 @@
+//! Masking never changes how a run is judged: whatever value a secret has, as long as it is not text by which runs are judged.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use paperclip_engine::redact::{MIN_SECRET_BYTES, Redactor};
+use paperclip_guest::{Plugin, Runtime, RuntimeOptions, Tools};
+use serde_json::{Value, json};
+
+use crate::host::{fixture, plugin};
+
+const AT_MS: u64 = 1_780_000_000_000;
+/// Secrets that are tried on each recording, of those that it offers.
+const TRIED: usize = 15;
+/// What a run is judged to be, without the texts that people read.
+const JUDGED: [&str; 9] = [
+    "exitCode",
+    "errorCode",
+    "errorFamily",
+    "sessionId",
+    "model",
+    "usage",
+    "costUsd",
+    "timedOut",
+    "retryNotBefore",
+];
+
+fn recordings() -> impl Iterator<Item = PathBuf> {
+    let folders = ["claude-cli-2.1.330", "claude-cli-2.1.332"].map(fixture);
+    let files = folders.into_iter().flat_map(|folder| fs::read_dir(folder).unwrap());
+    let mut paths: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+    paths.sort();
+    paths.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "ndjson"))
+}
+
+fn judge(tools: &Tools, lines: &[String], exit: i32) -> Vec<Value> {
+    let evidence = json!({
+        "config": {}, "stdout": lines.join("\n"), "job": {"outcome": if exit == 0 { "complete" } else { "failed" }},
+        "container": {"exitCode": exit}, "pod": {"phase": if exit == 0 { "Succeeded" } else { "Failed" }},
+    });
+    let result = tools.classify(AT_MS, &evidence.to_string()).unwrap().unwrap();
+    let result: Value = serde_json::from_str(&result).unwrap();
+    JUDGED.iter().map(|field| result[field].clone()).collect()
+}
+
+/// Collects what a secret may be equal to without being text: names of members, their values where they are of the protocol or one word,
+/// numbers, and the punctuation between them.
+fn collect(value: &Value, path: &str, protocol: &[String], secrets: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                secrets.insert(name.clone());
+                secrets.insert(format!("\"{name}\":"));
+                if let Value::Bool(_) | Value::Number(_) = member {
+                    secrets.insert(format!("{name}\":{member}"));
+                    secrets.insert(member.to_string());
+                }
+                collect(member, &path, protocol, secrets);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, path, protocol, secrets)),
+        Value::String(text) => {
+            let is_protocol = protocol.iter().any(|member| member == path);
+            if is_protocol || !text.contains(char::is_whitespace) {
+                secrets.insert(text.clone());
+            }
+            if is_protocol {
+                secrets.insert(format!("\"{text}\""));
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[test]
+fn no_secret_changes_how_a_recording_is_judged() {
+    let runtime = Runtime::new(&RuntimeOptions { max_instances: 4, ..RuntimeOptions::default() }).unwrap();
+    let plugin = Plugin::load_file(&runtime, &plugin()).unwrap();
+    let protocol = plugin.protocol_members().to_vec();
+    assert!(protocol.contains(&"message.stop_reason".to_owned()), "{protocol:?}");
+    let tools = Tools::new(Arc::clone(&plugin));
+    let mut tried = 0;
+    for path in recordings() {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let exit =
+            fs::read_to_string(path.with_extension("exit")).ok().and_then(|exit| exit.trim().parse().ok());
+        let exit = exit.unwrap_or(i32::from(!path.ends_with("ok.ndjson") && !path.ends_with("tool.ndjson")));
+        let expected = judge(&tools, &lines, exit);
+        let mut secrets =
+            BTreeSet::from(["\"type\":\"".to_owned(), "is_error".to_owned(), "session_id".to_owned()]);
+        for event in lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            collect(&event, "", &protocol, &mut secrets);
+        }
+        secrets.retain(|secret| secret.len() >= MIN_SECRET_BYTES);
+        let every = secrets.len().div_ceil(TRIED).max(1);
+        for secret in secrets.iter().step_by(every).chain(secrets.get("is_error")) {
+            let redactor = Redactor::new([("S", secret)]).unwrap().with_protocol(&protocol);
+            let masked: Vec<String> = lines.iter().map(|line| redactor.mask_line(line.clone())).collect();
+            assert_eq!(judge(&tools, &masked, exit), expected, "{}: the secret {secret:?}", path.display());
+            tried += 1;
+        }
+    }
+    assert!(tried > 500, "{tried}");
+}
