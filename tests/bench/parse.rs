@@ -18,6 +18,7 @@ use paperclip_engine::Guest as _;
 use paperclip_engine::intake::{self, IntakeFacts};
 use paperclip_engine::time::Timestamp;
 use paperclip_guest::{Instance, Plugin, Runtime, RuntimeOptions};
+use paperclip_kit::stream::AgentStream as _;
 use serde_json::json;
 
 /// What the guest has to reach of the native parser's speed, over all recordings. Of one it may be less: where lines are short and full

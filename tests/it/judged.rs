@@ -40,7 +40,7 @@ fn document(story: &Story) -> Value {
         "config": {
             "timeoutSec": evidence.run.timeout_sec,
             "model": evidence.run.model,
-            "env": {"CLAUDE_CODE_USE_BEDROCK": evidence.run.is_bedrock},
+            "env": {"CLAUDE_CODE_USE_BEDROCK": evidence.run.billing.biller.as_deref() == Some("aws_bedrock")},
             "retryFreshSession": evidence.run.may_retry_fresh_session,
         },
         "stdout": story.stdout,

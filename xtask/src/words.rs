@@ -82,9 +82,9 @@ const VERBATIM: [(&str, usize); 11] = [
     // `rust_begin_unwind`, a function of the standard library.
     ("host/guest", 2),
     // What the agent and its provider print.
-    ("plugin/claude", 5),
+    ("plugin/claude", 4),
     // A message and an outcome of the reference adapter.
-    ("plugin/kit", 5),
+    ("plugin/kit", 6),
     // Two events in recorded orders (tests/fixtures/orders.txt).
     ("tests/simulation/src/order.rs", 2),
     // The names that journals pin.

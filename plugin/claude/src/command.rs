@@ -1,8 +1,8 @@
 //! How the Claude Code CLI is called.
 
 use paperclip_kit::config::fields::Fields;
-use paperclip_kit::config::schema::{self, ConfigField, FieldKind};
-use paperclip_kit::manifest::Call;
+use paperclip_kit::config::schema::{ConfigField, FieldKind};
+use paperclip_kit::manifest::{Call, option};
 use paperclip_kit::refusal::Refusal;
 
 /// No run has more turns than this.
@@ -20,9 +20,6 @@ const RESERVED_OPTIONS: [&str; 9] = [
     "-c",
     "--session-id",
 ];
-
-/// Sessions and credentials of the CLI live in its home, which must outlast the pod.
-pub(crate) const FORCED_ENV: &[(&str, &str)] = &[("HOME", "/paperclip")];
 
 /// The CLI's arguments: it reads the prompt from its standard input and prints its stream of events.
 ///
@@ -53,11 +50,7 @@ pub(crate) fn arguments(call: &Call<'_>, config: &mut Fields<'_>) -> Result<Vec<
     Ok(args)
 }
 
-fn option(args: &mut Vec<String>, name: &str, value: Option<&str>) {
-    args.extend(value.map(|value| [name.to_owned(), value.to_owned()]).into_iter().flatten());
-}
-
-/// The form in which operators configure such an agent.
+/// The fields of this agent type in the form in which operators configure such an agent.
 pub(crate) fn config_fields() -> Vec<ConfigField> {
     let own = [
         ConfigField::new(
@@ -82,8 +75,7 @@ pub(crate) fn config_fields() -> Vec<ConfigField> {
         )
         .default(true),
     ];
-    let own = own.into_iter().map(|field| ConfigField { group: "Claude", ..field });
-    own.chain(schema::schema()).collect()
+    own.into_iter().map(|field| ConfigField { group: "Claude", ..field }).collect()
 }
 
 #[cfg(test)]
@@ -101,8 +93,13 @@ mod tests {
         arguments(&call, &mut Fields::new(config.as_object().unwrap())).unwrap()
     }
 
-    const FRESH: Call<'_> =
-        Call { session: None, bundle_dir: None, instructions_file: None, mcp_config_file: None };
+    const FRESH: Call<'_> = Call {
+        session: None,
+        bundle_dir: None,
+        instructions_file: None,
+        agent_dir: "/paperclip/agents/a",
+        mcp_config_file: None,
+    };
 
     #[test]
     fn every_option_has_its_place() {
@@ -215,7 +212,9 @@ mod tests {
 
     #[test]
     fn the_forms_defaults_are_those_of_a_run_but_for_the_turns() {
-        let shown = config_fields().into_iter().filter(|field| field.key != "maxTurnsPerRun");
+        let shown = paperclip_kit::cli::config_fields::<Claude>()
+            .into_iter()
+            .filter(|field| field.key != "maxTurnsPerRun");
         let config = shown.filter_map(|field| Some((field.key.to_owned(), field.default?))).collect();
         let mut request = parity::request(&parity::cases(CASES)[0]);
         let planned = |request: &Request| manifest::plan(request, Attempt::FIRST, &Claude).unwrap();

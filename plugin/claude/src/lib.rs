@@ -2,15 +2,12 @@
 
 mod agent;
 mod command;
-pub mod describe;
 #[cfg(target_family = "wasm")]
 mod exports;
 pub mod models;
 pub mod outcome;
 mod phrases;
-pub mod session;
 pub mod stream;
 pub mod transcript;
-mod words;
 
 pub use agent::Claude;

@@ -1,48 +1,28 @@
 //! The models that an agent may be configured with.
 
-use serde::{Deserialize, Serialize};
+use paperclip_kit::cli::ModelOption;
 
-/// Paperclip's `AdapterModel`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Model {
-    /// As the CLI takes it with `--model`.
-    pub id: &'static str,
-    pub label: &'static str,
-}
-
-/// Who serves the models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ModelSource {
-    Anthropic,
-    Bedrock,
-}
-
-const DIRECT: &[Model] = &[
-    Model { id: "claude-opus-4-7", label: "Claude Opus 4.7" },
-    Model { id: "claude-opus-4-6", label: "Claude Opus 4.6" },
-    Model { id: "claude-sonnet-4-6", label: "Claude Sonnet 4.6" },
-    Model { id: "claude-haiku-4-6", label: "Claude Haiku 4.6" },
-    Model { id: "claude-sonnet-4-5-20250929", label: "Claude Sonnet 4.5" },
-    Model { id: "claude-haiku-4-5-20251001", label: "Claude Haiku 4.5" },
+/// The models to offer, the strongest first, for each way to reach them.
+pub const MODELS: &[ModelOption] = &[
+    direct("claude-opus-4-7", "Claude Opus 4.7"),
+    direct("claude-opus-4-6", "Claude Opus 4.6"),
+    direct("claude-sonnet-4-6", "Claude Sonnet 4.6"),
+    direct("claude-haiku-4-6", "Claude Haiku 4.6"),
+    direct("claude-sonnet-4-5-20250929", "Claude Sonnet 4.5"),
+    direct("claude-haiku-4-5-20251001", "Claude Haiku 4.5"),
+    bedrock("us.anthropic.claude-opus-4-7", "Bedrock Opus 4.7"),
+    bedrock("us.anthropic.claude-opus-4-6-v1", "Bedrock Opus 4.6"),
+    bedrock("us.anthropic.claude-sonnet-4-6", "Bedrock Sonnet 4.6"),
+    bedrock("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "Bedrock Sonnet 4.5"),
+    bedrock("us.anthropic.claude-haiku-4-5-20251001-v1:0", "Bedrock Haiku 4.5"),
 ];
 
-const BEDROCK: &[Model] = &[
-    Model { id: "us.anthropic.claude-opus-4-7", label: "Bedrock Opus 4.7" },
-    Model { id: "us.anthropic.claude-opus-4-6-v1", label: "Bedrock Opus 4.6" },
-    Model { id: "us.anthropic.claude-sonnet-4-6", label: "Bedrock Sonnet 4.6" },
-    Model { id: "us.anthropic.claude-sonnet-4-5-20250929-v1:0", label: "Bedrock Sonnet 4.5" },
-    Model { id: "us.anthropic.claude-haiku-4-5-20251001-v1:0", label: "Bedrock Haiku 4.5" },
-];
+const fn direct(id: &'static str, label: &'static str) -> ModelOption {
+    ModelOption { id, label, provider: "direct" }
+}
 
-impl ModelSource {
-    /// Returns the models to offer, the strongest first.
-    pub const fn models(self) -> &'static [Model] {
-        match self {
-            ModelSource::Anthropic => DIRECT,
-            ModelSource::Bedrock => BEDROCK,
-        }
-    }
+const fn bedrock(id: &'static str, label: &'static str) -> ModelOption {
+    ModelOption { id, label, provider: "bedrock" }
 }
 
 /// Returns whether an environment sends the CLI to AWS Bedrock. `variable` reads a variable by name.
@@ -71,9 +51,9 @@ mod tests {
 
     #[test]
     fn identifiers_are_unique() {
-        let mut ids: Vec<_> = DIRECT.iter().chain(BEDROCK).map(|model| model.id).collect();
+        let mut ids: Vec<_> = MODELS.iter().map(|model| model.id).collect();
         ids.sort_unstable();
         ids.dedup();
-        assert_eq!(ids.len(), DIRECT.len() + BEDROCK.len());
+        assert_eq!(ids.len(), MODELS.len());
     }
 }

@@ -1,8 +1,18 @@
-//! The words in which the Claude Code CLI and its provider report what went wrong, and the rows that they speak of.
+//! The words in which the Claude Code CLI reports what went wrong, beside those that all programs use.
 
-use serde::{Deserialize, Serialize};
+use paperclip_kit::phrases::{Lexicon, OTHER_PARTIES, status_after};
+use paperclip_kit::words::Phrase;
 
-use crate::words::{Phrase, Words};
+/// The words of this CLI.
+pub(crate) const LEXICON: Lexicon = Lexicon {
+    program: "claude",
+    unknown_session: UNKNOWN_SESSION_OF_CLI,
+    credentials: &[&["please run claude login"]],
+    other_parties: OTHER_PARTIES,
+    login_words: &["claude", "anthropic", "auth"],
+    status_in,
+    ..Lexicon::NONE
+};
 
 /// Row 5: the session to resume does not exist. The CLI's own words.
 pub(crate) const UNKNOWN_SESSION_OF_CLI: &[Phrase] = &[
@@ -11,26 +21,6 @@ pub(crate) const UNKNOWN_SESSION_OF_CLI: &[Phrase] = &[
     &["is not a uuid"],
     &["not a valid uuid"],
     &["does not match any session title"],
-];
-
-/// Row 5: the session to resume does not exist. In a result event only.
-pub(crate) const UNKNOWN_SESSION: &[Phrase] = &[&["unknown session"], &["session", "not found"]];
-
-/// Row 8: the conversation does not fit any more.
-pub(crate) const CONTEXT_EXCEEDED: &[Phrase] = &[
-    &["prompt is too long"],
-    &["prompt too long"],
-    &["conversation", "too long"],
-    &["context window limit"],
-    &["exceed*", "context window"],
-    &["exceed*", "context limit"],
-    &["exceed*", "context length"],
-    &["context length", "exceed*"],
-    &["maximum context length"],
-    &["input token count", "exceed*"],
-    &["requested token count", "exceed*"],
-    &["request too large"],
-    &["image*", "exceed*"],
 ];
 
 /// Row 8: the conversation cannot be continued for another reason than its size.
@@ -51,262 +41,20 @@ pub(crate) const SESSION_UNUSABLE: &[Phrase] = &[
     &["ended this conversation"],
 ];
 
-/// Row 9: the model does not exist, or not for this account.
-const MODEL_NOT_FOUND: &[Phrase] = &[
-    &["issue with the selected model"],
-    &["model", "not found"],
-    &["model", "does not exist"],
-    &["model", "may not exist"],
-    &["model", "is unknown"],
-    &["model", "is invalid"],
-    &["model unknown"],
-    &["model invalid"],
-    &["unknown model"],
-    &["invalid model"],
-    &["not found error", "model"],
-];
-
-/// Row 9, together with status 404.
-const NAMES_A_MODEL: &[Phrase] = &[&["model*"]];
-
-/// Row 9, together with status 403: access to the model.
-const MODEL_ACCESS: &[Phrase] = &[
-    &["access", "model*"],
-    &["model*", "access"],
-    &["model*", "not available"],
-    &["model*", "not allowed"],
-    &["model*", "not enabled"],
-    &["model*", "not permitted"],
-];
-
-/// Row 10: credentials are missing or refused.
-const CREDENTIALS: &[Phrase] = &[
-    &["not logged in"],
-    &["please log in"],
-    &["please login"],
-    &["please run login"],
-    &["please run claude login"],
-    &["log in again"],
-    &["login again"],
-    &["login required"],
-    &["invalid api key"],
-    &["invalid x api key"],
-    &["oauth token", "expired"],
-    &["oauth token", "revoked"],
-    &["invalid bearer token"],
-    &["invalid oauth token"],
-    &["invalid access token"],
-    &["invalid api token"],
-    &["invalid auth token"],
-    &["invalid authentication credentials"],
-    &["authentication error"],
-    &["failed to authenticate"],
-    &["disabled organization"],
-    &["organization has been disabled"],
-    &["organization has disabled"],
-    &["could not load", "credentials"],
-    &["unable to load", "credentials"],
-    &["credentials", "could not be loaded"],
-    &["failed to retrieve a token"],
-    &["credentialsprovidererror"],
-    &["credentialunavailable*"],
-    &["expiredtoken*"],
-    &["no such file or directory", "token"],
-    &["no such file or directory", "credentials*"],
-];
-
-/// Row 11: money or quota is used up.
-const QUOTA: &[Phrase] = &[
-    &["credit balance"],
-    &["insufficient balance"],
-    &["insufficient quota"],
-    &["insufficient credit*"],
-    &["out of credits"],
-    &["usage credits required"],
-    &["payment required"],
-    &["spend limit*", "reached"],
-    &["spending limit*", "reached"],
-    &["usage limit*", "reached"],
-    &["reached", "usage limit*"],
-    &["usage cap reached"],
-    &["hit your", "limit"],
-    &["session limit"],
-    &["5 hour limit"],
-    &["weekly limit"],
-    &["extra usage"],
-    &["exceeded your current quota"],
-    &["quota exceeded"],
-    &["servicequotaexceeded*"],
-];
-
-/// Row 13: the provider cannot serve at the moment, or the network does not reach it.
-const TRANSIENT: &[Phrase] = &[
-    &["rate limit*"],
-    &["ratelimit*"],
-    &["too many requests"],
-    &["overloaded*"],
-    &["service unavailable"],
-    &["internal server error"],
-    &["bad gateway"],
-    &["high demand"],
-    &["try again later"],
-    &["temporarily unavailable"],
-    &["throttl*"],
-    &["econnreset"],
-    &["econnrefused"],
-    &["enotfound"],
-    &["eai again"],
-    &["etimedout"],
-    &["epipe"],
-    &["connection", "dropped"],
-    &["connection", "refused"],
-    &["connection", "reset"],
-    &["connection", "closed"],
-    &["connection error"],
-    &["network error"],
-    &["can t reach the api"],
-    &["unable to connect"],
-    &["timed out"],
-    &["stream idle timeout"],
-    &["socket hang up"],
-];
-
-/// Row 14: the API answered, but not with a message.
-pub(crate) const EMPTY_RESPONSE: &[Phrase] =
-    &[&["empty or malformed"], &["returned an empty"], &["empty response"], &["malformed response"]];
-
-/// The shell or the container runtime did not find the agent's command.
-pub(crate) const COMMAND_NOT_FOUND: &[Phrase] = &[
-    &["claude not found"],
-    &["claude command not found"],
-    &["claude no such file or directory"],
-    &["exec claude", "not found"],
-    &["exec claude", "no such file or directory"],
-    &["command not found claude"],
-];
-
-/// Lines that speak for somebody else than the CLI.
-pub(crate) const OTHER_PARTIES: &[Phrase] = &[&["mcp*"], &["hook*"]];
-
-/// What the CLI's words about its own request are about: rows 9, 10, 11 and 13.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Topics {
-    pub(crate) model: bool,
-    pub(crate) credentials: bool,
-    pub(crate) quota: bool,
-    pub(crate) transient: bool,
-}
-
-/// Which words count beside an HTTP status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Weight {
-    /// No status, or one that does not name the cause.
-    Words,
-    Credentials,
-    Payment,
-    /// It speaks of the model, or else of credentials.
-    Forbidden,
-    NotFound,
-    /// Only words about a quota say more.
-    RateLimited,
-    Transient,
-    /// Another error: no words count.
-    Silent,
-}
-
-impl Weight {
-    fn of(status: Option<u16>) -> Weight {
-        match status {
-            None | Some(..=400) => Weight::Words,
-            Some(401) => Weight::Credentials,
-            Some(402) => Weight::Payment,
-            Some(403) => Weight::Forbidden,
-            Some(404) => Weight::NotFound,
-            Some(429) => Weight::RateLimited,
-            Some(408 | 409 | 425 | 500..) => Weight::Transient,
-            Some(_) => Weight::Silent,
-        }
-    }
-}
-
-impl Topics {
-    /// Reads a line that the CLI printed about a request with this outcome. `names_model`: it quotes the run's model.
-    pub(crate) fn of_line(words: &Words, status: Option<u16>, names_model: bool) -> Topics {
-        let names_model = |phrases: &[Phrase]| names_model || words.mention(phrases);
-        let none = Topics::default();
-        match Weight::of(status) {
-            Weight::Words => Topics {
-                model: words.mention(MODEL_NOT_FOUND),
-                credentials: words.mention(CREDENTIALS),
-                quota: words.mention(QUOTA),
-                transient: words.mention(TRANSIENT),
-            },
-            Weight::Credentials => Topics { credentials: true, ..none },
-            Weight::Payment => Topics { quota: true, ..none },
-            Weight::Forbidden => {
-                let model = words.mention(MODEL_ACCESS) || words.mention(MODEL_NOT_FOUND);
-                Topics { model, credentials: !model, ..none }
-            }
-            Weight::NotFound => Topics { model: names_model(NAMES_A_MODEL), ..none },
-            Weight::RateLimited => Topics { quota: words.mention(QUOTA), transient: true, ..none },
-            Weight::Transient => Topics { transient: true, ..none },
-            Weight::Silent => none,
-        }
-    }
-
-    /// Reads the provider's name of an error, such as `overloaded_error`.
-    pub(crate) fn of_kind(kind: &str, status: Option<u16>) -> Topics {
-        let weight = Weight::of(status);
-        let decides = weight == Weight::Words;
-        Topics {
-            model: false,
-            credentials: decides && matches!(kind, "authentication_error" | "permission_error"),
-            quota: matches!(weight, Weight::Words | Weight::RateLimited)
-                && matches!(kind, "billing_error" | "exceeded_current_quota_error"),
-            transient: decides
-                && matches!(kind, "overloaded_error" | "rate_limit_error" | "timeout_error" | "api_error"),
-        }
-    }
-
-    pub(crate) fn add(&mut self, other: Topics) {
-        self.model |= other.model;
-        self.credentials |= other.credentials;
-        self.quota |= other.quota;
-        self.transient |= other.transient;
-    }
-}
-
-/// Whether words about the conversation count beside this status: rows 10 and 11 decide by the status alone.
-pub(crate) fn may_speak_of_the_conversation(status: Option<u16>) -> bool {
-    !matches!(
-        Weight::of(status),
-        Weight::Credentials | Weight::Payment | Weight::Forbidden | Weight::RateLimited
-    )
-}
-
-/// Whether words about the answer count beside this status.
-pub(crate) fn may_speak_of_the_answer(status: Option<u16>) -> bool {
-    Weight::of(status) == Weight::Words
-}
-
 /// Returns the HTTP status that the CLI names in a text: `API Error: 529 …`, `Request rejected (429) …`.
-pub(crate) fn status_in(text: &str) -> Option<u16> {
-    let text = text.get(..text.floor_char_boundary(1024))?;
-    ["API Error: ", "API Error (", "Request rejected ("].iter().find_map(|before| {
-        let (digits, after) = text.split_once(before)?.1.split_at_checked(3)?;
-        let is_whole = !after.starts_with(|c: char| c.is_ascii_alphanumeric());
-        digits.parse().ok().filter(|status| is_whole && (400..600).contains(status))
-    })
+fn status_in(text: &str) -> Option<u16> {
+    status_after(text, &["API Error: ", "API Error (", "Request rejected ("])
 }
 
 #[cfg(test)]
 mod tests {
+    use paperclip_kit::phrases::{CONTEXT_EXCEEDED, Topics};
+    use paperclip_kit::words::{Words, mentions};
+
     use super::*;
-    use crate::words::mentions;
 
     fn topics(text: &str, status: Option<u16>) -> Topics {
-        Topics::of_line(&Words::of(text), status, false)
+        Topics::of_line(&Words::of(text), status, false, &LEXICON)
     }
 
     const MODEL: Topics = Topics { model: true, credentials: false, quota: false, transient: false };
@@ -395,7 +143,7 @@ mod tests {
             assert_eq!(topics(all, Some(status)), expected, "{status}");
         }
         assert_eq!(topics("no such path", Some(404)), Topics::default());
-        assert_eq!(Topics::of_line(&Words::of("claude-x"), Some(404), true), MODEL);
+        assert_eq!(Topics::of_line(&Words::of("claude-x"), Some(404), true, &LEXICON), MODEL);
         assert_eq!(topics("Your organization does not have access to Claude.", Some(403)), LOGIN);
         assert_eq!(
             topics("You don't have access to the model with the specified model ID.", Some(403)),
@@ -463,29 +211,6 @@ mod tests {
             "an image in the conversation could not be processed and was removed",
         ] {
             assert!(!mentions(line, CONTEXT_EXCEEDED) && !mentions(line, SESSION_UNUSABLE), "{line}");
-        }
-    }
-
-    #[test]
-    fn every_phrase_is_written_as_words() {
-        let tables = [
-            UNKNOWN_SESSION_OF_CLI,
-            UNKNOWN_SESSION,
-            CONTEXT_EXCEEDED,
-            SESSION_UNUSABLE,
-            MODEL_NOT_FOUND,
-            NAMES_A_MODEL,
-            MODEL_ACCESS,
-            CREDENTIALS,
-            QUOTA,
-            TRANSIENT,
-            EMPTY_RESPONSE,
-            COMMAND_NOT_FOUND,
-            OTHER_PARTIES,
-        ];
-        for part in tables.into_iter().flatten().copied().flatten() {
-            let stem = part.trim_end_matches('*');
-            assert!(Words::of(stem).is(stem), "{part}");
         }
     }
 }

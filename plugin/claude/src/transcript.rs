@@ -5,132 +5,24 @@
 
 mod notice;
 
-use std::borrow::Cow;
-
-use paperclip_kit::outcome::without_escapes;
-use serde::Serialize;
+use paperclip_kit::json::{
+    count, for_each_element, is_null, is_true, number, pick, portable, some_text, text,
+};
+use paperclip_kit::stream::error_text;
+use paperclip_kit::transcript::{ResultEntry, TranscriptEntry, no_input};
 use serde_json::value::RawValue;
 
 use self::notice::notice;
-use crate::stream::json::{
-    count, for_each_element, is_null, is_true, number, pick, portable, some_text, text,
-};
-use crate::stream::line::{Event, Part, for_each_part};
-use crate::stream::report::error_text;
-
-/// Paperclip's `TranscriptEntry`, as far as a Claude stream needs it. `ts` is the time at which the line was read.
-#[derive(Debug, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
-pub enum TranscriptEntry<'a> {
-    Init {
-        ts: &'a str,
-        model: String,
-        session_id: String,
-    },
-    Assistant {
-        ts: &'a str,
-        text: String,
-        /// The text continues the entry before: it is a piece of a message that follows as a whole.
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
-        delta: bool,
-    },
-    Thinking {
-        ts: &'a str,
-        text: String,
-        /// As of an assistant's text.
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
-        delta: bool,
-    },
-    ToolCall {
-        ts: &'a str,
-        name: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        tool_use_id: Option<String>,
-        input: Cow<'a, RawValue>,
-    },
-    ToolResult {
-        ts: &'a str,
-        tool_use_id: String,
-        content: String,
-        is_error: bool,
-    },
-    User {
-        ts: &'a str,
-        text: String,
-    },
-    Result(Box<ResultEntry<'a>>),
-    /// What the CLI says about its own work.
-    System {
-        ts: &'a str,
-        text: String,
-    },
-    Stdout {
-        ts: &'a str,
-        text: &'a str,
-    },
-    Stderr {
-        ts: &'a str,
-        text: &'a str,
-    },
-}
-
-/// The end of a run in its transcript.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ResultEntry<'a> {
-    pub ts: &'a str,
-    pub text: String,
-    pub input_tokens: u64,
-    pub output_tokens: u64,
-    pub cached_tokens: u64,
-    pub cost_usd: f64,
-    pub subtype: String,
-    pub is_error: bool,
-    pub errors: Vec<String>,
-}
-
-/// Returns the entries of a line of standard output. `ts` is a time in ISO 8601.
-pub fn entries<'a>(line: &'a str, ts: &'a str) -> Vec<TranscriptEntry<'a>> {
-    let mut entries = Vec::new();
-    let mut is_understood = true;
-    for_each_part(line, &mut |part| match part {
-        Part::CutEvent => is_understood = false,
-        Part::Untyped(text) => entries.push(TranscriptEntry::Stdout { ts, text }),
-        Part::Event(event) => {
-            let mut of_event = Vec::new();
-            push_event(&event, ts, &mut of_event);
-            if of_event.is_empty() {
-                of_event.push(TranscriptEntry::Stdout { ts, text: event.json });
-            }
-            entries.append(&mut of_event);
-        }
-    });
-    let is_one = matches!(entries.as_slice(), [TranscriptEntry::Stdout { .. }]);
-    if is_one || !is_understood {
-        // Shown to its last character.
-        entries = vec![TranscriptEntry::Stdout { ts, text: line.trim_end_matches('\r') }];
-    }
-    entries
-}
-
-/// Returns the entry of a line of standard error.
-pub fn stderr_entry<'a>(line: &'a str, ts: &'a str) -> TranscriptEntry<'a> {
-    TranscriptEntry::Stderr { ts, text: line.trim_end_matches('\r') }
-}
+use crate::agent::Claude;
+use crate::stream::event::Event;
 
 /// Returns a JSON array of the entries of a line of standard output.
 pub fn entries_json(line: &str, ts: &str) -> String {
-    let clean = without_escapes(line);
-    let mut shown = entries(&clean, ts);
-    if shown.iter().all(|entry| matches!(entry, TranscriptEntry::Stdout { .. })) {
-        // Text is shown with its colours.
-        shown = entries(line, ts);
-    }
-    // Texts and raw JSON cannot fail.
-    serde_json::to_string(&shown).unwrap_or_else(|_| "[]".to_owned())
+    paperclip_kit::transcript::entries_json::<Claude>(line, ts)
 }
 
-fn push_event<'a>(event: &Event<'a>, ts: &'a str, to: &mut Vec<TranscriptEntry<'a>>) {
+/// Pushes the entries of an event.
+pub(crate) fn push_event<'a>(event: &Event<'a>, ts: &'a str, to: &mut Vec<TranscriptEntry<'a>>) {
     match event.kind.as_ref() {
         "system" if event.has_subtype("init") => {
             let [model] = pick(event.json, &["model"]).unwrap_or_default();
@@ -257,10 +149,6 @@ fn push_assistant_block<'a>(block: &Block<'a>, ts: &'a str, to: &mut Vec<Transcr
     }
 }
 
-fn no_input<'a>() -> &'a RawValue {
-    serde_json::from_str("{}").expect("an empty object is JSON")
-}
-
 fn push_user_block<'a>(block: &Block<'a>, ts: &'a str, to: &mut Vec<TranscriptEntry<'a>>) {
     match block.kind.as_str() {
         "text" => {
@@ -328,8 +216,9 @@ fn result_entry<'a>(json: &'a str, ts: &'a str) -> ResultEntry<'a> {
 mod tests {
     use serde_json::{Value, json};
 
+    use paperclip_kit::json::ELEMENTS;
+
     use super::*;
-    use crate::stream::json::ELEMENTS;
 
     const TS: &str = "2026-11-22T06:28:11.156Z";
 
@@ -555,11 +444,5 @@ mod tests {
             of_message("assistant", &json!("hi")),
             json!([{"kind": "assistant", "ts": TS, "text": "hi"}])
         );
-    }
-
-    #[test]
-    fn marks_standard_error() {
-        let entry = serde_json::to_value(stderr_entry("boom\r", TS)).unwrap();
-        assert_eq!(entry, json!({"kind": "stderr", "ts": TS, "text": "boom"}));
     }
 }

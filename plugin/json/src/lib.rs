@@ -9,10 +9,21 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use paperclip_kit::outcome::head;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+
+/// Marks where text was left out.
+pub const ELLIPSIS: &str = "…";
+
+/// Returns the start of `text`, at most `max_bytes` long with the mark of the cut.
+pub fn head(text: &str, max_bytes: usize) -> Cow<'_, str> {
+    if text.len() <= max_bytes {
+        return Cow::Borrowed(text);
+    }
+    let end = text.floor_char_boundary(max_bytes.saturating_sub(ELLIPSIS.len()));
+    Cow::Owned(format!("{}{ELLIPSIS}", &text[..end]))
+}
 
 /// Returns the members called `names` of the object `json`, each as its text; `None` if `json` is not one whole object.
 ///

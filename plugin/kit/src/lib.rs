@@ -5,16 +5,26 @@
 
 pub mod bindings;
 pub mod check;
+pub mod cli;
 pub mod config;
 pub mod javascript;
+pub mod judge;
 pub mod kubernetes;
 pub mod machine;
 pub mod manifest;
 pub mod orphan;
 pub mod outcome;
 mod panic_note;
+pub mod phrases;
 pub mod plugin;
 pub mod prompt;
 pub mod refusal;
 pub mod request;
+pub mod retry_time;
+pub mod sessions;
 pub mod skills;
+pub mod stream;
+pub mod transcript;
+pub mod words;
+
+pub use paperclip_json as json;

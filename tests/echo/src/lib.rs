@@ -105,19 +105,19 @@ impl Agent for Echo {
         if is_done && evidence.own_failure().is_none() {
             result.exit_code = None;
         } else if evidence.is_cancelled {
-            result.error_code = Some(ErrorCode::Cancelled);
+            result.error_code = Some(ErrorCode::CANCELLED);
             result.error_message = Some("Run cancelled".to_owned());
         } else if evidence.is_timed_out {
-            result.error_code = Some(ErrorCode::Timeout);
+            result.error_code = Some(ErrorCode::TIMEOUT);
             result.error_message = Some("Timed out".to_owned());
         } else if let Some(quiet_sec) = evidence.quiet_sec {
-            result.error_code = Some(ErrorCode::AgentQuiet);
+            result.error_code = Some(ErrorCode::AGENT_QUIET);
             result.error_message = Some(format!("quiet for {quiet_sec} s"));
         } else if let Some(reason) = &evidence.stopped_for {
-            result.error_code = Some(ErrorCode::LlmApiError);
+            result.error_code = Some(ErrorCode::LLM_API_ERROR);
             result.error_message = Some(reason.clone());
         } else if evidence.exit_code() != Some(0) {
-            result.error_code = Some(ErrorCode::ClaudeExited);
+            result.error_code = Some(ErrorCode::new("echo_exited"));
             let unobserved = evidence.describe_unobserved_end().unwrap_or_default();
             result.error_message = Some(unobserved + &evidence.pod_suffix());
         }

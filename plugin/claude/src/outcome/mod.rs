@@ -1,74 +1,62 @@
-//! The judgement of a finished run.
-//!
-//! [`judge`] takes the first rule of the table in `rules.rs` that holds. Its row becomes the result, together with everything that
-//! the stream reported: session, usage, cost, summary.
+//! The judgement of a finished run: the kit's, by the table in `rules.rs`.
 
-mod document;
 mod facts;
-mod fresh_session;
-mod messages;
-mod result;
-mod retry_time;
-mod rules;
+pub(crate) mod rules;
 
-use paperclip_kit::outcome::{AdapterResult, ErrorCode, Evidence, head, iso_time, without_nul};
+use serde_json::{Map, Value};
 
-pub use self::document::{classify_document, run_facts};
-use self::facts::Case;
-pub use self::fresh_session::{RetryReason, may_retry_fresh};
-use self::rules::{RULES, Rule, SessionEffect};
-use crate::stream::Stream;
+use crate::agent::Claude;
+pub use paperclip_kit::judge::{RetryReason, judge, matching_rows, may_retry_fresh};
+use paperclip_kit::outcome::RunFacts;
 
-/// An error message, in bytes.
-const MESSAGE_BYTES: usize = 8 * 1024;
-
-/// Returns the result of a run that has ended.
-pub fn judge(evidence: &Evidence, stream: &Stream) -> AdapterResult {
-    let case = Case::new(evidence, stream);
-    let rule = deciding_rule(&case);
-    let mut result = case.reported_result();
-    if rule.code.is_none() {
-        // The container of a success may have been ended by somebody else, with any code.
-        result.exit_code = result.exit_code.filter(|code| *code == 0);
-    }
-    result.error_code = rule.code;
-    result.error_family = rule.code.and_then(ErrorCode::family);
-    result.error_message = rule.message.map(|message| clean(&message(&case), MESSAGE_BYTES));
-    result.timed_out = rule.code == Some(ErrorCode::Timeout);
-    result.retry_not_before = case.retry_not_before(rule);
-    if rule.code == Some(ErrorCode::ClaudeAuthRequired)
-        && let Some(url) = case.login_url()
-    {
-        result.error_meta.insert("loginUrl".to_owned(), url.into());
-    }
-    match rule.session {
-        SessionEffect::Keep => {}
-        SessionEffect::Forget => result.clear_session = true,
-        SessionEffect::Drop => result.drop_session(),
-    }
-    result.result_json = Some(case.result_json(rule, &result));
-    result.continue_conversation();
-    if case.did_nothing(rule) {
-        result.declare_bootstrap();
-    }
-    if evidence.is_cancelled && evidence.is_agent_end_observed() {
-        result.acknowledge_cancellation(evidence.at_ms.and_then(iso_time).as_deref());
-    }
-    result
+/// Judges a document and returns the result as JSON.
+///
+/// # Errors
+/// What is wrong with the document.
+pub fn classify_document(at_ms: i64, json: &str) -> Result<String, String> {
+    paperclip_kit::judge::classify_document::<Claude>(at_ms, json)
 }
 
-/// Returns the rows of `docs/errors.md` that hold for the evidence, in the order of precedence. The first one decides.
-pub fn matching_rows(evidence: &Evidence, stream: &Stream) -> Vec<&'static str> {
-    let case = Case::new(evidence, stream);
-    let mut rows: Vec<_> = RULES.iter().filter(|rule| rule.holds(&case)).map(|rule| rule.row).collect();
-    rows.dedup();
-    rows
+/// Returns what an agent's `config` says about its result.
+pub fn run_facts(config: &Map<String, Value>) -> RunFacts {
+    paperclip_kit::judge::run_facts::<Claude>(config)
 }
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-fn deciding_rule(case: &Case<'_>) -> &'static Rule {
-    RULES.iter().find(|rule| rule.holds(case)).unwrap_or(rules::ANYTHING_ELSE)
-}
+    use super::*;
 
-fn clean(text: &str, max_bytes: usize) -> String {
-    head(&without_nul(text), max_bytes).into_owned()
+    fn facts(config: Value) -> RunFacts {
+        let Value::Object(config) = config else { unreachable!("a config is an object") };
+        run_facts(&config)
+    }
+
+    #[test]
+    fn a_config_is_read_as_the_platform_reads_it() {
+        let run = facts(json!({"timeoutSec": 600, "model": "m", "retryFreshSession": false}));
+        assert_eq!(
+            (run.timeout_sec, run.model.as_deref(), run.may_retry_fresh_session),
+            (600.0, Some("m"), false)
+        );
+        let run = facts(json!({"timeoutSec": "600", "model": "", "retryFreshSession": "no"}));
+        assert_eq!((run.timeout_sec, run.model.as_deref(), run.may_retry_fresh_session), (0.0, None, true));
+    }
+
+    fn is_bedrock(config: Value) -> bool {
+        facts(config).billing.biller.as_deref() == Some("aws_bedrock")
+    }
+
+    #[test]
+    fn the_environment_selects_bedrock() {
+        assert!(is_bedrock(json!({"env": {"CLAUDE_CODE_USE_BEDROCK": 1}})));
+        assert!(is_bedrock(json!({"env": {"CLAUDE_CODE_USE_BEDROCK": {"type": "plain", "value": "true"}}})));
+        assert!(!is_bedrock(json!({"env": {"CLAUDE_CODE_USE_BEDROCK": "0"}})));
+        assert!(!is_bedrock(json!({"env": "CLAUDE_CODE_USE_BEDROCK=1"})));
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_document() {
+        assert!(classify_document(0, "{").unwrap_err().starts_with("evidence: "));
+    }
 }

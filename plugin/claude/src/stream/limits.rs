@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::json::{is_true, number, pick, text};
+use paperclip_kit::json::{is_true, number, pick, text};
 
 /// The limits that rejected the last request. A request that was allowed, or content that came later, clears them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::json::{count, for_each_member, is_true, number, pick, small_members, some_text};
-use super::report::Report;
+use paperclip_kit::json::{count, for_each_member, is_true, number, pick, small_members, some_text};
+use paperclip_kit::stream::Report;
+
+use super::report::{is_of_a_request, of_result};
 use super::usage::anthropic_usage;
 
 /// A result event, as far as a judgement and the server need it.
@@ -40,7 +42,7 @@ impl ResultEvent {
         ResultEvent {
             subtype: name(&some_text(subtype).unwrap_or_default()),
             is_error: is_true(is_error),
-            report: Report::of_result(json),
+            report: of_result(json),
             turns: turns.map(|turns| count(Some(turns))),
             usage: sum_of_models(model_usage).or_else(|| anthropic_usage(usage)).unwrap_or_default(),
             cost_usd: number(cost),
@@ -69,7 +71,7 @@ impl ResultEvent {
 
     /// Whether it reports a failure of a request of its own to the API. A failure of the subtype `success` is the CLI's form for that.
     pub(crate) fn is_api_failure(&self) -> bool {
-        self.is_failure() && (self.subtype == "success" || self.report.is_of_a_request())
+        self.is_failure() && (self.subtype == "success" || is_of_a_request(&self.report))
     }
 
     pub(crate) fn has_no_turn(&self) -> bool {
@@ -98,8 +100,8 @@ fn sum_of_models(ledger: Option<&RawValue>) -> Option<Usage> {
 mod tests {
     use serde_json::json;
 
-    use super::super::report::TEXT_BYTES;
     use super::*;
+    use paperclip_kit::stream::TEXT_BYTES;
 
     fn read(event: &Value) -> ResultEvent {
         ResultEvent::read(&event.to_string())

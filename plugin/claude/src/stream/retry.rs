@@ -3,8 +3,8 @@
 use paperclip_kit::outcome::head;
 use serde::{Deserialize, Serialize};
 
-use super::json::{count, pick, some_text};
-use super::report::http_status;
+use paperclip_kit::json::{count, pick, some_text};
+use paperclip_kit::stream::http_status;
 
 /// The last retry that neither an answer nor a result has followed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,4 +1,8 @@
+use paperclip_kit::machine::Agent as _;
+use paperclip_kit::outcome::StreamEnd;
+
 use super::*;
+use crate::agent::Claude;
 
 fn read(lines: &[&str]) -> Stream {
     let mut stream = Stream::default();
@@ -19,25 +23,25 @@ fn blocks_of_one_message_are_all_kept() {
     let second = assistant("m", r#""content":[{"type":"text","text":"two"}],"usage":{"output_tokens":4}"#);
     let stream = read(&[&first, &second]);
     assert_eq!(stream.summary(), "one\n\ntwo");
-    assert_eq!(stream.message_usage().unwrap().output_tokens, 4);
+    assert_eq!(stream.usage().unwrap().output_tokens, 4);
 }
 
 #[test]
 fn a_line_may_end_with_a_carriage_return_and_start_with_a_byte_order_mark() {
     let init = "\u{feff}{\"type\":\"system\",\"subtype\":\"init\",\"model\":\"m\",\"claude_code_version\":\"2.1\"}\r";
     let stream = read(&[init, "\r", "", "\0"]);
-    assert_eq!((stream.model(), stream.cli_version()), (Some("m"), Some("2.1")));
-    assert_eq!(stream.nonempty_lines(), 1);
-    assert_eq!(stream.untyped().cause(), None);
+    assert_eq!((stream.model(), stream.kept.cli_version.as_deref()), (Some("m"), Some("2.1")));
+    assert_eq!(stream.kept.nonempty_lines, 1);
+    assert_eq!(stream.kept.untyped.cause(), None);
 }
 
 #[test]
 fn only_what_is_not_an_event_is_untyped() {
     for line in ["text", "[1]", "7", "null", "\"x\"", r#"{"a":1}"#, r#"{"type":""}"#, r#"{"type":5}"#] {
-        assert!(read(&[line]).untyped().cause().is_some(), "{line}");
+        assert!(read(&[line]).kept.untyped.cause().is_some(), "{line}");
     }
     for line in [r#"{"type":"x"#, "{", r#"{"type":"a"}{"type":"b"}"#, r#"{"type":"future_event"}"#] {
-        assert!(read(&[line]).untyped().cause().is_none(), "{line}");
+        assert!(read(&[line]).kept.untyped.cause().is_none(), "{line}");
     }
 }
 
@@ -52,14 +56,14 @@ fn events_are_found_beside_escapes_text_and_other_events() {
         format!(r#"{{"type":"user"}}{result} bye"#),
         format!(r#"[{{"type":"system","subtype":"init"}},{result}]"#),
     ] {
-        assert!(read(&[&line]).has_result(), "{line}");
+        assert!(read(&[&line]).result.is_some(), "{line}");
     }
     for line in [
         format!(r#"{{"type":"user","content":"{result}"}}"#),
         format!(r#"{{"type":"user","content":"cut {result}"#),
         format!(r#"cut {{"type":"user","content":"{result}"#),
     ] {
-        assert!(!read(&[&line]).has_result(), "{line}");
+        assert!(!read(&[&line]).result.is_some(), "{line}");
     }
 }
 
@@ -67,7 +71,7 @@ fn events_are_found_beside_escapes_text_and_other_events() {
 fn a_result_of_any_size_and_order_of_members_counts() {
     let line = format!(r#"{{"result":"{}","is_error":false,"type":"result"}}"#, "x".repeat(15 << 20));
     let stream = read(&[&line]);
-    assert!(stream.has_result());
+    assert!(stream.result.is_some());
     assert!(stream.summary().len() <= 32 * 1024);
 }
 
@@ -79,14 +83,14 @@ fn an_empty_response_counts_unless_something_follows() {
         "n",
         r#""content":[{"type":"thinking","thinking":"hm"}],"stop_reason":null,"usage":{"output_tokens":0}"#,
     );
-    assert!(read(&[&empty]).ends_empty() && read(&[&thinking]).ends_empty());
-    assert!(!read(&[&empty, &full]).ends_empty());
-    assert!(read(&[&full, &empty]).ends_empty());
+    assert!(read(&[&empty]).kept.ends_empty && read(&[&thinking]).kept.ends_empty);
+    assert!(!read(&[&empty, &full]).kept.ends_empty);
+    assert!(read(&[&full, &empty]).kept.ends_empty);
     let stopped = assistant("m", r#""content":[],"stop_reason":"end_turn","usage":{"output_tokens":0}"#);
-    assert!(!read(&[&empty, &stopped]).ends_empty());
+    assert!(!read(&[&empty, &stopped]).kept.ends_empty);
     let message_level =
         assistant("m", r#""content":[],"stop_reason":null,"output_tokens":0,"usage":{"output_tokens":5}"#);
-    assert!(read(&[&message_level]).ends_empty());
+    assert!(read(&[&message_level]).kept.ends_empty);
 }
 
 #[test]
@@ -101,12 +105,12 @@ fn content_is_judged_by_blocks_before_tokens() {
         r#""content":[],"usage":{"output_tokens":1}"#.to_owned(),
     ] {
         let stream = of(&content);
-        assert!(stream.has_content() && !stream.ends_empty(), "{content}");
+        assert!(stream.kept.has_content && !stream.kept.ends_empty, "{content}");
     }
     for nothing in
         [r#""content":[{"type":"text","text":""}]"#, r#""content":"x""#, r#""content":[{"type":"thinking"}]"#]
     {
-        assert!(!of(nothing).has_content(), "{nothing}");
+        assert!(!of(nothing).kept.has_content, "{nothing}");
     }
 }
 
@@ -114,16 +118,16 @@ fn content_is_judged_by_blocks_before_tokens() {
 fn a_message_of_the_cli_is_its_report_and_not_content() {
     let synthetic = assistant("m", SYNTHETIC);
     let stream = read(&[&synthetic]);
-    assert!(!stream.has_content() && !stream.ends_empty());
-    assert_eq!(stream.message_usage(), None);
-    assert_eq!(stream.failure().unwrap().text, "API Error");
+    assert!(!stream.kept.has_content && !stream.kept.ends_empty);
+    assert_eq!(stream.usage(), None);
+    assert_eq!(stream.failure.as_ref().unwrap().text, "API Error");
     let marked = r#"{"type":"assistant","is_api_error_message":true,"api_error_status":529,
         "message":{"content":[{"type":"text","text":"x"}]}}"#
         .replace('\n', "");
-    assert_eq!(read(&[&marked]).failure().unwrap().status(), Some(529));
-    assert_eq!(read(&[&synthetic, &assistant("n", TEXT)]).failure(), None);
+    assert_eq!(read(&[&marked]).failure.as_ref().unwrap().status(&LEXICON), Some(529));
+    assert_eq!(read(&[&synthetic, &assistant("n", TEXT)]).failure, None);
     let of_sub_agent = marked.replacen('{', r#"{"parent_tool_use_id":"t","#, 1);
-    assert_eq!(read(&[&of_sub_agent]).failure(), None);
+    assert_eq!(read(&[&of_sub_agent]).failure, None);
 }
 
 #[test]
@@ -149,7 +153,7 @@ fn a_sub_agents_texts_are_not_the_runs() {
         r#"{"type":"assistant","parent_tool_use_id":"t","message":{"content":[{"type":"text","text":"x"}]}}"#;
     let stream = read(&[line]);
     assert_eq!(stream.summary(), "");
-    assert!(stream.has_content());
+    assert!(stream.kept.has_content);
 }
 
 #[test]
@@ -161,8 +165,8 @@ fn the_last_of_several_results_counts() {
     ]);
     assert_eq!(stream.result().unwrap().subtype, "success");
     assert_eq!(stream.summary(), "one\n\ntwo");
-    assert_eq!(stream.session_id(), Some("s"));
-    assert_eq!(stream.tail(), "");
+    assert_eq!(stream.kept.session_id.as_deref(), Some("s"));
+    assert_eq!(stream.kept.tail.kept(), "");
 }
 
 #[test]
@@ -183,7 +187,7 @@ fn an_agent_has_ended_after_its_report_and_may_have_open_tasks() {
         (vec![good.to_owned(), bad.to_owned()], ended(false, 0)),
     ] {
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        assert_eq!(read(&lines).end(), expected, "{lines:?}");
+        assert_eq!(Claude.ended(&read(&lines)), expected, "{lines:?}");
     }
 }
 
@@ -202,14 +206,14 @@ fn what_the_agent_did_last_is_kept() {
         ),
         (r#"{"type":"result"}"#, "its result"),
     ] {
-        assert_eq!(read(&[line]).last_activity(), expected, "{line}");
+        assert_eq!(read(&[line]).kept.last_activity, expected, "{line}");
     }
 }
 
 #[test]
 fn unknown_types_are_counted() {
     let stream = read(&[r#"{"type":"a"}"#, r#"{"type":"a"}"#, r#"{"type":"stream_event"}"#]);
-    assert_eq!(stream.unknown_events().counts().iter().collect::<Vec<_>>(), [(&"a".to_owned(), &2)]);
+    assert_eq!(stream.kept.unknown_events.counts().iter().collect::<Vec<_>>(), [(&"a".to_owned(), &2)]);
 }
 
 #[test]
@@ -219,7 +223,7 @@ fn an_output_is_counted_to_its_last_byte() {
     {
         let mut stream = Stream::default();
         stream.push_output(output);
-        assert_eq!((stream.stdout_bytes(), stream.nonempty_lines()), (bytes, lines), "{output:?}");
+        assert_eq!((stream.kept.stdout_bytes, stream.kept.nonempty_lines), (bytes, lines), "{output:?}");
     }
 }
 
@@ -231,12 +235,12 @@ fn of_a_line_that_is_too_long_its_type_counts() {
         "aaa\"}]}}",
         5 << 20,
     );
-    assert!(stream.has_content());
-    assert_eq!(stream.stdout_bytes(), (5 << 20) + 1);
+    assert!(stream.kept.has_content);
+    assert_eq!(stream.kept.stdout_bytes, (5 << 20) + 1);
     let mut stream = Stream::default();
     stream.push_cut_line("Error: aaa", "aaa", 5 << 20);
-    assert_eq!(stream.untyped().cause().as_deref(), Some("Error: aaa"));
+    assert_eq!(stream.kept.untyped.cause().as_deref(), Some("Error: aaa"));
     let mut stream = Stream::default();
     stream.push_cut_line(r#"{"result":"aaa"#, r#"aaa","type":"result","is_error":false}"#, 5 << 20);
-    assert!(!stream.has_result());
+    assert!(!stream.result.is_some());
 }

@@ -6,7 +6,7 @@ use paperclip_kit::outcome::Usage;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::json::{count, pick};
+use paperclip_kit::json::{count, pick};
 
 /// Reads an Anthropic usage object. Tokens that wrote the cache are not counted here, as in `result.usage`.
 pub(super) fn anthropic_usage(member: Option<&RawValue>) -> Option<Usage> {

@@ -1,10 +1,10 @@
 //! What the CLI says about its own work, as one line of text.
 
+use paperclip_kit::json::{for_each_element, number, pick, some_text, text};
 use paperclip_kit::outcome::{head, iso_time};
 use serde_json::value::RawValue;
 
-use crate::stream::json::{for_each_element, number, pick, some_text, text};
-use crate::stream::line::Event;
+use crate::stream::event::Event;
 use crate::stream::retry::ApiRetry;
 
 /// A notice, in bytes.

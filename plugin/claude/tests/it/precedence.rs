@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use paperclip_kit::outcome::{ErrorCode, JobOutcome};
 use serde_json::{Value, json};
 
-use crate::judgement::story::Story;
+use crate::judgement::story::{CODES, Story};
 
 type Change = fn(Story) -> Story;
 
@@ -115,33 +115,33 @@ fn stories() -> Vec<Story> {
 fn codes(row: &str) -> &'static [Option<ErrorCode>] {
     match row {
         "1" => &[None],
-        "2" => &[Some(ErrorCode::Cancelled)],
-        "3" => &[Some(ErrorCode::Timeout)],
-        "3b" => &[Some(ErrorCode::AgentQuiet)],
-        "4" | "16" => &[Some(ErrorCode::ClaudeRunFailed)],
-        "5" => &[Some(ErrorCode::SessionUnavailable)],
-        "6" => &[Some(ErrorCode::MaxTurnsExhausted)],
-        "7" => &[Some(ErrorCode::BudgetExhausted)],
-        "8" => &[Some(ErrorCode::ContextExceeded), Some(ErrorCode::SessionUnusable)],
-        "9" => &[Some(ErrorCode::ModelNotFound)],
-        "10" => &[Some(ErrorCode::ClaudeAuthRequired)],
-        "11" => &[Some(ErrorCode::ProviderQuota)],
-        "12" => &[Some(ErrorCode::ClaudeRefusal)],
-        "13" => &[Some(ErrorCode::ClaudeTransientUpstream)],
-        "14" | "18" => &[Some(ErrorCode::LlmApiError)],
-        "15" => &[Some(ErrorCode::ClaudeAborted)],
-        "17" => &[Some(ErrorCode::K8sJobDeletedExternally)],
-        "19" => &[Some(ErrorCode::ClaudeTruncated)],
+        "2" => &[Some(ErrorCode::CANCELLED)],
+        "3" => &[Some(ErrorCode::TIMEOUT)],
+        "3b" => &[Some(ErrorCode::AGENT_QUIET)],
+        "4" | "16" => &[Some(CODES.run_failed)],
+        "5" => &[Some(ErrorCode::SESSION_UNAVAILABLE)],
+        "6" => &[Some(ErrorCode::MAX_TURNS_EXHAUSTED)],
+        "7" => &[Some(ErrorCode::BUDGET_EXHAUSTED)],
+        "8" => &[Some(ErrorCode::CONTEXT_EXCEEDED), Some(ErrorCode::SESSION_UNUSABLE)],
+        "9" => &[Some(ErrorCode::MODEL_NOT_FOUND)],
+        "10" => &[Some(CODES.auth_required)],
+        "11" => &[Some(ErrorCode::PROVIDER_QUOTA)],
+        "12" => &[Some(CODES.refusal)],
+        "13" => &[Some(CODES.transient_upstream)],
+        "14" | "18" => &[Some(ErrorCode::LLM_API_ERROR)],
+        "15" => &[Some(CODES.aborted)],
+        "17" => &[Some(ErrorCode::K8S_JOB_DELETED_EXTERNALLY)],
+        "19" => &[Some(CODES.truncated)],
         "20" => &[
-            Some(ErrorCode::ModelNotFound),
-            Some(ErrorCode::ClaudeAuthRequired),
-            Some(ErrorCode::ProviderQuota),
-            Some(ErrorCode::ClaudeTransientUpstream),
+            Some(ErrorCode::MODEL_NOT_FOUND),
+            Some(CODES.auth_required),
+            Some(ErrorCode::PROVIDER_QUOTA),
+            Some(CODES.transient_upstream),
         ],
-        "21" => &[Some(ErrorCode::AgentNotFound)],
-        "22" => &[Some(ErrorCode::ClaudeInitFailed)],
-        "23" => &[Some(ErrorCode::ClaudeOutputUnparseable)],
-        "24" => &[Some(ErrorCode::ClaudeExited)],
+        "21" => &[Some(ErrorCode::AGENT_NOT_FOUND)],
+        "22" => &[Some(CODES.init_failed)],
+        "23" => &[Some(CODES.output_unparseable)],
+        "24" => &[Some(CODES.exited)],
         other => panic!("there is no row {other}"),
     }
 }
@@ -189,10 +189,10 @@ fn of_two_failures_the_earlier_row_decides_and_a_refusal_before_row_8() {
 #[test]
 fn of_the_lines_a_model_comes_before_credentials_quota_and_overload() {
     let lines = [
-        ("model not found", ErrorCode::ModelNotFound),
-        ("please log in", ErrorCode::ClaudeAuthRequired),
-        ("usage limit reached", ErrorCode::ProviderQuota),
-        ("too many requests", ErrorCode::ClaudeTransientUpstream),
+        ("model not found", ErrorCode::MODEL_NOT_FOUND),
+        ("please log in", CODES.auth_required),
+        ("usage limit reached", ErrorCode::PROVIDER_QUOTA),
+        ("too many requests", CODES.transient_upstream),
     ];
     for (at, (line, code)) in lines.iter().enumerate() {
         let weaker = lines[at..].iter().rev();

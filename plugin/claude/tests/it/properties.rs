@@ -4,6 +4,7 @@ use claude_k8s::outcome::{classify_document, judge};
 use claude_k8s::stream::Stream;
 use claude_k8s::transcript::entries_json;
 use paperclip_kit::outcome::{Evidence, RESULT_JSON_BYTES, Termination};
+use paperclip_kit::stream::AgentStream as _;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -33,7 +33,7 @@ fn a_session_that_can_never_work_again_is_replaced() {
     ] {
         assert_eq!(reason(&resumed(text)), Some(expected), "{text}");
         assert_eq!(
-            expected.log_line("S"),
+            expected.log_line("Claude", "S"),
             format!("[paperclip] Claude resume session \"S\" {line}; retrying with a fresh session.")
         );
     }

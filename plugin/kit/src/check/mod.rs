@@ -72,7 +72,7 @@ struct Environment {
 /// # Errors
 /// The config itself is invalid: nothing is probed.
 pub fn plan(request: &Request) -> Result<Vec<Probe>, Refusal> {
-    let config = config::read(request)?;
+    let config = config::read(request, None)?;
     let paperclip_pod = PaperclipPod::of(request)?;
     let namespace = config
         .placement

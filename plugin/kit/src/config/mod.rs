@@ -127,7 +127,7 @@ pub struct Placement {
     pub working_dir: Option<String>,
 }
 
-/// Reads a request's config.
+/// Reads a request's config. `default_timeout_sec` is the agent type's.
 ///
 /// # Errors
 /// A field holds what Kubernetes or the agent would not accept. A value of the wrong type is a warning.
@@ -138,13 +138,13 @@ pub struct Placement {
 ///
 /// let mut request = Request::default();
 /// request.config.insert("timeoutSec".to_owned(), 900.into());
-/// assert_eq!(config::read(&request).unwrap().settings.timeout_sec, Some(900));
+/// assert_eq!(config::read(&request, None).unwrap().settings.timeout_sec, Some(900));
 /// request.config.insert("namespace".to_owned(), "Agents".into());
-/// assert_eq!(config::read(&request).unwrap_err().field, "namespace");
+/// assert_eq!(config::read(&request, None).unwrap_err().field, "namespace");
 /// ```
-pub fn read(request: &Request) -> Result<Config, Refusal> {
+pub fn read(request: &Request, default_timeout_sec: Option<u32>) -> Result<Config, Refusal> {
     let mut fields = Fields::new(&request.config);
-    let settings = settings(&mut fields)?;
+    let settings = settings(&mut fields, default_timeout_sec.unwrap_or(0))?;
     let placement = placement(&mut fields, &request.host.clusters)?;
     if fields.flag("enableRtk", false) {
         fields.warn("config field enableRtk: tool output is no longer shortened; it has no effect".into());
@@ -176,7 +176,7 @@ fn ttl_sec(fields: &mut Fields<'_>) -> Result<u32, Refusal> {
     Ok(seconds.max(TTL_MIN_SEC))
 }
 
-fn settings(fields: &mut Fields<'_>) -> Result<Settings, Refusal> {
+fn settings(fields: &mut Fields<'_>, default_timeout_sec: u32) -> Result<Settings, Refusal> {
     let scopes = [
         ("agent", ConcurrencyScope::Agent),
         ("task", ConcurrencyScope::Task),
@@ -184,7 +184,8 @@ fn settings(fields: &mut Fields<'_>) -> Result<Settings, Refusal> {
     ];
     let inherit = [("filtered", InheritEnv::Filtered), ("all", InheritEnv::All), ("none", InheritEnv::None)];
     Ok(Settings {
-        timeout_sec: Some(fields.whole("timeoutSec", 0, SECONDS_MAX)?).filter(|timeout_sec| *timeout_sec > 0),
+        timeout_sec: Some(fields.whole("timeoutSec", default_timeout_sec, SECONDS_MAX)?)
+            .filter(|timeout_sec| *timeout_sec > 0),
         grace_sec: fields.whole("graceSec", 60, SECONDS_MAX)?,
         queue_timeout_sec: fields.whole("queueTimeoutSec", 600, SECONDS_MAX)?,
         cancel_grace_sec: cancel_grace_sec(fields)?,
@@ -309,7 +310,7 @@ mod tests {
 
     #[test]
     fn defaults() {
-        let config = read(&request(&json!({}))).unwrap();
+        let config = read(&request(&json!({})), None).unwrap();
         assert_eq!(config.settings.timeout_sec, None);
         assert_eq!(config.settings.cancel_grace_sec, 3);
         assert_eq!(config.settings.ttl_seconds_after_finished, 300);
@@ -322,14 +323,17 @@ mod tests {
 
     #[test]
     fn a_cancellation_is_over_before_paperclip_gives_up_on_it() {
-        let config = read(&request(&json!({"cancelGraceSec": 300}))).unwrap();
+        let config = read(&request(&json!({"cancelGraceSec": 300})), None).unwrap();
         assert_eq!(config.settings.cancel_grace_sec, 30);
         assert!(
             config.warnings[0].contains("cancelGraceSec: 300 is shortened to 30"),
             "{:?}",
             config.warnings
         );
-        assert_eq!(read(&request(&json!({"cancelGraceSec": 30}))).unwrap().warnings, Vec::<String>::new());
+        assert_eq!(
+            read(&request(&json!({"cancelGraceSec": 30})), None).unwrap().warnings,
+            Vec::<String>::new()
+        );
     }
 
     #[test]
@@ -359,7 +363,7 @@ mod tests {
             (json!({"concurrencyScope": "company"}), "concurrencyScope", "`company` must be one of `agent`"),
             (json!({"inheritEnv": "some"}), "inheritEnv", "`some` must be one of `filtered`"),
         ] {
-            let refusal = read(&request(&config)).unwrap_err();
+            let refusal = read(&request(&config), None).unwrap_err();
             assert_eq!(refusal.field, field, "{config}");
             assert!(refusal.message.starts_with(message), "{config}: {refusal}");
         }
@@ -368,7 +372,7 @@ mod tests {
     #[test]
     fn a_finished_job_is_kept_until_its_log_is_read() {
         for (configured, used, warnings) in [(0, 60, 1), (59, 60, 1), (60, 60, 0), (300, 300, 0)] {
-            let config = read(&request(&json!({"ttlSecondsAfterFinished": configured}))).unwrap();
+            let config = read(&request(&json!({"ttlSecondsAfterFinished": configured})), None).unwrap();
             let seen = (config.settings.ttl_seconds_after_finished, config.warnings.len());
             assert_eq!(seen, (used, warnings), "{configured}");
         }
@@ -377,23 +381,23 @@ mod tests {
     #[test]
     fn a_limit_of_silence_below_that_of_a_dead_connection_is_a_warning() {
         for (configured, used, warnings) in [(0, None, 0), (300, Some(300), 1), (301, Some(301), 0)] {
-            let config = read(&request(&json!({"quietTimeoutSec": configured}))).unwrap();
+            let config = read(&request(&json!({"quietTimeoutSec": configured})), None).unwrap();
             assert_eq!((config.settings.quiet_timeout_sec, config.warnings.len()), (used, warnings));
         }
     }
 
     #[test]
     fn a_cluster_is_one_of_the_hosts_names() {
-        let placement = read(&request(&json!({"kubeconfig": " west "}))).unwrap().placement;
+        let placement = read(&request(&json!({"kubeconfig": " west "})), None).unwrap().placement;
         assert_eq!(placement.cluster.as_deref(), Some("west"));
-        let refusal = read(&request(&json!({"kubeconfig": "north"}))).unwrap_err();
+        let refusal = read(&request(&json!({"kubeconfig": "north"})), None).unwrap_err();
         assert!(refusal.message.ends_with("this host has east, west"), "{refusal}");
     }
 
     #[test]
     fn skips_reserved_labels_without_checking_them() {
         let labels = json!({"labels": {"paperclip.io/": "??", "team": "x", "app.kubernetes.io/name": "2"}});
-        let config = read(&request(&labels)).unwrap();
+        let config = read(&request(&labels), None).unwrap();
         assert_eq!(config.placement.extra_labels, [("team".to_owned(), "x".to_owned())]);
         assert_eq!(config.placement.skipped_labels, ["paperclip.io/", "app.kubernetes.io/name"]);
         assert_eq!(config.warnings.len(), 2);

@@ -51,7 +51,9 @@ impl ConfigField {
         ConfigField { default: Some(default.into()), ..self }
     }
 
-    fn options(self, options: &[(&'static str, &'static str)]) -> ConfigField {
+    /// Sets the options, each a value and its label.
+    #[must_use]
+    pub fn options(self, options: &[(&'static str, &'static str)]) -> ConfigField {
         let options = options.iter().map(|(value, label)| FieldOption { label, value }).collect();
         ConfigField { options, ..self }
     }
@@ -254,7 +256,7 @@ mod tests {
         let shown: serde_json::Map<String, Value> =
             schema().into_iter().filter_map(|field| Some((field.key.to_owned(), field.default?))).collect();
         let with_shown = Request { config: shown, ..Request::default() };
-        assert_eq!(super::super::read(&with_shown), super::super::read(&Request::default()));
+        assert_eq!(super::super::read(&with_shown, None), super::super::read(&Request::default(), None));
     }
 
     #[test]

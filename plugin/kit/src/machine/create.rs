@@ -43,7 +43,7 @@ impl<A: Agent> Machine<A> {
         let plan = match self.plan() {
             Ok(plan) => plan,
             Err(refusal) => {
-                self.finish_failed(ErrorCode::K8sJobCreateFailed, refusal.to_string());
+                self.finish_failed(ErrorCode::K8S_JOB_CREATE_FAILED, refusal.to_string());
                 return Ok(());
             }
         };
@@ -69,7 +69,7 @@ impl<A: Agent> Machine<A> {
         match self.plan() {
             Ok(plan) => Ok(Some(plan)),
             Err(refusal) => {
-                self.fail_job(ErrorCode::K8sJobCreateFailed, refusal.to_string())?;
+                self.fail_job(ErrorCode::K8S_JOB_CREATE_FAILED, refusal.to_string())?;
                 Ok(None)
             }
         }
@@ -123,7 +123,7 @@ impl<A: Agent> Machine<A> {
             Ok(_) => Vec::new(),
             Err(error) => {
                 let text = format!("Concurrency guard unreachable: {}", describe(&error));
-                return self.fail_job(ErrorCode::K8sConcurrencyGuardUnreachable, text);
+                return self.fail_job(ErrorCode::K8S_CONCURRENCY_GUARD_UNREACHABLE, text);
             }
         };
         let Some(plan) = self.plan_or_fail()? else { return Ok(()) };
@@ -167,16 +167,16 @@ impl<A: Agent> Machine<A> {
         if !self.facts.settings.reattach_orphaned_jobs {
             let text =
                 "Concurrent run blocked: orphaned Job(s) still running for this agent (reattach disabled)";
-            return Err((ErrorCode::K8sConcurrentRunBlocked, text.to_owned()));
+            return Err((ErrorCode::K8S_CONCURRENT_RUN_BLOCKED, text.to_owned()));
         }
         let labels = job.labels.iter().map(|label| (label.key.clone(), label.value.clone())).collect();
         let orphan =
             orphan::classify(&labels, plan.labels.task_id.as_deref(), plan.labels.session_id.as_deref());
         let code = match orphan {
             Orphan::Reattach => return Ok(()),
-            Orphan::BlockTaskUnknown => ErrorCode::K8sOrphanTaskUnknown,
-            Orphan::BlockTaskMismatch => ErrorCode::K8sConcurrentRunBlocked,
-            Orphan::BlockSessionMismatch => ErrorCode::K8sOrphanSessionMismatch,
+            Orphan::BlockTaskUnknown => ErrorCode::K8S_ORPHAN_TASK_UNKNOWN,
+            Orphan::BlockTaskMismatch => ErrorCode::K8S_CONCURRENT_RUN_BLOCKED,
+            Orphan::BlockSessionMismatch => ErrorCode::K8S_ORPHAN_SESSION_MISMATCH,
         };
         Err((code, orphan.error_message(name).unwrap_or_default()))
     }
@@ -254,7 +254,7 @@ impl<A: Agent> Machine<A> {
     /// The Job still belongs to its run.
     fn fail_adoption(&mut self, cause: &str) -> Result<(), IllegalTransition> {
         self.job.object = None;
-        self.fail_job(ErrorCode::K8sPodReattachFailed, format!("Pod reattach failed: {cause}"))
+        self.fail_job(ErrorCode::K8S_POD_REATTACH_FAILED, format!("Pod reattach failed: {cause}"))
     }
 
     // ------------------------------------------------------------------ the Job of this run
@@ -264,7 +264,7 @@ impl<A: Agent> Machine<A> {
             Ok(plan) => self.preflight(&plan),
             // A fresh session has a longer prompt, which may be too long.
             Err(refusal) => {
-                self.finish_failed(ErrorCode::K8sJobCreateFailed, refusal.to_string());
+                self.finish_failed(ErrorCode::K8S_JOB_CREATE_FAILED, refusal.to_string());
                 Ok(())
             }
         }
@@ -298,7 +298,7 @@ impl<A: Agent> Machine<A> {
             Err(error) if is_over_quota(&error) => self.warn_of_quota(&error),
             Err(error) => {
                 let text = format!("Failed to create Kubernetes Job: {}", describe(&error));
-                return self.fail_job(ErrorCode::K8sJobCreateFailed, text);
+                return self.fail_job(ErrorCode::K8S_JOB_CREATE_FAILED, text);
             }
         }
         let Some(plan) = self.plan_or_fail()? else { return Ok(()) };
@@ -315,11 +315,11 @@ impl<A: Agent> Machine<A> {
             Ok(AnswerOk::Created(object)) => object,
             Ok(_) => {
                 let text = "Failed to create Kubernetes Job: the answer names no object".to_owned();
-                return self.fail_job(ErrorCode::K8sJobCreateFailed, text);
+                return self.fail_job(ErrorCode::K8S_JOB_CREATE_FAILED, text);
             }
             Err(error) => {
                 let text = format!("Failed to create Kubernetes Job: {}", describe(&error));
-                return self.fail_job(ErrorCode::K8sJobCreateFailed, text);
+                return self.fail_job(ErrorCode::K8S_JOB_CREATE_FAILED, text);
             }
         };
         self.create_dependents(&object)
@@ -387,7 +387,7 @@ impl<A: Agent> Machine<A> {
             return Ok(());
         }
         let text = format!("Failed to create prompt Secret: {}", describe(&error));
-        self.fail_job(ErrorCode::K8sPromptSecretCreateFailed, text)
+        self.fail_job(ErrorCode::K8S_PROMPT_SECRET_CREATE_FAILED, text)
     }
 
     fn warn_of_quota(&mut self, error: &ApiError) {
@@ -426,7 +426,7 @@ impl<A: Agent> Machine<A> {
             Err(error) => {
                 let text =
                     format!("Failed to create Kubernetes Job: it could not be started: {}", describe(&error));
-                self.fail_job(ErrorCode::K8sJobCreateFailed, text)
+                self.fail_job(ErrorCode::K8S_JOB_CREATE_FAILED, text)
             }
         }
     }

@@ -69,7 +69,7 @@ impl<A: Agent> Machine<A> {
         if busy.is_final {
             self.guard.state.transition(GuardState::Refused)?;
             let text = format!("Concurrent run blocked: run {holder} is still running for this agent");
-            self.guard.cause = Some((ErrorCode::K8sConcurrentRunBlocked, text));
+            self.guard.cause = Some((ErrorCode::K8S_CONCURRENT_RUN_BLOCKED, text));
         } else {
             // The wait may be long.
             self.plan = None;
@@ -84,7 +84,7 @@ impl<A: Agent> Machine<A> {
     fn on_guard_unreachable(&mut self, error: &ApiError) -> Result<(), IllegalTransition> {
         self.guard.state.transition(GuardState::Refused)?;
         let text = format!("Concurrency guard unreachable: {}", describe(error));
-        self.guard.cause = Some((ErrorCode::K8sConcurrencyGuardUnreachable, text));
+        self.guard.cause = Some((ErrorCode::K8S_CONCURRENCY_GUARD_UNREACHABLE, text));
         Ok(())
     }
 
@@ -182,7 +182,7 @@ impl<A: Agent> Machine<A> {
             // Its agent ran although this run never unsuspended it.
             JobState::CreatingDependents if self.pod.agent_started_ms.is_some() => {
                 let text = "Concurrency guard unreachable: another host took this run's Job over and ran it";
-                self.fail_job(ErrorCode::K8sConcurrencyGuardUnreachable, text.to_owned())
+                self.fail_job(ErrorCode::K8S_CONCURRENCY_GUARD_UNREACHABLE, text.to_owned())
             }
             JobState::CreatingDependents | JobState::Unsuspending | JobState::Live | JobState::Deleting => {
                 self.job.state.transition(JobState::Deleted)

@@ -135,14 +135,14 @@ impl<A: Agent> Machine<A> {
     pub(super) fn finish_judged(&mut self, now_ms: u64) -> Result<(), IllegalTransition> {
         if let Some(detail) = self.failed_unstarted() {
             let text = format!("Pod scheduling failed: {detail}");
-            self.finish_failed(ErrorCode::K8sPodScheduleFailed, text);
+            self.finish_failed(ErrorCode::K8S_POD_SCHEDULE_FAILED, text);
             return Ok(());
         }
         self.emit_stderr();
         let evidence = self.evidence(now_ms);
         let Judgement { mut result, retry } = self.agent.judge(&evidence, &self.stream);
         if let Some(text) = self.unreadable_log(&result) {
-            result.error_code = Some(ErrorCode::K8sLogsForbidden);
+            result.error_code = Some(ErrorCode::K8S_LOGS_FORBIDDEN);
             result.error_message = Some(text);
         }
         let may_retry = self.attempt.number == 1
@@ -180,7 +180,7 @@ impl<A: Agent> Machine<A> {
     }
 
     fn ending(&self, result: &AdapterResult) -> Ending {
-        if result.error_code == Some(ErrorCode::Cancelled) {
+        if result.error_code == Some(ErrorCode::CANCELLED) {
             Ending::Cancelled
         } else if result.is_success() {
             Ending::Succeeded
@@ -203,7 +203,7 @@ impl<A: Agent> Machine<A> {
         }
         let lost = || {
             let text = "Concurrency guard unreachable: another host took the lease of this agent";
-            (ErrorCode::K8sConcurrencyGuardUnreachable, text.to_owned())
+            (ErrorCode::K8S_CONCURRENCY_GUARD_UNREACHABLE, text.to_owned())
         };
         let (code, text) = self.job.cause.take().or_else(|| self.guard.cause.take()).unwrap_or_else(lost);
         self.finish_failed(code, text);

@@ -106,6 +106,6 @@ impl<A: Agent> Machine<A> {
         if age_ms > 0 {
             text.push_str(&format!(" (waited {} s)", age_ms / 1_000));
         }
-        self.finish_failed(ErrorCode::K8sPodScheduleFailed, text);
+        self.finish_failed(ErrorCode::K8S_POD_SCHEDULE_FAILED, text);
     }
 }

@@ -65,8 +65,8 @@ pub struct Environment {
     pub warnings: Vec<String>,
 }
 
-/// Builds the environment. Each source overrides those before it: literals of Paperclip's pod, the run and its context,
-/// `config.env`, the agent type's forced variables. References of Paperclip's pod override nothing.
+/// Builds the environment. Each source overrides those before it: literals of Paperclip's pod, the run and its context, the agent
+/// type's defaults, `config.env`, the agent type's `own` and forced variables. References of Paperclip's pod override nothing.
 ///
 /// Variables in `injected` are not inherited.
 ///
@@ -78,6 +78,7 @@ pub fn build(
     inherit: InheritEnv,
     injected: &BTreeSet<&str>,
     agent_type: &dyn AgentType,
+    own: &[(String, String)],
 ) -> Result<Environment, Refusal> {
     let denied = |name: &str| denies(request, inherit, name);
     let inherited = if inherit == InheritEnv::None { &[] } else { paperclip_pod.variables.as_slice() };
@@ -110,7 +111,13 @@ pub fn build(
     if request.has_auth_token {
         environment.set(API_KEY, VariableValue::Secret(Source::AuthToken));
     }
-    environment.add_config(request, agent_type)?;
+    for (name, value) in agent_type.default_env() {
+        environment.set(name, VariableValue::Plain((*value).to_owned()));
+    }
+    environment.add_config(request, agent_type, own)?;
+    for (name, value) in own {
+        environment.set_plain(name, value);
+    }
     for (name, value) in agent_type.forced_env() {
         environment.set(name, VariableValue::Plain((*value).to_owned()));
     }
@@ -133,12 +140,22 @@ pub fn shown_value(request: &Request, inherit: InheritEnv, name: &str) -> Option
     if let Some(configured) = request.config_env.iter().rev().find(|variable| variable.name == name) {
         return configured.value.clone();
     }
-    let is_inherited = inherit != InheritEnv::None && !denies(request, inherit, name);
-    let pod = PaperclipPod::read(request.paperclip_pod.as_ref().filter(|_| is_inherited)?).ok()?;
-    match pod.variable(name)? {
-        PodValue::Shown(value) => Some(value.clone()),
+    match inherited_value(request, inherit, name)? {
+        PodValue::Shown(value) => Some(value),
         PodValue::Hidden | PodValue::Reference(_) => None,
     }
+}
+
+/// Returns whether the container will have a variable, as far as Paperclip's pod and `config.env` say so.
+pub fn is_set(request: &Request, inherit: InheritEnv, name: &str) -> bool {
+    request.config_env.iter().any(|variable| variable.name == name)
+        || inherited_value(request, inherit, name).is_some()
+}
+
+fn inherited_value(request: &Request, inherit: InheritEnv, name: &str) -> Option<PodValue> {
+    let is_inherited = inherit != InheritEnv::None && !denies(request, inherit, name);
+    let pod = PaperclipPod::read(request.paperclip_pod.as_ref().filter(|_| is_inherited)?).ok()?;
+    pod.variable(name).cloned()
 }
 
 /// Whether a variable is not inherited: what the operator denies never is.
@@ -264,7 +281,16 @@ impl Environment {
         }
     }
 
-    fn add_config(&mut self, request: &Request, agent_type: &dyn AgentType) -> Result<(), Refusal> {
+    fn add_config(
+        &mut self,
+        request: &Request,
+        agent_type: &dyn AgentType,
+        own: &[(String, String)],
+    ) -> Result<(), Refusal> {
+        let is_forced = |name: &str| {
+            own.iter().any(|(forced, _)| forced == name)
+                || agent_type.forced_env().iter().any(|(forced, _)| *forced == name)
+        };
         for variable in &request.config_env {
             let name = variable.name.as_str();
             name::variable(name)
@@ -273,7 +299,7 @@ impl Environment {
                 continue;
             }
             let is_runtime = RUNTIME_VARIABLES.contains(&name) || name == API_KEY && request.has_auth_token;
-            if is_runtime || agent_type.forced_env().iter().any(|(forced, _)| *forced == name) {
+            if is_runtime || is_forced(name) {
                 let remedy = if name == API_URL {
                     "; operators set `paperclip_api_url` in the host's configuration"
                 } else {

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::agent_type::ClaimMount;
 use super::bundle::{BUNDLE_DIR, Bundle};
 use super::command::RUN_DIR;
 use super::environment::{Environment, SCRATCH_DIR};
@@ -32,6 +33,7 @@ pub struct Parts<'a> {
     pub environment: &'a Environment,
     pub secrets: &'a Secrets,
     pub bundle: Option<&'a Bundle>,
+    pub claims: &'a [ClaimMount],
 }
 
 /// Builds the Job, suspended, without the hash of its specification.
@@ -152,6 +154,11 @@ fn volumes(parts: &Parts<'_>) -> (Vec<Value>, Vec<Value>) {
             ("mountPath", Some(json!(DATA_DIR))),
             ("subPath", claim.sub_path.as_deref().map(Value::from)),
         ]));
+    }
+    for (index, claim) in parts.claims.iter().enumerate() {
+        let name = format!("agent-{index}");
+        volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": claim.claim_name}}));
+        mounts.push(json!({"name": name, "mountPath": claim.path}));
     }
     for (index, volume) in parts.paperclip_pod.secret_volumes.iter().enumerate() {
         let is_taken = |name: &str| volumes.iter().any(|volume| volume["name"] == name);

@@ -50,10 +50,16 @@ pub fn servers(request: &Request) -> Vec<McpServer> {
 
 /// Returns the document that several programs read: `{"mcpServers": {NAME: {"type": "http", "url", "headers"}}}`.
 pub fn document(servers: &[McpServer]) -> Vec<JsonPart> {
-    let mut parts = vec![JsonPart::Text("{\"mcpServers\":{".to_owned())];
+    document_of("mcpServers", "http", servers)
+}
+
+/// Returns a document of another spelling: `{MEMBER: {NAME: {"type": KIND, "url", "headers"}}}`.
+pub fn document_of(member: &str, kind: &str, servers: &[McpServer]) -> Vec<JsonPart> {
+    let mut parts = vec![JsonPart::Text(format!("{{\"{member}\":{{"))];
     for (index, server) in servers.iter().enumerate() {
         let comma = if index == 0 { "" } else { "," };
-        let head = format!("{comma}{}:{{\"type\":\"http\",\"url\":{}", json!(server.name), json!(server.url));
+        let head =
+            format!("{comma}{}:{{\"type\":\"{kind}\",\"url\":{}", json!(server.name), json!(server.url));
         match &server.token {
             Some(token) => parts.extend([
                 JsonPart::Text(format!("{head},\"headers\":{{\"Authorization\":\"Bearer ")),

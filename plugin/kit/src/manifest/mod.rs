@@ -11,7 +11,7 @@ use crate::config::{self, Config, Settings};
 use crate::kubernetes::{name, path};
 use crate::prompt::{self, ContextFile, Metrics};
 use crate::refusal::Refusal;
-use crate::request::{Attempt, Request, text};
+use crate::request::{Attempt, File, Request, text};
 
 pub mod agent_type;
 pub mod bundle;
@@ -26,12 +26,12 @@ pub mod paperclip_pod;
 pub mod secrets;
 pub mod termination;
 
-pub use agent_type::{AgentType, Call};
+pub use agent_type::{AgentType, Call, ClaimMount, OutputBy, option};
 pub use bundle::ConfigMapPlan;
 pub use labels::RunLabels;
 pub use secrets::{SecretPlan, Source};
 
-use bundle::{BUNDLE_DIR, Bundle};
+use bundle::BUNDLE_DIR;
 use environment::Environment;
 use paperclip_pod::{DATA_DIR, PaperclipPod};
 use secrets::SecretFile;
@@ -140,7 +140,8 @@ impl Plan {
 /// Kubernetes, the container's runtime or the agent would refuse something that was configured, or the agent's id has no
 /// character that is legal in a label. The refusal names the field and how to correct it.
 pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> Result<Plan, Refusal> {
-    let Config { settings, placement, mut warnings } = config::read(request)?;
+    let Config { settings, placement, mut warnings } =
+        config::read(request, agent_type.default_timeout_sec())?;
     let config = Config { settings, placement, warnings: Vec::new() };
     let paperclip_pod = PaperclipPod::of(request)?;
     let labels = RunLabels::of(request, attempt, agent_type)?;
@@ -149,14 +150,29 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
     let image = image(&config, &paperclip_pod)?;
     let working_dir = working_dir(request, &config)?;
 
+    let session = session(request, attempt, &working_dir, agent_type, &mut warnings)?;
+    let mcp_config = mcp_config(request, agent_type, &mut warnings);
+    let caller = Caller::new(request, session, mcp_config.is_some());
+    let own_env = caller.ask(&mut warnings, |call, fields| agent_type.environment(call, fields))?;
     let environment = {
         let injected = injected::names(&paperclip_pod, config.placement.service_account.is_some());
-        environment::build(request, &paperclip_pod, config.settings.inherit_env, &injected, agent_type)?
+        environment::build(
+            request,
+            &paperclip_pod,
+            config.settings.inherit_env,
+            &injected,
+            agent_type,
+            &own_env,
+        )?
     };
-    let session = session(request, attempt)?;
-    let prompt = prompt::assemble(request, session.is_some(), &environment.files)?;
+    let files = bundle::with_origin(
+        &request.files,
+        request.instructions_path.as_deref(),
+        text(&request.config, "instructionsFilePath"),
+    );
+    let instructions = caller.instructions(&files).filter(|_| agent_type.has_instructions_in_prompt());
+    let prompt = prompt::assemble(request, session.is_some(), instructions, &environment.files)?;
     let context_files = [environment.files.as_slice(), prompt.files.as_slice()].concat();
-    let mcp_config = mcp_config(request, agent_type, &mut warnings);
     let secrets = secrets::plan(
         &job_name,
         &namespace,
@@ -165,16 +181,21 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
         &context_files,
         mcp_config.as_ref(),
     );
-    let files = bundle::with_origin(
-        &request.files,
-        request.instructions_path.as_deref(),
-        text(&request.config, "instructionsFilePath"),
-    );
     let bundle =
         bundle::plan(&job_name, &namespace, &files, agent_type.skills_dir(), &secrets.context_sources)?;
-    let args = arguments(request, agent_type, session, bundle.as_ref(), mcp_config.is_some(), &mut warnings)?;
+    let caller = caller.with_bundle(bundle.is_some());
+    let args = caller.ask(&mut warnings, |call, fields| agent_type.arguments(call, fields))?;
+    let claims = caller.ask(&mut warnings, |call, fields| agent_type.claims(call, fields))?;
+    let setup = caller.ask(&mut warnings, |call, fields| agent_type.setup(call, fields))?;
     warnings.extend(environment.warnings.iter().cloned());
-    let script = script(agent_type.program(), &args, secrets.prompt_files, &environment)?;
+    let script = command::Script {
+        setup: &setup,
+        program: agent_type.program(),
+        arguments: &args,
+        prompt_files: secrets.prompt_files,
+        output_by: agent_type.output_by(),
+    };
+    let script = script_text(&script, &environment)?;
     let agent_name: String = request.agent.name.chars().take(AGENT_NAME_MAX_CHARS).collect();
     let mut job = job::job(&job::Parts {
         name: &job_name,
@@ -190,6 +211,7 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
         environment: &environment,
         secrets: &secrets,
         bundle: bundle.as_ref(),
+        claims: &claims,
     });
     let spec = serde_json::to_string(&Canonical(&job["spec"])).expect("a value has text keys");
     let spec_hash = labels::hex_digest(&spec);
@@ -263,31 +285,71 @@ fn working_dir(request: &Request, config: &Config) -> Result<String, Refusal> {
     Ok(config.placement.working_dir.clone().unwrap_or_else(|| DATA_DIR.to_owned()))
 }
 
-fn arguments(
-    request: &Request,
-    agent_type: &dyn AgentType,
-    session: Option<&str>,
-    bundle: Option<&Bundle>,
-    has_mcp_config: bool,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<String>, Refusal> {
-    let has_file = |path: &&String| request.files.iter().any(|file| file.path == **path);
-    let instructions = request.instructions_path.as_ref().filter(has_file);
-    let instructions = instructions.map(|path| format!("{BUNDLE_DIR}/{path}"));
-    let mcp_config_file = format!("{BUNDLE_DIR}/{MCP_CONFIG}");
-    let call = Call {
-        session,
-        bundle_dir: bundle.map(|_| BUNDLE_DIR),
-        instructions_file: instructions.as_deref(),
-        mcp_config_file: has_mcp_config.then_some(mcp_config_file.as_str()),
-    };
-    let mut fields = Fields::new(&request.config);
-    let args = agent_type.arguments(&call, &mut fields)?;
-    // The settings may have reported the same warning before.
-    warnings.extend(
-        fields.into_warnings().into_iter().filter(|warning| !warnings.contains(warning)).collect::<Vec<_>>(),
-    );
-    Ok(args)
+/// Returns the folder of an agent alone on the shared volume. An id that is no name of a folder is spelled with `-`.
+fn agent_dir(id: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let name: String = id.chars().map(|c| if is_plain(c) { c } else { '-' }).collect();
+    format!("{DATA_DIR}/agents/{name}")
+}
+
+/// Asks an agent type about a call.
+struct Caller<'a> {
+    request: &'a Request,
+    session: Option<&'a str>,
+    has_bundle: bool,
+    agent_dir: String,
+    /// The paths of files, where there are such files.
+    instructions_file: Option<String>,
+    mcp_config_file: Option<String>,
+}
+
+impl<'a> Caller<'a> {
+    fn new(request: &'a Request, session: Option<&'a str>, has_mcp_config: bool) -> Caller<'a> {
+        let has_file = |path: &&String| request.files.iter().any(|file| file.path == **path);
+        let instructions = request.instructions_path.as_ref().filter(has_file);
+        Caller {
+            request,
+            session,
+            has_bundle: has_mcp_config || !request.files.is_empty(),
+            agent_dir: agent_dir(&request.agent.id),
+            instructions_file: instructions.map(|path| format!("{BUNDLE_DIR}/{path}")),
+            mcp_config_file: has_mcp_config.then(|| format!("{BUNDLE_DIR}/{MCP_CONFIG}")),
+        }
+    }
+
+    fn with_bundle(self, has_bundle: bool) -> Caller<'a> {
+        Caller { has_bundle, ..self }
+    }
+
+    /// Returns the text of the instructions among the files.
+    fn instructions<'f>(&self, files: &'f [File]) -> Option<&'f str> {
+        let path = self.request.instructions_path.as_ref()?;
+        let file = files.iter().find(|file| file.path == *path && !file.is_base64)?;
+        Some(&file.content)
+    }
+
+    /// Returns an answer of the agent type. Its warnings are added, unless they are known.
+    fn ask<T>(
+        &self,
+        warnings: &mut Vec<String>,
+        question: impl FnOnce(&Call<'_>, &mut Fields<'_>) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let call = Call {
+            session: self.session,
+            bundle_dir: self.has_bundle.then_some(BUNDLE_DIR),
+            instructions_file: self.instructions_file.as_deref(),
+            agent_dir: &self.agent_dir,
+            mcp_config_file: self.mcp_config_file.as_deref(),
+        };
+        let mut fields = Fields::new(&self.request.config);
+        let answer = question(&call, &mut fields)?;
+        for warning in fields.into_warnings() {
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+        Ok(answer)
+    }
 }
 
 /// Returns the file that configures the MCP servers of the run.
@@ -307,27 +369,35 @@ fn mcp_config(
     Some(SecretFile { path: MCP_CONFIG.to_owned(), content })
 }
 
-/// Returns the session that the attempt resumes.
-fn session(request: &Request, attempt: Attempt) -> Result<Option<&str>, Refusal> {
-    match request.runtime.session().filter(|_| !attempt.is_session_fresh) {
-        Some(id) if id.contains('\0') => Err(Refusal::new(
-            "runtime.sessionId",
-            "must not contain a NUL character; clear the agent's session",
-        )),
-        session => Ok(session),
+/// Returns the session that the attempt resumes. One that can be resumed only where it was started is not resumed elsewhere.
+fn session<'a>(
+    request: &'a Request,
+    attempt: Attempt,
+    working_dir: &str,
+    agent_type: &dyn AgentType,
+    warnings: &mut Vec<String>,
+) -> Result<Option<&'a str>, Refusal> {
+    let Some(id) = request.runtime.session().filter(|_| !attempt.is_session_fresh) else { return Ok(None) };
+    if id.contains('\0') {
+        let message = "must not contain a NUL character; clear the agent's session";
+        return Err(Refusal::new("runtime.sessionId", message));
     }
+    let params = request.runtime.session_params.as_ref();
+    let cwd = params.and_then(|params| params["cwd"].as_str()).filter(|cwd| !cwd.is_empty());
+    if let Some(cwd) = cwd.filter(|cwd| *cwd != working_dir && agent_type.session_is_bound_to_cwd()) {
+        warnings.push(format!(
+            "the session of {cwd} is not resumed: the run works in {working_dir}, and this agent's sessions belong to their folder"
+        ));
+        return Ok(None);
+    }
+    Ok(Some(id))
 }
 
-fn script(
-    program: &str,
-    args: &[String],
-    prompt_files: &str,
-    environment: &Environment,
-) -> Result<String, Refusal> {
+fn script_text(script: &command::Script<'_>, environment: &Environment) -> Result<String, Refusal> {
     let names: BTreeSet<&str> = environment.variables.iter().map(|variable| variable.name.as_str()).collect();
-    let script = command::script(program, args, prompt_files);
+    let longest = script.arguments.iter().map(String::len).max().unwrap_or(0);
+    let script = script.to_string();
     if script.len() >= VARIABLE_MAX_BYTES {
-        let longest = args.iter().map(String::len).max().unwrap_or(0);
         let message = format!(
             "the agent's arguments make a command of {} bytes, the longest of them {longest}; Linux starts no program with an argument over {VARIABLE_MAX_BYTES}: shorten them",
             script.len()

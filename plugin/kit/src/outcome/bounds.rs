@@ -2,22 +2,12 @@
 
 use std::borrow::Cow;
 
+use paperclip_json::ELLIPSIS;
+pub use paperclip_json::head;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::escapes::without_escapes;
-
-/// Marks where text was left out.
-const ELLIPSIS: &str = "…";
-
-/// Returns the start of `text`, at most `max_bytes` long with the mark of the cut.
-pub fn head(text: &str, max_bytes: usize) -> Cow<'_, str> {
-    if text.len() <= max_bytes {
-        return Cow::Borrowed(text);
-    }
-    let end = text.floor_char_boundary(max_bytes.saturating_sub(ELLIPSIS.len()));
-    Cow::Owned(format!("{}{ELLIPSIS}", &text[..end]))
-}
 
 /// Returns the end of `text`, at most `max_bytes` long with the mark of the cut.
 pub fn tail(text: &str, max_bytes: usize) -> Cow<'_, str> {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds::quoted;
 use super::cause::InfraCause;
+use super::result::Billing;
 use super::session::Workspace;
 
 /// Everything a judgement rests on beside the agent's output.
@@ -326,8 +327,7 @@ pub struct RunFacts {
     pub timeout_sec: f64,
     /// `config.model`.
     pub model: Option<String>,
-    /// The agent's provider is AWS Bedrock.
-    pub is_bedrock: bool,
+    pub billing: Billing,
     /// The session of the task before this run.
     pub previous_session_id: Option<String>,
     /// The session that this attempt resumes.
@@ -344,7 +344,7 @@ impl Default for RunFacts {
         RunFacts {
             timeout_sec: 0.0,
             model: None,
-            is_bedrock: false,
+            billing: Billing::default(),
             previous_session_id: None,
             resumed_session_id: None,
             workspace: Workspace::default(),

@@ -16,7 +16,7 @@ mod stream_end;
 
 pub use bounds::{bounded_object, head, iso_time, printable, quoted, tail, without_nul};
 pub use cause::InfraCause;
-pub use code::{ErrorCode, ErrorFamily};
+pub use code::{AgentCodes, ErrorCode, ErrorFamily};
 pub use document::EvidenceDocument;
 pub use escapes::without_escapes;
 pub use evidence::{
@@ -24,7 +24,8 @@ pub use evidence::{
 };
 pub use kept::{LineTail, TextBlocks};
 pub use result::{
-    ActionOutcomes, AdapterResult, BillingType, ExecutionRecovery, RESULT_JSON_BYTES, Usage, UsageBasis,
+    ActionOutcomes, AdapterResult, Billing, BillingType, ExecutionRecovery, RESULT_JSON_BYTES, Usage,
+    UsageBasis,
 };
 pub use session::{SessionParams, Workspace};
 pub use stream_end::StreamEnd;

@@ -68,8 +68,8 @@ impl AdapterResult {
     pub fn failed(code: ErrorCode, message: String) -> AdapterResult {
         let mut result = AdapterResult {
             error_message: Some(message),
-            error_code: Some(code),
             error_family: code.family(),
+            error_code: Some(code),
             ..AdapterResult::default()
         };
         result.continue_conversation();
@@ -159,10 +159,33 @@ pub enum UsageBasis {
 }
 
 /// Paperclip's `AdapterBillingType`, as far as it is reported here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BillingType {
+    /// By tokens, with a key.
     Api,
+    /// By a plan, with a login.
+    Subscription,
+    #[default]
+    Unknown,
+}
+
+/// Who serves an agent's model, and who is paid for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Billing {
+    /// Such as `anthropic`.
+    pub provider: Option<String>,
+    /// Such as `aws_bedrock`.
+    pub biller: Option<String>,
+    pub billing_type: BillingType,
+}
+
+impl Billing {
+    /// Creates a billing from names.
+    pub fn new(provider: &str, biller: &str, billing_type: BillingType) -> Billing {
+        Billing { provider: Some(provider.to_owned()), biller: Some(biller.to_owned()), billing_type }
+    }
 }
 
 /// Proof for the server of what an ended run has left behind.
@@ -217,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_failure_before_the_stream_leaves_the_session_alone() {
-        let result = AdapterResult::failed(ErrorCode::K8sJobCreateFailed, "no quota".to_owned());
+        let result = AdapterResult::failed(ErrorCode::K8S_JOB_CREATE_FAILED, "no quota".to_owned());
         assert_eq!(
             serde_json::to_value(&result).unwrap(),
             json!({
@@ -227,17 +250,17 @@ mod tests {
             })
         );
         assert!(!result.is_success());
-        let transient = AdapterResult::failed(ErrorCode::LlmApiError, String::new());
-        assert_eq!(transient.error_family, ErrorCode::LlmApiError.family());
+        let transient = AdapterResult::failed(ErrorCode::LLM_API_ERROR, String::new());
+        assert_eq!(transient.error_family, ErrorCode::LLM_API_ERROR.family());
     }
 
     #[test]
     fn a_run_that_did_nothing_may_be_started_again() {
         let bootstrap = json!({"kind": "bootstrap", "providerWorkStarted": false});
         for (code, family) in [
-            (ErrorCode::K8sJobCreateFailed, json!("transient_upstream")),
-            (ErrorCode::ProviderQuota, json!("provider_quota")),
-            (ErrorCode::K8sConfigInvalid, Value::Null),
+            (ErrorCode::K8S_JOB_CREATE_FAILED, json!("transient_upstream")),
+            (ErrorCode::PROVIDER_QUOTA, json!("provider_quota")),
+            (ErrorCode::K8S_CONFIG_INVALID, Value::Null),
         ] {
             let mut result = AdapterResult::failed(code, "x".to_owned());
             result.declare_bootstrap();
@@ -251,7 +274,7 @@ mod tests {
     #[test]
     fn an_acknowledged_cancellation_preserves_the_session_that_there_is() {
         let acknowledged = |session: Option<&str>| {
-            let mut result = AdapterResult::failed(ErrorCode::Cancelled, "Run cancelled".to_owned());
+            let mut result = AdapterResult::failed(ErrorCode::CANCELLED, "Run cancelled".to_owned());
             if let Some(id) = session {
                 result.keep_session(id.to_owned(), &Workspace::default());
             }

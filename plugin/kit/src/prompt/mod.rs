@@ -37,6 +37,9 @@ pub struct Prompt {
 #[serde(rename_all = "camelCase")]
 pub struct Metrics {
     pub prompt_chars: usize,
+    /// Of an agent that has its instructions in the prompt.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub instructions_chars: usize,
     pub bootstrap_prompt_chars: usize,
     pub wake_prompt_chars: usize,
     pub session_handoff_chars: usize,
@@ -44,14 +47,21 @@ pub struct Metrics {
     pub heartbeat_prompt_chars: usize,
 }
 
-/// Assembles the prompt: bootstrap (without a session), wake, handoff, task, and the main template, which is left out if a resumed
+/// Assembles the prompt: instructions and bootstrap (without a session), wake, handoff, task, and the main template, which is left out if a resumed
 /// session has a wake and if the wake asks for a recovery. The parts are separated by a blank line; blank parts are left out. A part
 /// of the context that is longer than [`overflow::INLINE_MAX_BYTES`] is in a file that the prompt names, as `variables` are.
 ///
 /// # Errors
 /// The prompt is larger than [`PROMPT_MAX_BYTES`], or a template inserts more than [`INSERTED_MAX_BYTES`]; the refusal names the largest part.
-pub fn assemble(request: &Request, is_resuming: bool, variables: &[ContextFile]) -> Result<Prompt, Refusal> {
+pub fn assemble(
+    request: &Request,
+    is_resuming: bool,
+    instructions: Option<&str>,
+    variables: &[ContextFile],
+) -> Result<Prompt, Refusal> {
     let data = template_data(request);
+    // A resumed session has its instructions already.
+    let instructions = instructions.filter(|_| !is_resuming).map(trim).unwrap_or_default().to_owned();
     let template = |key: &str| text(&request.config, key);
     let bootstrap = if is_resuming {
         String::new()
@@ -74,6 +84,7 @@ pub fn assemble(request: &Request, is_resuming: bool, variables: &[ContextFile])
     };
     let mut metrics = Metrics {
         prompt_chars: 0,
+        instructions_chars: length(&instructions),
         bootstrap_prompt_chars: length(&bootstrap),
         wake_prompt_chars: length(&wake),
         session_handoff_chars: length(&handoff),
@@ -83,6 +94,7 @@ pub fn assemble(request: &Request, is_resuming: bool, variables: &[ContextFile])
 
     let mut files = Vec::new();
     let sections = [
+        ("instructionsFilePath", overflow::inline(instructions, "instructions", &mut files)),
         ("bootstrapPromptTemplate", bootstrap),
         ("context.paperclipWake", overflow::inline(wake, "wake", &mut files)),
         ("context.paperclipSessionHandoffMarkdown", overflow::inline(handoff, "handoff", &mut files)),
@@ -102,6 +114,10 @@ pub fn assemble(request: &Request, is_resuming: bool, variables: &[ContextFile])
     }
     metrics.prompt_chars = length(&joined);
     Ok(Prompt { text: joined, metrics, files })
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 fn rendered(field: &'static str, template: &str, data: &Value) -> Result<String, Refusal> {
@@ -192,7 +208,7 @@ mod tests {
                 "paperclipTaskMarkdown": " the task ",
             }),
         );
-        let prompt = assemble(&request, false, &[]).unwrap();
+        let prompt = assemble(&request, false, None, &[]).unwrap();
         let parts: Vec<&str> = prompt.text.split("\n\n").collect();
         assert_eq!((parts[0], parts[1]), ("boot c1", "# Why you were woken"));
         assert_eq!(parts[3..], ["- Reason: w", "# hand 😀", "the task", "main on_demand"]);
@@ -211,25 +227,26 @@ mod tests {
     fn a_resumed_session_gets_no_bootstrap_and_no_template_beside_a_wake() {
         let config = json!({"promptTemplate": "main", "bootstrapPromptTemplate": "boot"});
         let woken = request(config.clone(), json!({"paperclipWake": {"reason": "w"}}));
-        let text = assemble(&woken, true, &[]).unwrap().text;
+        let text = assemble(&woken, true, None, &[]).unwrap().text;
         assert!(
             text.starts_with("# What is new since your last run") && text.ends_with("- Reason: w"),
             "{text}"
         );
-        assert_eq!(assemble(&request(config, json!({})), true, &[]).unwrap().text, "main");
+        assert_eq!(assemble(&request(config, json!({})), true, None, &[]).unwrap().text, "main");
     }
 
     #[test]
     fn the_agent_gets_no_template_when_it_recovers_a_task() {
         let wake = json!({"paperclipWake": {"recovery": {"cause": "adapter_failed"}}});
-        let text = assemble(&request(json!({"promptTemplate": "main"}), wake), false, &[]).unwrap().text;
+        let text =
+            assemble(&request(json!({"promptTemplate": "main"}), wake), false, None, &[]).unwrap().text;
         assert!(text.contains("## Recovery") && !text.contains("main"), "{text}");
     }
 
     #[test]
     fn a_template_that_is_not_text_is_replaced_by_the_default() {
         let prompt = |context: Value| {
-            assemble(&request(json!({"promptTemplate": 3}), context), false, &[]).unwrap().text
+            assemble(&request(json!({"promptTemplate": 3}), context), false, None, &[]).unwrap().text
         };
         let task = prompt(json!({}));
         assert!(task.starts_with("You are agent a1 (Nova). Continue your Paperclip work.\n"), "{task}");
@@ -255,8 +272,8 @@ mod tests {
     fn refuses_a_prompt_over_the_limit_and_names_its_largest_part() {
         let main = "é".repeat(PROMPT_MAX_BYTES / 2);
         let request = request(json!({"promptTemplate": main, "bootstrapPromptTemplate": "x"}), json!({}));
-        assert_eq!(assemble(&request, true, &[]).unwrap().text.len(), PROMPT_MAX_BYTES);
-        let refusal = assemble(&request, false, &[]).unwrap_err();
+        assert_eq!(assemble(&request, true, None, &[]).unwrap().text.len(), PROMPT_MAX_BYTES);
+        let refusal = assemble(&request, false, None, &[]).unwrap_err();
         assert_eq!(refusal.field, "promptTemplate");
         assert!(refusal.message.contains("8388611 bytes"), "{refusal}");
     }
@@ -264,7 +281,7 @@ mod tests {
     #[test]
     fn tools_for_connections_are_explained() {
         let tools = json!({"paperclipRuntimeTools": {"guidance": " Search first. ", "rest": {}}});
-        let prompt = assemble(&request(json!({"promptTemplate": "main"}), tools), false, &[]).unwrap();
+        let prompt = assemble(&request(json!({"promptTemplate": "main"}), tools), false, None, &[]).unwrap();
         assert!(
             prompt.text.starts_with("main\n\n# Connections to services\n\nSearch first.\n\n"),
             "{}",
@@ -275,7 +292,7 @@ mod tests {
     #[test]
     fn a_description_of_200_kb_is_in_a_file() {
         let context = json!({"paperclipTaskMarkdown": "word ".repeat(40_000), "paperclipWake": {"reason": "issue_assigned"}});
-        let prompt = assemble(&request(json!({}), context), false, &[]).unwrap();
+        let prompt = assemble(&request(json!({}), context), false, None, &[]).unwrap();
         assert!(prompt.text.len() < 30_000, "{}", prompt.text.len());
         assert!(prompt.text.contains("`/tmp/bundle/context/task.md`"));
         assert_eq!(prompt.files[0].text.len(), 199_999);

@@ -3,7 +3,7 @@
 use paperclip_kit::outcome::{ErrorCode, InfraCause, JobOutcome, SessionParams, Termination, Usage};
 use serde_json::{Value, json};
 
-use super::story::{RESETS_AT, Story};
+use super::story::{CODES, RESETS_AT, Story};
 
 fn as_json(story: &Story) -> Value {
     serde_json::to_value(story.result()).expect("a result is JSON")
@@ -128,7 +128,7 @@ fn row_3_a_deadline_of_the_job_is_a_timeout() {
     assert_eq!(deadline.message(), "Timed out: the Job's activeDeadlineSeconds passed [pod: cause=deadline]");
     assert_eq!(as_json(&deadline)["resultJson"]["termination"]["cause"], "deadline");
     let ended_before = deadline.exits(1).with(|evidence| evidence.job = JobOutcome::DeadlineExceeded);
-    assert_eq!(ended_before.code(), Some(ErrorCode::ClaudeExited));
+    assert_eq!(ended_before.code(), Some(CODES.exited));
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn row_3_a_timeout_names_the_open_retry() {
 fn row_3b_a_quiet_run_reports_its_last_action() {
     let tool = json!({"type": "assistant", "message": {"content": [{"type": "tool_use", "name": "Bash"}]}});
     let story = Story::new().starts().prints(&tool).with(|evidence| evidence.quiet_sec = Some(900));
-    assert_eq!(story.code(), Some(ErrorCode::AgentQuiet));
+    assert_eq!(story.code(), Some(ErrorCode::AGENT_QUIET));
     assert_eq!(
         story.message(),
         "Claude printed nothing for 900s; the last event was a call of the tool Bash"
@@ -158,7 +158,7 @@ fn row_3b_a_quiet_run_reports_its_last_action() {
 #[test]
 fn row_4_a_wrapper_that_fails_after_a_success_is_explained() {
     let story = Story::new().starts().succeeds().prints_on_stderr("git push failed: rejected").exits(1);
-    assert_eq!(story.code(), Some(ErrorCode::ClaudeRunFailed));
+    assert_eq!(story.code(), Some(CODES.run_failed));
     assert_eq!(
         story.message(),
         "Claude reported success, but its container exited with code 1: git push failed: rejected [pod: exit code 1, \
@@ -166,7 +166,7 @@ fn row_4_a_wrapper_that_fails_after_a_success_is_explained() {
     );
     assert_eq!(as_json(&story)["resultJson"]["stderrTail"], "git push failed: rejected");
     let with = |code: i32| Story::new().succeeds().exits(code).code();
-    assert_eq!([with(128), with(160)], [Some(ErrorCode::ClaudeRunFailed); 2]);
+    assert_eq!([with(128), with(160)], [Some(CODES.run_failed); 2]);
 }
 
 #[test]
@@ -198,9 +198,9 @@ fn row_5_an_unknown_session_is_dropped() {
 #[test]
 fn row_5_is_not_about_a_run_that_had_worked() {
     let story = Story::new().starts().says("hi").fails("Session abc not found", &json!({})).exits(1);
-    assert_eq!(story.code(), Some(ErrorCode::ClaudeRunFailed));
+    assert_eq!(story.code(), Some(CODES.run_failed));
     let turns = Story::new().gets_an_error("API Error: 400 Session abc not found", &json!({"num_turns": 1}));
-    assert_eq!(turns.code(), Some(ErrorCode::ClaudeRunFailed));
+    assert_eq!(turns.code(), Some(CODES.run_failed));
 }
 
 #[test]
@@ -212,11 +212,11 @@ fn row_5_lines_say_so_where_no_event_does() {
             (&result["errorCode"], &result["clearSession"]),
             (&json!("session_unavailable"), &json!(true))
         );
-        assert_eq!(story.exits(0).code(), Some(ErrorCode::ClaudeOutputUnparseable));
+        assert_eq!(story.exits(0).code(), Some(CODES.output_unparseable));
     }
-    assert_eq!(Story::new().prints("Session abc not found").exits(1).code(), Some(ErrorCode::ClaudeExited));
+    assert_eq!(Story::new().prints("Session abc not found").exits(1).code(), Some(CODES.exited));
     let worked = Story::new().says("hi").prints_on_stderr(line).exits(1);
-    assert_eq!(worked.code(), Some(ErrorCode::ClaudeTruncated));
+    assert_eq!(worked.code(), Some(CODES.truncated));
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn row_6_max_turns_are_reported_by_the_cli_only() {
         assert_eq!((&result["clearSession"], &result["sessionId"]), (&json!(true), &json!("s1")));
     }
     let text = Story::new().fails("Reached maximum number of turns", &json!({}));
-    assert_eq!((text.code(), text.result().clear_session), (Some(ErrorCode::ClaudeRunFailed), false));
+    assert_eq!((text.code(), text.result().clear_session), (Some(CODES.run_failed), false));
 }
 
 #[test]
@@ -278,9 +278,9 @@ fn row_8_a_conversation_that_cannot_be_continued_is_dropped() {
         assert_eq!(result.get("executionRecovery"), None);
     }
     let agent = Story::new().fails("Start a new session", &json!({}));
-    assert_eq!(agent.code(), Some(ErrorCode::ClaudeRunFailed));
+    assert_eq!(agent.code(), Some(CODES.run_failed));
     let rate = Story::new().gets_an_error("API Error: prompt is too long", &json!({"api_error_status": 429}));
-    assert_eq!(rate.code(), Some(ErrorCode::ClaudeTransientUpstream));
+    assert_eq!(rate.code(), Some(CODES.transient_upstream));
 }
 
 #[test]
@@ -296,10 +296,10 @@ fn row_9_a_model_is_missing() {
         ("You don't have access to the model with the specified model ID.", json!({"api_error_status": 403})),
     ] {
         let story = Story::new().starts().gets_an_error(text, &more);
-        assert_eq!(story.code(), Some(ErrorCode::ModelNotFound), "{text}");
+        assert_eq!(story.code(), Some(ErrorCode::MODEL_NOT_FOUND), "{text}");
     }
     let other = Story::new().starts().gets_an_error("no such path", &json!({"api_error_status": 404}));
-    assert_eq!(other.code(), Some(ErrorCode::ClaudeRunFailed));
+    assert_eq!(other.code(), Some(CODES.run_failed));
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn row_10_requests_credentials() {
         ("API Error: Could not load credentials from any providers", json!({})),
     ] {
         let story = Story::new().gets_an_error(text, &more);
-        assert_eq!(story.code(), Some(ErrorCode::ClaudeAuthRequired), "{text} {more}");
+        assert_eq!(story.code(), Some(CODES.auth_required), "{text} {more}");
         assert_eq!(as_json(&story)["resultJson"]["conversationContinuation"], CONTINUE);
     }
     for (text, more) in [
@@ -324,11 +324,7 @@ fn row_10_requests_credentials() {
         ("API Error: the max_tokens value is invalid", json!({"api_error_status": 400})),
         ("x", json!({"error": "authentication_failed"})),
     ] {
-        assert_eq!(
-            Story::new().gets_an_error(text, &more).code(),
-            Some(ErrorCode::ClaudeRunFailed),
-            "{text}"
-        );
+        assert_eq!(Story::new().gets_an_error(text, &more).code(), Some(CODES.run_failed), "{text}");
     }
 }
 
@@ -343,7 +339,7 @@ fn row_10_names_where_to_log_in() {
 fn row_10_the_recorded_401_asks_for_credentials() {
     let recording = include_str!("../../../../../tests/fixtures/claude-cli-2.1.330/401.ndjson");
     let result = recording.lines().fold(Story::new().exits(1), Story::prints).result();
-    assert_eq!(result.error_code, Some(ErrorCode::ClaudeAuthRequired));
+    assert_eq!(result.error_code, Some(CODES.auth_required));
     assert_eq!(result.error_message.unwrap(), "Claude run failed: Invalid API key · Fix external API key");
     assert_eq!(result.model.as_deref(), Some("claude-sonnet-4-6"));
 }
@@ -383,9 +379,9 @@ fn row_11_a_rejected_limit_decides_unless_something_overtook_it() {
     assert_eq!(rejected["errorCode"], "provider_quota");
     assert_eq!(rejected["retryNotBefore"], "2026-05-28T20:26:40.000Z");
     let overtaken = fails(Story::new().starts().gets_rejected().says("continued"));
-    assert_eq!(overtaken.code(), Some(ErrorCode::ClaudeRunFailed));
+    assert_eq!(overtaken.code(), Some(CODES.run_failed));
     let allowed = json!({"type": "rate_limit_event", "rate_limit_info": {"status": "allowed"}});
-    assert_eq!(fails(Story::new().gets_rejected().prints(&allowed)).code(), Some(ErrorCode::ClaudeRunFailed));
+    assert_eq!(fails(Story::new().gets_rejected().prints(&allowed)).code(), Some(CODES.run_failed));
 }
 
 #[test]
@@ -452,7 +448,7 @@ fn row_13_an_overloaded_provider_is_transient() {
     }
     assert_eq!(
         Story::new().gets_an_error("x", &json!({"api_error_status": 400})).code(),
-        Some(ErrorCode::ClaudeRunFailed)
+        Some(CODES.run_failed)
     );
 }
 
@@ -470,37 +466,37 @@ fn row_14_an_empty_answer_is_the_apis() {
     let text =
         "API Error: API returned an empty or malformed response (HTTP 200) — check for a proxy or gateway";
     let result = Story::new().gets_an_error(text, &json!({})).result();
-    assert_eq!(result.error_code, Some(ErrorCode::LlmApiError));
+    assert_eq!(result.error_code, Some(ErrorCode::LLM_API_ERROR));
     assert_eq!(result.error_family.unwrap().as_str(), "transient_upstream");
     for reason in ["model_error", "malformed_tool_use_exhausted"] {
         let story = Story::new().fails("x", &json!({"terminal_reason": reason}));
-        assert_eq!(story.code(), Some(ErrorCode::LlmApiError), "{reason}");
+        assert_eq!(story.code(), Some(ErrorCode::LLM_API_ERROR), "{reason}");
     }
     let answered =
         |status: u16| Story::new().gets_an_error(text, &json!({"api_error_status": status})).code();
-    assert_eq!(answered(200), Some(ErrorCode::LlmApiError));
-    assert_eq!(answered(405), Some(ErrorCode::ClaudeRunFailed));
+    assert_eq!(answered(200), Some(ErrorCode::LLM_API_ERROR));
+    assert_eq!(answered(405), Some(CODES.run_failed));
 }
 
 #[test]
 fn rows_8_to_14_judge_a_message_of_the_cli_where_no_result_event_came() {
     for (text, more, code) in [
-        ("Prompt is too long", json!({"api_error_status": 400}), ErrorCode::ContextExceeded),
-        ("API Error: 400 due to tool use concurrency issues.", json!({}), ErrorCode::SessionUnusable),
+        ("Prompt is too long", json!({"api_error_status": 400}), ErrorCode::CONTEXT_EXCEEDED),
+        ("API Error: 400 due to tool use concurrency issues.", json!({}), ErrorCode::SESSION_UNUSABLE),
         (
             "There's an issue with the selected model (x).",
             json!({"api_error_status": 404}),
-            ErrorCode::ModelNotFound,
+            ErrorCode::MODEL_NOT_FOUND,
         ),
-        ("Invalid API key", json!({"api_error_status": 401}), ErrorCode::ClaudeAuthRequired),
-        ("Credit balance is too low", json!({"api_error_status": 400}), ErrorCode::ProviderQuota),
-        ("API Error: 529 Overloaded.", json!({"api_error_status": 529}), ErrorCode::ClaudeTransientUpstream),
-        ("API Error: API returned an empty or malformed response", json!({}), ErrorCode::LlmApiError),
+        ("Invalid API key", json!({"api_error_status": 401}), CODES.auth_required),
+        ("Credit balance is too low", json!({"api_error_status": 400}), ErrorCode::PROVIDER_QUOTA),
+        ("API Error: 529 Overloaded.", json!({"api_error_status": 529}), CODES.transient_upstream),
+        ("API Error: API returned an empty or malformed response", json!({}), ErrorCode::LLM_API_ERROR),
     ] {
         let story = Story::new().starts().says("hi").shows_an_error(text, &more);
         assert_eq!(story.code(), Some(code), "{text}");
         assert_eq!(story.message(), format!("Claude run failed: {text}"));
-        assert_eq!(story.says("continued").code(), Some(ErrorCode::ClaudeTruncated), "{text}");
+        assert_eq!(story.says("continued").code(), Some(CODES.truncated), "{text}");
     }
 }
 
@@ -509,7 +505,7 @@ fn row_15_an_interrupted_run_is_not_explained_by_a_diagnostic() {
     let more = json!({"result": null, "errors": ["[ede_diagnostic] result_type=user"],
         "terminal_reason": "aborted_tools"});
     let story = Story::new().starts().says("hi").fails("", &more).exits(0);
-    assert_eq!(story.code(), Some(ErrorCode::ClaudeAborted));
+    assert_eq!(story.code(), Some(CODES.aborted));
     assert_eq!(story.message(), "Claude was interrupted");
 }
 
@@ -534,14 +530,14 @@ fn row_16_any_other_failure_reports_what_is_known() {
 #[test]
 fn row_16_an_error_with_exit_0_is_a_failure() {
     let story = Story::new().fails("x", &json!({"subtype": "success"})).exits(0);
-    assert_eq!(story.code(), Some(ErrorCode::ClaudeRunFailed));
+    assert_eq!(story.code(), Some(CODES.run_failed));
     assert_eq!(as_json(&story)["exitCode"], 0);
 }
 
 #[test]
 fn row_17_a_deletion_needs_an_unknown_exit() {
     let story = Story::new().starts().says("hi").loses_its_job();
-    assert_eq!(story.code(), Some(ErrorCode::K8sJobDeletedExternally));
+    assert_eq!(story.code(), Some(ErrorCode::K8S_JOB_DELETED_EXTERNALLY));
     let ended = |code: i32, reason: &str| {
         story.clone().with(|evidence| {
             evidence.container = Some(Termination {
@@ -551,19 +547,19 @@ fn row_17_a_deletion_needs_an_unknown_exit() {
             });
         })
     };
-    assert_eq!(ended(143, "Error").code(), Some(ErrorCode::ClaudeTruncated));
-    assert_eq!(ended(137, "ContainerStatusUnknown").code(), Some(ErrorCode::K8sJobDeletedExternally));
+    assert_eq!(ended(143, "Error").code(), Some(CODES.truncated));
+    assert_eq!(ended(137, "ContainerStatusUnknown").code(), Some(ErrorCode::K8S_JOB_DELETED_EXTERNALLY));
 }
 
 #[test]
 fn row_18_an_empty_response_is_transient() {
     let story = Story::new().starts().gets_nothing();
     let result = story.clone().exits(1).result();
-    assert_eq!(result.error_code, Some(ErrorCode::LlmApiError));
+    assert_eq!(result.error_code, Some(ErrorCode::LLM_API_ERROR));
     assert_eq!(result.error_family.unwrap().as_str(), "transient_upstream");
-    assert_eq!(story.clone().says("x").exits(1).code(), Some(ErrorCode::ClaudeTruncated));
-    assert_eq!(story.clone().runs_out_of_memory().code(), Some(ErrorCode::ClaudeInitFailed));
-    assert_eq!(story.loses_its_pod(InfraCause::Evicted).code(), Some(ErrorCode::ClaudeExited));
+    assert_eq!(story.clone().says("x").exits(1).code(), Some(CODES.truncated));
+    assert_eq!(story.clone().runs_out_of_memory().code(), Some(CODES.init_failed));
+    assert_eq!(story.loses_its_pod(InfraCause::Evicted).code(), Some(CODES.exited));
 }
 
 #[test]
@@ -605,50 +601,50 @@ fn row_20_a_rejected_limit_comes_before_a_retry_and_lines() {
     let story =
         Story::new().starts().gets_rejected().retries(Some(529), "overloaded").prints("Invalid API key");
     let story = story.with(|evidence| evidence.at_ms = Some(AT_MS));
-    assert_eq!(story.code(), Some(ErrorCode::ProviderQuota));
+    assert_eq!(story.code(), Some(ErrorCode::PROVIDER_QUOTA));
     assert!(story.message().ends_with(" [rate limit: five_hour rejected, resets 2026-05-28T20:26:40.000Z]"));
     assert_eq!(story.result().retry_not_before.as_deref(), Some("2026-05-28T20:26:40.000Z"));
-    assert_eq!(story.exits(0).code(), Some(ErrorCode::ClaudeOutputUnparseable));
+    assert_eq!(story.exits(0).code(), Some(CODES.output_unparseable));
 }
 
 #[test]
 fn row_20_an_open_retry_decides_by_its_status() {
     for (status, error, code) in [
-        (Some(401), "authentication_failed", ErrorCode::ClaudeAuthRequired),
-        (Some(403), "authentication_failed", ErrorCode::ClaudeAuthRequired),
-        (Some(402), "billing_error", ErrorCode::ProviderQuota),
-        (Some(429), "rate_limit", ErrorCode::ClaudeTransientUpstream),
-        (Some(529), "overloaded", ErrorCode::ClaudeTransientUpstream),
-        (None, "unknown", ErrorCode::ClaudeTransientUpstream),
-        (None, "cloud_credential_error", ErrorCode::ClaudeAuthRequired),
+        (Some(401), "authentication_failed", CODES.auth_required),
+        (Some(403), "authentication_failed", CODES.auth_required),
+        (Some(402), "billing_error", ErrorCode::PROVIDER_QUOTA),
+        (Some(429), "rate_limit", CODES.transient_upstream),
+        (Some(529), "overloaded", CODES.transient_upstream),
+        (None, "unknown", CODES.transient_upstream),
+        (None, "cloud_credential_error", CODES.auth_required),
     ] {
         let story = Story::new().starts().retries(status, error).exits(143);
         assert_eq!(story.code(), Some(code), "{status:?} {error}");
         assert!(story.message().contains("API retry 4 of 10: "), "{}", story.message());
     }
     let answered = Story::new().starts().retries(Some(529), "overloaded").says("hi").exits(143);
-    assert_eq!(answered.code(), Some(ErrorCode::ClaudeTruncated));
+    assert_eq!(answered.code(), Some(CODES.truncated));
 }
 
 #[test]
 fn row_20_lines_say_what_no_event_did() {
     let printed = |line: &str| Story::new().prints(line).exits(1);
     for story in [printed("Unknown model x"), Story::new().prints_on_stderr("Unknown model x").exits(1)] {
-        assert_eq!(story.code(), Some(ErrorCode::ModelNotFound));
+        assert_eq!(story.code(), Some(ErrorCode::MODEL_NOT_FOUND));
     }
-    assert_eq!(printed("Invalid API key · Please run /login").code(), Some(ErrorCode::ClaudeAuthRequired));
-    assert_eq!(printed("[mcp:x] Invalid API key").code(), Some(ErrorCode::ClaudeExited));
-    assert_eq!(printed("HTTP 429: Too Many Requests").code(), Some(ErrorCode::ClaudeTransientUpstream));
+    assert_eq!(printed("Invalid API key · Please run /login").code(), Some(CODES.auth_required));
+    assert_eq!(printed("[mcp:x] Invalid API key").code(), Some(CODES.exited));
+    assert_eq!(printed("HTTP 429: Too Many Requests").code(), Some(CODES.transient_upstream));
     let quota = printed("Claude AI usage limit reached|1780000000").result();
-    assert_eq!(quota.error_code, Some(ErrorCode::ProviderQuota));
+    assert_eq!(quota.error_code, Some(ErrorCode::PROVIDER_QUOTA));
     assert_eq!(quota.retry_not_before.as_deref(), Some("2026-05-28T20:26:40.000Z"));
     assert_eq!(
         quota.error_message.unwrap(),
         "Claude exited with code 1: Claude AI usage limit reached|1780000000 [pod: exit code 1, reason=Error]"
     );
     let unseen = Story::new().prints("please log in");
-    assert_eq!(unseen.code(), Some(ErrorCode::ClaudeAuthRequired));
-    assert_eq!(unseen.exits(0).code(), Some(ErrorCode::ClaudeOutputUnparseable));
+    assert_eq!(unseen.code(), Some(CODES.auth_required));
+    assert_eq!(unseen.exits(0).code(), Some(CODES.output_unparseable));
 }
 
 #[test]
@@ -663,21 +659,21 @@ fn row_21_an_image_without_the_cli_is_named() {
         Story::new().prints_on_stderr("sh: 1: claude: not found").exits(127),
         of_runtime,
     ] {
-        assert_eq!(story.code(), Some(ErrorCode::AgentNotFound));
+        assert_eq!(story.code(), Some(ErrorCode::AGENT_NOT_FOUND));
         assert!(story.message().starts_with("The image has no `claude` on PATH"), "{}", story.message());
     }
     let started = Story::new().starts().exits(127);
-    assert_eq!(started.code(), Some(ErrorCode::AgentNotFound));
+    assert_eq!(started.code(), Some(ErrorCode::AGENT_NOT_FOUND));
     assert!(started.message().starts_with("A command of the agent's container was not found"));
-    assert_eq!(Story::new().prints("sh: jq: not found").exits(1).code(), Some(ErrorCode::ClaudeExited));
+    assert_eq!(Story::new().prints("sh: jq: not found").exits(1).code(), Some(CODES.exited));
 }
 
 #[test]
 fn row_22_needs_a_known_exit() {
-    assert_eq!(Story::new().starts().exits(1).code(), Some(ErrorCode::ClaudeInitFailed));
-    assert_eq!(Story::new().starts().code(), Some(ErrorCode::ClaudeExited));
+    assert_eq!(Story::new().starts().exits(1).code(), Some(CODES.init_failed));
+    assert_eq!(Story::new().starts().code(), Some(CODES.exited));
     let explained = Story::new().starts().prints("boom").exits(1);
-    assert_eq!(explained.code(), Some(ErrorCode::ClaudeInitFailed));
+    assert_eq!(explained.code(), Some(CODES.init_failed));
     assert_eq!(
         explained.message(),
         "Claude exited immediately after init (model: claude-opus-4-6) (exit code 1): boom [pod: exit code 1, \
@@ -688,7 +684,7 @@ fn row_22_needs_a_known_exit() {
 #[test]
 fn row_22_a_signal_is_not_blamed_on_the_model() {
     let story = Story::new().starts().exits(143);
-    assert_eq!(story.code(), Some(ErrorCode::ClaudeInitFailed));
+    assert_eq!(story.code(), Some(CODES.init_failed));
     assert_eq!(
         story.message(),
         "Claude was ended by a signal right after init (exit code 143, SIGTERM) [pod: exit code 143, SIGTERM, \
@@ -707,7 +703,7 @@ fn row_23_exit_0_without_a_result_is_not_a_success() {
         (Story::new().starts().prints("{\"type\":\"result\",\"subt"), "its last event is cut"),
     ] {
         let story = story.exits(0);
-        assert_eq!(story.code(), Some(ErrorCode::ClaudeOutputUnparseable));
+        assert_eq!(story.code(), Some(CODES.output_unparseable));
         assert_eq!(story.message(), format!("Failed to parse Claude JSON output: {what}"));
     }
 }
@@ -782,8 +778,8 @@ fn an_agent_that_writes_about_limits_is_healthy() {
     let tool = json!({"type": "user", "message": {"content": [{"type": "tool_result", "content": text}]}});
     let story = Story::new().starts().says(text).prints(&tool);
     assert_eq!(story.clone().prints(&event).exits(0).code(), None);
-    assert_eq!(story.clone().exits(1).code(), Some(ErrorCode::ClaudeTruncated));
-    assert_eq!(story.prints(&event).exits(1).code(), Some(ErrorCode::ClaudeRunFailed));
+    assert_eq!(story.clone().exits(1).code(), Some(CODES.truncated));
+    assert_eq!(story.prints(&event).exits(1).code(), Some(CODES.run_failed));
 }
 
 #[test]
@@ -834,7 +830,7 @@ fn a_result_carries_the_session_it_knows() {
 #[test]
 fn names_the_provider_as_the_biller() {
     assert_eq!(Story::new().result().biller.as_deref(), Some("anthropic"));
-    let bedrock = Story::new().with(|evidence| evidence.run.is_bedrock = true);
+    let bedrock = Story::new().with(|evidence| evidence.run.billing.biller = Some("aws_bedrock".to_owned()));
     assert_eq!(bedrock.result().biller.as_deref(), Some("aws_bedrock"));
 }
 

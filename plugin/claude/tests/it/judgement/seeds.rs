@@ -3,7 +3,7 @@
 use paperclip_kit::outcome::{DeletionTrace, ErrorCode, Termination};
 use serde_json::{Value, json};
 
-use super::story::{INIT, Story, assistant};
+use super::story::{CODES, INIT, Story, assistant};
 
 const STARTED: &str = "Claude started but did not produce a result (model: claude-opus-4-6) — check API credentials, \
                        model support, and adapter config";
@@ -23,7 +23,7 @@ fn seed_2_only_a_cancellation_cancels() {
     let story = Story::new().starts().succeeds();
     assert_eq!(story.code(), None);
     let cancelled = Story::new().starts().with(|evidence| evidence.is_cancelled = true);
-    assert_eq!(cancelled.code(), Some(ErrorCode::Cancelled));
+    assert_eq!(cancelled.code(), Some(ErrorCode::CANCELLED));
 }
 
 #[test]
@@ -101,14 +101,14 @@ fn seed_7_a_truncation_reports_how_the_container_ended() {
 
 #[test]
 fn seed_8_content_without_a_result_is_truncated() {
-    assert_eq!(Story::new().starts().says("hi").exits(1).code(), Some(ErrorCode::ClaudeTruncated));
-    assert_eq!(Story::new().starts().says("hi").exits(0).code(), Some(ErrorCode::ClaudeTruncated));
+    assert_eq!(Story::new().starts().says("hi").exits(1).code(), Some(CODES.truncated));
+    assert_eq!(Story::new().starts().says("hi").exits(0).code(), Some(CODES.truncated));
 }
 
 #[test]
 fn seed_11_an_empty_response_is_the_apis_fault_unless_a_result_follows() {
     let story = Story::new().starts().gets_nothing();
-    assert_eq!(story.code(), Some(ErrorCode::LlmApiError));
+    assert_eq!(story.code(), Some(ErrorCode::LLM_API_ERROR));
     assert_eq!(
         story.message(),
         "LLM API returned an empty response (stop_reason: null, output_tokens: 0) — the upstream model API may be \

@@ -1,12 +1,17 @@
 //! Describes a run in a few words: what the agent printed and how it ended.
 
-use claude_k8s::outcome::matching_rows;
+use claude_k8s::outcome::{matching_rows, run_facts};
 use claude_k8s::stream::Stream;
-use paperclip_kit::outcome::{AdapterResult, ErrorCode, Evidence, InfraCause, JobOutcome, Termination};
+use paperclip_kit::outcome::{
+    AdapterResult, AgentCodes, ErrorCode, Evidence, InfraCause, JobOutcome, Termination,
+};
+use paperclip_kit::stream::AgentStream as _;
 use serde_json::{Value, json};
 
 use crate::judged::judged;
 
+/// The codes of this agent type.
+pub(crate) const CODES: AgentCodes = claude_k8s::stream::WORDS.codes;
 /// 2026-05-28T20:26:40Z.
 pub(crate) const RESETS_AT: i64 = 1_780_000_000;
 pub(crate) const INIT: &str =
@@ -24,7 +29,8 @@ pub(crate) struct Story {
 
 impl Story {
     pub(crate) fn new() -> Story {
-        Story::default()
+        let run = run_facts(&serde_json::Map::new());
+        Story { evidence: Evidence { run, ..Evidence::default() }, ..Story::default() }
     }
 
     pub(crate) fn prints<L: ToString + ?Sized>(mut self, line: &L) -> Story {

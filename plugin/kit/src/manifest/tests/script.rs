@@ -8,12 +8,15 @@ use std::process::{Child, Command, Stdio};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::super::command::{quoted, script};
+use super::super::OutputBy;
+use super::super::command::{Script, quoted};
 use super::super::termination::{MARKER, MESSAGE_MAX_BYTES, split};
 
 /// A container's directories on this machine, with a fake agent.
 struct Container {
     root: TempDir,
+    setup: Vec<String>,
+    output_by: OutputBy,
 }
 
 struct Ended {
@@ -41,7 +44,7 @@ impl Container {
             .unwrap();
         writer.stdin.take().unwrap().write_all(format!("#!/bin/sh\n{agent}\n").as_bytes()).unwrap();
         assert!(writer.wait().unwrap().success());
-        Container { root }
+        Container { root, setup: Vec::new(), output_by: OutputBy::Pipe }
     }
 
     /// Makes a FIFO from which a read never returns.
@@ -53,7 +56,15 @@ impl Container {
     fn start(&self, shell: &str, arguments: &[&str]) -> Child {
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let root = self.root.path().to_str().unwrap();
-        let text = script("agent", &arguments, "/tmp/prompt/prompt.txt")
+        let script = Script {
+            setup: &self.setup,
+            program: "agent",
+            arguments: &arguments,
+            prompt_files: "/tmp/prompt/prompt.txt",
+            output_by: self.output_by,
+        };
+        let text = script
+            .to_string()
             .replace("/tmp/prompt", &format!("{root}/prompt"))
             .replace("/tmp/paperclip", &format!("{root}/paperclip"))
             .replace("/dev/termination-log", &format!("{root}/termination-log"));
@@ -221,6 +232,52 @@ fn keeps_the_agents_own_termination_message() {
         let container = Container::new("echo own >\"${0%/bin/agent}/termination-log\"; echo err >&2", b"");
         let message = container.run(shell, &[]).message.unwrap();
         assert_eq!(split(&message), ("own\n", Some("err\n")), "{shell}");
+    }
+}
+
+#[test]
+fn prints_what_the_agent_writes_to_a_file_to_the_last_byte() {
+    let agent = "printf start; cat; head -c 700000 /dev/zero | tr '\\0' x; echo err >&2; exit 3";
+    for shell in shells() {
+        let mut container = Container::new(agent, b"prompt");
+        container.output_by = OutputBy::File;
+        let ended = container.run(shell, &[]);
+        assert_eq!((ended.code, ended.stdout.len()), (Some(3), 11 + 700_000), "{shell}");
+        assert!(ended.stdout.starts_with(b"startpromptx"), "{shell}");
+        assert_eq!(split(&ended.message.unwrap()), ("", Some("err\n")), "{shell}");
+    }
+}
+
+#[test]
+fn a_signal_does_not_cut_the_file_off() {
+    let agent =
+        format!("trap 'echo stopping; kill -KILL $!; exit 42' TERM; cat \"$0.fifo\" & echo ready; wait $!");
+    for shell in shells() {
+        let mut container = Container::new(&agent, b"");
+        container.output_by = OutputBy::File;
+        container.make_fifo();
+        let mut child = container.start(shell, &[]);
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "{shell}");
+        signal(&child, "TERM");
+        let mut rest = String::new();
+        output.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "stopping\n", "{shell}");
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn commands_run_before_the_agent_and_are_not_in_its_output() {
+    for shell in shells() {
+        let mut container =
+            Container::new("cat \"$HOME_OF_AGENT/made\" 2>/dev/null || echo none; echo err >&2", b"");
+        container.setup = vec!["echo said".to_owned(), "echo failed >&2".to_owned()];
+        let ended = container.run(shell, &[]);
+        assert_eq!(ended.stdout, b"none\n", "{shell}");
+        assert_eq!(split(&ended.message.unwrap()).1, Some("said\nfailed\nerr\n"), "{shell}");
     }
 }
 

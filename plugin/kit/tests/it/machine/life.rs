@@ -406,7 +406,7 @@ fn a_log_that_the_host_has_no_right_to_read_has_a_code_of_its_own() {
         result["errorMessage"],
         "The agent ran, but this host is not allowed to read its log: pods \"p\" is forbidden: User \"u\" cannot get resource \"pods/log\". Add the verb `get` on `pods/log` to the Role of the host's service account in namespace agents"
     );
-    assert_eq!(forbidden(1)["errorCode"], "claude_exited", "what was read is judged");
+    assert_eq!(forbidden(1)["errorCode"], "echo_exited", "what was read is judged");
 }
 
 #[test]
@@ -459,7 +459,7 @@ fn follows_the_log_of_a_pod_that_was_deleted_without_a_host() {
     let pods = driver.id_of("ListPods");
     driver.answer("GetJob", Ok(AnswerOk::Job(None)));
     driver.step(&[Event::Answered(Answer { command: pods, outcome: Ok(AnswerOk::Pods(Vec::new())) })]);
-    assert_eq!(driver.result().0["errorCode"], "claude_exited");
+    assert_eq!(driver.result().0["errorCode"], "echo_exited");
 }
 
 #[test]
@@ -474,7 +474,7 @@ fn there_is_no_third_attempt() {
             outcome: Ok(AnswerOk::Pods(Vec::new())),
         }),
     ]);
-    assert_eq!(driver.result().0["errorCode"], "claude_exited");
+    assert_eq!(driver.result().0["errorCode"], "echo_exited");
 }
 
 #[test]

@@ -1,0 +1,9 @@
+//! The component's exports.
+
+#![allow(unsafe_code)]
+
+use crate::agent::Gemini;
+
+type Exported = paperclip_kit::plugin::Plugin<Gemini>;
+
+paperclip_kit::bindings::export_plugin!(Exported with_types_in paperclip_kit::bindings);
