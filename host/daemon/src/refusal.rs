@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Unauthorized,
     NotFound,
     MethodNotAllowed,
+    /// Another host has the run.
+    DrivenElsewhere,
     /// Another run holds the agent.
     AgentBusy,
     /// No plugin for the agent type is usable.
@@ -41,6 +43,7 @@ impl Kind {
             Kind::Unauthorized => "unauthorized",
             Kind::NotFound => "not_found",
             Kind::MethodNotAllowed => "method_not_allowed",
+            Kind::DrivenElsewhere => "driven_elsewhere",
             Kind::AgentBusy => "agent_busy",
             Kind::NoPlugin => "no_plugin",
             Kind::BodyTooLarge => "body_too_large",

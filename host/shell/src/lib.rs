@@ -13,6 +13,7 @@ pub mod journal;
 pub mod logs;
 pub mod poll;
 pub mod requests;
+pub mod run_records;
 pub mod sink;
 pub mod snapshot;
 mod transport;

@@ -7,5 +7,6 @@ mod daemon;
 mod hostile;
 mod intake;
 mod policy;
+mod records;
 mod resume;
 mod swap;

@@ -30,6 +30,7 @@ const fn status(kind: Kind) -> StatusCode {
         Kind::Unauthorized => StatusCode::UNAUTHORIZED,
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Kind::DrivenElsewhere => StatusCode::MISDIRECTED_REQUEST,
         Kind::AgentBusy => StatusCode::CONFLICT,
         Kind::NoPlugin => StatusCode::UNPROCESSABLE_ENTITY,
         Kind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -51,6 +52,7 @@ const fn retry_after(kind: Kind) -> Option<HeaderValue> {
         | Kind::Unauthorized
         | Kind::NotFound
         | Kind::MethodNotAllowed
+        | Kind::DrivenElsewhere
         | Kind::AgentBusy
         | Kind::NoPlugin
         | Kind::BodyTooLarge

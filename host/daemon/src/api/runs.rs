@@ -18,7 +18,7 @@ use super::App;
 use super::text::with_text;
 use crate::metrics::Metrics;
 use crate::refusal::{Kind, Refusal};
-use crate::supervisor::{RunState, StartRequest, Started};
+use crate::supervisor::{Found, RunState, StartRequest, Started};
 
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 
@@ -72,7 +72,7 @@ pub(super) async fn start(
     let Start { adapter, context, files, instructions_entry, mcp_servers, resumes, pushes_cancel } = start;
     let supplied = Supplied { files, instructions_entry, mcp_servers };
     let start = StartRequest { adapter, context, supplied, resumes, pushes_cancel };
-    let Started { run_id, follows } = app.supervisor.start(start).await?;
+    let Started { run_id, follows } = here(app.supervisor.start(start).await?)?;
     let mut answer = json!({ "runId": run_id });
     if let Some(follows) = follows {
         answer["follows"] = follows.into();
@@ -99,7 +99,7 @@ pub(super) async fn take(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, Refusal> {
-    app.supervisor.take(&id?).await?;
+    here(app.supervisor.take(&id?).await?)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -108,7 +108,7 @@ pub(super) async fn get(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<RunState>, Refusal> {
     let id = id?;
-    let run = app.supervisor.get(&id).await?;
+    let run = here(app.supervisor.find(&id).await?)?;
     Ok(Json(app.supervisor.describe(run).await?.of(&id)))
 }
 
@@ -118,7 +118,7 @@ pub(super) async fn events(
     id: Result<Path<String>, PathRejection>,
     query: Result<Query<Events>, QueryRejection>,
 ) -> Result<Response, Refusal> {
-    let run = app.supervisor.get(&id?).await?;
+    let run = here(app.supervisor.find(&id?).await?)?;
     let Query(Events { from, text }) = query?;
     let following = Following::new(app.supervisor.metrics());
     let mut closing = app.closing.clone();
@@ -157,9 +157,17 @@ pub(super) async fn cancel(
         })?
     };
     let id = id?;
-    let run = app.supervisor.cancel(&id, cancel.reason).await?;
+    let run = here(app.supervisor.cancel(&id, cancel.reason).await?)?;
     let state = app.supervisor.describe(run).await?.of(&id);
     Ok((StatusCode::ACCEPTED, Json(state)).into_response())
+}
+
+/// Returns what is here, or refuses what only another host has.
+fn here<T>(found: Found<T>) -> Result<T, Refusal> {
+    match found {
+        Found::Here(here) => Ok(here),
+        Found::Elsewhere(elsewhere) => Err(elsewhere.refusal()),
+    }
 }
 
 /// Counts an open event stream for as long as it exists.
