@@ -45,7 +45,7 @@ pub struct PreparedRun {
     /// The Job that another host created for the run, if this host adopts it.
     pub adopted: Option<Adopted>,
     /// The record of the run, as this process has claimed it.
-    pub record: Option<RunRecord>,
+    pub record: Option<Box<RunRecord>>,
 }
 
 /// A run whose journal is open.

@@ -11,6 +11,7 @@ mod exchange;
 pub mod hosts;
 pub mod journal;
 pub mod logs;
+pub mod peers;
 pub mod poll;
 pub mod requests;
 pub mod run_records;

@@ -8,5 +8,6 @@ mod hostile;
 mod intake;
 mod policy;
 mod records;
+mod replicas;
 mod resume;
 mod swap;

@@ -1,7 +1,7 @@
 //! Errors as the API answers them: `{"error":{"code","message","hint"}}`.
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -94,6 +94,15 @@ impl From<JsonRejection> for Refusal {
             rejection.body_text(),
             "send a JSON object as /v1/openapi.json describes it, with Content-Type: application/json",
         )
+    }
+}
+
+impl From<BytesRejection> for Refusal {
+    fn from(rejection: BytesRejection) -> Refusal {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return too_large();
+        }
+        Refusal::new(Kind::BadRequest, rejection.body_text(), "send the body whole")
     }
 }
 

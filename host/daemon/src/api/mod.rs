@@ -1,6 +1,7 @@
 //! The daemon's API: HTTP with JSON.
 
 mod answer;
+mod forwarding;
 mod listener;
 mod plugins;
 mod rate;

@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::answer::too_large;
-use super::{App, Token, plugins, runs, version};
+use super::{App, Token, forwarding, plugins, runs, version};
 use crate::metrics::{AnswerLabels, CONTENT_TYPE as METRICS_TYPE};
 use crate::refusal::{Kind, Refusal};
 
@@ -34,7 +34,7 @@ pub(super) fn router(app: App, token: Arc<Token>, body_bytes: usize) -> Router {
         .route("/v1/adapters/{type}/skills", post(plugins::skills))
         .route("/v1/version", get(version::version))
         .route("/metrics", get(metrics))
-        .route_layer(middleware::from_fn_with_state(token, authorize));
+        .route_layer(middleware::from_fn_with_state((token, app.clone()), authorize));
     Router::new()
         .merge(guarded)
         .route("/v1/openapi.json", get(openapi))
@@ -48,11 +48,13 @@ pub(super) fn router(app: App, token: Arc<Token>, body_bytes: usize) -> Router {
 }
 
 async fn authorize(
-    State(token): State<Arc<Token>>,
+    State((token, app)): State<(Arc<Token>, App)>,
     request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
-    token.check(request.headers())?;
+    if !forwarding::is_of_peer(&app, request.headers())? {
+        token.check(request.headers())?;
+    }
     Ok(next.run(request).await)
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{FromRequest as _, Path, Query, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::App;
+use super::forwarding::{Head, forward};
 use super::text::with_text;
 use crate::metrics::Metrics;
 use crate::refusal::{Kind, Refusal};
@@ -64,15 +65,19 @@ struct Cancel {
     reason: Option<String>,
 }
 
-pub(super) async fn start(
-    State(app): State<App>,
-    body: Result<Json<Start>, JsonRejection>,
-) -> Result<Response, Refusal> {
-    let Json(start) = body?;
-    let Start { adapter, context, files, instructions_entry, mcp_servers, resumes, pushes_cancel } = start;
+pub(super) async fn start(State(app): State<App>, head: Head, request: Request) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    // It is passed on as it came if another host has the run.
+    let body = Bytes::from_request(Request::from_parts(parts.clone(), body), &app).await?;
+    let parsed = Json::from_request(Request::from_parts(parts, Body::from(body.clone())), &app).await;
+    let Json(Start { adapter, context, files, instructions_entry, mcp_servers, resumes, pushes_cancel }) =
+        parsed?;
     let supplied = Supplied { files, instructions_entry, mcp_servers };
     let start = StartRequest { adapter, context, supplied, resumes, pushes_cancel };
-    let Started { run_id, follows } = here(app.supervisor.start(start).await?)?;
+    let Started { run_id, follows } = match app.supervisor.start(start).await? {
+        Found::Here(started) => started,
+        Found::Elsewhere(elsewhere) => return forward(&app, &elsewhere, head, body).await,
+    };
     let mut answer = json!({ "runId": run_id });
     if let Some(follows) = follows {
         answer["follows"] = follows.into();
@@ -98,18 +103,24 @@ pub(super) async fn list(
 pub(super) async fn take(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<StatusCode, Refusal> {
-    here(app.supervisor.take(&id?).await?)?;
-    Ok(StatusCode::NO_CONTENT)
+    head: Head,
+) -> Result<Response, Refusal> {
+    match app.supervisor.take(&id?).await? {
+        Found::Here(()) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Found::Elsewhere(elsewhere) => forward(&app, &elsewhere, head, Bytes::new()).await,
+    }
 }
 
 pub(super) async fn get(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<RunState>, Refusal> {
+    head: Head,
+) -> Result<Response, Refusal> {
     let id = id?;
-    let run = here(app.supervisor.find(&id).await?)?;
-    Ok(Json(app.supervisor.describe(run).await?.of(&id)))
+    match app.supervisor.find(&id).await? {
+        Found::Here(run) => Ok(Json(app.supervisor.describe(run).await?.of(&id)).into_response()),
+        Found::Elsewhere(elsewhere) => forward(&app, &elsewhere, head, Bytes::new()).await,
+    }
 }
 
 /// Streams the records from a number on, one per line, until the result.
@@ -117,8 +128,12 @@ pub(super) async fn events(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
     query: Result<Query<Events>, QueryRejection>,
+    head: Head,
 ) -> Result<Response, Refusal> {
-    let run = here(app.supervisor.find(&id?).await?)?;
+    let run = match app.supervisor.find(&id?).await? {
+        Found::Here(run) => run,
+        Found::Elsewhere(elsewhere) => return forward(&app, &elsewhere, head, Bytes::new()).await,
+    };
     let Query(Events { from, text }) = query?;
     let following = Following::new(app.supervisor.metrics());
     let mut closing = app.closing.clone();
@@ -143,6 +158,7 @@ pub(super) async fn events(
 pub(super) async fn cancel(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
+    head: Head,
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let cancel: Cancel = if body.is_empty() {
@@ -157,17 +173,12 @@ pub(super) async fn cancel(
         })?
     };
     let id = id?;
-    let run = here(app.supervisor.cancel(&id, cancel.reason).await?)?;
+    let run = match app.supervisor.cancel(&id, cancel.reason).await? {
+        Found::Here(run) => run,
+        Found::Elsewhere(elsewhere) => return forward(&app, &elsewhere, head, body).await,
+    };
     let state = app.supervisor.describe(run).await?.of(&id);
     Ok((StatusCode::ACCEPTED, Json(state)).into_response())
-}
-
-/// Returns what is here, or refuses what only another host has.
-fn here<T>(found: Found<T>) -> Result<T, Refusal> {
-    match found {
-        Found::Here(here) => Ok(here),
-        Found::Elsewhere(elsewhere) => Err(elsewhere.refusal()),
-    }
 }
 
 /// Counts an open event stream for as long as it exists.

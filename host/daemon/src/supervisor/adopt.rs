@@ -210,8 +210,8 @@ impl Supervisor {
         let data = data.ok_or_else(|| candidate.without_data())?;
         let adopted = Adopted { job: candidate.job.clone(), secret: of_secret.secret };
         let mut pending = self.pending(&candidate, place, run_id, (data, adopted), &secrets)?;
-        pending.prepared.record =
-            record.map(|record| RunRecord { state: RecordState::Claimed { recovery: None }, ..record });
+        pending.prepared.record = record
+            .map(|record| Box::new(RunRecord { state: RecordState::Claimed { recovery: None }, ..record }));
         Ok(pending)
     }
 

@@ -9,6 +9,7 @@ mod handle;
 mod observed;
 mod observer;
 mod past;
+mod peers;
 mod plugins;
 mod quiet;
 mod readiness;
@@ -43,7 +44,8 @@ use readiness::ApiProbe;
 use run_locks::RunLocks;
 
 pub(crate) use handle::{RunHandle, RunInfo, RunState};
-pub(crate) use records::Found;
+pub(crate) use peers::PeerAccess;
+pub(crate) use records::{Elsewhere, Found};
 pub(crate) use start::{StartRequest, Started};
 
 /// How long a run may take to record that it is to end: one that is being resumed first asks the API whether it has its Job.
@@ -108,6 +110,8 @@ pub(crate) struct Resources {
     pub(crate) catalogue: Arc<Catalogue>,
     /// Where runs are exported to as traces.
     pub(crate) traces: Option<Traces>,
+    /// How other hosts are reached, if this host has their key.
+    pub(crate) peers: Option<PeerAccess>,
 }
 
 /// The supervisor of this process. Cheap to clone.
@@ -154,7 +158,7 @@ impl Supervisor {
         for (_, cluster) in supervisor.clusters().all() {
             cluster.hosts().set_up(HostSetup {
                 host: supervisor.host().host_id.clone(),
-                address: None,
+                address: supervisor.host().config.peers.advertise_url.clone(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             });
         }

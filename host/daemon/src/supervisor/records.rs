@@ -92,7 +92,7 @@ impl<T> Found<T> {
 #[derive(Debug)]
 pub(super) enum Claiming {
     /// This process has it. Without a record where its grant does not allow its namespace.
-    Held(Option<RunRecord>),
+    Held(Option<Box<RunRecord>>),
     Elsewhere(Elsewhere),
     Ended(Arc<RunHandle>),
 }
@@ -125,7 +125,7 @@ impl Supervisor {
             return Ok(Claiming::Held(None));
         }
         let record = match &prepared.record {
-            Some(known) => known.clone(),
+            Some(known) => RunRecord::clone(known),
             None => new_record(run, prepared).await,
         };
         let claimed = cluster.run_records().claim(record, tenure).await;
@@ -133,7 +133,8 @@ impl Supervisor {
         Ok(match claimed {
             Claimed::Held { record, .. } => {
                 run.set_record(RecordKey::of(cluster, &record));
-                Claiming::Held(Some(RunRecord { state: RecordState::Claimed { recovery: None }, ..record }))
+                let state = RecordState::Claimed { recovery: None };
+                Claiming::Held(Some(Box::new(RunRecord { state, ..record })))
             }
             Claimed::Elsewhere { record, owner } => Claiming::Elsewhere(Elsewhere {
                 run_id: record.run_id,

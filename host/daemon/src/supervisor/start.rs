@@ -340,7 +340,7 @@ impl Supervisor {
         };
         let Left { state, result, fate } = driven.instrument(span.clone()).await;
         if let Some(record) = record {
-            self.settle_record(&cluster, record, fate, state, result.as_ref()).await;
+            self.settle_record(&cluster, *record, fate, state, result.as_ref()).await;
         }
         run.end(state, result.clone(), SystemTime::now());
         run.feed.close();
@@ -394,7 +394,7 @@ impl Supervisor {
             Ok(Claiming::Held(record)) => {
                 let end = pending.end.take();
                 pending.prepared.record = match (record, end) {
-                    (Some(record), Some(end)) => Some(end.write_to(record)),
+                    (Some(record), Some(end)) => Some(Box::new(end.write_to(*record))),
                     (record, _) => record,
                 };
             }

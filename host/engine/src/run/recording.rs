@@ -27,13 +27,14 @@ impl<G: Guest> Run<G> {
     /// Writes the result of a run that was resumed after its end, if its record does not have it. Returns false if nothing is written.
     pub(super) fn record_end_again(&mut self) -> bool {
         let Some(record) = self.spec.record.take_if(|record| record.end().is_some()) else { return false };
-        self.write_record(record);
+        self.write_record(*record);
         true
     }
 
     fn write_record(&mut self, record: RunRecord) {
+        let record = Box::new(record);
         self.spec.record = Some(record.clone());
-        self.call_for(Purpose::Record, ApiCall::UpdateRunRecord(Box::new(record)), CLEANUP_RETRY);
+        self.call_for(Purpose::Record, ApiCall::UpdateRunRecord(record), CLEANUP_RETRY);
     }
 
     pub(super) fn on_record_answered(&mut self, outcome: Result<ApiReply, ApiError>) {
@@ -46,10 +47,10 @@ impl<G: Guest> Run<G> {
                 let read = ApiCall::GetRunRecord { namespace, name };
                 return self.call_for(Purpose::Record, read, CLEANUP_RETRY);
             }
-            // It was read: the end of the run is this host's to tell.
+            // It was read: this host knows how the run ended.
             Ok(ApiReply::RunRecord(Some(found))) if found.end().is_none() => {
                 let RunRecord { uid, resource_version, .. } = *found;
-                return self.write_record(RunRecord { uid, resource_version, ..record });
+                return self.write_record(RunRecord { uid, resource_version, ..*record });
             }
             Ok(_) => {}
             // Somebody has deleted it.

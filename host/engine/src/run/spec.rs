@@ -28,7 +28,7 @@ pub struct RunSpec {
     pub adopts: Option<ObjectRef>,
     /// The record of the run, as this host has claimed it; none if the run has none. One that says how the run ended is written again when
     /// the run is resumed after its end.
-    pub record: Option<RunRecord>,
+    pub record: Option<Box<RunRecord>>,
 }
 
 /// The plugin that decides for the run, for messages.

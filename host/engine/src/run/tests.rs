@@ -526,7 +526,7 @@ fn of_record(effects: &[Effect]) -> (Option<(CallId, ApiCall)>, bool) {
         let Effect::Call { call, request } = effect else { continue };
         match request {
             ApiCall::UpdateRunRecord(_) | ApiCall::GetRunRecord { .. } => {
-                record = Some((*call, request.clone()))
+                record = Some((*call, request.clone()));
             }
             ApiCall::DeleteJob { .. } => deletes = true,
             _ => {}
@@ -545,7 +545,7 @@ fn ending(record: RunRecord) -> (Run<Script>, Vec<String>) {
         delete_jobs: vec![job.clone()],
     });
     let mut run = run(&[&[create], &[end]]);
-    run.spec.record = Some(record);
+    run.spec.record = Some(Box::new(record));
     let mut journal = Vec::new();
     run.handle(at(1), Input::Start);
     effects(&mut run, &mut journal);

@@ -48,7 +48,7 @@ pub enum Step {
 #[derive(Debug, PartialEq)]
 pub enum Claimed {
     /// The claimant. `earlier` is what the record said before, if it existed.
-    Held { record: RunRecord, earlier: Option<RunRecord> },
+    Held { record: RunRecord, earlier: Option<Box<RunRecord>> },
     /// Another instance, which lives.
     Elsewhere { record: RunRecord, owner: HostLease },
     /// Nobody: it has ended.
@@ -117,7 +117,7 @@ impl Claim {
             }
             (State::Creating | State::Taking(_), Ok(ApiReply::RunRecord(Some(record)))) => {
                 let earlier = match std::mem::replace(&mut self.state, State::Reading) {
-                    State::Taking(earlier) => Some(*earlier),
+                    State::Taking(earlier) => Some(earlier),
                     State::Creating | State::Reading | State::ReadingOwner(_) => None,
                 };
                 Ok(done(Claimed::Held { record: *record, earlier }))

@@ -171,7 +171,7 @@ fn a_creation_whose_answer_was_lost_is_recognised() {
     assert!(matches!(*claimed, Claimed::Held { .. }), "{claimed:?}");
     let (mut claim, _) = Claim::start(record("r"), claimant("a", Tenure::None));
     let failures = (0..9).map_while(|_| claim.on_answer(Err(lost.clone())).ok()).count();
-    assert!(failures < 9, "whoever asked is told that the API does not answer");
+    assert!(failures < 9, "whoever asked learns that the API does not answer");
 }
 
 #[test]

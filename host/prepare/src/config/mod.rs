@@ -7,6 +7,7 @@ mod limits;
 mod listen;
 mod log;
 mod paperclip_pod;
+mod peers;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub use limits::{Limits, Retention};
 pub use listen::Listen;
 pub use log::{Log, LogFormat, LogLevel};
 pub use paperclip_pod::PaperclipPodConfig;
+pub use peers::{PeersConfig, address as peer_address};
 
 /// The name of the grant for plugins that have none of their own.
 const DEFAULT_GRANT: &str = "default";
@@ -71,6 +73,8 @@ pub struct Config {
     pub cluster: ClusterChoice,
     /// Further clusters, which an agent's config may name in `kubeconfig`.
     pub clusters: BTreeMap<String, NamedCluster>,
+    /// How replicas reach each other.
+    pub peers: PeersConfig,
     pub limits: Limits,
     pub retention: Retention,
     pub log: Log,
@@ -160,7 +164,7 @@ impl Config {
                 "name a file with a token in token_file (--token-file), or listen on a loopback address or a Unix socket",
             ));
         }
-        if let Some((field, problem)) = self.agents.problem() {
+        if let Some((field, problem)) = self.agents.problem().or_else(|| self.peers.problem()) {
             return Err(Diagnostic::new("bad_config", format!("{field}: {problem}"))
                 .with_hint("correct that field of the configuration"));
         }
@@ -174,7 +178,12 @@ impl Config {
     /// Returns the files that give access to this host or its clusters to whoever reads them.
     pub fn credential_files(&self) -> Vec<PathBuf> {
         let named = self.clusters.values().map(|named| &named.kubeconfig);
-        named.chain(&self.token_file).chain(&self.cluster.kubeconfig).cloned().collect()
+        named
+            .chain(&self.token_file)
+            .chain(&self.peers.key_file)
+            .chain(&self.cluster.kubeconfig)
+            .cloned()
+            .collect()
     }
 
     /// Returns the grant of an agent type's plugin.
