@@ -284,6 +284,40 @@ func TestACertificateIsMountedAndTheProbesUseIt(t *testing.T) {
 	contains("volumeMounts", container, mount)
 }
 
+func TestReplicasWithAKeyReachEachOther(t *testing.T) {
+	chart, plain := rendered(t, object{"peerKeySecret": "shared"}), rendered(t, nil)
+	pod := []any{"spec", "template", "spec"}
+	container := append(slices.Clone(pod), "containers", 0)
+	args := at(t, chart["Deployment"], append(slices.Clone(container), "args")...).([]any)
+	for _, arg := range []string{"--advertise-url=http://$(POD_IP):7411", "--peer-key-file=/etc/paperclip-host-peers/key"} {
+		if !slices.Contains(args, any(arg)) {
+			t.Errorf("%s is not passed: %v", arg, args)
+		}
+	}
+	for path, added := range map[string]any{
+		"env":          object{"name": "POD_IP", "valueFrom": object{"fieldRef": object{"fieldPath": "status.podIP"}}},
+		"volumeMounts": object{"name": "peers", "mountPath": "/etc/paperclip-host-peers", "readOnly": true},
+	} {
+		list := at(t, chart["Deployment"], append(slices.Clone(container), path)...).([]any)
+		if !slices.ContainsFunc(list, func(one any) bool { return reflect.DeepEqual(one, added) }) {
+			t.Errorf("%s has no %v", path, added)
+		}
+	}
+	volumes := at(t, chart["Deployment"], append(slices.Clone(pod), "volumes")...).([]any)
+	if want := any(object{"name": "peers", "secret": object{"secretName": "shared"}}); !slices.ContainsFunc(
+		volumes, func(one any) bool { return reflect.DeepEqual(one, want) }) {
+		t.Errorf("the key is no volume: %v", volumes)
+	}
+	from := at(t, plain["NetworkPolicy"], "spec", "ingress", 0, "from").([]any)
+	own := at(t, plain["Deployment"], "spec", "selector")
+	if !slices.ContainsFunc(from, func(one any) bool { return reflect.DeepEqual(at(t, one, "podSelector"), own) }) {
+		t.Errorf("replicas do not reach each other: %v", from)
+	}
+	if got := at(t, plain["PodDisruptionBudget"], "spec", "selector"); !reflect.DeepEqual(got, own) {
+		t.Errorf("the budget is for %v", got)
+	}
+}
+
 func TestPaperclipsNamespaceGivesTheRightToReadPodsThere(t *testing.T) {
 	files := files(t, object{"paperclipNamespace": "paperclip"}, namespace)
 	second := func(name string) object {
@@ -322,7 +356,7 @@ func TestEveryValueOfTheChartIsTested(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := slices.Sorted(maps.Keys(values["Values"].(common.Values)))
-	if tested := []string{"config", "image", "paperclipNamespace", "replicas", "resources", "tls", "tokenSecret"}; !slices.Equal(names, tested) {
+	if tested := []string{"config", "image", "paperclipNamespace", "peerKeySecret", "replicas", "resources", "tls", "tokenSecret"}; !slices.Equal(names, tested) {
 		t.Errorf("the chart has the values %v, tested are %v", names, tested)
 	}
 }

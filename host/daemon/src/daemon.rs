@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::api::{Listener, Tokens, router, serve};
 use crate::plugins_folder::watch_plugins;
-use crate::supervisor::{Clusters, Resources, Supervisor};
+use crate::supervisor::{Clusters, PeerAccess, Resources, Supervisor};
 
 /// Plugin instances beyond those of runs: for pure functions, and to try out new plugins.
 const SPARE_INSTANCES: u32 = 32;
@@ -110,7 +110,9 @@ impl Daemon {
             is_default_local: cluster.is_local(),
             named,
         };
-        let supervisor = Supervisor::new(Resources { host, clusters, catalogue, traces: traces.clone() });
+        let peers = PeerAccess::open(&host.config.peers, &host.host_id)?;
+        let resources = Resources { host, clusters, catalogue, traces: traces.clone(), peers };
+        let supervisor = Supervisor::new(resources);
         supervisor.log_rejected_plugins();
         Ok(Daemon { supervisor, tokens, listeners, cluster, traces, state: lock })
     }

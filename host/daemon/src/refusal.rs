@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Forbidden,
     NotFound,
     MethodNotAllowed,
+    /// Another host has the run.
+    DrivenElsewhere,
     /// Another run holds the agent.
     AgentBusy,
     /// No plugin for the agent type is usable.
@@ -46,6 +48,7 @@ impl Kind {
             Kind::Forbidden => "forbidden",
             Kind::NotFound => "not_found",
             Kind::MethodNotAllowed => "method_not_allowed",
+            Kind::DrivenElsewhere => "driven_elsewhere",
             Kind::AgentBusy => "agent_busy",
             Kind::NoPlugin => "no_plugin",
             Kind::BodyTooLarge => "body_too_large",

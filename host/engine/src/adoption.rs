@@ -1,5 +1,6 @@
-//! Adopts a run that another host started and whose journal is not available: a Secret that the run's Job owns contains a
-//! [`RecoveryRecord`], and the Lease of its guard names the host that drives it.
+//! Adopts a run that another host started and whose journal is not available. What the run was asked to do is in its
+//! [record](crate::run_record); the Secret that the run's Job owns has a [`RecoveryRecord`], which says what each of its values is, and, for
+//! hosts of an earlier version, the former again. The Lease of the run's guard names the host that drives it.
 
 use paperclip_contract::types::{AcquireGuard, NewSecret, Request, SecretEntry, SecretSource};
 use serde::{Deserialize, Serialize};
@@ -8,31 +9,28 @@ use serde_json::{Map, Value, json};
 use crate::intake::Secrets;
 use crate::lease;
 use crate::ledger::without_prompt;
+use crate::redact::Redactor;
+use crate::result::mask_value;
 
 /// The entry of a run's Secret that contains its [`RecoveryRecord`].
 pub const RECOVERY_KEY: &str = "paperclip-run.json";
-/// A longer record is left out: only a host that has the run's journal can then resume the run.
+/// A Secret whose recovery record would be longer has one without the [`RecoveryData`].
 const RECORD_MAX_BYTES: usize = 128 << 10;
-/// A Secret with a longer prompt gets no record: Kubernetes accepts 1 MiB, and variables may be half of that.
+/// The same for a Secret with a longer prompt: Kubernetes accepts 1 MiB, and variables may be half of that.
 const PROMPT_MAX_BYTES: usize = 256 << 10;
 
-/// What a host needs to adopt a run without its journal.
+/// What a run was asked to do, without secrets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RecoveryRecord {
+pub struct RecoveryData {
     agent: Value,
     runtime: Value,
     /// The agent's config, without the secrets in its `env`.
     pub config: Map<String, Value>,
     context: Value,
-    /// Name of the Lease by which runs of the agent exclude one another.
-    pub lease: String,
-    /// The Secret that contains this record, with the source of each value.
-    pub secret: NewSecret,
 }
 
-impl RecoveryRecord {
-    fn new(request: &Request, guard: &AcquireGuard, secret: &NewSecret) -> RecoveryRecord {
+impl RecoveryData {
+    fn new(request: &Request) -> RecoveryData {
         let parse = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
         let mut config = parse(&request.config_json);
         let env = request.config_env.iter().map(|entry| (entry.name.clone(), json!(entry.value)));
@@ -41,9 +39,7 @@ impl RecoveryRecord {
         // The values that are masked are those of the first host, whatever this one would mask.
         let masked = request.masked_env.iter().map(|name| (name.clone(), json!({"type": "secret_ref"})));
         let masked: Map<String, Value> = masked.collect();
-        let named = without_prompt(secret);
-        let secret = named.unwrap_or_else(|| NewSecret { entries: Vec::new(), ..secret.clone() });
-        RecoveryRecord {
+        RecoveryData {
             agent: json!({
                 "id": agent.id, "companyId": agent.company_id, "name": agent.name, "adapterType": agent.adapter_type,
                 "adapterConfig": {"env": masked},
@@ -51,16 +47,24 @@ impl RecoveryRecord {
             runtime: Value::Object(parse(&request.runtime_json)),
             config,
             context: Value::Object(parse(&request.context_json)),
-            lease: lease::lease_name(&guard.key),
-            secret,
         }
+    }
+
+    /// Returns the text for the record of a run. A ConfigMap is not a Secret: the run's secret values are masked wherever they are.
+    pub fn text_of(request: &Request, redactor: &Redactor) -> String {
+        let RecoveryData { mut agent, mut runtime, config, mut context } = RecoveryData::new(request);
+        let mut config = Value::Object(config);
+        for part in [&mut agent, &mut runtime, &mut config, &mut context] {
+            mask_value(part, redactor);
+        }
+        json!({"agent": agent, "runtime": runtime, "config": config, "context": context}).to_string()
     }
 
     /// Parses the text of a record.
     ///
     /// # Errors
-    /// The text is not a record.
-    pub fn parse(text: &str) -> Result<RecoveryRecord, serde_json::Error> {
+    /// The text is no such record.
+    pub fn parse(text: &str) -> Result<RecoveryData, serde_json::Error> {
         serde_json::from_str(text)
     }
 
@@ -71,7 +75,7 @@ impl RecoveryRecord {
 
     /// Returns the execution context as Paperclip would send it again, for the run that has the Job now.
     pub fn into_context(self, run_id: &str, secrets: &Secrets) -> Value {
-        let RecoveryRecord { agent, runtime, mut config, context, .. } = self;
+        let RecoveryData { agent, runtime, mut config, context } = self;
         if let Some(env) = config.get_mut("env").and_then(Value::as_object_mut) {
             for (name, value) in env {
                 if let Some(secret) = secrets.resolve(&SecretSource::ConfigEnv(name.clone())) {
@@ -90,19 +94,48 @@ impl RecoveryRecord {
     }
 }
 
-/// Adds the run's recovery record to its Secret if the prompt and the record are small enough. A run without a guard gets none: no Lease would show
-/// whether a host still drives it.
+/// What the Secret of a run's Job says about the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecoveryRecord {
+    /// None if it is too long for a Secret: then the record of the run has it.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<RecoveryData>,
+    /// Name of the Lease by which runs of the agent exclude one another.
+    pub lease: String,
+    /// The Secret that contains this record, with the source of each value.
+    pub secret: NewSecret,
+}
+
+impl RecoveryRecord {
+    fn new(data: Option<RecoveryData>, guard: &AcquireGuard, secret: &NewSecret) -> RecoveryRecord {
+        let named = without_prompt(secret);
+        let secret = named.unwrap_or_else(|| NewSecret { entries: Vec::new(), ..secret.clone() });
+        RecoveryRecord { data, lease: lease::lease_name(&guard.key), secret }
+    }
+
+    /// Parses the text of a record.
+    ///
+    /// # Errors
+    /// The text is not a record.
+    pub fn parse(text: &str) -> Result<RecoveryRecord, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+}
+
+/// Adds the run's recovery record to its Secret, with the data if prompt and record are small enough. A run without a guard gets none: no
+/// Lease would show whether a host still drives it.
 pub(crate) fn with_recovery_record(
     secret: NewSecret,
     request: &Request,
     guard: Option<&AcquireGuard>,
 ) -> NewSecret {
+    let Some(guard) = guard else { return secret };
     let prompt_bytes: usize = secret.entries.iter().map(|entry| prompt_bytes(&entry.source)).sum();
-    let Some(guard) = guard.filter(|_| prompt_bytes <= PROMPT_MAX_BYTES) else { return secret };
-    let text = serde_json::to_string(&RecoveryRecord::new(request, guard, &secret)).unwrap_or_default();
-    if text.is_empty() || text.len() > RECORD_MAX_BYTES {
-        return secret;
-    }
+    let text = |data| serde_json::to_string(&RecoveryRecord::new(data, guard, &secret)).unwrap_or_default();
+    let whole = Some(text(Some(RecoveryData::new(request))));
+    let whole = whole.filter(|text| prompt_bytes <= PROMPT_MAX_BYTES && text.len() <= RECORD_MAX_BYTES);
+    let text = whole.unwrap_or_else(|| text(None));
     let mut secret = secret;
     // The record has no secrets. A prompt's text is written unchanged, and so is this.
     secret.entries.push(SecretEntry { key: RECOVERY_KEY.to_owned(), source: SecretSource::Prompt(text) });
@@ -182,17 +215,39 @@ mod tests {
         expected["agent"]["adapterConfig"] = json!({"env": {"KEY": {"type": "secret_ref"}}});
         // The Secret does not have it, because the pod was not given it.
         expected["config"]["env"]["DROPPED"] = Value::Null;
-        assert_eq!(record.into_context("r2", &read), expected);
+        assert_eq!(record.data.expect("it is short").into_context("r2", &read), expected);
+    }
+
+    fn record_of(secret: NewSecret, request: &Request) -> RecoveryRecord {
+        let kept = with_recovery_record(secret, request, Some(&guard()));
+        let Some(SecretSource::Prompt(text)) = kept.entries.last().map(|entry| &entry.source) else {
+            panic!("{kept:?}")
+        };
+        RecoveryRecord::parse(text).expect("its own text")
     }
 
     #[test]
-    fn adds_no_record_without_a_guard_or_beyond_a_size_limit() {
+    fn a_secret_says_what_its_values_are_however_long_the_context_is() {
         let (request, _) = request();
-        let long = secret(&"x".repeat(PROMPT_MAX_BYTES + 1));
-        assert_eq!(with_recovery_record(long.clone(), &request, Some(&guard())), long);
-        assert_eq!(with_recovery_record(secret("p"), &request, None), secret("p"));
+        assert_eq!(with_recovery_record(secret("p"), &request, None), secret("p"), "no Lease shows its host");
+        let long_prompt = record_of(secret(&"x".repeat(PROMPT_MAX_BYTES + 1)), &request);
+        assert_eq!((long_prompt.data, long_prompt.secret.entries.len()), (None, 2));
         let verbose =
             Request { context_json: json!({"x": "x".repeat(RECORD_MAX_BYTES)}).to_string(), ..request };
-        assert_eq!(with_recovery_record(secret("p"), &verbose, Some(&guard())), secret("p"));
+        assert_eq!(record_of(secret("p"), &verbose).data, None);
+    }
+
+    #[test]
+    fn the_text_for_the_record_of_a_run_has_no_secret_wherever_it_is() {
+        let (mut request, secrets) = request();
+        request.context_json =
+            json!({"task": "use the-secret-token", "list": ["the-key-of-ours"]}).to_string();
+        let named = [("authToken", "the-secret-token"), ("KEY", "the-key-of-ours")];
+        let redactor = Redactor::new(named).expect("good");
+        let text = RecoveryData::text_of(&request, &redactor);
+        assert!(!text.contains("the-secret-token") && !text.contains("the-key-of-ours"), "{text}");
+        let data = RecoveryData::parse(&text).expect("its own text");
+        assert_eq!(data.adapter_type(), "t");
+        assert_eq!(data.into_context("r", &secrets)["config"]["env"]["KEY"], "the-key");
     }
 }

@@ -5,6 +5,7 @@ use paperclip_contract::types::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::run_record::{RecordSummary, RunRecord};
 use crate::time::Timestamp;
 
 /// Reason of the error of an [`ApiCall::CreateSecret`] that was not sent, because the host lacks a value of the Secret.
@@ -62,6 +63,16 @@ pub enum ApiCall {
     RenewHostLease(HostLease),
     /// Delete the Lease of a host instance, only at its resourceVersion → [`ApiReply::Done`].
     DeleteHostLease(HostLease),
+    /// Read the record of a run → [`ApiReply::RunRecord`], none when it does not exist.
+    GetRunRecord { namespace: String, name: String },
+    /// Create the record of a run → [`ApiReply::RunRecord`].
+    CreateRunRecord(Box<RunRecord>),
+    /// Replace what the record of a run says, only at its resourceVersion → [`ApiReply::RunRecord`].
+    UpdateRunRecord(Box<RunRecord>),
+    /// Delete the record of a run, only if it still has the UID → [`ApiReply::Done`].
+    DeleteRunRecord { namespace: String, name: String, uid: String },
+    /// List the records of runs, without their content → [`ApiReply::RunRecords`].
+    ListRunRecords { namespace: String },
 }
 
 impl ApiCall {
@@ -90,6 +101,11 @@ impl ApiCall {
             ApiCall::CreateHostLease(lease) => format!("create Lease {}", lease.name),
             ApiCall::RenewHostLease(lease) => format!("update Lease {}", lease.name),
             ApiCall::DeleteHostLease(lease) => format!("delete Lease {}", lease.name),
+            ApiCall::GetRunRecord { name, .. } => format!("get ConfigMap {name}"),
+            ApiCall::CreateRunRecord(record) => format!("create ConfigMap {}", record.name),
+            ApiCall::UpdateRunRecord(record) => format!("patch ConfigMap {}", record.name),
+            ApiCall::DeleteRunRecord { name, .. } => format!("delete ConfigMap {name}"),
+            ApiCall::ListRunRecords { namespace } => format!("list ConfigMaps in {namespace}"),
         }
     }
 }
@@ -160,6 +176,8 @@ pub enum ApiReply {
     Warnings(Vec<String>),
     Lease(Option<Lease>),
     HostLease(Option<HostLease>),
+    RunRecord(Option<Box<RunRecord>>),
+    RunRecords(Vec<RecordSummary>),
 }
 
 /// The `coordination.k8s.io/v1` Lease of a guard, as far as the engine uses it.

@@ -43,6 +43,8 @@ pub(crate) enum Purpose {
     Cleanup,
     /// Reads a Job before the cleanup deletes it, because another run may have adopted it.
     VerifiedDeletion(ObjectRef),
+    /// Writes the result into the record of the run, or reads the record because it has changed.
+    Record,
 }
 
 #[derive(Debug)]
@@ -179,15 +181,16 @@ impl Calls {
             | Purpose::AdoptedJob { .. }
             | Purpose::UnobservedJob(_)
             | Purpose::Epoch => false,
-            Purpose::Lease | Purpose::Cleanup | Purpose::VerifiedDeletion(_) => true,
+            Purpose::Lease | Purpose::Cleanup | Purpose::VerifiedDeletion(_) | Purpose::Record => true,
         });
     }
 
     /// Returns whether the cleanup is still in progress.
     pub(crate) fn is_cleaning(&self) -> bool {
-        self.pending
-            .values()
-            .any(|pending| matches!(pending.purpose, Purpose::Cleanup | Purpose::VerifiedDeletion(_)))
+        let is_of_cleanup = |purpose: &Purpose| {
+            matches!(purpose, Purpose::Cleanup | Purpose::VerifiedDeletion(_) | Purpose::Record)
+        };
+        self.pending.values().any(|pending| is_of_cleanup(&pending.purpose))
     }
 
     pub(crate) fn is_waiting_for(&self, purpose: &Purpose) -> bool {

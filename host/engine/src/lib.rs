@@ -29,6 +29,7 @@ pub mod record;
 pub mod redact;
 pub mod result;
 pub mod run;
+pub mod run_record;
 pub mod time;
 mod unobserved;
 

@@ -121,7 +121,8 @@ pub(crate) fn mask(mut record: Map<String, Value>, redactor: &Redactor) -> Map<S
     record
 }
 
-fn mask_value(value: &mut Value, redactor: &Redactor) {
+/// Masks the run's own secrets in all texts of a value.
+pub(crate) fn mask_value(value: &mut Value, redactor: &Redactor) {
     match value {
         Value::String(text) => *text = redactor.mask(std::mem::take(text)),
         Value::Array(items) => items.iter_mut().for_each(|item| mask_value(item, redactor)),

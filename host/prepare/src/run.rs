@@ -12,6 +12,7 @@ use paperclip_engine::journal::FORMAT;
 use paperclip_engine::policy::Policy;
 use paperclip_engine::record::Level;
 use paperclip_engine::redact::Redactor;
+use paperclip_engine::run_record::RunRecord;
 use paperclip_engine::{Guest, GuestFault, PluginIdentity, Run, RunSpec, SegmentLimits};
 use paperclip_guest::{Instance, LoadError, Plugin, Runtime};
 use paperclip_shell::driver::Observer;
@@ -43,6 +44,8 @@ pub struct PreparedRun {
     pub pushes_cancel: bool,
     /// The Job that another host created for the run, if this host adopts it.
     pub adopted: Option<Adopted>,
+    /// The record of the run, as this process has claimed it.
+    pub record: Option<Box<RunRecord>>,
 }
 
 /// A run whose journal is open.
@@ -196,7 +199,7 @@ impl OpenedRun {
     ) -> Result<StartedRun<G, S>, StartError> {
         let OpenedRun { prepared, journal, history, header } = self;
         let notes = if history.is_empty() { prepared.notes(&ports.place) } else { Vec::new() };
-        let PreparedRun { plugin, request, secrets, redactor, paperclip, .. } = prepared;
+        let PreparedRun { plugin, request, secrets, redactor, paperclip, record, .. } = prepared;
         let instance = plugin.instantiate()?;
         let run_id = request.run_id.clone();
         let spec = RunSpec {
@@ -216,6 +219,7 @@ impl OpenedRun {
             poll_interval: (!header.pushes_cancel).then_some(POLL_INTERVAL),
             segments: SegmentLimits::default(),
             adopts: header.adopted.map(|adopted| adopted.job),
+            record,
             request,
         };
         let RunConnections { cluster, sink, observer, place: _ } = ports;

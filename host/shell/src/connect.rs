@@ -68,6 +68,8 @@ pub struct Cluster {
     server: Arc<str>,
     place: Arc<str>,
     default_namespace: Arc<str>,
+    /// This process runs in a Pod of the cluster.
+    runs_in_pod: bool,
 }
 
 impl Cluster {
@@ -95,6 +97,7 @@ impl Cluster {
             server: server.trim_end_matches('/').into(),
             place: place.into(),
             default_namespace: config.default_namespace.as_str().into(),
+            runs_in_pod: *access == Access::InCluster,
         })
     }
 
@@ -108,6 +111,7 @@ impl Cluster {
             server: "the given client's server".into(),
             place: "given client".into(),
             default_namespace: client.default_namespace().into(),
+            runs_in_pod: false,
             calls: client,
         }
     }
@@ -147,6 +151,11 @@ impl Cluster {
     /// Returns the namespace of the kubeconfig's context or of this process's Pod, otherwise `default`.
     pub fn default_namespace(&self) -> &str {
         &self.default_namespace
+    }
+
+    /// Returns whether this process runs in a Pod of the cluster.
+    pub fn runs_in_pod(&self) -> bool {
+        self.runs_in_pod
     }
 
     /// Returns the server's URL.

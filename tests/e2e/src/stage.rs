@@ -19,8 +19,8 @@ use crate::rights;
 use crate::scenario::{Scenario, SignalName, Start, Step};
 use crate::verdict;
 
-/// The label of everything that a run creates.
-const OURS: &str = "app.kubernetes.io/managed-by=paperclip";
+/// The label of what a run must delete at its end. The record of a run that a daemon drove outlives it.
+const OF_RUNS: &str = "app.kubernetes.io/managed-by=paperclip,app.kubernetes.io/component!=run-record";
 /// Continues a selector: all but the Leases of hosts.
 const BUT_HOSTS: &str = ",app.kubernetes.io/component!=host";
 /// Kinds of objects that a run must delete at its end.
@@ -334,7 +334,7 @@ impl Stage<'_> {
         let leaves_lease =
             |step: &Step| matches!(step, Step::Deploy { .. } | Step::Signal { signal: SignalName::Kill, .. });
         let but = if self.scenario.steps.iter().any(leaves_lease) { BUT_HOSTS } else { "" };
-        let line = format!("get {KINDS} -l {OURS}{but} -o name");
+        let line = format!("get {KINDS} -l {OF_RUNS}{but} -o name");
         let left = self.kubectl.until(&line, "", Instant::now() + COLLECTION);
         Ok(left.err().map(|error| format!("something is left behind: {error:#}")))
     }

@@ -138,7 +138,9 @@ fn does_not_adopt_a_run_that_a_live_host_drives() {
     let first = started(&place, &on, ["r1"]);
     let other_state = text(&place.path("other-state"));
     let second = Daemon::start_on(&place, &on, &["--state", &other_state]).when_ready();
-    assert_eq!(second.get("/v1/runs/r1").status, 404);
+    let elsewhere = second.get("/v1/runs/r1");
+    assert_eq!((elsewhere.status, &elsewhere.json()["error"]["code"]), (421, &json!("driven_elsewhere")));
+    assert_eq!(second.run("r1", config()).status, 421, "its agent is not started a second time");
     place.open_gate();
     assert_eq!(first.events("r1", 0).last().unwrap()["errorCode"], Value::Null);
     assert_eq!(second.get("/v1/runs").json()["runs"], json!([]));
@@ -162,10 +164,12 @@ fn of_two_hosts_that_find_a_run_at_once_one_adopts_it() {
             .map(|state| scope.spawn(move || Daemon::start_on(place, on, &["--state", state]).when_ready()));
         starting.into_iter().map(|host| host.join().unwrap()).collect()
     });
+    let driven: Vec<String> = hosts.iter().map(|host| host.get("/v1/runs").text).collect();
     place.open_gate();
     for run in &runs {
-        let path = format!("/v1/runs/{run}");
-        let holders: Vec<&Daemon> = hosts.iter().filter(|host| host.get(&path).status == 200).collect();
+        let has = |driven: &String| driven.contains(&format!("\"runId\":\"{run}\""));
+        let holders: Vec<&Daemon> =
+            hosts.iter().zip(&driven).filter(|(_, driven)| has(driven)).map(|(host, _)| host).collect();
         assert_eq!(holders.len(), 1, "{run}");
         let events = holders[0].events(run, 0);
         let lines = events.iter().filter(|event| event["type"] == "log").count();

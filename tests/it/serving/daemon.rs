@@ -1,7 +1,7 @@
 //! A daemon under test and its client.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
@@ -19,6 +19,8 @@ pub(crate) struct Daemon {
     other_url: Option<String>,
     agent: ureq::Agent,
     token: Option<String>,
+    /// Sent with each request.
+    headers: Vec<(&'static str, String)>,
 }
 
 /// What was answered.
@@ -43,6 +45,25 @@ impl Daemon {
     pub(crate) fn start_on(place: &Place, cluster: &[&str], args: &[&str]) -> Daemon {
         let mut command = Daemon::command(place);
         command.args(cluster).args(args);
+        Daemon::spawn(place, command)
+    }
+
+    /// Starts a replica with a state folder of its own, which others reach with the key in this file.
+    pub(crate) fn replica(place: &Place, cluster: &[&str], name: &str, key: &str) -> Daemon {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (address, url) = (format!("127.0.0.1:{port}"), format!("http://127.0.0.1:{port}"));
+        let key_file = place.path(&format!("{name}-key"));
+        std::fs::write(&key_file, key).unwrap();
+        let (state, key_file) = (text(&place.path(name)), text(&key_file));
+        let mut command = place.host(&["serve", "--listen", &address, "--log-format", "json"]);
+        command.args(cluster).args([
+            "--advertise-url",
+            &url,
+            "--state",
+            &state,
+            "--peer-key-file",
+            &key_file,
+        ]);
         Daemon::spawn(place, command)
     }
 
@@ -81,11 +102,16 @@ impl Daemon {
             ureq::Agent::config_builder().http_status_as_error(false).max_idle_connections(0).build();
         // As every client of the machine finds it.
         let token = std::fs::read_to_string(state.join("token")).ok().map(|token| token.trim().to_owned());
-        Daemon { child, log, url, other_url, agent: config.into(), token }
+        Daemon { child, log, url, other_url, agent: config.into(), token, headers: Vec::new() }
     }
 
     pub(crate) fn with_token(mut self, token: &str) -> Daemon {
         self.token = Some(token.to_owned());
+        self
+    }
+
+    pub(crate) fn with_header(mut self, name: &'static str, value: &str) -> Daemon {
+        self.headers.push((name, value.to_owned()));
         self
     }
 
@@ -130,6 +156,9 @@ impl Daemon {
             .header("Content-Type", "application/json");
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
         }
         let mut response: Response<ureq::Body> = if body.is_empty() {
             self.agent.run(request.body(()).unwrap()).unwrap()

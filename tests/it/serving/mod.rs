@@ -8,6 +8,8 @@ mod hostile;
 mod intake;
 mod memory;
 mod policy;
+mod records;
+mod replicas;
 mod resume;
 mod strangers;
 mod swap;

@@ -133,6 +133,12 @@ pub(crate) struct ServeArgs {
     /// Private key (PEM) of the certificate
     #[arg(long, value_name = "FILE", env = "PAPERCLIP_TLS_KEY", requires = "tls_certificate")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// Where other replicas reach this one, such as http://10.0.0.7:7411
+    #[arg(long, value_name = "URL", env = "PAPERCLIP_ADVERTISE_URL")]
+    pub(crate) advertise_url: Option<String>,
+    /// File with the key that all replicas share, with which they pass on requests for each other's runs
+    #[arg(long, value_name = "FILE", env = "PAPERCLIP_PEER_KEY_FILE")]
+    pub(crate) peer_key_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) access: AccessArgs,
     /// Folder for journals and the local cluster's volumes; default: the platform's state folder

@@ -31,6 +31,7 @@ const fn status(kind: Kind) -> StatusCode {
         Kind::Forbidden => StatusCode::FORBIDDEN,
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Kind::DrivenElsewhere => StatusCode::MISDIRECTED_REQUEST,
         Kind::AgentBusy => StatusCode::CONFLICT,
         Kind::NoPlugin => StatusCode::UNPROCESSABLE_ENTITY,
         Kind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -55,6 +56,7 @@ const fn retry_after(kind: Kind) -> Option<HeaderValue> {
         | Kind::Forbidden
         | Kind::NotFound
         | Kind::MethodNotAllowed
+        | Kind::DrivenElsewhere
         | Kind::AgentBusy
         | Kind::NoPlugin
         | Kind::BodyTooLarge

@@ -3,6 +3,7 @@
 mod answer;
 mod body;
 mod connections;
+mod forwarding;
 mod listener;
 mod peer;
 mod plugins;

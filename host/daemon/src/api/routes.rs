@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::connections::Origin;
 use super::peer::{Peer, Who};
 use super::rate::Identity;
-use super::{App, body, peer, plugins, runs, version};
+use super::{App, body, forwarding, peer, plugins, runs, version};
 use crate::metrics::{AnswerLabels, CONTENT_TYPE as METRICS_TYPE};
 use crate::refusal::{Kind, Refusal};
 
@@ -60,7 +60,12 @@ async fn authorize(State(app): State<App>, mut request: Request, next: Next) -> 
     let identity = match (peer.who, &app.tokens) {
         (Who::User(user), _) => Identity::User(user),
         (Who::Address(address), Some(tokens)) => {
-            if let Err(refused) = tokens.check(request.headers()) {
+            let admitted = match forwarding::is_of_peer(&app, request.headers()) {
+                Ok(true) => Ok(()),
+                Ok(false) => tokens.check(request.headers()),
+                Err(refused) => Err(refused),
+            };
+            if let Err(refused) = admitted {
                 app.rates.take_unauthorised(Origin::from(address))?;
                 return Err(refused);
             }

@@ -20,10 +20,11 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::body::{Intaken, check_values};
+use super::forwarding::{Head, forward};
 use super::text::with_text;
 use crate::metrics::Metrics;
 use crate::refusal::{Kind, Refusal};
-use crate::supervisor::{RunState, StartRequest, Started};
+use crate::supervisor::{Found, RunState, StartRequest, Started};
 
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 
@@ -72,13 +73,17 @@ struct Cancel {
 
 pub(super) async fn start(
     State(app): State<App>,
+    head: Head,
     intaken: Option<Extension<Intaken>>,
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let start = parse(&body)?;
-    drop(body);
     let memory = intaken.and_then(|Extension(Intaken(reserved))| reserved);
-    let Started { run_id, follows } = app.supervisor.start(StartRequest { memory, ..start }).await?;
+    // The body is passed on as it came if another host has the run.
+    let Started { run_id, follows } = match app.supervisor.start(StartRequest { memory, ..start }).await? {
+        Found::Here(started) => started,
+        Found::Elsewhere(elsewhere) => return forward(&app, &elsewhere, head, body).await,
+    };
     let mut answer = json!({ "runId": run_id });
     if let Some(follows) = follows {
         answer["follows"] = follows.into();
@@ -129,18 +134,24 @@ pub(super) async fn list(
 pub(super) async fn take(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<StatusCode, Refusal> {
-    app.supervisor.take(&id?).await?;
-    Ok(StatusCode::NO_CONTENT)
+    head: Head,
+) -> Result<Response, Refusal> {
+    match app.supervisor.take(&id?).await? {
+        Found::Here(()) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Found::Elsewhere(elsewhere) => forward(&app, &elsewhere, head, Bytes::new()).await,
+    }
 }
 
 pub(super) async fn get(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<RunState>, Refusal> {
+    head: Head,
+) -> Result<Response, Refusal> {
     let id = id?;
-    let run = app.supervisor.get(&id).await?;
-    Ok(Json(app.supervisor.describe(run).await?.of(&id)))
+    match app.supervisor.find(&id).await? {
+        Found::Here(run) => Ok(Json(app.supervisor.describe(run).await?.of(&id)).into_response()),
+        Found::Elsewhere(elsewhere) => forward(&app, &elsewhere, head, Bytes::new()).await,
+    }
 }
 
 /// Streams the records from a number on, one per line, until the result.
@@ -148,8 +159,12 @@ pub(super) async fn events(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
     query: Result<Query<Events>, QueryRejection>,
+    head: Head,
 ) -> Result<Response, Refusal> {
-    let run = app.supervisor.get(&id?).await?;
+    let run = match app.supervisor.find(&id?).await? {
+        Found::Here(run) => run,
+        Found::Elsewhere(elsewhere) => return forward(&app, &elsewhere, head, Bytes::new()).await,
+    };
     let Query(Events { from, text }) = query?;
     let following = Following::new(app.supervisor.metrics());
     let mut closing = app.closing.clone();
@@ -174,6 +189,7 @@ pub(super) async fn events(
 pub(super) async fn cancel(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
+    head: Head,
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let cancel: Cancel = if body.is_empty() {
@@ -189,7 +205,10 @@ pub(super) async fn cancel(
         })?
     };
     let id = id?;
-    let run = app.supervisor.cancel(&id, cancel.reason).await?;
+    let run = match app.supervisor.cancel(&id, cancel.reason).await? {
+        Found::Here(run) => run,
+        Found::Elsewhere(elsewhere) => return forward(&app, &elsewhere, head, body).await,
+    };
     let state = app.supervisor.describe(run).await?.of(&id);
     Ok((StatusCode::ACCEPTED, Json(state)).into_response())
 }

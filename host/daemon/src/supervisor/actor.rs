@@ -56,6 +56,9 @@ enum Request {
     Leave {
         run_id: String,
     },
+    Withdraw {
+        run: Arc<RunHandle>,
+    },
     AwaitsSecrets {
         run_id: String,
         reply: Reply<bool>,
@@ -152,6 +155,11 @@ impl RunsActor {
         self.send(Request::Leave { run_id: run_id.to_owned() }).await;
     }
 
+    /// See [`Runs::withdraw`].
+    pub(super) async fn withdraw(&self, run: &Arc<RunHandle>) {
+        self.send(Request::Withdraw { run: Arc::clone(run) }).await;
+    }
+
     pub(super) async fn awaits_secrets(&self, run_id: &str) -> Result<bool, Refusal> {
         self.call(|reply| Request::AwaitsSecrets { run_id: run_id.to_owned(), reply }).await
     }
@@ -223,6 +231,7 @@ fn answer(runs: &mut Runs, request: Request) {
         }
         Request::EnterEnded { run } => runs.enter_ended(run),
         Request::Leave { run_id } => runs.leave(&run_id),
+        Request::Withdraw { run } => runs.withdraw(&run),
         Request::AwaitsSecrets { run_id, reply } => _ = reply.send(runs.awaits_secrets(&run_id)),
         Request::Resupply { run_id, secrets } => runs.resupply(&run_id, secrets),
         Request::StopAwaitingSecrets { run_id } => runs.stop_awaiting_secrets(&run_id),

@@ -11,14 +11,16 @@ use std::time::{Duration, SystemTime};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use paperclip_engine::adoption::RecoveryRecord;
+use paperclip_engine::adoption::{RecoveryData, RecoveryRecord};
+use paperclip_engine::api::ApiCall;
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::ownership::{JobView, Obstacle, Prepared};
 use paperclip_engine::policy::Pattern;
+use paperclip_engine::run_record::{self, RecordState, RunRecord, Tenure};
 use paperclip_prepare::{Target, paperclip_pod};
-use paperclip_shell::Cluster;
 use paperclip_shell::hosts::{AdoptionRequest, Adoptions};
 use paperclip_shell::journal::Adopted;
+use paperclip_shell::{Cluster, calls};
 
 use super::Supervisor;
 use super::candidate::{Candidate, START_AGAIN, SkipReason};
@@ -32,11 +34,11 @@ const SETTLE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Where Jobs are adopted.
 #[derive(Debug, Clone)]
-struct Place {
+pub(super) struct Place {
     /// The cluster's name in a config's `kubeconfig`; none is the default cluster.
     name: Option<String>,
-    cluster: Cluster,
-    namespace: String,
+    pub(super) cluster: Cluster,
+    pub(super) namespace: String,
 }
 
 /// Runs that are ready to be driven, by the UID of their Job.
@@ -54,7 +56,8 @@ impl Supervisor {
         }
     }
 
-    fn places(&self) -> Vec<Place> {
+    /// Returns the namespaces where this host adopts runs.
+    pub(super) fn places(&self) -> Vec<Place> {
         let config = &self.host().config;
         let of_file = self.host().paperclip_pod.as_ref().and_then(paperclip_pod::namespace);
         let of_pod = config.paperclip_pod.namespace.as_deref().or(of_file);
@@ -199,12 +202,43 @@ impl Supervisor {
         })?;
         let candidate = found.as_ref().and_then(Candidate::of).filter(|found| found.job.uid == job.job.uid);
         let candidate = candidate.ok_or_else(|| SkipReason::new("it was deleted", START_AGAIN))?;
-        let record = read_recovery_record(&place.cluster, &candidate).await?;
-        let (record, secrets) = record.ok_or_else(|| candidate.without_record())?;
+        let record = self.read_run_record(place, &candidate, run_id).await?;
+        let of_secret = read_recovery_record(&place.cluster, &candidate).await?;
+        let (of_secret, secrets) = of_secret.ok_or_else(|| candidate.without_record())?;
         if candidate.is_suspended {
             return Err(SkipReason::new("its agent has not started", START_AGAIN));
         }
-        self.pending(&candidate, place, run_id, record, &secrets)
+        let data = record.as_ref().and_then(recovery_data).or(of_secret.data);
+        let data = data.ok_or_else(|| candidate.without_data())?;
+        let adopted = Adopted { job: candidate.job.clone(), secret: of_secret.secret };
+        let mut pending = self.pending(&candidate, place, run_id, (data, adopted), &secrets)?;
+        pending.prepared.record = record
+            .map(|record| Box::new(RunRecord { state: RecordState::Claimed { recovery: None }, ..record }));
+        Ok(pending)
+    }
+
+    /// Reads the record of a run that is to be adopted; none if an earlier version accepted the run. The Job of a run that has ended is
+    /// deleted: its host did not come to it.
+    async fn read_run_record(
+        &self,
+        place: &Place,
+        candidate: &Candidate,
+        run_id: &str,
+    ) -> Result<Option<RunRecord>, SkipReason> {
+        let record = place.cluster.run_records().get(&place.namespace, run_id).await.map_err(|error| {
+            let why = format!("the record of its run cannot be read: {}", error.message);
+            SkipReason::new(why, "allow this host to get ConfigMaps there")
+        })?;
+        if record.as_ref().is_none_or(|record| record.end().is_none()) {
+            return Ok(record);
+        }
+        let delete = ApiCall::DeleteJob { job: candidate.job.clone(), epoch: None };
+        let deleted = calls::call(&place.cluster, &Secrets::default(), delete).await;
+        let why = match deleted {
+            Ok(_) => "its run has ended, and it is being deleted".to_owned(),
+            Err(error) => format!("its run has ended, and it cannot be deleted: {}", error.message),
+        };
+        Err(SkipReason::new(why, "delete the Job if it remains"))
     }
 
     fn pending(
@@ -212,14 +246,13 @@ impl Supervisor {
         candidate: &Candidate,
         place: &Place,
         run_id: &str,
-        record: RecoveryRecord,
+        (data, adopted): (RecoveryData, Adopted),
         secrets: &Secrets,
     ) -> Result<Box<PendingRun>, SkipReason> {
-        let plugin = self.catalogue().get(record.adapter_type()).map_err(|error| {
+        let plugin = self.catalogue().get(data.adapter_type()).map_err(|error| {
             SkipReason::new(error.to_string(), "give this host that plugin and restart it")
         })?;
-        let adopted = Adopted { job: candidate.job.clone(), secret: record.secret.clone() };
-        let context = candidate.context(record, run_id, secrets, place.name.as_deref());
+        let context = candidate.context(data, run_id, secrets, place.name.as_deref());
         // Its Job exists, with everything that the agent inherits.
         let target = Target { namespace: Some(&place.namespace), needs_api_url: false, starts: false };
         let prepared = self.host().prepare(&context, None, &plugin, target);
@@ -230,19 +263,26 @@ impl Supervisor {
         prepared.adopted = Some(adopted);
         let info = RunInfo::of(&prepared.request, candidate.job.namespace.clone(), &plugin, true);
         let (run, controls) = self.handle_of(info, Feed::new(), SystemTime::now());
-        let cluster = place.cluster.clone();
-        let (folder, resupply, supplier) = (None, None, None);
         Ok(Box::new(PendingRun {
             run,
             controls,
             prepared,
-            cluster,
-            folder,
-            resupply,
-            supplier,
+            cluster: place.cluster.clone(),
+            folder: None,
+            resupply: None,
+            supplier: None,
             memory: None,
+            tenure: Some(Tenure::Guard),
+            end: None,
+            next_seq: 0,
         }))
     }
+}
+
+/// Returns the recovery data in the record of a run.
+fn recovery_data(record: &RunRecord) -> Option<RecoveryData> {
+    let RecordState::Claimed { recovery: Some(packed) } = &record.state else { return None };
+    RecoveryData::parse(&run_record::unpack(packed)?).ok()
 }
 
 fn obstacle(why: impl Into<String>, hint: &str) -> Obstacle {

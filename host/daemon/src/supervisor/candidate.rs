@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
 use paperclip_contract::types::ObjectRef;
-use paperclip_engine::adoption::{RECOVERY_KEY, RecoveryRecord};
+use paperclip_engine::adoption::{RECOVERY_KEY, RecoveryData, RecoveryRecord};
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::policy;
 use paperclip_shell::snapshot;
@@ -70,7 +70,7 @@ impl Candidate {
     /// Returns the context that starts the run again, in the namespace and with the image of its Job.
     pub(super) fn context(
         &self,
-        mut record: RecoveryRecord,
+        mut data: RecoveryData,
         run_id: &str,
         secrets: &Secrets,
         cluster: Option<&str>,
@@ -80,13 +80,21 @@ impl Candidate {
             ("image", self.image.clone()),
             ("kubeconfig", json!(cluster)),
         ];
-        record.config.extend(own.map(|(field, value)| (field.to_owned(), value)));
-        record.into_context(run_id, secrets)
+        data.config.extend(own.map(|(field, value)| (field.to_owned(), value)));
+        data.into_context(run_id, secrets)
     }
 
     /// Returns the reason if no Secret has a recovery record.
     pub(super) fn without_record(&self) -> SkipReason {
         SkipReason::new("no Secret of its own says what its run was asked to do", START_AGAIN)
+    }
+
+    /// Returns the reason if neither the record of the run nor its Secret has the recovery data.
+    pub(super) fn without_data(&self) -> SkipReason {
+        SkipReason::new(
+            "neither the record of its run nor its Secret says what it was asked to do",
+            START_AGAIN,
+        )
     }
 }
 
@@ -158,7 +166,7 @@ mod tests {
         assert!(broken.why.starts_with("paperclip-run.json of Secret ac-1-run cannot be read"), "{broken:?}");
         let record = found.recovery_record(&secret("u", &brief)).expect("it exists").expect("it is good");
         assert_eq!(
-            found.context(record, "r", &Secrets::default(), Some("eu")),
+            found.context(record.data.expect("it is short"), "r", &Secrets::default(), Some("eu")),
             json!({
                 "runId": "r", "authToken": null, "agent": {"id": "a"}, "runtime": {}, "context": {"taskId": "T"},
                 "config": {"timeoutSec": 5, "image": "i:1", "namespace": "n", "kubeconfig": "eu"},

@@ -29,6 +29,7 @@ pub(crate) struct Feed {
     grown: watch::Sender<()>,
     /// The folder of the run's journal, once it has one.
     journal: OnceLock<PathBuf>,
+    is_recalled: bool,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +58,8 @@ enum Found {
 
 impl Feed {
     pub(crate) fn new() -> Feed {
-        Feed { kept: Mutex::default(), grown: watch::Sender::new(()), journal: OnceLock::new() }
+        let (kept, grown, journal) = (Mutex::default(), watch::Sender::new(()), OnceLock::new());
+        Feed { kept, grown, journal, is_recalled: false }
     }
 
     /// Returns the feed of a run that ended before this process started.
@@ -66,6 +68,11 @@ impl Feed {
         feed.set_journal(folder);
         *feed.kept() = Kept { next_seq, is_over: true, ..Kept::default() };
         feed
+    }
+
+    /// Returns the feed of a run whose earlier records are lost. A follower gets all of its records, whatever it has received before.
+    pub(crate) fn recalled() -> Feed {
+        Feed { is_recalled: true, ..Feed::new() }
     }
 
     pub(crate) fn set_journal(&self, folder: PathBuf) {
@@ -122,7 +129,7 @@ impl Feed {
         let follower = Follower {
             feed: Arc::clone(self),
             grown: self.grown.subscribe(),
-            cursor: from,
+            cursor: if self.is_recalled { 0 } else { from },
             older: None,
             journal_read_at: None,
         };

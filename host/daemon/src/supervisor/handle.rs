@@ -1,6 +1,6 @@
 //! One run as the daemon knows it, from its request to what is kept after its end.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use paperclip_contract::types::{Ending, Request};
@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use tokio::sync::{mpsc, watch};
 
 use super::feed::Feed;
+use super::records::RecordKey;
 use super::taken::Taken;
 
 /// What a run is. It does not change.
@@ -81,6 +82,11 @@ impl State {
             State::Refused => "refused",
             State::Detached => "detached",
         }
+    }
+
+    /// Returns the state of this name.
+    pub(crate) fn parse(name: &str) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.name() == name)
     }
 
     pub(crate) const fn is_over(self) -> bool {
@@ -160,6 +166,7 @@ pub(crate) struct RunHandle {
     pub(crate) feed: Arc<Feed>,
     pub(crate) control: mpsc::Sender<Control>,
     accepted_at: SystemTime,
+    record: OnceLock<RecordKey>,
     progress: watch::Sender<Progress>,
     /// When the agent last printed something, while it runs.
     printed: Mutex<Option<Instant>>,
@@ -194,6 +201,7 @@ impl RunHandle {
             feed: Arc::new(feed),
             control,
             accepted_at,
+            record: OnceLock::new(),
             progress: watch::Sender::new(progress),
             printed: Mutex::new(None),
         }
@@ -206,6 +214,16 @@ impl RunHandle {
     /// Returns when the run was first accepted, by whichever process.
     pub(crate) fn accepted_at(&self) -> SystemTime {
         self.accepted_at
+    }
+
+    /// Sets where the run's record is. The first call counts.
+    pub(super) fn set_record(&self, record: RecordKey) {
+        let _ = self.record.set(record);
+    }
+
+    /// Returns where the run's record is, if it has one.
+    pub(super) fn record(&self) -> Option<RecordKey> {
+        self.record.get().cloned()
     }
 
     pub(crate) fn set_status(&self, text: &str) {
@@ -308,9 +326,11 @@ fn is_undone(result: &Map<String, Value>) -> bool {
     document["executionRecovery"]["providerWorkStarted"] == false
 }
 
-/// Formats a time.
+/// Formats a time in whole milliseconds, as journals and records keep it.
 pub(super) fn rfc3339(at: SystemTime) -> String {
-    jiff::Timestamp::try_from(at).map(|at| at.to_string()).unwrap_or_default()
+    let at =
+        jiff::Timestamp::try_from(at).and_then(|at| jiff::Timestamp::from_millisecond(at.as_millisecond()));
+    at.map(|at| at.to_string()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -9,11 +9,14 @@ mod handle;
 mod observed;
 mod observer;
 mod past;
+mod peers;
 mod plugins;
 mod quiet;
 mod readiness;
+mod records;
 mod resume;
 mod retention;
+mod run_locks;
 mod runs;
 mod start;
 mod taken;
@@ -38,8 +41,11 @@ use crate::refusal::{Kind, Refusal};
 use actor::RunsActor;
 use admission::Limits;
 use readiness::ApiProbe;
+use run_locks::RunLocks;
 
 pub(crate) use handle::{RunHandle, RunInfo, RunState};
+pub(crate) use peers::PeerAccess;
+pub(crate) use records::{Elsewhere, Found};
 pub(crate) use start::{StartRequest, Started};
 
 /// How long a run may take to record that it is to end: one that is being resumed first asks the API whether it has its Job.
@@ -104,6 +110,8 @@ pub(crate) struct Resources {
     pub(crate) catalogue: Arc<Catalogue>,
     /// Where runs are exported to as traces.
     pub(crate) traces: Option<Traces>,
+    /// How other hosts are reached, if this host has their key.
+    pub(crate) peers: Option<PeerAccess>,
 }
 
 /// The supervisor of this process. Cheap to clone.
@@ -121,6 +129,8 @@ struct Shared {
     /// The tasks that a stopping process waits for.
     tasks: TaskTracker,
     probe: ApiProbe,
+    /// Runs that are being started.
+    starting: RunLocks,
     /// Pure functions of plugins, by digest: there are as many as versions of plugins.
     tools: Mutex<BTreeMap<String, Arc<Tools>>>,
 }
@@ -141,6 +151,7 @@ impl Supervisor {
             metrics: Arc::new(Metrics::new()),
             tasks: TaskTracker::new(),
             probe: ApiProbe::default(),
+            starting: RunLocks::default(),
             tools: Mutex::default(),
             resources,
         };
@@ -148,7 +159,7 @@ impl Supervisor {
         for (_, cluster) in supervisor.clusters().all() {
             cluster.hosts().set_up(HostSetup {
                 host: supervisor.host().host_id.clone(),
-                address: None,
+                address: supervisor.host().config.peers.advertise_url.clone(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             });
         }
@@ -202,17 +213,20 @@ impl Supervisor {
         &self,
         run_id: &str,
         reason: Option<String>,
-    ) -> Result<Arc<RunHandle>, Refusal> {
-        let run = self.get(run_id).await?;
+    ) -> Result<Found<Arc<RunHandle>>, Refusal> {
+        let run = match self.find(run_id).await? {
+            Found::Here(run) => run,
+            elsewhere @ Found::Elsewhere(_) => return Ok(elsewhere),
+        };
         self.runs().check_running().await?;
         let request = CancelRequest { source: CancelSource::Operator, reason };
         let (recorded, is_recorded) = oneshot::channel();
         // A run that has ended no longer receives.
         let _ = run.control.send(Control::Cancel(request, Some(recorded))).await;
         match tokio::time::timeout(CANCEL_DEADLINE, is_recorded).await {
-            Ok(Ok(())) => Ok(run),
+            Ok(Ok(())) => Ok(Found::Here(run)),
             // The run ended, or it was detached because this process stops: then the request was too late.
-            Ok(Err(_)) => self.runs().check_running().await.map(|()| run),
+            Ok(Err(_)) => self.runs().check_running().await.map(|()| Found::Here(run)),
             Err(_) => Err(Refusal::new(
                 Kind::NotReady,
                 format!("run {run_id} is being resumed and has not recorded the request yet"),
@@ -225,10 +239,17 @@ impl Supervisor {
     ///
     /// # Errors
     /// No run has the id, or it cannot be recorded.
-    pub(crate) async fn take(&self, run_id: &str) -> Result<(), Refusal> {
-        let run = self.get(run_id).await?;
+    pub(crate) async fn take(&self, run_id: &str) -> Result<Found<()>, Refusal> {
+        let run = match self.find(run_id).await? {
+            Found::Here(run) => run,
+            Found::Elsewhere(elsewhere) => return Ok(Found::Elsewhere(elsewhere)),
+        };
         run.take();
-        self.keep_taken(&run).await
+        self.keep_taken(&run).await?;
+        if run.state().is_over() {
+            self.delete_record(&run).await?;
+        }
+        Ok(Found::Here(()))
     }
 
     /// Writes who has the result of a run beside its journal, if it has one.

@@ -9,10 +9,13 @@ use paperclip_contract::types::{Action, Ending, NewSecret, Request};
 use paperclip_engine::journal::Entry;
 use paperclip_engine::ledger::without_prompt;
 use paperclip_engine::record::RecordSequencer;
+use paperclip_engine::run_record::RunRecord;
 use paperclip_engine::time::Timestamp;
 use paperclip_shell::JournalError;
 use paperclip_shell::journal::{self, Header, History};
 use serde_json::{Map, Value};
+
+use super::handle::State;
 
 /// What the journal of a run records.
 #[derive(Debug)]
@@ -35,6 +38,14 @@ pub(super) struct PastEnd {
     pub(super) at: SystemTime,
     pub(super) ending: Ending,
     pub(super) result: Map<String, Value>,
+}
+
+impl PastEnd {
+    /// Returns the record of a run that says how it ended.
+    pub(super) fn write_to(self, record: RunRecord) -> RunRecord {
+        let at = Timestamp::EPOCH + self.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        record.ended(at, State::from(self.ending).name(), self.result)
+    }
 }
 
 impl PastRun {

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use paperclip_contract::types::{NewSecret, Request, SecretEntry, SecretSource};
 use paperclip_engine::intake::Secrets;
+use paperclip_engine::run_record::Tenure;
 use paperclip_prepare::{Files, HostContext, MaskedEnv, PreparedRun, StartOptions, pinned_plugin, redactor};
 use paperclip_shell::journal::{self, RunFolder};
 use paperclip_shell::{Cluster, JournalError};
@@ -18,6 +19,7 @@ use super::Supervisor;
 use super::feed::Feed;
 use super::handle::{RunHandle, RunInfo};
 use super::past::{self, PastRun};
+use super::records::RecordKey;
 use super::runs::ResuppliedSecrets;
 use super::start::PendingRun;
 use super::taken::Taken;
@@ -158,12 +160,25 @@ impl Supervisor {
             masked,
             pushes_cancel: past.header.pushes_cancel,
             adopted,
+            record: None,
         };
         let (run, controls) = self.handle_of(info, feed, past.started_at);
         run.set_taken(Taken::read(folder));
         let (folder, supplier) = (Some(held), resupplied);
-        let pending =
-            PendingRun { run, controls, prepared, cluster, folder, resupply, supplier, memory: None };
+        let (tenure, end, next_seq) = (Some(Tenure::Folder), past.end, past.next_seq);
+        let pending = PendingRun {
+            run,
+            controls,
+            prepared,
+            cluster,
+            folder,
+            resupply,
+            supplier,
+            memory: None,
+            tenure,
+            end,
+            next_seq,
+        };
         Ok(Resumable::Ready(Box::new(pending)))
     }
 
@@ -226,7 +241,11 @@ impl Supervisor {
             adopted: past.header.adopted.is_some(),
         };
         let feed = Feed::of_journal(folder.to_owned(), past.next_seq);
+        let config: Value = serde_json::from_str(&past.request.config_json).unwrap_or_default();
+        let cluster = self.clusters().select(&config).unwrap_or(&self.clusters().default);
+        let record = RecordKey::of_past(&info, cluster);
         let (run, _) = self.handle_of(info, feed, past.started_at);
+        run.set_record(record);
         run.set_taken(Taken::read(folder));
         if let Some(end) = past.end {
             run.end(end.ending.into(), Some(end.result), end.at);

@@ -13,13 +13,20 @@ const KEEP_IN_MEMORY: Duration = Duration::from_secs(60);
 const KEEP_WITHOUT_JOURNAL: Duration = Duration::from_secs(3_600);
 /// How often ended runs are checked.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the records of ended runs are listed.
+const COLLECT_INTERVAL: Duration = Duration::from_secs(600);
 
 impl Supervisor {
     /// Frees what ended runs hold and ends quarantines, until the future is dropped.
     pub(crate) async fn sweep(&self) {
         let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+        let mut collected_at = tokio::time::Instant::now();
         loop {
             interval.tick().await;
+            if collected_at.elapsed() >= COLLECT_INTERVAL {
+                collected_at = tokio::time::Instant::now();
+                self.collect_records().await;
+            }
             self.prune_journals().await;
             self.forget().await;
             self.end_quarantines();

@@ -84,7 +84,7 @@ impl Runs {
         Err(Refusal::new(
             Kind::NotFound,
             format!("run {run_id} is not known to this host"),
-            "check the id; with several replicas ask the one that holds its lease, or start it here again to take it over",
+            "check the id, or start it: no host has it, and no result of it is kept",
         ))
     }
 
@@ -208,7 +208,10 @@ impl Runs {
     /// Adds a run that has ended, so that its state and events can be read.
     pub(super) fn enter_ended(&mut self, run: Arc<RunHandle>) {
         self.restore_continuing(&run);
-        self.by_id.entry(run.info.run_id.clone()).or_insert(run);
+        let known = self.by_id.entry(run.info.run_id.clone()).or_insert_with(|| Arc::clone(&run));
+        if known.state() == State::Detached {
+            *known = run;
+        }
     }
 
     /// Frees the place of a run that has ended, and admits those that waited for it.
@@ -218,6 +221,12 @@ impl Runs {
                 run.admit();
             }
         }
+    }
+
+    /// Removes a run that was entered and that this process does not get.
+    pub(super) fn withdraw(&mut self, run: &Arc<RunHandle>) {
+        self.leave(&run.info.run_id);
+        self.forget(std::slice::from_ref(run));
     }
 
     /// Returns whether a resumed run waits for its secrets.

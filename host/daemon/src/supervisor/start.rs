@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use paperclip_contract::types::Request;
 use paperclip_diagnostic::Diagnose as _;
 use paperclip_engine::record::{Record, SequencedRecord};
+use paperclip_engine::run_record::Tenure;
 use paperclip_engine::{Closing, result};
 use paperclip_guest::Plugin;
 use paperclip_prepare::{
@@ -24,6 +25,8 @@ use super::feed::{Feed, FeedSink};
 use super::handle::{RunHandle, RunInfo, State, rfc3339};
 use super::observed::Observed;
 use super::observer::RunObserver;
+use super::past::PastEnd;
+use super::records::{Claiming, Found, RecordFate};
 use super::runs::{Claimed, Entered, ResuppliedSecrets};
 use crate::memory::{self, Reserved};
 use crate::refusal::{Kind, Refusal};
@@ -71,35 +74,50 @@ pub(super) struct PendingRun {
     pub(super) supplier: Option<oneshot::Sender<ResuppliedSecrets>>,
     /// What its start needs, until its plugin has started.
     pub(super) memory: Reserved,
+    /// What this process has of the run, if it did not accept it: then its record is still to be claimed.
+    pub(super) tenure: Option<Tenure>,
+    /// How the run ended, if it is resumed after its end.
+    pub(super) end: Option<PastEnd>,
+    /// The number after the last record in its journal.
+    pub(super) next_seq: u64,
 }
 
-/// How a run left this process: its state, and its result if it came to one.
-type Left = (State, Option<Map<String, Value>>);
+/// How a run left this process.
+#[derive(Debug)]
+struct Left {
+    state: State,
+    result: Option<Map<String, Value>>,
+    /// What happens to its record.
+    fate: RecordFate,
+}
 
 impl Supervisor {
-    /// Starts a run, or returns the one that exists with its id, or the earlier one that it continues.
+    /// Starts a run, or returns the one that exists with its id, here or on another host, or the earlier one that it continues.
     ///
     /// # Errors
     /// The context is refused, no plugin is usable, or this process takes no further run.
-    pub(crate) async fn start(&self, start: StartRequest) -> Result<Started, Refusal> {
+    pub(crate) async fn start(&self, start: StartRequest) -> Result<Found<Started>, Refusal> {
         let StartRequest { adapter, context, supplied, resumes, pushes_cancel, memory } = start;
         let mut context = supplied.merge(context).map_err(|error| Refusal::of(Kind::BadRequest, &error))?;
         let files = supplied.files().map_err(|error| Refusal::of(Kind::BadRequest, &error))?;
-        if let Some(run_id) = context["runId"].as_str()
-            && let Some(run) = self.existing(run_id, &context).await?
-        {
-            return Ok(Started::of(run_id, &run));
+        let run_id = context["runId"].as_str().unwrap_or_default().to_owned();
+        let _starting = self.shared.starting.lock(&run_id).await;
+        if let Some(run) = self.existing(&run_id, &context).await? {
+            return Ok(Found::Here(Started::of(&run_id, &run)));
         }
         let mut warnings = Vec::new();
         if let Some(earlier) = resumes {
+            // Its result may be kept although its host is lost.
+            if let Ok(Found::Elsewhere(elsewhere)) = self.find(&earlier).await {
+                return Ok(Found::Elsewhere(elsewhere));
+            }
             match self.claim(&earlier, &context).await? {
                 Claimed::Follows(run) => {
-                    let run_id = context["runId"].as_str().unwrap_or_default();
                     tracing::info!(run_id, follows = run.info.run_id, "run continues an earlier one");
                     if self.runs().awaits_secrets(&run.info.run_id).await? {
                         self.resupply(&run.info.run_id, &context).await?;
                     }
-                    return Ok(Started::of(run_id, &run));
+                    return Ok(Found::Here(Started::of(&run_id, &run)));
                 }
                 Claimed::Spent(run) => resume_session(&mut context, run.result().as_ref()),
                 Claimed::Unknown => {
@@ -110,7 +128,7 @@ impl Supervisor {
         }
         let options = StartOptions { files, pushes_cancel };
         let run = self.start_new(adapter.as_deref(), &context, options, warnings, memory).await?;
-        Ok(Started::of(&run.info.run_id, &run))
+        Ok(run.map(|run| Started::of(&run.info.run_id, &run)))
     }
 
     /// Gives what an earlier run has to the run of a context.
@@ -139,7 +157,7 @@ impl Supervisor {
         options: StartOptions,
         warnings: Vec<String>,
         memory: Reserved,
-    ) -> Result<Arc<RunHandle>, Refusal> {
+    ) -> Result<Found<Arc<RunHandle>>, Refusal> {
         let adapter_type = adapter_type(context, adapter).map_err(Refusal::bad_context)?;
         let run_id = context["runId"].as_str().unwrap_or_default();
         let plugin = self.plugin_of(run_id, adapter_type, None).await?;
@@ -149,8 +167,12 @@ impl Supervisor {
         self.check_memory()?;
         let (run, controls) = self.handle(&prepared.request, &plugin, false);
         match self.runs().enter(&run, is_exclusive(&context["config"])).await? {
-            Entered::Existing(same) => Ok(same),
-            Entered::New => {
+            Entered::Existing(same) => return Ok(Found::Here(same)),
+            Entered::New => {}
+        }
+        let other = match self.claim_run(&run, &prepared, &cluster, Tenure::None).await {
+            Ok(Claiming::Held(record)) => {
+                prepared.record = record;
                 let pending = PendingRun {
                     run: Arc::clone(&run),
                     controls,
@@ -160,12 +182,23 @@ impl Supervisor {
                     resupply: None,
                     supplier: None,
                     memory,
+                    tenure: None,
+                    end: None,
+                    next_seq: 0,
                 };
                 self.note_entered(&run.info.run_id);
                 self.spawn(self.clone().host_run(Box::new(pending)));
-                Ok(run)
+                return Ok(Found::Here(run));
             }
+            Ok(Claiming::Ended(ended)) => Ok(Found::Here(ended)),
+            Ok(Claiming::Elsewhere(elsewhere)) => Ok(Found::Elsewhere(elsewhere)),
+            Err(refusal) => Err(refusal),
+        };
+        self.runs().withdraw(&run).await;
+        if let Ok(Found::Here(ended)) = &other {
+            self.runs().enter_ended(Arc::clone(ended)).await;
         }
+        other
     }
 
     /// Returns the run of this id that need not be started: one that is known, or that waits for its secrets and now has them.
@@ -294,6 +327,8 @@ impl Supervisor {
         let traces = self.shared.resources.traces.clone();
         let observer = Arc::new(RunObserver::new(Arc::clone(&run), metrics, traces));
         let hosted_at = SystemTime::now();
+        let cluster = pending.cluster.clone();
+        let mut record = None;
         let driven = async {
             let left = {
                 let mut admission = std::pin::pin!(wait_for_admission(&run, &mut pending.controls));
@@ -307,15 +342,23 @@ impl Supervisor {
                 }
             };
             if let Some(left) = left {
+                record = pending.prepared.record.take();
                 return left;
             }
             if hosted_at.elapsed().unwrap_or_default() >= MIN_TRACED_WAIT {
                 observer.trace(SpanKind::Queued, hosted_at, None);
             }
+            if let Some(left) = self.claim_driven(&mut pending).await {
+                return left;
+            }
+            record.clone_from(&pending.prepared.record);
             tracing::info!(plugin = info.plugin_digest, "run starts");
             self.drive(pending, Arc::clone(&observer)).await
         };
-        let (state, result) = driven.instrument(span.clone()).await;
+        let Left { state, result, fate } = driven.instrument(span.clone()).await;
+        if let Some(record) = record {
+            self.settle_record(&cluster, *record, fate, state, result.as_ref()).await;
+        }
         run.end(state, result.clone(), SystemTime::now());
         run.feed.close();
         self.runs().leave(&info.run_id).await;
@@ -353,7 +396,40 @@ impl Supervisor {
             Closing::Refused => State::Refused,
             Closing::Detached | Closing::Moved => State::Detached,
         };
-        (state, result)
+        let fate = match closing {
+            Closing::Refused => RecordFate::Ended,
+            Closing::Ended(_) | Closing::Detached | Closing::Moved => RecordFate::Kept,
+        };
+        Left { state, result, fate }
+    }
+
+    /// Claims a run that another process accepted. Returns how the run leaves this process if it has ended on another host.
+    async fn claim_driven(&self, pending: &mut PendingRun) -> Option<Left> {
+        let tenure = pending.tenure.take()?;
+        let run = Arc::clone(&pending.run);
+        match self.claim_run(&run, &pending.prepared, &pending.cluster, tenure).await {
+            Ok(Claiming::Held(record)) => {
+                let end = pending.end.take();
+                pending.prepared.record = match (record, end) {
+                    (Some(record), Some(end)) => Some(Box::new(end.write_to(*record))),
+                    (record, _) => record,
+                };
+            }
+            // Its Job is left to be deleted.
+            Ok(Claiming::Ended(_)) if pending.end.is_some() => pending.prepared.record = None,
+            Ok(Claiming::Ended(ended)) => {
+                let result = ended.result().unwrap_or_default();
+                show_record(&run, pending.next_seq, Record::Result(result.clone()));
+                return Some(Left { state: ended.state(), result: Some(result), fate: RecordFate::Kept });
+            }
+            // The guard of the run says the same, and the run moves there.
+            Ok(Claiming::Elsewhere(_)) => pending.prepared.record = None,
+            Err(refusal) => {
+                tracing::warn!(error = %refusal, hint = refusal.hint, "the result of the run will not be kept");
+                pending.prepared.record = None;
+            }
+        }
+        None
     }
 
     /// Returns the drive of a run, to be awaited.
@@ -362,8 +438,7 @@ impl Supervisor {
         pending: PendingRun,
         observer: Arc<RunObserver>,
     ) -> Result<impl Future<Output = Outcome> + Send + use<>, StartError> {
-        let PendingRun { run, controls, prepared, cluster, folder, resupply: _, supplier: _, memory } =
-            pending;
+        let PendingRun { run, controls, prepared, cluster, folder, memory, .. } = pending;
         let opened = prepared.open_journal(self.host(), folder)?;
         if let Some(folder) = opened.journal_folder() {
             run.feed.set_journal(folder.to_owned());
@@ -422,14 +497,14 @@ async fn wait_for_admission(run: &RunHandle, controls: &mut mpsc::Receiver<Contr
     };
     match control {
         Some(Control::Cancel(..)) => {
-            let (_, result) = show_result(run, result::cancelled(&rfc3339(SystemTime::now())));
-            Some((State::Cancelled, result))
+            let left = show_result(run, result::cancelled(&rfc3339(SystemTime::now())));
+            Some(Left { state: State::Cancelled, ..left })
         }
-        Some(Control::Stop) | None => Some(not_started(
-            run,
-            "host_stopping",
-            "This host stopped before the run started; start it again",
-        )),
+        // Another host may start it.
+        Some(Control::Stop) | None => {
+            let message = "This host stopped before the run started; start it again";
+            Some(Left { fate: RecordFate::Deleted, ..not_started(run, "host_stopping", message) })
+        }
     }
 }
 
@@ -440,11 +515,14 @@ fn not_started(run: &RunHandle, code: &str, message: &str) -> Left {
 
 /// Shows the result of a run that has not started to its followers.
 fn show_result(run: &RunHandle, result: Map<String, Value>) -> Left {
-    let record = SequencedRecord { seq: run.feed.next_seq(), record: Record::Result(result.clone()) };
-    if let Err(error) = run.feed.push(&record) {
+    show_record(run, run.feed.next_seq(), Record::Result(result.clone()));
+    Left { state: State::Failed, result: Some(result), fate: RecordFate::Ended }
+}
+
+fn show_record(run: &RunHandle, seq: u64, record: Record) {
+    if let Err(error) = run.feed.push(&SequencedRecord { seq, record }) {
         tracing::error!(%error, "the result cannot be shown");
     }
-    (State::Failed, Some(result))
 }
 
 #[cfg(test)]

@@ -70,6 +70,7 @@ fn driver(answers: &[&[Action]], notes: &[&str]) -> Tested {
         poll_interval: Some(Duration::from_millis(1)),
         segments: SegmentLimits::default(),
         adopts: None,
+        record: None,
     };
     let answers = answers.iter().map(|actions| actions.to_vec()).collect();
     let notes = notes.iter().map(|text| (Level::Info, (*text).to_owned())).collect();

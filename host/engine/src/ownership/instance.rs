@@ -79,7 +79,7 @@ impl Instance {
         };
         Instance {
             template,
-            prefix: format!("paperclip-host-{}", identity.nonce),
+            prefix: super::instance_prefix(&identity.nonce),
             count: 0,
             state: State::Idle,
             certain_until: Timestamp::EPOCH,

@@ -65,6 +65,11 @@ pub struct HostIdentity {
     pub version: String,
 }
 
+/// Returns what the names of all instances of a process start with: `-` and a number may follow.
+pub fn instance_prefix(nonce: &str) -> String {
+    format!("paperclip-host-{nonce}")
+}
+
 /// A Job of an agent, as far as ownership needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobView {

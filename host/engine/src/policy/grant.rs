@@ -120,6 +120,11 @@ impl Grant {
         self
     }
 
+    /// Returns whether runs may be in this namespace. Without namespaces each run may be in the one that it names.
+    pub fn has_namespace(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty() || self.namespaces.iter().any(|granted| granted.matches(namespace))
+    }
+
     /// Returns the names that a plugin requests to see and may see.
     pub fn reveal(&self, requested: &[String]) -> Vec<String> {
         requested.iter().filter(|name| super::matches(&self.revealed_env, name)).cloned().collect()

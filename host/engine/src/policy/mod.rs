@@ -281,7 +281,7 @@ impl Policy {
             let hint = format!("this run's are {}: set `namespace` in the agent's config", listed(&own));
             return Err(Refused::new(Rule::Namespace, format!("{what} is in {namespace:?}"), hint));
         }
-        if self.grant.namespaces.is_empty() || matches(&self.grant.namespaces, namespace) {
+        if self.grant.has_namespace(namespace) {
             return Ok(());
         }
         Err(Refused::new(

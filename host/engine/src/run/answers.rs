@@ -48,6 +48,7 @@ impl<G: Guest> Run<G> {
                 }
             }
             Purpose::VerifiedDeletion(job) => self.clean_up_verified(&job, finished.outcome),
+            Purpose::Record => self.on_record_answered(finished.outcome),
             Purpose::Command(command) => {
                 self.on_command_answered(command, &finished.request, finished.outcome);
             }
@@ -153,6 +154,8 @@ impl<G: Guest> Run<G> {
             ApiReply::Done
             | ApiReply::Lease(_)
             | ApiReply::HostLease(_)
+            | ApiReply::RunRecord(_)
+            | ApiReply::RunRecords(_)
             | ApiReply::Owners(_)
             | ApiReply::ContentName(_) => AnswerOk::Done,
             ApiReply::Created(object) => AnswerOk::Created(object),

@@ -4,7 +4,7 @@ use paperclip_contract::types::{ApiError, Ending, Finish, ObjectRef};
 use serde_json::{Map, Value};
 
 use super::Run;
-use super::state::{Phase, Release};
+use super::state::{Phase, Release, Remains};
 use crate::api::{ApiCall, ApiReply};
 use crate::calls::{CLEANUP_RETRY, Purpose};
 use crate::guest::{FaultCause, Guest, GuestFault};
@@ -58,22 +58,31 @@ impl<G: Guest> Run<G> {
         let line = entry.to_line();
         self.append(line);
         self.effects.push_back(Effect::Sync);
-        self.emit_end(result, is_unread);
+        self.emit_end(result.clone(), is_unread);
         self.phase = Phase::CleaningUp(ending);
         self.polls.clear();
         self.logs.stop_all();
         self.drain_logs();
         self.events.clear();
-        let uncertain = self.ledger.uncertain_jobs();
-        // Another holder of the Lease may have adopted the Job.
-        let (certain, mut unverified) = if self.lease.is_certain(self.now) {
-            (delete_jobs, Vec::new())
+        let remains =
+            Remains { jobs: delete_jobs, uncertain: self.ledger.uncertain_jobs(), is_inherited: false };
+        self.drop_requests();
+        self.release = Some(Release::Held);
+        if self.record_end(ending, result) {
+            self.unrecorded = Some(remains);
         } else {
-            (Vec::new(), delete_jobs)
-        };
+            self.delete_jobs(remains);
+        }
+    }
+
+    /// Deletes what is left of an ended run.
+    pub(super) fn delete_jobs(&mut self, remains: Remains) {
+        let Remains { jobs, uncertain, is_inherited } = remains;
+        // Another holder of the Lease may have adopted the Job.
+        let is_certain = !is_inherited && self.lease.is_certain(self.now);
+        let (certain, mut unverified) = if is_certain { (jobs, Vec::new()) } else { (Vec::new(), jobs) };
         unverified.extend(uncertain);
         self.clean_up(certain, unverified);
-        self.release = Some(Release::Held);
     }
 
     /// Leaves the run to the host that drives it. Its objects stay as they are, and its journal here is dropped.
@@ -97,13 +106,17 @@ impl<G: Guest> Run<G> {
         }
     }
 
-    /// Drops all open requests and deletes these Jobs, except those whose deletion the API has already accepted. Unverified Jobs are read
-    /// first and deleted only if they still belong to this run.
-    pub(super) fn clean_up(&mut self, jobs: Vec<ObjectRef>, unverified: Vec<ObjectRef>) {
+    /// Drops all open requests.
+    pub(super) fn drop_requests(&mut self) {
         self.ledger.close();
         self.deferred.clear();
         self.unobserved.clear();
         self.calls.drop_commands();
+    }
+
+    /// Deletes these Jobs, except those whose deletion the API has already accepted. Unverified Jobs are read first and deleted only if they
+    /// still belong to this run.
+    fn clean_up(&mut self, jobs: Vec<ObjectRef>, unverified: Vec<ObjectRef>) {
         for job in jobs {
             if self.ledger.deleted_jobs.get(&job.uid) != Some(&DeletionState::Accepted) {
                 let epoch = self.lease.epoch();

@@ -6,6 +6,7 @@ mod commands;
 mod ending;
 mod inputs;
 mod outputs;
+mod recording;
 mod replay;
 mod resume;
 mod spec;
@@ -31,7 +32,7 @@ use crate::polls::Polls;
 use crate::port::{Effect, Input};
 use crate::time::Timestamp;
 use crate::unobserved::UnobservedJobs;
-use state::{Phase, Release, Replay, Segment};
+use state::{Phase, Release, Remains, Replay, Segment};
 
 /// How long a stopping host waits until it has handed over its Lease.
 pub const DETACH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -57,6 +58,8 @@ pub struct Run<G> {
     lease: RunLease,
     /// How the guard is released, once everything that it guards is deleted.
     release: Option<Release>,
+    /// What is deleted once the run's record has the result.
+    unrecorded: Option<Remains>,
     /// Commands that wait until it is certain that the Lease is held.
     deferred: Vec<(CommandId, Action)>,
     logs: Logs,
@@ -84,6 +87,7 @@ impl<G: Guest> Run<G> {
             calls: Calls::new(spec.seed),
             lease: RunLease::new(identity),
             release: None,
+            unrecorded: None,
             deferred: Vec::new(),
             logs: Logs::new(spec.seed),
             polls: Polls::new(spec.poll_interval),

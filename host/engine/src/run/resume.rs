@@ -8,7 +8,7 @@ use std::time::Duration;
 use paperclip_contract::types::{AcquireGuard, Event};
 
 use super::Run;
-use super::state::{Expected, Phase, Release};
+use super::state::{Expected, Phase, Release, Remains};
 use crate::guest::Guest;
 use crate::journal::Entry;
 use crate::ledger::GuardState;
@@ -34,13 +34,18 @@ impl<G: Guest> Run<G> {
         match end {
             Some((ending, jobs)) => {
                 self.phase = Phase::CleaningUp(ending);
-                let unverified = jobs.into_iter().chain(self.ledger.uncertain_jobs()).collect();
-                self.clean_up(Vec::new(), unverified);
+                let remains = Remains { jobs, uncertain: self.ledger.uncertain_jobs(), is_inherited: true };
+                self.drop_requests();
                 if let GuardState::Requested { guard, .. }
                 | GuardState::Held { guard }
                 | GuardState::Unreachable { guard } = std::mem::take(&mut self.ledger.guard)
                 {
                     self.release = Some(Release::Inherited(guard));
+                }
+                if self.record_end_again() {
+                    self.unrecorded = Some(remains);
+                } else {
+                    self.delete_jobs(remains);
                 }
             }
             None => self.continue_run(away),

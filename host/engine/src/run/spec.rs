@@ -6,6 +6,7 @@ use paperclip_contract::types::{ObjectRef, Request};
 
 use crate::policy::Policy;
 use crate::redact::Redactor;
+use crate::run_record::RunRecord;
 
 /// What distinguishes a run from others.
 #[derive(Debug)]
@@ -25,6 +26,9 @@ pub struct RunSpec {
     pub segments: SegmentLimits,
     /// The Job that another host created for the run, if it is resumed without its journal. No other Job is created then.
     pub adopts: Option<ObjectRef>,
+    /// The record of the run, as this host has claimed it; none if the run has none. One that says how the run ended is written again when
+    /// the run is resumed after its end.
+    pub record: Option<Box<RunRecord>>,
 }
 
 /// The plugin that decides for the run, for messages.

@@ -29,6 +29,16 @@ pub(super) enum Release {
     Inherited(AcquireGuard),
 }
 
+/// The Jobs that an ended run leaves.
+#[derive(Debug)]
+pub(super) struct Remains {
+    pub(super) jobs: Vec<ObjectRef>,
+    /// They may exist and be this run's.
+    pub(super) uncertain: Vec<ObjectRef>,
+    /// An earlier host of the run ended it.
+    pub(super) is_inherited: bool,
+}
+
 /// The segment of the journal that is being written.
 #[derive(Debug, Default)]
 pub(super) struct Segment {

@@ -20,6 +20,7 @@ use crate::ownership::HostState;
 use crate::policy::{Grant, Policy};
 use crate::record::{Record, SequencedRecord};
 use crate::redact::Redactor;
+use crate::run_record::{RecordState, RunFacts, RunRecord};
 
 const JOB: &str = r#"{"kind": "Job", "metadata": {"namespace": "n", "name": "j"}, "spec": {"suspend": true, "template": {"spec":
     {"automountServiceAccountToken": false, "containers": [{"name": "c", "image": "i", "securityContext": {"allowPrivilegeEscalation": false}}]}}}}"#;
@@ -86,6 +87,7 @@ fn run(answers: &[&[Action]]) -> Run<Script> {
         poll_interval: Some(Duration::from_millis(1)),
         segments: SegmentLimits::default(),
         adopts: None,
+        record: None,
     };
     let answers = answers.iter().map(|actions| actions.to_vec()).collect();
     Run::new(spec, Script { answers, ..Script::default() })
@@ -497,4 +499,100 @@ fn gets_a_followed_job_that_no_watch_reports() {
     );
     effects(&mut reported, &mut journal);
     assert_eq!(reported.deadline(), None, "nothing needs to be read");
+}
+
+// ---------------------------------------------------------------------- the record of the run
+
+fn claimed(version: &str) -> RunRecord {
+    RunRecord {
+        namespace: "n".into(),
+        name: "paperclip-run-1".into(),
+        uid: "u".into(),
+        resource_version: version.into(),
+        run_id: "r".into(),
+        facts: RunFacts::default(),
+        host: "host".into(),
+        instance: "paperclip-host-a".into(),
+        accepted_at: at(0),
+        state: RecordState::Claimed { recovery: None },
+    }
+}
+
+/// The request about the record among effects, and whether a Job is deleted.
+fn of_record(effects: &[Effect]) -> (Option<(CallId, ApiCall)>, bool) {
+    let mut record = None;
+    let mut deletes = false;
+    for effect in effects {
+        let Effect::Call { call, request } = effect else { continue };
+        match request {
+            ApiCall::UpdateRunRecord(_) | ApiCall::GetRunRecord { .. } => {
+                record = Some((*call, request.clone()));
+            }
+            ApiCall::DeleteJob { .. } => deletes = true,
+            _ => {}
+        }
+    }
+    (record, deletes)
+}
+
+/// A run that has created a Job and ends.
+fn ending(record: RunRecord) -> (Run<Script>, Vec<String>) {
+    let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
+    let create = Action::CreateJob(NewObject { manifest_json: JOB.into() });
+    let end = Action::Finish(Finish {
+        result_json: r#"{"summary":"done"}"#.into(),
+        ending: Ending::Succeeded,
+        delete_jobs: vec![job.clone()],
+    });
+    let mut run = run(&[&[create], &[end]]);
+    run.spec.record = Some(Box::new(record));
+    let mut journal = Vec::new();
+    run.handle(at(1), Input::Start);
+    effects(&mut run, &mut journal);
+    run.handle(at(2), Input::Called { call: CallId::new(1), outcome: Ok(ApiReply::Created(job)) });
+    (run, journal)
+}
+
+#[test]
+fn a_job_is_deleted_once_the_record_of_its_run_has_the_result() {
+    let (mut run, mut journal) = ending(claimed("7"));
+    let (record, deletes) = of_record(&effects(&mut run, &mut journal));
+    let Some((call, ApiCall::UpdateRunRecord(written))) = record else { panic!("it ended: {record:?}") };
+    let end = written.end().expect("it says how");
+    assert_eq!((end.state.as_str(), &end.result["summary"]), ("succeeded", &json!("done")));
+    assert!(!deletes, "a host that dies now leaves a Job, and a record that says that its run has ended");
+    run.handle(at(3), Input::Called { call, outcome: Ok(ApiReply::RunRecord(Some(written))) });
+    let (record, deletes) = of_record(&effects(&mut run, &mut journal));
+    assert!(record.is_none() && deletes);
+}
+
+#[test]
+fn a_record_that_has_changed_is_read_and_written_again_unless_it_says_the_end() {
+    let refused =
+        |status| ApiError { status: Some(status), reason: None, message: "no".into(), retry_after_ms: None };
+    for (found, is_written_again) in
+        [(claimed("8"), true), (claimed("8").ended(at(1), "failed", serde_json::Map::new()), false)]
+    {
+        let (mut run, mut journal) = ending(claimed("7"));
+        let (Some((call, _)), _) = of_record(&effects(&mut run, &mut journal)) else { panic!("it ended") };
+        run.handle(at(3), Input::Called { call, outcome: Err(refused(409)) });
+        let (record, deletes) = of_record(&effects(&mut run, &mut journal));
+        let Some((call, ApiCall::GetRunRecord { .. })) = record else { panic!("it is read: {record:?}") };
+        assert!(!deletes);
+        run.handle(at(4), Input::Called { call, outcome: Ok(ApiReply::RunRecord(Some(Box::new(found)))) });
+        let (record, deletes) = of_record(&effects(&mut run, &mut journal));
+        match record {
+            Some((_, ApiCall::UpdateRunRecord(again))) => {
+                assert!(is_written_again && !deletes);
+                assert_eq!((again.resource_version.as_str(), again.end().is_some()), ("8", true));
+            }
+            other => assert!(!is_written_again && deletes, "{other:?}"),
+        }
+    }
+    // What cannot be kept is said, and does not keep the Job.
+    let (mut run, mut journal) = ending(claimed("7"));
+    let (Some((call, _)), _) = of_record(&effects(&mut run, &mut journal)) else { panic!("it ended") };
+    run.handle(at(3), Input::Called { call, outcome: Err(refused(403)) });
+    let (_, deletes) = of_record(&effects(&mut run, &mut journal));
+    assert!(deletes && journal.iter().any(|line| line.contains("is not kept in ConfigMap")));
 }

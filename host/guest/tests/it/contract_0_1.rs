@@ -77,6 +77,7 @@ fn run(request: Request) -> Run<Instance> {
         poll_interval: Some(Duration::from_secs(1)),
         segments: SegmentLimits::default(),
         adopts: None,
+        record: None,
     };
     Run::new(spec, PLUGIN.instantiate().unwrap())
 }

@@ -69,15 +69,22 @@ pub struct Retention {
     pub days: u32,
     /// Size of all journals together, in MiB.
     pub mib: u64,
+    /// For how long the record of an ended run, which has its result, is kept in the cluster unless the result is taken, in minutes.
+    pub result_minutes: u32,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Retention { days: 7, mib: 1_024 }
+        Retention { days: 7, mib: 1_024, result_minutes: 60 }
     }
 }
 
 impl Retention {
+    /// Returns for how long results are kept in the cluster.
+    pub fn results(&self) -> Duration {
+        Duration::from_secs(u64::from(self.result_minutes) * 60)
+    }
+
     /// Returns the limits as [`paperclip_shell::journal::prune`] takes them.
     pub fn limits(&self) -> paperclip_shell::journal::Retention {
         paperclip_shell::journal::Retention {

@@ -7,6 +7,7 @@ mod limits;
 mod listen;
 mod log;
 mod paperclip_pod;
+mod peers;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub use limits::{Limits, Retention};
 pub use listen::{Addresses, Listen, TlsFiles};
 pub use log::{Log, LogFormat, LogLevel};
 pub use paperclip_pod::PaperclipPodConfig;
+pub use peers::{PeersConfig, address as peer_address};
 
 /// The name of the grant for plugins that have none of their own.
 const DEFAULT_GRANT: &str = "default";
@@ -74,6 +76,8 @@ pub struct Config {
     pub cluster: ClusterChoice,
     /// Further clusters, which an agent's config may name in `kubeconfig`.
     pub clusters: BTreeMap<String, NamedCluster>,
+    /// How replicas reach each other.
+    pub peers: PeersConfig,
     pub limits: Limits,
     pub retention: Retention,
     pub log: Log,
@@ -173,7 +177,7 @@ impl Config {
             return Err(Diagnostic::new("bad_config", format!("listen {tls}: there is no certificate"))
                 .with_hint("name its files in [tls] (--tls-certificate and --tls-key)"));
         }
-        if let Some((field, problem)) = self.agents.problem() {
+        if let Some((field, problem)) = self.agents.problem().or_else(|| self.peers.problem()) {
             return Err(Diagnostic::new("bad_config", format!("{field}: {problem}"))
                 .with_hint("correct that field of the configuration"));
         }
@@ -201,7 +205,13 @@ impl Config {
     pub fn credential_files(&self) -> Vec<PathBuf> {
         let named = self.clusters.values().map(|named| &named.kubeconfig);
         let key = self.tls.iter().map(|tls| &tls.key);
-        named.chain(&self.token_file).chain(&self.cluster.kubeconfig).chain(key).cloned().collect()
+        named
+            .chain(&self.token_file)
+            .chain(&self.peers.key_file)
+            .chain(&self.cluster.kubeconfig)
+            .chain(key)
+            .cloned()
+            .collect()
     }
 
     /// Returns the grant of an agent type's plugin in the runs of a company. The account that the operator gives to all agents is granted.

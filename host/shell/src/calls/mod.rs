@@ -2,6 +2,7 @@
 
 pub(crate) mod leases;
 mod owned;
+mod records;
 mod workloads;
 
 use std::time::Duration;
@@ -58,6 +59,13 @@ pub async fn call(cluster: &Cluster, secrets: &Secrets, call: ApiCall) -> Result
         ApiCall::CreateHostLease(lease) => leases::create_host(cluster, lease).await,
         ApiCall::RenewHostLease(lease) => leases::renew_host(cluster, lease).await,
         ApiCall::DeleteHostLease(lease) => leases::delete_host(cluster, lease).await,
+        ApiCall::GetRunRecord { namespace, name } => records::get(cluster, &namespace, &name).await,
+        ApiCall::CreateRunRecord(record) => records::create(cluster, *record).await,
+        ApiCall::UpdateRunRecord(record) => records::update(cluster, *record).await,
+        ApiCall::DeleteRunRecord { namespace, name, uid } => {
+            records::delete(cluster, &namespace, &name, uid).await
+        }
+        ApiCall::ListRunRecords { namespace } => records::list(cluster, &namespace).await,
     }
 }
 

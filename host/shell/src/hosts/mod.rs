@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use paperclip_engine::ownership::{HostIdentity, JobView, Obstacle, Prepared};
+use paperclip_engine::ownership::{HostIdentity, JobView, Obstacle, Prepared, instance_prefix};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::connect::Cluster;
@@ -142,6 +142,22 @@ impl Hosts {
         Membership { id, messages }
     }
 
+    /// Returns the host's id and its instance in a namespace, once the instance is known to live. Must be called within a tokio runtime.
+    pub(crate) async fn instance(&self, cluster: &Cluster, namespace: &str) -> Option<(String, String)> {
+        let (reply, instance) = oneshot::channel();
+        let messages = self.messages(&mut lock(&self.shared.state), cluster, namespace);
+        let _ = messages.send(Message::Await { reply });
+        let instance = instance.await.ok()?;
+        let host = self.shared.setup.get().map(|setup| setup.host.clone()).unwrap_or_default();
+        Some((host, instance))
+    }
+
+    /// Returns whether it is the name of an instance of this process.
+    pub fn is_own(&self, instance: &str) -> bool {
+        let own = instance_prefix(self.nonce());
+        instance.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    }
+
     /// Adopts the runs of this namespace that no host drives, from now on. Must be called within a tokio runtime, once per namespace.
     pub fn adopt(&self, cluster: &Cluster, namespace: &str) -> Adoptions {
         let (sender, requests) = mpsc::unbounded_channel();
@@ -218,9 +234,17 @@ impl Hosts {
 
     fn identity(&self, namespace: &str) -> HostIdentity {
         let HostSetup { host, address, version } = self.shared.setup.get().cloned().unwrap_or_default();
-        let nonce =
-            self.shared.nonce.get_or_init(|| format!("{:016x}", RandomState::new().hash_one("nonce")));
-        HostIdentity { namespace: namespace.to_owned(), host, nonce: nonce.clone(), address, version }
+        HostIdentity {
+            namespace: namespace.to_owned(),
+            host,
+            nonce: self.nonce().to_owned(),
+            address,
+            version,
+        }
+    }
+
+    fn nonce(&self) -> &str {
+        self.shared.nonce.get_or_init(|| format!("{:016x}", RandomState::new().hash_one("nonce")))
     }
 }
 

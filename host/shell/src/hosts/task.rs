@@ -30,6 +30,7 @@ const LEASE_DEADLINE: Duration = Duration::from_secs(5);
 pub(super) enum Message {
     Join { member: u64, guard: String, inbox: Arc<Inbox> },
     Leave { member: u64 },
+    Await { reply: oneshot::Sender<String> },
     Adopt { requests: mpsc::UnboundedSender<AdoptionRequest>, jobs: JobsObserver },
     RunEntered { run_id: String },
     RunLeft { run_id: String },
@@ -56,6 +57,8 @@ pub(super) struct Task {
     answers: JoinSet<(CallId, Result<ApiReply, ApiError>)>,
     members: BTreeMap<u64, Member>,
     state: HostState,
+    /// Who waits for this host to live.
+    awaiting: Vec<oneshot::Sender<String>>,
     undriven: Arc<AtomicUsize>,
     stopped: Vec<oneshot::Sender<()>>,
 }
@@ -78,6 +81,7 @@ impl Task {
             answers: JoinSet::new(),
             members: BTreeMap::new(),
             state: HostState::default(),
+            awaiting: Vec::new(),
             undriven,
             stopped: Vec::new(),
         }
@@ -148,6 +152,11 @@ impl Task {
                 self.members.insert(member, Member { guard, inbox });
                 self.handle(Input::Needed);
             }
+            Message::Await { reply } => {
+                self.awaiting.push(reply);
+                self.answer_awaiting();
+                self.handle(Input::Needed);
+            }
             Message::Leave { member } => drop(self.members.remove(&member)),
             Message::Adopt { requests, jobs } => {
                 self.adoptions = Some(requests);
@@ -161,6 +170,16 @@ impl Task {
                 self.stopped.push(reply);
                 self.handle(Input::Stop);
             }
+        }
+    }
+
+    fn answer_awaiting(&mut self) {
+        if self.state.instance.is_empty() || clock::remaining(self.state.certain_until).is_zero() {
+            return;
+        }
+        for reply in self.awaiting.drain(..) {
+            // Whoever waited may have given up.
+            let _ = reply.send(self.state.instance.clone());
         }
     }
 
@@ -198,6 +217,7 @@ impl Task {
             Effect::Call { call, request } => return self.call(call, request),
             Effect::Announce(state) => {
                 self.state = state;
+                self.answer_awaiting();
                 for member in self.members.values() {
                     member.inbox.put(WatchEvent::Host(self.state.clone()));
                 }

@@ -159,6 +159,7 @@ fn run() -> (Run<Script>, Secrets) {
         poll_interval: Some(Duration::from_millis(1)),
         segments: SegmentLimits::default(),
         adopts: None,
+        record: None,
     };
     (Run::new(spec, Script::default()), secrets)
 }

@@ -42,7 +42,7 @@ const EVENTS: (&str, &str) = ("", "events");
 const CLAIMS: (&str, &str) = ("", "persistentvolumeclaims");
 
 /// All permissions, in the order of the report.
-pub const ACCESS: [Access; 24] = [
+pub const ACCESS: [Access; 26] = [
     needed("k8s_rbac_job_create", JOBS, "create", "no run starts"),
     needed("k8s_rbac_job_get", JOBS, "get", "a vanished Job cannot be verified"),
     needed("k8s_rbac_job_list", JOBS, "list", "other runs of the same agent are not found"),
@@ -77,6 +77,8 @@ pub const ACCESS: [Access; 24] = [
         "patch",
         "agents do not get skills that another run has as well",
     ),
+    useful("k8s_rbac_configmap_list", CONFIG_MAPS, "list", "results of ended runs are kept for too long"),
+    useful("k8s_rbac_configmap_delete", CONFIG_MAPS, "delete", "results of ended runs are kept for too long"),
     needed("k8s_rbac_lease_get", LEASES, "get", "two runs of an agent may start at once"),
     needed("k8s_rbac_lease_create", LEASES, "create", "two runs of an agent may start at once"),
     useful("k8s_rbac_lease_list", LEASES, "list", "runs that another host leaves behind are not adopted"),

@@ -66,7 +66,7 @@ pub(crate) async fn run(script: &Script) -> anyhow::Result<()> {
         )
         .route(
             "/api/{version}/namespaces/{namespace}/{resource}/{name}",
-            get(objects::get).delete(objects::delete),
+            get(objects::get).patch(objects::patch).delete(objects::delete),
         )
         .route(
             "/apis/{group}/{version}/namespaces/{namespace}/{resource}/{name}",

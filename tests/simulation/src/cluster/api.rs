@@ -69,6 +69,13 @@ impl Cluster {
             ApiCall::CreateHostLease(_) | ApiCall::RenewHostLease(_) | ApiCall::DeleteHostLease(_) => {
                 Err(error(400, "BadRequest", "a run writes no Lease of a host"))
             }
+            ApiCall::GetRunRecord { .. }
+            | ApiCall::CreateRunRecord(_)
+            | ApiCall::UpdateRunRecord(_)
+            | ApiCall::DeleteRunRecord { .. }
+            | ApiCall::ListRunRecords { .. } => {
+                Err(error(400, "BadRequest", "no run of this world has a record"))
+            }
             ApiCall::UpdateLease(lease) => {
                 self.check_lease(lease)?;
                 self.store_lease(lease.clone())

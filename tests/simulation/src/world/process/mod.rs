@@ -167,6 +167,7 @@ impl World {
             poll_interval: Some(POLL_INTERVAL),
             segments: SegmentLimits::default(),
             adopts: None,
+            record: None,
             policy: Policy::new(Grant::default(), &truth.request),
         };
         let next_host = truth.next_host;

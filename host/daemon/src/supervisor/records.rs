@@ -1,0 +1,380 @@
+//! The records of runs in the cluster: which host has a run, and what came of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use paperclip_contract::types::ApiError;
+use paperclip_engine::adoption::RecoveryData;
+use paperclip_engine::record::{Level, Record, SequencedRecord};
+use paperclip_engine::run_record::{self, Claimed, Ended, RecordState, RunFacts, RunRecord, Tenure};
+use paperclip_engine::time::Timestamp;
+use paperclip_prepare::PreparedRun;
+use paperclip_shell::Cluster;
+use serde_json::{Map, Value};
+
+use super::Supervisor;
+use super::feed::Feed;
+use super::handle::{RunHandle, RunInfo, State};
+use crate::refusal::{Kind, Refusal};
+
+/// Where the record of a run is.
+#[derive(Debug, Clone)]
+pub(crate) struct RecordKey {
+    pub(super) cluster: Cluster,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    /// Empty if it is not known.
+    pub(super) uid: String,
+}
+
+impl RecordKey {
+    fn of(cluster: &Cluster, record: &RunRecord) -> RecordKey {
+        let RunRecord { namespace, name, uid, .. } = record.clone();
+        RecordKey { cluster: cluster.clone(), namespace, name, uid }
+    }
+
+    /// Returns where the record of a run is that ended here before this process started.
+    pub(super) fn of_past(info: &RunInfo, cluster: &Cluster) -> RecordKey {
+        RecordKey {
+            cluster: cluster.clone(),
+            namespace: info.namespace.clone(),
+            name: run_record::record_name(&info.run_id),
+            uid: String::new(),
+        }
+    }
+}
+
+/// A host that lives and has a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Elsewhere {
+    pub(crate) run_id: String,
+    pub(crate) host: String,
+    /// The namespace of the Lease that says so.
+    pub(crate) namespace: String,
+    /// Where other replicas reach it.
+    pub(crate) address: Option<String>,
+}
+
+impl Elsewhere {
+    /// Refuses a request that only the other host can answer.
+    pub(crate) fn refusal(&self) -> Refusal {
+        let Elsewhere { run_id, host, address, .. } = self;
+        let message = match address {
+            Some(address) => format!("run {run_id} is driven by host {host} at {address}"),
+            None => format!("run {run_id} is driven by host {host}, which has no address for other replicas"),
+        };
+        Refusal::new(
+            Kind::DrivenElsewhere,
+            message,
+            "ask that host, or give every replica advertise_url and peer_key_file, with which it passes requests on",
+        )
+    }
+}
+
+/// Where a run is.
+#[derive(Debug)]
+pub(crate) enum Found<T> {
+    Here(T),
+    Elsewhere(Elsewhere),
+}
+
+impl<T> Found<T> {
+    pub(super) fn map<U>(self, of: impl FnOnce(T) -> U) -> Found<U> {
+        match self {
+            Found::Here(here) => Found::Here(of(here)),
+            Found::Elsewhere(elsewhere) => Found::Elsewhere(elsewhere),
+        }
+    }
+}
+
+/// What became of the claim of a run.
+#[derive(Debug)]
+pub(super) enum Claiming {
+    /// This process has it. Without a record where its grant does not allow its namespace.
+    Held(Option<Box<RunRecord>>),
+    Elsewhere(Elsewhere),
+    Ended(Arc<RunHandle>),
+}
+
+/// What happens to the record of a run that leaves this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RecordFate {
+    /// It is as it should be: the engine has written the result, or the run continues.
+    Kept,
+    /// It gets the result.
+    Ended,
+    /// The run has not started, and may be started by whoever is asked.
+    Deleted,
+}
+
+impl Supervisor {
+    /// Claims a run that this process is about to accept or to drive.
+    ///
+    /// # Errors
+    /// The API does not say who has the run.
+    pub(super) async fn claim_run(
+        &self,
+        run: &RunHandle,
+        prepared: &PreparedRun,
+        cluster: &Cluster,
+        tenure: Tenure,
+    ) -> Result<Claiming, Refusal> {
+        let info = &run.info;
+        if !self.host().config.grant(&info.adapter_type, &info.company_id).has_namespace(&info.namespace) {
+            return Ok(Claiming::Held(None));
+        }
+        let record = match &prepared.record {
+            Some(known) => RunRecord::clone(known),
+            None => new_record(run, prepared).await,
+        };
+        let claimed = cluster.run_records().claim(record, tenure).await;
+        let claimed = claimed.map_err(|error| unclaimed(info, &error))?;
+        Ok(match claimed {
+            Claimed::Held { record, .. } => {
+                run.set_record(RecordKey::of(cluster, &record));
+                let state = RecordState::Claimed { recovery: None };
+                Claiming::Held(Some(Box::new(RunRecord { state, ..record })))
+            }
+            Claimed::Elsewhere { record, owner } => Claiming::Elsewhere(Elsewhere {
+                run_id: record.run_id,
+                host: owner.host,
+                namespace: owner.namespace,
+                address: owner.address,
+            }),
+            Claimed::Ended { record, end } => Claiming::Ended(self.recalled(cluster, &record, end)),
+        })
+    }
+
+    /// Returns a run that this process knows, or whose record says where it is or what came of it.
+    ///
+    /// # Errors
+    /// No run has the id, or it is not known whether one has.
+    pub(crate) async fn find(&self, run_id: &str) -> Result<Found<Arc<RunHandle>>, Refusal> {
+        let known = self.get(run_id).await;
+        if let Ok(run) = &known
+            && run.state() != State::Detached
+        {
+            return Ok(Found::Here(Arc::clone(run)));
+        }
+        match self.recall(run_id).await? {
+            Some(found) => Ok(found),
+            None => known.map(Found::Here),
+        }
+    }
+
+    /// Reads what the record of a run says; none if it has none, or no host has the run.
+    async fn recall(&self, run_id: &str) -> Result<Option<Found<Arc<RunHandle>>>, Refusal> {
+        for (cluster, namespace) in self.namespaces() {
+            let records = cluster.run_records();
+            let unread = |error: ApiError| {
+                let message =
+                    format!("run {run_id}: its record in {namespace} cannot be read: {}", error.message);
+                Refusal::new(
+                    Kind::NotReady,
+                    message,
+                    "try again; the host needs the right to get ConfigMaps there",
+                )
+            };
+            let Some(record) = records.get(&namespace, run_id).await.map_err(unread)? else { continue };
+            if let Some(end) = record.end().cloned() {
+                let run = self.keep_recalled(&cluster, &record, end).await;
+                return Ok(Some(Found::Here(run)));
+            }
+            if cluster.hosts().is_own(&record.instance) {
+                continue;
+            }
+            if let Some(owner) = records.owner(&namespace, &record.instance).await.map_err(unread)? {
+                let elsewhere = Elsewhere {
+                    run_id: run_id.to_owned(),
+                    host: owner.host,
+                    namespace,
+                    address: owner.address,
+                };
+                return Ok(Some(Found::Elsewhere(elsewhere)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Keeps a run that ended on another host, so that its result can be read.
+    async fn keep_recalled(&self, cluster: &Cluster, record: &RunRecord, end: Ended) -> Arc<RunHandle> {
+        let run = self.recalled(cluster, record, end);
+        self.runs().enter_ended(Arc::clone(&run)).await;
+        tracing::info!(run_id = record.run_id, "the result of this run was kept in the cluster");
+        // It may have been read twice at once.
+        self.get(&record.run_id).await.unwrap_or(run)
+    }
+
+    fn recalled(&self, cluster: &Cluster, record: &RunRecord, end: Ended) -> Arc<RunHandle> {
+        let RunFacts { adapter_type, agent_id, company_id, plugin_version, plugin_digest } =
+            record.facts.clone();
+        let info = RunInfo {
+            run_id: record.run_id.clone(),
+            adapter_type,
+            agent_id,
+            company_id,
+            namespace: record.namespace.clone(),
+            plugin_version,
+            plugin_digest,
+            adopted: false,
+        };
+        let Ended { at, state, result, omitted } = end;
+        let (run, _) = self.handle_of(info, Feed::recalled(), system_time(record.accepted_at));
+        let mut notes = vec![(
+            Level::Info,
+            "This run ended on a host whose journal is not here: its result was kept, its output was not"
+                .to_owned(),
+        )];
+        if !omitted.is_empty() {
+            let text = format!("The result was too long to be kept whole; left out: {}", omitted.join(", "));
+            notes.push((Level::Warning, text));
+        }
+        let notes = notes.into_iter().map(|(level, text)| Record::Status { level, text });
+        for record in notes.chain([Record::Result(result.clone())]) {
+            let record = SequencedRecord { seq: run.feed.next_seq(), record };
+            if let Err(error) = run.feed.push(&record) {
+                tracing::error!(%error, "a record cannot be shown");
+            }
+        }
+        run.feed.close();
+        run.set_record(RecordKey::of(cluster, record));
+        run.admit();
+        run.end(State::parse(&state).unwrap_or(State::Failed), Some(result), system_time(at));
+        run
+    }
+
+    /// Makes the record of a run say what became of it here.
+    pub(super) async fn settle_record(
+        &self,
+        cluster: &Cluster,
+        record: RunRecord,
+        fate: RecordFate,
+        state: State,
+        result: Option<&Map<String, Value>>,
+    ) {
+        let records = cluster.run_records();
+        let settled = match fate {
+            RecordFate::Kept => return,
+            RecordFate::Deleted => records.delete(&record.namespace, &record.name, &record.uid).await,
+            RecordFate::Ended => {
+                let name = record.name.clone();
+                let ended = record.ended(now(), state.name(), result.cloned().unwrap_or_default());
+                let updated = records.update(ended).await;
+                updated.map_err(|error| ApiError {
+                    message: format!("ConfigMap {name}: {}", error.message),
+                    ..error
+                })
+            }
+        };
+        if let Err(error) = settled {
+            tracing::warn!(error = error.message, "the record of the run does not say how it ended");
+        }
+    }
+
+    /// Deletes the record of a run whose result is taken.
+    pub(super) async fn delete_record(&self, run: &RunHandle) -> Result<(), Refusal> {
+        let Some(RecordKey { cluster, namespace, name, uid }) = run.record() else { return Ok(()) };
+        cluster.run_records().delete(&namespace, &name, &uid).await.map_err(|error| {
+            let message = format!("ConfigMap {name} in {namespace} is not deleted: {}", error.message);
+            Refusal::new(
+                Kind::NotReady,
+                message,
+                "try again; the host needs the right to delete ConfigMaps there",
+            )
+        })
+    }
+
+    /// Deletes records of ended runs that are no longer needed, in each namespace where this host adopts runs.
+    pub(super) async fn collect_records(&self) {
+        for (cluster, namespace) in self.namespaces() {
+            if let Err(error) = self.collect_in(&cluster, &namespace).await {
+                let hint = "allow this host to list and delete ConfigMaps there";
+                tracing::warn!(
+                    namespace,
+                    error = error.message,
+                    hint,
+                    "records of ended runs are not collected"
+                );
+            }
+        }
+    }
+
+    async fn collect_in(&self, cluster: &Cluster, namespace: &str) -> Result<(), ApiError> {
+        let records = cluster.run_records();
+        let found = records.list(namespace).await?;
+        let retention = self.host().config.retention.results();
+        let mut deleted = 0;
+        for record in run_record::collect(&found, now(), retention) {
+            records.delete(namespace, &record.name, &record.uid).await?;
+            deleted += 1;
+        }
+        let mut lives = BTreeMap::new();
+        for record in run_record::aged_claims(&found, now()) {
+            if !lives.contains_key(&record.instance) {
+                let owner = records.owner(namespace, &record.instance).await?;
+                lives.insert(record.instance.clone(), owner.is_some());
+            }
+            if lives.get(&record.instance) == Some(&false) {
+                records.delete(namespace, &record.name, &record.uid).await?;
+                deleted += 1;
+            }
+        }
+        if deleted > 0 {
+            tracing::info!(namespace, deleted, "removed records of runs");
+        }
+        Ok(())
+    }
+
+    /// Returns the namespaces whose runs this host looks for, each with its cluster.
+    fn namespaces(&self) -> impl Iterator<Item = (Cluster, String)> + use<> {
+        self.places().into_iter().map(|place| (place.cluster, place.namespace))
+    }
+}
+
+async fn new_record(run: &RunHandle, prepared: &PreparedRun) -> RunRecord {
+    let RunInfo { adapter_type, agent_id, company_id, plugin_version, plugin_digest, namespace, .. } =
+        run.info.clone();
+    let facts = RunFacts { adapter_type, agent_id, company_id, plugin_version, plugin_digest };
+    let accepted_at = timestamp(run.accepted_at());
+    let record = RunRecord::new(namespace, &prepared.request, facts, accepted_at);
+    let text = RecoveryData::text_of(&prepared.request, &prepared.redactor);
+    // A context may have megabytes.
+    let recovery = tokio::task::spawn_blocking(move || run_record::pack(&text)).await.ok().flatten();
+    RunRecord { state: RecordState::Claimed { recovery }, ..record }
+}
+
+fn unclaimed(info: &RunInfo, error: &ApiError) -> Refusal {
+    let RunInfo { run_id, namespace, .. } = info;
+    let message = format!("run {run_id}: who has it cannot be recorded in {namespace}: {}", error.message);
+    match error.status {
+        Some(403) => Refusal::new(
+            Kind::NotReady,
+            message,
+            "allow this host to create, get and patch ConfigMaps in that namespace, or raise its quota",
+        ),
+        Some(404) => Refusal::new(
+            Kind::BadRequest,
+            message,
+            "create that namespace, or name another one in the agent's config",
+        ),
+        Some(422) => {
+            Refusal::new(Kind::NotReady, message, "do what the message says, and start the run again")
+        }
+        Some(_) | None => {
+            Refusal::new(Kind::NotReady, message, "start it again when the Kubernetes API answers")
+        }
+    }
+}
+
+fn now() -> Timestamp {
+    timestamp(SystemTime::now())
+}
+
+fn timestamp(at: SystemTime) -> Timestamp {
+    Timestamp::EPOCH + at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+fn system_time(at: Timestamp) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(at.as_millis())
+}
