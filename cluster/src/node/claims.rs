@@ -38,7 +38,7 @@ pub(super) fn ensure(store: &Store, namespace: &str, name: &str) -> Result<(), A
     let claim = json!({
         "metadata": {"name": name, "namespace": namespace},
         "spec": {
-            "accessModes": ["ReadWriteOnce"],
+            "accessModes": ["ReadWriteMany"],
             "resources": {"requests": {"storage": DEFAULT_REQUEST}},
         },
     });

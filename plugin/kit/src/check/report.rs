@@ -51,7 +51,15 @@ impl Answer {
             object: written.get("object").filter(|object| !object.is_null()).cloned(),
         })
     }
+
+    /// The version of Kubernetes, of the probe that asks for it.
+    fn version(&self) -> Option<&str> {
+        self.object.as_ref()?["gitVersion"].as_str()
+    }
 }
+
+/// How the version of the host's own cluster ends, which has a claim as soon as a pod names it.
+const LOCAL: &str = "+paperclip-local";
 
 /// The whole test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -89,7 +97,8 @@ pub enum Level {
 
 /// Judges the answers. If the API does not answer, the report has no other check.
 pub fn report(answers: &[Answer]) -> Report {
-    let mut checks: Vec<Check> = answers.iter().map(check).collect();
+    let is_local = answers.iter().any(|answer| answer.version().is_some_and(|version| version.ends_with(LOCAL)));
+    let mut checks: Vec<Check> = answers.iter().map(|answer| check(answer, is_local)).collect();
     if let Some(unreachable) = checks.iter().find(|check| check.code == "k8s_api_unreachable").cloned() {
         checks = vec![unreachable];
     }
@@ -104,7 +113,7 @@ pub fn report(answers: &[Answer]) -> Report {
     Report { status, checks }
 }
 
-fn check(answer: &Answer) -> Check {
+fn check(answer: &Answer, is_local: bool) -> Check {
     match &answer.probe.question {
         Question::Api => api(answer),
         Question::Namespace { namespace } => self::namespace(answer, namespace),
@@ -112,6 +121,9 @@ fn check(answer: &Answer) -> Check {
             access(answer, namespace, Access::of(&answer.probe.id), verb, resource)
         }
         Question::Secret { namespace, name, is_guess } => secret(answer, namespace, name, *is_guess),
+        Question::Pvc { name: Some(name), .. } if is_local && !answer.ok && answer.error.is_none() => {
+            found("k8s_pvc_on_demand", format!("The volume claim {name} is made when the first pod names it."))
+        }
         Question::Pvc { namespace, name, is_pod_known } => {
             claim(answer, namespace, name.as_deref(), *is_pod_known)
         }
@@ -120,8 +132,7 @@ fn check(answer: &Answer) -> Check {
 
 fn api(answer: &Answer) -> Check {
     if answer.ok {
-        let version = answer.object.as_ref().and_then(|version| version["gitVersion"].as_str());
-        let version = version.map(|version| format!(" (Kubernetes {version})")).unwrap_or_default();
+        let version = answer.version().map(|version| format!(" (Kubernetes {version})")).unwrap_or_default();
         return found("k8s_api_reachable", format!("The Kubernetes API answers{version}."));
     }
     let message = format!("The Kubernetes API does not answer: {}.", cause(answer));
@@ -300,6 +311,18 @@ mod tests {
             assert_eq!(faults[0].code, code);
             assert!(faults[0].hint.is_some(), "{code}");
         }
+    }
+
+    #[test]
+    fn the_local_cluster_needs_no_claim_before_a_pod_names_it() {
+        let local = |probe: &Probe| match probe.question {
+            Question::Api => json!({"ok": true, "object": {"gitVersion": "v1.37.0+paperclip-local"}}),
+            Question::Pvc { .. } => json!({"ok": false}),
+            _ => healthy(probe),
+        };
+        let report = report(&answers(local));
+        assert_eq!(report.status, Status::Pass);
+        assert!(report.checks.iter().any(|check| check.code == "k8s_pvc_on_demand"));
     }
 
     #[test]
