@@ -7,6 +7,7 @@ mod forwarding;
 mod listener;
 mod peer;
 mod plugins;
+mod quota;
 mod rate;
 mod routes;
 mod runs;

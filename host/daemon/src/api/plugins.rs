@@ -134,7 +134,7 @@ fn parse<T: Default + DeserializeOwned>(body: &Bytes, hint: &str) -> Result<T, R
         .map_err(|error| Refusal::new(Kind::BadRequest, format!("the body is {error}"), hint))
 }
 
-fn plugin(app: &App, adapter_type: &str) -> Result<Arc<Plugin>, Refusal> {
+pub(super) fn plugin(app: &App, adapter_type: &str) -> Result<Arc<Plugin>, Refusal> {
     app.supervisor.catalogue().get(adapter_type).map_err(|error| Refusal::of(Kind::NotFound, &error))
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::connections::Origin;
 use super::peer::{Peer, Who};
 use super::rate::Identity;
-use super::{App, body, forwarding, peer, plugins, runs, version};
+use super::{App, body, forwarding, peer, plugins, quota, runs, version};
 use crate::metrics::{AnswerLabels, CONTENT_TYPE as METRICS_TYPE};
 use crate::refusal::{Kind, Refusal};
 
@@ -31,6 +31,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/v1/adapters/{type}", get(plugins::adapter))
         .route("/v1/adapters/{type}/check", post(plugins::check))
         .route("/v1/adapters/{type}/skills", post(plugins::skills))
+        .route("/v1/adapters/{type}/quota", get(quota::quota))
         .route("/v1/version", get(version::version))
         .route("/metrics", get(metrics))
         .route_layer(middleware::from_fn_with_state(app.clone(), body::read))

@@ -13,7 +13,7 @@ mod usage;
 use paperclip_kit::json::{for_each_element, is_null, is_true, number, pick, pick_from_cut, some_text};
 use paperclip_kit::judge::Rule;
 use paperclip_kit::outcome::{ErrorCode, Usage, head, iso_time};
-use paperclip_kit::stream::{AgentStream, AgentWords, Kept, Report, Summary, Verdict};
+use paperclip_kit::stream::{AgentStream, AgentWords, Kept, QuotaWindow, Report, Summary, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -141,6 +141,10 @@ impl AgentStream for Stream {
 
     fn resets_at_ms(&self, code: ErrorCode) -> Option<i64> {
         self.limits.resets_at_ms().filter(|_| code == ErrorCode::PROVIDER_QUOTA)
+    }
+
+    fn quota_windows(&self) -> Vec<QuotaWindow> {
+        self.limits.windows()
     }
 
     fn open_tasks(&self) -> u64 {

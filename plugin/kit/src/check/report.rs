@@ -97,7 +97,8 @@ pub enum Level {
 
 /// Judges the answers. If the API does not answer, the report has no other check.
 pub fn report(answers: &[Answer]) -> Report {
-    let is_local = answers.iter().any(|answer| answer.version().is_some_and(|version| version.ends_with(LOCAL)));
+    let is_local =
+        answers.iter().any(|answer| answer.version().is_some_and(|version| version.ends_with(LOCAL)));
     let mut checks: Vec<Check> = answers.iter().map(|answer| check(answer, is_local)).collect();
     if let Some(unreachable) = checks.iter().find(|check| check.code == "k8s_api_unreachable").cloned() {
         checks = vec![unreachable];
@@ -121,9 +122,10 @@ fn check(answer: &Answer, is_local: bool) -> Check {
             access(answer, namespace, Access::of(&answer.probe.id), verb, resource)
         }
         Question::Secret { namespace, name, is_guess } => secret(answer, namespace, name, *is_guess),
-        Question::Pvc { name: Some(name), .. } if is_local && !answer.ok && answer.error.is_none() => {
-            found("k8s_pvc_on_demand", format!("The volume claim {name} is made when the first pod names it."))
-        }
+        Question::Pvc { name: Some(name), .. } if is_local && !answer.ok && answer.error.is_none() => found(
+            "k8s_pvc_on_demand",
+            format!("The volume claim {name} is made when the first pod names it."),
+        ),
         Question::Pvc { namespace, name, is_pod_known } => {
             claim(answer, namespace, name.as_deref(), *is_pod_known)
         }

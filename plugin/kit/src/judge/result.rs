@@ -111,6 +111,8 @@ impl<S: AgentStream> Case<'_, S> {
         add("usageIsPartial", is_partial.then_some(Value::Bool(true)));
         let unknown = kept.unknown_events.counts();
         add("unknownEvents", (!unknown.is_empty()).then(|| json!(unknown)));
+        let windows = self.stream.quota_windows();
+        add("quotaWindows", (!windows.is_empty()).then(|| json!(windows)));
         bounded_object(json, RESULT_JSON_BYTES - RESERVED_BYTES)
     }
 

@@ -134,6 +134,22 @@ impl Kept {
     }
 }
 
+/// A limit of the provider, as Paperclip shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuotaWindow {
+    /// As the provider names it, such as `five_hour`.
+    pub label: String,
+    /// How much of it is used, in percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used_percent: Option<f64>,
+    /// When it is reset, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resets_at: Option<String>,
+    /// What the provider says of it, such as `allowed`.
+    pub value_label: String,
+}
+
 /// What is kept of an agent's output, how its events are read, and what they say to the rules. It is part of a run's snapshot.
 pub trait AgentStream: Default + Clone + std::fmt::Debug + Serialize + DeserializeOwned + 'static {
     /// An event, with the members that are read of each.
@@ -197,6 +213,11 @@ pub trait AgentStream: Default + Clone + std::fmt::Debug + Serialize + Deseriali
     /// Returns the event with which the agent reported its end, for `resultJson`.
     fn result_object(&self) -> Option<Map<String, Value>> {
         None
+    }
+
+    /// Returns the provider's limits as the agent has reported them, the last report of each.
+    fn quota_windows(&self) -> Vec<QuotaWindow> {
+        Vec::new()
     }
 
     /// Returns the kind of its report, where it is not ordinary.
