@@ -16,6 +16,7 @@ mod resume;
 mod retention;
 mod runs;
 mod start;
+mod storage;
 mod taken;
 
 use std::collections::BTreeMap;
@@ -41,6 +42,7 @@ use readiness::ApiProbe;
 
 pub(crate) use handle::{RunHandle, RunInfo, RunState};
 pub(crate) use start::{StartRequest, Started};
+use storage::StorageProbe;
 
 /// How long a run may take to record that it is to end: one that is being resumed first asks the API whether it has its Job.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
@@ -121,6 +123,7 @@ struct Shared {
     /// The tasks that a stopping process waits for.
     tasks: TaskTracker,
     probe: ApiProbe,
+    storage: StorageProbe,
     /// Pure functions of plugins, by digest: there are as many as versions of plugins.
     tools: Mutex<BTreeMap<String, Arc<Tools>>>,
 }
@@ -141,6 +144,7 @@ impl Supervisor {
             metrics: Arc::new(Metrics::new()),
             tasks: TaskTracker::new(),
             probe: ApiProbe::default(),
+            storage: StorageProbe::default(),
             tools: Mutex::default(),
             resources,
         };
