@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     RequestTimeout,
     RateLimited,
     QueueFull,
+    /// No journal can be written.
+    StorageUnavailable,
     MemoryPressure,
     Stopping,
     NotReady,
@@ -56,6 +58,7 @@ impl Kind {
             Kind::RequestTimeout => "request_timeout",
             Kind::RateLimited => "rate_limited",
             Kind::QueueFull => "queue_full",
+            Kind::StorageUnavailable => "storage_unavailable",
             Kind::MemoryPressure => "memory_pressure",
             Kind::Stopping => "stopping",
             Kind::NotReady => "not_ready",

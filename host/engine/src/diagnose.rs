@@ -14,6 +14,7 @@ impl Diagnose for IntakeError {
             IntakeError::NotJson(_)
             | IntakeError::WrongType { .. }
             | IntakeError::Missing { .. }
+            | IntakeError::TooLong { .. }
             | IntakeError::TooManyValues { .. } => "bad_context",
             IntakeError::PaperclipPod(_) => "bad_paperclip_pod",
         }
@@ -24,6 +25,7 @@ impl Diagnose for IntakeError {
             IntakeError::NotJson(_) => "give Paperclip's execution context as one JSON object",
             IntakeError::WrongType { .. } => "correct that field and send the context again",
             IntakeError::Missing { hint, .. } => hint,
+            IntakeError::TooLong { .. } => "use a shorter id, such as a UUID",
             IntakeError::TooManyValues { .. } => "put large data into a file or the agent's workspace",
             IntakeError::PaperclipPod(_) => UnknownContainer::HINT,
         };

@@ -31,6 +31,9 @@ pub use crate::intake_size::count_values_of_text;
 /// their text.
 pub const MAX_VALUES: usize = 50_000;
 
+/// The longest id of a run or an agent, in bytes: it is a part of URLs and labels. Those of Paperclip have 36.
+pub const MAX_ID_BYTES: usize = 512;
+
 /// Values that plugins, journals and logs never see, by where they came from.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secrets {
@@ -113,6 +116,9 @@ pub enum IntakeError {
     /// A required field is missing or empty.
     #[error("{field} is missing or empty")]
     Missing { field: &'static str, hint: &'static str },
+    /// An id by which a run could not be addressed.
+    #[error("{field} has {bytes} bytes; at most {MAX_ID_BYTES} are accepted")]
+    TooLong { field: &'static str, bytes: usize },
     /// A document has more values than a plugin can be given.
     #[error("{field} consists of {values} values; at most {MAX_VALUES} are accepted")]
     TooManyValues { field: String, values: usize },
@@ -190,6 +196,11 @@ pub fn split(
             field: "agent.id",
             hint: "set it to the id of the agent that runs",
         });
+    }
+    for (field, id) in [("runId", &run_id), ("agent.id", &agent_id)] {
+        if id.len() > MAX_ID_BYTES {
+            return Err(IntakeError::TooLong { field, bytes: id.len() });
+        }
     }
     let mut secrets = Secrets {
         auth_token: text_at(context, "authToken", "authToken")?.filter(|token| !token.is_empty()),
@@ -500,6 +511,14 @@ mod tests {
             (json!({"agent": {"id": "a"}}), "runId is missing or empty"),
             (json!({"runId": "  ", "agent": {"id": "a"}}), "runId is missing or empty"),
             (json!({"runId": "r"}), "agent.id is missing or empty"),
+            (
+                json!({"runId": "x".repeat(200_000), "agent": {"id": "a"}}),
+                "runId has 200000 bytes; at most 512 are accepted",
+            ),
+            (
+                json!({"runId": "r", "agent": {"id": "x".repeat(513)}}),
+                "agent.id has 513 bytes; at most 512 are accepted",
+            ),
             (
                 json!({"runId": "r", "agent": {"id": "a"}, "config": 3}),
                 "config: expected an object, found a number",

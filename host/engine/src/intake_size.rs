@@ -133,7 +133,7 @@ mod tests {
             ),
             (format!(r#"{{"context":{{"large":{zeros}}}}}"#), "context.large consists of 1048578 values"),
             (format!(r#"{{"runtime":{zeros}}}"#), "runtime consists of 1048578 values"),
-            (format!(r#"{{"unknown":{zeros}}}"#), "the context consists of 1048580 values"),
+            (format!(r#"{{"unknown":{zeros}}}"#), "the context consists of 1048579 values"),
         ] {
             let error = check_text(&context).expect_err("refused").to_string();
             assert!(error.contains(says), "{error}");

@@ -46,6 +46,22 @@ pub fn local_cluster_folder(state: &Path) -> PathBuf {
     state.join("local-cluster")
 }
 
+/// Checks that a journal can be started: the folder can be written, the disk is not full, and this process may open a file.
+///
+/// # Errors
+/// What the system says about it.
+pub fn check_writable(state: &Path) -> io::Result<()> {
+    // As much as a journal starts with: a file of one byte fits onto a full disk.
+    const BYTES: usize = 64 << 10;
+    let path = state.join("write-probe");
+    let written = File::create(&path).and_then(|mut file| {
+        file.write_all(&[0; BYTES])?;
+        file.sync_data()
+    });
+    let removed = std::fs::remove_file(&path);
+    written.and(removed)
+}
+
 /// The state folder as one daemon's own. The system gives it up with the process, however that ends.
 #[derive(Debug)]
 pub struct StateLock {
@@ -118,6 +134,16 @@ pub fn host_id(state: Option<&Path>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_noticed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        check_writable(folder.path()).expect("writable");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing is left");
+        std::fs::create_dir(folder.path().join("write-probe")).expect("in the way");
+        assert!(check_writable(folder.path()).is_err());
+        assert!(check_writable(&folder.path().join("missing")).is_err());
+    }
 
     #[test]
     fn two_daemons_do_not_share_a_state_folder() {

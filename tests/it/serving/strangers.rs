@@ -186,3 +186,24 @@ fn a_fifo_in_the_plugins_folder_is_rejected_and_nothing_hangs() {
     assert!(rejected.contains("not a regular file") && rejected.contains("it is outside"), "{rejected}");
     assert_eq!(daemon.get("/v1/adapters/claude_k8s").status, 200);
 }
+
+/// A full or read-only disk, or too many open files: a run that cannot be recorded is refused, and may be started again.
+#[test]
+fn a_run_that_cannot_be_recorded_is_refused_and_not_failed() {
+    let place = Place::playing(&crate::host::recording("ok"), "");
+    let daemon = Daemon::start(&place, &[]).when_ready();
+    // What is in the way of a file is the most that a test can do to the disk of whoever runs it.
+    let in_the_way = place.path("state/write-probe");
+    fs::create_dir(&in_the_way).unwrap();
+    let mut refused = daemon.get("/readyz");
+    while refused.status == 200 {
+        refused = daemon.get("/readyz");
+    }
+    assert_eq!(refused.json()["error"]["code"], "storage_unavailable", "{refused:?}");
+    let refused = daemon.run("r1", json!({}));
+    assert_eq!((refused.status, &refused.json()["error"]["code"]), (503, &json!("storage_unavailable")));
+    fs::remove_dir(&in_the_way).unwrap();
+    assert_eq!(daemon.get("/readyz").status, 200);
+    assert_eq!(daemon.run("r1", json!({})).status, 202);
+    assert_eq!(daemon.events("r1", 0).last().unwrap()["errorCode"], Value::Null);
+}

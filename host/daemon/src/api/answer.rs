@@ -38,9 +38,11 @@ const fn status(kind: Kind) -> StatusCode {
         Kind::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Kind::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         Kind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        Kind::QueueFull | Kind::MemoryPressure | Kind::Stopping | Kind::NotReady => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Kind::QueueFull
+        | Kind::StorageUnavailable
+        | Kind::MemoryPressure
+        | Kind::Stopping
+        | Kind::NotReady => StatusCode::SERVICE_UNAVAILABLE,
         Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -49,7 +51,9 @@ const fn status(kind: Kind) -> StatusCode {
 const fn retry_after(kind: Kind) -> Option<HeaderValue> {
     match kind {
         Kind::RateLimited => Some(HeaderValue::from_static("1")),
-        Kind::QueueFull | Kind::MemoryPressure => Some(HeaderValue::from_static("30")),
+        Kind::QueueFull | Kind::StorageUnavailable | Kind::MemoryPressure => {
+            Some(HeaderValue::from_static("30"))
+        }
         Kind::Stopping | Kind::NotReady => Some(HeaderValue::from_static("5")),
         Kind::BadRequest
         | Kind::Unauthorized

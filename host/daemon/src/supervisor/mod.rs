@@ -19,6 +19,7 @@ mod retention;
 mod run_locks;
 mod runs;
 mod start;
+mod storage;
 mod taken;
 
 use std::collections::BTreeMap;
@@ -47,6 +48,7 @@ pub(crate) use handle::{RunHandle, RunInfo, RunState};
 pub(crate) use peers::PeerAccess;
 pub(crate) use records::{Elsewhere, Found};
 pub(crate) use start::{StartRequest, Started};
+use storage::StorageProbe;
 
 /// How long a run may take to record that it is to end: one that is being resumed first asks the API whether it has its Job.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
@@ -131,6 +133,7 @@ struct Shared {
     probe: ApiProbe,
     /// Runs that are being started.
     starting: RunLocks,
+    storage: StorageProbe,
     /// Pure functions of plugins, by digest: there are as many as versions of plugins.
     tools: Mutex<BTreeMap<String, Arc<Tools>>>,
 }
@@ -152,6 +155,7 @@ impl Supervisor {
             tasks: TaskTracker::new(),
             probe: ApiProbe::default(),
             starting: RunLocks::default(),
+            storage: StorageProbe::default(),
             tools: Mutex::default(),
             resources,
         };

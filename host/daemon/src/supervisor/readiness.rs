@@ -35,10 +35,11 @@ impl ApiProbe {
 
 impl Supervisor {
     /// # Errors
-    /// Says why no run can start now: this process stops, runs are being resumed, or the API does not answer.
+    /// Says why no run can start now: this process stops, runs are being resumed, no run can be recorded, or the API does not answer.
     pub(crate) async fn readiness(&self) -> Result<(), Refusal> {
         self.runs().check_running().await?;
         self.runs().check_resumed().await?;
+        self.check_storage().await?;
         self.shared.probe.check(&self.clusters().default).await
     }
 }

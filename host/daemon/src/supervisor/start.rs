@@ -165,6 +165,7 @@ impl Supervisor {
         prepared.warnings.extend(warnings);
         let cluster = self.clusters().select(&context["config"])?.clone();
         self.check_memory()?;
+        self.check_storage().await?;
         let (run, controls) = self.handle(&prepared.request, &plugin, false);
         match self.runs().enter(&run, is_exclusive(&context["config"])).await? {
             Entered::Existing(same) => return Ok(Found::Here(same)),
