@@ -26,6 +26,33 @@ export const PACKAGES: readonly PackageSpec[] = [
     ignoredFields: [],
   },
   {
+    name: "paperclip-host-codex-k8s",
+    type: "codex_k8s",
+    hostType: "codex_k8s",
+    agent: "Codex",
+    parser: "codex",
+    isRenderedByServer: false,
+    ignoredFields: [],
+  },
+  {
+    name: "paperclip-host-gemini-k8s",
+    type: "gemini_k8s",
+    hostType: "gemini_k8s",
+    agent: "Gemini CLI",
+    parser: "gemini",
+    isRenderedByServer: false,
+    ignoredFields: [],
+  },
+  {
+    name: "paperclip-host-opencode-k8s",
+    type: "opencode_k8s",
+    hostType: "opencode_k8s",
+    agent: "opencode",
+    parser: "opencode",
+    isRenderedByServer: false,
+    ignoredFields: [],
+  },
+  {
     // Overrides the built-in type: the server's own rules and views for it apply.
     name: "paperclip-host-claude-local",
     type: "claude_local",

@@ -68,6 +68,28 @@ for (const spec of PACKAGES) {
   });
 }
 
+describe("the parsers of the other agents", () => {
+  for (const [type, recorded] of [
+    ["codex_k8s", "codex-0.171.0"],
+    ["gemini_k8s", "gemini-0.61.0"],
+    ["opencode_k8s", "opencode-1.18.33"],
+  ] as const) {
+    test(`${type} reads every line of every recording`, () => {
+      const parse = loadParser(join(ROOT, "dist", type));
+      const folder = join(RECORDINGS, "agents", recorded);
+      const files = readdirSync(folder).filter((file) => file.endsWith(".ndjson"));
+      for (const file of files) {
+        for (const line of readFileSync(join(folder, file), "utf8").split("\n")) {
+          const entries = parse(line, "t");
+          assert.equal(entries.length > 0, line.trim() !== "", line.slice(0, 200));
+          assert.ok(entries.every((entry) => entry.kind !== "stdout") || file.startsWith("bigtool"), `${file}: ${line.slice(0, 200)}`);
+        }
+      }
+      assert.ok(files.length > 20);
+    });
+  }
+});
+
 describe("the parser of Claude Code", () => {
   const parse = loadParser(join(ROOT, "dist/claude_k8s"));
   const recordings = readdirSync(RECORDINGS)

@@ -5,22 +5,10 @@
  */
 
 import type { Entry } from "./entries.ts";
+import { parserOf } from "./lines.ts";
+import { members, number, string, type Members } from "./members.ts";
 
-type Members = Record<string, unknown>;
-
-export function parseStdoutLine(line: string, ts: string): Entry[] {
-  if (line.trim() === "") return [];
-  const shown: Entry = { kind: "stdout", ts, text: line.replace(/\r$/, "") };
-  if (!line.trimStart().startsWith("{")) return [shown];
-  let event: Members;
-  try {
-    event = members(JSON.parse(line));
-  } catch {
-    return [shown];
-  }
-  const entries = ofEvent(event, ts);
-  return entries.length > 0 ? entries : [shown];
-}
+export const parseStdoutLine = parserOf(ofEvent);
 
 function ofEvent(event: Members, ts: string): Entry[] {
   switch (event.type) {
@@ -109,16 +97,4 @@ function ofDelta(delta: Members, ts: string): Entry[] {
   if (string(delta.text) !== "") return [{ kind: "assistant", ts, text: string(delta.text), delta: true }];
   if (string(delta.thinking) !== "") return [{ kind: "thinking", ts, text: string(delta.thinking), delta: true }];
   return [];
-}
-
-function members(value: unknown): Members {
-  return typeof value === "object" && value !== null ? (value as Members) : {};
-}
-
-function string(value: unknown): string {
-  return typeof value === "string" ? value : typeof value === "number" ? String(value) : "";
-}
-
-function number(value: unknown): number {
-  return typeof value === "number" && Number.isFinite(value) ? value : 0;
 }

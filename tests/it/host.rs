@@ -27,7 +27,12 @@ pub(crate) fn recording(name: &str) -> String {
 
 /// The plugin's component.
 pub(crate) fn plugin() -> PathBuf {
-    let path = workspace().join("dist/plugins/claude_k8s.wasm");
+    plugin_of("claude_k8s")
+}
+
+/// The component of an agent type.
+pub(crate) fn plugin_of(agent_type: &str) -> PathBuf {
+    let path = workspace().join(format!("dist/plugins/{agent_type}.wasm"));
     assert!(path.is_file(), "{} is missing: run `cargo xtask test`, which builds it", path.display());
     path
 }

@@ -5,6 +5,7 @@
 // Helpers of tests may fail the test, too.
 #![allow(clippy::unwrap_used)]
 
+mod agents;
 mod bad_input;
 mod component;
 mod environment;

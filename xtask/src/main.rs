@@ -6,6 +6,8 @@
 
 mod adapter;
 #[cfg(test)]
+mod agents;
+#[cfg(test)]
 mod architecture;
 mod bench;
 mod chaos;

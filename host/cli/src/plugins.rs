@@ -25,8 +25,28 @@ pub(crate) fn get(
     folder: Option<&Path>,
     adapter_type: &str,
 ) -> Result<Arc<Plugin>, CommandError> {
-    let registry = Registry::load(runtime, builtins, folder).map_err(usage)?;
+    let registry = Registry::load(runtime, &only(builtins, adapter_type), folder).map_err(usage)?;
     registry.get(adapter_type).cloned().map_err(usage)
+}
+
+/// Returns the built-in plugin of an agent type, so that no other is compiled; all of them if there is none, for the message.
+fn only(builtins: BuiltinPlugins, adapter_type: &str) -> Vec<(&'static str, &'static [u8])> {
+    match builtins.iter().find(|(name, _)| *name == adapter_type) {
+        Some(plugin) => vec![*plugin],
+        None => builtins.to_vec(),
+    }
+}
+
+/// Returns the plugin of the agent type that is named, else the first one: for what is the same for all of them.
+pub(crate) fn get_or_first(
+    builtins: BuiltinPlugins,
+    folder: Option<&Path>,
+    adapter_type: Option<&str>,
+) -> Result<Arc<Plugin>, CommandError> {
+    if let (None, None, Some((first, _))) = (adapter_type, folder, builtins.first()) {
+        return get(&runtime()?, builtins, None, first);
+    }
+    get_or_only(builtins, folder, adapter_type)
 }
 
 /// Returns the functions beside runs of the plugin that the arguments choose.
@@ -40,10 +60,10 @@ pub(crate) fn get_or_only(
     folder: Option<&Path>,
     adapter_type: Option<&str>,
 ) -> Result<Arc<Plugin>, CommandError> {
-    let registry = Registry::load(&runtime()?, builtins, folder).map_err(usage)?;
     if let Some(named) = adapter_type {
-        return registry.get(named).cloned().map_err(usage);
+        return get(&runtime()?, builtins, folder, named);
     }
+    let registry = Registry::load(&runtime()?, builtins, folder).map_err(usage)?;
     let listed = registry.list();
     match listed.as_slice() {
         [only] => registry.get(&only.adapter_type).cloned().map_err(usage),

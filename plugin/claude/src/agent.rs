@@ -32,6 +32,7 @@ impl Cli for Claude {
         container_name: "claude",
         job_name_prefix: "ac",
         program: "claude",
+        credential: "ANTHROPIC_API_KEY",
         revealed_env: &[
             "CLAUDE_CODE_USE_BEDROCK",
             "ANTHROPIC_BEDROCK_BASE_URL",

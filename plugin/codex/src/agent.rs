@@ -35,6 +35,7 @@ impl Cli for Codex {
         container_name: "codex",
         job_name_prefix: "ax",
         program: "codex",
+        credential: "OPENAI_API_KEY",
         revealed_env: &["PAPERCLIP_API_URL", "HOME", "PATH"],
         models: &[
             model("gpt-5.6-sol", "GPT-5.6 Sol"),

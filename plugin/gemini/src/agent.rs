@@ -34,6 +34,7 @@ impl Cli for Gemini {
         container_name: "gemini",
         job_name_prefix: "ag",
         program: "gemini",
+        credential: "GEMINI_API_KEY",
         revealed_env: &["PAPERCLIP_API_URL", "HOME", "PATH"],
         models: &[
             model("auto", "The CLI's choice"),

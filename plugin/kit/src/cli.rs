@@ -36,6 +36,8 @@ pub struct Identity {
     pub job_name_prefix: &'static str,
     /// The program, which is on the container's PATH and reads the prompt from its standard input.
     pub program: &'static str,
+    /// The variable that usually has its credentials.
+    pub credential: &'static str,
     /// Variables whose values the judgement and the manifest depend on; all others stay with the host.
     pub revealed_env: &'static [&'static str],
     /// Models to choose from.
@@ -184,6 +186,10 @@ impl<A: Cli> AgentType for A {
 
     fn program(&self) -> &'static str {
         A::IDENTITY.program
+    }
+
+    fn credential(&self) -> &'static str {
+        A::IDENTITY.credential
     }
 
     fn forced_env(&self) -> &'static [(&'static str, &'static str)] {

@@ -134,12 +134,12 @@ impl<A: AgentPlugin + 'static> tools::Guest for Plugin<A> {
 
     fn plan_check(input_json: String) -> Result<String, String> {
         panic_note::install();
-        check::plan_document(&input_json)
+        check::plan_document(&input_json, &A::default())
     }
 
     fn judge_check(answers_json: String) -> Result<String, String> {
         panic_note::install();
-        check::report_document(&answers_json)
+        check::report_document(&answers_json, A::default().credential())
     }
 }
 

@@ -36,6 +36,7 @@ impl Cli for Opencode {
         container_name: "opencode",
         job_name_prefix: "ao",
         program: "opencode",
+        credential: "OPENAI_API_KEY",
         revealed_env: &["PAPERCLIP_API_URL", "HOME", "PATH"],
         models: &[
             model("openai/gpt-5.2-codex", "GPT-5.2 Codex"),

@@ -33,22 +33,25 @@ fn described(openapi: &Value, method: &str, route: &str, answer: &Answer) {
     assert!(errors.is_empty(), "{method} {route}: {errors:?} in {value}");
 }
 
-/// The adapter package has a copy of the description, for the forms of a server whose daemon does not answer. `INSTA_UPDATE=always` writes
-/// it again.
+/// The adapter packages have a copy of the description, for the forms of a server whose daemon does not answer. `INSTA_UPDATE=always`
+/// writes them again.
 #[test]
-fn adapter_package_has_a_copy_of_the_description() {
+fn adapter_packages_have_a_copy_of_the_description() {
     let daemon = Daemon::start(&gated(), &[]);
-    let mut description = daemon.get("/v1/adapters/claude_k8s").json();
-    let members = description.as_object_mut().unwrap();
-    // They change with every build.
-    members.remove("digest");
-    members.remove("version");
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../adapter/describe/claude_k8s.json");
-    if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
-        fs::write(path, format!("{description:#}\n")).unwrap();
+    for agent_type in ["claude_k8s", "codex_k8s", "gemini_k8s", "opencode_k8s"] {
+        let mut description = daemon.get(&format!("/v1/adapters/{agent_type}")).json();
+        let members = description.as_object_mut().unwrap();
+        // They change with every build.
+        members.remove("digest");
+        members.remove("version");
+        let path = format!("{}/../adapter/describe/{agent_type}.json", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
+            fs::write(&path, format!("{description:#}\n")).unwrap();
+        }
+        let copy = fs::read_to_string(&path).expect("run this test with INSTA_UPDATE=always");
+        let copy: Value = serde_json::from_str(&copy).unwrap();
+        assert_eq!(copy, description, "run this test with INSTA_UPDATE=always");
     }
-    let copy: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-    assert_eq!(copy, description, "run this test with INSTA_UPDATE=always");
 }
 
 #[test]

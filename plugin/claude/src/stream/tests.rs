@@ -63,7 +63,7 @@ fn events_are_found_beside_escapes_text_and_other_events() {
         format!(r#"{{"type":"user","content":"cut {result}"#),
         format!(r#"cut {{"type":"user","content":"{result}"#),
     ] {
-        assert!(!read(&[&line]).result.is_some(), "{line}");
+        assert!(read(&[&line]).result.is_none(), "{line}");
     }
 }
 
@@ -242,5 +242,5 @@ fn of_a_line_that_is_too_long_its_type_counts() {
     assert_eq!(stream.kept.untyped.cause().as_deref(), Some("Error: aaa"));
     let mut stream = Stream::default();
     stream.push_cut_line(r#"{"result":"aaa"#, r#"aaa","type":"result","is_error":false}"#, 5 << 20);
-    assert!(!stream.result.is_some());
+    assert!(stream.result.is_none());
 }

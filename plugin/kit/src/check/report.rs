@@ -95,11 +95,11 @@ pub enum Level {
     Error,
 }
 
-/// Judges the answers. If the API does not answer, the report has no other check.
-pub fn report(answers: &[Answer]) -> Report {
+/// Judges the answers. `credential` is the variable with the agent type's credentials. If the API does not answer, the report has no other check.
+pub fn report(answers: &[Answer], credential: &str) -> Report {
     let is_local =
         answers.iter().any(|answer| answer.version().is_some_and(|version| version.ends_with(LOCAL)));
-    let mut checks: Vec<Check> = answers.iter().map(|answer| check(answer, is_local)).collect();
+    let mut checks: Vec<Check> = answers.iter().map(|answer| check(answer, is_local, credential)).collect();
     if let Some(unreachable) = checks.iter().find(|check| check.code == "k8s_api_unreachable").cloned() {
         checks = vec![unreachable];
     }
@@ -114,14 +114,16 @@ pub fn report(answers: &[Answer]) -> Report {
     Report { status, checks }
 }
 
-fn check(answer: &Answer, is_local: bool) -> Check {
+fn check(answer: &Answer, is_local: bool, credential: &str) -> Check {
     match &answer.probe.question {
         Question::Api => api(answer),
         Question::Namespace { namespace } => self::namespace(answer, namespace),
         Question::Access { namespace, verb, resource, .. } => {
             access(answer, namespace, Access::of(&answer.probe.id), verb, resource)
         }
-        Question::Secret { namespace, name, is_guess } => secret(answer, namespace, name, *is_guess),
+        Question::Secret { namespace, name, is_guess } => {
+            secret(answer, namespace, name, *is_guess, credential)
+        }
         Question::Pvc { name: Some(name), .. } if is_local && !answer.ok && answer.error.is_none() => found(
             "k8s_pvc_on_demand",
             format!("The volume claim {name} is made when the first pod names it."),
@@ -172,7 +174,7 @@ fn access(answer: &Answer, namespace: &str, access: Option<&Access>, verb: &str,
     wrong(level, code, format!("Not allowed to {verb} {target} in namespace {namespace}."), hint)
 }
 
-fn secret(answer: &Answer, namespace: &str, name: &str, is_guess: bool) -> Check {
+fn secret(answer: &Answer, namespace: &str, name: &str, is_guess: bool, credential: &str) -> Check {
     if answer.ok {
         return found("k8s_secret_exists", format!("The Secret {name} exists in namespace {namespace}."));
     }
@@ -183,7 +185,7 @@ fn secret(answer: &Answer, namespace: &str, name: &str, is_guess: bool) -> Check
     }
     let message = format!("There is no Secret {name} in namespace {namespace}.");
     let hint = format!(
-        "If agents get their credentials from it, create it: `kubectl --namespace {namespace} create secret generic {name} --from-literal=ANTHROPIC_API_KEY=…`. The field secretRef names another one."
+        "If agents get their credentials from it, create it: `kubectl --namespace {namespace} create secret generic {name} --from-literal={credential}=…`. The field secretRef names another one."
     );
     let level = if is_guess { Level::Info } else { Level::Warn };
     wrong(level, "k8s_secret_missing", message, hint)
@@ -283,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_healthy_environment_passes() {
-        let report = report(&answers(healthy));
+        let report = report(&answers(healthy), "AGENT_KEY");
         assert_eq!(report.status, Status::Pass);
         assert_eq!(report.checks.len(), ACCESS.len() + 4);
         assert!(report.checks.iter().all(|check| check.level == Level::Info && check.hint.is_none()));
@@ -306,7 +308,7 @@ mod tests {
             ("k8s_rbac_event_list", json!({"ok": false}), "k8s_rbac_event_list", Status::Warn),
         ] {
             let wrong = |probe: &Probe| if probe.id == id { answer.clone() } else { healthy(probe) };
-            let report = report(&answers(wrong));
+            let report = report(&answers(wrong), "AGENT_KEY");
             assert_eq!(report.status, status, "{id} {answer}");
             let faults: Vec<_> = report.checks.iter().filter(|check| check.level != Level::Info).collect();
             assert_eq!(faults.len(), 1);
@@ -322,7 +324,7 @@ mod tests {
             Question::Pvc { .. } => json!({"ok": false}),
             _ => healthy(probe),
         };
-        let report = report(&answers(local));
+        let report = report(&answers(local), CREDENTIAL);
         assert_eq!(report.status, Status::Pass);
         assert!(report.checks.iter().any(|check| check.code == "k8s_pvc_on_demand"));
     }
@@ -338,7 +340,7 @@ mod tests {
             ("k8s_rbac_job_patch", json!({"ok": false, "error": "500"}), "k8s_rbac_job_patch"),
         ] {
             let unknown = |probe: &Probe| if probe.id == id { answer.clone() } else { healthy(probe) };
-            let report = report(&answers(unknown));
+            let report = report(&answers(unknown), "AGENT_KEY");
             assert_eq!(report.status, Status::Pass, "{id} {answer}");
             let check = report.checks.iter().find(|check| check.code == code);
             assert!(check.is_some_and(|check| check.level == Level::Info), "{id} {answer}");
@@ -351,7 +353,7 @@ mod tests {
             Question::Access { .. } => json!({"ok": false}),
             _ => healthy(probe),
         };
-        let checks = report(&answers(denied)).checks;
+        let checks = report(&answers(denied), "AGENT_KEY").checks;
         for access in ACCESS {
             let check = checks.iter().find(|check| check.code == access.code).unwrap();
             assert_eq!(check.level == Level::Error, access.is_needed, "{}", access.code);
@@ -366,7 +368,7 @@ mod tests {
     #[test]
     fn without_the_api_nothing_else_is_reported() {
         let silent = answers(|_| json!({"ok": false, "error": "connection refused"}));
-        let report = report(&silent);
+        let report = report(&silent, "AGENT_KEY");
         assert_eq!((report.status, report.checks.len()), (Status::Fail, 1));
         assert_eq!(report.checks[0].message, "The Kubernetes API does not answer: connection refused.");
     }
@@ -377,14 +379,19 @@ mod tests {
             {"id": "api", "kind": "api", "ok": true},
             {"id": "secret", "kind": "secret", "namespace": "n", "name": "s", "ok": false},
         ]);
-        let report: Value = serde_json::from_str(&report_document(&answers.to_string()).unwrap()).unwrap();
+        let report: Value =
+            serde_json::from_str(&report_document(&answers.to_string(), "AGENT_KEY").unwrap()).unwrap();
         assert_eq!(report["status"], "warn");
         assert_eq!(
             report["checks"][0],
             json!({"code": "k8s_api_reachable", "level": "info", "message": "The Kubernetes API answers."})
         );
         assert_eq!(report["checks"][1]["level"], "warn", "a Secret that was named");
-        assert!(report_document("{}").is_err());
-        assert!(report_document("[{\"id\": \"x\", \"kind\": \"weather\"}]").unwrap_err().contains("weather"));
+        assert!(report_document("{}", "AGENT_KEY").is_err());
+        assert!(
+            report_document("[{\"id\": \"x\", \"kind\": \"weather\"}]", "AGENT_KEY")
+                .unwrap_err()
+                .contains("weather")
+        );
     }
 }

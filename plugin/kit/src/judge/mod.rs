@@ -15,7 +15,7 @@ use crate::stream::AgentStream;
 pub use document::{classify_document, env_value, run_facts};
 pub use facts::Case;
 pub use fresh_session::{RetryReason, may_retry_fresh};
-pub use rules::{Given, Rule, SessionEffect, row};
+pub use rules::{FamilyOf, Given, Rule, SessionEffect, row};
 
 /// An error message, in bytes.
 const MESSAGE_BYTES: usize = 8 * 1024;

@@ -5,6 +5,9 @@ use super::messages;
 use crate::outcome::{ErrorCode, ErrorFamily};
 use crate::stream::{AgentStream, Verdict};
 
+/// Returns the family of a failure, where it does not follow from the code.
+pub type FamilyOf<S> = fn(&Case<'_, S>) -> Option<ErrorFamily>;
+
 /// A row of the table: if it holds, this is how the run ended.
 #[derive(Debug)]
 pub struct Rule<S: AgentStream> {
@@ -15,8 +18,7 @@ pub struct Rule<S: AgentStream> {
     /// None is a success.
     pub code: Option<ErrorCode>,
     pub message: Option<fn(&Case<'_, S>) -> String>,
-    /// The family, where it does not follow from the code.
-    family: Option<fn(&Case<'_, S>) -> Option<ErrorFamily>>,
+    family: Option<FamilyOf<S>>,
     pub session: SessionEffect,
     pub stop_reason: Option<&'static str>,
     /// The run did nothing, so the server may start it again.
@@ -75,7 +77,7 @@ impl<S: AgentStream> Rule<S> {
 
     /// Gives the failure another family than its code's.
     #[must_use]
-    pub const fn of_family(mut self, family: fn(&Case<'_, S>) -> Option<ErrorFamily>) -> Rule<S> {
+    pub const fn of_family(mut self, family: FamilyOf<S>) -> Rule<S> {
         self.family = Some(family);
         self
     }

@@ -14,6 +14,10 @@ pub trait AgentType {
     fn container_name(&self) -> &'static str;
     /// Returns the program, which is on the container's PATH and reads the prompt from its standard input.
     fn program(&self) -> &'static str;
+    /// Returns the variable that usually has the program's credentials.
+    fn credential(&self) -> &'static str {
+        "API_KEY"
+    }
     /// Returns variables that neither config nor inheritance can override.
     fn forced_env(&self) -> &'static [(&'static str, &'static str)];
     /// Returns variables that the run sets unless `config.env` does.

@@ -250,10 +250,9 @@ fn prints_what_the_agent_writes_to_a_file_to_the_last_byte() {
 
 #[test]
 fn a_signal_does_not_cut_the_file_off() {
-    let agent =
-        format!("trap 'echo stopping; kill -KILL $!; exit 42' TERM; cat \"$0.fifo\" & echo ready; wait $!");
+    let agent = "trap 'echo stopping; kill -KILL $!; exit 42' TERM; cat \"$0.fifo\" & echo ready; wait $!";
     for shell in shells() {
-        let mut container = Container::new(&agent, b"");
+        let mut container = Container::new(agent, b"");
         container.output_by = OutputBy::File;
         container.make_fifo();
         let mut child = container.start(shell, &[]);
