@@ -2,6 +2,8 @@
 //! [record](crate::run_record); the Secret that the run's Job owns has a [`RecoveryRecord`], which says what each of its values is, and, for
 //! hosts of an earlier version, the former again. The Lease of the run's guard names the host that drives it.
 
+use std::time::Duration;
+
 use paperclip_contract::types::{AcquireGuard, NewSecret, Request, SecretEntry, SecretSource};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -11,6 +13,7 @@ use crate::lease;
 use crate::ledger::without_prompt;
 use crate::redact::Redactor;
 use crate::result::mask_value;
+use crate::time::Timestamp;
 
 /// The entry of a run's Secret that contains its [`RecoveryRecord`].
 pub const RECOVERY_KEY: &str = "paperclip-run.json";
@@ -68,6 +71,16 @@ impl RecoveryData {
         serde_json::from_str(text)
     }
 
+    /// Takes the time for which the agent has run off its `timeoutSec`, if it has one. Returns it before and after, in seconds.
+    pub fn shorten_timeout(&mut self, elapsed: Duration) -> Option<(u64, u64)> {
+        let timeout = self.config.get_mut("timeoutSec")?;
+        let timeout_s = timeout.as_u64().filter(|seconds| *seconds > 0)?;
+        // 0 would be no limit.
+        let remaining_s = timeout_s.saturating_sub(elapsed.as_secs()).max(1);
+        *timeout = remaining_s.into();
+        Some((timeout_s, remaining_s))
+    }
+
     /// Returns the agent type whose plugin drives the run.
     pub fn adapter_type(&self) -> &str {
         self.agent["adapterType"].as_str().unwrap_or_default()
@@ -92,6 +105,13 @@ impl RecoveryData {
             "authToken": secrets.auth_token(),
         })
     }
+}
+
+/// Returns for how long the agent of a run has run when another host adopts the run. Its container started at `started_at` by the clock of
+/// its node, the run was accepted at `accepted_at` by the clock of the host that accepted it, and it is `now` by this host's. No clock alone
+/// decides: a node that is behind would make the time too long, and end a healthy run. No agent has run for longer than its run exists.
+pub fn elapsed(now: Timestamp, started_at: Timestamp, accepted_at: Timestamp) -> Duration {
+    now.since(started_at).min(now.since(accepted_at))
 }
 
 /// What the Secret of a run's Job says about the run.
@@ -235,6 +255,26 @@ mod tests {
         let verbose =
             Request { context_json: json!({"x": "x".repeat(RECORD_MAX_BYTES)}).to_string(), ..request };
         assert_eq!(record_of(secret("p"), &verbose).data, None);
+    }
+
+    #[test]
+    fn the_timeout_of_an_adopted_run_continues_whatever_the_clock_of_its_node_says() {
+        let at = |s: u64| Timestamp::EPOCH + Duration::from_secs(s);
+        let s = Duration::from_secs;
+        assert_eq!(elapsed(at(1_100), at(1_000), at(990)), s(100));
+        assert_eq!(elapsed(at(1_100), at(910), at(990)), s(110), "the node is 90 s behind");
+        assert_eq!(elapsed(at(1_100), at(1_090), at(990)), s(10), "the node is 90 s ahead");
+        assert_eq!(elapsed(at(1_100), at(1_200), at(990)), s(0));
+        let (mut request, _) = request();
+        let shorten = |request: &Request, elapsed| {
+            let mut data = RecoveryData::new(request);
+            let times = data.shorten_timeout(elapsed);
+            (times, data.config["timeoutSec"].clone())
+        };
+        assert_eq!(shorten(&request, s(20)), (Some((60, 40)), json!(40)));
+        assert_eq!(shorten(&request, s(90)), (Some((60, 1)), json!(1)));
+        request.config_json = json!({"timeoutSec": 0}).to_string();
+        assert_eq!(shorten(&request, s(90)), (None, json!(0)), "it has no limit");
     }
 
     #[test]

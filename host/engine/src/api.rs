@@ -69,6 +69,8 @@ pub enum ApiCall {
     CreateRunRecord(Box<RunRecord>),
     /// Replace what the record of a run says, only at its resourceVersion → [`ApiReply::RunRecord`].
     UpdateRunRecord(Box<RunRecord>),
+    /// Note in the record of a run that its end is requested, only if the record still has the UID → [`ApiReply::Done`].
+    NoteCancel { namespace: String, name: String, uid: String, reason: String },
     /// Delete the record of a run, only if it still has the UID → [`ApiReply::Done`].
     DeleteRunRecord { namespace: String, name: String, uid: String },
     /// List the records of runs, without their content → [`ApiReply::RunRecords`].
@@ -104,6 +106,7 @@ impl ApiCall {
             ApiCall::GetRunRecord { name, .. } => format!("get ConfigMap {name}"),
             ApiCall::CreateRunRecord(record) => format!("create ConfigMap {}", record.name),
             ApiCall::UpdateRunRecord(record) => format!("patch ConfigMap {}", record.name),
+            ApiCall::NoteCancel { name, .. } => format!("patch ConfigMap {name}"),
             ApiCall::DeleteRunRecord { name, .. } => format!("delete ConfigMap {name}"),
             ApiCall::ListRunRecords { namespace } => format!("list ConfigMaps in {namespace}"),
         }

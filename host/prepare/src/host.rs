@@ -261,6 +261,7 @@ impl HostContext {
             masked,
             pushes_cancel: options.pushes_cancel,
             adopted: None,
+            generation: None,
             record: None,
         })
     }

@@ -44,6 +44,8 @@ pub struct PreparedRun {
     pub pushes_cancel: bool,
     /// The Job that another host created for the run, if this host adopts it.
     pub adopted: Option<Adopted>,
+    /// What distinguishes its records from those of the same run on another host.
+    pub generation: Option<String>,
     /// The record of the run, as this process has claimed it.
     pub record: Option<Box<RunRecord>>,
 }
@@ -150,6 +152,7 @@ impl PreparedRun {
             masked_env,
             unmasked_env,
             pushes_cancel: self.pushes_cancel,
+            generation: self.generation.clone(),
             adopted: self.adopted.clone(),
         }
     }
@@ -161,7 +164,8 @@ impl PreparedRun {
                 "Adopted Job {} in {}: the host that started this run is not running, and its journal is not here",
                 adopted.job.name, adopted.job.namespace
             );
-            return vec![(Level::Info, note)];
+            let notes = std::iter::once(note).chain(self.warnings.iter().cloned());
+            return notes.map(|text| (Level::Info, text)).collect();
         }
         let plugin = &self.plugin;
         let mut notes = vec![

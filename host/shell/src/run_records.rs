@@ -17,6 +17,11 @@ const CALL_DEADLINE: Duration = Duration::from_secs(5);
 /// How long this host may take to be known as living.
 const INSTANCE_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How often the end of a run is written into a record that changes.
+const MAX_ATTEMPTS: u32 = 4;
+/// Most characters of a reason that a record keeps.
+const MAX_REASON_CHARS: usize = 1_024;
+
 /// The records of a cluster's runs.
 #[derive(Debug, Clone, Copy)]
 pub struct RunRecords<'a> {
@@ -75,12 +80,41 @@ impl RunRecords<'_> {
         }
     }
 
-    /// Makes a record say this, if it has not changed since it was read.
+    /// Makes a record say how its run ended, unless it says so already. One that has changed, such as by a cancel, is read and written again.
     ///
     /// # Errors
-    /// It has changed, or the API refuses the request or does not answer.
-    pub async fn update(self, record: RunRecord) -> Result<(), ApiError> {
-        self.call(ApiCall::UpdateRunRecord(Box::new(record))).await.map(drop)
+    /// It changes again and again, or the API refuses the request or does not answer.
+    pub async fn end(self, mut record: RunRecord) -> Result<(), ApiError> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match self.call(ApiCall::UpdateRunRecord(Box::new(record.clone()))).await {
+                Err(error) if error.status == Some(409) && attempts < MAX_ATTEMPTS => {}
+                other => return other.map(drop),
+            }
+            match self.get(&record.namespace, &record.run_id).await? {
+                Some(found) if found.end().is_none() => {
+                    (record.uid, record.resource_version) = (found.uid, found.resource_version);
+                }
+                Some(_) | None => return Ok(()),
+            }
+        }
+    }
+
+    /// Notes in a record that the end of its run is requested, so that a later host of the run ends it, too.
+    ///
+    /// # Errors
+    /// The API refuses the request or does not answer.
+    pub async fn note_cancel(
+        self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        reason: &str,
+    ) -> Result<(), ApiError> {
+        let (namespace, name, uid) = (namespace.to_owned(), name.to_owned(), uid.to_owned());
+        let reason = reason.chars().take(MAX_REASON_CHARS).collect();
+        self.call(ApiCall::NoteCancel { namespace, name, uid, reason }).await.map(drop)
     }
 
     /// Deletes a record. One that does not exist is deleted.

@@ -43,6 +43,18 @@ pub(super) fn ask(cluster: &Cluster, method: &str, path: &str) -> Value {
     Builder::new_current_thread().enable_all().build().unwrap().block_on(asked)
 }
 
+/// Applies a merge patch.
+pub(super) fn patch_object(cluster: &Cluster, path: &str, patch: &Value) {
+    let access = Access::Kubeconfig { path: Some(cluster.kubeconfig().to_owned()), context: None };
+    let request = Request::patch(path)
+        .header("Content-Type", "application/merge-patch+json")
+        .body(patch.to_string().into_bytes())
+        .unwrap();
+    let asked =
+        async { paperclip_shell::Cluster::connect(&access).await.unwrap().ask(request).await.unwrap() };
+    Builder::new_current_thread().enable_all().build().unwrap().block_on(asked);
+}
+
 #[test]
 fn adopts_a_run_without_a_journal_and_keeps_it_over_a_restart() {
     let place = gated();
@@ -176,4 +188,43 @@ fn of_two_hosts_that_find_a_run_at_once_one_adopts_it() {
         assert_eq!(lines, 2 + recording("ok").lines().count(), "every line once");
         assert_eq!(events.last().unwrap()["errorCode"], Value::Null, "{events:?}");
     }
+}
+
+#[test]
+fn a_follower_continues_with_its_cursor_where_the_run_was_adopted() {
+    let place = Place::gated("echo one; echo two; echo three", "echo four");
+    let cluster = place.cluster();
+    let kubeconfig = text(cluster.kubeconfig());
+    let on = ["--kubeconfig", kubeconfig.as_str()];
+    let daemon = Daemon::start_on(&place, &on, &[]);
+    assert_eq!(daemon.run("r1", config()).status, 202);
+    let two = daemon.follow("r1", 0).find(|event| event["text"] == "two").unwrap();
+    daemon.follow("r1", 0).find(|event| event["text"] == "three").unwrap();
+    let cursor = two["cursor"].as_str().unwrap();
+    daemon.stop();
+
+    let lost = text(&place.path("other-state"));
+    let mut daemon = Daemon::start_on(&place, &on, &["--state", &lost]);
+    daemon.wait_for_log("run is adopted");
+    place.open_gate();
+    let read = |query: &str| -> Vec<Value> {
+        let answer = daemon.get(&format!("/v1/runs/r1/events?{query}"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let events = read(&format!("cursor={cursor}"));
+    let lines: Vec<&Value> =
+        events.iter().filter(|event| event["type"] == "log").map(|event| &event["text"]).collect();
+    assert_eq!(lines[..2], ["three", "four"], "none is lost, none is doubled");
+    assert!(!events.iter().any(|event| event["type"] == "reset"), "{events:?}");
+    // Its own cursors continue, too.
+    let last = events[events.len() - 2]["cursor"].as_str().unwrap();
+    assert_eq!(read(&format!("cursor={last}")), events[events.len() - 1..]);
+    // What it cannot find it says.
+    for lost in ["cursor=0123456789ab.7.1.0", "from=7000"] {
+        let events = read(lost);
+        assert_eq!(events[0]["type"], "reset", "{lost}");
+        assert!(events.iter().any(|event| event["text"] == "one"), "{events:?}");
+    }
+    assert_eq!(daemon.get("/v1/runs/r1/events?cursor=next").status, 400);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::adopt::ask;
+use super::adopt::{ask, patch_object};
 use super::daemon::{Answer, Daemon, context, text};
 use crate::host::{Cluster, Place, TOKEN, recording};
 
@@ -59,7 +59,10 @@ fn a_result_outlives_its_host_and_the_run_is_not_started_again() {
     for from in [0, 7_000] {
         let events = daemon.events("r1", from);
         assert_eq!(events.last().unwrap()["summary"], result["summary"], "{events:?}");
-        assert!(events[0]["text"].as_str().unwrap().contains("its output was not"), "{events:?}");
+        let says =
+            |event: &Value| event["text"].as_str().is_some_and(|text| text.contains("its output was not"));
+        assert!(events.iter().any(says), "{events:?}");
+        assert_eq!(events[0]["type"] == "reset", from > 0, "{events:?}");
     }
 
     assert_eq!(daemon.post("/v1/runs/r1/taken", &Value::Null).status, 204);
@@ -102,7 +105,7 @@ fn a_run_with_a_long_context_is_adopted() {
     let kubeconfig = text(cluster.kubeconfig());
     let on = ["--kubeconfig", kubeconfig.as_str()];
     let daemon = Daemon::start_on(&place, &on, &[]);
-    let mut start = context("r1", "claude_k8s", json!({}));
+    let mut start = context("r1", "claude_k8s", json!({"timeoutSec": 600}));
     start["context"]["history"] = json!("what was said before ".repeat(20_000));
     assert_eq!(daemon.post("/v1/runs", &json!({ "context": start })).status, 202);
     daemon.follow("r1", 0).find(|event| event["text"] == "one").unwrap();
@@ -111,8 +114,12 @@ fn a_run_with_a_long_context_is_adopted() {
     let mut daemon = Daemon::start_on(&place, &on, &["--state", &lost]);
     daemon.wait_for_log("run is adopted");
     place.open_gate();
-    assert_eq!(daemon.events("r1", 0).last().unwrap()["errorCode"], Value::Null);
+    let events = daemon.events("r1", 0);
+    assert_eq!(events.last().unwrap()["errorCode"], Value::Null);
     assert_eq!(daemon.state("r1")["adopted"], true);
+    let says =
+        |event: &Value| event["text"].as_str().is_some_and(|text| text.starts_with("Of timeoutSec 600 s"));
+    assert!(events.iter().any(says), "its timeout continues: {events:?}");
 }
 
 #[test]
@@ -141,4 +148,26 @@ fn a_run_that_ended_in_the_queue_has_its_result_and_a_stopped_one_can_start_agai
     assert_eq!(daemon.run("r3", json!({})).status, 202);
     place.open_gate();
     assert_eq!(daemon.events("r3", 0).last().unwrap()["errorCode"], Value::Null);
+}
+
+#[test]
+fn a_cancel_is_carried_out_by_whoever_adopts_the_run() {
+    let place = Place::gated("trap '' TERM; echo one", "");
+    let cluster = place.cluster();
+    let kubeconfig = text(cluster.kubeconfig());
+    let on = ["--kubeconfig", kubeconfig.as_str()];
+    let daemon = Daemon::start_on(&place, &on, &[]);
+    assert_eq!(daemon.run("r1", json!({})).status, 202);
+    daemon.follow("r1", 0).find(|event| event["text"] == "one").unwrap();
+    daemon.stop();
+    let [record] = &records(&cluster)[..] else { panic!("one run") };
+    // Its host had answered 202, and was lost with its disk before it did anything.
+    let name = record["metadata"]["name"].as_str().unwrap();
+    let patch = json!({"metadata": {"annotations": {"paperclip.io/cancel-requested": "enough"}}});
+    patch_object(&cluster, &format!("/api/v1/namespaces/default/configmaps/{name}"), &patch);
+    let lost = text(&place.path("other-state"));
+    let daemon = Daemon::start_on(&place, &on, &["--state", &lost]).when_ready();
+    let result = daemon.events("r1", 0).pop().unwrap();
+    assert_eq!(result["errorCode"], "cancelled", "{result}");
+    assert_eq!(jobs(&cluster), json!([]));
 }

@@ -1,11 +1,8 @@
 //! Replicas on one cluster: any of them answers for every run.
 
-use http::Request;
-use paperclip_shell::Access;
 use serde_json::{Value, json};
-use tokio::runtime::Builder;
 
-use super::adopt::ask;
+use super::adopt::{ask, patch_object};
 use super::daemon::{Daemon, text};
 use crate::host::{Cluster, Place};
 
@@ -111,15 +108,4 @@ fn nothing_is_sent_to_an_address_that_is_not_a_replicas() {
     let answer = second.get("/v1/runs/r1");
     assert_eq!(answer.status, 421, "{answer:?}");
     assert!(answer.text.contains("is not passed on to http://192.0.2.1:80"), "{answer:?}");
-}
-
-fn patch_object(cluster: &Cluster, path: &str, patch: &Value) {
-    let access = Access::Kubeconfig { path: Some(cluster.kubeconfig().to_owned()), context: None };
-    let request = Request::patch(path)
-        .header("Content-Type", "application/merge-patch+json")
-        .body(patch.to_string().into_bytes())
-        .unwrap();
-    let asked =
-        async { paperclip_shell::Cluster::connect(&access).await.unwrap().ask(request).await.unwrap() };
-    Builder::new_current_thread().enable_all().build().unwrap().block_on(asked);
 }

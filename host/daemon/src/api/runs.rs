@@ -24,7 +24,7 @@ use super::forwarding::{Head, forward};
 use super::text::with_text;
 use crate::metrics::Metrics;
 use crate::refusal::{Kind, Refusal};
-use crate::supervisor::{Found, RunState, StartRequest, Started};
+use crate::supervisor::{FollowFrom, Found, RunState, StartRequest, Started};
 
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 
@@ -59,6 +59,9 @@ pub(super) struct Filter {
 pub(super) struct Events {
     #[serde(default)]
     from: u64,
+    /// That of the last record that the client has; it is used in place of the number.
+    #[serde(default)]
+    cursor: Option<String>,
     /// With the text for people beside each line.
     #[serde(default)]
     text: bool,
@@ -165,7 +168,11 @@ pub(super) async fn events(
         Found::Here(run) => run,
         Found::Elsewhere(elsewhere) => return forward(&app, &elsewhere, head, Bytes::new()).await,
     };
-    let Query(Events { from, text }) = query?;
+    let Query(Events { from, cursor, text }) = query?;
+    let from = match cursor {
+        None => FollowFrom::Number(from),
+        Some(cursor) => FollowFrom::After(cursor.parse().map_err(|()| not_a_cursor(&cursor))?),
+    };
     let following = Following::new(app.supervisor.metrics());
     let mut closing = app.closing.clone();
     let closed = async move {
@@ -174,7 +181,7 @@ pub(super) async fn events(
             std::future::pending::<()>().await;
         }
     };
-    let lines = run.feed.follow(from).take_until(Box::pin(closed)).map(move |chunk| {
+    let lines = run.feed.follow(&from).take_until(Box::pin(closed)).map(move |chunk| {
         let _following = &following;
         chunk
     });
@@ -211,6 +218,16 @@ pub(super) async fn cancel(
     };
     let state = app.supervisor.describe(run).await?.of(&id);
     Ok((StatusCode::ACCEPTED, Json(state)).into_response())
+}
+
+fn not_a_cursor(text: &str) -> Refusal {
+    let shown: String = text.chars().take(60).collect();
+    let message = format!("{shown:?} is not a cursor of this API");
+    Refusal::new(
+        Kind::BadRequest,
+        message,
+        "give the cursor of the last record that was received, or leave it out",
+    )
 }
 
 /// Counts an open event stream for as long as it exists.

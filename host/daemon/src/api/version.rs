@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 /// The version of this API. A client of another major version cannot use it.
 const API: &str = "1";
 /// Members, parameters and routes beyond those that every version has. A client may use what is listed.
-const FEATURES: [&str; 8] =
-    ["files", "mcp_servers", "push_cancel", "quota", "resumes", "skills", "taken", "text"];
+const FEATURES: [&str; 9] =
+    ["cursor", "files", "mcp_servers", "push_cancel", "quota", "resumes", "skills", "taken", "text"];
 
 pub(super) async fn version() -> Json<Value> {
     Json(json!({

@@ -11,12 +11,14 @@ use std::time::{Duration, SystemTime};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use paperclip_engine::adoption::{RecoveryData, RecoveryRecord};
-use paperclip_engine::api::ApiCall;
+use paperclip_contract::types::ContainerState;
+use paperclip_engine::adoption::{self, RecoveryData, RecoveryRecord};
+use paperclip_engine::api::{ApiCall, ApiReply};
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::ownership::{JobView, Obstacle, Prepared};
 use paperclip_engine::policy::Pattern;
 use paperclip_engine::run_record::{self, RecordState, RunRecord, Tenure};
+use paperclip_engine::time::Timestamp;
 use paperclip_prepare::{Target, paperclip_pod};
 use paperclip_shell::hosts::{AdoptionRequest, Adoptions};
 use paperclip_shell::journal::Adopted;
@@ -26,6 +28,7 @@ use super::Supervisor;
 use super::candidate::{Candidate, START_AGAIN, SkipReason};
 use super::feed::Feed;
 use super::handle::{RunInfo, State};
+use super::records::now;
 use super::resume::{self, Resumable};
 use super::start::PendingRun;
 
@@ -209,9 +212,19 @@ impl Supervisor {
             return Err(SkipReason::new("its agent has not started", START_AGAIN));
         }
         let data = record.as_ref().and_then(recovery_data).or(of_secret.data);
-        let data = data.ok_or_else(|| candidate.without_data())?;
+        let mut data = data.ok_or_else(|| candidate.without_data())?;
+        let timeout = match &record {
+            Some(record) => shorten_timeout(&place.cluster, &candidate, record, &mut data).await,
+            None => None,
+        };
         let adopted = Adopted { job: candidate.job.clone(), secret: of_secret.secret };
         let mut pending = self.pending(&candidate, place, run_id, (data, adopted), &secrets)?;
+        if let Some((timeout_s, remaining_s)) = timeout {
+            let passed_s = timeout_s - remaining_s;
+            let note =
+                format!("Of timeoutSec {timeout_s} s, {passed_s} s have passed: {remaining_s} s remain");
+            pending.prepared.warnings.push(note);
+        }
         pending.prepared.record = record
             .map(|record| Box::new(RunRecord { state: RecordState::Claimed { recovery: None }, ..record }));
         Ok(pending)
@@ -262,7 +275,7 @@ impl Supervisor {
         prepared.warnings.clear();
         prepared.adopted = Some(adopted);
         let info = RunInfo::of(&prepared.request, candidate.job.namespace.clone(), &plugin, true);
-        let (run, controls) = self.handle_of(info, Feed::new(), SystemTime::now());
+        let (run, controls) = self.handle_of(info, Feed::new().later(true), SystemTime::now());
         Ok(Box::new(PendingRun {
             run,
             controls,
@@ -277,6 +290,33 @@ impl Supervisor {
             next_seq: 0,
         }))
     }
+}
+
+/// Takes the time for which the agent has run off its timeout. Returns the timeout before and after, in seconds.
+async fn shorten_timeout(
+    cluster: &Cluster,
+    candidate: &Candidate,
+    record: &RunRecord,
+    data: &mut RecoveryData,
+) -> Option<(u64, u64)> {
+    let list = ApiCall::ListPods { job: candidate.job.clone() };
+    let pods = match calls::call(cluster, &Secrets::default(), list).await {
+        Ok(ApiReply::Pods(pods)) => pods,
+        Ok(_) => return None,
+        Err(error) => {
+            let job = &candidate.job.name;
+            tracing::warn!(job, error = error.message, "its timeout starts again: its pods cannot be listed");
+            return None;
+        }
+    };
+    let containers = pods.iter().flat_map(|pod| &pod.containers);
+    let agents = containers.filter(|container| container.name == candidate.container);
+    let started_ms = agents.filter_map(|container| match container.state {
+        ContainerState::Running(started_ms) => started_ms,
+        ContainerState::Unknown | ContainerState::Waiting(_) | ContainerState::Terminated(_) => None,
+    });
+    let started_at = Timestamp::from_millis(started_ms.min()?);
+    data.shorten_timeout(adoption::elapsed(now(), started_at, record.accepted_at))
 }
 
 /// Returns the recovery data in the record of a run.

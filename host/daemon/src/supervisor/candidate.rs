@@ -19,6 +19,8 @@ pub(super) struct Candidate {
     /// Secrets that its Pod uses and that are named after it.
     pub(super) secrets: BTreeSet<String>,
     image: Value,
+    /// The name of the agent's container.
+    pub(super) container: String,
 }
 
 /// Why a Job is not adopted, for people.
@@ -49,6 +51,7 @@ impl Candidate {
             is_suspended: seen.is_suspended,
             job: seen.job,
             image: pod["containers"][0]["image"].clone(),
+            container: pod["containers"][0]["name"].as_str().unwrap_or_default().to_owned(),
         })
     }
 

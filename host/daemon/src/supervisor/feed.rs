@@ -4,16 +4,21 @@
 //! in memory and then reads the journal, which has all of them.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use futures::stream::{self, Stream};
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
 use paperclip_engine::record::{RecordSequencer, SequencedRecord};
 use paperclip_shell::Sink;
 use paperclip_shell::journal::History;
 use tokio::sync::{mpsc, watch};
+
+use super::cursor::{Cursor, Cursors};
+use super::mapping;
 
 /// Records that a run keeps in memory, in bytes of their lines.
 const KEPT_BYTES: usize = 16 << 10;
@@ -29,7 +34,21 @@ pub(crate) struct Feed {
     grown: watch::Sender<()>,
     /// The folder of the run's journal, once it has one.
     journal: OnceLock<PathBuf>,
+    /// What distinguishes these records from those of the same run on another host.
+    generation: String,
+    /// Records that the journal of a resumed run has: they are replayed.
+    expected_seq: u64,
+    /// The run had other records on another host.
+    is_later: bool,
+    /// The earlier records of the run are lost.
     is_recalled: bool,
+}
+
+/// Where a follower starts.
+#[derive(Debug)]
+pub(crate) enum From {
+    Number(u64),
+    After(Cursor),
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +60,7 @@ struct Kept {
     next_seq: u64,
     /// No record follows.
     is_over: bool,
+    cursors: Cursors,
 }
 
 /// What a follower gets next.
@@ -57,15 +77,26 @@ enum Found {
 }
 
 impl Feed {
+    /// Returns the feed of a run that starts here.
     pub(crate) fn new() -> Feed {
+        Feed::of_generation(format!("{:012x}", RandomState::new().hash_one("generation") >> 16))
+    }
+
+    fn of_generation(generation: String) -> Feed {
         let (kept, grown, journal) = (Mutex::default(), watch::Sender::new(()), OnceLock::new());
-        Feed { kept, grown, journal, is_recalled: false }
+        Feed { kept, grown, journal, generation, expected_seq: 0, is_later: false, is_recalled: false }
+    }
+
+    /// Returns the feed of a run whose journal is replayed, which has this many records.
+    pub(crate) fn resumed(folder: PathBuf, generation: String, next_seq: u64) -> Feed {
+        let feed = Feed { expected_seq: next_seq, ..Feed::of_generation(generation) };
+        feed.set_journal(folder);
+        feed
     }
 
     /// Returns the feed of a run that ended before this process started.
-    pub(crate) fn of_journal(folder: PathBuf, next_seq: u64) -> Feed {
-        let feed = Feed::new();
-        feed.set_journal(folder);
+    pub(crate) fn of_journal(folder: PathBuf, generation: String, next_seq: u64) -> Feed {
+        let feed = Feed::resumed(folder, generation, next_seq);
         *feed.kept() = Kept { next_seq, is_over: true, ..Kept::default() };
         feed
     }
@@ -80,10 +111,18 @@ impl Feed {
         let _ = self.journal.set(folder);
     }
 
+    /// Returns the feed as one of a run that had other records on another host.
+    pub(crate) fn later(self, is_later: bool) -> Feed {
+        Feed { is_later, ..self }
+    }
+
+    pub(crate) fn generation(&self) -> &str {
+        &self.generation
+    }
+
     pub(crate) fn push(&self, record: &SequencedRecord) -> io::Result<()> {
-        let mut line = serde_json::to_vec(record)?;
-        line.push(b'\n');
         let mut kept = self.kept();
+        let line = kept.cursors.line(&self.generation, record)?;
         kept.bytes += line.len();
         // A boxed slice: a buffer that was extended has up to twice the capacity that it needs.
         kept.lines.push_back((record.seq, line.into_boxed_slice().into()));
@@ -121,21 +160,36 @@ impl Feed {
         self.kept().next_seq
     }
 
+    /// Returns the records from a number or after a cursor on as lines, until the run's last. A `reset` record comes first where the number
+    /// cannot be of these records, or the cursor is not found in them.
+    pub(crate) fn follow(self: &Arc<Self>, from: &From) -> BoxStream<'static, io::Result<Bytes>> {
+        match from {
+            From::Number(from) if self.is_foreign(*from) => mapping::from_start(self),
+            From::Number(from) => self.records(*from),
+            From::After(cursor) if cursor.generation == self.generation => self.records(cursor.seq + 1),
+            From::After(cursor) => mapping::follow(self, cursor),
+        }
+    }
+
+    /// Whether a follower cannot have received the records before this number from this feed.
+    fn is_foreign(&self, from: u64) -> bool {
+        let is_beyond = from > self.next_seq().max(self.expected_seq);
+        from > 0 && (self.is_recalled || (self.is_later && is_beyond))
+    }
+
     /// Returns the records from a number on as lines, until the run's last.
-    pub(crate) fn follow(
-        self: &Arc<Self>,
-        from: u64,
-    ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
+    pub(super) fn records(self: &Arc<Self>, from: u64) -> BoxStream<'static, io::Result<Bytes>> {
         let follower = Follower {
             feed: Arc::clone(self),
             grown: self.grown.subscribe(),
-            cursor: if self.is_recalled { 0 } else { from },
+            cursor: from,
             older: None,
             journal_read_at: None,
         };
-        stream::try_unfold(follower, |mut follower| async move {
+        let records = stream::try_unfold(follower, |mut follower| async move {
             Ok(follower.next().await?.map(|chunk| (chunk, follower)))
-        })
+        });
+        records.boxed()
     }
 
     fn find(&self, cursor: u64) -> Found {
@@ -201,7 +255,8 @@ impl Follower {
                     match journal.filter(|_| self.journal_read_at != Some(self.cursor)) {
                         Some(folder) => {
                             self.journal_read_at = Some(self.cursor);
-                            self.older = Some(read_journal(folder.clone(), self.cursor));
+                            let generation = self.feed.generation.clone();
+                            self.older = Some(read_journal(folder.clone(), generation, self.cursor));
                         }
                         // The journal does not have it either: the numbers have a gap.
                         None => self.cursor = first,
@@ -222,10 +277,10 @@ impl Follower {
 type Chunk = io::Result<(Bytes, u64)>;
 
 /// Reads the records of a journal from a number on, as far as it reaches now, on a thread of its own.
-fn read_journal(folder: PathBuf, from: u64) -> mpsc::Receiver<Chunk> {
+fn read_journal(folder: PathBuf, generation: String, from: u64) -> mpsc::Receiver<Chunk> {
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = replay_records(&folder, from, &sender) {
+        if let Err(error) = replay_records(&folder, &generation, from, &sender) {
             // A follower that no longer reads does not need the error.
             let _ = sender.blocking_send(Err(error));
         }
@@ -233,15 +288,24 @@ fn read_journal(folder: PathBuf, from: u64) -> mpsc::Receiver<Chunk> {
     receiver
 }
 
-fn replay_records(folder: &Path, from: u64, sender: &mpsc::Sender<Chunk>) -> io::Result<()> {
+fn replay_records(
+    folder: &Path,
+    generation: &str,
+    from: u64,
+    sender: &mpsc::Sender<Chunk>,
+) -> io::Result<()> {
     let mut sequencer = RecordSequencer::default();
+    let mut cursors = Cursors::default();
     let mut chunk = BytesMut::new();
     let mut next_seq = from;
     for entry in History::open(folder).map_err(io::Error::other)?.entries() {
         let (_, entry) = entry.map_err(io::Error::other)?;
-        for record in sequencer.entry(entry).into_iter().filter(|record| record.seq >= from) {
-            chunk.extend_from_slice(&serde_json::to_vec(&record)?);
-            chunk.extend_from_slice(b"\n");
+        for record in sequencer.entry(entry) {
+            let line = cursors.line(generation, &record)?;
+            if record.seq < from {
+                continue;
+            }
+            chunk.extend_from_slice(&line);
             next_seq = record.seq + 1;
             let is_unread = chunk.len() >= CHUNK_BYTES
                 && sender.blocking_send(Ok((chunk.split().freeze(), next_seq))).is_err();
@@ -279,7 +343,7 @@ impl<F: FnMut(&SequencedRecord) + Send + 'static> Sink for FeedSink<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::{StreamExt as _, TryStreamExt as _};
+    use futures::TryStreamExt as _;
     use paperclip_engine::record::{Level, Record, Stream as Source};
     use serde_json::Value;
 
@@ -306,9 +370,9 @@ mod tests {
         for seq in 0..3 {
             feed.push(&log(seq, "x")).expect("pushed");
         }
-        let mut follower = Box::pin(feed.follow(1));
+        let mut follower = feed.follow(&From::Number(1));
         assert_eq!(numbers(&follower.next().await.expect("a chunk").expect("good")), [1, 2]);
-        let ahead = feed.follow(4);
+        let ahead = feed.records(4);
         let status = Record::Status { level: Level::Info, text: "s".into() };
         let (next, ()) = tokio::join!(follower.next(), async {
             feed.push(&SequencedRecord { seq: 3, record: status }).expect("pushed");
@@ -331,8 +395,33 @@ mod tests {
         }
         feed.close();
         feed.forget();
-        let all: Vec<Bytes> = feed.follow(0).try_collect().await.expect("good");
+        let all: Vec<Bytes> = feed.follow(&From::Number(0)).try_collect().await.expect("good");
         assert!(all.len() > 1, "in chunks");
         assert_eq!(numbers(&all.concat()), (0..40).collect::<Vec<u64>>());
+    }
+
+    #[tokio::test]
+    async fn a_number_that_cannot_be_of_these_records_starts_again_and_says_so() {
+        let feed = Arc::new(Feed::new().later(true));
+        feed.push(&log(0, "x")).expect("pushed");
+        feed.close();
+        let text = |from| {
+            let feed = Arc::clone(&feed);
+            async move {
+                let all: Vec<Bytes> = feed.follow(&from).try_collect().await.expect("good");
+                String::from_utf8(all.concat()).expect("text")
+            }
+        };
+        assert_eq!(text(From::Number(1)).await, "", "it has everything");
+        let foreign = text(From::Number(2)).await;
+        assert!(foreign.contains("\"reset\"") && foreign.contains("\"text\":\"x\""), "{foreign}");
+        let whole = text(From::Number(0)).await;
+        let cursor = whole.split("\"cursor\":\"").nth(1).and_then(|rest| rest.split('"').next());
+        let cursor: Cursor = cursor.expect("it has one").parse().expect("its own");
+        assert_eq!(text(From::After(cursor)).await, "", "it is the last");
+        // The records of a resumed run are being replayed.
+        let resumed = Feed { expected_seq: 5, ..Feed::new().later(true) };
+        assert!(!resumed.is_foreign(5) && resumed.is_foreign(6));
+        assert!(!Feed::new().is_foreign(6), "it had no other records");
     }
 }

@@ -4,8 +4,10 @@ mod actor;
 mod admission;
 mod adopt;
 mod candidate;
+mod cursor;
 mod feed;
 mod handle;
+mod mapping;
 mod observed;
 mod observer;
 mod past;
@@ -44,6 +46,7 @@ use admission::Limits;
 use readiness::ApiProbe;
 use run_locks::RunLocks;
 
+pub(crate) use feed::From as FollowFrom;
 pub(crate) use handle::{RunHandle, RunInfo, RunState};
 pub(crate) use peers::PeerAccess;
 pub(crate) use records::{Elsewhere, Found};
@@ -223,11 +226,13 @@ impl Supervisor {
             elsewhere @ Found::Elsewhere(_) => return Ok(elsewhere),
         };
         self.runs().check_running().await?;
+        let noted = self.note_cancel(&run, reason.clone());
         let request = CancelRequest { source: CancelSource::Operator, reason };
         let (recorded, is_recorded) = oneshot::channel();
         // A run that has ended no longer receives.
         let _ = run.control.send(Control::Cancel(request, Some(recorded))).await;
-        match tokio::time::timeout(CANCEL_DEADLINE, is_recorded).await {
+        let (is_recorded, ()) = tokio::join!(tokio::time::timeout(CANCEL_DEADLINE, is_recorded), noted);
+        match is_recorded {
             Ok(Ok(())) => Ok(Found::Here(run)),
             // The run ended, or it was detached because this process stops: then the request was too late.
             Ok(Err(_)) => self.runs().check_running().await.map(|()| Found::Here(run)),

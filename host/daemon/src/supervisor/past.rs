@@ -49,6 +49,13 @@ impl PastEnd {
 }
 
 impl PastRun {
+    /// Returns what distinguishes its records from those of the same run on another host.
+    pub(super) fn generation(&self) -> String {
+        let started_ms =
+            self.started_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        self.header.generation.clone().unwrap_or_else(|| format!("j{started_ms:x}"))
+    }
+
     /// Reads a run's folder; none if no run has started in it.
     ///
     /// # Errors

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use paperclip_contract::types::ApiError;
+use paperclip_contract::types::{ApiError, CancelRequest, CancelSource};
 use paperclip_engine::adoption::RecoveryData;
 use paperclip_engine::record::{Level, Record, SequencedRecord};
 use paperclip_engine::run_record::{self, Claimed, Ended, RecordState, RunFacts, RunRecord, Tenure};
 use paperclip_engine::time::Timestamp;
 use paperclip_prepare::PreparedRun;
-use paperclip_shell::Cluster;
+use paperclip_shell::{Cluster, Control};
 use serde_json::{Map, Value};
 
 use super::Supervisor;
@@ -133,6 +133,12 @@ impl Supervisor {
         Ok(match claimed {
             Claimed::Held { record, .. } => {
                 run.set_record(RecordKey::of(cluster, &record));
+                if let Some(reason) = record.cancel_requested.clone().filter(|_| tenure != Tenure::Folder) {
+                    let reason = Some(reason).filter(|reason| !reason.is_empty());
+                    let request = CancelRequest { source: CancelSource::Operator, reason };
+                    // It has not been driven yet: nothing else has filled the channel.
+                    let _ = run.control.try_send(Control::Cancel(request, None));
+                }
                 let state = RecordState::Claimed { recovery: None };
                 Claiming::Held(Some(Box::new(RunRecord { state, ..record })))
             }
@@ -260,7 +266,7 @@ impl Supervisor {
             RecordFate::Ended => {
                 let name = record.name.clone();
                 let ended = record.ended(now(), state.name(), result.cloned().unwrap_or_default());
-                let updated = records.update(ended).await;
+                let updated = records.end(ended).await;
                 updated.map_err(|error| ApiError {
                     message: format!("ConfigMap {name}: {}", error.message),
                     ..error
@@ -269,6 +275,20 @@ impl Supervisor {
         };
         if let Err(error) = settled {
             tracing::warn!(error = error.message, "the record of the run does not say how it ended");
+        }
+    }
+
+    /// Notes in the record of a run that its end is requested. The run records the same in its journal, which may be lost with this host.
+    pub(super) async fn note_cancel(&self, run: &RunHandle, reason: Option<String>) {
+        let Some(RecordKey { cluster, namespace, name, uid }) = run.record() else { return };
+        if run.state().is_over() {
+            return;
+        }
+        let records = cluster.run_records();
+        let noted = records.note_cancel(&namespace, &name, &uid, &reason.unwrap_or_default()).await;
+        if let Err(error) = noted {
+            let run_id = &run.info.run_id;
+            tracing::warn!(run_id, error = error.message, "the cancellation is on this host's disk only");
         }
     }
 
@@ -332,7 +352,8 @@ impl Supervisor {
     }
 }
 
-async fn new_record(run: &RunHandle, prepared: &PreparedRun) -> RunRecord {
+/// Returns the record of a run as this host would create it.
+pub(super) async fn new_record(run: &RunHandle, prepared: &PreparedRun) -> RunRecord {
     let RunInfo { adapter_type, agent_id, company_id, plugin_version, plugin_digest, namespace, .. } =
         run.info.clone();
     let facts = RunFacts { adapter_type, agent_id, company_id, plugin_version, plugin_digest };
@@ -367,7 +388,8 @@ fn unclaimed(info: &RunInfo, error: &ApiError) -> Refusal {
     }
 }
 
-fn now() -> Timestamp {
+/// Returns the time by the wall clock.
+pub(super) fn now() -> Timestamp {
     timestamp(SystemTime::now())
 }
 

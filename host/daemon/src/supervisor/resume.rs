@@ -141,8 +141,8 @@ impl Supervisor {
         };
         let namespace = HostContext::namespace_of(&past.request);
         let info = RunInfo::of(&past.request, namespace, &plugin, adopted.is_some());
-        let feed = Feed::new();
-        feed.set_journal(folder.to_owned());
+        let feed =
+            Feed::resumed(folder.to_owned(), past.generation(), past.next_seq).later(adopted.is_some());
         let masked = MaskedEnv::of_header(&past.header);
         let prepared = PreparedRun {
             redactor: redactor(&past.request, &secrets, &masked, plugin.protocol_members())?,
@@ -160,6 +160,7 @@ impl Supervisor {
             masked,
             pushes_cancel: past.header.pushes_cancel,
             adopted,
+            generation: None,
             record: None,
         };
         let (run, controls) = self.handle_of(info, feed, past.started_at);
@@ -230,6 +231,8 @@ impl Supervisor {
 
     /// Keeps an ended run so that its state and events can be read.
     async fn keep_ended(&self, folder: &Path, past: PastRun) {
+        let feed = Feed::of_journal(folder.to_owned(), past.generation(), past.next_seq)
+            .later(past.header.adopted.is_some());
         let info = RunInfo {
             run_id: past.header.run_id,
             adapter_type: past.header.adapter_type,
@@ -240,7 +243,6 @@ impl Supervisor {
             plugin_digest: past.header.plugin_digest,
             adopted: past.header.adopted.is_some(),
         };
-        let feed = Feed::of_journal(folder.to_owned(), past.next_seq);
         let config: Value = serde_json::from_str(&past.request.config_json).unwrap_or_default();
         let cluster = self.clusters().select(&config).unwrap_or(&self.clusters().default);
         let record = RecordKey::of_past(&info, cluster);

@@ -26,7 +26,7 @@ use super::handle::{RunHandle, RunInfo, State, rfc3339};
 use super::observed::Observed;
 use super::observer::RunObserver;
 use super::past::PastEnd;
-use super::records::{Claiming, Found, RecordFate};
+use super::records::{Claiming, Found, RecordFate, new_record};
 use super::runs::{Claimed, Entered, ResuppliedSecrets};
 use crate::memory::{self, Reserved};
 use crate::refusal::{Kind, Refusal};
@@ -425,9 +425,18 @@ impl Supervisor {
             }
             // The guard of the run says the same, and the run moves there.
             Ok(Claiming::Elsewhere(_)) => pending.prepared.record = None,
+            // It is driven all the same, and its result is written over whatever the record says by then.
             Err(refusal) => {
-                tracing::warn!(error = %refusal, hint = refusal.hint, "the result of the run will not be kept");
-                pending.prepared.record = None;
+                tracing::warn!(error = %refusal, hint = refusal.hint, "the record of the run names another host");
+                let record = match pending.prepared.record.take() {
+                    Some(known) => *known,
+                    None => new_record(&run, &pending.prepared).await,
+                };
+                let record = match pending.end.take() {
+                    Some(end) => end.write_to(record),
+                    None => record,
+                };
+                pending.prepared.record = Some(Box::new(record));
             }
         }
         None
@@ -440,6 +449,7 @@ impl Supervisor {
         observer: Arc<RunObserver>,
     ) -> Result<impl Future<Output = Outcome> + Send + use<>, StartError> {
         let PendingRun { run, controls, prepared, cluster, folder, memory, .. } = pending;
+        let prepared = PreparedRun { generation: Some(run.feed.generation().to_owned()), ..prepared };
         let opened = prepared.open_journal(self.host(), folder)?;
         if let Some(folder) = opened.journal_folder() {
             run.feed.set_journal(folder.to_owned());

@@ -514,6 +514,7 @@ fn claimed(version: &str) -> RunRecord {
         host: "host".into(),
         instance: "paperclip-host-a".into(),
         accepted_at: at(0),
+        cancel_requested: None,
         state: RecordState::Claimed { recovery: None },
     }
 }

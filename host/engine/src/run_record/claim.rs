@@ -168,8 +168,9 @@ impl Claim {
 
     /// Changes the record at the resourceVersion that was read.
     fn take(&mut self, found: Box<RunRecord>) -> Step {
-        let RunRecord { uid, resource_version, accepted_at, .. } = (*found).clone();
-        self.record = RunRecord { uid, resource_version, accepted_at, ..self.record.clone() };
+        let RunRecord { uid, resource_version, accepted_at, cancel_requested, .. } = (*found).clone();
+        self.record =
+            RunRecord { uid, resource_version, accepted_at, cancel_requested, ..self.record.clone() };
         self.go(State::Taking(found))
     }
 

@@ -37,6 +37,8 @@ pub struct RunRecord {
     pub instance: String,
     /// When the run was first accepted.
     pub accepted_at: Timestamp,
+    /// Somebody has requested the end of the run, with this reason, which may be empty. Whoever has the run then ends it.
+    pub cancel_requested: Option<String>,
     pub state: RecordState,
 }
 
@@ -75,6 +77,7 @@ impl RunRecord {
             host: String::new(),
             instance: String::new(),
             accepted_at,
+            cancel_requested: None,
             state: RecordState::Claimed { recovery: None },
         }
     }

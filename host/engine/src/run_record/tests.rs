@@ -18,6 +18,7 @@ fn record(run_id: &str) -> RunRecord {
         host: String::new(),
         instance: String::new(),
         accepted_at: Timestamp::from_millis(5_000),
+        cancel_requested: None,
         state: RecordState::Claimed { recovery: None },
     }
 }
@@ -107,7 +108,9 @@ fn a_run_of_a_living_host_is_elsewhere_and_that_of_a_dead_one_is_taken() {
     let Claimed::Elsewhere { owner, .. } = server.claim("b", Tenure::None) else { panic!("a has it") };
     assert_eq!(owner.host, "a");
     server.live = vec!["b"];
+    server.record.as_mut().expect("it is claimed").cancel_requested = Some("enough".into());
     let Claimed::Held { record, earlier } = server.claim("b", Tenure::None) else { panic!("a is dead") };
+    assert_eq!(record.cancel_requested.as_deref(), Some("enough"), "b ends it");
     assert_eq!((record.host.as_str(), earlier.expect("of a").host.as_str()), ("b", "a"));
 }
 

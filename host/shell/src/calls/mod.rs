@@ -62,6 +62,9 @@ pub async fn call(cluster: &Cluster, secrets: &Secrets, call: ApiCall) -> Result
         ApiCall::GetRunRecord { namespace, name } => records::get(cluster, &namespace, &name).await,
         ApiCall::CreateRunRecord(record) => records::create(cluster, *record).await,
         ApiCall::UpdateRunRecord(record) => records::update(cluster, *record).await,
+        ApiCall::NoteCancel { namespace, name, uid, reason } => {
+            records::note_cancel(cluster, &namespace, &name, &uid, &reason).await
+        }
         ApiCall::DeleteRunRecord { namespace, name, uid } => {
             records::delete(cluster, &namespace, &name, uid).await
         }

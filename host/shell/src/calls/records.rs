@@ -29,6 +29,8 @@ const HOST_ANNOTATION: &str = "paperclip.io/host";
 const INSTANCE_ANNOTATION: &str = "paperclip.io/host-instance";
 const ACCEPTED_ANNOTATION: &str = "paperclip.io/accepted-at";
 const ENDED_ANNOTATION: &str = "paperclip.io/ended-at";
+/// Says that somebody has requested the end of the run, and why.
+const CANCEL_ANNOTATION: &str = "paperclip.io/cancel-requested";
 /// What the run is.
 const FACTS_KEY: &str = "run.json";
 /// What came of it.
@@ -54,12 +56,34 @@ pub(super) async fn create(cluster: &Cluster, record: RunRecord) -> Result<ApiRe
     written(cluster, record, request).await
 }
 
-/// Changes it; another resourceVersion by now answers 409, and a deleted one 404.
+/// Changes it; another resourceVersion by now answers 409, and a deleted one 404. One that was not read is not changed.
 pub(super) async fn update(cluster: &Cluster, record: RunRecord) -> Result<ApiReply, ApiError> {
+    if record.resource_version.is_empty() {
+        let message = format!("ConfigMap {} was not read", record.name);
+        return Err(ApiError { status: Some(409), ..exchange::not_sent(message) });
+    }
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let patch = Patch::Merge(patch(&record)?);
     let request = resource::<ConfigMap>(&record.namespace)?.patch(named(&record.name)?, &params, &patch);
     written(cluster, record, request).await
+}
+
+/// Adds to it that the end of the run is requested. Whoever has the run may change it at the same time.
+pub(super) async fn note_cancel(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    reason: &str,
+) -> Result<ApiReply, ApiError> {
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let mut patch = json!({ "metadata": { "annotations": { CANCEL_ANNOTATION: reason } } });
+    if !uid.is_empty() {
+        patch["metadata"]["uid"] = json!(uid);
+    }
+    let request = resource::<ConfigMap>(namespace)?.patch(named(name)?, &params, &Patch::Merge(patch));
+    send(cluster, request).await?;
+    Ok(ApiReply::Done)
 }
 
 pub(super) async fn delete(
@@ -68,7 +92,8 @@ pub(super) async fn delete(
     name: &str,
     uid: String,
 ) -> Result<ApiReply, ApiError> {
-    let preconditions = Preconditions { uid: Some(uid), resource_version: None };
+    let uid = Some(uid).filter(|uid| !uid.is_empty());
+    let preconditions = Preconditions { uid, resource_version: None };
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
     let request = resource::<ConfigMap>(namespace)?.delete(named(name)?, &params);
     send(cluster, request).await?;
@@ -123,6 +148,9 @@ fn annotations(record: &RunRecord) -> Result<BTreeMap<String, String>, ApiError>
         (INSTANCE_ANNOTATION, record.instance.clone()),
         (ACCEPTED_ANNOTATION, rfc3339(record, record.accepted_at)?),
     ];
+    if let Some(reason) = &record.cancel_requested {
+        pairs.push((CANCEL_ANNOTATION, reason.clone()));
+    }
     if let RecordState::Ended(ended) = &record.state {
         pairs.push((ENDED_ANNOTATION, rfc3339(record, ended.at)?));
     }
@@ -196,6 +224,7 @@ fn read(map: ConfigMap) -> Result<RunRecord, ApiError> {
     let facts = data.remove(FACTS_KEY).unwrap_or_default();
     let facts = serde_json::from_str(&facts).map_err(|error| broken(FACTS_KEY, &error))?;
     let mut annotations = metadata.annotations.clone().unwrap_or_default();
+    let cancel_requested = annotations.remove(CANCEL_ANNOTATION);
     let mut take = |key: &str| annotations.remove(key).unwrap_or_default();
     let (run_id, host, instance) = (take(RUN_ANNOTATION), take(HOST_ANNOTATION), take(INSTANCE_ANNOTATION));
     let (accepted_at, ended_at) = (time(&take(ACCEPTED_ANNOTATION)), time(&take(ENDED_ANNOTATION)));
@@ -219,6 +248,7 @@ fn read(map: ConfigMap) -> Result<RunRecord, ApiError> {
         host,
         instance,
         accepted_at: accepted_at.unwrap_or_default(),
+        cancel_requested,
         state,
     })
 }
@@ -271,6 +301,7 @@ mod tests {
             host: "h".into(),
             instance: "paperclip-host-1".into(),
             accepted_at: Timestamp::from_millis(1_767_323_045_123),
+            cancel_requested: Some("enough".into()),
             state: RecordState::Claimed { recovery: Some(vec![31, 139, 0]) },
         }
     }

@@ -40,6 +40,9 @@ pub struct Header {
     /// Whether its client requests cancellations itself, so that Paperclip's API is not polled for them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pushes_cancel: bool,
+    /// What distinguishes its records from those of the same run on another host; none in a header of an older host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<String>,
     /// The objects with which it was adopted, if another host started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted: Option<Adopted>,

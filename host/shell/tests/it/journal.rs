@@ -26,6 +26,7 @@ fn header(run_id: &str, digest: &str) -> Header {
         masked_env: None,
         pushes_cancel: false,
         unmasked_env: Vec::new(),
+        generation: None,
         adopted: None,
     }
 }

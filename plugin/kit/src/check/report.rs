@@ -324,7 +324,7 @@ mod tests {
             Question::Pvc { .. } => json!({"ok": false}),
             _ => healthy(probe),
         };
-        let report = report(&answers(local), CREDENTIAL);
+        let report = report(&answers(local), "AGENT_KEY");
         assert_eq!(report.status, Status::Pass);
         assert!(report.checks.iter().any(|check| check.code == "k8s_pvc_on_demand"));
     }

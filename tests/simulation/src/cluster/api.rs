@@ -72,6 +72,7 @@ impl Cluster {
             ApiCall::GetRunRecord { .. }
             | ApiCall::CreateRunRecord(_)
             | ApiCall::UpdateRunRecord(_)
+            | ApiCall::NoteCancel { .. }
             | ApiCall::DeleteRunRecord { .. }
             | ApiCall::ListRunRecords { .. } => {
                 Err(error(400, "BadRequest", "no run of this world has a record"))
