@@ -2,35 +2,35 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use paperclip_engine::time::{Timestamp, millis};
-use tokio::time::Instant;
+use paperclip_engine::time::Timestamp;
 
-/// Points in time that never go back.
+/// Points in time of one run in one process.
 ///
-/// The wall clock leads, so that the times in a journal continue in a later process. If it is set back, time continues at its own pace until the wall clock
-/// has caught up, so that no timer waits for the hour that the clock lost.
-#[derive(Debug)]
+/// The wall clock says when it starts, so that the times in a journal continue in a later process. From then on a clock counts that is never set and
+/// runs through suspend: whatever happens to the wall clock meanwhile, a duration is what has really passed.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
-    last: Timestamp,
-    read_at: Instant,
+    started_at: Timestamp,
+    /// The time of [`elapsed`] then.
+    elapsed_at_start: Timestamp,
 }
 
 impl Clock {
     pub(crate) fn start() -> Clock {
-        Clock { last: wall(), read_at: Instant::now() }
+        Clock { started_at: wall(), elapsed_at_start: elapsed() }
     }
 
-    pub(crate) fn now(&mut self) -> Timestamp {
-        // The part of a millisecond that is left over is counted the next time.
-        let elapsed = Duration::from_millis(millis(self.read_at.elapsed()));
-        self.read_at += elapsed;
-        self.last = (self.last + elapsed).max(wall());
-        self.last
+    pub(crate) fn now(&self) -> Timestamp {
+        self.at(elapsed())
     }
 
     /// Returns how long it is until this time; zero if it has passed.
-    pub(crate) fn until(&mut self, at: Timestamp) -> Duration {
+    pub(crate) fn until(&self, at: Timestamp) -> Duration {
         at.since(self.now())
+    }
+
+    fn at(&self, elapsed: Timestamp) -> Timestamp {
+        self.started_at + elapsed.since(self.elapsed_at_start)
     }
 }
 
@@ -69,15 +69,19 @@ mod tests {
         assert!(remaining(before + Duration::from_secs(60)) <= Duration::from_secs(60));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn time_continues_while_the_wall_clock_lags() {
-        let mut clock = Clock::start();
-        let start = clock.now();
-        tokio::time::advance(Duration::from_secs(3_600)).await;
-        let later = clock.now();
-        let elapsed = later.since(start);
-        assert!(elapsed >= Duration::from_secs(3_600) && elapsed < Duration::from_secs(3_660), "{elapsed:?}");
-        assert_eq!(clock.until(later + Duration::from_secs(5)).as_secs(), 5);
-        assert_eq!(clock.until(start), Duration::ZERO);
+    #[test]
+    fn only_the_time_that_has_passed_counts_whatever_the_wall_clock_says() {
+        // The wall clock is not read again: it may be set by an hour in either direction.
+        let clock = Clock {
+            started_at: Timestamp::from_millis(1_000_000),
+            elapsed_at_start: Timestamp::from_millis(70),
+        };
+        assert_eq!(clock.at(Timestamp::from_millis(70)), Timestamp::from_millis(1_000_000));
+        assert_eq!(clock.at(Timestamp::from_millis(5_070)), Timestamp::from_millis(1_005_000));
+        let clock = Clock::start();
+        let now = clock.now();
+        assert!(clock.now() >= now && now.since(wall()) < Duration::from_secs(60));
+        assert!(clock.until(now + Duration::from_secs(5)) <= Duration::from_secs(5));
+        assert_eq!(clock.until(Timestamp::EPOCH), Duration::ZERO);
     }
 }

@@ -128,7 +128,7 @@ named! {
         JournalTorn = "journal-torn",
         /// The clock of the next host is minutes off, either way.
         ClockOff = "clock-off",
-        /// The host's clock is set forward under it.
+        /// The host's wall clock is set forward under it.
         ClockJumps = "clock-jumps",
 
         GuestTraps = "guest-traps",

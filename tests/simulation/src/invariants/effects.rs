@@ -153,8 +153,9 @@ pub(super) fn has_timed_out(world: &World, run: usize, pod: &Pod) -> bool {
 pub(super) fn clock_ahead_ms(world: &World, run: usize) -> u64 {
     let (mut ahead_ms, mut behind_ms) = (0, 0);
     for process in world.processes.iter().filter(|process| process.run == run) {
-        let off_ms = process.clock_ahead_ms - process.clock_jumped_ms;
-        ahead_ms += off_ms.max(0) + process.clock_jumped_ms;
+        // What the wall clock does while the process lives does not count.
+        let off_ms = process.clock_off_ms;
+        ahead_ms += off_ms.max(0);
         behind_ms = behind_ms.max(-off_ms);
     }
     (ahead_ms + behind_ms).unsigned_abs()

@@ -76,6 +76,8 @@ named! {
         BlamedOnOthers = "blamed-on-others",
         /// Seed rows 5 to 7: the cause of the container's end is lost.
         CauseLost = "cause-lost",
+        /// A wall clock that is set forward makes the time of a run pass.
+        WallClockFollowed = "wall-clock-followed",
         /// Seed row 22: the Job of a dead run is not found.
         OrphansUnseen = "orphans-unseen",
         /// A guard is taken although the host of its holder lives.
