@@ -134,7 +134,7 @@ impl<A: AgentPlugin + 'static> tools::Guest for Plugin<A> {
 
     fn plan_check(input_json: String) -> Result<String, String> {
         panic_note::install();
-        check::plan_document(&input_json, &A::default())
+        check::plan_document(&input_json)
     }
 
     fn judge_check(answers_json: String) -> Result<String, String> {

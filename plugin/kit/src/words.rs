@@ -1,6 +1,6 @@
 //! Finding phrases in what a program prints.
 //!
-//! A [`Phrase`] is a list of parts that follow each other on one line, each at most [`GAP_BYTES`] after the one before. A part is
+//! A [`Phrase`] is a list of parts that follow each other on one line, each at most 80 bytes after the one before. A part is
 //! one or more whole words; after `*` at its end the last word may continue. Case, punctuation and the kind of space do not
 //! count: `5-hour`, `rate_limit_error` and ``starts with `msg_` `` are `5 hour`, `rate limit error` and `starts with msg`.
 

@@ -11,7 +11,6 @@ pub use report::{Answer, Check, Level, Report, Status, report};
 
 use crate::config;
 use crate::manifest::paperclip_pod::PaperclipPod;
-use crate::manifest::{self, AgentType};
 use crate::refusal::Refusal;
 use crate::request::{HostFacts, Request, text};
 
@@ -111,12 +110,11 @@ pub fn plan(request: &Request) -> Result<Vec<Probe>, Refusal> {
     Ok(probes)
 }
 
-/// Applies [`plan`] to `{"config","selfPod"?,"namespace"?,"clusters"?}` and returns a JSON array of probes, if the agent type accepts
-/// its own fields of the config, too.
+/// Applies [`plan`] to `{"config","selfPod"?,"namespace"?,"clusters"?}` and returns a JSON array of probes.
 ///
 /// # Errors
 /// The document is malformed, or the config in it is invalid.
-pub fn plan_document(input_json: &str, agent_type: &dyn AgentType) -> Result<String, String> {
+pub fn plan_document(input_json: &str) -> Result<String, String> {
     let input: Environment = serde_json::from_str(input_json)
         .map_err(|error| format!("the environment to check is malformed: {error}"))?;
     let request = Request {
@@ -130,7 +128,6 @@ pub fn plan_document(input_json: &str, agent_type: &dyn AgentType) -> Result<Str
         ..Request::default()
     };
     let probes = plan(&request).map_err(|refusal| refusal.to_string())?;
-    manifest::check_config(&request, agent_type).map_err(|refusal| refusal.to_string())?;
     serde_json::to_string(&probes).map_err(|error| error.to_string())
 }
 
@@ -157,46 +154,18 @@ pub fn report_document(answers_json: &str, credential: &str) -> Result<String, S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::fields::Fields;
-    use crate::manifest::Call;
     use serde_json::json;
-
-    /// An agent type that needs a model.
-    struct Plain;
-
-    impl AgentType for Plain {
-        fn adapter_type(&self) -> &'static str {
-            "plain_k8s"
-        }
-        fn job_name_prefix(&self) -> &'static str {
-            "pl"
-        }
-        fn container_name(&self) -> &'static str {
-            "plain"
-        }
-        fn program(&self) -> &'static str {
-            "plain"
-        }
-        fn forced_env(&self) -> &'static [(&'static str, &'static str)] {
-            &[]
-        }
-        fn arguments(&self, _: &Call<'_>, config: &mut Fields<'_>) -> Result<Vec<String>, Refusal> {
-            let model = config.text("model")?.ok_or_else(|| Refusal::new("model", "is missing"))?;
-            Ok(vec![model.to_owned()])
-        }
-    }
 
     #[test]
     fn probes_every_permission_in_the_runs_namespace() {
-        let input = json!({"config": {"namespace": "agents", "secretRef": "s", "model": "m"}, "selfPod": {
+        let input = json!({"config": {"namespace": "agents", "secretRef": "s"}, "selfPod": {
             "metadata": {"namespace": "paperclip"},
             "spec": {
                 "containers": [{"volumeMounts": [{"name": "d", "mountPath": "/paperclip"}]}],
                 "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}],
             },
         }});
-        let probes: Vec<Value> =
-            serde_json::from_str(&plan_document(&input.to_string(), &Plain).unwrap()).unwrap();
+        let probes: Vec<Value> = serde_json::from_str(&plan_document(&input.to_string()).unwrap()).unwrap();
         assert_eq!(probes.len(), ACCESS.len() + 4);
         assert_eq!(probes[0], json!({"id": "api", "kind": "api"}));
         assert_eq!(
@@ -219,12 +188,11 @@ mod tests {
 
     #[test]
     fn refuses_an_invalid_config_before_probing() {
-        let refused = |input: Value| plan_document(&input.to_string(), &Plain).unwrap_err();
+        let refused = |input: Value| plan_document(&input.to_string()).unwrap_err();
         assert!(
             refused(json!({"config": {"namespace": "Agents"}})).starts_with("namespace: `Agents` must be")
         );
         assert!(refused(json!({"config": {}})).starts_with("namespace: no namespace"));
-        assert_eq!(refused(json!({"config": {"namespace": "agents"}})), "model: is missing");
         assert!(refused(json!("x")).starts_with("the environment to check is malformed"));
     }
 }

@@ -285,20 +285,6 @@ fn working_dir(request: &Request, config: &Config) -> Result<String, Refusal> {
     Ok(config.placement.working_dir.clone().unwrap_or_else(|| DATA_DIR.to_owned()))
 }
 
-/// Checks the fields of a config that are the agent type's own.
-///
-/// # Errors
-/// One of them holds what the program or Kubernetes would not accept.
-pub fn check_config(request: &Request, agent_type: &dyn AgentType) -> Result<(), Refusal> {
-    let caller = Caller::new(request, None, false);
-    let mut warnings = Vec::new();
-    caller.ask(&mut warnings, |call, fields| agent_type.arguments(call, fields))?;
-    caller.ask(&mut warnings, |call, fields| agent_type.environment(call, fields))?;
-    caller.ask(&mut warnings, |call, fields| agent_type.setup(call, fields))?;
-    caller.ask(&mut warnings, |call, fields| agent_type.claims(call, fields))?;
-    Ok(())
-}
-
 /// Returns the folder of an agent alone on the shared volume. An id that is no name of a folder is spelled with `-`.
 fn agent_dir(id: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
