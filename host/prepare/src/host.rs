@@ -252,6 +252,7 @@ impl HostContext {
             adopted: None,
             generation: None,
             record: None,
+            takes_over: false,
         })
     }
 
