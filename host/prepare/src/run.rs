@@ -48,7 +48,7 @@ pub struct PreparedRun {
     pub generation: Option<String>,
     /// The record of the run, as this process has claimed it.
     pub record: Option<Box<RunRecord>>,
-    /// The record was taken from a host that does not live.
+    /// The record existed before this process claimed it.
     pub takes_over: bool,
 }
 

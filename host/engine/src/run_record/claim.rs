@@ -152,9 +152,10 @@ impl Claim {
             return done(Claimed::Ended { record: *found, end });
         }
         let Claimant { host, instance, tenure } = &self.claimant;
-        // A request of this process whose answer was lost, or an earlier run of it that left without an end.
+        // A request of this process whose answer was lost, or an earlier run of it that left without an end: another host may have it by now.
         if found.instance == *instance {
-            return done(Claimed::Held { record: *found, earlier: self.earlier.take() });
+            let earlier = self.earlier.take().or_else(|| Some(found.clone()));
+            return done(Claimed::Held { record: *found, earlier });
         }
         let is_taken = match tenure {
             Tenure::None => false,

@@ -53,6 +53,8 @@ struct Process {
     is_alive: bool,
     paused_until: u64,
     runs: BTreeMap<usize, Stage>,
+    /// The request about a run whose answer is awaited: an answer to an earlier one is dropped, as a shell drops it after its deadline.
+    awaited: BTreeMap<usize, ApiCall>,
     /// Results that this host has seen.
     results: BTreeMap<usize, String>,
 }
@@ -581,6 +583,9 @@ impl World {
 
     fn send(&mut self, process: usize, run: usize, request: ApiCall) {
         let is_faulty = self.is_faulty();
+        if !matches!(request, ApiCall::NoteCancel { .. }) {
+            self.processes[process].awaited.insert(run, request.clone());
+        }
         let request = Box::new(request);
         if is_faulty && self.entropy.chance(8) {
             let outcome = Box::new(Err(no_answer()));
@@ -638,6 +643,11 @@ impl World {
             }
             return;
         }
+        let awaited = &mut self.processes[process].awaited;
+        if awaited.get(&run).is_some_and(|awaited| awaited != request) {
+            return;
+        }
+        awaited.remove(&run);
         match self.processes[process].runs.remove(&run) {
             Some(Stage::Claiming { claim, asks }) => self.on_claim(process, run, claim, asks, outcome),
             Some(Stage::Ending(record)) => self.on_record(process, run, record, outcome),
@@ -671,6 +681,7 @@ impl World {
             }
             Ok(Step::CallLater(wait, request)) => {
                 self.processes[process].runs.insert(run, Stage::Claiming { claim, asks });
+                self.processes[process].awaited.insert(run, request.clone());
                 let (request, is_answer_lost) = (Box::new(request), false);
                 let delay = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                 return self.after(delay, Event::Send { process, run, request, is_answer_lost });
