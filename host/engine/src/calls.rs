@@ -45,6 +45,8 @@ pub(crate) enum Purpose {
     VerifiedDeletion(ObjectRef),
     /// Writes the result into the record of the run, or reads the record because it has changed.
     Record,
+    /// Reads the record of the run again, because this host has its guard now.
+    RecordCheck,
 }
 
 #[derive(Debug)]
@@ -180,6 +182,7 @@ impl Calls {
             | Purpose::ExistingShared { .. }
             | Purpose::AdoptedJob { .. }
             | Purpose::UnobservedJob(_)
+            | Purpose::RecordCheck
             | Purpose::Epoch => false,
             Purpose::Lease | Purpose::Cleanup | Purpose::VerifiedDeletion(_) | Purpose::Record => true,
         });

@@ -263,6 +263,7 @@ impl HostContext {
             adopted: None,
             generation: None,
             record: None,
+            takes_over: false,
         })
     }
 

@@ -48,6 +48,8 @@ pub struct PreparedRun {
     pub generation: Option<String>,
     /// The record of the run, as this process has claimed it.
     pub record: Option<Box<RunRecord>>,
+    /// The record existed before this process claimed it.
+    pub takes_over: bool,
 }
 
 /// A run whose journal is open.
@@ -203,7 +205,7 @@ impl OpenedRun {
     ) -> Result<StartedRun<G, S>, StartError> {
         let OpenedRun { prepared, journal, history, header } = self;
         let notes = if history.is_empty() { prepared.notes(&ports.place) } else { Vec::new() };
-        let PreparedRun { plugin, request, secrets, redactor, paperclip, record, .. } = prepared;
+        let PreparedRun { plugin, request, secrets, redactor, paperclip, record, takes_over, .. } = prepared;
         let instance = plugin.instantiate()?;
         let run_id = request.run_id.clone();
         let spec = RunSpec {
@@ -224,6 +226,7 @@ impl OpenedRun {
             segments: SegmentLimits::default(),
             adopts: header.adopted.map(|adopted| adopted.job),
             record,
+            verifies_record: takes_over,
             request,
         };
         let RunConnections { cluster, sink, observer, place: _ } = ports;

@@ -17,6 +17,7 @@ pub mod mutant;
 pub mod order;
 pub mod ownership;
 pub mod plugin;
+pub mod records;
 pub mod scenario;
 pub mod script;
 mod trace;

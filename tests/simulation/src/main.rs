@@ -1,5 +1,6 @@
 //! The command behind `cargo xtask sim`.
 
+mod claims;
 mod hosts;
 
 use std::path::{Path, PathBuf};
@@ -62,6 +63,9 @@ struct Options {
     /// Simulate two or three hosts that share the runs of a cluster, instead of single runs.
     #[arg(long, conflicts_with_all = ["mutant", "bytes", "twice", "complete", "time"])]
     ownership: bool,
+    /// Simulate the records of runs, by which hosts that are asked for one run decide who has it.
+    #[arg(long, conflicts_with_all = ["mutant", "bytes", "twice", "complete", "time", "ownership"])]
+    records: bool,
     /// Show the order in which the run of this folder observed its Job, pod and log; for tests/fixtures/orders.txt.
     #[arg(long, value_name = "FOLDER", exclusive = true)]
     order: Option<PathBuf>,
@@ -90,6 +94,9 @@ fn run(options: &Options) -> Result<bool> {
     }
     if options.ownership {
         return Ok(hosts::run(options));
+    }
+    if options.records {
+        return Ok(claims::run(options));
     }
     let plugin = Plugin::load()?;
     if let Some(seed) = options.seed {

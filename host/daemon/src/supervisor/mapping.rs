@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::cursor::{Cursor, Line};
 use super::feed::Feed;
 
-/// Says that what follows starts anew: what was received before is to be dropped.
+/// Says that all records follow from the start: those that were received before are to be dropped.
 pub(super) const RESET: &[u8] = b"{\"seq\":0,\"type\":\"reset\",\"reason\":\"another host drives the run, and where this follower was is not known there: all records follow from the start\"}\n";
 
 type Chunks = BoxStream<'static, io::Result<Bytes>>;

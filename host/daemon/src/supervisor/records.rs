@@ -92,7 +92,10 @@ impl<T> Found<T> {
 #[derive(Debug)]
 pub(super) enum Claiming {
     /// This process has it. Without a record where its grant does not allow its namespace.
-    Held(Option<Box<RunRecord>>),
+    Held {
+        record: Option<Box<RunRecord>>,
+        takes_over: bool,
+    },
     Elsewhere(Elsewhere),
     Ended(Arc<RunHandle>),
 }
@@ -122,7 +125,7 @@ impl Supervisor {
     ) -> Result<Claiming, Refusal> {
         let info = &run.info;
         if !self.host().config.grant(&info.adapter_type, &info.company_id).has_namespace(&info.namespace) {
-            return Ok(Claiming::Held(None));
+            return Ok(Claiming::Held { record: None, takes_over: false });
         }
         let record = match &prepared.record {
             Some(known) => RunRecord::clone(known),
@@ -131,7 +134,7 @@ impl Supervisor {
         let claimed = cluster.run_records().claim(record, tenure).await;
         let claimed = claimed.map_err(|error| unclaimed(info, &error))?;
         Ok(match claimed {
-            Claimed::Held { record, .. } => {
+            Claimed::Held { record, earlier } => {
                 run.set_record(RecordKey::of(cluster, &record));
                 if let Some(reason) = record.cancel_requested.clone().filter(|_| tenure != Tenure::Folder) {
                     let reason = Some(reason).filter(|reason| !reason.is_empty());
@@ -140,7 +143,8 @@ impl Supervisor {
                     let _ = run.control.try_send(Control::Cancel(request, None));
                 }
                 let state = RecordState::Claimed { recovery: None };
-                Claiming::Held(Some(Box::new(RunRecord { state, ..record })))
+                let record = Some(Box::new(RunRecord { state, ..record }));
+                Claiming::Held { record, takes_over: earlier.is_some() }
             }
             Claimed::Elsewhere { record, owner } => Claiming::Elsewhere(Elsewhere {
                 run_id: record.run_id,

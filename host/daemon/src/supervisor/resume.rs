@@ -162,6 +162,7 @@ impl Supervisor {
             adopted,
             generation: None,
             record: None,
+            takes_over: false,
         };
         let (run, controls) = self.handle_of(info, feed, past.started_at);
         run.set_taken(Taken::read(folder));

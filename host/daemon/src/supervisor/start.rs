@@ -172,8 +172,8 @@ impl Supervisor {
             Entered::New => {}
         }
         let other = match self.claim_run(&run, &prepared, &cluster, Tenure::None).await {
-            Ok(Claiming::Held(record)) => {
-                prepared.record = record;
+            Ok(Claiming::Held { record, takes_over }) => {
+                (prepared.record, prepared.takes_over) = (record, takes_over);
                 let pending = PendingRun {
                     run: Arc::clone(&run),
                     controls,
@@ -409,7 +409,8 @@ impl Supervisor {
         let tenure = pending.tenure.take()?;
         let run = Arc::clone(&pending.run);
         match self.claim_run(&run, &pending.prepared, &pending.cluster, tenure).await {
-            Ok(Claiming::Held(record)) => {
+            // Its guard or its folder is here.
+            Ok(Claiming::Held { record, takes_over: _ }) => {
                 let end = pending.end.take();
                 pending.prepared.record = match (record, end) {
                     (Some(record), Some(end)) => Some(Box::new(end.write_to(*record))),

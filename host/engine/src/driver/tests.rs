@@ -71,6 +71,7 @@ fn driver(answers: &[&[Action]], notes: &[&str]) -> Tested {
         segments: SegmentLimits::default(),
         adopts: None,
         record: None,
+        verifies_record: false,
     };
     let answers = answers.iter().map(|actions| actions.to_vec()).collect();
     let notes = notes.iter().map(|text| (Level::Info, (*text).to_owned())).collect();

@@ -49,6 +49,7 @@ impl<G: Guest> Run<G> {
             }
             Purpose::VerifiedDeletion(job) => self.clean_up_verified(&job, finished.outcome),
             Purpose::Record => self.on_record_answered(finished.outcome),
+            Purpose::RecordCheck => self.on_record_checked(finished.outcome),
             Purpose::Command(command) => {
                 self.on_command_answered(command, &finished.request, finished.outcome);
             }

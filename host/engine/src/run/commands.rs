@@ -247,6 +247,7 @@ impl<G: Guest> Run<G> {
                     let limit = if self.phase == Phase::Live { COMMAND_RETRY } else { CLEANUP_RETRY };
                     self.call_for(Purpose::Lease, call, limit);
                 }
+                lease::Outcome::Acquired if self.check_record() => {}
                 lease::Outcome::Acquired => self.events.push(Event::GuardAcquired),
                 lease::Outcome::EpochRaised(epoch) => self.raise_epoch(epoch),
                 lease::Outcome::Moved { host } => self.leave_to(&host),

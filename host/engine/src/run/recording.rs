@@ -1,12 +1,12 @@
 //! The result in the record of the run. It is there before a Job of the run is deleted: from then on the run is known to have ended,
 //! whatever happens to this host.
 
-use paperclip_contract::types::{ApiError, Ending};
+use paperclip_contract::types::{ApiError, Ending, Event};
 use serde_json::{Map, Value};
 
 use super::Run;
 use crate::api::{ApiCall, ApiReply};
-use crate::calls::{CLEANUP_RETRY, Purpose};
+use crate::calls::{CLEANUP_RETRY, COMMAND_RETRY, Purpose};
 use crate::guest::Guest;
 use crate::record::Level;
 use crate::run_record::RunRecord;
@@ -22,6 +22,28 @@ impl<G: Guest> Run<G> {
         };
         self.write_record(record.ended(self.now, state, result));
         true
+    }
+
+    /// Reads the record of a run that was taken from another host. Returns false if that is not needed.
+    pub(super) fn check_record(&mut self) -> bool {
+        let Some(record) = self.spec.record.as_ref().filter(|_| self.spec.verifies_record) else {
+            return false;
+        };
+        let (namespace, name) = (record.namespace.clone(), record.name.clone());
+        self.spec.verifies_record = false;
+        self.call_for(Purpose::RecordCheck, ApiCall::GetRunRecord { namespace, name }, COMMAND_RETRY);
+        true
+    }
+
+    /// Continues with the guard, unless another host had adopted the run before this one got the guard.
+    pub(super) fn on_record_checked(&mut self, outcome: Result<ApiReply, ApiError>) {
+        if let (Ok(ApiReply::RunRecord(Some(found))), Some(record)) = (outcome, &mut self.spec.record) {
+            if found.end().is_some() || found.instance != record.instance {
+                return self.leave_to(&found.host);
+            }
+            record.resource_version = found.resource_version;
+        }
+        self.events.push(Event::GuardAcquired);
     }
 
     /// Writes the result of a run that was resumed after its end, if its record does not have it. Returns false if nothing is written.

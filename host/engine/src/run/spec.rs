@@ -29,6 +29,9 @@ pub struct RunSpec {
     /// The record of the run, as this host has claimed it; none if the run has none. One that says how the run ended is written again when
     /// the run is resumed after its end.
     pub record: Option<Box<RunRecord>>,
+    /// The record existed before this host claimed it. Another host may have adopted the run, and ended it, before this one has its guard:
+    /// the record is read again then.
+    pub verifies_record: bool,
 }
 
 /// The plugin that decides for the run, for messages.

@@ -88,6 +88,7 @@ fn run(answers: &[&[Action]]) -> Run<Script> {
         segments: SegmentLimits::default(),
         adopts: None,
         record: None,
+        verifies_record: false,
     };
     let answers = answers.iter().map(|actions| actions.to_vec()).collect();
     Run::new(spec, Script { answers, ..Script::default() })
@@ -596,4 +597,32 @@ fn a_record_that_has_changed_is_read_and_written_again_unless_it_says_the_end() 
     run.handle(at(3), Input::Called { call, outcome: Err(refused(403)) });
     let (_, deletes) = of_record(&effects(&mut run, &mut journal));
     assert!(deletes && journal.iter().any(|line| line.contains("is not kept in ConfigMap")));
+}
+
+#[test]
+fn a_run_that_was_taken_over_starts_nothing_if_another_host_had_adopted_it_meanwhile() {
+    let other = || RunRecord { instance: "paperclip-host-b".into(), ..claimed("9") };
+    for (found, leaves) in [
+        (claimed("8"), false),
+        (other(), true),
+        (claimed("8").ended(at(1), "succeeded", serde_json::Map::new()), true),
+    ] {
+        let create = Action::CreateJob(NewObject { manifest_json: JOB.into() });
+        let (mut run, mut journal) = (run(&[&[guard()], &[create]]), Vec::new());
+        run.spec.record = Some(Box::new(claimed("7")));
+        run.spec.verifies_record = true;
+        run.handle(at(1), Input::Start);
+        host(&mut run, at(1), Timestamp::MAX);
+        let (call, requested) = lease(&effects(&mut run, &mut journal));
+        run.handle(at(2), Input::Called { call, outcome: Ok(ApiReply::Lease(Some(requested))) });
+        let (read, _) = of_record(&effects(&mut run, &mut journal));
+        let Some((call, ApiCall::GetRunRecord { .. })) = read else { panic!("it is read: {read:?}") };
+        run.handle(at(3), Input::Called { call, outcome: Ok(ApiReply::RunRecord(Some(Box::new(found)))) });
+        let last = effects(&mut run, &mut journal);
+        let names = names(&last);
+        assert_eq!(names.iter().any(|name| name == "Moved"), leaves, "{names:?}");
+        let starts =
+            |effect: &Effect| matches!(effect, Effect::Call { request: ApiCall::CreateJob { .. }, .. });
+        assert_eq!(last.iter().any(starts), !leaves, "{names:?}");
+    }
 }

@@ -61,8 +61,8 @@ enum State {
     Reading,
     /// Reads whether the owner lives.
     ReadingOwner(Box<RunRecord>),
-    /// Changes the record from this.
-    Taking(Box<RunRecord>),
+    /// Changes the record.
+    Taking,
 }
 
 /// The claim of a run, as a state machine: each answer leads to the next request or to an end.
@@ -72,6 +72,8 @@ pub struct Claim {
     /// What the record will say.
     record: RunRecord,
     state: State,
+    /// What the record said before this claim changed it, or tried to.
+    earlier: Option<Box<RunRecord>>,
     failures: u32,
     collisions: u32,
 }
@@ -82,7 +84,8 @@ impl Claim {
         let Claimant { host, instance, .. } = claimant.clone();
         let record = RunRecord { host, instance, ..record };
         let create = ApiCall::CreateRunRecord(Box::new(record.clone()));
-        (Claim { claimant, record, state: State::Creating, failures: 0, collisions: 0 }, create)
+        let (state, earlier) = (State::Creating, None);
+        (Claim { claimant, record, state, earlier, failures: 0, collisions: 0 }, create)
     }
 
     /// Starts a claim of a run whose record is expected to exist: it is read first.
@@ -96,7 +99,8 @@ impl Claim {
     /// Starts a claim that takes the run from the host that its record names, as it was read.
     pub fn take_over(found: RunRecord, claimant: Claimant) -> (Claim, ApiCall) {
         let (mut claim, _) = Claim::start(found.clone(), claimant);
-        claim.state = State::Taking(Box::new(found));
+        claim.earlier = Some(Box::new(found));
+        claim.state = State::Taking;
         let take = claim.request();
         (claim, take)
     }
@@ -115,21 +119,15 @@ impl Claim {
                 let wait = error.retry_after_ms.map_or(RETRY, Duration::from_millis).min(4 * RETRY);
                 Ok(Step::CallLater(wait, self.request()))
             }
-            (State::Creating | State::Taking(_), Ok(ApiReply::RunRecord(Some(record)))) => {
-                let earlier = match std::mem::replace(&mut self.state, State::Reading) {
-                    State::Taking(earlier) => Some(earlier),
-                    State::Creating | State::Reading | State::ReadingOwner(_) => None,
-                };
-                Ok(done(Claimed::Held { record: *record, earlier }))
+            (State::Creating | State::Taking, Ok(ApiReply::RunRecord(Some(record)))) => {
+                Ok(done(Claimed::Held { record: *record, earlier: self.earlier.take() }))
             }
             // It exists, or was changed: perhaps by a request of this claim whose answer was lost.
-            (State::Creating | State::Taking(_), Err(error)) if error.status == Some(409) => {
+            (State::Creating | State::Taking, Err(error)) if error.status == Some(409) => {
                 self.collide(State::Reading, error)
             }
             // It was deleted meanwhile.
-            (State::Taking(_), Err(error)) if error.status == Some(404) => {
-                self.collide(State::Creating, error)
-            }
+            (State::Taking, Err(error)) if error.status == Some(404) => self.collide(State::Creating, error),
             (State::Reading, Ok(ApiReply::RunRecord(None))) => Ok(self.go(State::Creating)),
             (State::Reading, Ok(ApiReply::RunRecord(Some(record)))) => Ok(self.on_read(record)),
             (State::ReadingOwner(record), Ok(ApiReply::HostLease(owner))) => {
@@ -154,9 +152,10 @@ impl Claim {
             return done(Claimed::Ended { record: *found, end });
         }
         let Claimant { host, instance, tenure } = &self.claimant;
-        // A request of this process whose answer was lost, or an earlier run of it that left without an end.
+        // A request of this process whose answer was lost, or an earlier run of it that left without an end: another host may have it by now.
         if found.instance == *instance {
-            return done(Claimed::Held { record: *found, earlier: None });
+            let earlier = self.earlier.take().or_else(|| Some(found.clone()));
+            return done(Claimed::Held { record: *found, earlier });
         }
         let is_taken = match tenure {
             Tenure::None => false,
@@ -171,7 +170,8 @@ impl Claim {
         let RunRecord { uid, resource_version, accepted_at, cancel_requested, .. } = (*found).clone();
         self.record =
             RunRecord { uid, resource_version, accepted_at, cancel_requested, ..self.record.clone() };
-        self.go(State::Taking(found))
+        self.earlier = Some(found);
+        self.go(State::Taking)
     }
 
     fn collide(&mut self, next: State, error: ApiError) -> Result<Step, ApiError> {
@@ -196,7 +196,7 @@ impl Claim {
             State::ReadingOwner(record) => {
                 ApiCall::GetHostLease { namespace: namespace.clone(), name: record.instance.clone() }
             }
-            State::Taking(_) => ApiCall::UpdateRunRecord(Box::new(self.record.clone())),
+            State::Taking => ApiCall::UpdateRunRecord(Box::new(self.record.clone())),
         }
     }
 }

@@ -247,3 +247,23 @@ fn names_of_records_are_valid_and_differ() {
         );
     }
 }
+
+#[test]
+fn a_takeover_whose_answer_was_lost_is_still_known_as_one() {
+    let mut server = Server { live: vec!["b"], ..Server::default() };
+    server.claim("a", Tenure::None);
+    let (mut claim, mut request) = Claim::start(record("r"), claimant("b", Tenure::None));
+    let mut is_lost = false;
+    let claimed = loop {
+        let mut answer = server.answer(&request);
+        if matches!(request, ApiCall::UpdateRunRecord(_)) && !std::mem::replace(&mut is_lost, true) {
+            answer = Err(ApiError { status: None, ..error(500) });
+        }
+        match claim.on_answer(answer).expect("the server answers") {
+            Step::Call(next) | Step::CallLater(_, next) => request = next,
+            Step::Done(claimed) => break *claimed,
+        }
+    };
+    let Claimed::Held { earlier, .. } = claimed else { panic!("{claimed:?}") };
+    assert_eq!(earlier.expect("it was a's").host, "a");
+}

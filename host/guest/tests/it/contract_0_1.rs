@@ -78,6 +78,7 @@ fn run(request: Request) -> Run<Instance> {
         segments: SegmentLimits::default(),
         adopts: None,
         record: None,
+        verifies_record: false,
     };
     Run::new(spec, PLUGIN.instantiate().unwrap())
 }

@@ -160,6 +160,7 @@ fn run() -> (Run<Script>, Secrets) {
         segments: SegmentLimits::default(),
         adopts: None,
         record: None,
+        verifies_record: false,
     };
     (Run::new(spec, Script::default()), secrets)
 }

@@ -1,6 +1,7 @@
 //! The ownership simulation within the normal tests.
 
 use paperclip_simulation::ownership::{self, mutant::Mutant};
+use paperclip_simulation::records::{self, mutant::Mutant as RecordMutant};
 
 /// Cases of the normal tests.
 const SEEDS: u64 = 200;
@@ -31,4 +32,25 @@ fn every_defect_of_ownership_is_caught() {
     for mutant in Mutant::ALL {
         assert!(ownership::catch(*mutant, MUTANT_SEEDS).is_some(), "{}", mutant.name());
     }
+}
+
+#[test]
+fn any_host_answers_for_a_run_and_none_is_started_twice() {
+    let mut figures = [0; 3];
+    for seed in 0..4 * SEEDS {
+        let outcome = records::run(seed, None, false);
+        assert_eq!(outcome.violation, None, "cargo xtask sim --records --seed {seed:#x}");
+        figures.iter_mut().zip(outcome.figures).for_each(|(sum, one)| *sum += one);
+    }
+    assert!(
+        figures.iter().all(|count| *count > 0),
+        "requests passed on, runs adopted, ended runs found: {figures:?}"
+    );
+}
+
+#[test]
+fn every_defect_of_run_records_is_caught() {
+    let is_missed = |mutant: &&RecordMutant| records::catch(**mutant, 2_000).is_none();
+    let missed: Vec<&str> = RecordMutant::ALL.iter().filter(is_missed).map(|mutant| mutant.name()).collect();
+    assert_eq!(missed, [] as [&str; 0]);
 }

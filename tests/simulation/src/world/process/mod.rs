@@ -170,6 +170,7 @@ impl World {
             segments: SegmentLimits::default(),
             adopts: None,
             record: None,
+            verifies_record: false,
             policy: Policy::new(Grant::default(), &truth.request),
         };
         let next_host = truth.next_host;
