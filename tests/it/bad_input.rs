@@ -201,9 +201,5 @@ fn evidence() {
     let place = Place::new("exit 0");
     let path = place.path("evidence.ndjson");
     fs::write(&path, "{\"stdout\": 3}\n").unwrap();
-    refused(
-        &place,
-        &["classify", "--adapter", "claude_k8s", "--evidence", path.to_str().unwrap()],
-        &["evidence.ndjson", "line 1"],
-    );
+    refused(&place, &["classify", "--evidence", path.to_str().unwrap()], &["evidence.ndjson", "line 1"]);
 }

@@ -37,25 +37,14 @@ fn only(builtins: BuiltinPlugins, adapter_type: &str) -> Vec<(&'static str, &'st
     }
 }
 
-/// Returns the plugin of the agent type that is named, else the first one: for what is the same for all of them.
-pub(crate) fn get_or_first(
-    builtins: BuiltinPlugins,
-    folder: Option<&Path>,
-    adapter_type: Option<&str>,
-) -> Result<Arc<Plugin>, CommandError> {
-    if let (None, None, Some((first, _))) = (adapter_type, folder, builtins.first()) {
-        return get(&runtime()?, builtins, None, first);
-    }
-    get_or_only(builtins, folder, adapter_type)
-}
-
 /// Returns the functions beside runs of the plugin that the arguments choose.
 pub(crate) fn tools(args: &PluginArgs, builtins: BuiltinPlugins) -> Result<Tools, CommandError> {
-    get_or_only(builtins, args.plugins.as_deref(), args.adapter.as_deref()).map(Tools::new)
+    get_or_first(builtins, args.plugins.as_deref(), args.adapter.as_deref()).map(Tools::new)
 }
 
-/// Returns the plugin of the agent type that is named, else the only one there is.
-pub(crate) fn get_or_only(
+/// Returns the plugin of the agent type that is named, else the only one, else the first that is built in. That one of several was taken is
+/// said on standard error.
+pub(crate) fn get_or_first(
     builtins: BuiltinPlugins,
     folder: Option<&Path>,
     adapter_type: Option<&str>,
@@ -63,7 +52,18 @@ pub(crate) fn get_or_only(
     if let Some(named) = adapter_type {
         return get(&runtime()?, builtins, folder, named);
     }
-    let registry = Registry::load(&runtime()?, builtins, folder).map_err(usage)?;
+    let Some((first, _)) = builtins.first() else {
+        return get_only(folder);
+    };
+    if builtins.len() > 1 {
+        anstream::eprintln!("The agent type is {first}; --adapter names another one");
+    }
+    get(&runtime()?, builtins, folder, first)
+}
+
+/// Returns the only plugin of a folder.
+fn get_only(folder: Option<&Path>) -> Result<Arc<Plugin>, CommandError> {
+    let registry = Registry::load(&runtime()?, &[], folder).map_err(usage)?;
     let listed = registry.list();
     match listed.as_slice() {
         [only] => registry.get(&only.adapter_type).cloned().map_err(usage),

@@ -46,7 +46,7 @@ pub(crate) enum Command {
 /// The plugin that decides.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct PluginArgs {
-    /// Agent type, such as claude_k8s; default: the context's agent.adapterType
+    /// Agent type, such as claude_k8s; default: the context's agent.adapterType, or without a context the first that is built in
     #[arg(long, value_name = "TYPE")]
     pub(crate) adapter: Option<String>,
     /// Folder with plugins (*.wasm) that add to the built-in ones or override them by agent type
