@@ -42,8 +42,7 @@ pub(crate) fn tools(args: &PluginArgs, builtins: BuiltinPlugins) -> Result<Tools
     get_or_first(builtins, args.plugins.as_deref(), args.adapter.as_deref()).map(Tools::new)
 }
 
-/// Returns the plugin of the agent type that is named, else the only one, else the first that is built in. That one of several was taken is
-/// said on standard error.
+/// Returns the plugin of the agent type that is named, else the first that is built in, else the only one there is.
 pub(crate) fn get_or_first(
     builtins: BuiltinPlugins,
     folder: Option<&Path>,
@@ -55,9 +54,6 @@ pub(crate) fn get_or_first(
     let Some((first, _)) = builtins.first() else {
         return get_only(folder);
     };
-    if builtins.len() > 1 {
-        anstream::eprintln!("The agent type is {first}; --adapter names another one");
-    }
     get(&runtime()?, builtins, folder, first)
 }
 

@@ -111,6 +111,9 @@ impl Daemon {
     }
 
     pub(crate) fn with_header(mut self, name: &'static str, value: &str) -> Daemon {
+        if name == "Authorization" {
+            self.token = None;
+        }
         self.headers.push((name, value.to_owned()));
         self
     }

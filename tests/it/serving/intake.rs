@@ -185,7 +185,8 @@ fn clients_learn_what_they_may_use() {
     let daemon = Daemon::start(&place, &[]);
     let version = daemon.get("/v1/version").json();
     assert_eq!((&version["api"], &version["contract"]), (&json!("1"), &json!(["0.1", "0.2"])));
-    let features = ["cursor", "files", "mcp_servers", "push_cancel", "resumes", "skills", "taken", "text"];
+    let features =
+        ["cursor", "files", "mcp_servers", "push_cancel", "quota", "resumes", "skills", "taken", "text"];
     assert_eq!(version["features"], json!(features));
     let config =
         json!({"paperclipRuntimeSkills": [{"key": "acme/review", "runtimeName": "review", "source": "/s"}]});
