@@ -100,7 +100,7 @@ impl Place {
         self.log.shared.progress.subscribe()
     }
 
-    /// Goes on to the next file.
+    /// Continues with the next file.
     ///
     /// # Errors
     /// It can't be opened.
@@ -261,7 +261,7 @@ impl Files {
         if number == *self.kept.end() { self.path.clone() } else { self.path_aside(number) }
     }
 
-    /// `0.log.00000012`: the numbers, unlike the kubelet's times, tell the order of files that are filled in the same second.
+    /// `0.log.00000012`: the numbers, unlike the kubelet's times, show the order of files that are filled in the same second.
     fn path_aside(&self, number: u64) -> PathBuf {
         PathBuf::from(format!("{}.{number:08}", self.path.display()))
     }

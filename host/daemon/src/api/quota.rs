@@ -14,18 +14,18 @@ use crate::refusal::Refusal;
 use crate::supervisor::RunState;
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct QuotaQuery {
     company: Option<String>,
 }
 
 pub(super) async fn quota(
     State(app): State<App>,
     adapter_type: Result<Path<String>, PathRejection>,
-    wanted: Result<Query<Wanted>, QueryRejection>,
+    query: Result<Query<QuotaQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Refusal> {
     let adapter_type = adapter_type?;
     plugin(&app, &adapter_type)?;
-    let Query(Wanted { company }) = wanted?;
+    let Query(QuotaQuery { company }) = query?;
     let runs = app.supervisor.list().await?;
     let reports = runs.iter().filter(|run| run.info.adapter_type == *adapter_type).filter_map(Report::of);
     Ok(Json(newest(reports, company.as_deref())))
