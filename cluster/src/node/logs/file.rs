@@ -22,7 +22,7 @@ pub struct Rotation {
     /// A file that has reached this size is put aside.
     pub file_bytes: u64,
     /// The current file and those put aside; at least 2. More are kept for a reader that has not come so far, and
-    /// [`UNREAD_FACTOR`] times as many until the first reader comes.
+    /// twenty times as many until the first reader comes.
     pub files: usize,
 }
 

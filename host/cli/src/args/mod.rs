@@ -123,7 +123,7 @@ pub(crate) struct ServeArgs {
     /// default: 127.0.0.1:7400, and paperclip-host.sock in Paperclip's home folder if that is known
     #[arg(long, value_name = "ADDR", env = "PAPERCLIP_LISTEN", value_delimiter = ',')]
     pub(crate) listen: Vec<Listen>,
-    /// File with the bearer token that clients on TCP send, or with two while it is replaced; default: <state>/token, which is generated;
+    /// File with the bearer token that clients on TCP send, or with two while it is replaced; default: the file token in the state folder, which is generated;
     /// must be given to listen on an address of the network without TLS
     #[arg(long, value_name = "FILE", env = "PAPERCLIP_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
