@@ -48,6 +48,7 @@ async function start(bin?: string): Promise<Started> {
     await stage.startCluster();
     stage.startDaemon();
     await stage.startServer();
+    await stage.daemonListens();
     stage.save();
     const paperclip = new Paperclip(stage.url);
     await paperclip.post("adapters/install", { packageName: stage.adapter("claude_k8s"), isLocalPath: true });

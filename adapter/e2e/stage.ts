@@ -102,6 +102,17 @@ export class Stage {
     this.daemon = this.host("daemon.log", ["serve", "--cluster", "kubeconfig", ...options]);
   }
 
+  /** Waits until a daemon listens that was started first in this stage: it compiles its plugins before that. */
+  async daemonListens(): Promise<void> {
+    const deadline = performance.now() + READY_MS;
+    while (!existsSync(join(this.home, "paperclip-host.sock"))) {
+      if (this.daemon?.exitCode !== null || performance.now() > deadline) {
+        throw new Error(`the daemon did not start to listen:\n${this.logTail("daemon.log")}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+
   async startServer(): Promise<void> {
     const log = this.log("server.log");
     this.server = spawn(process.execPath, [join(this.ingredients.server, "node_modules/@paperclipai/server/dist/index.js")], {

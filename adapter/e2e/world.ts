@@ -43,6 +43,7 @@ export class World {
       await stage.startCluster();
       stage.startDaemon();
       await stage.startServer();
+      await stage.daemonListens();
       const paperclip = new Paperclip(stage.url);
       await paperclip.post("adapters/install", { packageName: stage.adapter("claude_k8s"), isLocalPath: true });
       return new World(stage, paperclip, await paperclip.company("Acme"));
