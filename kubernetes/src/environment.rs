@@ -11,6 +11,22 @@ use std::convert::Infallible;
 /// (`MAX_ARG_STRLEN` in `include/uapi/linux/binfmts.h`: 32 pages of 4 KiB).
 pub const VARIABLE_MAX_BYTES: usize = 128 * 1024;
 
+/// Returns whether a variable's name fits a pattern, in which each `*` is any text.
+///
+/// ```
+/// use paperclip_kubernetes::environment::fits;
+///
+/// assert!(fits("STRIPE_*", "STRIPE_KEY") && fits("*_MASTER_*", "A_MASTER_KEY"));
+/// assert!(!fits("STRIPE_*", "MY_STRIPE_KEY") && !fits("PATH", "PATHS"));
+/// ```
+pub fn fits(pattern: &str, name: &str) -> bool {
+    let Some((prefix, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(remaining) = name.strip_prefix(prefix) else { return false };
+    // The text after `*` may match at any character of the remaining name.
+    let ends = remaining.char_indices().map(|(at, _)| at).chain([remaining.len()]);
+    rest.is_empty() || ends.into_iter().any(|at| fits(rest, &remaining[at..]))
+}
+
 /// Replaces every `$(NAME)` for which `lookup` returns a value, and `$$` by `$`. A reference without a value stays as it
 /// is.
 ///

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
+use paperclip_kubernetes::environment::fits;
 use paperclip_kubernetes::paperclip_pod::container_index;
 use serde_json::{Value, json};
 
@@ -46,17 +47,9 @@ pub(crate) fn in_company_namespace<'a>(config: &Config, context: Cow<'a, Value>)
 pub(crate) fn deny_variables(pod: &mut Value, denied: &[String]) {
     let Ok(index) = container_index(pod) else { return };
     if let Some(variables) = pod["spec"]["containers"][index]["env"].as_array_mut() {
-        let is_denied = |name: &str| denied.iter().any(|pattern| matches(pattern, name));
+        let is_denied = |name: &str| denied.iter().any(|pattern| fits(pattern, name));
         variables.retain(|variable| !variable["name"].as_str().is_some_and(is_denied));
     }
-}
-
-/// Returns whether a name fits a pattern, in which `*` is any text.
-fn matches(pattern: &str, name: &str) -> bool {
-    let Some((prefix, rest)) = pattern.split_once('*') else { return pattern == name };
-    let Some(remaining) = name.strip_prefix(prefix) else { return false };
-    let ends = remaining.char_indices().map(|(at, _)| at).chain([remaining.len()]);
-    rest.is_empty() || ends.into_iter().any(|at| matches(rest, &remaining[at..]))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The server's own secrets: variables of Paperclip's pod that agents do not inherit.
 
+use paperclip_kubernetes::environment::fits;
+
 /// Names and patterns; `*` matches any text.
 const DENIED: [&str; 14] = [
     "DATABASE_URL",
@@ -40,12 +42,12 @@ const DENIED_BY_NAME: [&str; 8] = [
 /// assert!(is_denied("STRIPE_KEY", &["STRIPE_*".to_owned()]));
 /// ```
 pub fn is_denied(name: &str, extra: &[String]) -> bool {
-    DENIED.iter().any(|pattern| matches(pattern, name)) || is_denied_always(name, extra)
+    DENIED.iter().any(|pattern| fits(pattern, name)) || is_denied_always(name, extra)
 }
 
 /// Whether the operator's names and patterns deny a variable, which applies whatever an agent's config says.
 pub fn is_denied_always(name: &str, extra: &[String]) -> bool {
-    extra.iter().any(|pattern| matches(pattern, name))
+    extra.iter().any(|pattern| fits(pattern, name))
 }
 
 /// Returns the names that are overridden where a whole Secret or ConfigMap is inherited, sorted.
@@ -60,14 +62,6 @@ pub fn overridden_names(extra: &[String]) -> Vec<String> {
     names.sort_unstable();
     names.dedup();
     names
-}
-
-fn matches(pattern: &str, name: &str) -> bool {
-    let Some((prefix, rest)) = pattern.split_once('*') else { return pattern == name };
-    let Some(remaining) = name.strip_prefix(prefix) else { return false };
-    // The text after `*` may match at any character of the remaining name.
-    let ends = remaining.char_indices().map(|(at, _)| at).chain([remaining.len()]);
-    rest.is_empty() || ends.into_iter().any(|at| matches(rest, &remaining[at..]))
 }
 
 #[cfg(test)]
