@@ -2,6 +2,7 @@
 //!
 //! The intended differences are stated here, one function each; everything else must be equal.
 
+pub mod form;
 pub mod manifest;
 pub mod outcome;
 pub mod recordings;
