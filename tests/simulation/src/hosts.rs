@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use paperclip_simulation::ownership::{self, Figures, mutant::Mutant};
 
-use crate::{DEFAULT_CASES, MUTANT_CASES, Options};
+use crate::{DEFAULT_CASES, MUTANT_CASES, Options, shown};
 
 /// Returns whether no invariant was violated and, with `--mutants`, every mutant was caught.
 pub(super) fn run(options: &Options) -> bool {
@@ -49,34 +49,10 @@ pub(super) fn run(options: &Options) -> bool {
 
 fn show(seed: u64) -> bool {
     let outcome = ownership::run(seed, None, true);
-    for line in &outcome.lines {
-        anstream::println!("{line}");
-    }
-    match outcome.violation {
-        Some((rule, text)) => {
-            anstream::println!(
-                "VIOLATION {rule}: {text}   rerun: cargo xtask sim --ownership --seed {seed:#x}"
-            );
-            false
-        }
-        None => {
-            anstream::println!("no invariant was violated");
-            true
-        }
-    }
+    shown::case("--ownership", seed, &outcome.lines, outcome.violation)
 }
 
 fn catch_all(seeds: u64) -> bool {
-    let mut is_all_caught = true;
-    for mutant in Mutant::ALL {
-        let text = match ownership::catch(*mutant, seeds) {
-            None => {
-                is_all_caught = false;
-                format!("NOT CAUGHT in {seeds} cases")
-            }
-            Some((seed, (rule, text))) => format!("caught by case {seed:>4}: {rule}: {text:.90}"),
-        };
-        anstream::println!("{:<28} {text}", mutant.name());
-    }
-    is_all_caught
+    let caught = Mutant::ALL.iter().map(|mutant| (mutant.name(), ownership::catch(*mutant, seeds)));
+    shown::mutants(seeds, caught)
 }

@@ -2,6 +2,7 @@
 
 mod claims;
 mod hosts;
+mod shown;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
