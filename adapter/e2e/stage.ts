@@ -88,11 +88,7 @@ export class Stage {
   /** Starts the cluster, in a process of its own: agents outlive a daemon that is killed. */
   async startCluster(): Promise<void> {
     this.cluster = this.host("cluster.log", ["cluster", "--listen", "127.0.0.1:0", "--state", join(this.folder, "cluster"), "--kubeconfig-out", this.kubeconfig]);
-    const deadline = performance.now() + 30_000;
-    while (!existsSync(this.kubeconfig)) {
-      if (performance.now() > deadline) throw new Error(`the local cluster did not start:\n${this.logTail("cluster.log")}`);
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
+    await this.appears(this.kubeconfig, "the local cluster", "cluster.log", this.cluster, 30_000);
   }
 
   startDaemon(): void {
@@ -104,13 +100,7 @@ export class Stage {
 
   /** Waits until a daemon listens that was started first in this stage: it compiles its plugins before that. */
   async daemonListens(): Promise<void> {
-    const deadline = performance.now() + READY_MS;
-    while (!existsSync(join(this.home, "paperclip-host.sock"))) {
-      if (this.daemon?.exitCode !== null || performance.now() > deadline) {
-        throw new Error(`the daemon did not start to listen:\n${this.logTail("daemon.log")}`);
-      }
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
+    await this.appears(join(this.home, "paperclip-host.sock"), "the daemon", "daemon.log", this.daemon, READY_MS);
   }
 
   async startServer(): Promise<void> {
@@ -171,6 +161,17 @@ export class Stage {
   logTail(name: string, lines = 30): string {
     const path = join(this.folder, name);
     return existsSync(path) ? readFileSync(path, "utf8").split("\n").slice(-lines).join("\n") : "";
+  }
+
+  /** Waits for the file that a process makes when others can use it. */
+  private async appears(path: string, what: string, logName: string, process: ChildProcess | undefined, limitMs: number): Promise<void> {
+    const deadline = performance.now() + limitMs;
+    while (!existsSync(path)) {
+      if (process?.exitCode !== null || performance.now() > deadline) {
+        throw new Error(`${what} did not become ready:\n${this.logTail(logName)}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
   }
 
   private async ready(): Promise<void> {
