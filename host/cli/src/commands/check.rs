@@ -35,7 +35,7 @@ pub(crate) async fn check(args: CheckArgs, builtins: BuiltinPlugins) -> Result<E
     let config = args.configuration().map_err(usage)?;
     let pod = config.self_pod.as_deref().map(paperclip_pod::read).transpose().map_err(usage)?;
     let named = args.plugin.adapter.as_deref().or_else(|| intake::adapter_type(&context));
-    // What a run needs of the cluster is the same for all agent types.
+    // What a run needs of the cluster is the same for all agent types; only the hint about credentials is not.
     let plugin = plugins::get_or_first(builtins, config.plugins.as_deref(), named)?;
     let adapter_type = plugin.adapter_type().to_owned();
     let tools = Tools::new(plugin);
