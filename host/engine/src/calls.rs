@@ -43,6 +43,8 @@ pub(crate) enum Purpose {
     Cleanup,
     /// Reads a Job before the cleanup deletes it, because another run may have adopted it.
     VerifiedDeletion(ObjectRef),
+    /// Deletes the Job that was read. It is read again if its epoch has risen since.
+    VerifiedCleanup(ObjectRef),
     /// Writes the result into the record of the run, or reads the record because it has changed.
     Record,
     /// Reads the record of the run again, because this host has its guard now.
@@ -184,14 +186,24 @@ impl Calls {
             | Purpose::UnobservedJob(_)
             | Purpose::RecordCheck
             | Purpose::Epoch => false,
-            Purpose::Lease | Purpose::Cleanup | Purpose::VerifiedDeletion(_) | Purpose::Record => true,
+            Purpose::Lease
+            | Purpose::Cleanup
+            | Purpose::VerifiedDeletion(_)
+            | Purpose::VerifiedCleanup(_)
+            | Purpose::Record => true,
         });
     }
 
     /// Returns whether the cleanup is still in progress.
     pub(crate) fn is_cleaning(&self) -> bool {
         let is_of_cleanup = |purpose: &Purpose| {
-            matches!(purpose, Purpose::Cleanup | Purpose::VerifiedDeletion(_) | Purpose::Record)
+            matches!(
+                purpose,
+                Purpose::Cleanup
+                    | Purpose::VerifiedDeletion(_)
+                    | Purpose::VerifiedCleanup(_)
+                    | Purpose::Record
+            )
         };
         self.pending.values().any(|pending| is_of_cleanup(&pending.purpose))
     }

@@ -30,7 +30,11 @@ impl<G: Guest> Run<G> {
                 let outcomes = self.lease.on_answer(self.now, finished.outcome);
                 self.apply_lease(outcomes);
             }
-            Purpose::Cleanup => {
+            // This host has raised the epoch itself, or another one that has the same run to clean up after.
+            Purpose::VerifiedCleanup(job) if finished.outcome.as_ref().is_err_and(is_superseded) => {
+                self.verify_and_delete(job);
+            }
+            Purpose::Cleanup | Purpose::VerifiedCleanup(_) => {
                 if let Err(error) = finished.outcome
                     && error.status != Some(404)
                 {

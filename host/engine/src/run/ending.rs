@@ -125,10 +125,15 @@ impl<G: Guest> Run<G> {
         }
         for job in unverified {
             if self.ledger.deleted_jobs.get(&job.uid) != Some(&DeletionState::Accepted) {
-                let read = ApiCall::GetJob { namespace: job.namespace.clone(), name: job.name.clone() };
-                self.call_for(Purpose::VerifiedDeletion(job), read, CLEANUP_RETRY);
+                self.verify_and_delete(job);
             }
         }
+    }
+
+    /// Reads a Job, to delete it if it still belongs to this run.
+    pub(super) fn verify_and_delete(&mut self, job: ObjectRef) {
+        let read = ApiCall::GetJob { namespace: job.namespace.clone(), name: job.name.clone() };
+        self.call_for(Purpose::VerifiedDeletion(job), read, CLEANUP_RETRY);
     }
 
     /// Deletes a Job that was read, if it still belongs to this run. A Job whose adoption was never confirmed is deleted only while it is
@@ -145,7 +150,7 @@ impl<G: Guest> Run<G> {
                 // The result is out: whoever has raised the epoch has the same run to clean up after.
                 let epoch = manifest::epoch(&seen);
                 let delete = ApiCall::DeleteJob { job: seen.job, epoch };
-                self.call_for(Purpose::Cleanup, delete, CLEANUP_RETRY);
+                self.call_for(Purpose::VerifiedCleanup(job.clone()), delete, CLEANUP_RETRY);
             }
             Ok(_) => {}
             Err(error) => {

@@ -440,6 +440,32 @@ fn does_not_delete_a_job_that_another_run_adopted() {
 }
 
 #[test]
+fn reads_a_job_again_whose_epoch_rose_before_it_was_deleted() {
+    let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
+    let create = Action::CreateJob(NewObject { manifest_json: JOB.into() });
+    let delete_jobs = vec![job.clone()];
+    let finish = Action::Finish(Finish { result_json: "{}".into(), ending: Ending::Failed, delete_jobs });
+    let answers: &[&[Action]] = &[&[create], &[finish]];
+    let (mut first, mut journal) = (run(answers), Vec::new());
+    first.handle(at(0), Input::Start);
+    first.handle(at(1), Input::Called { call: CallId::new(1), outcome: Ok(ApiReply::Created(job.clone())) });
+    effects(&mut first, &mut journal);
+    let mut second = resumed(answers, &journal, at(90_000));
+    effects(&mut second, &mut Vec::new());
+    let mut answer = |call, outcome| {
+        second.handle(at(90_001), Input::Called { call: CallId::new(call), outcome });
+        names(&effects(&mut second, &mut Vec::new()))
+    };
+    let seen = || Ok(ApiReply::Job(Some(job_of(job.clone(), "r"))));
+    let reason = Some(crate::api::SUPERSEDED.to_owned());
+    let superseded = ApiError { status: Some(409), reason, message: String::new(), retry_after_ms: None };
+    assert_eq!(answer(1, seen()), ["delete Job j"]);
+    assert_eq!(answer(2, Err(superseded)), ["get Job j"]);
+    assert_eq!(answer(3, seen()), ["delete Job j"]);
+    assert_eq!(answer(4, Ok(ApiReply::Done)), ["Ended(Failed)"]);
+}
+
+#[test]
 fn gets_a_job_at_the_end_that_may_have_been_created() {
     let create = Action::CreateJob(NewObject { manifest_json: JOB.into() });
     let (mut run, mut journal) = (run(&[&[create, finish()]]), Vec::new());
