@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agents;
+mod authors;
 mod bad_input;
 mod component;
 mod environment;

@@ -5,7 +5,6 @@ use std::process::Command;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use crate::component;
 use crate::dist::HOST;
 use crate::figures::size;
 use crate::process;
@@ -74,7 +73,7 @@ fn measure_size(toolchain: toolchain::Selection) -> Result<()> {
     for plugin in wasm::build(&Workspace::find()?, toolchain)? {
         let total = plugin.bytes.len() as u64;
         anstream::println!("{} {} ({total} bytes)", plugin.agent_type, size(total));
-        for section in component::sections(&plugin.bytes)? {
+        for section in paperclip_plugin_build::sections(&plugin.bytes)? {
             let share = 100.0 * section.bytes as f64 / total as f64;
             anstream::println!("{:>12} {share:5.1} %  {}", size(section.bytes), section.name);
         }

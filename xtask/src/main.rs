@@ -1,7 +1,7 @@
 //! The project's own tasks: `cargo xtask --help`.
 //!
-//! Each command is a module: `wasm`, `dist`, `test`, `demo`, `bench`, `sim`, `kubernetes`, `e2e`, `chaos`, `adapter`, `paperclip`, `claude`, `ci`. They share the
-//! `workspace` as cargo describes it, the `toolchain` that compiles plugins, the `component` that a plugin becomes, `node` with
+//! Each command is a module: `wasm`, `dist`, `test`, `demo`, `new-plugin`, `bench`, `sim`, `kubernetes`, `e2e`, `chaos`, `adapter`, `paperclip`, `claude`, `ci`. They share the
+//! `workspace` as cargo describes it, the `toolchain` that compiles plugins, `node` with
 //! packages of npm, and `process`, which runs programs. `architecture`, `links`, `proofs`, `words` and `platforms` are tests of docs, language and sources.
 
 mod adapter;
@@ -13,7 +13,6 @@ mod bench;
 mod chaos;
 mod ci;
 mod claude;
-mod component;
 mod demo;
 mod dist;
 mod e2e;
@@ -21,6 +20,7 @@ mod figures;
 mod kubernetes;
 #[cfg(test)]
 mod links;
+mod new_plugin;
 mod node;
 mod paperclip;
 #[cfg(test)]
@@ -59,6 +59,7 @@ enum Task {
     Dist(dist::Options),
     Test(test::Options),
     Demo(demo::Options),
+    NewPlugin(new_plugin::Options),
     Bench(bench::Options),
     Sim(sim::Options),
     Adapter(adapter::Options),
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         Task::Dist(options) => dist::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Demo(options) => demo::run(&options),
+        Task::NewPlugin(options) => new_plugin::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Sim(options) => sim::run(&options),
         Task::Paperclip(options) => paperclip::run(&options),

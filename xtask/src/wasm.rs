@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use paperclip_plugin_build::{Export, component, interface};
 
-use crate::component::{self, Export};
 use crate::figures::{duration, size};
 use crate::process::{self, Artifact};
 use crate::toolchain;
@@ -86,10 +86,10 @@ fn publish(
         .find(|file| file.extension().is_some_and(|extension| extension == "wasm"))
         .with_context(|| format!("cargo built no module for the plugin {}", plugin.name))?;
     let core = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
-    let bytes = component::plugin(&core).with_context(|| format!("{} is not a plugin", plugin.name))?;
+    let bytes = component(&core).with_context(|| format!("{} is not a plugin", plugin.name))?;
     let path = folder.join(format!("{}.wasm", plugin.agent_type));
     let is_new = write_if_changed(&path, &bytes)?;
-    let exports = component::interface(&bytes)?.exports;
+    let exports = interface(&bytes)?.exports;
     process::note(&format!(
         "{}: {}, imports none, exports {}{}",
         relative(&path, workspace),

@@ -8,8 +8,7 @@ use serde::Deserialize;
 
 use crate::process;
 
-/// The target of plugins. It is not a WASI target, because plugins import nothing.
-pub(crate) const WASM_TARGET: &str = "wasm32-unknown-unknown";
+pub(crate) use paperclip_plugin_build::WASM_TARGET;
 
 /// Folders of the workspace, and its plugins.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use paperclip_diagnostic::{Diagnose, Diagnostic};
@@ -16,7 +16,7 @@ use paperclip_shell::{Cluster, UrlError};
 use paperclip_traces::Traces;
 use tokio::sync::watch;
 
-use crate::api::{Listener, Tokens, router, serve};
+use crate::api::{Access, Listener, Tokens, router, serve};
 use crate::plugins_folder::watch_plugins;
 use crate::supervisor::{Clusters, PeerAccess, Resources, Supervisor};
 
@@ -27,7 +27,7 @@ const SPARE_INSTANCES: u32 = 32;
 #[derive(Debug)]
 pub struct Daemon {
     supervisor: Supervisor,
-    tokens: Option<Tokens>,
+    access: Access,
     listeners: Vec<Listener>,
     cluster: ConnectedCluster,
     traces: Option<Traces>,
@@ -91,7 +91,11 @@ impl Daemon {
         let state = state::folder(config.state.clone()).ok_or_else(state::no_folder)?;
         state::create_folder(&state)?;
         let lock = StateLock::take(&state)?;
-        let tokens = open_tokens(&config, &state)?;
+        let access = Access {
+            tokens: open_tokens(&config, &state)?,
+            admin_tokens: config.admin_token_file.as_deref().map(Tokens::of_admin).transpose()?,
+        };
+        let config = Config { plugins: plugins_folder(&config, &state)?, ..config };
         let catalogue = Arc::new(open_catalogue(&config, builtins)?);
         let volumes = state::local_cluster_folder(&state);
         let cluster = config.cluster.connect(Fallback::Refuse, Some(&volumes)).await?;
@@ -114,12 +118,12 @@ impl Daemon {
         let resources = Resources { host, clusters, catalogue, traces: traces.clone(), peers };
         let supervisor = Supervisor::new(resources);
         supervisor.log_rejected_plugins();
-        Ok(Daemon { supervisor, tokens, listeners, cluster, traces, state: lock })
+        Ok(Daemon { supervisor, access, listeners, cluster, traces, state: lock })
     }
 
     /// Serves until `stop` completes, then detaches from all runs, which continue in the cluster.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Daemon { supervisor, tokens, listeners, cluster, traces, state } = self;
+        let Daemon { supervisor, access, listeners, cluster, traces, state } = self;
         for listener in &listeners {
             tracing::info!(address = listener.address(), place = cluster.place, "serves");
         }
@@ -132,7 +136,7 @@ impl Daemon {
             tokio::spawn(async move { watch_plugins(supervisor, &folder).await })
         });
         let (close, closing) = watch::channel(false);
-        let router = router(supervisor.clone(), tokens, closing);
+        let router = router(supervisor.clone(), access, closing);
         let stopped = async {
             stop.await;
             // New runs are refused from here on; followers still receive the last events of the others.
@@ -188,6 +192,16 @@ fn open_tokens(config: &Config, state: &Path) -> Result<Option<Tokens>, Diagnost
         }
     };
     Tokens::open(&file).map(Some)
+}
+
+/// Returns the plugins folder: the configured one, else one in the state folder where plugins can be put.
+fn plugins_folder(config: &Config, state: &Path) -> Result<Option<PathBuf>, Diagnostic> {
+    if config.plugins.is_some() || config.admin_token_file.is_none() {
+        return Ok(config.plugins.clone());
+    }
+    let folder = state::plugins_folder(state);
+    state::create_folder(&folder)?;
+    Ok(Some(folder))
 }
 
 fn open_catalogue(config: &Config, builtins: BuiltinPlugins) -> Result<Catalogue, OpenError> {

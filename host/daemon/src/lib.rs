@@ -13,3 +13,4 @@ mod reloaded;
 mod supervisor;
 
 pub use daemon::{Daemon, OpenError};
+pub use plugins_folder::Watched;

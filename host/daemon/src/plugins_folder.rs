@@ -54,7 +54,7 @@ async fn reload(supervisor: &Supervisor) {
 }
 
 /// A folder that is watched for as long as it is the one of its name.
-struct Watched<'a> {
+pub struct Watched<'a> {
     folder: &'a Path,
     inode: u64,
     changes: mpsc::Receiver<()>,
@@ -63,8 +63,18 @@ struct Watched<'a> {
     _watcher: RecommendedWatcher,
 }
 
+impl std::fmt::Debug for Watched<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watched").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
 impl<'a> Watched<'a> {
-    fn open(folder: &'a Path) -> notify::Result<Watched<'a>> {
+    /// Watches a folder with everything in it.
+    ///
+    /// # Errors
+    /// The folder does not exist, or the system watches no more folders.
+    pub fn open(folder: &'a Path) -> notify::Result<Watched<'a>> {
         let (sender, changes) = mpsc::channel(1);
         let is_deleted = Arc::new(AtomicBool::new(false));
         let (deleted, itself) = (Arc::clone(&is_deleted), folder.to_owned());
@@ -91,7 +101,7 @@ impl<'a> Watched<'a> {
     }
 
     /// Waits until a change is complete. Returns false if the folder was deleted or replaced.
-    async fn changed(&mut self) -> bool {
+    pub async fn changed(&mut self) -> bool {
         if self.changes.recv().await.is_none() {
             return false;
         }

@@ -2,18 +2,22 @@
 //! under quarantine.
 //!
 //! A change is prepared in a copy and then swapped in at once. A run keeps the version that it started with.
-//! A rejected file changes nothing: the version in use stays.
+//! A rejected file changes nothing: the version in use stays. A built-in plugin is compiled when it is first needed.
 
 use crate::golden;
+use crate::load_error::LoadError;
 use crate::plugin::Plugin;
-use crate::plugin_set::{Block, Changed, PluginSet};
+use crate::plugin_set::{Block, Builtin, Changed, PluginSet};
 use crate::registry::{FolderError, Listed, NoPlugin, Registry, Rejected};
 use crate::runtime::Runtime;
+use crate::source::Source;
 use arc_swap::ArcSwap;
+use paperclip_diagnostic::{Diagnose as _, Diagnostic};
 use serde::Serialize;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fs, io};
 
 /// Traps count towards a quarantine within this window.
 pub const TRAP_WINDOW_MS: u64 = 10 * 60 * 1_000;
@@ -24,7 +28,7 @@ pub const QUARANTINE_MS: u64 = 30 * 60 * 1_000;
 #[derive(Debug, Clone)]
 pub struct CatalogueOptions {
     /// The built-in plugins: agent type and bytes.
-    pub builtins: &'static [(&'static str, &'static [u8])],
+    pub builtins: &'static [BuiltinBytes],
     /// The plugins folder, whose files replace built-in plugins.
     pub folder: Option<PathBuf>,
     /// In runs of how many agents a version must trap within [`TRAP_WINDOW_MS`] to be put under quarantine. The traps of one agent's runs count
@@ -41,6 +45,9 @@ pub struct Catalogue {
     /// Each version's traps, by digest. The lock is held while a change is prepared.
     traps: Mutex<Traps>,
 }
+
+/// Agent type and bytes of a built-in plugin.
+type BuiltinBytes = (&'static str, &'static [u8]);
 
 type Traps = BTreeMap<String, VecDeque<Trap>>;
 
@@ -75,6 +82,21 @@ pub struct NoPrevious {
     pub adapter_type: String,
 }
 
+/// A plugin is not put into the plugins folder.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    #[error("this host has no plugins folder")]
+    NoFolder,
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("it is a plugin of agent type {found}, not {requested}")]
+    OtherType { requested: String, found: String },
+    #[error("{0}")]
+    Rejected(String),
+    #[error("plugins folder: {0}")]
+    Write(#[from] io::Error),
+}
+
 /// All plugins of a catalogue, as `GET /v1/plugins` returns them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PluginList {
@@ -85,7 +107,7 @@ pub struct PluginList {
 }
 
 impl Catalogue {
-    /// Loads all plugins. A rejected file still claims its agent type, because there is no previous version.
+    /// Loads the plugins of the folder. A rejected file still claims its agent type, because there is no previous version.
     ///
     /// # Errors
     /// The plugins folder cannot be listed.
@@ -95,11 +117,13 @@ impl Catalogue {
         Ok(catalogue)
     }
 
-    /// Returns the plugin that a new run of this agent type uses.
+    /// Returns the plugin that a new run of this agent type uses. At its first use this compiles a built-in one, see
+    /// [`Catalogue::is_compiled`].
     ///
     /// # Errors
     /// No plugin is in use for the type.
     pub fn get(&self, adapter_type: &str) -> Result<Arc<Plugin>, NoPlugin> {
+        self.compile(adapter_type);
         let plugins = self.plugins.load();
         if let Some(plugin) = plugins.active.get(adapter_type) {
             return Ok(Arc::clone(plugin));
@@ -109,17 +133,65 @@ impl Catalogue {
             return Err(NoPlugin::Quarantined { adapter_type, reason });
         }
         let folder = self.options.folder.as_deref();
-        Err(NoPlugin::new(adapter_type, &plugins.rejected, plugins.active.keys(), folder))
+        Err(NoPlugin::new(adapter_type, &plugins.rejected, plugins.agent_types(), folder))
     }
 
-    /// Returns the loaded plugin with this digest, among those in use and the previous ones.
+    /// Returns the plugin with this digest, among those in use and the previous ones. At its first use this compiles a built-in one.
     pub fn by_digest(&self, digest: &str) -> Option<Arc<Plugin>> {
+        let uncompiled = |plugins: &PluginSet| {
+            let (adapter_type, _) =
+                plugins.uncompiled.iter().find(|(_, builtin)| builtin.digest == digest)?;
+            Some(adapter_type.clone())
+        };
+        if let Some(adapter_type) = uncompiled(&self.plugins.load()) {
+            self.compile(&adapter_type);
+        }
         let plugins = self.plugins.load();
         let known = plugins.active.values().chain(plugins.previous.values());
         known.into_iter().find(|plugin| plugin.digest() == digest).cloned()
     }
 
-    /// Returns all plugins, with those that were rejected or put under quarantine.
+    /// Whether [`Catalogue::get`] of this agent type returns at once. Otherwise it compiles, which takes seconds: not on a thread that
+    /// serves others.
+    pub fn is_compiled(&self, adapter_type: &str) -> bool {
+        !self.plugins.load().uncompiled.contains_key(adapter_type)
+    }
+
+    /// Compiles the built-in plugins that no run has needed yet, so that [`Catalogue::list`] has them.
+    pub fn compile_all(&self) {
+        let uncompiled: Vec<String> = self.plugins.load().uncompiled.keys().cloned().collect();
+        for adapter_type in uncompiled {
+            self.compile(&adapter_type);
+        }
+    }
+
+    /// Compiles the built-in plugin of an agent type unless it is. One that cannot be used is rejected.
+    fn compile(&self, adapter_type: &str) {
+        if self.is_compiled(adapter_type) {
+            return;
+        }
+        let _changing = self.changing();
+        let old = self.plugins.load_full();
+        let mut new = PluginSet::clone(&old);
+        // Another thread may have compiled it meanwhile.
+        let Some(builtin) = new.uncompiled.remove(adapter_type) else { return };
+        let source = Source::Builtin(adapter_type.to_owned());
+        let loaded = Plugin::load(&self.runtime, source.clone(), builtin.bytes);
+        let admitted = loaded.map_err(|error| error.diagnostic()).and_then(|plugin| {
+            self.admit(&old, &plugin).map_err(|error| Diagnostic::new("rejected_plugin", error))?;
+            Ok(plugin)
+        });
+        match admitted {
+            Ok(plugin) => new.activate(&plugin),
+            Err(error) => {
+                let adapter_type = Some(adapter_type.to_owned());
+                new.rejected.push(Rejected { adapter_type, source, error: error.message, hint: error.hint });
+            }
+        }
+        self.plugins.store(Arc::new(new));
+    }
+
+    /// Returns all plugins that are compiled, with those that were rejected or put under quarantine.
     pub fn list(&self) -> PluginList {
         let plugins = self.plugins.load();
         let list = |plugins: &BTreeMap<String, Arc<Plugin>>| {
@@ -155,7 +227,8 @@ impl Catalogue {
         let old = self.plugins.load_full();
         let loaded: Vec<Arc<Plugin>> = old.active.values().chain(old.previous.values()).cloned().collect();
         let folder = self.options.folder.as_deref();
-        let found = Registry::reload(&self.runtime, self.options.builtins, folder, &loaded)?;
+        let (compiled, uncompiled) = self.builtins(&loaded);
+        let found = Registry::reload(&self.runtime, &compiled, folder, &loaded)?;
         let mut new = PluginSet { rejected: found.rejected().to_vec(), ..PluginSet::clone(&old) };
         for (adapter_type, plugin) in found.plugins() {
             if old.active.get(adapter_type).is_some_and(|active| active.digest() == plugin.digest()) {
@@ -173,17 +246,32 @@ impl Catalogue {
             }
         }
         // A type whose file was removed ends; one whose file is rejected keeps its version.
-        let is_claimed = |adapter_type: &str| Rejected::of_type(&new.rejected, adapter_type).is_some();
-        let removed: Vec<String> = old
-            .active
-            .keys()
-            .filter(|adapter_type| !found.plugins().contains_key(*adapter_type) && !is_claimed(adapter_type))
-            .cloned()
-            .collect();
-        for adapter_type in removed {
-            new.retire(&adapter_type);
+        let claimed: BTreeSet<String> =
+            new.rejected.iter().filter_map(|rejected| rejected.adapter_type.clone()).collect();
+        let is_removed = |adapter_type: &&String| {
+            !found.plugins().contains_key(*adapter_type) && !claimed.contains(*adapter_type)
+        };
+        for adapter_type in old.active.keys().filter(is_removed) {
+            new.retire(adapter_type);
         }
+        let is_in_use = |adapter_type: &String| {
+            let is_kept = old.uncompiled.contains_key(adapter_type);
+            !new.active.contains_key(adapter_type) && (is_kept || !claimed.contains(adapter_type))
+        };
+        new.uncompiled = uncompiled.into_iter().filter(|(adapter_type, _)| is_in_use(adapter_type)).collect();
         Ok(self.swap(&old, new))
+    }
+
+    /// Returns the built-in plugins that are compiled, and the others.
+    fn builtins(&self, loaded: &[Arc<Plugin>]) -> (Vec<BuiltinBytes>, BTreeMap<String, Builtin>) {
+        let all = self.options.builtins.iter();
+        let (compiled, uncompiled): (Vec<_>, Vec<_>) = all
+            .map(|(name, bytes)| (*name, Builtin::new(bytes)))
+            .partition(|(_, builtin)| loaded.iter().any(|plugin| plugin.digest() == builtin.digest));
+        (
+            compiled.into_iter().map(|(name, builtin)| (name, builtin.bytes)).collect(),
+            uncompiled.into_iter().map(|(name, builtin)| (name.to_owned(), builtin)).collect(),
+        )
     }
 
     fn admit(&self, old: &PluginSet, plugin: &Arc<Plugin>) -> Result<(), String> {
@@ -194,6 +282,37 @@ impl Catalogue {
             Some(folder) => golden::replay(plugin, folder),
             None => Ok(()),
         }
+    }
+
+    /// Puts a plugin into the plugins folder and makes it the active version, if it passes what a file there has to pass. Otherwise nothing
+    /// changes. Returns what changed; none if it is the active version already. This compiles it.
+    ///
+    /// # Errors
+    /// It is rejected, or cannot be written.
+    pub fn install(&self, adapter_type: &str, bytes: &[u8]) -> Result<Option<Changed>, InstallError> {
+        let folder = self.options.folder.as_deref().ok_or(InstallError::NoFolder)?;
+        let _changing = self.changing();
+        let old = self.plugins.load_full();
+        // A file that has the type already is replaced: two would be ambiguous.
+        let file = match old.active.get(adapter_type).map(|active| active.source()) {
+            Some(Source::File(file)) => file.clone(),
+            Some(Source::Builtin(_)) | None => folder.join(format!("{adapter_type}.wasm")),
+        };
+        let plugin = Plugin::load(&self.runtime, Source::File(file.clone()), bytes)?;
+        if plugin.adapter_type() != adapter_type {
+            let (requested, found) = (adapter_type.to_owned(), plugin.adapter_type().to_owned());
+            return Err(InstallError::OtherType { requested, found });
+        }
+        self.admit(&old, &plugin).map_err(InstallError::Rejected)?;
+        let half = file.with_extension("tmp");
+        fs::write(&half, bytes)?;
+        fs::rename(&half, &file)?;
+        let mut new = PluginSet::clone(&old);
+        if old.active.get(adapter_type).is_none_or(|active| active.digest() != plugin.digest()) {
+            new.activate(&plugin);
+        }
+        new.rejected.retain(|rejected| rejected.adapter_type.as_deref() != Some(adapter_type));
+        Ok(self.swap(&old, new).pop())
     }
 
     /// Reverts to the previous version. The version that was in use is blocked: a reload does not load it

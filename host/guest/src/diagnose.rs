@@ -5,11 +5,44 @@ use std::borrow::Cow;
 
 use paperclip_diagnostic::Diagnose;
 
-use crate::catalogue::NoPrevious;
+use crate::cases::CasesError;
+use crate::catalogue::{InstallError, NoPrevious};
 use crate::contract::series;
 use crate::load_error::LoadError;
 use crate::registry::{FolderError, NoPlugin};
 use crate::runtime::RuntimeError;
+
+impl Diagnose for CasesError {
+    fn code(&self) -> &'static str {
+        "cases_unreadable"
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        Some("name a folder with recorded cases; `paperclip-host plugins test --help` describes it".into())
+    }
+}
+
+impl Diagnose for InstallError {
+    fn code(&self) -> &'static str {
+        match self {
+            InstallError::NoFolder => "no_plugins_folder",
+            InstallError::Load(error) => error.code(),
+            InstallError::OtherType { .. } => "plugin_other_type",
+            InstallError::Rejected(_) => "plugin_rejected",
+            InstallError::Write(_) => "plugins_folder_unwritable",
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            InstallError::NoFolder => Some("name one with --plugins, which this host may write".into()),
+            InstallError::Load(error) => error.hint(),
+            InstallError::OtherType { found, .. } => Some(format!("put it under /v1/plugins/{found}").into()),
+            InstallError::Rejected(_) => Some("put a version that reproduces the recordings".into()),
+            InstallError::Write(_) => Some("name a folder with --plugins that this host may write".into()),
+        }
+    }
+}
 
 impl Diagnose for LoadError {
     fn code(&self) -> &'static str {

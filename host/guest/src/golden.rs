@@ -6,13 +6,12 @@
 //! recorded run, the copy of a segment of its journal: the version can decide differently, but must neither
 //! fail nor refuse the run.
 
+use crate::cases::{self, CaseLine};
 use crate::plugin::Plugin;
 use crate::tools::Tools;
 use paperclip_engine::comparison::Comparison;
 use paperclip_engine::journal::Entry;
 use paperclip_files::Root;
-use serde::Deserialize;
-use serde_json::{Map, Value};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,15 +20,6 @@ use std::sync::Arc;
 const FOLDER: &str = "golden";
 /// The largest file of recordings.
 const MAX_FILE_BYTES: u64 = 256 << 20;
-/// The time of every verdict. No recorded verdict depends on it.
-const AT_MS: u64 = 1_700_000_000_000;
-
-#[derive(Deserialize)]
-struct Recording {
-    name: String,
-    evidence: Value,
-    expected: Map<String, Value>,
-}
 
 /// Replays all recordings of a plugin's agent type.
 ///
@@ -59,7 +49,7 @@ pub(crate) fn replay(plugin: &Arc<Plugin>, plugins: &Path) -> Result<(), String>
         let text = read(&root, file).map_err(|error| format!("{}: {error}", shown.display()))?;
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
             let place = || format!("golden recording {}:{number}", shown.display());
-            let recording: Recording =
+            let recording: CaseLine =
                 serde_json::from_str(line).map_err(|error| format!("{}: {error}; fix the file", place()))?;
             judge(&tools, &recording).map_err(|why| format!("{} ({}): {why}", place(), recording.name))?;
         }
@@ -91,18 +81,10 @@ fn replay_run(plugin: &Arc<Plugin>, text: &str) -> Result<(), String> {
     }
 }
 
-fn judge(tools: &Tools, recording: &Recording) -> Result<(), String> {
-    let result = tools
-        .classify(AT_MS, &recording.evidence.to_string())
-        .map_err(|fault| fault.to_string())?
-        .map_err(|wrong| format!("it rejects the evidence: {wrong}"))?;
-    let result: Map<String, Value> =
-        serde_json::from_str(&result).map_err(|error| format!("the result is not a JSON object: {error}"))?;
-    for (field, expected) in &recording.expected {
-        let found = result.get(field).unwrap_or(&Value::Null);
-        if found != expected {
-            return Err(format!("{field} is {found}, expected {expected}"));
-        }
+fn judge(tools: &Tools, recording: &CaseLine) -> Result<(), String> {
+    let result = cases::judged(tools, &recording.evidence)?;
+    match cases::differences(&result, &recording.expected).first() {
+        Some(difference) => Err(difference.to_string()),
+        None => Ok(()),
     }
-    Ok(())
 }

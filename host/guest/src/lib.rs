@@ -19,6 +19,7 @@
 
 mod budget;
 mod cache;
+pub mod cases;
 mod catalogue;
 mod component_info;
 mod contract;
@@ -42,7 +43,8 @@ pub use budget::{
     MAX_PLUGIN_BYTES, MAX_TABLE_ELEMENTS, MEMORY_BYTES, RUN_FUEL, STACK_BYTES, STEP_FUEL, TOOL_FUEL,
 };
 pub use catalogue::{
-    Catalogue, CatalogueOptions, Fallback, NoPrevious, PluginList, QUARANTINE_MS, Quarantined, TRAP_WINDOW_MS,
+    Catalogue, CatalogueOptions, Fallback, InstallError, NoPrevious, PluginList, QUARANTINE_MS, Quarantined,
+    TRAP_WINDOW_MS,
 };
 pub use contract::series_supported as supported_contracts;
 pub use digest::sha256_hex;

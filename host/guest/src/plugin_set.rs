@@ -1,5 +1,6 @@
 //! The plugins of a process at one time.
 
+use crate::digest::sha256_hex;
 use crate::plugin::Plugin;
 use crate::registry::Rejected;
 use serde::Serialize;
@@ -11,11 +12,27 @@ use std::sync::Arc;
 pub(crate) struct PluginSet {
     /// The versions that new runs use, by agent type.
     pub active: BTreeMap<String, Arc<Plugin>>,
+    /// The built-in plugins of the other agent types, by agent type: compiled when a run needs them.
+    pub uncompiled: BTreeMap<String, Builtin>,
     /// The versions that were active before, by agent type.
     pub previous: BTreeMap<String, Arc<Plugin>>,
     pub rejected: Vec<Rejected>,
     /// Versions that are not loaded from the folder again, by digest.
     pub blocked: BTreeMap<String, Block>,
+}
+
+/// A built-in plugin that is not compiled yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Builtin {
+    pub bytes: &'static [u8],
+    /// SHA-256 of its bytes, hexadecimal.
+    pub digest: String,
+}
+
+impl Builtin {
+    pub(crate) fn new(bytes: &'static [u8]) -> Builtin {
+        Builtin { bytes, digest: sha256_hex(bytes) }
+    }
 }
 
 /// Why a version is not loaded again.
@@ -42,6 +59,7 @@ impl PluginSet {
     /// Makes a version the active one; the one that was active becomes the previous one.
     pub(crate) fn activate(&mut self, plugin: &Arc<Plugin>) {
         self.retire(plugin.adapter_type());
+        self.uncompiled.remove(plugin.adapter_type());
         self.active.insert(plugin.adapter_type().to_owned(), Arc::clone(plugin));
     }
 
@@ -52,20 +70,29 @@ impl PluginSet {
         }
     }
 
-    /// Returns the agent types whose active version differs from that of an older set.
+    /// Returns the agent types that new runs can have.
+    pub(crate) fn agent_types(&self) -> impl Iterator<Item = &String> {
+        self.active.keys().chain(self.uncompiled.keys())
+    }
+
+    /// Returns the digest of the version that new runs use.
+    fn digest(&self, adapter_type: &str) -> Option<String> {
+        let active = self.active.get(adapter_type).map(|plugin| plugin.digest());
+        let uncompiled = || self.uncompiled.get(adapter_type).map(|builtin| builtin.digest.as_str());
+        active.or_else(uncompiled).map(str::to_owned)
+    }
+
+    /// Returns the agent types whose version differs from that of an older set.
     pub(crate) fn changes_since(&self, old: &PluginSet) -> Vec<Changed> {
-        let digest = |set: &PluginSet, adapter_type: &str| {
-            set.active.get(adapter_type).map(|plugin| plugin.digest().to_owned())
-        };
-        let mut types: Vec<&String> = old.active.keys().chain(self.active.keys()).collect();
+        let mut types: Vec<&String> = old.agent_types().chain(self.agent_types()).collect();
         types.sort();
         types.dedup();
         types
             .into_iter()
             .map(|adapter_type| Changed {
                 adapter_type: adapter_type.clone(),
-                from: digest(old, adapter_type),
-                to: digest(self, adapter_type),
+                from: old.digest(adapter_type),
+                to: self.digest(adapter_type),
             })
             .filter(|changed| changed.from != changed.to)
             .collect()

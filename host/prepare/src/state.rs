@@ -41,6 +41,11 @@ pub fn token_file(state: &Path) -> PathBuf {
     state.join("token")
 }
 
+/// Returns the folder of plugins that were put into the host.
+pub fn plugins_folder(state: &Path) -> PathBuf {
+    state.join("installed-plugins")
+}
+
 /// Returns the folder in which the local cluster keeps its volumes.
 pub fn local_cluster_folder(state: &Path) -> PathBuf {
     state.join("local-cluster")

@@ -152,11 +152,19 @@ impl Daemon {
         self.send("POST", path, &body)
     }
 
+    pub(crate) fn put(&self, path: &str, wasm: &[u8]) -> Answer {
+        self.send_as("application/wasm", "PUT", path, wasm)
+    }
+
     pub(crate) fn send(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.send_as("application/json", method, path, body.as_bytes())
+    }
+
+    fn send_as(&self, content_type: &str, method: &str, path: &str, body: &[u8]) -> Answer {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url))
-            .header("Content-Type", "application/json");
+            .header("Content-Type", content_type);
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }

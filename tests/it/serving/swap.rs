@@ -53,3 +53,38 @@ fn a_run_keeps_its_version_and_new_runs_use_the_new_one() {
     assert_eq!(daemon.events("reverted", 0).last().unwrap()["errorCode"], Value::Null);
     assert_eq!(daemon.state("reverted")["pluginDigest"], old);
 }
+
+/// The token of whoever puts plugins into the daemon.
+const ADMIN_TOKEN: &str = "admin-0123456789abcdef";
+
+#[test]
+fn a_plugin_is_put_into_a_daemon_with_the_admin_token_alone() {
+    let place = Place::new("echo one");
+    fs::write(place.path("admin-token"), ADMIN_TOKEN).unwrap();
+    let daemon = Daemon::start(&place, &["--admin-token-file", &text(&place.path("admin-token"))]);
+    let client = daemon.put("/v1/plugins/claude_k8s", &another_version());
+    assert_eq!(client.status, 401, "a client of runs: {client:?}");
+
+    let daemon = daemon.with_token(ADMIN_TOKEN);
+    let bad = daemon.put("/v1/plugins/claude_k8s", b"garbage");
+    assert_eq!(bad.status, 400, "{bad:?}");
+    assert!(bad.text.contains("is text, not a WebAssembly component"), "{bad:?}");
+    let other = daemon.put("/v1/plugins/gemini_k8s", &another_version());
+    assert!(other.text.contains("put it under /v1/plugins/claude_k8s"), "{other:?}");
+    let put = daemon.put("/v1/plugins/claude_k8s", &another_version());
+    assert_eq!(put.status, 200, "{put:?}");
+    let digest = put.json()["digest"].clone();
+    assert_eq!(put.json()["changed"]["to"], digest);
+    assert_eq!(
+        daemon.put("/v1/plugins/claude_k8s", &another_version()).json()["changed"],
+        Value::Null,
+        "it is in use already"
+    );
+    assert_eq!(daemon.get("/v1/runs").status, 401, "it is no token for runs");
+    daemon.stop();
+
+    let daemon = Daemon::start(&place, &[]).with_token(ADMIN_TOKEN);
+    let nobody = daemon.put("/v1/plugins/claude_k8s", &another_version());
+    assert_eq!(nobody.status, 403, "{nobody:?}");
+    assert!(nobody.text.contains("--admin-token-file"), "{nobody:?}");
+}

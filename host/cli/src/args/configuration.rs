@@ -39,6 +39,7 @@ impl ServeArgs {
             config.log.level = level;
         }
         replace(&mut config.token_file, &self.token_file);
+        replace(&mut config.admin_token_file, &self.admin_token_file);
         replace(&mut config.peers.advertise_url, &self.advertise_url);
         replace(&mut config.peers.key_file, &self.peer_key_file);
         replace(&mut config.state, &self.state);

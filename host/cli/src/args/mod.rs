@@ -127,6 +127,9 @@ pub(crate) struct ServeArgs {
     /// must be given to listen on an address of the network without TLS
     #[arg(long, value_name = "FILE", env = "PAPERCLIP_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// File with the bearer token of whoever puts plugins into this host (`plugins push`); without one nobody may
+    #[arg(long, value_name = "FILE", env = "PAPERCLIP_ADMIN_TOKEN_FILE")]
+    pub(crate) admin_token_file: Option<PathBuf>,
     /// Certificate chain (PEM) for addresses with tls:; read again when it changes
     #[arg(long, value_name = "FILE", env = "PAPERCLIP_TLS_CERTIFICATE", requires = "tls_key")]
     pub(crate) tls_certificate: Option<PathBuf>,
@@ -297,6 +300,46 @@ pub(crate) enum PluginsCommand {
         #[arg(value_name = "FILE|TYPE")]
         plugin: PathBuf,
     },
+    /// Judge recorded cases with a plugin, and show each field that is not as expected; exit code 1 if there is one
+    ///
+    /// A case is NAME.ndjson (the program's output) with NAME.exit (its exit code, negative for a signal), and if there are any NAME.stderr and
+    /// NAME.json: {"evidence": {...}, "expected": {...}}, members of the evidence beside the recording's, and fields that the result has.
+    /// expected.txt may have a line NAME CODE for each case (`success`: none), config.json the config of all. A *.ndjson without NAME.exit has a
+    /// case {"name", "evidence", "expected"} in each line.
+    Test {
+        #[command(flatten)]
+        cases: CasesArgs,
+        /// Write the results that the plugin gives now as the expected ones, into NAME.json
+        #[arg(long)]
+        accept: bool,
+    },
+    /// Measure a plugin: its size, the time to compile it and to make an instance, and how fast it reads recorded output
+    Bench {
+        #[command(flatten)]
+        cases: CasesArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Watch a plugin's file: verify each new version, judge the recorded cases with it and replay recorded runs, until Ctrl-C
+    Dev {
+        #[command(flatten)]
+        cases: CasesArgs,
+        /// Runs to replay: a folder with journals, such as <state>/runs
+        #[arg(long, value_name = "DIR")]
+        journals: Option<PathBuf>,
+    },
+}
+
+/// A plugin with recorded cases.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct CasesArgs {
+    /// A file, or the agent type of a built-in plugin
+    #[arg(value_name = "FILE|TYPE")]
+    pub(crate) plugin: PathBuf,
+    /// Folder with the recorded cases
+    #[arg(long, value_name = "DIR")]
+    pub(crate) fixtures: PathBuf,
 }
 
 /// A running daemon.

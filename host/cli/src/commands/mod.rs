@@ -8,6 +8,9 @@ pub(crate) mod cluster;
 #[path = "no_cluster.rs"]
 pub(crate) mod cluster;
 pub(crate) mod manifest;
+pub(crate) mod plugin_bench;
+pub(crate) mod plugin_dev;
+pub(crate) mod plugin_test;
 pub(crate) mod plugins;
 pub(crate) mod replay;
 pub(crate) mod revert;

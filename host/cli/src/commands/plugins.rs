@@ -1,13 +1,16 @@
 //! `plugins`: lists plugins and examines files.
 
+use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 
 use paperclip_diagnostic::Diagnostic;
-use paperclip_guest::{Inspection, LoadError, Registry, Runtime, Source, inspect, verify};
+use paperclip_guest::{Inspection, LoadError, Plugin, Registry, Runtime, Source, inspect, verify};
 
 use paperclip_prepare::plugins::BuiltinPlugins;
 
 use super::revert::revert;
+use super::{plugin_bench, plugin_dev, plugin_test};
 use crate::args::{PluginsArgs, PluginsCommand};
 use crate::exit::{CommandError, Exit, usage};
 use crate::plugins::runtime;
@@ -38,7 +41,21 @@ pub(crate) async fn plugins(args: &PluginsArgs, builtins: BuiltinPlugins) -> Res
             );
             Ok(Exit::Succeeded)
         }
+        PluginsCommand::Test { cases, accept } => {
+            plugin_test::test(&load(&runtime()?, builtins, &cases.plugin)?, &cases.fixtures, *accept)
+        }
+        PluginsCommand::Bench { cases, json } => {
+            let (source, bytes) = read(builtins, &cases.plugin)?;
+            plugin_bench::bench(source, &bytes, &cases.fixtures, *json)
+        }
+        PluginsCommand::Dev { cases, journals } => plugin_dev::dev(cases, journals.as_deref()).await,
     }
+}
+
+/// Loads a file, or a built-in plugin if there is no file of that name.
+fn load(runtime: &Runtime, builtins: BuiltinPlugins, requested: &Path) -> Result<Arc<Plugin>, CommandError> {
+    let (source, bytes) = read(builtins, requested)?;
+    Plugin::load(runtime, source, &bytes).map_err(usage)
 }
 
 fn list(
@@ -79,12 +96,16 @@ fn examine(
     requested: &Path,
     how: Examine,
 ) -> Result<Inspection, CommandError> {
+    let (source, bytes) = read(builtins, requested)?;
+    how(runtime, source, &bytes).map_err(usage)
+}
+
+/// Reads a file, or a built-in plugin if there is no file of that name.
+fn read(builtins: BuiltinPlugins, requested: &Path) -> Result<(Source, Cow<'static, [u8]>), CommandError> {
     let builtin = builtins.iter().find(|(name, _)| Path::new(name) == requested);
     match (std::fs::read(requested), builtin) {
-        (Ok(bytes), _) => how(runtime, Source::File(requested.to_owned()), &bytes).map_err(usage),
-        (Err(_), Some((name, bytes))) => {
-            how(runtime, Source::Builtin((*name).to_owned()), bytes).map_err(usage)
-        }
+        (Ok(bytes), _) => Ok((Source::File(requested.to_owned()), bytes.into())),
+        (Err(_), Some((name, bytes))) => Ok((Source::Builtin((*name).to_owned()), (*bytes).into())),
         (Err(error), None) => {
             let known: Vec<&str> = builtins.iter().map(|(name, _)| *name).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };

@@ -33,14 +33,7 @@ pub(crate) fn replay(args: &ReplayArgs, builtins: BuiltinPlugins) -> Result<Exit
         Some(file) => Plugin::load_file(&runtime, file).map_err(usage)?,
         None => recorded_plugin(&runtime, builtins, folder, header.as_ref())?,
     };
-    let mut comparison = Comparison::new(plugin.instantiate()?);
-    for entry in history.entries() {
-        let (_, entry) = entry.map_err(usage)?;
-        if !comparison.entry(entry) {
-            break;
-        }
-    }
-    let (steps, lines, differences) = comparison.finish();
+    let (steps, lines, differences) = compare(&plugin, &history)?;
     let run =
         header.map_or_else(|| args.journal.display().to_string(), |header| format!("run {}", header.run_id));
     let by = format!("{} {} (sha256:{:.12})", plugin.adapter_type(), plugin.version(), plugin.digest());
@@ -65,6 +58,25 @@ pub(crate) fn replay(args: &ReplayArgs, builtins: BuiltinPlugins) -> Result<Exit
             Ok(Exit::Failed)
         }
     }
+}
+
+/// Replays a run in a fresh instance, up to the first step at which the plugin decides differently. Returns the steps, the lines of output
+/// and what differs.
+///
+/// # Errors
+/// The journal cannot be read, or there is no instance.
+pub(super) fn compare(
+    plugin: &Arc<Plugin>,
+    history: &History,
+) -> Result<(u64, u64, Vec<Difference>), CommandError> {
+    let mut comparison = Comparison::new(plugin.instantiate()?);
+    for entry in history.entries() {
+        let (_, entry) = entry.map_err(usage)?;
+        if !comparison.entry(entry) {
+            break;
+        }
+    }
+    Ok(comparison.finish())
 }
 
 /// Returns the plugin that the run was started with: kept beside its journal, or built in.

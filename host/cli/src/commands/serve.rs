@@ -10,7 +10,7 @@ use crate::exit::{CommandError, Exit, usage};
 
 pub(crate) async fn serve(args: ServeArgs, builtins: BuiltinPlugins) -> Result<Exit, CommandError> {
     let config = args.configuration().map_err(usage)?;
-    if let Some(file) = &config.token_file {
+    for file in [&config.token_file, &config.admin_token_file].into_iter().flatten() {
         token::read(file).map_err(usage)?;
     }
     if args.check_config {

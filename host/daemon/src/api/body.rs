@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 use paperclip_engine::intake::{MAX_VALUES, count_values_of_text};
+use paperclip_guest::MAX_PLUGIN_BYTES;
 use tokio::sync::Semaphore;
 
 use super::App;
@@ -71,8 +72,7 @@ pub(super) async fn read(State(app): State<App>, request: Request, next: Next) -
         return Ok(next.run(request).await);
     }
     let limit_bytes = u64::from(app.supervisor.host().config.limits.request_mib) << 20;
-    let announced = announced(request.headers());
-    if announced.is_some_and(|bytes| bytes > limit_bytes) {
+    if announced(request.headers()).is_some_and(|bytes| bytes > limit_bytes) {
         return Err(too_large());
     }
     if !is_json(request.headers()) {
@@ -81,6 +81,24 @@ pub(super) async fn read(State(app): State<App>, request: Request, next: Next) -
             "the body is not declared as JSON",
             "send JSON with Content-Type: application/json",
         ));
+    }
+    Ok(next.run(take_in(&app, request, limit_bytes).await?).await)
+}
+
+/// Reads the body of a request that puts a plugin into this host.
+pub(super) async fn read_plugin(
+    State(app): State<App>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    Ok(next.run(take_in(&app, request, MAX_PLUGIN_BYTES).await?).await)
+}
+
+/// Waits until a body fits beside the others, and reads it whole.
+async fn take_in(app: &App, request: Request, limit_bytes: u64) -> Result<Request, Refusal> {
+    let announced = announced(request.headers());
+    if announced.is_some_and(|bytes| bytes > limit_bytes) {
+        return Err(too_large());
     }
     let reserved = app.intake.enter(announced.unwrap_or(limit_bytes)).await?;
     let (mut head, body) = request.into_parts();
@@ -100,7 +118,7 @@ pub(super) async fn read(State(app): State<App>, request: Request, next: Next) -
         }
     };
     head.extensions.insert(Intaken(reserved));
-    Ok(next.run(Request::from_parts(head, Body::from(bytes))).await)
+    Ok(Request::from_parts(head, Body::from(bytes)))
 }
 
 /// Refuses a body that would become a tree of too many values, before it is one.

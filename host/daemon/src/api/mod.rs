@@ -39,14 +39,25 @@ struct App {
     intake: Intake,
     /// What clients on TCP have to send; none if nobody can connect by TCP.
     tokens: Option<Arc<Tokens>>,
+    /// What whoever puts plugins into this host has to send; none if nobody may.
+    admin_tokens: Option<Arc<Tokens>>,
     /// Becomes true when event streams must end.
     closing: signal::Receiver<bool>,
+}
+
+/// Who may send requests.
+#[derive(Debug)]
+pub(crate) struct Access {
+    /// What clients on TCP have to send; none if nobody can connect by TCP.
+    pub(crate) tokens: Option<Tokens>,
+    /// What whoever puts plugins into this host has to send; none if nobody may.
+    pub(crate) admin_tokens: Option<Tokens>,
 }
 
 /// Returns all routes.
 pub(crate) fn router(
     supervisor: Supervisor,
-    tokens: Option<Tokens>,
+    Access { tokens, admin_tokens }: Access,
     closing: signal::Receiver<bool>,
 ) -> Router {
     let limits = &supervisor.host().config.limits;
@@ -54,6 +65,7 @@ pub(crate) fn router(
         rates: Arc::new(Rates::new(limits.requests_per_second)),
         intake: Intake::new(u64::from(limits.intake_mib) << 20),
         tokens: tokens.map(Arc::new),
+        admin_tokens: admin_tokens.map(Arc::new),
         supervisor,
         closing,
     };

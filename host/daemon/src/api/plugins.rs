@@ -16,18 +16,35 @@ use super::App;
 use super::body::check_values;
 use crate::refusal::{Kind, Refusal};
 
-pub(super) async fn list(State(app): State<App>) -> Json<PluginList> {
-    Json(app.supervisor.catalogue().list())
+pub(super) async fn list(State(app): State<App>) -> Result<Json<PluginList>, Refusal> {
+    app.supervisor.list_plugins().await.map(Json)
 }
 
 pub(super) async fn reload(State(app): State<App>) -> Result<Json<Value>, Refusal> {
     let changed = app.supervisor.reload_plugins().await?;
-    let shown = serde_json::to_value(app.supervisor.catalogue().list()).map_err(internal)?;
+    let shown = serde_json::to_value(app.supervisor.list_plugins().await?).map_err(internal)?;
     let mut answer = json!({ "changed": changed });
     if let (Value::Object(answer), Value::Object(shown)) = (&mut answer, shown) {
         answer.extend(shown);
     }
     Ok(Json(answer))
+}
+
+/// Puts a plugin into this host. Answers with the version that is in use now.
+pub(super) async fn install(
+    State(app): State<App>,
+    adapter_type: Result<Path<String>, PathRejection>,
+    wasm: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let Path(adapter_type) = adapter_type?;
+    let changed = app.supervisor.install_plugin(adapter_type.clone(), wasm).await?;
+    let plugin = plugin(&app, &adapter_type).await?;
+    Ok(Json(json!({
+        "adapterType": adapter_type,
+        "version": plugin.version(),
+        "digest": plugin.digest(),
+        "changed": changed,
+    })))
 }
 
 pub(super) async fn revert(
@@ -42,7 +59,7 @@ pub(super) async fn adapter(
     State(app): State<App>,
     adapter_type: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Refusal> {
-    let plugin = plugin(&app, &adapter_type?)?;
+    let plugin = plugin(&app, &adapter_type?).await?;
     let descriptor = plugin.descriptor();
     let parse = |text: &str| serde_json::from_str::<Value>(text).map_err(internal);
     Ok(Json(json!({
@@ -76,7 +93,7 @@ pub(super) async fn check(
     adapter_type: Result<Path<String>, PathRejection>,
     body: Bytes,
 ) -> Result<Json<Value>, Refusal> {
-    let tools = Tools::new(plugin(&app, &adapter_type?)?);
+    let tools = Tools::new(plugin(&app, &adapter_type?).await?);
     let request: CheckRequest = parse(&body, "send {\"config\": {...}, \"paperclipPod\": {...}} or nothing")?;
     let (host, clusters) = (app.supervisor.host(), app.supervisor.clusters());
     let named = json!({"paperclipPod": request.paperclip_pod});
@@ -111,7 +128,7 @@ pub(super) async fn skills(
     adapter_type: Result<Path<String>, PathRejection>,
     body: Bytes,
 ) -> Result<Json<Value>, Refusal> {
-    let plugin = plugin(&app, &adapter_type?)?;
+    let plugin = plugin(&app, &adapter_type?).await?;
     let SkillsRequest { config, desired } =
         parse(&body, "send {\"config\": {...}, \"desired\": [...]} or nothing")?;
     let snapshot = Tools::new(plugin).skills(&json!({ "config": config, "desired": desired }).to_string());
@@ -134,8 +151,8 @@ fn parse<T: Default + DeserializeOwned>(body: &Bytes, hint: &str) -> Result<T, R
         .map_err(|error| Refusal::new(Kind::BadRequest, format!("the body is {error}"), hint))
 }
 
-pub(super) fn plugin(app: &App, adapter_type: &str) -> Result<Arc<Plugin>, Refusal> {
-    app.supervisor.catalogue().get(adapter_type).map_err(|error| Refusal::of(Kind::NotFound, &error))
+pub(super) async fn plugin(app: &App, adapter_type: &str) -> Result<Arc<Plugin>, Refusal> {
+    app.supervisor.plugin(adapter_type, Kind::NotFound).await
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "what map_err gives")]

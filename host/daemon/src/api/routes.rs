@@ -5,7 +5,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Method};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
@@ -41,8 +41,13 @@ pub(super) fn router(app: App) -> Router {
         .route("/v1/runs/{id}/cancel", post(runs::cancel))
         .route_layer(middleware::from_fn_with_state(app.clone(), body::read));
     let guarded = limited.merge(urgent).route_layer(middleware::from_fn_with_state(app.clone(), authorize));
+    let admin = Router::new()
+        .route("/v1/plugins/{type}", put(plugins::install))
+        .route_layer(middleware::from_fn_with_state(app.clone(), body::read_plugin))
+        .route_layer(middleware::from_fn_with_state(app.clone(), authorize_admin));
     Router::new()
         .merge(guarded)
+        .merge(admin)
         .route("/v1/openapi.json", get(openapi))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -76,6 +81,26 @@ async fn authorize(State(app): State<App>, mut request: Request, next: Next) -> 
     };
     peer.ticket.authorised();
     request.extensions_mut().insert(identity);
+    Ok(next.run(request).await)
+}
+
+/// Admits whoever has an admin token, also on the Unix socket: a plugin decides what every agent of its type runs.
+async fn authorize_admin(State(app): State<App>, request: Request, next: Next) -> Result<Response, Refusal> {
+    let peer = request.extensions().get::<Peer>().cloned().ok_or_else(unknown_peer)?;
+    let Some(tokens) = &app.admin_tokens else {
+        return Err(Refusal::new(
+            Kind::Forbidden,
+            "no plugin can be put into this host by a request",
+            "name a file with a token in admin_token_file (--admin-token-file), or copy the plugin into the plugins folder",
+        ));
+    };
+    if let Err(refused) = tokens.check(request.headers()) {
+        if let Who::Address(address) = peer.who {
+            app.rates.take_unauthorised(Origin::from(address))?;
+        }
+        return Err(refused);
+    }
+    peer.ticket.authorised();
     Ok(next.run(request).await)
 }
 

@@ -1,6 +1,6 @@
 //! The bearer tokens of the API: a client on TCP has to send one of them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use paperclip_diagnostic::Diagnostic;
@@ -13,7 +13,8 @@ use crate::reloaded::Reloaded;
 /// The tokens of a file, which is read again when it changes. While a token is replaced there are two.
 #[derive(Debug)]
 pub(crate) struct Tokens {
-    file: PathBuf,
+    /// What to do without one of them.
+    hint: String,
     tokens: Reloaded<Vec<String>>,
 }
 
@@ -21,9 +22,30 @@ impl Tokens {
     /// # Errors
     /// The file cannot be read, or does not hold a token.
     pub(crate) fn open(file: &Path) -> Result<Tokens, Diagnostic> {
+        Tokens::with_hint(
+            file,
+            format!(
+                "send the token in {} as Authorization: Bearer, or use this host's Unix socket; the adapter in Paperclip's server reads it \
+                 from the file that PAPERCLIP_HOST_TOKEN_FILE names there",
+                file.display()
+            ),
+        )
+    }
+
+    /// The tokens of whoever puts plugins into this host.
+    ///
+    /// # Errors
+    /// As of [`Tokens::open`].
+    pub(crate) fn of_admin(file: &Path) -> Result<Tokens, Diagnostic> {
+        let hint =
+            format!("send the token in {} (admin_token_file) as Authorization: Bearer", file.display());
+        Tokens::with_hint(file, hint)
+    }
+
+    fn with_hint(file: &Path, hint: String) -> Result<Tokens, Diagnostic> {
         let path = file.to_owned();
         let tokens = Reloaded::open(vec![file.to_owned()], move || token::read(&path))?;
-        Ok(Tokens { file: file.to_owned(), tokens })
+        Ok(Tokens { hint, tokens })
     }
 
     /// Accepts a request with one of the tokens.
@@ -39,12 +61,7 @@ impl Tokens {
             return Ok(());
         }
         let what = if given.is_none() { "there is no bearer token" } else { "the bearer token is wrong" };
-        let hint = format!(
-            "send the token in {} as Authorization: Bearer, or use this host's Unix socket; the adapter in Paperclip's server reads it \
-             from the file that PAPERCLIP_HOST_TOKEN_FILE names there",
-            self.file.display()
-        );
-        Err(Refusal::new(Kind::Unauthorized, what, hint))
+        Err(Refusal::new(Kind::Unauthorized, what, self.hint.clone()))
     }
 }
 

@@ -31,6 +31,7 @@ use super::handle::{RunInfo, State};
 use super::records::now;
 use super::resume::{self, Resumable};
 use super::start::PendingRun;
+use crate::refusal::Kind;
 
 /// How long this process is not ready at most because Jobs and Leases cannot be listed.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(30);
@@ -218,7 +219,7 @@ impl Supervisor {
             None => None,
         };
         let adopted = Adopted { job: candidate.job.clone(), secret: of_secret.secret };
-        let mut pending = self.pending(&candidate, place, run_id, (data, adopted), &secrets)?;
+        let mut pending = self.pending(&candidate, place, run_id, (data, adopted), &secrets).await?;
         if let Some((timeout_s, remaining_s)) = timeout {
             let passed_s = timeout_s - remaining_s;
             let note =
@@ -254,7 +255,7 @@ impl Supervisor {
         Err(SkipReason::new(why, "delete the Job if it remains"))
     }
 
-    fn pending(
+    async fn pending(
         &self,
         candidate: &Candidate,
         place: &Place,
@@ -262,9 +263,10 @@ impl Supervisor {
         (data, adopted): (RecoveryData, Adopted),
         secrets: &Secrets,
     ) -> Result<Box<PendingRun>, SkipReason> {
-        let plugin = self.catalogue().get(data.adapter_type()).map_err(|error| {
-            SkipReason::new(error.to_string(), "give this host that plugin and restart it")
-        })?;
+        let plugin = self
+            .plugin(data.adapter_type(), Kind::NoPlugin)
+            .await
+            .map_err(|error| SkipReason::new(error.message, "give this host that plugin and restart it"))?;
         let context = candidate.context(data, run_id, secrets, place.name.as_deref());
         // Its Job exists, with everything that the agent inherits.
         let target = Target { namespace: Some(&place.namespace), needs_api_url: false, starts: false };

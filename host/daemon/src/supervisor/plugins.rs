@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use axum::body::Bytes;
 use paperclip_engine::result;
-use paperclip_guest::Changed;
+use paperclip_guest::{Catalogue, Changed, InstallError, Plugin, PluginList};
 
 use super::Supervisor;
 use super::handle::{RunInfo, State};
@@ -17,21 +18,77 @@ impl Supervisor {
     /// # Errors
     /// The folder cannot be read.
     pub(crate) async fn reload_plugins(&self) -> Result<Vec<Changed>, Refusal> {
-        let catalogue = Arc::clone(self.catalogue());
-        let changed = match tokio::task::spawn_blocking(move || catalogue.reload()).await {
-            Ok(Ok(changed)) => changed,
-            Ok(Err(error)) => return Err(Refusal::of(Kind::Internal, &error)),
-            Err(error) => {
-                let message = format!("the reload failed: {error}");
-                return Err(Refusal::new(Kind::Internal, message, "try again"));
-            }
-        };
+        let changed = self.with_catalogue(Catalogue::reload).await?;
+        let changed = changed.map_err(|error| Refusal::of(Kind::Internal, &error))?;
         for change in &changed {
             self.count_change(change);
         }
         self.log_rejected_plugins();
         self.count_plugins();
         Ok(changed)
+    }
+
+    /// Returns the plugin that a new run of this agent type uses. A built-in one is compiled at its first use.
+    ///
+    /// # Errors
+    /// A refusal of the given kind: no plugin is in use for the type.
+    pub(crate) async fn plugin(&self, adapter_type: &str, kind: Kind) -> Result<Arc<Plugin>, Refusal> {
+        let found = if self.catalogue().is_compiled(adapter_type) {
+            self.catalogue().get(adapter_type)
+        } else {
+            let adapter_type = adapter_type.to_owned();
+            let found = self.with_catalogue(move |catalogue| catalogue.get(&adapter_type)).await?;
+            self.count_plugins();
+            found
+        };
+        found.map_err(|error| Refusal::of(kind, &error))
+    }
+
+    /// Returns all plugins, with the built-in ones that no run has needed yet.
+    ///
+    /// # Errors
+    /// They could not be compiled, which is an error of this program.
+    pub(crate) async fn list_plugins(&self) -> Result<PluginList, Refusal> {
+        let list = self.with_catalogue(|catalogue| {
+            catalogue.compile_all();
+            catalogue.list()
+        });
+        let list = list.await?;
+        self.count_plugins();
+        Ok(list)
+    }
+
+    /// Does what may compile plugins, on a thread of its own.
+    pub(super) async fn with_catalogue<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Catalogue) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let catalogue = Arc::clone(self.catalogue());
+        let done = tokio::task::spawn_blocking(move || work(&catalogue)).await;
+        done.map_err(|error| Refusal::new(Kind::Internal, error.to_string(), "try again"))
+    }
+
+    /// Puts a plugin into the plugins folder and in use. Returns what changed, if it is not in use already.
+    ///
+    /// # Errors
+    /// It is rejected, and nothing changes.
+    pub(crate) async fn install_plugin(
+        &self,
+        adapter_type: String,
+        bytes: Bytes,
+    ) -> Result<Option<Changed>, Refusal> {
+        let installed =
+            self.with_catalogue(move |catalogue| catalogue.install(&adapter_type, &bytes)).await?;
+        let change = installed.map_err(|error| {
+            let kind =
+                if matches!(error, InstallError::Write(_)) { Kind::Internal } else { Kind::BadRequest };
+            Refusal::of(kind, &error)
+        })?;
+        if let Some(change) = &change {
+            self.count_change(change);
+        }
+        self.count_plugins();
+        Ok(change)
     }
 
     /// Goes back to the previous version of a plugin.

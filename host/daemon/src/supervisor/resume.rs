@@ -221,8 +221,7 @@ impl Supervisor {
     /// Passes the secrets of a context to the run that waits for them.
     pub(super) async fn resupply(&self, run_id: &str, context: &Value) -> Result<Arc<RunHandle>, Refusal> {
         let run = self.get(run_id).await?;
-        let plugin = self.catalogue().get(&run.info.adapter_type);
-        let plugin = plugin.map_err(|error| Refusal::of(Kind::NoPlugin, &error))?;
+        let plugin = self.plugin(&run.info.adapter_type, Kind::NoPlugin).await?;
         // Its Job's files exist, or are in its journal.
         let options = StartOptions { files: Some(Files::default()), ..StartOptions::default() };
         let prepared = self.prepare(context, options, &plugin).await?;

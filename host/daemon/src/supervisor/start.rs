@@ -226,22 +226,21 @@ impl Supervisor {
         adapter_type: &str,
         digest: Option<&str>,
     ) -> Result<Arc<Plugin>, Refusal> {
-        if let Some(plugin) = digest.and_then(|digest| self.catalogue().by_digest(digest)) {
-            return Ok(plugin);
+        if let Some(digest) = digest.map(str::to_owned) {
+            let known = self.with_catalogue(move |catalogue| catalogue.by_digest(&digest)).await?;
+            if let Some(plugin) = known {
+                return Ok(plugin);
+            }
         }
         let header = self.run_folder(run_id).and_then(|folder| journal::header(&folder));
         let (Some(header), Some(state)) = (header, self.host().state.clone()) else {
-            return self.catalogue().get(adapter_type).map_err(|error| Refusal::of(Kind::NoPlugin, &error));
+            return self.plugin(adapter_type, Kind::NoPlugin).await;
         };
-        let catalogue = Arc::clone(self.catalogue());
-        let pinned = tokio::task::spawn_blocking(move || {
+        let pinned = self.with_catalogue(move |catalogue| {
             let loaded = catalogue.by_digest(&header.plugin_digest);
             pinned_plugin(catalogue.runtime(), &state, &header, loaded)
         });
-        match pinned.await {
-            Ok(pinned) => pinned.map_err(|error| Refusal::of(Kind::NoPlugin, &error)),
-            Err(error) => Err(Refusal::new(Kind::Internal, error.to_string(), "try again")),
-        }
+        pinned.await?.map_err(|error| Refusal::of(Kind::NoPlugin, &error))
     }
 
     /// Splits and checks an execution context.

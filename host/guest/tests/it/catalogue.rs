@@ -47,6 +47,96 @@ fn new_runs_use_a_new_version_and_running_ones_keep_theirs() {
     assert_eq!(catalogue.reload().unwrap(), [], "nothing is new");
 }
 
+/// A catalogue with a built-in plugin `alpha` of version 1.0.0.
+fn catalogue_with_builtin(dir: &TempDir, bytes: Vec<u8>) -> Catalogue {
+    let builtins: &'static [(&str, &[u8])] = vec![("alpha", &*bytes.leak())].leak();
+    let options = CatalogueOptions { builtins, folder: Some(dir.path().to_owned()), max_traps: 3 };
+    Catalogue::open(runtime(), options).unwrap()
+}
+
+#[test]
+fn a_builtin_plugin_is_compiled_when_it_is_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalogue = catalogue_with_builtin(&dir, version("1.0.0"));
+    assert!(!catalogue.is_compiled("alpha"));
+    assert!(catalogue.list().plugins.is_empty());
+    let NoPlugin::Unknown { known, .. } = catalogue.get("beta").unwrap_err() else { panic!("unknown") };
+    assert_eq!(known, "alpha", "one that is not compiled can be used, too");
+
+    let digest = sha256_hex(&version("1.0.0"));
+    assert_eq!(catalogue.by_digest(&digest).unwrap().version(), "1.0.0");
+    assert!(catalogue.is_compiled("alpha"));
+    assert_eq!(catalogue.reload().unwrap(), [], "it stays");
+    assert_eq!(catalogue.list().plugins[0].digest, digest);
+}
+
+#[test]
+fn a_file_replaces_an_uncompiled_builtin_plugin_until_it_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalogue = catalogue_with_builtin(&dir, version("1.0.0"));
+    place(dir.path(), b"garbage");
+    assert_eq!(catalogue.reload().unwrap(), [], "a rejected file changes nothing");
+    assert!(!catalogue.is_compiled("alpha"));
+
+    place(dir.path(), &version("2.0.0"));
+    let changed = catalogue.reload().unwrap();
+    assert_eq!(changed[0].from.as_deref(), Some(sha256_hex(&version("1.0.0")).as_str()));
+    assert_eq!(catalogue.get("alpha").unwrap().version(), "2.0.0");
+
+    fs::remove_file(dir.path().join("alpha.wasm")).unwrap();
+    assert_eq!(catalogue.reload().unwrap()[0].to, changed[0].from);
+    assert_eq!(catalogue.get("alpha").unwrap().version(), "1.0.0");
+    let listed = catalogue.list();
+    assert_eq!((listed.plugins.len(), listed.previous[0].version.as_str()), (1, "2.0.0"));
+}
+
+#[test]
+fn a_builtin_plugin_that_cannot_be_used_is_rejected_at_its_first_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let broken = Forge::new("alpha").body("describe", "(unreachable)").component();
+    let catalogue = catalogue_with_builtin(&dir, broken);
+    assert!(matches!(catalogue.get("alpha"), Err(NoPlugin::Rejected { .. })));
+    catalogue.compile_all();
+    assert_eq!(catalogue.list().rejected.len(), 1);
+}
+
+#[test]
+fn an_installed_plugin_is_used_and_stays_after_a_reload() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalogue = catalogue_with_builtin(&dir, version("1.0.0"));
+    let changed = catalogue.install("alpha", &version("2.0.0")).unwrap().unwrap();
+    assert_eq!(changed.to.as_deref(), Some(sha256_hex(&version("2.0.0")).as_str()));
+    assert_eq!(catalogue.get("alpha").unwrap().version(), "2.0.0");
+    assert_eq!(catalogue.reload().unwrap(), [], "the folder has it");
+    assert_eq!(catalogue.install("alpha", &version("2.0.0")).unwrap(), None, "it is in use already");
+
+    fs::rename(dir.path().join("alpha.wasm"), dir.path().join("mine.wasm")).unwrap();
+    catalogue.reload().unwrap();
+    catalogue.install("alpha", &version("3.0.0")).unwrap();
+    assert_eq!(catalogue.reload().unwrap(), [], "the file that has the type is replaced");
+    assert_eq!(catalogue.get("alpha").unwrap().version(), "3.0.0");
+}
+
+#[test]
+fn a_plugin_that_cannot_be_installed_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalogue = catalogue_with_builtin(&dir, version("1.0.0"));
+    let refused = |adapter_type: &str, bytes: &[u8]| {
+        let error = catalogue.install(adapter_type, bytes).unwrap_err();
+        assert!(error.hint().is_some());
+        error.to_string()
+    };
+    assert!(refused("alpha", b"garbage").contains("not a WebAssembly component"));
+    assert!(refused("beta", &version("2.0.0")).contains("agent type alpha, not beta"));
+    let golden = dir.path().join("golden/alpha");
+    fs::create_dir_all(&golden).unwrap();
+    fs::write(golden.join("a.ndjson"), r#"{"name":"a","evidence":{},"expected":{"summary":"other"}}"#)
+        .unwrap();
+    assert!(refused("alpha", &version("2.0.0")).contains("golden recording"));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no file is left behind");
+    assert!(!catalogue.is_compiled("alpha"), "the built-in one is in use");
+}
+
 #[test]
 fn a_rejected_file_changes_nothing_and_is_listed() {
     let dir = tempfile::tempdir().unwrap();

@@ -48,9 +48,12 @@ pub struct Config {
     /// A file with the bearer token, or with two while it is replaced; default: `token` in the state folder, which is generated. It must
     /// be named if an address is reachable from other machines without TLS.
     pub token_file: Option<PathBuf>,
+    /// A file with the bearer token of whoever puts plugins into this host by `PUT /v1/plugins/{type}`; nobody may without one.
+    pub admin_token_file: Option<PathBuf>,
     /// Folder for journals; default: the platform's state folder.
     pub state: Option<PathBuf>,
-    /// Folder with plugins that add to the built-in ones or override them by agent type.
+    /// Folder with plugins that add to the built-in ones or override them by agent type; default: `installed-plugins` in the state folder if there is an
+    /// `admin_token_file`.
     pub plugins: Option<PathBuf>,
     /// Namespace for runs whose config names none.
     pub namespace: Option<String>,
@@ -207,6 +210,7 @@ impl Config {
         let key = self.tls.iter().map(|tls| &tls.key);
         named
             .chain(&self.token_file)
+            .chain(&self.admin_token_file)
             .chain(&self.peers.key_file)
             .chain(&self.cluster.kubeconfig)
             .chain(key)

@@ -17,6 +17,7 @@ use crate::manifest::termination;
 pub struct EvidenceDocument {
     pub config: Map<String, Value>,
     pub stdout: String,
+    stderr: Option<String>,
     job: Option<JobDocument>,
     container: Option<Termination>,
     pod: Option<PodDocument>,
@@ -55,8 +56,11 @@ impl EvidenceDocument {
         })
     }
 
-    /// Returns the tail of the agent's standard error, which the container left in its termination message.
+    /// Returns the tail of the agent's standard error, else of the container's termination message, where a run has it.
     pub fn stderr(&self) -> &str {
+        if let Some(stderr) = &self.stderr {
+            return stderr;
+        }
         let message = self.container.as_ref().and_then(|container| container.message.as_deref());
         termination::split(message.unwrap_or_default()).1.unwrap_or_default()
     }

@@ -1,38 +1,97 @@
-//! Makes a component of a core module, and lists what a component consists of.
+//! Builds a plugin's crate as a component, and lists what a component consists of.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use wasmparser::{Encoding, Parser, Payload};
 use wit_component::{ComponentEncoder, DecodedWasm};
 use wit_parser::{Resolve, WorldItem, WorldKey};
 
 /// The imports and exports of a component.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Interface {
-    pub(crate) imports: Vec<String>,
-    pub(crate) exports: Vec<Export>,
+pub struct Interface {
+    pub imports: Vec<String>,
+    pub exports: Vec<Export>,
 }
 
 /// A function, or an interface with its functions.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Export {
+pub struct Export {
     /// `paperclip:agent/tools@0.1.0`, or a function's name.
-    pub(crate) name: String,
+    pub name: String,
     /// 1 for a function, 0 for an interface of types.
-    pub(crate) functions: usize,
+    pub functions: usize,
 }
 
 /// The bytes of a component by purpose.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Section {
-    pub(crate) name: String,
-    pub(crate) bytes: u64,
+pub struct Section {
+    pub name: String,
+    pub bytes: u64,
+}
+
+/// The target of plugins. It is not a WASI target, because plugins import nothing.
+pub const WASM_TARGET: &str = "wasm32-unknown-unknown";
+
+/// Builds the crate in `folder` with its profile `plugin`, makes a component of it, and returns the component's file: beside the crate's
+/// module in cargo's target folder, named by the agent type, which is the package's name with `_` for `-`.
+///
+/// # Errors
+/// Cargo fails, or the crate is not a plugin.
+pub fn build(folder: impl AsRef<Path>) -> Result<PathBuf> {
+    let folder = folder.as_ref();
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(folder).args(["build", "--lib", "--target", WASM_TARGET, "--profile", "plugin"]);
+    cargo.arg("--message-format=json-render-diagnostics").stdin(Stdio::null()).stderr(Stdio::inherit());
+    let output = cargo.output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!(
+            "{} is not built; if the target is missing, `rustup target add {WASM_TARGET}` installs it",
+            folder.display()
+        );
+    }
+    let manifest = fs::canonicalize(folder.join("Cargo.toml")).context("there is no Cargo.toml")?;
+    let module = String::from_utf8(output.stdout)?
+        .lines()
+        .rev()
+        .find_map(|line| module_of(line, &manifest))
+        .with_context(|| format!("{} has no library with `crate-type = [\"cdylib\"]`", manifest.display()))?;
+    let core = fs::read(&module).with_context(|| format!("cannot read {}", module.display()))?;
+    let bytes = component(&core).with_context(|| format!("{} is not a plugin", manifest.display()))?;
+    let name = module.file_name().context("a module has a name")?;
+    // Cargo's module has that name: the component is in a folder of its own.
+    let components = module.with_file_name("components");
+    fs::create_dir_all(&components).with_context(|| format!("cannot create {}", components.display()))?;
+    let file = components.join(name);
+    // Renamed, so that whoever watches it never reads a half.
+    let half = file.with_extension("tmp");
+    fs::write(&half, bytes)
+        .and_then(|()| fs::rename(&half, &file))
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
+}
+
+/// Returns the module that a message of cargo says it has built for the package with this manifest.
+fn module_of(message: &str, manifest: &Path) -> Option<PathBuf> {
+    let message: Value = serde_json::from_str(message).ok()?;
+    if Path::new(message["manifest_path"].as_str()?) != manifest {
+        return None;
+    }
+    let files = message["filenames"].as_array()?;
+    let mut files = files.iter().filter_map(|file| file.as_str()).map(PathBuf::from);
+    files.find(|file| file.extension().is_some_and(|extension| extension == "wasm"))
 }
 
 /// Makes a component of a core module that wit-bindgen described, and checks that it is a plugin: it imports nothing and
 /// exports something.
-pub(crate) fn plugin(core: &[u8]) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// It is no such module; the message says what it imports, or that it exports nothing.
+pub fn component(core: &[u8]) -> Result<Vec<u8>> {
     let component = ComponentEncoder::default()
         .validate(true)
         .module(core)
@@ -52,7 +111,10 @@ pub(crate) fn plugin(core: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Returns what a component imports and exports.
-pub(crate) fn interface(component: &[u8]) -> Result<Interface> {
+///
+/// # Errors
+/// The bytes are not a component.
+pub fn interface(component: &[u8]) -> Result<Interface> {
     let DecodedWasm::Component(resolve, world) = wit_component::decode(component)? else {
         bail!("it is a package of WIT, not a component");
     };
@@ -64,7 +126,10 @@ pub(crate) fn interface(component: &[u8]) -> Result<Interface> {
 }
 
 /// Returns the sizes of a component's sections, the largest first.
-pub(crate) fn sections(component: &[u8]) -> Result<Vec<Section>> {
+///
+/// # Errors
+/// The bytes are not valid wasm.
+pub fn sections(component: &[u8]) -> Result<Vec<Section>> {
     let mut bytes_by_name: BTreeMap<String, u64> = BTreeMap::new();
     let mut enclosing = Vec::new();
     for payload in Parser::new(0).parse_all(component) {
@@ -146,9 +211,9 @@ mod tests {
 
     #[test]
     fn plugin_is_a_component_that_imports_nothing() {
-        let component = plugin(&answering_plugin()).unwrap();
+        let bytes = component(&answering_plugin()).unwrap();
         let exports = [("t:t/tools@1.0.0", 2), ("ask", 1)];
-        let mut found = interface(&component).unwrap();
+        let mut found = interface(&bytes).unwrap();
         found.exports.sort_by_key(|export| std::cmp::Reverse(export.functions));
         assert!(found.imports.is_empty());
         assert_eq!(
@@ -158,12 +223,20 @@ mod tests {
     }
 
     #[test]
+    fn the_module_of_a_package_is_found_in_what_cargo_says() {
+        let message = r#"{"reason":"compiler-artifact","manifest_path":"/p/Cargo.toml","filenames":["/t/a.rlib","/t/a.wasm"]}"#;
+        assert_eq!(module_of(message, Path::new("/p/Cargo.toml")), Some("/t/a.wasm".into()));
+        assert_eq!(module_of(message, Path::new("/q/Cargo.toml")), None);
+        assert_eq!(module_of("Compiling a", Path::new("/p/Cargo.toml")), None);
+    }
+
+    #[test]
     fn import_is_rejected_by_name() {
         let core = module(
             "package t:t@1.0.0; interface clock { now: func() -> u64; } world w { import clock; export ask: func(); }",
             r#"(module (import "t:t/clock@1.0.0" "now" (func (result i64))) (func (export "ask") (drop (call 0))))"#,
         );
-        let error = plugin(&core).unwrap_err().to_string();
+        let error = component(&core).unwrap_err().to_string();
         assert!(error.starts_with("it imports t:t/clock@1.0.0: a plugin imports nothing"), "{error}");
     }
 
@@ -173,21 +246,21 @@ mod tests {
             "package t:t@1.0.0; world w { export ask: func(); }",
             r#"(module (import "env" "time" (func)) (func (export "ask") (call 0)))"#,
         );
-        let error = format!("{:#}", plugin(&core).unwrap_err());
+        let error = format!("{:#}", component(&core).unwrap_err());
         assert!(error.contains("env"), "{error}");
     }
 
     #[test]
     fn module_without_the_contract_is_rejected() {
-        let error = plugin(&wat::parse_str("(module)").unwrap()).unwrap_err().to_string();
+        let error = component(&wat::parse_str("(module)").unwrap()).unwrap_err().to_string();
         assert!(error.starts_with("it exports nothing"), "{error}");
     }
 
     #[test]
     fn sections_add_up_to_the_component() {
-        let component = plugin(&answering_plugin()).unwrap();
-        let sections = sections(&component).unwrap();
-        assert_eq!(sections.iter().map(|section| section.bytes).sum::<u64>(), component.len() as u64);
+        let bytes = component(&answering_plugin()).unwrap();
+        let sections = sections(&bytes).unwrap();
+        assert_eq!(sections.iter().map(|section| section.bytes).sum::<u64>(), bytes.len() as u64);
         assert!(sections.iter().any(|section| section.name == "core: code"));
         assert!(sections.is_sorted_by(|a, b| a.bytes >= b.bytes));
     }
