@@ -37,8 +37,8 @@ pub(crate) async fn dev(args: &CasesArgs, journals: Option<&Path>) -> Result<Exi
         anstream::println!("{DIM}waits for a change of {}; Ctrl-C ends it{DIM:#}", args.plugin.display());
         tokio::select! {
             changed = watched.changed() => if !changed {
-                let gone = Diagnostic::new("plugin_unreadable", format!("{} was removed", folder.display()));
-                return Err(usage(gone.with_hint("start again when the folder is there")));
+                let removed = Diagnostic::new("plugin_unreadable", format!("{} was removed", folder.display()));
+                return Err(usage(removed.with_hint("start again when the folder is there")));
             },
             _ = tokio::signal::ctrl_c() => return Ok(Exit::Succeeded),
         }
