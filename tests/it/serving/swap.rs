@@ -81,6 +81,16 @@ fn a_plugin_is_put_into_a_daemon_with_the_admin_token_alone() {
         "it is in use already"
     );
     assert_eq!(daemon.get("/v1/runs").status, 401, "it is no token for runs");
+    let push = |file: &std::path::Path| {
+        let admin = text(&place.path("admin-token"));
+        let mut host = place.host(&["plugins", "push", &text(file), "--to", daemon.address()]);
+        host.args(["--admin-token-file", &admin]).output().unwrap()
+    };
+    let pushed = push(&plugin());
+    assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+    let said = String::from_utf8(pushed.stdout).unwrap();
+    assert!(said.starts_with("claude_k8s ") && said.ends_with(" is in use\n"), "{said}");
+    assert_eq!(push(&place.path("admin-token")).status.code(), Some(2), "no plugin");
     daemon.stop();
 
     let daemon = Daemon::start(&place, &[]).with_token(ADMIN_TOKEN);

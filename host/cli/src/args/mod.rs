@@ -286,6 +286,19 @@ pub(crate) enum PluginsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Put a plugin into a running daemon: new runs of its agent type use it; running ones keep theirs
+    ///
+    /// It has to pass what a file in the plugins folder has to pass; one that is rejected changes nothing, and the exit code is 2.
+    Push {
+        /// The component
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// File with the daemon's admin token (`serve --admin-token-file`)
+        #[arg(long, value_name = "FILE", env = "PAPERCLIP_ADMIN_TOKEN_FILE")]
+        admin_token_file: PathBuf,
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
     /// Make a running daemon go back to the previous version of a plugin; running runs keep theirs
     Revert {
         /// Agent type, such as claude_k8s
@@ -345,8 +358,15 @@ pub(crate) struct CasesArgs {
 /// A running daemon.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct DaemonArgs {
-    /// The daemon's address, or unix:PATH; default: the socket in Paperclip's home folder if there is one, else 127.0.0.1:7400
-    #[arg(long, value_name = "ADDR", env = "PAPERCLIP_LISTEN", value_delimiter = ',')]
+    /// The daemon's address, its URL, or unix:PATH; default: the socket in Paperclip's home folder if there is one, else 127.0.0.1:7400
+    #[arg(
+        long,
+        visible_alias = "to",
+        value_name = "ADDR",
+        env = "PAPERCLIP_LISTEN",
+        value_delimiter = ',',
+        value_parser = daemon_address
+    )]
     pub(crate) listen: Vec<Listen>,
     /// File with the daemon's bearer token; default: the one that it has generated into its state folder
     #[arg(long, value_name = "FILE", env = "PAPERCLIP_TOKEN_FILE")]
@@ -357,6 +377,16 @@ pub(crate) struct DaemonArgs {
     /// Paperclip's home folder
     #[arg(long, value_name = "DIR", env = "PAPERCLIP_HOME")]
     pub(crate) paperclip_home: Option<PathBuf>,
+}
+
+/// Parses an address at which a daemon listens, or its URL.
+fn daemon_address(text: &str) -> Result<Listen, String> {
+    let text = text.strip_suffix('/').unwrap_or(text);
+    match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
+        (Some(address), _) => address.parse(),
+        (None, Some(address)) => format!("tls:{address}").parse(),
+        (None, None) => text.parse(),
+    }
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -386,6 +416,18 @@ pub(crate) struct ClusterArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_daemon_is_named_by_its_address_or_its_url() {
+        for (text, address) in [
+            ("http://127.0.0.1:7400/", "127.0.0.1:7400"),
+            ("https://10.0.0.1:7411", "tls:10.0.0.1:7411"),
+            ("unix:/run/p.sock", "unix:/run/p.sock"),
+        ] {
+            assert_eq!(daemon_address(text), address.parse(), "{text}");
+        }
+        assert!(daemon_address("http://").is_err());
+    }
 
     #[test]
     fn the_definition_of_the_command_line_is_consistent() {

@@ -7,11 +7,13 @@ pub(crate) mod cluster;
 #[cfg(not(feature = "local-cluster"))]
 #[path = "no_cluster.rs"]
 pub(crate) mod cluster;
+mod daemon_client;
 pub(crate) mod manifest;
 pub(crate) mod plugin_bench;
 pub(crate) mod plugin_dev;
 pub(crate) mod plugin_test;
 pub(crate) mod plugins;
+pub(crate) mod push;
 pub(crate) mod replay;
 pub(crate) mod revert;
 pub(crate) mod run;
