@@ -17,6 +17,7 @@ use paperclip_traces::Traces;
 use tokio::sync::watch;
 
 use crate::api::{Access, Listener, Tokens, router, serve};
+use crate::plugin_config_maps::follow_config_maps;
 use crate::plugins_folder::watch_plugins;
 use crate::supervisor::{Clusters, PeerAccess, Resources, Supervisor};
 
@@ -135,6 +136,10 @@ impl Daemon {
             let supervisor = supervisor.clone();
             tokio::spawn(async move { watch_plugins(supervisor, &folder).await })
         });
+        let following = supervisor.host().config.plugins_namespace.clone().map(|namespace| {
+            let supervisor = supervisor.clone();
+            tokio::spawn(async move { follow_config_maps(supervisor, &namespace).await })
+        });
         let (close, closing) = watch::channel(false);
         let router = router(supervisor.clone(), access, closing);
         let stopped = async {
@@ -151,8 +156,8 @@ impl Daemon {
         };
         serve(listeners, router, stopped).await;
         sweeping.abort();
-        if let Some(watching) = watching {
-            watching.abort();
+        for task in [watching, following].into_iter().flatten() {
+            task.abort();
         }
         if let Some(traces) = traces {
             traces.flush().await;

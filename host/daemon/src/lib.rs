@@ -7,6 +7,7 @@ mod api;
 mod daemon;
 mod memory;
 mod metrics;
+mod plugin_config_maps;
 mod plugins_folder;
 mod refusal;
 mod reloaded;

@@ -8,7 +8,7 @@ use crate::golden;
 use crate::load_error::LoadError;
 use crate::plugin::Plugin;
 use crate::plugin_set::{Block, Builtin, Changed, PluginSet};
-use crate::registry::{FolderError, Listed, NoPlugin, Registry, Rejected};
+use crate::registry::{FolderError, Listed, Load, NoPlugin, PluginConfigMap, Registry, Rejected};
 use crate::runtime::Runtime;
 use crate::source::Source;
 use arc_swap::ArcSwap;
@@ -42,6 +42,8 @@ pub struct Catalogue {
     runtime: Runtime,
     options: CatalogueOptions,
     plugins: ArcSwap<PluginSet>,
+    /// The plugins of the cluster, beside those of the folder.
+    config_maps: ArcSwap<Vec<PluginConfigMap>>,
     /// Each version's traps, by digest. The lock is held while a change is prepared.
     traps: Mutex<Traps>,
 }
@@ -89,6 +91,9 @@ pub enum InstallError {
     NoFolder,
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// Two plugins of one agent type would be ambiguous.
+    #[error("the ConfigMap {0} has the plugin of this agent type")]
+    InConfigMap(String),
     #[error("it is a plugin of agent type {found}, not {requested}")]
     OtherType { requested: String, found: String },
     #[error("{0}")]
@@ -112,7 +117,13 @@ impl Catalogue {
     /// # Errors
     /// The plugins folder cannot be listed.
     pub fn open(runtime: Runtime, options: CatalogueOptions) -> Result<Catalogue, FolderError> {
-        let catalogue = Catalogue { runtime, options, plugins: ArcSwap::default(), traps: Mutex::default() };
+        let catalogue = Catalogue {
+            runtime,
+            options,
+            plugins: ArcSwap::default(),
+            config_maps: ArcSwap::default(),
+            traps: Mutex::default(),
+        };
         catalogue.reload()?;
         Ok(catalogue)
     }
@@ -217,6 +228,15 @@ impl Catalogue {
         &self.runtime
     }
 
+    /// Sets all plugins of the cluster, and does what [`Catalogue::reload`] does.
+    ///
+    /// # Errors
+    /// The plugins folder cannot be listed.
+    pub fn set_config_maps(&self, config_maps: Vec<PluginConfigMap>) -> Result<Vec<Changed>, FolderError> {
+        self.config_maps.store(Arc::new(config_maps));
+        self.reload()
+    }
+
     /// Reads the folder again and swaps in new versions that pass their recordings. This compiles plugins, so
     /// it must not run on a thread that serves others.
     ///
@@ -228,7 +248,9 @@ impl Catalogue {
         let loaded: Vec<Arc<Plugin>> = old.active.values().chain(old.previous.values()).cloned().collect();
         let folder = self.options.folder.as_deref();
         let (compiled, uncompiled) = self.builtins(&loaded);
-        let found = Registry::reload(&self.runtime, &compiled, folder, &loaded)?;
+        let load = Load { runtime: &self.runtime, loaded: &loaded };
+        let config_maps = self.config_maps.load_full();
+        let found = Registry::reload(&load, &compiled, folder, &config_maps)?;
         let mut new = PluginSet { rejected: found.rejected().to_vec(), ..PluginSet::clone(&old) };
         for (adapter_type, plugin) in found.plugins() {
             if old.active.get(adapter_type).is_some_and(|active| active.digest() == plugin.digest()) {
@@ -241,7 +263,7 @@ impl Catalogue {
                     adapter_type: Some(adapter_type.clone()),
                     source: plugin.source().clone(),
                     error,
-                    hint: Some("put a fixed version into the plugins folder".to_owned()),
+                    hint: Some("put a fixed version in its place".to_owned()),
                 }),
             }
         }
@@ -296,6 +318,7 @@ impl Catalogue {
         // A file that has the type already is replaced: two would be ambiguous.
         let file = match old.active.get(adapter_type).map(|active| active.source()) {
             Some(Source::File(file)) => file.clone(),
+            Some(Source::ConfigMap { name, .. }) => return Err(InstallError::InConfigMap(name.clone())),
             Some(Source::Builtin(_)) | None => folder.join(format!("{adapter_type}.wasm")),
         };
         let plugin = Plugin::load(&self.runtime, Source::File(file.clone()), bytes)?;

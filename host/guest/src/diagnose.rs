@@ -26,6 +26,7 @@ impl Diagnose for InstallError {
     fn code(&self) -> &'static str {
         match self {
             InstallError::NoFolder => "no_plugins_folder",
+            InstallError::InConfigMap(_) => "plugin_in_config_map",
             InstallError::Load(error) => error.code(),
             InstallError::OtherType { .. } => "plugin_other_type",
             InstallError::Rejected(_) => "plugin_rejected",
@@ -36,6 +37,7 @@ impl Diagnose for InstallError {
     fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
             InstallError::NoFolder => Some("name one with --plugins, which this host may write".into()),
+            InstallError::InConfigMap(_) => Some("change that ConfigMap, or delete it first".into()),
             InstallError::Load(error) => error.hint(),
             InstallError::OtherType { found, .. } => Some(format!("put it under /v1/plugins/{found}").into()),
             InstallError::Rejected(_) => Some("put a version that reproduces the recordings".into()),

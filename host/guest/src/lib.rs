@@ -54,7 +54,7 @@ pub use live::Usage;
 pub use load_error::{Found, LoadError};
 pub use plugin::Plugin;
 pub use plugin_set::Changed;
-pub use registry::{FolderError, Listed, NoPlugin, Registry, Rejected};
+pub use registry::{FolderError, Listed, NoPlugin, PluginConfigMap, Registry, Rejected};
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
 pub use source::Source;
 pub use tools::Tools;

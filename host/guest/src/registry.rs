@@ -126,25 +126,40 @@ impl Registry {
         builtins: &[(&str, &[u8])],
         folder: Option<&Path>,
     ) -> Result<Registry, FolderError> {
-        Registry::reload(runtime, builtins, folder, &[])
+        Registry::reload(&Load { runtime, loaded: &[] }, builtins, folder, &[])
     }
 
-    /// Does what [`Registry::load`] does, and reuses the `loaded` plugins that have not changed.
+    /// Does what [`Registry::load`] does, with the plugins of ConfigMaps beside those of the folder.
     pub(crate) fn reload(
-        runtime: &Runtime,
+        load: &Load<'_>,
         builtins: &[(&str, &[u8])],
         folder: Option<&Path>,
-        loaded: &[Arc<Plugin>],
+        config_maps: &[PluginConfigMap],
     ) -> Result<Registry, FolderError> {
         let mut registry =
             Registry { plugins: BTreeMap::new(), rejected: Vec::new(), folder: folder.map(Path::to_owned) };
-        let load = Load { runtime, loaded };
+        let mut found = Vec::new();
         if let Some(folder) = folder {
             let failed = |error| FolderError { folder: folder.to_owned(), error };
             let root = Root::open(folder).map_err(failed)?;
             let names = wasm_files(&root).map_err(failed)?;
-            registry.add_files(&load, &root, folder, &names);
+            found.extend(names.iter().map(|name| {
+                let source = Source::File(folder.join(name));
+                let loaded = load.file(&root, &source, name);
+                (source, loaded)
+            }));
         }
+        found.extend(config_maps.iter().map(|config_map| {
+            let source = config_map.source.clone();
+            let loaded = match &config_map.plugin {
+                Ok(bytes) => load.bytes(source.clone(), bytes).and_then(of_its_label),
+                Err(reason) => {
+                    Err(LoadError::Read { from: source.clone(), error: io::Error::other(reason.clone()) })
+                }
+            };
+            (source, loaded)
+        }));
+        registry.add(found);
         for (name, bytes) in builtins {
             if registry.plugins.contains_key(*name) || Rejected::of_type(&registry.rejected, name).is_some() {
                 continue;
@@ -184,11 +199,11 @@ impl Registry {
         &self.plugins
     }
 
-    fn add_files(&mut self, load: &Load<'_>, root: &Root, folder: &Path, names: &[PathBuf]) {
+    /// Adds plugins, each of which must be the only one of its agent type.
+    fn add(&mut self, found: Vec<(Source, Result<Arc<Plugin>, LoadError>)>) {
         let mut by_type: BTreeMap<String, Vec<Arc<Plugin>>> = BTreeMap::new();
-        for name in names {
-            let source = Source::File(folder.join(name));
-            match load.file(root, &source, name) {
+        for (source, loaded) in found {
+            match loaded {
                 Ok(plugin) => {
                     by_type.entry(plugin.adapter_type().to_owned()).or_default().push(plugin);
                 }
@@ -227,10 +242,19 @@ impl Registry {
     }
 }
 
+/// A ConfigMap that has a plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginConfigMap {
+    /// A [`Source::ConfigMap`].
+    pub source: Source,
+    /// The component, or why it cannot be taken out of the ConfigMap.
+    pub plugin: Result<Arc<[u8]>, String>,
+}
+
 /// Loads plugins, from those that are loaded already where possible.
-struct Load<'a> {
-    runtime: &'a Runtime,
-    loaded: &'a [Arc<Plugin>],
+pub(crate) struct Load<'a> {
+    pub runtime: &'a Runtime,
+    pub loaded: &'a [Arc<Plugin>],
 }
 
 impl Load<'_> {
@@ -249,6 +273,19 @@ impl Load<'_> {
         }
         Plugin::load(self.runtime, source, bytes)
     }
+}
+
+/// Rejects a plugin of another agent type than its ConfigMap's label names.
+fn of_its_label(plugin: Arc<Plugin>) -> Result<Arc<Plugin>, LoadError> {
+    let label = plugin.source().expected_type();
+    if label.as_deref() == Some(plugin.adapter_type()) {
+        return Ok(plugin);
+    }
+    let (from, found) = (plugin.source().clone(), plugin.adapter_type());
+    Err(LoadError::Descriptor {
+        from,
+        reason: format!("its agent type is {found}, its label says {}", label.unwrap_or_default()),
+    })
 }
 
 /// Lists the `*.wasm` of a folder by name.

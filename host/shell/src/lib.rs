@@ -12,6 +12,7 @@ pub mod hosts;
 pub mod journal;
 pub mod logs;
 pub mod peers;
+pub mod plugin_config_maps;
 pub mod poll;
 pub mod requests;
 pub mod run_records;

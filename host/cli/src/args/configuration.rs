@@ -44,6 +44,7 @@ impl ServeArgs {
         replace(&mut config.peers.key_file, &self.peer_key_file);
         replace(&mut config.state, &self.state);
         replace(&mut config.plugins, &self.plugins);
+        replace(&mut config.plugins_namespace, &self.plugins_namespace);
         replace(&mut config.namespace, &self.namespace);
         replace(&mut config.paperclip_api_url, &self.paperclip_api_url);
         replace(&mut config.paperclip_home, &self.paperclip_home);

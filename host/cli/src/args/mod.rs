@@ -147,6 +147,10 @@ pub(crate) struct ServeArgs {
     /// Folder for journals and the local cluster's volumes; default: the platform's state folder
     #[arg(long, value_name = "DIR", env = "PAPERCLIP_STATE")]
     pub(crate) state: Option<PathBuf>,
+    /// Namespace of the default cluster whose ConfigMaps with the label paperclip.io/plugin are plugins, like files of the plugins folder;
+    /// watched. Whoever may write them decides what agents run
+    #[arg(long, value_name = "NAMESPACE", env = "PAPERCLIP_PLUGINS_NAMESPACE")]
+    pub(crate) plugins_namespace: Option<String>,
     /// Folder with plugins (*.wasm) that add to the built-in ones or override them by agent type; watched
     #[arg(long, value_name = "DIR", env = "PAPERCLIP_PLUGINS")]
     pub(crate) plugins: Option<PathBuf>,
@@ -298,6 +302,15 @@ pub(crate) enum PluginsCommand {
         admin_token_file: PathBuf,
         #[command(flatten)]
         daemon: DaemonArgs,
+    },
+    /// Print a plugin as a ConfigMap for `kubectl apply`: hosts with `--plugins-namespace` use it at once
+    ConfigMap {
+        /// The component
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The ConfigMap's name; default: paperclip-plugin-TYPE
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
     },
     /// Make a running daemon go back to the previous version of a plugin; running runs keep theirs
     Revert {

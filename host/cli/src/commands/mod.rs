@@ -7,6 +7,7 @@ pub(crate) mod cluster;
 #[cfg(not(feature = "local-cluster"))]
 #[path = "no_cluster.rs"]
 pub(crate) mod cluster;
+pub(crate) mod config_map;
 mod daemon_client;
 pub(crate) mod manifest;
 pub(crate) mod plugin_bench;

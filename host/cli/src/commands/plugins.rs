@@ -9,6 +9,7 @@ use paperclip_guest::{Inspection, LoadError, Plugin, Registry, Runtime, Source, 
 
 use paperclip_prepare::plugins::BuiltinPlugins;
 
+use super::config_map::config_map;
 use super::push::push;
 use super::revert::revert;
 use super::{plugin_bench, plugin_dev, plugin_test};
@@ -31,6 +32,7 @@ pub(crate) async fn plugins(args: &PluginsArgs, builtins: BuiltinPlugins) -> Res
         }
         PluginsCommand::Revert { adapter_type, daemon } => revert(adapter_type, daemon).await,
         PluginsCommand::Push { file, admin_token_file, daemon } => push(file, admin_token_file, daemon).await,
+        PluginsCommand::ConfigMap { file, name } => config_map(file, name.as_deref()),
         PluginsCommand::Verify { plugin } => {
             let inspection = examine(&runtime()?, builtins, plugin, verify)?;
             println!(

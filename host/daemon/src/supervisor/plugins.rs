@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use axum::body::Bytes;
 use paperclip_engine::result;
-use paperclip_guest::{Catalogue, Changed, InstallError, Plugin, PluginList};
+use paperclip_guest::{Catalogue, Changed, FolderError, InstallError, Plugin, PluginConfigMap, PluginList};
 
 use super::Supervisor;
 use super::handle::{RunInfo, State};
@@ -18,7 +18,25 @@ impl Supervisor {
     /// # Errors
     /// The folder cannot be read.
     pub(crate) async fn reload_plugins(&self) -> Result<Vec<Changed>, Refusal> {
-        let changed = self.with_catalogue(Catalogue::reload).await?;
+        self.reload_with(Catalogue::reload).await
+    }
+
+    /// Swaps in the plugins of the cluster, and reports what changed in log and metrics.
+    ///
+    /// # Errors
+    /// The plugins folder cannot be read.
+    pub(crate) async fn set_plugin_config_maps(
+        &self,
+        config_maps: Vec<PluginConfigMap>,
+    ) -> Result<Vec<Changed>, Refusal> {
+        self.reload_with(move |catalogue| catalogue.set_config_maps(config_maps)).await
+    }
+
+    async fn reload_with(
+        &self,
+        reload: impl FnOnce(&Catalogue) -> Result<Vec<Changed>, FolderError> + Send + 'static,
+    ) -> Result<Vec<Changed>, Refusal> {
+        let changed = self.with_catalogue(reload).await?;
         let changed = changed.map_err(|error| Refusal::of(Kind::Internal, &error))?;
         for change in &changed {
             self.count_change(change);

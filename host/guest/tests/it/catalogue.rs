@@ -7,7 +7,9 @@ use paperclip_diagnostic::Diagnose as _;
 use paperclip_engine::Guest;
 use paperclip_engine::journal::{Entry, FORMAT};
 use paperclip_engine::time::Timestamp;
-use paperclip_guest::{Catalogue, CatalogueOptions, NoPlugin, QUARANTINE_MS, TRAP_WINDOW_MS, sha256_hex};
+use paperclip_guest::{
+    Catalogue, CatalogueOptions, NoPlugin, PluginConfigMap, QUARANTINE_MS, Source, TRAP_WINDOW_MS, sha256_hex,
+};
 use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
@@ -115,6 +117,36 @@ fn an_installed_plugin_is_used_and_stays_after_a_reload() {
     catalogue.install("alpha", &version("3.0.0")).unwrap();
     assert_eq!(catalogue.reload().unwrap(), [], "the file that has the type is replaced");
     assert_eq!(catalogue.get("alpha").unwrap().version(), "3.0.0");
+}
+
+fn config_map(adapter_type: &str, plugin: Result<&[u8], &str>) -> PluginConfigMap {
+    let (name, adapter_type) = ("paperclip/plugin".to_owned(), adapter_type.to_owned());
+    PluginConfigMap {
+        source: Source::ConfigMap { name, adapter_type },
+        plugin: plugin.map(Into::into).map_err(str::to_owned),
+    }
+}
+
+#[test]
+fn a_plugin_of_the_cluster_replaces_the_builtin_one_until_its_config_map_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalogue = catalogue_with_builtin(&dir, version("1.0.0"));
+    let changed = catalogue.set_config_maps(vec![config_map("alpha", Ok(&version("2.0.0")))]).unwrap();
+    assert_eq!(changed.len(), 1);
+    assert_eq!(catalogue.get("alpha").unwrap().version(), "2.0.0");
+    let listed = serde_json::to_value(catalogue.list()).unwrap();
+    assert_eq!(listed["plugins"][0]["source"], "configmap/paperclip/plugin");
+    let error = catalogue.install("alpha", &version("3.0.0")).unwrap_err().to_string();
+    assert!(error.contains("ConfigMap paperclip/plugin"), "{error}");
+
+    let other = Forge::new("beta").component();
+    for bad in [Ok(&b"garbage"[..]), Err("binaryData has no plugin"), Ok(&other)] {
+        assert_eq!(catalogue.set_config_maps(vec![config_map("alpha", bad)]).unwrap(), []);
+        assert_eq!(catalogue.get("alpha").unwrap().version(), "2.0.0", "a bad one changes nothing");
+        assert!(catalogue.list().rejected[0].error.contains("ConfigMap paperclip/plugin"));
+    }
+    assert_eq!(catalogue.set_config_maps(Vec::new()).unwrap().len(), 1);
+    assert_eq!(catalogue.get("alpha").unwrap().version(), "1.0.0");
 }
 
 #[test]

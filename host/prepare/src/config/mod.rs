@@ -55,6 +55,9 @@ pub struct Config {
     /// Folder with plugins that add to the built-in ones or override them by agent type; default: `installed-plugins` in the state folder if there is an
     /// `admin_token_file`.
     pub plugins: Option<PathBuf>,
+    /// Namespace of the default cluster whose ConfigMaps with the label `paperclip.io/plugin` are plugins, like files of the plugins folder.
+    /// Whoever may write them decides what agents run.
+    pub plugins_namespace: Option<String>,
     /// Namespace for runs whose config names none.
     pub namespace: Option<String>,
     /// Paperclip's API, for agents and for the cancel poll.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::calls::leases::view;
 use crate::connect::Cluster;
 use crate::watches::LastActivity;
-use crate::watches::supervise::{Notice, supervise};
+use crate::watches::supervise::{Notice, of_the_product, supervise};
 
 /// Watches the Leases of ours in a namespace. Dropping it ends the watch.
 #[derive(Debug)]
@@ -24,8 +24,9 @@ impl LeaseWatch {
         let (sender, inputs) = mpsc::unbounded_channel();
         let mut listed = Vec::new();
         let unread = LastActivity::new(std::sync::Mutex::new(Instant::now()));
+        let client = cluster.streams().clone();
         let watch =
-            supervise::<KubeLease>(cluster.streams().clone(), namespace.to_owned(), unread, move |notice| {
+            supervise::<KubeLease>(client, namespace.to_owned(), of_the_product(), unread, move |notice| {
                 if let Some(input) = input(&mut listed, notice) {
                     // The task that receives it ends this watch.
                     let _ = sender.send(input);

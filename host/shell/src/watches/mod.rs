@@ -201,6 +201,7 @@ impl Namespace {
         let jobs = supervise::supervise::<Job>(
             client.clone(),
             name.to_owned(),
+            supervise::of_the_product(),
             Arc::clone(&last_activity),
             move |notice| {
                 let is_end_of_list = matches!(notice, supervise::Notice::Event(Event::InitDone));
@@ -211,9 +212,13 @@ impl Namespace {
             },
         );
         let unread = LastActivity::new(Mutex::new(Instant::now()));
-        let pods = supervise::supervise::<Pod>(client.clone(), name.to_owned(), unread, move |notice| {
-            lock(&pods).on_pods(notice);
-        });
+        let pods = supervise::supervise::<Pod>(
+            client.clone(),
+            name.to_owned(),
+            supervise::of_the_product(),
+            unread,
+            move |notice| lock(&pods).on_pods(notice),
+        );
         let tasks = [tokio::spawn(jobs).abort_handle(), tokio::spawn(pods).abort_handle()];
         Namespace { cache, is_listed, last_activity, tasks }
     }

@@ -42,10 +42,16 @@ pub(crate) enum Notice<K> {
     Refused(String),
 }
 
-/// Watches the objects of a kind that have the product's label; never ends.
+/// Selects the objects that have the product's label.
+pub(crate) fn of_the_product() -> String {
+    format!("{MANAGED_BY}={MANAGER}")
+}
+
+/// Watches the objects of a kind that a selector of labels selects; never ends.
 pub(crate) async fn supervise<K>(
     client: Client,
     namespace: String,
+    labels: String,
     last_activity: LastActivity,
     mut report: impl FnMut(Notice<K>),
 ) where
@@ -53,8 +59,7 @@ pub(crate) async fn supervise<K>(
     K: Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let api: Api<K> = Api::namespaced(paced(client, last_activity), &namespace);
-    let config =
-        watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}")).timeout(WATCH_TIMEOUT_S);
+    let config = watcher::Config::default().labels(&labels).timeout(WATCH_TIMEOUT_S);
     let mut failures = Failures::default();
     loop {
         let mut events = std::pin::pin!(watcher(api.clone(), config.clone()));
