@@ -8,6 +8,7 @@ pub(crate) mod cluster;
 #[path = "no_cluster.rs"]
 pub(crate) mod cluster;
 pub(crate) mod manifest;
+mod pinned;
 pub(crate) mod plugins;
 pub(crate) mod replay;
 pub(crate) mod revert;

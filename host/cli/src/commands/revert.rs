@@ -12,11 +12,12 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::pinned;
 use crate::args::DaemonArgs;
 use crate::exit::{CommandError, Exit, usage};
 
 pub(crate) async fn revert(adapter_type: &str, daemon: &DaemonArgs) -> Result<Exit, CommandError> {
-    let listen = address(daemon).map_err(usage)?;
+    let listen = address(daemon);
     let unreachable = |error: io::Error| {
         usage(
             Diagnostic::new("daemon_unreachable", format!("no daemon answers at {listen}: {error}"))
@@ -33,7 +34,13 @@ pub(crate) async fn revert(adapter_type: &str, daemon: &DaemonArgs) -> Result<Ex
             let stream = UnixStream::connect(path).await.map_err(unreachable)?;
             post(stream, "localhost", adapter_type, None).await?
         }
-        Listen::Tls(_) => return Err(usage(no_tls())),
+        Listen::Tls(address) => {
+            let certificate = daemon.tls_certificate.as_deref().ok_or_else(|| usage(no_certificate()))?;
+            let token = token_of(daemon).map_err(usage)?;
+            let stream = TcpStream::connect(address).await.map_err(unreachable)?;
+            let stream = pinned::connect(stream, certificate).await.map_err(unreachable)?;
+            post(stream, &address.to_string(), adapter_type, token.as_deref()).await?
+        }
     };
     if status.is_success() {
         let digest = |field: &str| answer[field].as_str().unwrap_or("none").to_owned();
@@ -44,22 +51,20 @@ pub(crate) async fn revert(adapter_type: &str, daemon: &DaemonArgs) -> Result<Ex
     Err(usage(Diagnostic::new("revert_refused", text("message")).with_hint(text("hint"))))
 }
 
-/// Returns the address that is named, else the socket in Paperclip's home folder, else the default.
-fn address(daemon: &DaemonArgs) -> Result<Listen, Diagnostic> {
-    if let Some(usable) = daemon.listen.iter().find(|listen| !matches!(listen, Listen::Tls(_))) {
-        return Ok(usable.clone());
-    }
-    if !daemon.listen.is_empty() {
-        return Err(no_tls());
+/// Returns the address that is named, one without TLS if there are several, else the socket in Paperclip's home folder, else the default.
+fn address(daemon: &DaemonArgs) -> Listen {
+    let is_plain = |listen: &&Listen| !matches!(listen, Listen::Tls(_));
+    if let Some(named) = daemon.listen.iter().find(is_plain).or(daemon.listen.first()) {
+        return named.clone();
     }
     let socket = daemon.paperclip_home.as_deref().map(Listen::home_socket);
     let socket = socket.filter(|socket| matches!(socket, Listen::Unix(path) if path.exists()));
-    Ok(socket.unwrap_or_default())
+    socket.unwrap_or_default()
 }
 
-fn no_tls() -> Diagnostic {
-    Diagnostic::new("daemon_unreachable", "this command does not speak TLS")
-        .with_hint("name a loopback address of the daemon or its Unix socket with --listen")
+fn no_certificate() -> Diagnostic {
+    Diagnostic::new("daemon_unreachable", "the certificate of the daemon is not known")
+        .with_hint("name the daemon's own with --tls-certificate, or another address of it with --listen")
 }
 
 /// Returns the token that is named, else the one that the daemon has generated, if it has.
