@@ -6,6 +6,7 @@
 //!
 //! Each module names the Kubernetes source that it follows. Where this crate is stricter than Kubernetes, it says so.
 
+pub mod data_volume;
 pub mod environment;
 pub mod image;
 pub mod paperclip_pod;

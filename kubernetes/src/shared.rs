@@ -30,9 +30,16 @@ pub fn name<S: AsRef<str>>(text: &BTreeMap<S, S>, binary: &BTreeMap<S, S>) -> St
             }
         }
     }
-    let digest = hasher.finalize();
-    let digest: String = digest.iter().take(DIGEST_BYTES).map(|byte| format!("{byte:02x}")).collect();
-    format!("{PREFIX}{digest}")
+    format!("{PREFIX}{}", digits(&hasher.finalize()))
+}
+
+/// Returns the digest of a text in hexadecimal digits.
+pub(crate) fn hex(text: &str) -> String {
+    digits(&Sha256::digest(text))
+}
+
+fn digits(digest: &[u8]) -> String {
+    digest.iter().take(DIGEST_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Returns whether this can be the name of a shared ConfigMap. Whoever knows it knows the content, of which it is the digest.

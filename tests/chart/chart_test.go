@@ -3,6 +3,9 @@
 package chart
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
 	"flag"
 	"maps"
 	"os"
@@ -249,6 +252,51 @@ func TestConfigurationIsMountedAndPassed(t *testing.T) {
 	}
 	if mounts(chart) != mounts(plain)+1 {
 		t.Errorf("%d mounts, without a configuration %d", mounts(chart), mounts(plain))
+	}
+}
+
+func TestTheChartMakesAnAuthorityAndACertificateForItsService(t *testing.T) {
+	chart := rendered(t, object{"tls": object{"generate": true}})
+	data := at(t, chart["Secret"], "data").(object)
+	decoded := func(key string) []byte {
+		bytes, err := base64.StdEncoding.DecodeString(data[key].(string))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes
+	}
+	pair, err := tls.X509KeyPair(decoded("tls.crt"), decoded("tls.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(decoded("ca.crt")) {
+		t.Fatal("ca.crt has no certificate")
+	}
+	for _, name := range []string{"paperclip-host", "paperclip-host.agents.svc", "paperclip-host.agents.svc.cluster.local", "127.0.0.1"} {
+		if _, err := pair.Leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: roots}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	volumes := at(t, chart["Deployment"], "spec", "template", "spec", "volumes").([]any)
+	if !slices.ContainsFunc(volumes, func(volume any) bool {
+		return reflect.DeepEqual(volume, object{"name": "tls", "secret": object{"secretName": "paperclip-host-tls"}})
+	}) {
+		t.Errorf("the Secret is not mounted: %v", volumes)
+	}
+}
+
+func TestCertManagerMakesTheCertificate(t *testing.T) {
+	issuer := object{"name": "ca", "kind": "ClusterIssuer"}
+	chart := rendered(t, object{"tls": object{"issuerRef": issuer}})
+	spec := at(t, chart["Certificate"], "spec").(object)
+	if !reflect.DeepEqual(spec["issuerRef"], issuer) || spec["secretName"] != "paperclip-host-tls" || chart["Secret"] != nil {
+		t.Errorf("the chart is\n%s", text(t, chart))
+	}
+	// A Secret of the operator's own precedes both.
+	own := rendered(t, object{"tls": object{"secretName": "own", "issuerRef": issuer, "generate": true}})
+	if own["Certificate"] != nil || own["Secret"] != nil {
+		t.Errorf("the chart is\n%s", text(t, own))
 	}
 }
 

@@ -220,7 +220,7 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
-    fn of(output: Output) -> Finished {
+    pub(crate) fn of(output: Output) -> Finished {
         let stdout = String::from_utf8(output.stdout).unwrap();
         let records = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -12,6 +12,7 @@ mod component;
 mod environment;
 mod host;
 mod instance;
+mod isolation;
 mod judged;
 #[path = "../../plugin/claude/tests/it/judgement/mod.rs"]
 mod judgement;
@@ -22,4 +23,5 @@ mod recordings;
 mod serving;
 mod stopping;
 mod survival;
+mod tenants;
 mod twin;

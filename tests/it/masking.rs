@@ -5,11 +5,17 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use codex_k8s::Codex;
+use gemini_k8s::Gemini;
+use opencode_k8s::Opencode;
 use paperclip_engine::redact::{MIN_SECRET_BYTES, Redactor};
 use paperclip_guest::{Plugin, Runtime, RuntimeOptions, Tools};
+use paperclip_kit::cli::Cli;
+use paperclip_parity::recordings::{self, Recording};
 use serde_json::{Value, json};
 
-use crate::host::{fixture, plugin};
+use crate::component::load_file;
+use crate::host::{fixture, plugin, plugin_of};
 
 const AT_MS: u64 = 1_780_000_000_000;
 /// Secrets that are tried on each recording, of those that it offers.
@@ -27,7 +33,7 @@ const JUDGED: [&str; 9] = [
     "retryNotBefore",
 ];
 
-fn recordings() -> impl Iterator<Item = PathBuf> {
+fn claude_recordings() -> impl Iterator<Item = PathBuf> {
     let folders = ["claude-cli-2.1.330", "claude-cli-2.1.332"].map(fixture);
     let files = folders.into_iter().flat_map(|folder| fs::read_dir(folder).unwrap());
     let mut paths: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
@@ -40,9 +46,7 @@ fn judge(tools: &Tools, lines: &[String], exit: i32) -> Vec<Value> {
         "config": {}, "stdout": lines.join("\n"), "job": {"outcome": if exit == 0 { "complete" } else { "failed" }},
         "container": {"exitCode": exit}, "pod": {"phase": if exit == 0 { "Succeeded" } else { "Failed" }},
     });
-    let result = tools.classify(AT_MS, &evidence.to_string()).unwrap().unwrap();
-    let result: Value = serde_json::from_str(&result).unwrap();
-    JUDGED.iter().map(|field| result[field].clone()).collect()
+    judged_fields(&tools.classify(AT_MS, &evidence.to_string()).unwrap().unwrap())
 }
 
 /// Collects what a secret may be equal to without being text: names of members, their values where they are of the protocol or one word,
@@ -75,6 +79,36 @@ fn collect(value: &Value, path: &str, protocol: &[String], secrets: &mut BTreeSe
     }
 }
 
+/// Masks a recording with secrets of its own, and compares how it is judged with how it was. Returns how many were tried.
+fn try_secrets(
+    name: &str,
+    lines: &[String],
+    protocol: &[String],
+    judge: impl Fn(&[String]) -> Vec<Value>,
+) -> usize {
+    let expected = judge(lines);
+    let mut secrets =
+        BTreeSet::from(["\"type\":\"".to_owned(), "is_error".to_owned(), "session_id".to_owned()]);
+    for event in lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        collect(&event, "", protocol, &mut secrets);
+    }
+    secrets.retain(|secret| secret.len() >= MIN_SECRET_BYTES);
+    let every = secrets.len().div_ceil(TRIED).max(1);
+    let mut tried = 0;
+    for secret in secrets.iter().step_by(every).chain(secrets.get("is_error")) {
+        let redactor = Redactor::new([("S", secret)]).unwrap().with_protocol(protocol);
+        let masked: Vec<String> = lines.iter().map(|line| redactor.mask_line(line.clone())).collect();
+        assert_eq!(judge(&masked), expected, "{name}: the secret {secret:?}");
+        tried += 1;
+    }
+    tried
+}
+
+fn judged_fields(result: &str) -> Vec<Value> {
+    let result: Value = serde_json::from_str(result).unwrap();
+    JUDGED.iter().map(|field| result[field].clone()).collect()
+}
+
 #[test]
 fn no_secret_changes_how_a_recording_is_judged() {
     let runtime = Runtime::new(&RuntimeOptions { max_instances: 4, ..RuntimeOptions::default() }).unwrap();
@@ -83,26 +117,49 @@ fn no_secret_changes_how_a_recording_is_judged() {
     assert!(protocol.contains(&"message.stop_reason".to_owned()), "{protocol:?}");
     let tools = Tools::new(Arc::clone(&plugin));
     let mut tried = 0;
-    for path in recordings() {
+    for path in claude_recordings() {
         let text = fs::read_to_string(&path).unwrap();
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let exit =
             fs::read_to_string(path.with_extension("exit")).ok().and_then(|exit| exit.trim().parse().ok());
         let exit = exit.unwrap_or(i32::from(!path.ends_with("ok.ndjson") && !path.ends_with("tool.ndjson")));
-        let expected = judge(&tools, &lines, exit);
-        let mut secrets =
-            BTreeSet::from(["\"type\":\"".to_owned(), "is_error".to_owned(), "session_id".to_owned()]);
-        for event in lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-            collect(&event, "", &protocol, &mut secrets);
-        }
-        secrets.retain(|secret| secret.len() >= MIN_SECRET_BYTES);
-        let every = secrets.len().div_ceil(TRIED).max(1);
-        for secret in secrets.iter().step_by(every).chain(secrets.get("is_error")) {
-            let redactor = Redactor::new([("S", secret)]).unwrap().with_protocol(&protocol);
-            let masked: Vec<String> = lines.iter().map(|line| redactor.mask_line(line.clone())).collect();
-            assert_eq!(judge(&tools, &masked, exit), expected, "{}: the secret {secret:?}", path.display());
-            tried += 1;
-        }
+        let name = path.display().to_string();
+        tried += try_secrets(&name, &lines, &protocol, |lines| judge(&tools, lines, exit));
     }
     assert!(tried > 500, "{tried}");
+}
+
+/// The same for the recordings of another agent type.
+fn check<A: Cli>(folder: &str, model: &str) {
+    let plugin = load_file(&plugin_of(A::IDENTITY.adapter_type));
+    let protocol = plugin.protocol_members().to_vec();
+    let tools = Tools::new(plugin);
+    let config = json!({"model": model});
+    let mut tried = 0;
+    for recording in recordings::load(&recordings::folder(folder)) {
+        let lines: Vec<String> = recording.stdout.lines().map(str::to_owned).collect();
+        let name = format!("{folder}/{}", recording.name);
+        tried += try_secrets(&name, &lines, &protocol, |lines| {
+            let masked = Recording { stdout: lines.join("\n"), ..recording.clone() };
+            let evidence = masked.evidence::<A>(&config).to_string();
+            let at_ms = u64::try_from(recordings::AT_MS).unwrap();
+            judged_fields(&tools.classify(at_ms, &evidence).unwrap().unwrap())
+        });
+    }
+    assert!(tried > 50, "{tried}");
+}
+
+#[test]
+fn no_secret_changes_how_codex_is_judged() {
+    check::<Codex>("codex-0.171.0", "mock-model");
+}
+
+#[test]
+fn no_secret_changes_how_gemini_is_judged() {
+    check::<Gemini>("gemini-0.61.0", "gemini-2.5-flash");
+}
+
+#[test]
+fn no_secret_changes_how_opencode_is_judged() {
+    check::<Opencode>("opencode-1.18.33", "mock/mock-model");
 }

@@ -213,11 +213,12 @@ impl Calls {
     }
 }
 
-/// Returns whether an error is transient: no answer, overload, or a failure of the server.
+/// Returns whether an error is transient: no answer, overload, a failure of the server, or a token that is no longer accepted, which the
+/// shell then reads again.
 pub(crate) fn is_transient(error: &ApiError) -> bool {
     match error.status {
         None => true,
-        Some(status) => matches!(status, 408 | 429 | 500 | 502 | 503 | 504),
+        Some(status) => matches!(status, 401 | 408 | 429 | 500 | 502 | 503 | 504),
     }
 }
 
@@ -273,6 +274,14 @@ mod tests {
         let call = calls.start(Purpose::Command(CommandId::new(2)), &patch, at(60_000));
         let superseded = ApiError { reason: Some(crate::api::SUPERSEDED.into()), ..conflict("epoch 7") };
         assert!(calls.answer(at(9), call, Err(superseded)).is_some());
+    }
+
+    #[test]
+    fn a_call_is_repeated_while_a_token_rotates() {
+        let mut calls = Calls::new(1);
+        let call = calls.start(Purpose::Cleanup, &get(), at(60_000));
+        assert!(calls.answer(at(0), call, Err(error(Some(401), None))).is_none());
+        assert!(calls.answer(at(59_999), call, Err(error(Some(401), None))).is_some(), "within its budget");
     }
 
     #[test]

@@ -205,11 +205,15 @@ impl HostContext {
         let context = server_env::without(&context);
         let context = &*operator::in_company_namespace(config, config.agents.complete(&context));
         let mut pod = pod;
+        let company_id = context["agent"]["companyId"].as_str().unwrap_or_default();
+        let grant = config.grant(plugin.adapter_type(), company_id);
+        let mut warnings = Vec::new();
         if let Some(pod) = &mut pod {
             operator::deny_variables(pod, &config.denied_env);
+            warnings.extend(operator::deny_secret_volumes(pod, &grant));
         }
         let mut pod = config.agents.overlay(pod);
-        let mut warnings = pod.as_mut().map(paperclip_pod::expand_literals).unwrap_or_default();
+        warnings.extend(pod.iter_mut().flat_map(paperclip_pod::expand_literals));
         // It never comes from a run's config: the run's token would follow it.
         let api_url = config.paperclip_api_url.clone().or_else(|| paperclip_pod::api_url(pod.as_ref()?));
         let paperclip = api_url.as_deref().map(|url| self.paperclip_apis.get(url)).transpose()?;
@@ -228,8 +232,6 @@ impl HostContext {
             Some(files) => files,
             None => self.read_files(&context["config"], plugin, &mut warnings)?,
         };
-        let company_id = context["agent"]["companyId"].as_str().unwrap_or_default();
-        let grant = config.grant(plugin.adapter_type(), company_id);
         let facts = IntakeFacts {
             paperclip_pod: pod.as_ref(),
             revealed_env: &grant.reveal(&plugin.descriptor().revealed_env),

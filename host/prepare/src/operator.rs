@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
+use paperclip_engine::policy::Grant;
 use paperclip_kubernetes::environment::fits;
 use paperclip_kubernetes::paperclip_pod::container_index;
 use serde_json::{Value, json};
@@ -43,6 +44,24 @@ pub(crate) fn in_company_namespace<'a>(config: &Config, context: Cow<'a, Value>)
     context
 }
 
+/// Removes the volumes of Secrets that Paperclip's pod mounts and the grant does not name, and returns a warning that names them.
+pub(crate) fn deny_secret_volumes(pod: &mut Value, grant: &Grant) -> Option<String> {
+    let is_granted = |name: &str| grant.secrets.iter().any(|pattern| pattern.matches(name));
+    let mut denied = Vec::new();
+    pod.pointer_mut("/spec/volumes")?.as_array_mut()?.retain(|volume| {
+        let name = volume["secret"]["secretName"].as_str();
+        let name = name.filter(|name| !is_granted(name));
+        denied.extend(name.map(str::to_owned));
+        name.is_none()
+    });
+    (!denied.is_empty()).then(|| {
+        format!(
+            "not mounted from Paperclip's pod: Secret {}; an operator can add it to `secrets` of the grant",
+            denied.join(", ")
+        )
+    })
+}
+
 /// Removes the variables that agents must not inherit from Paperclip's pod, before any plugin sees them.
 pub(crate) fn deny_variables(pod: &mut Value, denied: &[String]) {
     let Ok(index) = container_index(pod) else { return };
@@ -70,6 +89,22 @@ mod tests {
         {
             assert_eq!(account_of(&other), None);
         }
+    }
+
+    #[test]
+    fn agents_mount_secrets_of_paperclips_pod_that_are_granted_and_no_other() {
+        let volume = |name: &str| json!({"name": name, "secret": {"secretName": name}});
+        let data = json!({"name": "data", "persistentVolumeClaim": {"claimName": "data"}});
+        let mut pod = json!({"spec": {"containers": [], "volumes": [volume("ssh"), data, volume("team-ca"), volume("tls")]}});
+        let grant: Grant = serde_json::from_value(json!({"secrets": ["team-*"]})).expect("a grant");
+        let warning = deny_secret_volumes(&mut pod, &grant).expect("a warning");
+        assert!(warning.contains("Secret ssh, tls;") && warning.contains("`secrets`"), "{warning}");
+        assert_eq!(pod["spec"]["volumes"], json!([data, volume("team-ca")]));
+        assert_eq!(deny_secret_volumes(&mut pod, &grant), None);
+        let bare = json!({"spec": {"containers": []}});
+        let mut unchanged = bare.clone();
+        assert_eq!(deny_secret_volumes(&mut unchanged, &grant), None);
+        assert_eq!(unchanged, bare);
     }
 
     #[test]

@@ -20,9 +20,12 @@ use kube::{Client, Config};
 use paperclip_contract::types::ApiError;
 use tower::{BoxError, Service, ServiceBuilder};
 
+use crate::credential_plugin;
 use crate::exchange;
 use crate::hosts::Hosts;
 use crate::requests::RequestCounts;
+use crate::tls;
+use crate::token_file::TokenFile;
 use crate::transport;
 use crate::watches::Watches;
 
@@ -79,7 +82,7 @@ impl Cluster {
     /// The kubeconfig or the service account cannot be read or used.
     pub async fn connect(access: &Access) -> Result<Cluster, ConnectError> {
         let place = place(access);
-        let config = config(access, &place).await?;
+        let mut config = config(access, &place).await?;
         let server = config.cluster_url.to_string();
         let requests = Arc::new(RequestCounts::default());
         let failed = |error: &kube::Error| ConnectError::Client {
@@ -87,7 +90,16 @@ impl Cluster {
             server: server.clone(),
             cause: transport::explain(error),
         };
-        let (calls, streams) = clients(&config, &requests).map_err(|error| failed(&error))?;
+        let clients = match credential_plugin::prepare(&mut config.auth_info) {
+            None => clients(&config, &requests),
+            Some(program) => {
+                let (config, requests) = (config.clone(), Arc::clone(&requests));
+                credential_plugin::in_time(&program, move || clients(&config, &requests)).await.map_err(
+                    |cause| ConnectError::Client { place: place.clone(), server: server.clone(), cause },
+                )?
+            }
+        };
+        let (calls, streams) = clients.map_err(|error| failed(&error))?;
         Ok(Cluster {
             watches: Watches::new(streams.clone()),
             hosts: Hosts::default(),
@@ -280,17 +292,16 @@ fn clients(config: &Config, requests: &Arc<RequestCounts>) -> Result<(Client, Cl
         let client = client(config, transport::tcp(), requests)?;
         return Ok((client.clone(), client));
     }
-    let streams = config.rustls_https_connector_with_connector(transport::tcp())?;
     // kube's own connector knows HTTP/1.1 only; a fixed server name is set there alone.
-    let calls = if config.tls_server_name.is_some() {
-        streams.clone()
-    } else {
-        hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(config.rustls_client_config()?)
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(transport::tcp())
-    };
+    if config.tls_server_name.is_some() {
+        let connector = config.rustls_https_connector_with_connector(transport::tcp())?;
+        let client = client(config, connector, requests)?;
+        return Ok((client.clone(), client));
+    }
+    let tls = tls::client_config(config)?;
+    let https = |tls| hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+    let streams = https(tls.clone()).enable_http1().wrap_connector(transport::tcp());
+    let calls = https(tls).enable_all_versions().wrap_connector(transport::tcp());
     Ok((client(config, calls, requests)?, client(config, streams, requests)?))
 }
 
@@ -300,9 +311,13 @@ where
     C: Connect + Clone + Send + Sync + 'static,
 {
     let requests = Arc::clone(requests);
+    let mut config = config.clone();
+    // A token in the kubeconfig itself precedes that of a file.
+    let token_file = config.auth_info.token_file.take_if(|_| config.auth_info.token.is_none());
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
+        .option_layer(token_file.map(|path| TokenFile::new(path.into())))
         .layer(config.extra_headers_layer()?)
         .map_request(|mut request: http::Request<Body>| {
             request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));

@@ -5,6 +5,7 @@
 pub mod calls;
 mod clock;
 pub mod connect;
+mod credential_plugin;
 mod diagnose;
 pub mod driver;
 mod exchange;
@@ -18,6 +19,8 @@ pub mod requests;
 pub mod run_records;
 pub mod sink;
 pub mod snapshot;
+mod tls;
+mod token_file;
 mod transport;
 pub mod watches;
 

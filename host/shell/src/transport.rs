@@ -6,6 +6,8 @@ use hyper_util::client::legacy::Builder;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use crate::credential_plugin;
+
 /// Longest time to open a TCP connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Silence after which a connection is probed. Log streams are silent for long, and only a probe finds a half-open one.
@@ -55,10 +57,14 @@ pub(crate) fn explain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(error) = next {
+        if let Some(part) = credential_plugin::failure(error) {
+            // Its causes quote what the plugin wrote.
+            return if text.is_empty() { part } else { format!("{text}: {part}") };
+        }
         let part = error.to_string();
         let is_wrapper = matches!(
             error.downcast_ref::<kube::Error>(),
-            Some(kube::Error::Service(_) | kube::Error::HyperError(_))
+            Some(kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::Auth(_))
         );
         if text.is_empty() && !is_wrapper {
             text = part;

@@ -23,6 +23,8 @@ pub(crate) struct Order<'a> {
     /// Unique in the cluster, so that scenarios do not interfere with each other.
     pub(crate) agent: &'a str,
     pub(crate) config: &'a Map<String, Value>,
+    /// What the run is about.
+    pub(crate) context: &'a Value,
     pub(crate) self_pod: Option<&'a Value>,
     /// The session to resume.
     pub(crate) runtime: &'a Map<String, Value>,
@@ -35,7 +37,7 @@ impl Order<'_> {
         let text = json!({
             "runId": self.run_id,
             "agent": {"id": self.agent, "companyId": "acme", "name": "Nova", "adapterType": "claude_k8s"},
-            "runtime": self.runtime, "config": self.config, "context": {"taskId": "T-1"}, "authToken": CANARY,
+            "runtime": self.runtime, "config": self.config, "context": self.context, "authToken": CANARY,
         });
         fs::write(&path, text.to_string())?;
         Ok(path)

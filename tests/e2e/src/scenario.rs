@@ -48,6 +48,9 @@ pub(crate) struct Scenario {
     /// The run's config, merged over that of every run.
     #[serde(default)]
     pub(crate) config: Map<String, Value>,
+    /// `context` of the execution context, merged over that of every run.
+    #[serde(default)]
+    pub(crate) context: Map<String, Value>,
     /// Paperclip's pod.
     pub(crate) self_pod: Option<Value>,
     /// What the scripted agent does: a shell script, see `agent/claude`.
@@ -62,8 +65,8 @@ pub(crate) struct Scenario {
     pub(crate) agent_starts: usize,
 }
 
-/// A step. In texts, `{namespace}`, `{job}` and `{pod}` are replaced by those of host `a`'s run, `{deploy}` by the folder of the
-/// manifests.
+/// A step. In texts, `{namespace}`, `{job}` and `{pod}` are replaced by those of host `a`'s run, `{image}` by the image of the scripted
+/// agent, `{deploy}` by the folder of the manifests.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) enum Step {

@@ -218,6 +218,9 @@ impl Stage<'_> {
         if start.through_proxy && self.proxy.is_none() {
             self.proxy = Some(self.lay_proxy()?);
         }
+        let mut context = json!({"taskId": "T-1"});
+        merge(&mut context, &Value::Object(self.scenario.context.clone()));
+        let context: Value = serde_json::from_str(&self.fill(&context.to_string()))?;
         let granted = self.granted();
         let kubeconfig = match &self.proxy {
             Some((_, kubeconfig)) if start.through_proxy => kubeconfig,
@@ -229,6 +232,7 @@ impl Stage<'_> {
             run_id: &run_id,
             agent: &self.kubectl.namespace,
             config: &config,
+            context: &context,
             self_pod: self.scenario.self_pod.as_ref(),
             runtime: &self.scenario.runtime,
         };
@@ -299,6 +303,7 @@ impl Stage<'_> {
     fn fill(&self, template: &str) -> String {
         let mut text = template
             .replace("{namespace}", &self.kubectl.namespace)
+            .replace("{image}", &self.world.image)
             .replace("{deploy}", &rights::manifests().to_string_lossy());
         if text.contains("{job}") {
             text = text.replace("{job}", &self.job().unwrap_or_default());

@@ -160,6 +160,26 @@ fn speaks_tls_to_other_machines() {
     assert_eq!(curl(&["--cacert", &certificate]), "401");
     assert_eq!(curl(&["-H", &authorization]), "000", "an unknown certificate");
     assert!(address.starts_with("https://"), "{address}");
+
+    let revert = |certificate: &[&str]| {
+        let listen = format!("tls:127.0.0.1:{port}");
+        let mut command = place.host(&["plugins", "revert", "claude_k8s", "--listen", &listen]);
+        let output = command.args(certificate).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let answered = revert(&["--tls-certificate", &certificate]);
+    assert!(answered.contains("claude_k8s") && !answered.contains("no daemon answers"), "{answered}");
+    let unnamed = revert(&[]);
+    assert!(unnamed.contains("name the daemon's own with --tls-certificate"), "{unnamed}");
+    let other = text(&place.path("other.crt"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-out", &other])
+        .args(["-keyout", &text(&place.path("other.key"))])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let refused = revert(&["--tls-certificate", &other]);
+    assert!(refused.contains("no daemon answers") && refused.contains("certificate"), "{refused}");
 }
 
 #[test]

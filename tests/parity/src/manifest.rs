@@ -4,6 +4,7 @@ use paperclip_kit::manifest::SPEC_HASH;
 use paperclip_kit::manifest::denied_env::{is_denied, overridden_names};
 use paperclip_kit::manifest::environment::{SCRATCH_DIR, SCRATCH_VARIABLES};
 use paperclip_kit::request::{EnvName, Request};
+use paperclip_kubernetes::data_volume::{home, sub_path};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -99,11 +100,21 @@ fn expected(case: &Case, ours: &mut Value, found: &mut Vec<String>) -> Value {
     pod_is_locked_down(&case.context["config"], pod);
     prompt_is_a_secret(&secret, pod);
     let container = &mut pod["containers"][0];
+    data_volume_is_isolated(&case.context["agent"], container);
     environment_is_secret(case, &secret, container, &mut entries);
     command_is_wrapped(container, &mut ours["job"]["spec"]["template"]["spec"]["containers"][0], found);
     expected["secrets"] =
         json!([{"name": secret, "namespace": expected["namespace"], "entries": Value::Object(entries)}]);
     expected
+}
+
+/// The agent's home is mounted in place of the whole volume.
+fn data_volume_is_isolated(agent: &Value, container: &mut Value) {
+    let [company, agent] = ["companyId", "id"].map(|id| agent[id].as_str().unwrap_or_default());
+    let mounts = container["volumeMounts"].as_array_mut().into_iter().flatten();
+    for mount in mounts.filter(|mount| mount["name"] == "data") {
+        mount["subPath"] = json!(sub_path(mount["subPath"].as_str(), &home(company, agent)));
+    }
 }
 
 fn deadline_has_slack(config: &Value, spec: &mut Value) {

@@ -384,6 +384,9 @@ pub(crate) struct DaemonArgs {
     /// File with the daemon's bearer token; default: the one that it has generated into its state folder
     #[arg(long, value_name = "FILE", env = "PAPERCLIP_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// File with the daemon's own certificate, by which it is trusted at an address tls:ADDR
+    #[arg(long, value_name = "FILE", env = "PAPERCLIP_TLS_CERTIFICATE")]
+    pub(crate) tls_certificate: Option<PathBuf>,
     /// The daemon's state folder; default: the platform's
     #[arg(long, value_name = "DIR", env = "PAPERCLIP_STATE")]
     pub(crate) state: Option<PathBuf>,

@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::pinned;
 use crate::args::DaemonArgs;
 use crate::exit::{CommandError, usage};
 
@@ -34,6 +35,7 @@ pub(super) struct DaemonRequest {
 /// No daemon answers at the address.
 pub(super) async fn send(
     listen: &Listen,
+    daemon: &DaemonArgs,
     request: DaemonRequest,
 ) -> Result<(StatusCode, Value), CommandError> {
     let unreachable = |error: io::Error| {
@@ -51,26 +53,29 @@ pub(super) async fn send(
             let stream = UnixStream::connect(path).await.map_err(unreachable)?;
             send_by(stream, "localhost", request).await
         }
-        Listen::Tls(_) => Err(usage(no_tls())),
+        Listen::Tls(address) => {
+            let certificate = daemon.tls_certificate.as_deref().ok_or_else(|| usage(no_certificate()))?;
+            let stream = TcpStream::connect(address).await.map_err(unreachable)?;
+            let stream = pinned::connect(stream, certificate).await.map_err(unreachable)?;
+            send_by(stream, &address.to_string(), request).await
+        }
     }
 }
 
-/// Returns the address that is named, else the socket in Paperclip's home folder, else the default.
-pub(super) fn address(daemon: &DaemonArgs) -> Result<Listen, Diagnostic> {
-    if let Some(usable) = daemon.listen.iter().find(|listen| !matches!(listen, Listen::Tls(_))) {
-        return Ok(usable.clone());
-    }
-    if !daemon.listen.is_empty() {
-        return Err(no_tls());
+/// Returns the address that is named, one without TLS if there are several, else the socket in Paperclip's home folder, else the default.
+pub(super) fn address(daemon: &DaemonArgs) -> Listen {
+    let is_plain = |listen: &&Listen| !matches!(listen, Listen::Tls(_));
+    if let Some(named) = daemon.listen.iter().find(is_plain).or(daemon.listen.first()) {
+        return named.clone();
     }
     let socket = daemon.paperclip_home.as_deref().map(Listen::home_socket);
     let socket = socket.filter(|socket| matches!(socket, Listen::Unix(path) if path.exists()));
-    Ok(socket.unwrap_or_default())
+    socket.unwrap_or_default()
 }
 
-fn no_tls() -> Diagnostic {
-    Diagnostic::new("daemon_unreachable", "this command does not speak TLS")
-        .with_hint("name a loopback address of the daemon or its Unix socket with --listen")
+fn no_certificate() -> Diagnostic {
+    Diagnostic::new("daemon_unreachable", "the certificate of the daemon is not known")
+        .with_hint("name the daemon's own with --tls-certificate, or another address of it with --listen")
 }
 
 /// Returns the token that is named, else the one that the daemon has generated, if it has.

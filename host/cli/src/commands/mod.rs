@@ -10,6 +10,7 @@ pub(crate) mod cluster;
 pub(crate) mod config_map;
 mod daemon_client;
 pub(crate) mod manifest;
+mod pinned;
 pub(crate) mod plugin_bench;
 pub(crate) mod plugin_dev;
 pub(crate) mod plugin_test;

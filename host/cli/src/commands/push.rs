@@ -19,7 +19,7 @@ pub(crate) async fn push(
     admin_token_file: &Path,
     daemon: &DaemonArgs,
 ) -> Result<Exit, CommandError> {
-    let listen = address(daemon).map_err(usage)?;
+    let listen = address(daemon);
     let token = token::read(admin_token_file).map_err(usage)?.into_iter().next();
     let plugin = Plugin::load_file(&runtime()?, file).map_err(usage)?;
     let request = DaemonRequest {
@@ -29,7 +29,7 @@ pub(crate) async fn push(
         token,
         body: Bytes::copy_from_slice(plugin.file()),
     };
-    let (status, answer) = send(&listen, request).await?;
+    let (status, answer) = send(&listen, daemon, request).await?;
     if !status.is_success() {
         return Err(refused("push_refused", &answer));
     }

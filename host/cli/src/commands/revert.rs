@@ -9,7 +9,7 @@ use crate::args::DaemonArgs;
 use crate::exit::{CommandError, Exit, usage};
 
 pub(crate) async fn revert(adapter_type: &str, daemon: &DaemonArgs) -> Result<Exit, CommandError> {
-    let listen = address(daemon).map_err(usage)?;
+    let listen = address(daemon);
     let token = match &listen {
         Listen::Unix(_) => None,
         Listen::Tcp(_) | Listen::Tls(_) => token_of(daemon).map_err(usage)?,
@@ -21,7 +21,7 @@ pub(crate) async fn revert(adapter_type: &str, daemon: &DaemonArgs) -> Result<Ex
         token,
         body: Bytes::new(),
     };
-    let (status, answer) = send(&listen, request).await?;
+    let (status, answer) = send(&listen, daemon, request).await?;
     if !status.is_success() {
         return Err(refused("revert_refused", &answer));
     }

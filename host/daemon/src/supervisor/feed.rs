@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use paperclip_engine::record::{RecordSequencer, SequencedRecord};
+use paperclip_engine::record::{Record, RecordSequencer, SequencedRecord};
 use paperclip_shell::Sink;
 use paperclip_shell::journal::History;
 use tokio::sync::{mpsc, watch};
@@ -215,9 +215,27 @@ impl Feed {
         Found::Lines { bytes: bytes.freeze(), next_seq }
     }
 
+    /// Returns a gap record in place of the records before a number, as a line.
+    fn gap(&self, first: u64) -> io::Result<Bytes> {
+        let index_of =
+            |line: &Bytes| serde_json::from_slice::<Indexed>(line).ok().and_then(|line| line.index);
+        let index = self.kept().lines.iter().find_map(|(_, line)| index_of(line)).unwrap_or_default();
+        let reason =
+            "the journal of the run could not be written: older output is no longer in memory".to_owned();
+        let record = Record::Gap { index, lost_lines: None, lost_bytes: None, reason };
+        let record = SequencedRecord { seq: first.saturating_sub(1), record };
+        Ok(Cursors::default().line(&self.generation, &record)?.into())
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A record that may be a line of output.
+#[derive(serde::Deserialize)]
+struct Indexed {
+    index: Option<u64>,
 }
 
 struct Follower {
@@ -258,8 +276,11 @@ impl Follower {
                             let generation = self.feed.generation.clone();
                             self.older = Some(read_journal(folder.clone(), generation, self.cursor));
                         }
-                        // The journal does not have it either: the numbers have a gap.
-                        None => self.cursor = first,
+                        // The journal does not have it either: the disk was full, or the journal was removed.
+                        None => {
+                            self.cursor = first;
+                            return self.feed.gap(first).map(Some);
+                        }
                     }
                 }
                 Found::Over => return Ok(None),
@@ -344,7 +365,7 @@ impl<F: FnMut(&SequencedRecord) + Send + 'static> Sink for FeedSink<F> {
 mod tests {
     use super::*;
     use futures::TryStreamExt as _;
-    use paperclip_engine::record::{Level, Record, Stream as Source};
+    use paperclip_engine::record::{Level, Stream as Source};
     use serde_json::Value;
 
     fn log(seq: u64, text: &str) -> SequencedRecord {
@@ -398,6 +419,28 @@ mod tests {
         let all: Vec<Bytes> = feed.follow(&From::Number(0)).try_collect().await.expect("good");
         assert!(all.len() > 1, "in chunks");
         assert_eq!(numbers(&all.concat()), (0..40).collect::<Vec<u64>>());
+    }
+
+    /// A full disk, or a journal that somebody removed.
+    #[tokio::test]
+    async fn a_follower_of_records_that_the_journal_lost_gets_a_gap_record() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let feed = Arc::new(Feed::new());
+        feed.set_journal(folder.path().to_owned());
+        for seq in 0..40 {
+            feed.push(&log(seq, &"x".repeat(2_000))).expect("pushed");
+        }
+        feed.close();
+        let all: Vec<Bytes> = feed.follow(&From::Number(3)).try_collect().await.expect("good");
+        let all = all.concat();
+        let first: Value =
+            serde_json::from_slice(all.split(|byte| *byte == b'\n').next().unwrap_or_default())
+                .expect("a record");
+        let numbers = numbers(&all);
+        assert_eq!((&first["type"], first["seq"].as_u64()), (&Value::from("gap"), numbers.first().copied()));
+        assert_eq!(first["index"].as_u64(), numbers.get(1).copied(), "the first line after it");
+        let expected: Vec<u64> = (numbers[0]..40).collect();
+        assert!(numbers == expected && numbers[0] > 3, "{numbers:?}");
     }
 
     #[tokio::test]

@@ -17,12 +17,18 @@ pub struct Grant {
     pub images: Vec<Pattern>,
     /// Service accounts that a Job may run as, besides the one that the operator gives to all agents. The host's own is never granted.
     pub service_accounts: Vec<Pattern>,
-    /// Secrets that a Job may refer to, besides the run's own and those of Paperclip's pod.
+    /// Secrets that a Job may refer to, besides the run's own and those in the environment of Paperclip's pod. Those that Paperclip's pod
+    /// mounts are mounted in agents' pods only if they are named here.
     pub secrets: Vec<Pattern>,
     /// ConfigMaps that a Job may refer to, besides the run's own and those of Paperclip's pod.
     pub config_maps: Vec<Pattern>,
-    /// PersistentVolumeClaims that a Job may mount, besides those of Paperclip's pod.
+    /// PersistentVolumeClaims that a Job may mount, besides Paperclip's data volume.
     pub volume_claims: Vec<Pattern>,
+    /// Folders of Paperclip's data volume that a Job may mount, besides the agent's home, its workspace and the projects of its company:
+    /// relative to `/paperclip`, such as `repos/*`. What is below such a folder is mounted with it and not alone.
+    pub workspaces: Vec<Pattern>,
+    /// Whether a Job may mount the whole data volume, with the files of all companies and of Paperclip's server.
+    pub shared_data_volume: bool,
     /// Priority classes that a Job may have: those above others evict their Pods.
     pub priority_classes: Vec<Pattern>,
     /// Runtime classes that a Job may have: they choose how it is isolated from its node.
@@ -49,6 +55,8 @@ impl Default for Grant {
             secrets: Vec::new(),
             config_maps: Vec::new(),
             volume_claims: Vec::new(),
+            workspaces: Vec::new(),
+            shared_data_volume: false,
             priority_classes: Vec::new(),
             runtime_classes: Vec::new(),
             capabilities: Vec::new(),
@@ -80,6 +88,8 @@ pub struct CompanyGrant {
     pub secrets: Option<Vec<Pattern>>,
     pub config_maps: Option<Vec<Pattern>>,
     pub volume_claims: Option<Vec<Pattern>>,
+    pub workspaces: Option<Vec<Pattern>>,
+    pub shared_data_volume: Option<bool>,
     pub priority_classes: Option<Vec<Pattern>>,
     pub runtime_classes: Option<Vec<Pattern>>,
     pub max_cpu: Option<Amount>,
@@ -101,6 +111,8 @@ impl CompanyGrant {
             secrets: or(&self.secrets, grant.secrets),
             config_maps: or(&self.config_maps, grant.config_maps),
             volume_claims: or(&self.volume_claims, grant.volume_claims),
+            workspaces: or(&self.workspaces, grant.workspaces),
+            shared_data_volume: self.shared_data_volume.unwrap_or(grant.shared_data_volume),
             priority_classes: or(&self.priority_classes, grant.priority_classes),
             runtime_classes: or(&self.runtime_classes, grant.runtime_classes),
             max_cpu: self.max_cpu.clone().or(grant.max_cpu),

@@ -3,6 +3,7 @@
 //!
 //! The checks here need only the command and the request. Whether an object was created by this run is checked by [`crate::run`].
 
+mod data_volume;
 mod grant;
 mod pod;
 
@@ -16,6 +17,7 @@ use paperclip_contract::types::{
 use paperclip_kubernetes::shared;
 use serde_json::Value;
 
+use data_volume::DataVolume;
 pub use grant::{Amount, CompanyGrant, Grant, Pattern, PatternError, fits};
 pub use pod::secrets as secrets_of;
 
@@ -63,6 +65,8 @@ pub enum Rule {
     VolumeKind,
     /// A PersistentVolumeClaim that is neither inherited from Paperclip's pod nor granted.
     VolumeClaim,
+    /// A folder of Paperclip's data volume that is neither the agent's home, nor its or its company's workspace, nor granted.
+    DataVolume,
     /// A Secret that is neither the run's own, nor inherited from Paperclip's pod, nor granted.
     Secret,
     /// A ConfigMap that is neither the run's own, nor inherited from Paperclip's pod, nor granted.
@@ -77,7 +81,7 @@ pub enum Rule {
 
 impl Rule {
     /// All rules.
-    pub const ALL: [Rule; 24] = [
+    pub const ALL: [Rule; 25] = [
         Rule::Namespace,
         Rule::OtherAgent,
         Rule::Manifest,
@@ -97,6 +101,7 @@ impl Rule {
         Rule::ProbeHost,
         Rule::VolumeKind,
         Rule::VolumeClaim,
+        Rule::DataVolume,
         Rule::Secret,
         Rule::ConfigMap,
         Rule::Image,
@@ -126,6 +131,7 @@ impl Rule {
             Rule::ProbeHost => "probe-host",
             Rule::VolumeKind => "volume-kind",
             Rule::VolumeClaim => "volume-claim",
+            Rule::DataVolume => "data-volume",
             Rule::Secret => "secret",
             Rule::ConfigMap => "config-map",
             Rule::Image => "image",
@@ -164,12 +170,13 @@ pub struct Policy {
     grant: Grant,
     /// Namespaces that the request names.
     namespaces: BTreeSet<String>,
-    /// Names of Secrets that Paperclip's pod uses: an agent inherits them.
+    /// Names of Secrets that Paperclip's pod has in its environment or pulls images with: an agent inherits them. Those that it mounts
+    /// are inherited only if they are granted.
     inherited_secrets: BTreeSet<String>,
     /// Names of ConfigMaps that Paperclip's pod uses.
     inherited_config_maps: BTreeSet<String>,
-    /// Names of PersistentVolumeClaims that Paperclip's pod mounts.
-    inherited_claims: BTreeSet<String>,
+    /// Paperclip's data volume.
+    data: Option<DataVolume>,
     /// Audiences of the tokens that Paperclip's pod gets, other than the Kubernetes API.
     inherited_audiences: BTreeSet<String>,
     /// The name of the host's own service account, if it has one.
@@ -191,9 +198,9 @@ impl Policy {
         let namespaces = named.into_iter().flatten().map(|name| name.trim().to_owned());
         Policy {
             namespaces: namespaces.filter(|name| !name.is_empty()).collect(),
-            inherited_secrets: pod::secrets(&paperclip_pod["spec"]).into_iter().collect(),
+            inherited_secrets: pod::environment_secrets(&paperclip_pod["spec"]).into_iter().collect(),
             inherited_config_maps: pod::config_maps(&paperclip_pod["spec"]).into_iter().collect(),
-            inherited_claims: pod::claims(&paperclip_pod["spec"]).into_iter().collect(),
+            data: DataVolume::of(&paperclip_pod, &request.agent.company_id, &request.agent.id),
             inherited_audiences: pod::audiences(&paperclip_pod["spec"]).map(str::to_owned).collect(),
             own_account: None,
             agent_id: request.agent.id.clone(),

@@ -42,6 +42,9 @@ impl Policy {
         for volume in items(&spec["volumes"]) {
             self.volume(&what, spec, volume)?;
         }
+        if let Some(data) = &self.data {
+            data.check(&what, spec, &self.grant)?;
+        }
         for container in containers(spec) {
             let name = container["name"].as_str().unwrap_or_default();
             self.container(&format!("{what}, container {name}"), container)?;
@@ -216,17 +219,17 @@ impl Policy {
     /// Checks every Secret and claim that a Job refers to.
     fn references(&self, job: &str, spec: &Value) -> Result<(), Refused> {
         let is_own = |name: &str| name.strip_prefix(job).is_some_and(|rest| rest.starts_with('-'));
-        for name in secrets(spec) {
-            if !is_own(&name)
-                && !self.inherited_secrets.contains(&name)
-                && !matches(&self.grant.secrets, &name)
-            {
-                return Err(Refused::new(
-                    Rule::Secret,
-                    format!("Job {job} refers to Secret {name:?}"),
-                    "it is neither this run's nor used by Paperclip's pod: add it to `secrets` of the grant",
-                ));
-            }
+        let not_granted = |name: &String| !is_own(name) && !matches(&self.grant.secrets, name);
+        let refused = |what: String, hint: &str| Err(Refused::new(Rule::Secret, what, hint));
+        if let Some(name) = mounted_secrets(spec).into_iter().find(not_granted) {
+            let hint =
+                "it is not this run's: add it to `secrets` of the grant, also if Paperclip's pod mounts it";
+            return refused(format!("Job {job} mounts Secret {name:?}"), hint);
+        }
+        let is_foreign = |name: &String| not_granted(name) && !self.inherited_secrets.contains(name);
+        if let Some(name) = environment_secrets(spec).into_iter().find(is_foreign) {
+            let hint = "it is neither this run's nor in the environment of Paperclip's pod: add it to `secrets` of the grant";
+            return refused(format!("Job {job} refers to Secret {name:?}"), hint);
         }
         for name in config_maps(spec) {
             let is_inherited = self.inherited_config_maps.contains(&name);
@@ -243,11 +246,12 @@ impl Policy {
             }
         }
         for name in claims(spec) {
-            if !self.inherited_claims.contains(&name) && !matches(&self.grant.volume_claims, &name) {
+            let is_data = self.data.as_ref().is_some_and(|data| data.claim == name);
+            if !is_data && !matches(&self.grant.volume_claims, &name) {
                 return Err(Refused::new(
                     Rule::VolumeClaim,
                     format!("Job {job} mounts PersistentVolumeClaim {name:?}"),
-                    "Paperclip's pod does not mount it: add it to `volume_claims` of the grant",
+                    "it is not Paperclip's data volume: add it to `volume_claims` of the grant",
                 ));
             }
         }
@@ -322,26 +326,38 @@ fn within(what: &str, spec: &Value, resource: &str, cap: &Amount, field: &str) -
     Ok(())
 }
 
-fn items(value: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
     ["containers", "initContainers", "ephemeralContainers"].into_iter().flat_map(|kind| items(&spec[kind]))
 }
 
 /// Returns the names of all Secrets that a Pod refers to: pull secrets, volumes, projected volumes, and environment.
 pub fn secrets(spec: &Value) -> Vec<String> {
+    [environment_secrets(spec), mounted_secrets(spec)].concat()
+}
+
+/// Returns the names of the Secrets that a Pod mounts.
+fn mounted_secrets(spec: &Value) -> Vec<String> {
     let mut names = Vec::new();
     let mut add = |name: &Value| names.extend(name.as_str().map(str::to_owned));
-    for pull in items(&spec["imagePullSecrets"]) {
-        add(&pull["name"]);
-    }
     for volume in items(&spec["volumes"]) {
         add(&volume["secret"]["secretName"]);
         for source in items(&volume["projected"]["sources"]) {
             add(&source["secret"]["name"]);
         }
+    }
+    names
+}
+
+/// Returns the names of the Secrets with which a Pod pulls images, and of those in its environment.
+pub(super) fn environment_secrets(spec: &Value) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut add = |name: &Value| names.extend(name.as_str().map(str::to_owned));
+    for pull in items(&spec["imagePullSecrets"]) {
+        add(&pull["name"]);
     }
     for container in containers(spec) {
         for entry in items(&container["env"]) {
@@ -389,7 +405,7 @@ fn handlers(container: &Value) -> impl Iterator<Item = (&'static str, &Value)> {
 }
 
 /// Returns the names of all PersistentVolumeClaims that a Pod mounts.
-pub(super) fn claims(spec: &Value) -> Vec<String> {
+fn claims(spec: &Value) -> Vec<String> {
     items(&spec["volumes"])
         .filter_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str().map(str::to_owned))
         .collect()

@@ -5,11 +5,22 @@ use crate::intake::IntakeFacts;
 use paperclip_contract::types::{AgentIdentity, DeleteCause, DeleteJob, Label, NewObject, PollHttp};
 use serde_json::json;
 
-fn request() -> Request {
+pub(super) fn request() -> Request {
     let paperclip_pod = json!({"metadata": {"namespace": "paperclip"}, "spec": {
-        "containers": [{"name": "paperclip", "envFrom": [{"secretRef": {"name": "paperclip-secrets"}}]}],
+        "containers": [{
+            "name": "paperclip",
+            "envFrom": [{"secretRef": {"name": "paperclip-secrets"}}],
+            "volumeMounts": [
+                {"name": "data", "mountPath": "/paperclip"}, {"name": "backups", "mountPath": "/backups"},
+                {"name": "keys", "mountPath": "/ssh"},
+            ],
+        }],
         "imagePullSecrets": [{"name": "regcred"}],
-        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+        "volumes": [
+            {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+            {"name": "backups", "persistentVolumeClaim": {"claimName": "backups"}},
+            {"name": "keys", "secret": {"secretName": "ssh"}},
+        ],
     }});
     Request {
         run_id: "run-1".into(),
@@ -33,7 +44,7 @@ fn request() -> Request {
 }
 
 /// A Job that breaks no rule.
-fn job() -> Value {
+pub(super) fn job() -> Value {
     json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "namespace": "agents"}, "spec": {
         "suspend": true,
         "template": {"metadata": {}, "spec": {
@@ -46,6 +57,7 @@ fn job() -> Value {
                 "envFrom": [{"secretRef": {"name": "paperclip-secrets"}}],
                 "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
                 "resources": {"limits": {"cpu": "2", "memory": "4Gi"}},
+                "volumeMounts": [{"name": "data", "mountPath": "/paperclip", "subPath": "agent-homes/acme/nova"}],
             }],
             "volumes": [
                 {"name": "prompt", "secret": {"secretName": "j-prompt"}},
@@ -64,7 +76,7 @@ fn check(grant: Grant, action: Action) -> Result<(), Refused> {
     Policy::new(grant, &request()).check(&[Command { id: 1, action }])
 }
 
-fn grant(toml_like: Value) -> Grant {
+pub(super) fn grant(toml_like: Value) -> Grant {
     serde_json::from_value(toml_like).expect("a grant")
 }
 
@@ -113,7 +125,16 @@ fn names_each_broken_rule() {
             json!({"name": "c", "persistentVolumeClaim": {"claimName": "other"}}),
             Rule::VolumeClaim,
         ),
+        (
+            "{}/volumes/-",
+            json!({"name": "b", "persistentVolumeClaim": {"claimName": "backups"}}),
+            Rule::VolumeClaim,
+        ),
+        ("{}/containers/0/volumeMounts/0/subPath", json!("agent-homes/acme/other"), Rule::DataVolume),
+        ("{}/containers/0/volumeMounts/0/subPath", json!(null), Rule::DataVolume),
         ("{}/volumes/-", json!({"name": "s", "secret": {"secretName": "other"}}), Rule::Secret),
+        ("{}/volumes/-", json!({"name": "s", "secret": {"secretName": "ssh"}}), Rule::Secret),
+        ("{}/volumes/-", json!({"name": "s", "secret": {"secretName": "paperclip-secrets"}}), Rule::Secret),
         (
             "{}/volumes/-",
             json!({"name": "s", "projected": {"sources": [{"secret": {"name": "other"}}]}}),

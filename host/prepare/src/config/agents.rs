@@ -23,14 +23,35 @@ pub struct Agents {
     pub image_pull_secrets: Vec<String>,
     /// Service account of agents whose config names none.
     pub service_account: Option<String>,
-    /// Volume claim that agents mount at `/paperclip`.
+    /// Claim of Paperclip's data volume, which agents mount at `/paperclip`.
     pub volume_claim: Option<String>,
+    /// What agents get of the data volume whose config does not say it. With `shared` their grant allows all of it.
+    pub data_mount: Option<DataMount>,
     /// URL at which agents reach Paperclip's API.
     pub api_url: Option<String>,
     /// Variables that are no secrets, as in `config.env`.
     pub env: BTreeMap<String, String>,
     /// Whole Secrets and ConfigMaps, as in a container's `envFrom`.
     pub env_from: Vec<EnvFrom>,
+}
+
+/// What an agent gets of Paperclip's data volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataMount {
+    /// Its own home and its workspace.
+    Isolated,
+    /// All of it.
+    Shared,
+}
+
+impl DataMount {
+    const fn name(self) -> &'static str {
+        match self {
+            DataMount::Isolated => "isolated",
+            DataMount::Shared => "shared",
+        }
+    }
 }
 
 /// A Secret or a ConfigMap whose keys become variables.
@@ -66,7 +87,11 @@ impl Agents {
 
     /// Adds to an execution context what its config leaves open.
     pub(crate) fn complete<'a>(&self, context: &'a Value) -> Cow<'a, Value> {
-        let fields = [("image", &self.image), ("serviceAccountName", &self.service_account)];
+        let fields = [
+            ("image", self.image.as_deref()),
+            ("serviceAccountName", self.service_account.as_deref()),
+            ("dataMount", self.data_mount.map(DataMount::name)),
+        ];
         if self.env.is_empty() && fields.iter().all(|(_, value)| value.is_none()) {
             return Cow::Borrowed(context);
         }
@@ -79,8 +104,8 @@ impl Agents {
         };
         for (field, value) in fields {
             let is_open = config.get(field).is_none_or(is_blank);
-            if let Some(value) = value.as_ref().filter(|_| is_open) {
-                config.insert(field.to_owned(), Value::from(value.as_str()));
+            if let Some(value) = value.filter(|_| is_open) {
+                config.insert(field.to_owned(), Value::from(value));
             }
         }
         let env = config.entry("env").or_insert(Value::Null);
@@ -158,6 +183,7 @@ mod tests {
             image_pull_secrets = ["registry"]
             service_account = "agent"
             volume_claim = "shared"
+            data_mount = "shared"
             api_url = "http://paperclip.prod:3100"
             env = { HTTP_PROXY = "http://proxy:3128", LANG = "C" }
             env_from = [{ secretRef = { name = "keys" } }]
@@ -172,7 +198,7 @@ mod tests {
         assert_eq!(
             *agents().complete(&context),
             json!({"runId": "r", "config": {
-                "image": "acme/agent:1", "serviceAccountName": "agent", "model": "m",
+                "image": "acme/agent:1", "serviceAccountName": "agent", "dataMount": "shared", "model": "m",
                 "env": {"HTTP_PROXY": "http://proxy:3128", "LANG": "de"},
             }})
         );

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{ClusterChoice, ClusterKind};
 
-pub use agents::{Agents, EnvFrom, Reference};
+pub use agents::{Agents, DataMount, EnvFrom, Reference};
 pub use limits::{Limits, Retention};
 pub use listen::{Addresses, Listen, TlsFiles};
 pub use log::{Log, LogFormat, LogLevel};
@@ -221,7 +221,8 @@ impl Config {
             .collect()
     }
 
-    /// Returns the grant of an agent type's plugin in the runs of a company. The account that the operator gives to all agents is granted.
+    /// Returns the grant of an agent type's plugin in the runs of a company. What the operator gives to all agents is granted: an account,
+    /// and the whole data volume.
     pub fn grant(&self, adapter_type: &str, company_id: &str) -> Grant {
         let grant = self.grants.get(adapter_type).or_else(|| self.grants.get(DEFAULT_GRANT)).cloned();
         let grant = grant.unwrap_or_default();
@@ -229,10 +230,12 @@ impl Config {
             Some(company) => company.apply_to(grant),
             None => grant,
         };
-        match &self.agents.service_account {
+        let grant = match &self.agents.service_account {
             Some(account) => grant.with_service_account(account),
             None => grant,
-        }
+        };
+        let is_shared = self.agents.data_mount == Some(DataMount::Shared);
+        Grant { shared_data_volume: grant.shared_data_volume || is_shared, ..grant }
     }
 
     /// Returns the limits of driven runs of the companies that have one of their own.

@@ -81,3 +81,52 @@ fn an_access_shows_no_credential() {
     let access = Access::Inline { kubeconfig: kubeconfig("http://h:1") };
     assert!(!format!("{access:?}").contains("cluster-token"));
 }
+
+/// A kubeconfig whose user is this JSON.
+fn kubeconfig_of(url: &str, user: &serde_json::Value) -> String {
+    json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "k", "cluster": {"server": url}}],
+        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u", "namespace": "n"}}],
+        "users": [{"name": "u", "user": user}],
+    })
+    .to_string()
+}
+
+#[tokio::test]
+async fn a_token_file_is_read_again_after_a_401() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "old\n").unwrap();
+    let server = Server::new(|seen| match seen.headers["authorization"].to_str().unwrap() {
+        "Bearer new" => not_found(),
+        _ => json(401, &json!({"kind": "Status", "status": "Failure", "reason": "Unauthorized", "message": "Unauthorized"})),
+    })
+    .listen()
+    .await;
+    let kubeconfig = kubeconfig_of(&server.url, &json!({"tokenFile": file}));
+    let cluster = Cluster::connect(&Access::Inline { kubeconfig }).await.unwrap();
+    let secrets = Secrets::default();
+    let get = || calls::call(&cluster, &secrets, ApiCall::GetJob { namespace: "n".into(), name: "j".into() });
+    assert_eq!(get().await.unwrap_err().status, Some(401));
+    assert_eq!(get().await.unwrap_err().status, Some(401), "the file has still the old one");
+    std::fs::write(&file, "new\n").unwrap();
+    assert!(get().await.is_ok());
+    std::fs::remove_file(&file).unwrap();
+    assert!(get().await.is_ok(), "a file that was removed is not needed");
+    let sent: Vec<_> =
+        server.server.seen().iter().map(|seen| seen.headers["authorization"].clone()).collect();
+    assert_eq!(sent, ["Bearer old", "Bearer old", "Bearer new", "Bearer new"]);
+}
+
+#[tokio::test]
+async fn what_a_failing_credential_plugin_writes_is_not_shown() {
+    for script in ["echo s3cr3t-of-the-plugin >&2; exit 3", "echo 'token: [s3cr3t-of-the-plugin'"] {
+        let exec = json!({
+            "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never", "command": "sh",
+            "args": ["-c", script], "env": [{"name": "K", "value": "s3cr3t-of-the-plugin"}],
+        });
+        let error = refused(&kubeconfig_of("http://127.0.0.1:9", &json!({"exec": exec}))).await;
+        assert!(error.contains("credential plugin") && !error.contains("s3cr3t"), "{error}");
+    }
+}

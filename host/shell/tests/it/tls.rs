@@ -97,3 +97,23 @@ async fn a_server_of_another_authority_is_not_trusted() {
     assert!(error.contains("certificate") && error.contains(&server.url), "{error}");
     assert!(server.server.seen().is_empty(), "no token was sent");
 }
+
+/// A certificate for this machine that is an authority's, as some installers make it.
+fn authority() -> (String, String) {
+    let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+#[tokio::test]
+async fn a_server_whose_certificate_is_its_own_authority_is_used_if_the_kubeconfig_names_it() {
+    let ((certificate, key), (other, _)) = (authority(), authority());
+    let server = listen(Server::new(|_| not_found()), &certificate, &key).await;
+    let get = ApiCall::GetJob { namespace: "n".into(), name: "j".into() };
+    let cluster = connect(&server.url, &certificate).await;
+    assert_eq!(calls::call(&cluster, &Secrets::default(), get).await, Ok(ApiReply::Job(None)));
+    let error = connect(&server.url, &other).await.version().await.unwrap_err().to_string();
+    assert!(error.contains("certificate"), "{error}");
+    assert_eq!(server.server.seen().len(), 1, "no token was sent to the other");
+}

@@ -16,27 +16,31 @@ use crate::refusal::Refusal;
 /// let mut fields = Fields::new(config.as_object().unwrap());
 /// assert_eq!(fields.text("model").unwrap(), Some("opus"));
 /// assert!(!fields.flag("retainJobs", false));
-/// assert_eq!(fields.into_warnings().len(), 1);
+/// assert_eq!(fields.into_notes().0.len(), 1);
 /// ```
 #[derive(Debug)]
 pub struct Fields<'a> {
     map: &'a Map<String, Value>,
     warnings: Vec<String>,
+    /// The keys and prefixes that were read, whether the config has them or not.
+    read: Vec<String>,
 }
 
 impl<'a> Fields<'a> {
     /// Wraps a config.
     pub fn new(map: &'a Map<String, Value>) -> Fields<'a> {
-        Fields { map, warnings: Vec::new() }
+        Fields { map, warnings: Vec::new(), read: Vec::new() }
     }
 
     /// Returns a value of any type; null counts as absent.
-    pub fn value(&self, key: &str) -> Option<&'a Value> {
+    pub fn value(&mut self, key: &str) -> Option<&'a Value> {
+        self.read.push(key.to_owned());
         self.map.get(key).filter(|value| !value.is_null())
     }
 
     /// Returns the fields whose keys start with a prefix, without it; null counts as absent.
-    pub fn with_prefix(&self, prefix: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+    pub fn with_prefix(&mut self, prefix: &'static str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        self.read.push(prefix.to_owned());
         let fields = self.map.iter().filter(|(_, value)| !value.is_null());
         fields.filter_map(move |(key, value)| Some((key.strip_prefix(prefix)?, value)))
     }
@@ -203,9 +207,9 @@ impl<'a> Fields<'a> {
         self.warnings.push(warning);
     }
 
-    /// Returns the warnings, in the order in which the values were read.
-    pub fn into_warnings(self) -> Vec<String> {
-        self.warnings
+    /// Returns the warnings, in the order in which the values were read, and the keys that were read.
+    pub fn into_notes(self) -> (Vec<String>, Vec<String>) {
+        (self.warnings, self.read)
     }
 
     /// Returns a whole number up to `max`, or any negative one.
@@ -269,7 +273,7 @@ mod tests {
         assert_eq!(fields.whole("n", 300, 1000).unwrap(), 300);
         assert_eq!(fields.texts("l").unwrap(), Vec::<&str>::new());
         assert_eq!(fields.texts("m").unwrap(), ["a", "b"]);
-        assert_eq!(fields.into_warnings().len(), 5);
+        assert_eq!(fields.into_notes().0.len(), 5);
     }
 
     #[test]
@@ -296,7 +300,7 @@ mod tests {
         let amounts = ["some", "whole", "zero", "text", "none"].map(|key| fields.amount(key).unwrap());
         assert_eq!(amounts, [Some(0.25), Some(3.0), None, None, None]);
         assert_eq!(fields.amount("negative").unwrap_err().message, "-0.5 must be a number from 0");
-        assert_eq!(fields.into_warnings().len(), 1);
+        assert_eq!(fields.into_notes().0.len(), 1);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod resources;
 pub mod schema;
 pub mod text_area;
 pub mod tolerations;
+pub mod unused;
 
 use fields::Fields;
 use resources::Resources;
@@ -41,6 +42,8 @@ pub struct Config {
     pub placement: Placement,
     /// What was configured and is not used, and why.
     pub warnings: Vec<String>,
+    /// The keys that were read.
+    pub read: Vec<String>,
 }
 
 /// Timeouts, graces and policies of a run. Times are in seconds.
@@ -109,6 +112,15 @@ pub enum InheritEnv {
     None,
 }
 
+/// What an agent gets of Paperclip's data volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataMount {
+    /// Its own home and its workspace.
+    Isolated,
+    /// All of it.
+    Shared,
+}
+
 /// Where the agent's Pod runs, and with which image, account and resources.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Placement {
@@ -125,6 +137,7 @@ pub struct Placement {
     /// Keys of labels in the config that the run does not set.
     pub skipped_labels: Vec<String>,
     pub working_dir: Option<String>,
+    pub data_mount: DataMount,
 }
 
 /// Reads a request's config. `default_timeout_sec` is the agent type's.
@@ -149,7 +162,8 @@ pub fn read(request: &Request, default_timeout_sec: Option<u32>) -> Result<Confi
     if fields.flag("enableRtk", false) {
         fields.warn("config field enableRtk: tool output is no longer shortened; it has no effect".into());
     }
-    Ok(Config { settings, placement, warnings: fields.into_warnings() })
+    let (warnings, read) = fields.into_notes();
+    Ok(Config { settings, placement, warnings, read })
 }
 
 /// Reads how long an agent may print nothing.
@@ -238,7 +252,19 @@ fn placement(fields: &mut Fields<'_>, clusters: &[String]) -> Result<Placement, 
         extra_labels,
         skipped_labels,
         working_dir: fields.checked("cwd", path::absolute)?.map(str::to_owned),
+        data_mount: data_mount(fields)?,
     })
+}
+
+fn data_mount(fields: &mut Fields<'_>) -> Result<DataMount, Refusal> {
+    let choices = [("isolated", DataMount::Isolated), ("shared", DataMount::Shared)];
+    let data_mount = fields.choice("dataMount", &choices, DataMount::Isolated)?;
+    if data_mount == DataMount::Shared {
+        fields.warn(
+            "config field dataMount: shared gives the agent the files of all companies and of Paperclip's server".into(),
+        );
+    }
+    Ok(data_mount)
 }
 
 /// Reads the name of a cluster. A path is refused: it would give a run's config access to any file of the host.
@@ -318,6 +344,7 @@ mod tests {
         assert_eq!(config.settings.when_busy, WhenBusy::Wait);
         assert_eq!(config.placement.image_pull_policy, "IfNotPresent");
         assert_eq!(config.settings.inherit_env, InheritEnv::Filtered);
+        assert_eq!(config.placement.data_mount, DataMount::Isolated);
         assert_eq!(config.warnings, Vec::<String>::new());
     }
 
@@ -362,6 +389,7 @@ mod tests {
             (json!({"labels": "job-name=x"}), "labels", "line 1: `job-name` is set by Kubernetes itself"),
             (json!({"concurrencyScope": "company"}), "concurrencyScope", "`company` must be one of `agent`"),
             (json!({"inheritEnv": "some"}), "inheritEnv", "`some` must be one of `filtered`"),
+            (json!({"dataMount": "all"}), "dataMount", "`all` must be one of `isolated`"),
         ] {
             let refusal = read(&request(&config), None).unwrap_err();
             assert_eq!(refusal.field, field, "{config}");

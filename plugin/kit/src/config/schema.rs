@@ -111,6 +111,14 @@ fn kubernetes() -> Vec<ConfigField> {
         )
         .options(&[("filtered", "Filtered"), ("all", "All"), ("none", "None")])
         .default("filtered"),
+        ConfigField::new(
+            Select,
+            "dataMount",
+            "Data volume",
+            "Isolated: the agent's own home and its workspace. Shared: all of it, which the operator has to allow.",
+        )
+        .options(&[("isolated", "Isolated"), ("shared", "Shared")])
+        .default("isolated"),
     ]
 }
 

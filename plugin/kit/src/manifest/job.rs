@@ -1,5 +1,6 @@
 //! Builds the Job as batch/v1 JSON.
 
+use paperclip_kubernetes::data_volume::sub_path;
 use serde_json::{Map, Value, json};
 
 use super::agent_type::ClaimMount;
@@ -34,6 +35,7 @@ pub struct Parts<'a> {
     pub secrets: &'a Secrets,
     pub bundle: Option<&'a Bundle>,
     pub claims: &'a [ClaimMount],
+    pub data_folders: &'a [String],
 }
 
 /// Builds the Job, suspended, without the hash of its specification.
@@ -149,11 +151,14 @@ fn volumes(parts: &Parts<'_>) -> (Vec<Value>, Vec<Value>) {
     }
     if let Some(claim) = &parts.paperclip_pod.data_claim {
         volumes.push(json!({"name": "data", "persistentVolumeClaim": {"claimName": claim.claim_name}}));
-        mounts.push(object([
-            ("name", Some(json!("data"))),
-            ("mountPath", Some(json!(DATA_DIR))),
-            ("subPath", claim.sub_path.as_deref().map(Value::from)),
-        ]));
+        mounts.extend(parts.data_folders.iter().enumerate().map(|(index, folder)| {
+            let path = if index == 0 { DATA_DIR.to_owned() } else { [DATA_DIR, folder].join("/") };
+            object([
+                ("name", Some(json!("data"))),
+                ("mountPath", Some(path.into())),
+                ("subPath", sub_path(claim.sub_path.as_deref(), folder).map(Value::from)),
+            ])
+        }));
     }
     for (index, claim) in parts.claims.iter().enumerate() {
         let name = format!("agent-{index}");

@@ -1,13 +1,14 @@
 //! The objects that a run creates in the cluster: a suspended Job, and the Secrets and ConfigMaps that it owns.
 
 use std::collections::BTreeSet;
+use std::mem;
 
 use paperclip_kubernetes::environment::{VARIABLE_MAX_BYTES, escape};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::config::fields::Fields;
-use crate::config::{self, Config, Settings};
+use crate::config::{self, Config, Settings, unused};
 use crate::kubernetes::{name, path};
 use crate::prompt::{self, ContextFile, Metrics};
 use crate::refusal::Refusal;
@@ -16,6 +17,7 @@ use crate::request::{Attempt, File, Request, text};
 pub mod agent_type;
 pub mod bundle;
 pub mod command;
+pub mod data_volume;
 pub mod denied_env;
 pub mod environment;
 pub mod injected;
@@ -140,20 +142,21 @@ impl Plan {
 /// Kubernetes, the container's runtime or the agent would refuse something that was configured, or the agent's id has no
 /// character that is legal in a label. The refusal names the field and how to correct it.
 pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> Result<Plan, Refusal> {
-    let Config { settings, placement, mut warnings } =
-        config::read(request, agent_type.default_timeout_sec())?;
-    let config = Config { settings, placement, warnings: Vec::new() };
+    let mut config = config::read(request, agent_type.default_timeout_sec())?;
+    let (mut warnings, mut read) = (mem::take(&mut config.warnings), mem::take(&mut config.read));
     let paperclip_pod = PaperclipPod::of(request)?;
     let labels = RunLabels::of(request, attempt, agent_type)?;
     let job_name = labels::job_name(agent_type.job_name_prefix(), request, attempt);
     let namespace = namespace(request, &config, &paperclip_pod, &mut warnings)?;
     let image = image(&config, &paperclip_pod)?;
     let working_dir = working_dir(request, &config)?;
+    let data_folders = data_volume::folders(request, config.placement.data_mount, &working_dir);
 
     let session = session(request, attempt, &working_dir, agent_type, &mut warnings)?;
     let mcp_config = mcp_config(request, agent_type, &mut warnings);
     let caller = Caller::new(request, session, mcp_config.is_some());
-    let own_env = caller.ask(&mut warnings, |call, fields| agent_type.environment(call, fields))?;
+    let own_env =
+        caller.ask(&mut warnings, &mut read, |call, fields| agent_type.environment(call, fields))?;
     let environment = {
         let injected = injected::names(&paperclip_pod, config.placement.service_account.is_some());
         environment::build(
@@ -184,10 +187,11 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
     let bundle =
         bundle::plan(&job_name, &namespace, &files, agent_type.skills_dir(), &secrets.context_sources)?;
     let caller = caller.with_bundle(bundle.is_some());
-    let args = caller.ask(&mut warnings, |call, fields| agent_type.arguments(call, fields))?;
-    let claims = caller.ask(&mut warnings, |call, fields| agent_type.claims(call, fields))?;
-    let setup = caller.ask(&mut warnings, |call, fields| agent_type.setup(call, fields))?;
+    let args = caller.ask(&mut warnings, &mut read, |call, fields| agent_type.arguments(call, fields))?;
+    let claims = caller.ask(&mut warnings, &mut read, |call, fields| agent_type.claims(call, fields))?;
+    let setup = caller.ask(&mut warnings, &mut read, |call, fields| agent_type.setup(call, fields))?;
     warnings.extend(environment.warnings.iter().cloned());
+    warnings.extend(unused::warning(&request.config, &read));
     let script = command::Script {
         setup: &setup,
         program: agent_type.program(),
@@ -212,6 +216,7 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
         secrets: &secrets,
         bundle: bundle.as_ref(),
         claims: &claims,
+        data_folders: &data_folders,
     });
     let spec = serde_json::to_string(&Canonical(&job["spec"])).expect("a value has text keys");
     let spec_hash = labels::hex_digest(&spec);
@@ -328,10 +333,11 @@ impl<'a> Caller<'a> {
         Some(&file.content)
     }
 
-    /// Returns an answer of the agent type. Its warnings are added, unless they are known.
+    /// Returns an answer of the agent type. Its warnings are added, unless they are known, and so are the keys that it read.
     fn ask<T>(
         &self,
         warnings: &mut Vec<String>,
+        read: &mut Vec<String>,
         question: impl FnOnce(&Call<'_>, &mut Fields<'_>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let call = Call {
@@ -343,7 +349,9 @@ impl<'a> Caller<'a> {
         };
         let mut fields = Fields::new(&self.request.config);
         let answer = question(&call, &mut fields)?;
-        for warning in fields.into_warnings() {
+        let (new, mut keys) = fields.into_notes();
+        read.append(&mut keys);
+        for warning in new {
             if !warnings.contains(&warning) {
                 warnings.push(warning);
             }

@@ -163,7 +163,15 @@ impl Field<'_> {
         }))?;
         config.extend(serde_json::from_value::<Map<String, Value>>(over)?);
         let run_id = format!("{}-{name}", self.namespace);
-        let order = Order { run_id: &run_id, agent, config: &config, self_pod: None, runtime: &Map::new() };
+        let (context, runtime) = (json!({"taskId": "T-1"}), Map::new());
+        let order = Order {
+            run_id: &run_id,
+            agent,
+            config: &config,
+            context: &context,
+            self_pod: None,
+            runtime: &runtime,
+        };
         let place = Place {
             program: &self.world.program,
             kubeconfig: &self.world.kubeconfig,
