@@ -205,7 +205,7 @@ fn every_field_of_a_config_is_checked_against_the_operators_policy() {
                     ),
                     (_, Ok(spec)) if is_foreign => assert_eq!(*spec, plain, "{agent_type}: {field}"),
                     (expected, found) => {
-                        assert_eq!(found.as_ref().err(), Some(expected), "{agent_type}: {field}")
+                        assert_eq!(found.as_ref().err(), Some(expected), "{agent_type}: {field}");
                     }
                 }
                 unseen.remove(*field);
