@@ -26,7 +26,9 @@ fn text(output: &Output) -> String {
 fn the_cases_of_each_agent_type_are_judged_as_expected() {
     let cases = [
         (example(), workspace().join("tests/example/fixtures"), "2 of 2 cases"),
-        (plugin_of("gemini_k8s"), fixture("agents/gemini-0.61.0"), "cases are judged as expected"),
+        (plugin_of("codex_k8s"), fixture("agents/codex-0.171.0"), "32 of 32 cases"),
+        (plugin_of("gemini_k8s"), fixture("agents/gemini-0.61.0"), "36 of 36 cases"),
+        (plugin_of("opencode_k8s"), fixture("agents/opencode-1.18.33"), "47 of 47 cases"),
     ];
     for (plugin, fixtures, says) in cases {
         let output = plugins("test", &plugin, &fixtures, &[]);

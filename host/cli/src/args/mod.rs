@@ -354,6 +354,11 @@ pub(crate) enum PluginsCommand {
         /// Runs to replay: a folder with journals, such as <state>/runs
         #[arg(long, value_name = "DIR")]
         journals: Option<PathBuf>,
+        /// Put each version that judges all cases as expected into a running daemon; its admin token
+        #[arg(long, value_name = "FILE", env = "PAPERCLIP_ADMIN_TOKEN_FILE")]
+        admin_token_file: Option<PathBuf>,
+        #[command(flatten)]
+        daemon: DaemonArgs,
     },
 }
 

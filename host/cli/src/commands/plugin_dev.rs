@@ -10,13 +10,19 @@ use paperclip_guest::{Plugin, Runtime, Tools, cases};
 use paperclip_shell::journal::{self, History};
 
 use super::plugin_test::Report;
+use super::push::put;
 use super::replay::compare;
-use crate::args::CasesArgs;
+use crate::args::{CasesArgs, DaemonArgs};
 use crate::exit::{CommandError, Exit, usage};
 use crate::plugins::runtime;
 use crate::pretty::style::{DIM, ERROR, SUCCESS};
 
-pub(crate) async fn dev(args: &CasesArgs, journals: Option<&Path>) -> Result<Exit, CommandError> {
+/// `target` is a daemon that gets each good version, with the file of its admin token.
+pub(crate) async fn dev(
+    args: &CasesArgs,
+    journals: Option<&Path>,
+    target: Option<(&Path, &DaemonArgs)>,
+) -> Result<Exit, CommandError> {
     let runtime = runtime()?;
     let folder = args.plugin.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
@@ -28,7 +34,14 @@ pub(crate) async fn dev(args: &CasesArgs, journals: Option<&Path>) -> Result<Exi
     loop {
         match std::fs::read(&args.plugin) {
             Ok(bytes) if last.as_ref() != Some(&bytes) => {
-                check(&runtime, args, journals);
+                let start = Instant::now();
+                let good = check(&runtime, args, journals);
+                if let (Some(plugin), Some((token_file, daemon))) = (good, target)
+                    && let Err(error) = put(&plugin, token_file, daemon).await
+                {
+                    anstream::println!("{ERROR}{}{ERROR:#}", error.diagnostic.message);
+                }
+                anstream::println!("{DIM}done in {:.2} s{DIM:#}", start.elapsed().as_secs_f64());
                 last = Some(bytes);
             }
             Ok(_) => {}
@@ -45,22 +58,31 @@ pub(crate) async fn dev(args: &CasesArgs, journals: Option<&Path>) -> Result<Exi
     }
 }
 
-/// Verifies the file as it is now, and shows what it does to cases and recorded runs.
-fn check(runtime: &Runtime, args: &CasesArgs, journals: Option<&Path>) {
-    let start = Instant::now();
+/// Verifies the file as it is now, and shows what it does to cases and recorded runs. Returns the plugin if it judges all cases as expected.
+fn check(runtime: &Runtime, args: &CasesArgs, journals: Option<&Path>) -> Option<Arc<Plugin>> {
     let plugin = match Plugin::load_file(runtime, &args.plugin) {
         Ok(plugin) => plugin,
-        Err(error) => return anstream::println!("{ERROR}rejected{ERROR:#}     {error}"),
+        Err(error) => {
+            anstream::println!("{ERROR}rejected{ERROR:#}     {error}");
+            return None;
+        }
     };
     println!("{} {} (sha256:{:.12})", plugin.adapter_type(), plugin.version(), plugin.digest());
-    match cases::read(&args.fixtures) {
-        Ok(cases) => Report::of(&Tools::new(Arc::clone(&plugin)), &cases).show(),
-        Err(error) => anstream::println!("{ERROR}{error}{ERROR:#}"),
-    }
+    let is_good = match cases::read(&args.fixtures) {
+        Ok(cases) => {
+            let report = Report::of(&Tools::new(Arc::clone(&plugin)), &cases);
+            report.show();
+            report.is_good()
+        }
+        Err(error) => {
+            anstream::println!("{ERROR}{error}{ERROR:#}");
+            false
+        }
+    };
     for run in journals.map(runs).unwrap_or_default() {
         replay(&plugin, &run);
     }
-    anstream::println!("{DIM}checked in {:.2} s{DIM:#}", start.elapsed().as_secs_f64());
+    is_good.then_some(plugin)
 }
 
 /// Returns the folders of runs in a folder, or the folder itself if it is one.

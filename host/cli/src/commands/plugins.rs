@@ -52,7 +52,10 @@ pub(crate) async fn plugins(args: &PluginsArgs, builtins: BuiltinPlugins) -> Res
             let (source, bytes) = read(builtins, &cases.plugin)?;
             plugin_bench::bench(source, &bytes, &cases.fixtures, *json)
         }
-        PluginsCommand::Dev { cases, journals } => plugin_dev::dev(cases, journals.as_deref()).await,
+        PluginsCommand::Dev { cases, journals, admin_token_file, daemon } => {
+            let target = admin_token_file.as_deref().map(|file| (file, daemon));
+            plugin_dev::dev(cases, journals.as_deref(), target).await
+        }
     }
 }
 

@@ -19,9 +19,22 @@ pub(crate) async fn push(
     admin_token_file: &Path,
     daemon: &DaemonArgs,
 ) -> Result<Exit, CommandError> {
+    let plugin = Plugin::load_file(&runtime()?, file).map_err(usage)?;
+    put(&plugin, admin_token_file, daemon).await?;
+    Ok(Exit::Succeeded)
+}
+
+/// Puts a plugin into a daemon, and says whether it is new there.
+///
+/// # Errors
+/// No daemon answers, or it refuses.
+pub(super) async fn put(
+    plugin: &Plugin,
+    admin_token_file: &Path,
+    daemon: &DaemonArgs,
+) -> Result<(), CommandError> {
     let listen = address(daemon);
     let token = token::read(admin_token_file).map_err(usage)?.into_iter().next();
-    let plugin = Plugin::load_file(&runtime()?, file).map_err(usage)?;
     let request = DaemonRequest {
         method: Method::PUT,
         path: format!("/v1/plugins/{}", plugin.adapter_type()),
@@ -48,5 +61,5 @@ pub(crate) async fn push(
         plugin.digest(),
         if is_new { "" } else { ", as before" }
     );
-    Ok(Exit::Succeeded)
+    Ok(())
 }
