@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::figures::duration;
+use crate::new_plugin;
 use crate::process;
 use crate::toolchain;
 use crate::wasm;
@@ -17,7 +18,7 @@ use crate::workspace::{self, Workspace};
 ///
 /// Stops at the first stage that fails, and always ends with a table of all stages. The stages: plugins (the host embeds them),
 /// `cargo fmt --check`, clippy with warnings as errors, the same for the host without its default features, cargo-deny on bans,
-/// licenses and sources, rustdoc with warnings as errors, `cargo xtask adapter`, `cargo xtask test`, `cargo xtask claude`, `cargo xtask
+/// licenses and sources, rustdoc with warnings as errors, `cargo xtask adapter`, `cargo xtask test`, a crate that `cargo xtask new-plugin` makes, `cargo xtask claude`, `cargo xtask
 /// paperclip e2e --ci` on Paperclip's real server, the Helm chart against the rendered manifests (`go test` in tests/chart), and `cargo xtask e2e --ci` on a real Kubernetes. cargo-deny must be on PATH; `.ci/run` installs it and
 /// passes its arguments to this command.
 #[derive(Args, Debug)]
@@ -50,6 +51,8 @@ struct Stage {
 enum Work {
     Plugins,
     Run(Box<Command>),
+    /// A crate for another agent type, outside the workspace.
+    NewPlugin,
 }
 
 /// How a stage ended.
@@ -95,6 +98,7 @@ fn perform(name: &'static str, work: Work, workspace: &Workspace, options: &Opti
     let (_, _) = process::stage(name, || match work {
         Work::Plugins => wasm::build_all(workspace, options.toolchain),
         Work::Run(mut command) => process::run(command.current_dir(&workspace.root)),
+        Work::NewPlugin => new_plugin::try_out(&workspace.target.join("new-plugin"), options.toolchain),
     })?;
     Ok(())
 }
@@ -124,6 +128,7 @@ fn stages() -> Vec<Stage> {
         stage("docs", docs),
         with_npm("adapter", cargo("xtask adapter")),
         stage("test", cargo("xtask test")),
+        Stage { name: "new-plugin", needs: None, work: Work::NewPlugin },
         with_npm("claude", cargo("xtask claude")),
         with_npm("paperclip", cargo("xtask paperclip e2e --ci")),
         on_kubernetes("chart", chart),

@@ -114,6 +114,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Makes a crate in a folder, in place of the one that was there, and runs its test.
+pub(crate) fn try_out(dir: &Path, toolchain: toolchain::Selection) -> Result<()> {
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    }
+    let agent_type = "acme_k8s".to_owned();
+    run(&Options { dir: dir.to_owned(), agent_type, kit: None, host: None, test: true, toolchain })
+}
+
 /// Builds the host as `cargo xtask demo` does. It needs no plugin of its own here, but shares what was built.
 fn host_of(workspace: &Workspace, toolchain: toolchain::Selection) -> Result<PathBuf> {
     let built = workspace.target.join("debug").join(HOST);
