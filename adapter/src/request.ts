@@ -42,8 +42,9 @@ export async function prepare(
   const warnings = definition.ignoredFields
     .filter((field) => field in object(context.agent.adapterConfig) && isSet(context.config[field]))
     .map((field) => `The field ${field} of the agent's config has no meaning on Kubernetes; it is ignored`);
-  const { id, companyId } = context.agent;
-  const ofHome = await makeHome(daemon.settings.home, companyId, id);
+  const { id: agentId, companyId } = context.agent;
+  const workspace = text(object(object(context.context).paperclipWorkspace).agentHome);
+  const ofHome = await makeHome({ serverHome: daemon.settings.home, companyId, agentId, workspace });
   if (ofHome !== undefined) warnings.push(ofHome);
   const config = { ...cleanConfig(context.config, context.agent.adapterConfig) };
   for (const field of definition.ignoredFields) Reflect.deleteProperty(config, field);
