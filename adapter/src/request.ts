@@ -5,6 +5,7 @@ import type { Definition } from "./definition.ts";
 import { Diagnostic } from "./diagnostic.ts";
 import { cleanConfig } from "./environment.ts";
 import { FileCollector } from "./files.ts";
+import { makeHome } from "./home.ts";
 import { type ExecutionContext, isObject, type JsonObject, object, text } from "./paperclip.ts";
 import { snapshot } from "./skills.ts";
 
@@ -41,6 +42,10 @@ export async function prepare(
   const warnings = definition.ignoredFields
     .filter((field) => field in object(context.agent.adapterConfig) && isSet(context.config[field]))
     .map((field) => `The field ${field} of the agent's config has no meaning on Kubernetes; it is ignored`);
+  const { id: agentId, companyId } = context.agent;
+  const workspace = text(object(object(context.context).paperclipWorkspace).agentHome);
+  const ofHome = await makeHome({ serverHome: daemon.settings.home, companyId, agentId, workspace });
+  if (ofHome !== undefined) warnings.push(ofHome);
   const config = { ...cleanConfig(context.config, context.agent.adapterConfig) };
   for (const field of definition.ignoredFields) Reflect.deleteProperty(config, field);
   const body: JsonObject = {

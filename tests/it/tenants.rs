@@ -249,7 +249,7 @@ fn fields_that_have_no_effect_are_warned_about_once_and_no_others() {
 }
 
 #[test]
-fn nothing_of_paperclips_pod_is_inherited_that_a_config_could_not_have() {
+fn no_field_of_paperclips_pod_is_inherited_that_a_config_could_not_have() {
     let plugin = load_file(&plugin_of("claude_k8s"));
     let spec = plan(&plugin, &json!({})).expect("the policy allows it")["template"]["spec"].take();
     for field in ["hostNetwork", "priorityClassName", "runtimeClassName", "serviceAccountName", "nodeName"] {

@@ -107,7 +107,8 @@ impl Stage<'_> {
     fn clear(&self) -> Result<()> {
         let namespace = &self.kubectl.namespace;
         if !self.scenario.before.is_empty() {
-            self.kubectl.run(&format!("delete {CLUSTER_WIDE} -l e2e={namespace}"))?;
+            // A volume that a claim of the namespace is bound to is deleted after that.
+            self.kubectl.run(&format!("delete {CLUSTER_WIDE} -l e2e={namespace} --wait=false"))?;
         }
         if self.scenario.alone && self.world.own_cluster.is_some() {
             self.kubectl.run("uncordon node")?;
