@@ -29,17 +29,31 @@ pub(super) fn run(options: &Options) -> bool {
         }
     }
     anstream::println!("{seeds} cases, {} runs in {:.1} s", figures.runs, start.elapsed().as_secs_f64());
-    let Figures { takeovers, moved, revocations, superseded, mut released_ms, mut lost_ms, .. } = figures;
+    let Figures {
+        takeovers,
+        moved,
+        revocations,
+        superseded,
+        mut released_ms,
+        mut lost_ms,
+        mut handover_ms,
+        ..
+    } = figures;
     anstream::println!(
         "{takeovers} takeovers, {moved} runs moved, {revocations} revocations, {superseded} late requests failed"
     );
-    for (what, times) in [("released", &mut released_ms), ("lost", &mut lost_ms)] {
+    let times = [
+        ("released", "Jobs undriven", &mut released_ms),
+        ("lost", "Jobs undriven", &mut lost_ms),
+        ("waiting", "guards handed over", &mut handover_ms),
+    ];
+    for (when, what, times) in times {
         times.sort_unstable();
         let at =
             |part: usize| times.get((times.len() * part / 100).min(times.len().saturating_sub(1))).copied();
         let (p50, p99) = (at(50).unwrap_or(0), at(99).unwrap_or(0));
         let (count, max) = (times.len(), times.last().copied().unwrap_or(0));
-        anstream::println!("{what:>8}: {count} Jobs undriven, p50 {p50} ms, p99 {p99} ms, max {max} ms");
+        anstream::println!("{when:>8}: {count} {what}, p50 {p50} ms, p99 {p99} ms, max {max} ms");
     }
     match failures.first() {
         Some(seed) => show(*seed),

@@ -90,6 +90,9 @@ pub(super) struct Driver {
     /// The run has the Job of an earlier process, whose epoch is to be raised.
     adopts: bool,
     is_cancelled: bool,
+    /// The server has accepted the deletion of the Job.
+    is_deletion_accepted: bool,
+    /// The agent has ended.
     has_ended: bool,
     /// It has a result.
     is_over: bool,
@@ -128,6 +131,7 @@ impl Driver {
             job: None,
             adopts: false,
             is_cancelled: false,
+            is_deletion_accepted: false,
             has_ended: false,
             is_over: false,
             pending: Vec::new(),
@@ -173,6 +177,16 @@ impl Driver {
     pub(super) fn is_driving(&self) -> bool {
         matches!(self.phase, Phase::Starting | Phase::Running | Phase::CleaningUp | Phase::Releasing)
             && self.lease.epoch().is_some()
+    }
+
+    /// Whether it waits for a guard that another run has.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.phase == Phase::Acquiring && !self.is_over && self.lease.is_undecided()
+    }
+
+    /// Whether a request about its guard is under way.
+    pub(super) fn has_lease_request(&self) -> bool {
+        self.pending.iter().any(|pending| pending.purpose == Purpose::Lease)
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
@@ -280,12 +294,9 @@ impl Driver {
             }
             // Without certainty another host may have ended the run: the deletion is requested again once the guard is decided.
             (ApiCall::DeleteJob { .. }, _) if !self.is_over && !self.lease.is_certain(now) => {}
-            (ApiCall::DeleteJob { .. }, _) => {
-                if !self.is_over {
-                    self.take_result(true);
-                }
-                self.release(now);
-            }
+            // The result of a cancel follows the agent's end, which the deletion causes.
+            (ApiCall::DeleteJob { .. }, _) if !self.is_over => self.is_deletion_accepted = true,
+            (ApiCall::DeleteJob { .. }, _) => self.release(now),
             _ => {}
         }
     }
@@ -339,11 +350,17 @@ impl Driver {
                     json!({ "metadata": { "annotations": { EPOCH_ANNOTATION: value } } }).to_string();
                 self.call(now, Purpose::Job, ApiCall::PatchJob { job, patch_json, epoch });
             }
-            (Phase::Running | Phase::Starting, Some(job)) if self.has_ended || self.is_cancelled => {
-                // The result of a cancel follows the agent's end, which the deletion causes.
-                if self.has_ended {
-                    self.take_result(false);
-                }
+            (Phase::Running | Phase::Starting, Some(_)) if self.has_ended && self.is_deletion_accepted => {
+                self.take_result(true);
+                self.release(now);
+            }
+            (Phase::Running | Phase::Starting, Some(job)) if self.has_ended => {
+                self.take_result(false);
+                self.call(now, Purpose::Job, ApiCall::DeleteJob { job, epoch });
+            }
+            (Phase::Running | Phase::Starting, Some(job))
+                if self.is_cancelled && !self.is_deletion_accepted =>
+            {
                 self.call(now, Purpose::Job, ApiCall::DeleteJob { job, epoch });
             }
             (Phase::CleaningUp, None) => self.release(now),

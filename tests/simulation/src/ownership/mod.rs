@@ -34,6 +34,8 @@ pub struct Figures {
     pub released_ms: Vec<u64>,
     /// The same after its host was killed, paused or cut off.
     pub lost_ms: Vec<u64>,
+    /// How long after the release of a guard a run that waits for it acquired it, in ms.
+    pub handover_ms: Vec<u64>,
     pub runs: u64,
     pub takeovers: u64,
     pub moved: u64,
@@ -46,6 +48,7 @@ impl Figures {
     pub fn add(&mut self, other: Figures) {
         self.released_ms.extend(other.released_ms);
         self.lost_ms.extend(other.lost_ms);
+        self.handover_ms.extend(other.handover_ms);
         self.runs += other.runs;
         self.takeovers += other.takeovers;
         self.moved += other.moved;

@@ -37,6 +37,7 @@ impl World {
 
     /// O4: no Job is undriven for long while a healthy host exists.
     pub(super) fn check(&mut self) {
+        self.check_handovers();
         if self.now < END_MS - 1_000 {
             self.after(500, Event::Check);
         }
