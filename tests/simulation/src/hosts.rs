@@ -2,12 +2,17 @@
 
 use std::time::Instant;
 
+use paperclip_simulation::ownership::figures::{self, Idle, Takeover};
 use paperclip_simulation::ownership::{self, Figures, mutant::Mutant};
 
 use crate::{DEFAULT_CASES, MUTANT_CASES, Options, shown};
 
 /// Returns whether no invariant was violated and, with `--mutants`, every mutant was caught.
 pub(super) fn run(options: &Options) -> bool {
+    if options.figures {
+        show_figures();
+        return true;
+    }
     if options.mutants {
         return catch_all(options.seeds.unwrap_or(MUTANT_CASES));
     }
@@ -69,4 +74,22 @@ fn show(seed: u64) -> bool {
 fn catch_all(seeds: u64) -> bool {
     let caught = Mutant::ALL.iter().map(|mutant| (mutant.name(), ownership::catch(*mutant, seeds)));
     shown::mutants(seeds, caught)
+}
+
+/// Shows what 1,000 idle runs and the takeover of 500 runs cost.
+fn show_figures() {
+    for hosts in [1, 3] {
+        let Idle { writes_per_minute, reads_per_minute } = figures::idle(hosts, 1_000);
+        anstream::println!(
+            "1000 idle runs on {hosts} hosts: {writes_per_minute} writes and {reads_per_minute} reads a minute in all"
+        );
+    }
+    for survivors in [1, 2] {
+        let takeover = figures::takeover(survivors, 500);
+        let [p50, p99, max] = [50, 99, 100].map(|percent| takeover.within(percent));
+        let Takeover { revoked_ms, requests, .. } = takeover;
+        anstream::println!(
+            "500 runs of a killed host, {survivors} others: revoked after {revoked_ms} ms, then driven within p50 {p50} ms, p99 {p99} ms, max {max} ms; {requests} requests"
+        );
+    }
 }

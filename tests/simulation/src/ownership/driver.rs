@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use paperclip_contract::types::{AcquireGuard, ApiError, ObjectRef};
 use paperclip_engine::api::{ApiCall, ApiReply, EPOCH_ANNOTATION, SUPERSEDED};
-use paperclip_engine::lease::{Identity, Outcome, RunLease};
+use paperclip_engine::lease::{Identity, Outcome, RunLease, lease_name};
 use paperclip_engine::ownership::HostState;
 use paperclip_engine::time::Timestamp;
 use serde_json::json;
@@ -84,6 +84,8 @@ pub(super) struct Driver {
     run_id: String,
     index: usize,
     pub(super) key: String,
+    /// The name of its guard's Lease.
+    pub(super) guard: String,
     lease: RunLease,
     phase: Phase,
     pub(super) job: Option<ObjectRef>,
@@ -126,6 +128,7 @@ impl Driver {
             run_id: run_id.to_owned(),
             index,
             key: key.to_owned(),
+            guard: lease_name(key),
             lease: RunLease::new(identity),
             phase: Phase::Acquiring,
             job: None,

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod driver;
+pub mod figures;
 pub mod mutant;
 mod process;
 mod world;
@@ -30,7 +31,7 @@ pub struct Outcome {
 /// What a case measured.
 #[derive(Debug, Default, Clone)]
 pub struct Figures {
-    /// For how long each undriven Job was without a host after its host had released it, in ms.
+    /// For how long each undriven Job was without a host after its host had released it, in ms. Times without any healthy host do not count.
     pub released_ms: Vec<u64>,
     /// The same after its host was killed, paused or cut off.
     pub lost_ms: Vec<u64>,

@@ -1,5 +1,6 @@
 //! The world of the ownership simulation: what happens, in which order, and what must hold.
 
+mod calm;
 mod handover;
 mod invariants;
 mod watches;
@@ -75,6 +76,8 @@ struct Run {
 struct Undriven {
     since: u64,
     is_released: bool,
+    /// [`World::unhosted_ms`] at that time.
+    unhosted_ms: u64,
 }
 
 #[derive(Debug)]
@@ -95,6 +98,9 @@ pub(super) struct World {
     /// Since when every run has ended and nothing is left.
     over_since: Option<u64>,
     undriven: BTreeMap<String, Undriven>,
+    /// For how long no healthy host was there in all, in ms: no figure counts that.
+    unhosted_ms: u64,
+    checked_ms: u64,
     /// Guards that were released while runs wait for them, by their keys.
     released: BTreeMap<String, Released>,
     /// Who changed a Job first in which epoch.
@@ -126,7 +132,20 @@ impl World {
         });
         let runs = runs.collect();
         let has_lags = entropy.chance(128);
-        let mut world = World {
+        let mut world = World::of(entropy, slots, runs, has_lags, mutant, is_shown);
+        world.plan();
+        world
+    }
+
+    fn of(
+        entropy: Entropy,
+        slots: Vec<Slot>,
+        runs: Vec<Run>,
+        has_lags: bool,
+        mutant: Option<Mutant>,
+        is_shown: bool,
+    ) -> World {
+        World {
             now: 0,
             entropy,
             agenda: Agenda::default(),
@@ -140,14 +159,14 @@ impl World {
             disturbed_ms: 0,
             over_since: None,
             undriven: BTreeMap::new(),
+            unhosted_ms: 0,
+            checked_ms: 0,
             released: BTreeMap::new(),
             actors: BTreeMap::new(),
             lines: Vec::new(),
             violation: None,
             figures: Figures::default(),
-        };
-        world.plan();
-        world
+        }
     }
 
     fn plan(&mut self) {
@@ -208,13 +227,17 @@ impl World {
                 self.violate("O6", format!("{events} events, and the case is not over: {event:?}"));
                 break;
             }
-            let known = self.cluster.log.len();
-            self.take(event);
-            self.plan_watches(known);
+            self.advance(event);
         }
         if self.violation.is_none() {
             self.check_end();
         }
+    }
+
+    fn advance(&mut self, event: Event) {
+        let known = self.cluster.log.len();
+        self.take(event);
+        self.plan_watches(known);
     }
 
     pub(super) fn into_outcome(mut self) -> Outcome {

@@ -95,7 +95,7 @@ impl World {
 
     fn wake_waiters(&mut self, process: usize, guard: Option<String>) {
         let Some(guard) = guard else { return };
-        self.wake(process, |driver| paperclip_engine::lease::lease_name(&driver.key) == guard);
+        self.wake(process, |driver| driver.guard == guard);
     }
 
     fn wake(&mut self, process: usize, is_of: impl Fn(&Driver) -> bool) {
