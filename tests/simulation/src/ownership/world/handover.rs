@@ -1,6 +1,7 @@
 //! O7: a guard that is released is acquired at once by a run that waits for it.
 
-use super::{Event, Sender, World};
+use super::invariants::OBSERVED_AFTER_MS;
+use super::{Driver, Event, Sender, World};
 use paperclip_engine::api::ApiCall;
 use paperclip_engine::lease::lease_name;
 
@@ -20,7 +21,13 @@ impl World {
     pub(super) fn note_released(&mut self, key: &str) {
         let mut waiting = Vec::new();
         for (process, this) in self.processes.iter().enumerate() {
-            let observes = this.is_healthy(self.now) && this.has_leases && !this.state.instance.is_empty();
+            // A watch that was interrupted reports what it has missed first.
+            let observes_since =
+                this.paused_until.max(this.cut_until).max(this.started_ms) + OBSERVED_AFTER_MS;
+            let observes = this.is_healthy(self.now)
+                && this.has_leases
+                && !this.state.instance.is_empty()
+                && observes_since <= self.now;
             let of_key = this.drivers.iter().filter(|(_, driver)| driver.key == key && driver.is_waiting());
             waiting.extend(of_key.filter(|_| observes).map(|(run, _)| (process, *run)));
         }
@@ -58,7 +65,7 @@ impl World {
     fn is_undisturbed(&self, released: &Released) -> bool {
         let waits = |&(process, run): &(usize, usize)| {
             let this = &self.processes[process];
-            this.is_healthy(self.now) && this.drivers.get(&run).is_some_and(|driver| driver.is_waiting())
+            this.is_healthy(self.now) && this.drivers.get(&run).is_some_and(Driver::is_waiting)
         };
         let has_lags = self.has_lags && !self.is_healed();
         !has_lags && self.disturbed_ms < released.since && released.waiting.iter().any(waits)

@@ -13,7 +13,7 @@ const RELEASED_BOUND_MS: u64 = 2_000;
 /// What slow watches, lost requests and obstacles may add to both.
 const FAULTY_SLACK_MS: u64 = 75_000;
 /// How long after its start, or the end of a pause, a host has listed everything.
-const OBSERVED_AFTER_MS: u64 = 1_500;
+pub(super) const OBSERVED_AFTER_MS: u64 = 1_500;
 
 impl World {
     /// O1: in one epoch one host changes a Job, and after it no change of a lower epoch takes effect, whatever the Job says of its epoch.
