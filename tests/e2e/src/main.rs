@@ -108,7 +108,9 @@ fn run(options: Options) -> Result<bool> {
     if let Some(chaos) = &options.chaos {
         return chaos::run(&world, chaos);
     }
-    let alone = scenario::read_all(&here.join("scenarios"))?.into_iter().map(Scene::OneRun);
+    let alone = scenario::read_all(&here.join("scenarios"))?
+        .into_iter()
+        .map(|scenario| Scene::OneRun(Box::new(scenario)));
     let replicated = replicas::scenario::read_all(&here.join("scenarios/replicas"))?;
     let all = alone.chain(replicated.into_iter().map(Scene::Replicas));
     let is_selected = |scene: &Scene| {
@@ -141,7 +143,7 @@ fn run(options: Options) -> Result<bool> {
 
 /// A scenario of either kind.
 enum Scene {
-    OneRun(Scenario),
+    OneRun(Box<Scenario>),
     Replicas(replicas::scenario::Scenario),
 }
 
