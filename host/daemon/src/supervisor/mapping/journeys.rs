@@ -84,7 +84,7 @@ fn journey(seed: u64, mutant: Option<Mutant>) -> Option<String> {
         for connection in 0..CONNECTIONS {
             let is_last = (host, connection) == (HOSTS - 1, CONNECTIONS - 1);
             written = if is_last { LINES } else { (written + random.below(3)).min(LINES) };
-            // What is written is not always read yet: the node may not answer.
+            // What is written is not always read yet: the node does not always answer.
             let upto = if is_last { LINES } else { random.below(written + 1).max(shown) };
             grow(&feed, &mut random, &mut shown, upto);
             if is_last {
