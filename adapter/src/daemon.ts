@@ -10,7 +10,7 @@ import { type Settings, showAddress } from "./settings.ts";
 export const API_MAJOR = 1;
 
 /** What a daemon can do beyond the first version of its API. */
-export type Feature = "files" | "mcp_servers" | "resumes" | "taken" | "text" | "skills" | "push_cancel" | "quota";
+export type Feature = "cursor" | "files" | "mcp_servers" | "resumes" | "taken" | "text" | "skills" | "push_cancel" | "quota";
 
 export interface Version {
   api: string;
@@ -47,12 +47,16 @@ export interface LogRecord {
   rendered?: string[];
 }
 
-export type StreamRecord =
+/** A record may have a cursor: the place after it, also at another host that has adopted the run. */
+export type StreamRecord = { cursor?: string } & (
   | LogRecord
   | { seq: number; type: "gap"; reason: string; lostLines: number | null; lostBytes: number | null }
   | { seq: number; type: "status"; level: "info" | "warning" | "error"; text: string }
   | { seq: number; type: "meta"; meta: JsonObject }
-  | { seq: number; type: "result"; result: JsonObject };
+  /** All records follow from the start: the host does not know the place of the cursor. */
+  | { seq: number; type: "reset"; reason: string }
+  | { seq: number; type: "result"; result: JsonObject }
+);
 
 export interface RunInfo {
   runId: string;
@@ -163,11 +167,12 @@ export class Daemon {
   }
 
   /**
-   * Follows the records of a run from a number on. Each item holds the records that arrived together. The stream ends with the result, or
-   * earlier if the daemon stops.
+   * Follows the records of a run from a number on, or after the one with a cursor. Each item holds the records that arrived together. The
+   * stream ends with the result, or earlier if the daemon stops.
    */
-  async *events(id: string, from: number, isTextNeeded: boolean, signal: AbortSignal): AsyncGenerator<StreamRecord[]> {
-    const path = `${runPath(id)}/events?from=${from}${isTextNeeded ? "&text=true" : ""}`;
+  async *events(id: string, from: number | string, isTextNeeded: boolean, signal: AbortSignal): AsyncGenerator<StreamRecord[]> {
+    const place = typeof from === "number" ? `from=${from}` : `cursor=${encodeURIComponent(from)}`;
+    const path = `${runPath(id)}/events?${place}${isTextNeeded ? "&text=true" : ""}`;
     const response = await send(this.settings, { method: "GET", path, signal, timeoutMs: ANSWER_MS });
     if (response.statusCode !== 200) throw await this.refusal(response);
     const lines = new Lines(MAX_LINE_BYTES);
@@ -239,6 +244,11 @@ function runPath(id: string): string {
 /** Reads a record. One of a type that this package does not know is passed over. */
 function parseRecord(line: string): StreamRecord[] {
   const record = object(JSON.parse(line));
+  const cursor = text(record.cursor);
+  return parseType(record).map((parsed) => (cursor === undefined ? parsed : { ...parsed, cursor }));
+}
+
+function parseType(record: JsonObject): StreamRecord[] {
   const { seq, type } = record;
   if (typeof seq !== "number") return [];
   const count = (value: unknown): number | null => (typeof value === "number" ? value : null);
@@ -255,9 +265,11 @@ function parseRecord(line: string): StreamRecord[] {
       return [{ seq, type, level, text: String(record.text) }];
     }
     case "meta":
-      return [{ seq, type, meta: without(record, ["seq", "type"]) }];
+      return [{ seq, type, meta: without(record, ["seq", "type", "cursor"]) }];
+    case "reset":
+      return [{ seq, type, reason: String(record.reason) }];
     case "result":
-      return [{ seq, type, result: without(record, ["seq", "type"]) }];
+      return [{ seq, type, result: without(record, ["seq", "type", "cursor"]) }];
     default:
       return [];
   }

@@ -79,7 +79,10 @@ class RunExecution {
   private readonly stop = new AbortController();
   private abort: Abort | undefined;
   private onAbort: (() => void) | undefined;
+  /** The number of the next record; numbers start again where another host adopts the run. */
   private nextSeq = 0;
+  /** The place after the last record, if the daemon names places. */
+  private cursor: string | undefined;
   /** The request that started the run. */
   private body: JsonObject | undefined;
   /** Whether the agent has printed something. */
@@ -194,11 +197,17 @@ class RunExecution {
         if (isInterrupted) await this.repeatStart(daemon);
         isInterrupted = false;
         const isTextNeeded = this.output.showsText && (await daemon.has("text", this.stop.signal));
-        for await (const records of this.records(daemon, isTextNeeded)) {
+        const isPlaceKnown = this.cursor !== undefined && (await daemon.has("cursor", this.stop.signal));
+        const from = isPlaceKnown ? this.cursor : undefined;
+        let isFirst = true;
+        for await (const records of this.records(daemon, from ?? this.nextSeq, isTextNeeded)) {
           if (isAnnounced) await this.output.status("paperclip-host answers again");
           isAnnounced = false;
           pause = this.timing.firstPauseMs;
           unknownSince = undefined;
+          // What follows a cursor is new, whatever its numbers.
+          if (isFirst && from !== undefined) this.nextSeq = records[0]?.seq ?? this.nextSeq;
+          isFirst = false;
           const result = await this.deliver(records);
           if (result !== undefined) return result;
         }
@@ -243,7 +252,7 @@ class RunExecution {
   }
 
   /** The records from the next one on. Ends early if the daemon has records that do not arrive: the connection is dead. */
-  private async *records(daemon: Daemon, isTextNeeded: boolean): AsyncGenerator<StreamRecord[]> {
+  private async *records(daemon: Daemon, from: number | string, isTextNeeded: boolean): AsyncGenerator<StreamRecord[]> {
     const connection = new AbortController();
     const signal = AbortSignal.any([this.stop.signal, connection.signal]);
     let lastArrival = performance.now();
@@ -263,7 +272,7 @@ class RunExecution {
       );
     }, this.timing.quietMs / 2);
     try {
-      for await (const records of daemon.events(this.context.runId, this.nextSeq, isTextNeeded, signal)) {
+      for await (const records of daemon.events(this.context.runId, from, isTextNeeded, signal)) {
         lastArrival = performance.now();
         yield records;
       }
@@ -274,10 +283,12 @@ class RunExecution {
 
   /** Delivers the records that are new. Returns the result if it is among them. */
   private async deliver(records: StreamRecord[]): Promise<ExecutionResult | undefined> {
-    const fresh = records.filter((record) => record.seq >= this.nextSeq);
+    if (records.some((record) => record.type === "reset")) this.nextSeq = 0;
+    const fresh = records.filter((record) => record.type === "reset" || record.seq >= this.nextSeq);
     const last = fresh.at(-1);
     if (last === undefined) return undefined;
-    this.nextSeq = last.seq + 1;
+    this.nextSeq = last.type === "reset" ? 0 : last.seq + 1;
+    this.cursor = last.cursor;
     this.hasOutput ||= fresh.some((record) => record.type === "log" || record.type === "gap");
     await this.output.deliver(fresh);
     if (last.type !== "result") return undefined;

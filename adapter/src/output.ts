@@ -87,6 +87,12 @@ export class Output {
         await this.event("kubernetes.log_gap", "warn", message, { lostLines: record.lostLines, lostBytes: record.lostBytes });
         break;
       }
+      case "reset": {
+        const message = `The output follows again from its start: ${record.reason}`;
+        await this.write("system", [message]);
+        await this.event("kubernetes.log_reset", "warn", message, {});
+        break;
+      }
       case "meta":
         await this.attempt(async () => {
           const meta = { command: this.definition.hostType, ...object(record.meta), adapterType: this.definition.type };

@@ -76,6 +76,23 @@ describe("execute", () => {
     assert.deepEqual(daemon.asked(EVENTS).map((request) => request.query.get("from")), ["0", "10", "11", "11"]);
   });
 
+  test("continues after its cursor where another host has adopted the run, whose numbers start again", async () => {
+    const at = (record: Record<string, unknown>, cursor: string): Record<string, unknown> => ({ ...record, cursor });
+    daemon.answers.set(
+      EVENTS,
+      inOrder(
+        stream([at(log(0, "", ["one"]), "a0"), at(log(1, "", ["two"]), "a1")], "cut"),
+        stream([at(log(1, "", ["three"]), "b1")], "cut"),
+        stream([{ seq: 0, type: "reset", reason: "rotated" }, at(log(0, "", ["four"]), "c0"), at(result(1), "c1")]),
+      ),
+    );
+    const { context, recorded } = run();
+    assert.equal((await execute(context, services(daemon))).exitCode, 0);
+    assert.equal(recorded.stdout(), "one\ntwo\nthree\nfour\n");
+    assert.deepEqual(daemon.asked(EVENTS).map(({ query }) => query.get("cursor") ?? query.get("from")), ["0", "a1", "b1"]);
+    assert.ok(recorded.events.some((event) => event.eventType === "kubernetes.log_reset"));
+  });
+
   test("follows on when the daemon was killed and starts again", async () => {
     daemon.answers.set(EVENTS, stream([log(0, "", ["before"])], "wait"));
     const { context, recorded } = run();

@@ -18,7 +18,7 @@ export interface Request {
 
 export type Answer = (request: Request, response: http.ServerResponse) => unknown;
 
-export const FEATURES = ["files", "mcp_servers", "resumes", "taken", "text", "skills", "push_cancel"];
+export const FEATURES = ["cursor", "files", "mcp_servers", "resumes", "taken", "text", "skills", "push_cancel"];
 
 export class ScriptedDaemon {
   readonly requests: Request[] = [];

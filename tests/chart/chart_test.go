@@ -425,3 +425,32 @@ func text(t *testing.T, value any) string {
 	}
 	return string(made)
 }
+
+func TestReplicasTrustEachOthersCertificates(t *testing.T) {
+	args := func(tls object) []any {
+		chart := rendered(t, object{"peerKeySecret": "shared", "tls": tls})["Deployment"]
+		return at(t, chart, "spec", "template", "spec", "containers", 0, "args").([]any)
+	}
+	passed := func(args []any, prefix string) string {
+		for _, arg := range args {
+			if value, found := strings.CutPrefix(arg.(string), prefix); found {
+				return value
+			}
+		}
+		return ""
+	}
+	own := args(object{"secretName": "host-tls"})
+	if url := passed(own, "--advertise-url="); url != "https://$(POD_IP):7411" {
+		t.Errorf("replicas advertise %q", url)
+	}
+	if file := passed(own, "--peer-ca-file="); file != "/etc/paperclip-host-tls/ca.crt" {
+		t.Errorf("replicas trust %q", file)
+	}
+	if name := passed(own, "--peer-server-name="); !strings.HasPrefix(name, "paperclip-host.") || !strings.HasSuffix(name, ".svc") {
+		t.Errorf("replicas expect %q", name)
+	}
+	public := args(object{"secretName": "host-tls", "caKey": "", "serverName": "host.example.com"})
+	if file, name := passed(public, "--peer-ca-file="), passed(public, "--peer-server-name="); file != "" || name != "host.example.com" {
+		t.Errorf("replicas trust %q and expect %q", file, name)
+	}
+}

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
 use crate::claude;
 use crate::dist::HOST;
 use crate::figures::duration;
 use crate::kubernetes::{AGENT_IMAGE, OwnCluster};
+use crate::previous;
 use crate::process;
 use crate::toolchain;
 use crate::wasm;
@@ -31,6 +32,10 @@ pub(crate) struct Options {
     /// Also the scenarios with the agent's real CLI, which npm installs into the cache folder, once
     #[arg(long)]
     cli: bool,
+
+    /// Also the scenarios with the build of before hosts had Leases beside this one, which is built into the cache folder, once
+    #[arg(long)]
+    previous: bool,
 
     /// Only the scenarios that every change must pass
     #[arg(long)]
@@ -64,8 +69,16 @@ pub(crate) struct Stage {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let ci = options.ci.then(|| "--ci".to_owned());
-    let arguments: Vec<_> = ci.into_iter().chain(options.names.iter().cloned()).collect();
+    let mut arguments: Vec<String> = options.ci.then(|| "--ci".to_owned()).into_iter().collect();
+    if options.previous {
+        let workspace = Workspace::find()?;
+        let (program, _) = process::stage("the previous build", || previous::build(&workspace))?;
+        let program = program.into_os_string().into_string();
+        let program = program
+            .map_err(|path| anyhow!("the path of the cache folder is not UTF-8: {}", path.display()))?;
+        arguments.extend(["--previous".to_owned(), program]);
+    }
+    arguments.extend(options.names.iter().cloned());
     perform(&options.stage, &arguments, options.cli)
 }
 

@@ -25,6 +25,7 @@ mod node;
 mod paperclip;
 #[cfg(test)]
 mod platforms;
+mod previous;
 mod process;
 #[cfg(test)]
 mod proofs;

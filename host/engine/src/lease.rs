@@ -131,6 +131,8 @@ pub struct RunLease {
     epoch: Option<u64>,
     /// The Lease was requested of another host, or of one that has left it.
     raises_epoch: bool,
+    /// It has changed since the outstanding request about it was sent.
+    has_changed: bool,
     state: State,
 }
 
@@ -147,6 +149,7 @@ impl RunLease {
             observed: None,
             epoch: None,
             raises_epoch: false,
+            has_changed: false,
             state: State::Idle,
         }
     }
@@ -213,10 +216,24 @@ impl RunLease {
         }
     }
 
-    /// Reads the Lease of another holder again: a watch reports a change.
+    /// Reads the Lease of another holder again: a watch reports a change. While a request is outstanding, whose answer may be older than
+    /// the change, the read follows the answer.
     pub fn on_changed(&mut self) -> Vec<Outcome> {
-        let State::Busy { .. } = self.state else { return Vec::new() };
-        self.attempt(Attempt::Read, self.read())
+        match self.state {
+            State::Busy { .. } => self.attempt(Attempt::Read, self.read()),
+            State::Acquiring(_) => {
+                self.has_changed = true;
+                Vec::new()
+            }
+            State::Idle
+            | State::AwaitingHost(_)
+            | State::Held { .. }
+            | State::Moving(_)
+            | State::Releasing(_)
+            | State::Abandoned { .. }
+            | State::Lost
+            | State::Unreachable => Vec::new(),
+        }
     }
 
     /// Returns whether the Lease is certainly held or was never requested, so that what it guards is allowed.
@@ -367,7 +384,13 @@ impl RunLease {
     /// Processes the answer to the last request.
     pub fn on_answer(&mut self, now: Timestamp, outcome: Result<ApiReply, ApiError>) -> Vec<Outcome> {
         match std::mem::replace(&mut self.state, State::Idle) {
-            State::Acquiring(attempt) => self.on_attempt(now, attempt, outcome),
+            State::Acquiring(attempt) => {
+                let mut outcomes = self.on_attempt(now, attempt, outcome);
+                if std::mem::take(&mut self.has_changed) {
+                    outcomes.extend(self.on_changed());
+                }
+                outcomes
+            }
             State::Moving(lease) => self.on_moved(now, lease, outcome),
             // A request whose answer was lost has changed it meanwhile, or another host has.
             State::Releasing(disposal) if outcome.as_ref().is_err_and(is_conflict) => self.abandon(disposal),
@@ -598,6 +621,9 @@ impl RunLease {
     }
 
     fn attempt(&mut self, attempt: Attempt, call: Option<ApiCall>) -> Vec<Outcome> {
+        if attempt == Attempt::Read {
+            self.has_changed = false;
+        }
         self.state = State::Acquiring(attempt);
         call.map(Outcome::Call).into_iter().collect()
     }

@@ -1,7 +1,8 @@
 //! The end-to-end suite: runs of the built host on a real Kubernetes. `cargo xtask e2e` calls it.
 //!
 //! A scenario is a file of `scenarios/`. Each runs in its own namespace, and the same is checked after each: every line of the agent
-//! exists once, there is one result, the agent was started once, nothing is left in the cluster, and the run's token is nowhere.
+//! exists once, there is one result, the agent was started once, nothing is left in the cluster, and the run's token is nowhere. Those of
+//! `scenarios/replicas` have several daemons, and one of them runs at a time: their figures are times.
 
 mod chaos;
 mod daemon;
@@ -12,6 +13,7 @@ mod messages;
 mod own_cluster;
 mod proxy;
 mod records;
+mod replicas;
 mod rights;
 mod scenario;
 mod stage;
@@ -59,6 +61,9 @@ struct Options {
     /// The files of the agent's image
     #[arg(long, value_name = "DIR")]
     image_files: Option<PathBuf>,
+    /// The program as it was before hosts had Leases, for scenarios with mixed versions
+    #[arg(long, value_name = "FILE")]
+    previous: Option<PathBuf>,
     /// Folder of the hosts' files; kept
     #[arg(long, value_name = "DIR")]
     folder: PathBuf,
@@ -96,33 +101,38 @@ fn run(options: Options) -> Result<bool> {
         kubeconfig: options.kubeconfig,
         image: options.image,
         cli_image: options.cli_image,
+        previous: options.previous,
         own_cluster,
         folder: options.folder,
     };
     if let Some(chaos) = &options.chaos {
         return chaos::run(&world, chaos);
     }
-    let all = scenario::read_all(&here.join("scenarios"))?;
-    let is_selected = |scenario: &Scenario| {
+    let alone = scenario::read_all(&here.join("scenarios"))?
+        .into_iter()
+        .map(|scenario| Scene::OneRun(Box::new(scenario)));
+    let replicated = replicas::scenario::read_all(&here.join("scenarios/replicas"))?;
+    let all = alone.chain(replicated.into_iter().map(Scene::Replicas));
+    let is_selected = |scene: &Scene| {
         let is_named =
-            options.names.is_empty() || options.names.iter().any(|name| scenario.name.contains(name));
-        is_named && (scenario.ci || !options.ci)
+            options.names.is_empty() || options.names.iter().any(|name| scene.name().contains(name));
+        is_named && (scene.is_of_ci() || !options.ci)
     };
     let mut can = Vec::new();
     let mut left_out = 0;
-    for scenario in all.into_iter().filter(is_selected) {
-        match lacks(&world, &scenario) {
-            None => can.push(scenario),
+    for scene in all.filter(is_selected) {
+        match lacks(&world, &scene) {
+            None => can.push(scene),
             Some(what) => {
                 left_out += 1;
-                anstream::println!("{FAINT}left out{FAINT:#} {} (it needs {what})", scenario.name);
+                anstream::println!("{FAINT}left out{FAINT:#} {} (it needs {what})", scene.name());
             }
         }
     }
     if can.is_empty() {
         bail!("no scenario is left: names are parts of the names of files in tests/e2e/scenarios");
     }
-    let (alone, beside): (Vec<_>, Vec<_>) = can.into_iter().partition(|scenario| scenario.alone);
+    let (alone, beside): (Vec<_>, Vec<_>) = can.into_iter().partition(Scene::is_alone);
     let failed = play_all(&world, &beside, AT_ONCE) + play_all(&world, &alone, 1);
     anstream::println!(
         "e2e: {} passed, {failed} failed, {left_out} left out",
@@ -131,36 +141,91 @@ fn run(options: Options) -> Result<bool> {
     Ok(failed == 0)
 }
 
+/// A scenario of either kind.
+enum Scene {
+    OneRun(Box<Scenario>),
+    Replicas(replicas::scenario::Scenario),
+}
+
+impl Scene {
+    fn name(&self) -> &str {
+        match self {
+            Scene::OneRun(scenario) => &scenario.name,
+            Scene::Replicas(scenario) => &scenario.name,
+        }
+    }
+
+    fn about(&self) -> &str {
+        match self {
+            Scene::OneRun(scenario) => &scenario.about,
+            Scene::Replicas(scenario) => &scenario.about,
+        }
+    }
+
+    fn is_of_ci(&self) -> bool {
+        match self {
+            Scene::OneRun(scenario) => scenario.ci,
+            Scene::Replicas(scenario) => scenario.ci,
+        }
+    }
+
+    fn is_alone(&self) -> bool {
+        match self {
+            Scene::OneRun(scenario) => scenario.alone,
+            Scene::Replicas(_) => true,
+        }
+    }
+
+    /// Returns the figures that it measures.
+    fn play(&self, world: &World) -> Result<Vec<String>> {
+        match self {
+            Scene::OneRun(scenario) => stage::play(world, scenario).map(|()| Vec::new()),
+            Scene::Replicas(scenario) => replicas::play(world, scenario),
+        }
+    }
+}
+
 /// Returns what a scenario needs and this run of the suite does not have.
-fn lacks(world: &World, scenario: &Scenario) -> Option<&'static str> {
-    if scenario.own_cluster && world.own_cluster.is_none() {
+fn lacks(world: &World, scene: &Scene) -> Option<&'static str> {
+    let (needs_cluster, needs_cli, needs_previous) = match scene {
+        Scene::OneRun(scenario) => (scenario.own_cluster, scenario.real_cli, false),
+        Scene::Replicas(scenario) => (scenario.own_cluster, false, scenario.has_previous()),
+    };
+    if needs_cluster && world.own_cluster.is_none() {
         return Some("the cluster of tests/kubernetes");
     }
-    (scenario.real_cli && world.cli_image.is_none())
-        .then_some("the image with the CLI: `cargo xtask e2e --cli`")
+    if needs_previous && world.previous.is_none() {
+        return Some("the previous build: `cargo xtask e2e --previous`");
+    }
+    (needs_cli && world.cli_image.is_none()).then_some("the image with the CLI: `cargo xtask e2e --cli`")
 }
 
 /// Runs scenarios, some concurrently, and reports each as it ends. Returns the number of failures.
-fn play_all(world: &World, scenarios: &[Scenario], at_once: usize) -> usize {
+fn play_all(world: &World, scenes: &[Scene], at_once: usize) -> usize {
     let next = AtomicUsize::new(0);
     let failed = AtomicUsize::new(0);
     let terminal = Mutex::new(());
     std::thread::scope(|scope| {
         for _ in 0..at_once {
             scope.spawn(|| {
-                while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::SeqCst)) {
+                while let Some(scene) = scenes.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let start = Instant::now();
-                    let outcome = stage::play(world, scenario);
+                    let outcome = scene.play(world);
                     let took = start.elapsed().as_secs_f64();
                     let _one_at_a_time = terminal.lock();
                     match outcome {
-                        Ok(()) => anstream::println!("{GOOD}ok{GOOD:#}   {took:5.1} s  {}", scenario.name),
+                        Ok(figures) => {
+                            anstream::println!("{GOOD}ok{GOOD:#}   {took:5.1} s  {}", scene.name());
+                            for figure in figures {
+                                anstream::println!("             {figure}");
+                            }
+                        }
                         Err(error) => {
                             failed.fetch_add(1, Ordering::SeqCst);
                             anstream::println!(
                                 "{BAD}FAIL{BAD:#} {took:5.1} s  {}: {}",
-                                scenario.name,
-                                scenario.about
+                                scene.name(),
+                                scene.about()
                             );
                             let reasons: Vec<String> = error.chain().map(ToString::to_string).collect();
                             let reasons: Vec<&str> = reasons.iter().rev().map(String::as_str).collect();

@@ -39,6 +39,8 @@ pub(crate) struct World {
     pub(crate) image: String,
     /// The image with the real CLI.
     pub(crate) cli_image: Option<String>,
+    /// The program as it was before hosts had Leases.
+    pub(crate) previous: Option<PathBuf>,
     pub(crate) own_cluster: Option<OwnCluster>,
     /// A folder for each scenario's files.
     pub(crate) folder: PathBuf,

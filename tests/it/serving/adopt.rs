@@ -99,6 +99,32 @@ fn adopts_a_run_without_a_journal_and_keeps_it_over_a_restart() {
 }
 
 #[test]
+fn adopts_a_run_that_excludes_no_other() {
+    let place = gated();
+    let cluster = place.cluster();
+    let kubeconfig = text(cluster.kubeconfig());
+    let on = ["--kubeconfig", kubeconfig.as_str()];
+    let daemon = Daemon::start_on(&place, &on, &[]);
+    let config = json!({"timeoutSec": 600, "concurrencyScope": "none"});
+    assert_eq!(daemon.run("r1", config).status, 202);
+    daemon.follow("r1", 0).find(|event| event["text"] == "one").unwrap();
+    daemon.stop();
+    lose_journals(&place);
+
+    let daemon = Daemon::start_on(&place, &on, &[]).when_ready();
+    assert_eq!(daemon.state("r1")["adopted"], true);
+    place.open_gate();
+    assert_eq!(daemon.events("r1", 0).last().unwrap()["errorCode"], Value::Null);
+    let guards = || {
+        let leases = ask(&cluster, "GET", "/apis/coordination.k8s.io/v1/namespaces/default/leases");
+        let is_guard =
+            |lease: &&Value| lease["metadata"]["annotations"]["paperclip.io/guard-key"].is_string();
+        leases["items"].as_array().unwrap().iter().filter(is_guard).count()
+    };
+    while guards() > 0 {}
+}
+
+#[test]
 fn adopts_a_run_that_ended_without_a_host_and_reads_all_its_output() {
     let place = gated();
     let cluster = place.cluster();

@@ -34,7 +34,12 @@ fn every_request_for_a_run_is_answered_by_any_replica() {
     assert_eq!(second.state("r1")["state"], "running");
     assert_eq!(second.state("r1")["agentId"], "agent-r1");
     second.follow("r1", 0).find(|event| event["text"] == "one").unwrap();
-    assert_eq!(second.get("/v1/runs").json()["runs"], json!([]), "each lists its own");
+    let listed = second.get("/v1/runs").json();
+    assert_eq!(
+        (listed["runs"][0]["runId"].as_str(), &listed["missing"]),
+        (Some("r1"), &Value::Null),
+        "{listed}"
+    );
 
     let cancelled = second.post("/v1/runs/r1/cancel", &json!({"reason": "at the other replica"}));
     assert_eq!(cancelled.status, 202, "{cancelled:?}");
@@ -51,6 +56,26 @@ fn every_request_for_a_run_is_answered_by_any_replica() {
     assert_eq!(second.post("/v1/runs/r1/taken", &Value::Null).status, 204);
     let path = "/api/v1/namespaces/default/configmaps?labelSelector=app.kubernetes.io/component%3Drun-record";
     assert_eq!(ask(&cluster, "GET", path)["items"], json!([]));
+    drop(first);
+}
+
+#[test]
+fn a_run_is_never_unknown_until_another_host_has_adopted_it() {
+    let place = gated();
+    let cluster = place.cluster();
+    let (first, second) = replicas(&place, &cluster, KEY);
+    first.terminate();
+    // As the clients of a Service whose endpoint is removed: all requests reach the other replica.
+    loop {
+        let answer = second.get("/v1/runs/r1");
+        match answer.status {
+            200 if answer.json()["adopted"] == true => break,
+            200 | 503 => {}
+            _ => panic!("{answer:?}"),
+        }
+    }
+    assert_eq!(second.post("/v1/runs/r1/cancel", &Value::Null).status, 202);
+    assert_eq!(second.events("r1", 0).last().unwrap()["errorCode"], "cancelled");
     drop(first);
 }
 

@@ -23,7 +23,7 @@ pub struct Catch {
 /// Runs cases with a mutant until one violates an invariant that holds without the mutant.
 pub fn catch(plugin: &Plugin, mutant: Mutant, seeds: u64) -> Option<Catch> {
     (0..seeds).find_map(|seed| {
-        let case = Case { mutant: Some(mutant), ..Case::of_seed(seed) };
+        let case = Case::of_mutant(seed, mutant);
         let violation = case.run(plugin).violation?;
         let is_sound = Case { mutant: None, ..case }.run(plugin).violation.is_none();
         is_sound.then_some(Catch { cases: seed + 1, case, violation })
@@ -95,7 +95,7 @@ pub fn run(
         {
             break;
         }
-        let case = Case { mutant, ..Case::of_seed(seed) };
+        let case = mutant.map_or_else(|| Case::of_seed(seed), |mutant| Case::of_mutant(seed, mutant));
         let outcome = if extent.twice { case.run_twice(plugin) } else { case.run(plugin) };
         tally.add(case, outcome);
         progress(&tally);

@@ -19,6 +19,8 @@ pub struct Case {
     pub seed: u64,
     pub bytes: u32,
     pub mutant: Option<Mutant>,
+    /// The faults that it has, each with its chance in 256ths at each opportunity; if none are given they are drawn.
+    pub faults: &'static [(Fault, u16)],
 }
 
 /// The outcome of a case.
@@ -52,7 +54,12 @@ pub struct Journal {
 
 impl Case {
     pub fn of_seed(seed: u64) -> Self {
-        Case { seed, bytes: CASE_BYTES, mutant: None }
+        Case { seed, bytes: CASE_BYTES, mutant: None, faults: &[] }
+    }
+
+    /// Returns the case of a seed with a mutant, and with the faults without which it is too rare to be caught.
+    pub fn of_mutant(seed: u64, mutant: Mutant) -> Self {
+        Case { mutant: Some(mutant), faults: mutant.faults(), ..Case::of_seed(seed) }
     }
 
     pub fn run(&self, plugin: &Plugin) -> Outcome {
@@ -98,7 +105,10 @@ impl Case {
     fn run_with(&self, plugin: &Plugin, trace: Trace) -> Outcome {
         let mut entropy = Entropy::of_seed(self.seed, self.bytes);
         let scenario = Scenario::draw(&mut entropy);
-        let swarm = Swarm::draw(&mut entropy);
+        let swarm = match self.faults {
+            [] => Swarm::draw(&mut entropy),
+            faults => Swarm::with(faults),
+        };
         run(entropy, scenario, swarm, plugin, self.mutant, trace)
     }
 }

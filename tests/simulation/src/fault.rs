@@ -193,6 +193,11 @@ impl Swarm {
         Swarm { chances, ..Swarm::default() }
     }
 
+    /// These faults, each with its chance at each opportunity.
+    pub(crate) fn with(faults: &[(Fault, u16)]) -> Self {
+        Swarm { chances: faults.iter().copied().collect(), ..Swarm::default() }
+    }
+
     /// Whether a fault strikes now.
     pub(crate) fn strikes(&mut self, fault: Fault, phase: Phase, entropy: &mut Entropy) -> bool {
         if self.is_healed {

@@ -64,6 +64,9 @@ struct Options {
     /// Simulate two or three hosts that share the runs of a cluster, instead of single runs.
     #[arg(long, conflicts_with_all = ["mutant", "bytes", "twice", "complete", "time"])]
     ownership: bool,
+    /// Show what ownership costs, in worlds without faults: what hosts write while runs are idle, and how runs of a killed host are taken over.
+    #[arg(long, requires = "ownership", conflicts_with_all = ["seed", "mutants"])]
+    figures: bool,
     /// Simulate the records of runs, by which hosts that are asked for one run decide who has it.
     #[arg(long, conflicts_with_all = ["mutant", "bytes", "twice", "complete", "time", "ownership"])]
     records: bool,
@@ -101,7 +104,8 @@ fn run(options: &Options) -> Result<bool> {
     }
     let plugin = Plugin::load()?;
     if let Some(seed) = options.seed {
-        let mut case = Case { mutant: options.mutant, ..Case::of_seed(seed) };
+        let drawn = || Case::of_seed(seed);
+        let mut case = options.mutant.map_or_else(drawn, |mutant| Case::of_mutant(seed, mutant));
         case.bytes = options.bytes.unwrap_or(case.bytes);
         return show(case, &plugin, usize::MAX, &options.save);
     }

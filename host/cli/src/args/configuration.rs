@@ -42,6 +42,8 @@ impl ServeArgs {
         replace(&mut config.admin_token_file, &self.admin_token_file);
         replace(&mut config.peers.advertise_url, &self.advertise_url);
         replace(&mut config.peers.key_file, &self.peer_key_file);
+        replace(&mut config.peers.ca_file, &self.peer_ca_file);
+        replace(&mut config.peers.server_name, &self.peer_server_name);
         replace(&mut config.state, &self.state);
         replace(&mut config.plugins, &self.plugins);
         replace(&mut config.plugins_namespace, &self.plugins_namespace);

@@ -142,6 +142,12 @@ pub(crate) struct ServeArgs {
     /// File with the key that all replicas share, with which they pass on requests for each other's runs
     #[arg(long, value_name = "FILE", env = "PAPERCLIP_PEER_KEY_FILE")]
     pub(crate) peer_key_file: Option<PathBuf>,
+    /// Certificates (PEM) that are trusted if the URL of another replica is https://; default: those of the system
+    #[arg(long, value_name = "FILE", env = "PAPERCLIP_PEER_CA_FILE")]
+    pub(crate) peer_ca_file: Option<PathBuf>,
+    /// The name in the certificates of other replicas; default: their address
+    #[arg(long, value_name = "NAME", env = "PAPERCLIP_PEER_SERVER_NAME")]
+    pub(crate) peer_server_name: Option<String>,
     #[command(flatten)]
     pub(crate) access: AccessArgs,
     /// Folder for journals and the local cluster's volumes; default: the platform's state folder

@@ -1,18 +1,27 @@
 //! Requests for runs of other hosts: passed on once to the host that has the run, with the key that hosts share and never with the token
 //! of the client.
 
-use axum::body::{Body, Bytes};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::FromRequestParts;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt as _;
+use paperclip_shell::hosts::OtherHost;
 use paperclip_shell::peers::FORWARDED;
+use serde_json::{Value, json};
 
 use super::App;
 use crate::refusal::{Kind, Refusal};
-use crate::supervisor::Elsewhere;
+use crate::supervisor::{Elsewhere, PeerProblem};
+
+/// How long other hosts have to list their runs.
+const LIST_DEADLINE: Duration = Duration::from_secs(5);
+/// Longest list that is read of another host.
+const MAX_LIST_BYTES: usize = 64 << 20;
 
 /// The head of a request, from which it can be passed on.
 #[derive(Debug)]
@@ -57,6 +66,47 @@ pub(super) fn is_of_peer(app: &App, headers: &HeaderMap) -> Result<bool, Refusal
     ))
 }
 
+/// What other hosts answer to a request for a list.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    pub(super) answers: Vec<Value>,
+    /// The hosts that have not answered, each with the reason.
+    pub(super) missing: Vec<Value>,
+}
+
+/// Sends a request for a list to all other hosts, unless one of them has passed it on.
+pub(super) async fn ask_others(app: &App, head: &Head) -> Lists {
+    let (Some(peers), Some(path), false) =
+        (app.supervisor.peers(), head.uri.path_and_query(), head.is_forwarded)
+    else {
+        return Lists::default();
+    };
+    let asked = app.supervisor.other_hosts().into_iter().map(|OtherHost { host, address }| async move {
+        let answer = async {
+            app.supervisor.check_peer(&address).await.map_err(|problem| problem.why)?;
+            let answer = peers.send(&address, path, Request::new(Bytes::new())).await?;
+            if !answer.status().is_success() {
+                return Err(format!("it answers {}", answer.status()));
+            }
+            let body = to_bytes(Body::new(answer.into_body()), MAX_LIST_BYTES).await;
+            let body = body.map_err(|error| error.to_string())?;
+            serde_json::from_slice(&body).map_err(|error| error.to_string())
+        };
+        let answer = tokio::time::timeout(LIST_DEADLINE, answer).await;
+        let answer =
+            answer.unwrap_or_else(|_| Err(format!("no answer within {} s", LIST_DEADLINE.as_secs())));
+        answer.map_err(|why: String| json!({ "host": host, "address": address, "why": why }))
+    });
+    let mut lists = Lists::default();
+    for answer in futures::future::join_all(asked).await {
+        match answer {
+            Ok(answer) => lists.answers.push(answer),
+            Err(missing) => lists.missing.push(missing),
+        }
+    }
+    lists
+}
+
 /// Passes a request on to the host that has the run, and returns its answer.
 ///
 /// # Errors
@@ -71,7 +121,12 @@ pub(super) async fn forward(
     let (Some(peers), Some(address), false) = (app.supervisor.peers(), address, head.is_forwarded) else {
         return Err(elsewhere.refusal());
     };
-    app.supervisor.check_peer(elsewhere, address).await?;
+    app.supervisor.check_peer(address).await.map_err(|PeerProblem { kind, why, hint }| {
+        let message = format!(
+            "run {run_id} is driven by host {host}, but the request is not passed on to {address}: {why}"
+        );
+        Refusal::new(kind, message, hint)
+    })?;
     let path = head.uri.path_and_query().cloned().ok_or_else(|| elsewhere.refusal())?;
     let mut request = Request::new(body);
     *request.method_mut() = head.method;

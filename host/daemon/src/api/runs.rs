@@ -1,5 +1,6 @@
 //! `/v1/runs`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::body::{Intaken, check_values};
-use super::forwarding::{Head, forward};
+use super::forwarding::{Head, Lists, ask_others, forward};
 use super::text::with_text;
 use crate::metrics::Metrics;
 use crate::refusal::{Kind, Refusal};
@@ -119,9 +120,11 @@ fn parse(body: &Bytes) -> Result<StartRequest, Refusal> {
     Ok(StartRequest { adapter, context, supplied, resumes, pushes_cancel, memory: None })
 }
 
+/// Lists the runs of all hosts that answer.
 pub(super) async fn list(
     State(app): State<App>,
     filter: Result<Query<Filter>, QueryRejection>,
+    head: Head,
 ) -> Result<Json<Value>, Refusal> {
     let Query(Filter { taken }) = filter?;
     let runs = app.supervisor.list().await?.into_iter();
@@ -130,7 +133,30 @@ pub(super) async fn list(
         Some(true) => runs.filter(|run| run.taken).map(RunState::of_owner).collect(),
         Some(false) => runs.filter(RunState::is_untaken).map(RunState::of_owner).collect(),
     };
-    Ok(Json(json!({ "runs": runs })))
+    let runs = runs.into_iter().map(|run| json!(run)).collect();
+    let Lists { answers, missing } = ask_others(&app, &head).await;
+    let others = answers.into_iter().filter_map(|mut answer| match answer["runs"].take() {
+        Value::Array(runs) => Some(runs),
+        _ => None,
+    });
+    let mut answer = json!({ "runs": merge(runs, others.flatten()) });
+    if !missing.is_empty() {
+        answer["missing"] = missing.into();
+    }
+    Ok(Json(answer))
+}
+
+/// Merges lists of runs by id. A run that a host has detached from is described by the one that drives it.
+fn merge(here: Vec<Value>, others: impl Iterator<Item = Value>) -> Vec<Value> {
+    let mut by_id = BTreeMap::<String, Value>::new();
+    for run in here.into_iter().chain(others) {
+        let id = run["runId"].as_str().unwrap_or_default().to_owned();
+        let known = by_id.entry(id).or_insert_with(|| run.clone());
+        if known["state"] == "detached" {
+            *known = run;
+        }
+    }
+    by_id.into_values().collect()
 }
 
 /// Records that the server has stored the result.
@@ -243,5 +269,21 @@ impl Following {
 impl Drop for Following {
     fn drop(&mut self) {
         self.0.followers.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_listed_once_as_the_host_that_drives_it_describes_it() {
+        let run = |id: &str, state: &str| json!({ "runId": id, "state": state });
+        let here = vec![run("b", "detached"), run("c", "running")];
+        let others = [run("b", "running"), run("a", "queued"), run("c", "detached")];
+        assert_eq!(
+            merge(here, others.into_iter()),
+            [run("a", "queued"), run("b", "running"), run("c", "running")]
+        );
     }
 }

@@ -31,6 +31,18 @@ impl Line {
     }
 }
 
+/// How the last member of a record starts.
+pub(super) const MEMBER: &[u8] = b",\"cursor\":\"";
+
+impl Cursor {
+    /// Returns the end of a record that has this cursor.
+    pub(super) fn as_member(&self) -> Vec<u8> {
+        let mut member = MEMBER.to_vec();
+        member.extend_from_slice(format!("{self}\"}}\n").as_bytes());
+        member
+    }
+}
+
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:x}", self.generation, self.seq)?;
@@ -77,7 +89,7 @@ impl Cursors {
         // A record is an object that is not empty.
         line.pop();
         let cursor = Cursor { generation: generation.to_owned(), seq: record.seq, line: self.line };
-        line.extend_from_slice(format!(",\"cursor\":\"{cursor}\"}}\n").as_bytes());
+        line.extend_from_slice(&cursor.as_member());
         Ok(line)
     }
 }

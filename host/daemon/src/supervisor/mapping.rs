@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use serde::Deserialize;
 
-use super::cursor::{Cursor, Line};
+use super::cursor::{Cursor, Line, MEMBER};
 use super::feed::Feed;
 
 /// Says that all records follow from the start: those that were received before are to be dropped.
@@ -49,21 +49,25 @@ fn judge(seen: &Seen, sought: Line) -> Verdict {
     }
 }
 
-/// Returns the records of a feed after a cursor of another generation.
+/// Returns the records of a feed after a cursor of another generation. Records before the line is found have that cursor, too: it alone says
+/// which lines the follower has.
 pub(super) fn follow(feed: &Arc<Feed>, cursor: &Cursor) -> Chunks {
-    let Some(sought) = cursor.line else { return from_start(feed) };
-    let state = (Some(sought), feed.records(0), Arc::clone(feed));
-    let mapped = stream::try_unfold(state, |(sought, mut chunks, feed)| async move {
+    let Some(line) = cursor.line else { return from_start(feed) };
+    let state = (Some(cursor.clone()), feed.records(0), Arc::clone(feed));
+    let mapped = stream::try_unfold(state, move |(sought, mut chunks, feed)| async move {
         let Some(chunk) = chunks.next().await else { return Ok(None) };
         let chunk = chunk?;
-        let Some(line) = sought else { return Ok(Some((chunk, (None, chunks, feed)))) };
+        let Some(cursor) = sought else { return Ok(Some((chunk, (None, chunks, feed)))) };
         let mut passed = BytesMut::new();
         let mut rest = chunk;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let record = rest.split_to(end + 1);
             match judge(&serde_json::from_slice(&record)?, line) {
                 Verdict::Before { is_known: true } => {}
-                Verdict::Before { is_known: false } => passed.extend_from_slice(&record),
+                Verdict::Before { is_known: false } => {
+                    passed.extend_from_slice(without_cursor(&record));
+                    passed.extend_from_slice(&cursor.as_member());
+                }
                 Verdict::Found => {
                     passed.extend_from_slice(&rest);
                     return Ok(Some((passed.freeze(), (None, chunks, feed))));
@@ -71,9 +75,15 @@ pub(super) fn follow(feed: &Arc<Feed>, cursor: &Cursor) -> Chunks {
                 Verdict::Lost => return Ok(Some((Bytes::from_static(RESET), (None, feed.records(0), feed)))),
             }
         }
-        Ok(Some((passed.freeze(), (sought, chunks, feed))))
+        Ok(Some((passed.freeze(), (Some(cursor), chunks, feed))))
     });
     mapped.boxed()
+}
+
+/// Returns a record up to its cursor, which is its last member.
+fn without_cursor(record: &[u8]) -> &[u8] {
+    let at = record.windows(MEMBER.len()).rposition(|bytes| bytes == MEMBER);
+    &record[..at.unwrap_or(record.len())]
 }
 
 /// Returns all records of a feed after a `reset` record.
@@ -140,4 +150,21 @@ mod tests {
         let rotated = kinds(follow(&feed(9, &["j", "k"]), &cursor(2, "c"))).await;
         assert_eq!(rotated, ["reset", "status", "gap", "j", "k", "result"], "never a silent skip");
     }
+
+    #[tokio::test]
+    async fn records_before_the_line_keep_the_place_of_the_follower() {
+        let feed = Arc::new(Feed::new());
+        let status = Record::Status { level: Level::Info, text: "the node does not answer".into() };
+        feed.push(&SequencedRecord { seq: 0, record: status }).expect("pushed");
+        let cursor = cursor(11, "k");
+        let chunk = follow(&feed, &cursor).next().await.expect("a record").expect("good");
+        let record: Value = serde_json::from_slice(&chunk).expect("a record");
+        assert_eq!(
+            (&record["type"], record["cursor"].as_str()),
+            (&"status".into(), Some(&*cursor.to_string()))
+        );
+    }
 }
+
+#[cfg(test)]
+mod journeys;

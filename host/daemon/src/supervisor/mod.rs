@@ -48,7 +48,7 @@ use run_locks::RunLocks;
 
 pub(crate) use feed::From as FollowFrom;
 pub(crate) use handle::{RunHandle, RunInfo, RunState};
-pub(crate) use peers::PeerAccess;
+pub(crate) use peers::{PeerAccess, PeerProblem};
 pub(crate) use records::{Elsewhere, Found};
 pub(crate) use start::{StartRequest, Started};
 use storage::StorageProbe;

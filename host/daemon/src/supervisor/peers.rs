@@ -1,6 +1,6 @@
 //! Which hosts requests are passed on to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use paperclip_diagnostic::Diagnostic;
 use paperclip_prepare::config::{PeersConfig, peer_address};
+use paperclip_shell::hosts::OtherHost;
 use paperclip_shell::peers::Peers;
 use serde_json::Value;
 use subtle::ConstantTimeEq as _;
 
-use super::{Elsewhere, Supervisor};
-use crate::refusal::{Kind, Refusal};
+use super::Supervisor;
+use crate::refusal::Kind;
 
 /// For how long the address of a pod is known to be one of ours.
 const CHECKED_PERIOD: Duration = Duration::from_secs(30);
@@ -99,23 +100,25 @@ impl Supervisor {
         self.shared.resources.peers.as_ref()
     }
 
+    /// Returns the other hosts that have an address.
+    pub(crate) fn other_hosts(&self) -> BTreeSet<OtherHost> {
+        self.clusters().all().flat_map(|(_, cluster)| cluster.hosts().others()).collect()
+    }
+
     /// Checks that an address, which anybody may have written who may change Leases, is that of a pod of ours; outside a cluster, that it is on
     /// this machine. A request has the token of its run.
     ///
     /// # Errors
     /// It is not, or it is not known.
-    pub(crate) async fn check_peer(&self, elsewhere: &Elsewhere, address: &str) -> Result<(), Refusal> {
-        let Elsewhere { run_id, host, .. } = elsewhere;
-        let refuse = |why: String| {
-            Refusal::new(
-                Kind::DrivenElsewhere,
-                format!(
-                    "run {run_id} is driven by host {host}, but the request is not passed on to {address}: {why}"
-                ),
-                "set peers.advertise_url of that host to the IP address of its pod, and peers.selector to the labels of hosts",
-            )
+    pub(crate) async fn check_peer(&self, address: &str) -> Result<(), PeerProblem> {
+        let refuse = |why: String| PeerProblem {
+            kind: Kind::DrivenElsewhere,
+            why,
+            hint: "set peers.advertise_url of that host to the IP address of its pod, and peers.selector to the labels of hosts",
         };
-        let Some(access) = self.peer_access() else { return Err(elsewhere.refusal()) };
+        let Some(access) = self.peer_access() else {
+            return Err(refuse("this host has no peers.key_file".to_owned()));
+        };
         let ip = peer_address(address).ok_or_else(|| refuse("it has no IP address".to_owned()))?;
         let cluster = &self.clusters().default;
         if !cluster.runs_in_pod() {
@@ -133,16 +136,10 @@ impl Supervisor {
         let query = pods_query(namespace, &access.selector, ip);
         let request =
             http::Request::get(query).body(Vec::new()).map_err(|error| refuse(error.to_string()))?;
-        let pods = cluster.ask(request).await.map_err(|error| {
-            let message = format!(
-                "run {run_id} is driven by host {host}: whether {address} is its pod is not known: {}",
-                error.message
-            );
-            Refusal::new(
-                Kind::NotReady,
-                message,
-                "try again; the host needs the right to list Pods in its namespace",
-            )
+        let pods = cluster.ask(request).await.map_err(|error| PeerProblem {
+            kind: Kind::NotReady,
+            why: format!("whether it is a pod of ours is not known: {}", error.message),
+            hint: "try again; the host needs the right to list Pods in its namespace",
         })?;
         let is_ours =
             pods["items"].as_array().is_some_and(|pods| pods.iter().any(|pod| has_address(pod, ip)));
@@ -155,6 +152,14 @@ impl Supervisor {
         access.set_checked(ip);
         Ok(())
     }
+}
+
+/// Why nothing is sent to an address.
+#[derive(Debug)]
+pub(crate) struct PeerProblem {
+    pub(crate) kind: Kind,
+    pub(crate) why: String,
+    pub(crate) hint: &'static str,
 }
 
 /// The request for the pods with labels and an address.

@@ -203,6 +203,10 @@ impl Supervisor {
                 };
                 return Ok(Some(Found::Elsewhere(elsewhere)));
             }
+            let has_no_job = cluster.watches().has_no_job_of(&namespace, run_id).await;
+            if !has_no_job && !cluster.hosts().is_left_alone(&namespace, run_id) {
+                return Err(undriven(run_id, &record.host));
+            }
         }
         Ok(None)
     }
@@ -354,6 +358,15 @@ impl Supervisor {
     fn namespaces(&self) -> impl Iterator<Item = (Cluster, String)> + use<> {
         self.places().into_iter().map(|place| (place.cluster, place.namespace))
     }
+}
+
+/// Refuses a request for a run whose host does not live and which no other has adopted yet.
+fn undriven(run_id: &str, host: &str) -> Refusal {
+    Refusal::new(
+        Kind::NotReady,
+        format!("run {run_id} has no host: {host} has left it, and none has adopted it yet"),
+        "try again in some seconds",
+    )
 }
 
 /// Returns the record of a run as this host would create it.

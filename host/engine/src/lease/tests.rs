@@ -210,6 +210,25 @@ fn a_waiting_run_reads_the_guard_as_soon_as_it_changes() {
 }
 
 #[test]
+fn a_guard_that_is_released_while_it_is_read_is_read_again_at_once() {
+    let mut run_lease = new_lease();
+    run_lease.acquire(at(0), request(60_000));
+    run_lease.on_answer(at(10), Err(conflict()));
+    assert_eq!(run_lease.on_changed(), vec![], "a request is outstanding");
+    let outcomes = run_lease.on_answer(at(20), found(lease("run-0", "host-b")));
+    assert!(
+        matches!(&outcomes[..], [Outcome::Busy(_), Outcome::Call(ApiCall::GetLease { .. })]),
+        "{outcomes:?}"
+    );
+    assert_eq!(
+        run_lease.on_answer(at(30), found(lease("run-0", "host-b"))),
+        vec![],
+        "it is read once a change"
+    );
+    assert_eq!(run_lease.deadline(), Some(at(30) + BUSY_RETRY));
+}
+
+#[test]
 fn takes_the_guard_of_another_run_when_its_instance_is_deleted_and_no_host_adopts_it() {
     let mut run_lease = new_lease();
     run_lease.acquire(at(0), request(600_000));

@@ -304,6 +304,16 @@ impl Ownership {
         self.orphans.len()
     }
 
+    /// Returns the labels of runs whose Jobs cannot be adopted here: no Lease says who has them, or what they need cannot be read.
+    pub fn left_alone(&self) -> impl Iterator<Item = &str> {
+        self.orphans.left_alone().filter_map(|uid| self.jobs.get(uid)).map(|job| job.run.as_str())
+    }
+
+    /// Returns the Leases of other hosts, as far as known.
+    pub fn other_hosts(&self) -> impl Iterator<Item = &HostLease> {
+        self.leases.hosts().filter(|lease| !self.instance.is_own(&lease.name))
+    }
+
     /// Processes an input that happens at this time.
     pub fn handle(&mut self, at: Clocks, input: Input) {
         (self.now, self.wall) = (self.now.max(at.elapsed), at.wall);

@@ -94,6 +94,11 @@ impl Observations {
         }
     }
 
+    /// Returns the Leases of all hosts.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &HostLease> {
+        self.hosts.values().map(|seen| &seen.value)
+    }
+
     /// Returns all guards.
     pub(super) fn all(&self) -> impl Iterator<Item = Guard<'_>> {
         self.guards.values().map(Guard::of)

@@ -54,6 +54,8 @@ struct Orphan {
     tries: u32,
     stage: Stage,
     has_no_guard: bool,
+    /// It cannot be adopted here, and nobody else has it for now.
+    is_left_alone: bool,
     is_reported: bool,
     why: String,
     hint: String,
@@ -74,6 +76,12 @@ enum Stage {
 impl Orphans {
     pub(super) fn len(&self) -> usize {
         self.by_job.len()
+    }
+
+    /// Returns the Jobs that cannot be adopted here.
+    pub(super) fn left_alone(&self) -> impl Iterator<Item = &str> {
+        let left = self.by_job.iter().filter(|(_, orphan)| orphan.is_left_alone);
+        left.map(|(uid, _)| uid.as_str())
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
@@ -158,6 +166,7 @@ impl Ownership {
             tries: 0,
             stage: Stage::Waiting,
             has_no_guard: guard.is_none(),
+            is_left_alone: guard.is_none(),
             is_reported: false,
             why: "its host has left it, and no host has adopted it yet".to_owned(),
             hint: "start its run again, or give the hosts of this namespace more memory".to_owned(),
@@ -237,6 +246,7 @@ impl Ownership {
             Err(Obstacle { why, hint, is_short }) => {
                 let wait = RETRY.saturating_mul(1 << orphan.tries.min(6)).min(MAX_RETRY);
                 orphan.tries += 1;
+                orphan.is_left_alone = !is_short;
                 orphan.retry(now + if is_short { SHORT_RETRY } else { wait });
                 (orphan.why, orphan.hint) = (why.clone(), hint.clone());
                 if !is_short

@@ -454,9 +454,11 @@ fn the_state_is_settled_once_every_orphan_was_tried() {
     let mut host = Host::adopting(vec![job("r")], vec![LeaseView::Guard(guard("r", ""))]);
     host.until(s(101));
     assert!(!host.is_settled);
+    assert_eq!(host.ownership.left_alone().count(), 0, "it is being adopted");
     let obstacle = Obstacle { why: "no plugin".into(), hint: "add it".into(), is_short: false };
     host.take(Input::Prepared { job_uid: job("r").job.uid, outcome: Err(obstacle) });
     assert!(host.is_settled);
+    assert_eq!(host.ownership.left_alone().collect::<Vec<_>>(), ["r"]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use paperclip_engine::ownership::{HostIdentity, JobView, Obstacle, Prepared, instance_prefix};
+use paperclip_engine::policy::is_label_of;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::connect::Cluster;
@@ -57,7 +58,25 @@ struct State {
 #[derive(Debug)]
 struct Namespace {
     messages: mpsc::UnboundedSender<Message>,
-    undriven: Arc<AtomicUsize>,
+    published: Arc<Published>,
+}
+
+/// What the task of a namespace shows to others.
+#[derive(Debug, Default)]
+struct Published {
+    /// How many Jobs no host drives.
+    undriven: AtomicUsize,
+    /// Labels of the runs of those that cannot be adopted here.
+    left_alone: Mutex<BTreeSet<String>>,
+    others: Mutex<BTreeSet<OtherHost>>,
+}
+
+/// Another host, as its Lease describes it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OtherHost {
+    pub host: String,
+    /// Where it is reached.
+    pub address: String,
 }
 
 /// A run's membership in a namespace. Dropping it ends the reports to the run.
@@ -186,7 +205,21 @@ impl Hosts {
     /// Returns how many Jobs no host drives, in the namespaces where this process adopts.
     pub fn undriven(&self) -> usize {
         let state = lock(&self.shared.state);
-        state.namespaces.values().map(|namespace| namespace.undriven.load(Ordering::Relaxed)).sum()
+        state.namespaces.values().map(|namespace| namespace.published.undriven.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Returns the other hosts that have an address, in the namespaces where this process takes part.
+    pub fn others(&self) -> BTreeSet<OtherHost> {
+        let state = lock(&self.shared.state);
+        let others = state.namespaces.values().map(|namespace| lock(&namespace.published.others).clone());
+        others.flatten().collect()
+    }
+
+    /// Returns whether no host drives the Job of a run, and this one cannot adopt it: whoever starts the run again adopts it.
+    pub fn is_left_alone(&self, namespace: &str, run_id: &str) -> bool {
+        let state = lock(&self.shared.state);
+        let Some(namespace) = state.namespaces.get(namespace) else { return false };
+        lock(&namespace.published.left_alone).iter().any(|label| is_label_of(label, run_id))
     }
 
     /// Deletes the Leases of this process, whose runs have released their guards. Nothing is adopted any more.
@@ -219,15 +252,15 @@ impl Hosts {
             return known.messages.clone();
         }
         let (messages, received) = mpsc::unbounded_channel();
-        let undriven = Arc::<AtomicUsize>::default();
+        let published = Arc::<Published>::default();
         if !state.is_stopped {
-            let task = Task::new(cluster, self.identity(namespace), received, Arc::clone(&undriven));
+            let task = Task::new(cluster, self.identity(namespace), received, Arc::clone(&published));
             tokio::spawn(task.run());
         }
         for run_id in &state.runs {
             let _ = messages.send(Message::RunEntered { run_id: run_id.clone() });
         }
-        let started = Namespace { messages: messages.clone(), undriven };
+        let started = Namespace { messages: messages.clone(), published };
         state.namespaces.insert(namespace.to_owned(), started);
         messages
     }

@@ -1,8 +1,8 @@
 //! The task of a namespace: carries out the effects of an [`Ownership`] and hands it what happens.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use paperclip_contract::types::ApiError;
@@ -16,10 +16,10 @@ use paperclip_engine::ownership::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::AdoptionRequest;
 use super::leases::LeaseWatch;
+use super::{AdoptionRequest, OtherHost, Published};
 use crate::connect::Cluster;
-use crate::watches::{Inbox, JobNotice, JobsObserver};
+use crate::watches::{Inbox, JobNotice, JobsObserver, lock};
 use crate::{calls, clock, exchange};
 
 /// How long a request about Leases may take: a renewal that hangs must not use up what is certain.
@@ -59,7 +59,7 @@ pub(super) struct Task {
     state: HostState,
     /// Who waits for this host to live.
     awaiting: Vec<oneshot::Sender<String>>,
-    undriven: Arc<AtomicUsize>,
+    published: Arc<Published>,
     stopped: Vec<oneshot::Sender<()>>,
 }
 
@@ -68,7 +68,7 @@ impl Task {
         cluster: &Cluster,
         identity: HostIdentity,
         messages: mpsc::UnboundedReceiver<Message>,
-        undriven: Arc<AtomicUsize>,
+        published: Arc<Published>,
     ) -> Task {
         Task {
             leases: LeaseWatch::start(cluster, &identity.namespace),
@@ -82,7 +82,7 @@ impl Task {
             members: BTreeMap::new(),
             state: HostState::default(),
             awaiting: Vec::new(),
-            undriven,
+            published,
             stopped: Vec::new(),
         }
     }
@@ -95,7 +95,7 @@ impl Task {
                 }
                 self.carry_out(effect);
             }
-            self.undriven.store(self.ownership.undriven(), Ordering::Relaxed);
+            self.publish();
             let deadline = self.ownership.deadline();
             let due = async {
                 match deadline {
@@ -119,6 +119,17 @@ impl Task {
             }
             self.take_ready();
         }
+    }
+
+    fn publish(&self) {
+        let Published { undriven, left_alone, others } = &*self.published;
+        undriven.store(self.ownership.undriven(), Ordering::Relaxed);
+        replace(left_alone, self.ownership.left_alone().map(str::to_owned).collect());
+        let found = self.ownership.other_hosts().filter_map(|lease| {
+            let address = lease.address.clone()?;
+            Some(OtherHost { host: lease.host.clone(), address })
+        });
+        replace(others, found.collect());
     }
 
     /// Takes what is ready without waiting, so that many changes are compared once.
@@ -252,6 +263,13 @@ impl Task {
             });
             (call, outcome)
         });
+    }
+}
+
+fn replace<T: PartialEq>(published: &Mutex<T>, value: T) {
+    let mut published = lock(published);
+    if *published != value {
+        *published = value;
     }
 }
 

@@ -10,6 +10,8 @@ use kube::runtime::watcher::Event;
 use paperclip_contract::types::{Deletion, JobSnapshot, Label, ObjectRef, PodSnapshot};
 use paperclip_engine::api::EPOCH_ANNOTATION;
 use paperclip_engine::driver::WatchEvent;
+use paperclip_engine::ownership::JobView;
+use paperclip_engine::policy::is_label_of;
 use tokio::sync::mpsc;
 
 use super::inbox::Inbox;
@@ -120,6 +122,12 @@ impl WatchCache {
     /// Returns whether a Job with all these labels is known.
     pub(super) fn has_job(&self, labels: &[Label]) -> bool {
         self.jobs.objects.values().any(|job| labels.iter().all(|label| job.labels.contains(label)))
+    }
+
+    /// Returns whether a Job of this run is known.
+    pub(super) fn has_job_of(&self, run_id: &str) -> bool {
+        let mut views = self.jobs.objects.values().filter_map(JobView::of);
+        views.any(|job| is_label_of(&job.run, run_id))
     }
 
     pub(super) fn on_jobs(&mut self, notice: Notice<Job>) {

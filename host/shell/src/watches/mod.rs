@@ -106,9 +106,18 @@ impl Watches {
     /// Returns whether the watch of a namespace proves that it has no Job with all these labels. False if the namespace is not watched,
     /// its watch was silent for a while, or it has such a Job, whose state may have changed since.
     pub async fn has_no_job(&self, namespace: &str, labels: &[Label]) -> bool {
+        self.proves(namespace, |cache| !cache.has_job(labels)).await
+    }
+
+    /// Returns whether the watch of a namespace proves that it has no Job of this run, as [`Watches::has_no_job`] does.
+    pub async fn has_no_job_of(&self, namespace: &str, run_id: &str) -> bool {
+        self.proves(namespace, |cache| !cache.has_job_of(run_id)).await
+    }
+
+    async fn proves(&self, namespace: &str, holds: impl Fn(&WatchCache) -> bool) -> bool {
         let watched = lock(&self.namespaces).get(namespace).and_then(Weak::upgrade);
         match watched {
-            Some(namespace) => namespace.has_no_job(labels).await,
+            Some(namespace) => namespace.is_up_to_date().await && holds(&lock(&namespace.cache)),
             None => false,
         }
     }
@@ -223,12 +232,11 @@ impl Namespace {
         Namespace { cache, is_listed, last_activity, tasks }
     }
 
-    async fn has_no_job(&self, labels: &[Label]) -> bool {
+    /// Whether its Jobs are known, and its watch was not silent for long.
+    async fn is_up_to_date(&self) -> bool {
         let mut is_listed = self.is_listed.subscribe();
         let listed = tokio::time::timeout(LIST_DEADLINE, is_listed.wait_for(|is_listed| *is_listed)).await;
-        matches!(listed, Ok(Ok(_)))
-            && lock(&self.last_activity).elapsed() < FRESH
-            && !lock(&self.cache).has_job(labels)
+        matches!(listed, Ok(Ok(_))) && lock(&self.last_activity).elapsed() < FRESH
     }
 }
 

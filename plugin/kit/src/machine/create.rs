@@ -27,9 +27,7 @@ const QUOTA_RETRY_MS: u64 = 5_000;
 impl<A: Agent> Machine<A> {
     pub(super) fn acquire_guard(&mut self) -> Result<(), IllegalTransition> {
         self.guard.state.transition(GuardState::Requested)?;
-        let Some(key) = self.facts.guard_key.clone() else {
-            return self.guard.state.transition(GuardState::Held);
-        };
+        let key = self.facts.guard_key.clone();
         let wait_ms = match self.facts.settings.when_busy {
             WhenBusy::Wait => u64::from(self.facts.settings.queue_timeout_sec) * 1_000,
             WhenBusy::Fail => 0,
@@ -149,8 +147,8 @@ impl<A: Agent> Machine<A> {
         }
     }
 
-    /// Whether a Job of another run may block this one. With scope `none` no run blocks another, and no guard shows whether such a Job still
-    /// has a host; with scope `task` only Jobs of the same task count.
+    /// Whether a Job of another run may block this one. With scope `none` no run blocks another; with scope `task` only Jobs of
+    /// the same task count.
     fn is_in_scope(&self, plan: &Plan, job: &JobSnapshot) -> bool {
         match self.facts.settings.concurrency_scope {
             ConcurrencyScope::Agent => true,

@@ -165,8 +165,8 @@ pub struct Machine<A: Agent> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Facts {
     namespace: String,
-    /// Runs with the same key exclude one another; `None` excludes no run.
-    guard_key: Option<String>,
+    /// Runs with the same key exclude one another.
+    guard_key: String,
     settings: Settings,
     /// Whether cancellation can be polled: the URL of Paperclip's API and a token are known.
     may_poll: bool,

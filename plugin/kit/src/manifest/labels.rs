@@ -93,15 +93,16 @@ impl RunLabels {
         BTreeMap::from([(AGENT_ID, self.agent_id.clone()), (ADAPTER_TYPE, self.adapter_type.clone())])
     }
 
-    /// Returns the name of the lease that runs of this scope share; `None` if runs do not exclude one another.
-    pub fn guard_key(&self, scope: ConcurrencyScope) -> Option<String> {
-        let task = match scope {
-            ConcurrencyScope::Agent => "",
-            ConcurrencyScope::Task => self.task_id.as_deref().unwrap_or(""),
-            ConcurrencyScope::None => return None,
+    /// Returns the name of the lease that runs of this scope share. A run that excludes no other has one of its own, by which hosts agree
+    /// which of them drives it.
+    pub fn guard_key(&self, scope: ConcurrencyScope, run_id: &str) -> String {
+        let (prefix, part) = match scope {
+            ConcurrencyScope::Agent => ("paperclip-agent", ""),
+            ConcurrencyScope::Task => ("paperclip-agent", self.task_id.as_deref().unwrap_or("")),
+            ConcurrencyScope::None => ("paperclip-run", run_id),
         };
-        let whole = format!("{}:{}:{task}", self.adapter_type, self.agent_id);
-        Some(format!("paperclip-agent-{}", &hex_digest(&whole)[..GUARD_HASH_HEX_DIGITS]))
+        let whole = format!("{}:{}:{part}", self.adapter_type, self.agent_id);
+        format!("{prefix}-{}", &hex_digest(&whole)[..GUARD_HASH_HEX_DIGITS])
     }
 }
 

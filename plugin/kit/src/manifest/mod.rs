@@ -68,8 +68,8 @@ pub struct Plan {
     /// What was configured and is not used, and why; for the run's log.
     pub warnings: Vec<String>,
     pub labels: RunLabels,
-    /// Runs with the same key exclude one another; `None` excludes no run.
-    pub guard_key: Option<String>,
+    /// Runs with the same key exclude one another.
+    pub guard_key: String,
     pub container_name: String,
     /// The name of one of the host's clusters; `None` is its default.
     pub cluster: Option<String>,
@@ -222,7 +222,7 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
     let spec_hash = labels::hex_digest(&spec);
     job["metadata"]["annotations"][SPEC_HASH] = json!(spec_hash);
     Ok(Plan {
-        guard_key: labels.guard_key(config.settings.concurrency_scope),
+        guard_key: labels.guard_key(config.settings.concurrency_scope, &request.run_id),
         namespace,
         job_name,
         job,

@@ -128,12 +128,13 @@ fn runs_that_exclude_one_another_have_one_guard_and_one_selector() {
         labels::RunLabels::of(&request, Attempt::FIRST, &Plain).unwrap()
     };
     let (first, second, other) = (labels("a", "t"), labels("a", "u"), labels("b", "t"));
-    let key = |labels: &labels::RunLabels, scope| labels.guard_key(scope).unwrap();
+    let key = |labels: &labels::RunLabels, scope| labels.guard_key(scope, "r1");
     assert!(key(&first, ConcurrencyScope::Agent).starts_with("paperclip-agent-"));
     assert_eq!(key(&first, ConcurrencyScope::Agent), key(&second, ConcurrencyScope::Agent));
     assert_ne!(key(&first, ConcurrencyScope::Agent), key(&other, ConcurrencyScope::Agent));
     assert_ne!(key(&first, ConcurrencyScope::Task), key(&second, ConcurrencyScope::Task));
-    assert_eq!(first.guard_key(ConcurrencyScope::None), None);
+    let own = |run: &str| first.guard_key(ConcurrencyScope::None, run);
+    assert!(own("r1").starts_with("paperclip-run-") && own("r1") != own("r2"), "each run has its own");
     let selector = [("paperclip.io/agent-id", "a"), ("paperclip.io/adapter-type", "plain_k8s")];
     assert_eq!(first.guard_selector(), selector.map(|(key, value)| (key, value.to_owned())).into());
 }

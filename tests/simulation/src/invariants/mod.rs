@@ -11,7 +11,7 @@ use memchr::memmem;
 use paperclip_engine::Guest as _;
 use paperclip_engine::time::Timestamp;
 
-use crate::cluster::{Pod, Stage};
+use crate::cluster::{Job, Pod, Stage};
 use crate::fault::Fault;
 use crate::script::{API_KEY, TOKEN};
 use crate::world::{EPOCH_MS, HEALING_MS, World};
@@ -160,6 +160,24 @@ pub(crate) fn at_the_end(world: &mut World) {
         world.cluster.pods.values().flat_map(|pod| pod.log.lines.iter().map(String::len)).sum();
     if journal_bytes > 4_000_000 + 8 * printed as u64 {
         world.violate("S10", format!("{journal_bytes} bytes of journal for {printed} bytes of output"));
+    }
+}
+
+/// L3: whoever has ended a run has deleted its Job, also if its plugin failed.
+pub(crate) fn ended_run_has_no_live_job(world: &mut World, run: usize) {
+    let truth = &world.runs[run];
+    let is_excused =
+        truth.is_api_away || world.swarm.has_struck_any(&[Fault::ApiForbidden, Fault::ApiConflict]);
+    let is_of_run = |job: &&Job| job.run_id() == Some(truth.plan.run_id.as_str());
+    let runs = |job: &&Job| {
+        let mut pods = world.cluster.pods.values().filter(|pod| pod.job_uid == job.object.uid);
+        world.cluster.is_live(job) && pods.any(|pod| pod.stage == Stage::Running)
+    };
+    // One whose agent has ended may be retained.
+    let live = world.cluster.jobs.values().filter(is_of_run).find(runs);
+    if let Some(job) = live.filter(|_| !is_excused) {
+        let text = format!("run {run} has ended, and its Job {} runs", job.object.name);
+        world.violate("L3", text);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Defects of engine and driver: events are changed on their way to the driver.
 
 use paperclip_contract::types::{ContainerState, PodSnapshot};
-use paperclip_engine::api::ApiReply;
+use paperclip_engine::api::{ApiReply, SUPERSEDED};
 use paperclip_engine::driver::{DriverEvent, LogPiece, WatchEvent};
 
 use super::Mutant;
@@ -28,6 +28,11 @@ pub(crate) fn on_event<E>(mutant: Mutant, mut event: DriverEvent<E>) -> DriverEv
             if error.reason.as_deref() == Some("AlreadyExists") && error.message.starts_with("jobs") =>
         {
             error.reason = Some("Conflict".to_owned());
+        }
+        (Mutant::SupersededGivenUp, DriverEvent::Called { outcome: Err(error), .. })
+            if error.reason.as_deref() == Some(SUPERSEDED) =>
+        {
+            (error.status, error.reason) = (Some(422), Some("Invalid".to_owned()));
         }
         _ => {}
     }

@@ -11,7 +11,7 @@ pub(crate) use contract::Saboteur;
 pub(crate) use events::on_event;
 pub(crate) use operations::OperationSaboteur;
 
-use crate::fault::named;
+use crate::fault::{Fault, named};
 
 named! {
     /// A defect.
@@ -112,5 +112,19 @@ named! {
         EndedTimesOut = "ended-times-out",
         /// Logs are read although the sink does not keep up.
         CapacityIgnored = "capacity-ignored",
+        /// A Job whose epoch the run itself raises while it deletes the Job is left behind.
+        SupersededGivenUp = "superseded-given-up",
+    }
+}
+
+impl Mutant {
+    /// Returns the faults that its cases have, in 256ths at each opportunity, if those that are drawn meet it too rarely.
+    pub(crate) fn faults(self) -> &'static [(Fault, u16)] {
+        // A plugin that fails while its run resumes the guard deletes the Job before it is certain that the guard is held.
+        if self == Mutant::SupersededGivenUp {
+            &[(Fault::HostStopped, 16), (Fault::GuestTraps, 12), (Fault::ApiTooMany, 96)]
+        } else {
+            &[]
+        }
     }
 }

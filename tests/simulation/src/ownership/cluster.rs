@@ -51,6 +51,7 @@ pub(super) struct Cluster {
     pub(super) hosts: BTreeMap<String, HostLease>,
     pub(super) jobs: BTreeMap<String, Job>,
     pub(super) log: Vec<Change>,
+    pub(super) reads: u64,
     pub(super) writes: u64,
     mutant: Option<Mutant>,
 }
@@ -63,6 +64,7 @@ impl Cluster {
             hosts: BTreeMap::new(),
             jobs: BTreeMap::new(),
             log: Vec::new(),
+            reads: 0,
             writes: 0,
             mutant,
         }
@@ -87,8 +89,9 @@ impl Cluster {
     pub(super) fn apply(&mut self, request: &ApiCall) -> (Result<ApiReply, ApiError>, Option<Accepted>) {
         let mut accepted = None;
         let reply = self.answer(request, &mut accepted);
-        if reply.is_ok() && !matches!(request, ApiCall::GetLease { .. } | ApiCall::GetHostLease { .. }) {
-            self.writes += 1;
+        match request {
+            ApiCall::GetLease { .. } | ApiCall::GetHostLease { .. } => self.reads += 1,
+            _ => self.writes += 1,
         }
         (reply, accepted)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use paperclip_contract::types::{AcquireGuard, ApiError, ObjectRef};
 use paperclip_engine::api::{ApiCall, ApiReply, EPOCH_ANNOTATION, SUPERSEDED};
-use paperclip_engine::lease::{Identity, Outcome, RunLease};
+use paperclip_engine::lease::{Identity, Outcome, RunLease, lease_name};
 use paperclip_engine::ownership::HostState;
 use paperclip_engine::time::Timestamp;
 use serde_json::json;
@@ -84,12 +84,17 @@ pub(super) struct Driver {
     run_id: String,
     index: usize,
     pub(super) key: String,
+    /// The name of its guard's Lease.
+    pub(super) guard: String,
     lease: RunLease,
     phase: Phase,
     pub(super) job: Option<ObjectRef>,
     /// The run has the Job of an earlier process, whose epoch is to be raised.
     adopts: bool,
     is_cancelled: bool,
+    /// The server has accepted the deletion of the Job.
+    is_deletion_accepted: bool,
+    /// The agent has ended.
     has_ended: bool,
     /// It has a result.
     is_over: bool,
@@ -123,11 +128,13 @@ impl Driver {
             run_id: run_id.to_owned(),
             index,
             key: key.to_owned(),
+            guard: lease_name(key),
             lease: RunLease::new(identity),
             phase: Phase::Acquiring,
             job: None,
             adopts: false,
             is_cancelled: false,
+            is_deletion_accepted: false,
             has_ended: false,
             is_over: false,
             pending: Vec::new(),
@@ -173,6 +180,16 @@ impl Driver {
     pub(super) fn is_driving(&self) -> bool {
         matches!(self.phase, Phase::Starting | Phase::Running | Phase::CleaningUp | Phase::Releasing)
             && self.lease.epoch().is_some()
+    }
+
+    /// Whether it waits for a guard that another run has.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.phase == Phase::Acquiring && !self.is_over && self.lease.is_undecided()
+    }
+
+    /// Whether a request about its guard is under way.
+    pub(super) fn has_lease_request(&self) -> bool {
+        self.pending.iter().any(|pending| pending.purpose == Purpose::Lease)
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
@@ -280,12 +297,9 @@ impl Driver {
             }
             // Without certainty another host may have ended the run: the deletion is requested again once the guard is decided.
             (ApiCall::DeleteJob { .. }, _) if !self.is_over && !self.lease.is_certain(now) => {}
-            (ApiCall::DeleteJob { .. }, _) => {
-                if !self.is_over {
-                    self.take_result(true);
-                }
-                self.release(now);
-            }
+            // The result of a cancel follows the agent's end, which the deletion causes.
+            (ApiCall::DeleteJob { .. }, _) if !self.is_over => self.is_deletion_accepted = true,
+            (ApiCall::DeleteJob { .. }, _) => self.release(now),
             _ => {}
         }
     }
@@ -339,11 +353,17 @@ impl Driver {
                     json!({ "metadata": { "annotations": { EPOCH_ANNOTATION: value } } }).to_string();
                 self.call(now, Purpose::Job, ApiCall::PatchJob { job, patch_json, epoch });
             }
-            (Phase::Running | Phase::Starting, Some(job)) if self.has_ended || self.is_cancelled => {
-                // The result of a cancel follows the agent's end, which the deletion causes.
-                if self.has_ended {
-                    self.take_result(false);
-                }
+            (Phase::Running | Phase::Starting, Some(_)) if self.has_ended && self.is_deletion_accepted => {
+                self.take_result(true);
+                self.release(now);
+            }
+            (Phase::Running | Phase::Starting, Some(job)) if self.has_ended => {
+                self.take_result(false);
+                self.call(now, Purpose::Job, ApiCall::DeleteJob { job, epoch });
+            }
+            (Phase::Running | Phase::Starting, Some(job))
+                if self.is_cancelled && !self.is_deletion_accepted =>
+            {
                 self.call(now, Purpose::Job, ApiCall::DeleteJob { job, epoch });
             }
             (Phase::CleaningUp, None) => self.release(now),

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod driver;
+pub mod figures;
 pub mod mutant;
 mod process;
 mod world;
@@ -30,10 +31,12 @@ pub struct Outcome {
 /// What a case measured.
 #[derive(Debug, Default, Clone)]
 pub struct Figures {
-    /// For how long each undriven Job was without a host after its host had released it, in ms.
+    /// For how long each undriven Job was without a host after its host had released it, in ms. Times without any healthy host do not count.
     pub released_ms: Vec<u64>,
     /// The same after its host was killed, paused or cut off.
     pub lost_ms: Vec<u64>,
+    /// How long after the release of a guard a run that waits for it acquired it, in ms.
+    pub handover_ms: Vec<u64>,
     pub runs: u64,
     pub takeovers: u64,
     pub moved: u64,
@@ -46,6 +49,7 @@ impl Figures {
     pub fn add(&mut self, other: Figures) {
         self.released_ms.extend(other.released_ms);
         self.lost_ms.extend(other.lost_ms);
+        self.handover_ms.extend(other.handover_ms);
         self.runs += other.runs;
         self.takeovers += other.takeovers;
         self.moved += other.moved;

@@ -34,6 +34,14 @@ named! {
         GuardsKept = "guards-kept",
         /// Adopted Jobs keep the epoch of the host before.
         EpochKept = "epoch-kept",
+        /// A run that waits for a guard reads it every few seconds, and no watch wakes it.
+        WakeLost = "wake-lost",
+        /// A guard that is released while the run that waits for it has a request under way is read seconds later.
+        WakeDropped = "wake-dropped",
+        /// A guard is released before the deletion of its Job is accepted.
+        ReleasedEarly = "released-early",
+        /// A guard is released when the deletion of its Job is accepted, although the agent still runs.
+        AgentNotAwaited = "agent-not-awaited",
     }
 }
 

@@ -1,5 +1,6 @@
 //! The ownership simulation within the normal tests.
 
+use paperclip_simulation::ownership::figures::{self, Idle};
 use paperclip_simulation::ownership::{self, mutant::Mutant};
 use paperclip_simulation::records::{self, mutant::Mutant as RecordMutant};
 
@@ -32,6 +33,20 @@ fn every_defect_of_ownership_is_caught() {
     for mutant in Mutant::ALL {
         assert!(ownership::catch(*mutant, MUTANT_SEEDS).is_some(), "{}", mutant.name());
     }
+}
+
+#[test]
+fn idle_runs_cost_no_requests_and_each_host_six_writes_a_minute() {
+    for (hosts, runs) in [(1, 40), (3, 60)] {
+        let expected = Idle { writes_per_minute: 6 * hosts as u64, reads_per_minute: 0 };
+        assert_eq!(figures::idle(hosts, runs), expected);
+    }
+}
+
+#[test]
+fn the_runs_of_a_killed_host_are_driven_again_with_few_requests() {
+    let takeover = figures::takeover(2, 60);
+    assert_eq!((takeover.driven_ms.len(), takeover.within(100), takeover.requests), (60, 468, 306));
 }
 
 #[test]

@@ -13,7 +13,7 @@ const RELEASED_BOUND_MS: u64 = 2_000;
 /// What slow watches, lost requests and obstacles may add to both.
 const FAULTY_SLACK_MS: u64 = 75_000;
 /// How long after its start, or the end of a pause, a host has listed everything.
-const OBSERVED_AFTER_MS: u64 = 1_500;
+pub(super) const OBSERVED_AFTER_MS: u64 = 1_500;
 
 impl World {
     /// O1: in one epoch one host changes a Job, and after it no change of a lower epoch takes effect, whatever the Job says of its epoch.
@@ -37,6 +37,7 @@ impl World {
 
     /// O4: no Job is undriven for long while a healthy host exists.
     pub(super) fn check(&mut self) {
+        self.check_handovers();
         if self.now < END_MS - 1_000 {
             self.after(500, Event::Check);
         }
@@ -65,6 +66,11 @@ impl World {
             .map(|job| (job.view.job.uid.clone(), job.run))
             .collect();
         self.undriven.retain(|uid, _| live.iter().any(|(live, _)| live == uid));
+        if !self.processes.iter().any(|one| one.is_healthy(now)) {
+            self.unhosted_ms += now - self.checked_ms;
+        }
+        self.checked_ms = now;
+        let unhosted_ms = self.unhosted_ms;
         // Since when a host observes that adopts what it finds.
         let observes_since =
             |one: &Process| one.paused_until.max(one.cut_until).max(one.started_ms) + OBSERVED_AFTER_MS;
@@ -76,7 +82,7 @@ impl World {
             });
             if is_driven {
                 if let Some(undriven) = self.undriven.remove(&uid) {
-                    let took = now - undriven.since;
+                    let took = (now - undriven.since).saturating_sub(unhosted_ms - undriven.unhosted_ms);
                     let figures = &mut self.figures;
                     if undriven.is_released {
                         figures.released_ms.push(took);
@@ -87,7 +93,8 @@ impl World {
                 continue;
             }
             let is_released = self.is_released(run);
-            let undriven = self.undriven.entry(uid.clone()).or_insert(Undriven { since: now, is_released });
+            let undriven =
+                self.undriven.entry(uid.clone()).or_insert(Undriven { since: now, is_released, unhosted_ms });
             undriven.is_released &= is_released;
             let slack = if self.has_lags { FAULTY_SLACK_MS } else { 0 };
             let bound = if undriven.is_released { RELEASED_BOUND_MS } else { LOST_BOUND_MS } + slack;

@@ -1,5 +1,7 @@
 //! The world of the ownership simulation: what happens, in which order, and what must hold.
 
+mod calm;
+mod handover;
 mod invariants;
 mod watches;
 
@@ -17,6 +19,7 @@ use super::process::{Process, Slot};
 use super::{Figures, Outcome};
 use crate::agenda::Agenda;
 use crate::entropy::Entropy;
+use handover::Released;
 
 /// From this time on no fault strikes, in ms.
 const HEALING_MS: u64 = 15 * 60_000;
@@ -73,6 +76,8 @@ struct Run {
 struct Undriven {
     since: u64,
     is_released: bool,
+    /// [`World::unhosted_ms`] at that time.
+    unhosted_ms: u64,
 }
 
 #[derive(Debug)]
@@ -93,6 +98,11 @@ pub(super) struct World {
     /// Since when every run has ended and nothing is left.
     over_since: Option<u64>,
     undriven: BTreeMap<String, Undriven>,
+    /// For how long no healthy host was there in all, in ms: no figure counts that.
+    unhosted_ms: u64,
+    checked_ms: u64,
+    /// Guards that were released while runs wait for them, by their keys.
+    released: BTreeMap<String, Released>,
     /// Who changed a Job first in which epoch.
     actors: BTreeMap<(String, u64), usize>,
     lines: Vec<String>,
@@ -122,7 +132,20 @@ impl World {
         });
         let runs = runs.collect();
         let has_lags = entropy.chance(128);
-        let mut world = World {
+        let mut world = World::of(entropy, slots, runs, has_lags, mutant, is_shown);
+        world.plan();
+        world
+    }
+
+    fn of(
+        entropy: Entropy,
+        slots: Vec<Slot>,
+        runs: Vec<Run>,
+        has_lags: bool,
+        mutant: Option<Mutant>,
+        is_shown: bool,
+    ) -> World {
+        World {
             now: 0,
             entropy,
             agenda: Agenda::default(),
@@ -136,13 +159,14 @@ impl World {
             disturbed_ms: 0,
             over_since: None,
             undriven: BTreeMap::new(),
+            unhosted_ms: 0,
+            checked_ms: 0,
+            released: BTreeMap::new(),
             actors: BTreeMap::new(),
             lines: Vec::new(),
             violation: None,
             figures: Figures::default(),
-        };
-        world.plan();
-        world
+        }
     }
 
     fn plan(&mut self) {
@@ -203,13 +227,17 @@ impl World {
                 self.violate("O6", format!("{events} events, and the case is not over: {event:?}"));
                 break;
             }
-            let known = self.cluster.log.len();
-            self.take(event);
-            self.plan_watches(known);
+            self.advance(event);
         }
         if self.violation.is_none() {
             self.check_end();
         }
+    }
+
+    fn advance(&mut self, event: Event) {
+        let known = self.cluster.log.len();
+        self.take(event);
+        self.plan_watches(known);
     }
 
     pub(super) fn into_outcome(mut self) -> Outcome {
@@ -594,7 +622,11 @@ impl World {
         let nonce = self.processes[process].nonce.clone();
         let Some(request) = on_request(self.mutant, &nonce, request) else { return };
         let is_faulty = self.has_lags && !self.is_healed();
-        let delay = 1 + self.entropy.skewed(0, if is_faulty { 3_000 } else { 40 });
+        let mut delay = 1 + self.entropy.skewed(0, if is_faulty { 3_000 } else { 40 });
+        if let (Some(Mutant::ReleasedEarly), ApiCall::DeleteJob { .. }) = (self.mutant, &request) {
+            self.release_early(process, sender);
+            delay += 2_000;
+        }
         if is_faulty && self.entropy.chance(6) {
             let outcome = Box::new(Err(no_answer()));
             return self.after(5_000, Event::Answer { process, sender, outcome });
@@ -627,7 +659,12 @@ impl World {
             (ApiCall::DeleteJob { job, .. }, Ok(_)) => {
                 let delay = 500 + self.entropy.skewed(0, 5_000);
                 self.after(delay, Event::Remove(job.uid.clone()));
+                if self.mutant == Some(Mutant::AgentNotAwaited) {
+                    self.release_early(process, sender);
+                }
             }
+            (ApiCall::DeleteLease(lease), Ok(_)) => self.note_released(&lease.key),
+            (ApiCall::CreateLease(lease), Ok(_)) => self.note_acquired(&lease.key),
             (ApiCall::DeleteHostLease(_), Ok(_)) => self.figures.revocations += 1,
             (_, Err(error)) if error.reason.as_deref() == Some(SUPERSEDED) => self.figures.superseded += 1,
             _ => {}
@@ -669,11 +706,11 @@ impl World {
             self.violate("O3", format!("run {run} was started twice: {:?}", self.runs[run].jobs));
         }
         let key = &self.runs[run].key;
-        let is_live =
-            |job: &&super::cluster::Job| !job.is_removed && !job.view.is_deleting && !job.view.has_ended;
+        // The agent of a Job that is being deleted runs until that is removed.
+        let is_live = |job: &&super::cluster::Job| !job.is_removed && !job.view.has_ended;
         let live = self.cluster.jobs.values().filter(is_live).filter(|job| self.runs[job.run].key == *key);
         if live.count() > 1 {
-            self.violate("O3", format!("agent {key} has two live Jobs"));
+            self.violate("O3", format!("agent {key} runs twice"));
         }
         let takes = self.runs[run].takes_ms;
         self.after(takes, Event::AgentEnds(job.uid.clone()));

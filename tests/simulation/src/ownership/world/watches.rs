@@ -5,7 +5,7 @@ use paperclip_engine::ownership::{Input, LeaseView};
 use super::{Event, World};
 use crate::ownership::cluster::Change;
 use crate::ownership::driver::Driver;
-use crate::ownership::mutant::passes;
+use crate::ownership::mutant::{Mutant, passes};
 
 impl World {
     pub(super) fn plan_watches(&mut self, known: usize) {
@@ -95,9 +95,18 @@ impl World {
 
     fn wake_waiters(&mut self, process: usize, guard: Option<String>) {
         let Some(guard) = guard else { return };
-        let is_of = |driver: &Driver| paperclip_engine::lease::lease_name(&driver.key) == guard;
+        self.wake(process, |driver| driver.guard == guard);
+    }
+
+    fn wake(&mut self, process: usize, is_of: impl Fn(&Driver) -> bool) {
+        let is_woken = |driver: &Driver| match self.mutant {
+            Some(Mutant::WakeLost) => false,
+            Some(Mutant::WakeDropped) => !driver.has_lease_request(),
+            _ => true,
+        };
         let drivers = self.processes[process].drivers.iter();
-        let runs: Vec<usize> = drivers.filter(|(_, driver)| is_of(driver)).map(|(run, _)| *run).collect();
+        let woken = drivers.filter(|(_, driver)| is_of(driver) && is_woken(driver));
+        let runs: Vec<usize> = woken.map(|(run, _)| *run).collect();
         for run in runs {
             self.with_driver(process, run, Driver::on_guard_changed);
         }
@@ -115,6 +124,7 @@ impl World {
         let this = &mut self.processes[process];
         *(if is_of_leases { &mut this.has_leases } else { &mut this.has_jobs }) = true;
         let input = if is_of_leases {
+            self.wake(process, |_| true);
             Input::LeasesListed(self.cluster.leases())
         } else {
             let jobs = self.cluster.job_views();

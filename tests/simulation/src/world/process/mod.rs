@@ -432,7 +432,10 @@ impl World {
         }
         self.end_process(process);
         match closing {
-            Closing::Ended(_) => self.runs[run].is_closed = true,
+            Closing::Ended(_) => {
+                self.runs[run].is_closed = true;
+                crate::invariants::ended_run_has_no_live_job(self, run);
+            }
             Closing::Refused => {
                 self.runs[run].is_closed = true;
                 self.runs[run].is_refused = true;
