@@ -79,6 +79,17 @@ fn collect(value: &Value, path: &str, protocol: &[String], secrets: &mut BTreeSe
     }
 }
 
+/// Collects strings that quote JSON, such as a provider's error as it was received: they are text, and a secret that is a part of their
+/// grammar changes them.
+fn collect_quoted(value: &Value, quoted: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => members.values().for_each(|member| collect_quoted(member, quoted)),
+        Value::Array(items) => items.iter().for_each(|item| collect_quoted(item, quoted)),
+        Value::String(text) if text.contains("{\"") || text.contains("{\n") => quoted.push(text.clone()),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 /// Masks a recording with secrets of its own, and compares how it is judged with how it was. Returns how many were tried.
 fn try_secrets(
     name: &str,
@@ -89,10 +100,13 @@ fn try_secrets(
     let expected = judge(lines);
     let mut secrets =
         BTreeSet::from(["\"type\":\"".to_owned(), "is_error".to_owned(), "session_id".to_owned()]);
+    let mut quoted = Vec::new();
     for event in lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
         collect(&event, "", protocol, &mut secrets);
+        collect_quoted(&event, &mut quoted);
     }
-    secrets.retain(|secret| secret.len() >= MIN_SECRET_BYTES);
+    let is_quoted = |secret: &str| quoted.iter().any(|text| text.contains(secret));
+    secrets.retain(|secret| secret.len() >= MIN_SECRET_BYTES && !is_quoted(secret));
     let every = secrets.len().div_ceil(TRIED).max(1);
     let mut tried = 0;
     for secret in secrets.iter().step_by(every).chain(secrets.get("is_error")) {

@@ -276,7 +276,7 @@ impl Follower {
                             let generation = self.feed.generation.clone();
                             self.older = Some(read_journal(folder.clone(), generation, self.cursor));
                         }
-                        // The journal does not have it either: the disk was full, or the journal was removed.
+                        // The journal does not have it either: the disk was full.
                         None => {
                             self.cursor = first;
                             return self.feed.gap(first).map(Some);
@@ -421,10 +421,11 @@ mod tests {
         assert_eq!(numbers(&all.concat()), (0..40).collect::<Vec<u64>>());
     }
 
-    /// A full disk, or a journal that somebody removed.
+    /// A full disk: the journal has its first file and no entry.
     #[tokio::test]
     async fn a_follower_of_records_that_the_journal_lost_gets_a_gap_record() {
         let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("journal-000001.ndjson"), "").expect("written");
         let feed = Arc::new(Feed::new());
         feed.set_journal(folder.path().to_owned());
         for seq in 0..40 {
