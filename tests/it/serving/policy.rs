@@ -6,7 +6,7 @@ use paperclip_contract::types::{Action, Command, NewObject};
 use paperclip_engine::intake::{self, IntakeFacts};
 use paperclip_engine::policy::{Grant, Policy, Rule};
 use paperclip_guest::{Plugin, Runtime, RuntimeOptions, Tools};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::host::{fixture, plugin};
 
@@ -28,12 +28,21 @@ fn every_job_of_the_built_in_plugin_is_within_the_default_grant() {
         let plan: Value = serde_json::from_str(&tools.manifest(&request).unwrap().unwrap()).unwrap();
         let create = Action::CreateJob(NewObject { manifest_json: plan["job"].to_string() });
         let commands = [Command { id: 1, action: create }];
-        // An account that an agent's config names has to be granted.
+        // What an agent's config names has to be granted, and so do the Secrets of Paperclip's pod, which the host leaves out otherwise.
         let account = case["context"]["config"]["serviceAccountName"].as_str().unwrap_or_default();
-        let granted = Policy::new(Grant::default().with_service_account(account), &request);
+        let secrets: Grant = serde_json::from_value(json!({"secrets": ["*"]})).unwrap();
+        let granted = Policy::new(secrets.with_service_account(account), &request);
         assert_eq!(granted.check(&commands), Ok(()), "{}", case["name"]);
+        let mounts_secrets = case["pod"]["spec"]["volumes"]
+            .as_array()
+            .is_some_and(|volumes| volumes.iter().any(|volume| volume["secret"].is_object()));
+        let mut expected = Vec::new();
+        expected.extend(mounts_secrets.then_some(Rule::Secret));
+        expected.extend((!account.is_empty()).then_some(Rule::ServiceAccount));
         let refused = Policy::new(Grant::default(), &request).check(&commands).err();
-        let rule = (!account.is_empty()).then_some(Rule::ServiceAccount);
-        assert_eq!(refused.map(|refused| refused.rule), rule, "{}", case["name"]);
+        match refused {
+            Some(refused) => assert!(expected.contains(&refused.rule), "{}: {refused}", case["name"]),
+            None => assert_eq!(expected, [], "{}", case["name"]),
+        }
     }
 }
