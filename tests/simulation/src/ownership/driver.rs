@@ -187,11 +187,6 @@ impl Driver {
         self.phase == Phase::Acquiring && !self.is_over && self.lease.is_undecided()
     }
 
-    /// Whether a request about its guard is under way.
-    pub(super) fn has_lease_request(&self) -> bool {
-        self.pending.iter().any(|pending| pending.purpose == Purpose::Lease)
-    }
-
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         let detached = match self.phase {
             Phase::Detaching { until } => Some(until),

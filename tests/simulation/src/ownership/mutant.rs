@@ -10,6 +10,8 @@ use crate::fault::named;
 named! {
     /// A defect.
     Mutant {
+        /// A run that waits for a guard reads it every few seconds, and no watch wakes it.
+        WakeLost = "wake-lost",
         /// A change of a Job takes effect although the Job has a greater epoch.
         EpochIgnored = "epoch-ignored",
         /// An instance is revoked although it was renewed meanwhile.
@@ -34,10 +36,6 @@ named! {
         GuardsKept = "guards-kept",
         /// Adopted Jobs keep the epoch of the host before.
         EpochKept = "epoch-kept",
-        /// A run that waits for a guard reads it every few seconds, and no watch wakes it.
-        WakeLost = "wake-lost",
-        /// A guard that is released while the run that waits for it has a request under way is read seconds later.
-        WakeDropped = "wake-dropped",
         /// A guard is released before the deletion of its Job is accepted.
         ReleasedEarly = "released-early",
         /// A guard is released when the deletion of its Job is accepted, although the agent still runs.

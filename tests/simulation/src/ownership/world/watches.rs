@@ -99,13 +99,11 @@ impl World {
     }
 
     fn wake(&mut self, process: usize, is_of: impl Fn(&Driver) -> bool) {
-        let is_woken = |driver: &Driver| match self.mutant {
-            Some(Mutant::WakeLost) => false,
-            Some(Mutant::WakeDropped) => !driver.has_lease_request(),
-            _ => true,
-        };
+        if self.mutant == Some(Mutant::WakeLost) {
+            return;
+        }
         let drivers = self.processes[process].drivers.iter();
-        let woken = drivers.filter(|(_, driver)| is_of(driver) && is_woken(driver));
+        let woken = drivers.filter(|(_, driver)| is_of(driver));
         let runs: Vec<usize> = woken.map(|(run, _)| *run).collect();
         for run in runs {
             self.with_driver(process, run, Driver::on_guard_changed);
