@@ -1,5 +1,7 @@
 //! The results of runs: each run has one, and it is true (S2, S3, S6, S9, S11).
 
+use paperclip_contract::types::{Action, Command};
+use paperclip_engine::journal::Entry;
 use serde_json::{Map, Value};
 
 use super::effects::{clock_ahead_ms, has_timed_out};
@@ -174,7 +176,19 @@ fn may_have_been_stopped(world: &World, run: usize, pod: &Pod) -> bool {
     // With a grace of 0 the request to stop it may still be on its way when the agent ends.
     let has_no_grace = truth.plan.config.result_grace_s == 0 && pod.log.reports > 0;
     let is_timed_out = has_timed_out(world, run, pod) || is_past_deadline;
-    truth.cancelled_at_ms.is_some() || is_timed_out || is_stopped || has_no_grace
+    let may_be_stopped = is_stopped || has_no_grace || has_decided_to_stop(world, run, pod);
+    truth.cancelled_at_ms.is_some() || is_timed_out || may_be_stopped
+}
+
+/// Whether the plugin has commanded that a pod's Job be deleted, which it does only to stop its agent. If the host dies before it carries
+/// that out, the agent may end by itself before the next host does.
+fn has_decided_to_stop(world: &World, run: usize, pod: &Pod) -> bool {
+    let deletes = |command: &Command| matches!(&command.action, Action::DeleteJob(delete) if delete.job.uid == pod.job_uid);
+    let decides = |line: &String| match Entry::parse(line) {
+        Ok(Entry::Commands { commands, .. }) => commands.iter().any(deletes),
+        Ok(_) | Err(_) => false,
+    };
+    world.runs[run].disk.durable().iter().any(decides)
 }
 
 /// S3: the agent reported success, and its container did not fail by itself afterwards.
