@@ -366,31 +366,50 @@ func TestReplicasWithAKeyReachEachOther(t *testing.T) {
 	}
 }
 
-func TestPaperclipsNamespaceGivesTheRightToReadPodsThere(t *testing.T) {
-	files := files(t, object{"paperclipNamespace": "paperclip"}, namespace)
-	second := func(name string) object {
-		_, document, found := strings.Cut(files[name], "\n---\n")
-		if !found {
-			t.Fatalf("%s has one object only:\n%s", name, files[name])
-		}
-		var parsed object
-		if err := yaml.Unmarshal([]byte(document), &parsed); err != nil {
-			t.Fatal(err)
-		}
-		return parsed
+// second returns the second object of a rendered file.
+func second(t *testing.T, files map[string]string, name string) object {
+	t.Helper()
+	_, document, found := strings.Cut(files[name], "\n---\n")
+	if !found {
+		t.Fatalf("%s has one object only:\n%s", name, files[name])
 	}
-	role, binding := second("role.yaml"), second("rolebinding.yaml")
-	want := []any{object{"apiGroups": []any{""}, "resources": []any{"pods"}, "verbs": []any{"get", "list"}}}
-	if !reflect.DeepEqual(role["rules"], want) {
+	var parsed object
+	if err := yaml.Unmarshal([]byte(document), &parsed); err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}
+
+// checkRole checks that a role grants one rule, and that the host's account is bound to it.
+func checkRole(t *testing.T, role, binding, rule object) {
+	t.Helper()
+	if want := []any{rule}; !reflect.DeepEqual(role["rules"], want) {
 		t.Errorf("it grants %v", role["rules"])
 	}
+	if at(t, binding, "subjects", 0, "namespace") != namespace || at(t, binding, "roleRef", "name") != at(t, role, "metadata", "name") {
+		t.Errorf("it binds %v", binding)
+	}
+}
+
+func TestPaperclipsNamespaceGivesTheRightToReadPodsThere(t *testing.T) {
+	files := files(t, object{"paperclipNamespace": "paperclip"}, namespace)
+	role, binding := second(t, files, "role.yaml"), second(t, files, "rolebinding.yaml")
+	checkRole(t, role, binding, object{"apiGroups": []any{""}, "resources": []any{"pods"}, "verbs": []any{"get", "list"}})
 	for _, found := range []object{role, binding} {
 		if at(t, found, "metadata", "namespace") != "paperclip" {
 			t.Errorf("%s is in another namespace", found["kind"])
 		}
 	}
-	if at(t, binding, "subjects", 0, "namespace") != namespace || at(t, binding, "roleRef", "name") != at(t, role, "metadata", "name") {
-		t.Errorf("it binds %v", binding)
+}
+
+func TestPluginsInConfigMapsAreWatchedInTheReleasesNamespace(t *testing.T) {
+	files := files(t, object{"pluginConfigMaps": true}, namespace)
+	role, binding := second(t, files, "role.yaml"), second(t, files, "rolebinding.yaml")
+	checkRole(t, role, binding, object{"apiGroups": []any{""}, "resources": []any{"configmaps"}, "verbs": []any{"list", "watch"}})
+	deployment := byKind(t, files["deployment.yaml"])["Deployment"]
+	args := at(t, deployment, "spec", "template", "spec", "containers", 0, "args").([]any)
+	if !slices.Contains(args, any("--plugins-namespace="+namespace)) {
+		t.Errorf("the host is started with %v", args)
 	}
 }
 
@@ -404,7 +423,7 @@ func TestEveryValueOfTheChartIsTested(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := slices.Sorted(maps.Keys(values["Values"].(common.Values)))
-	if tested := []string{"config", "image", "paperclipNamespace", "peerKeySecret", "replicas", "resources", "tls", "tokenSecret"}; !slices.Equal(names, tested) {
+	if tested := []string{"config", "image", "paperclipNamespace", "peerKeySecret", "pluginConfigMaps", "replicas", "resources", "tls", "tokenSecret"}; !slices.Equal(names, tested) {
 		t.Errorf("the chart has the values %v, tested are %v", names, tested)
 	}
 }
