@@ -14,7 +14,7 @@ use crate::plugins::runtime;
 
 /// The highest level of zstd that needs no more memory to decompress.
 const LEVEL: i32 = 19;
-/// What an object of Kubernetes may have, with some room for its metadata.
+/// What an object of Kubernetes may have, less what its metadata may take.
 const MAX_BASE64_BYTES: usize = (1 << 20) + (1 << 18);
 
 pub(crate) fn config_map(file: &Path, name: Option<&str>) -> Result<Exit, CommandError> {

@@ -1,4 +1,4 @@
-//! Rows 1 to 7: a run that ended well, was stopped, or could not begin or go on as it was asked to.
+//! Rows 1 to 7: a run that ended well, was stopped, or could not start or continue as it was asked to.
 
 use super::*;
 
