@@ -357,7 +357,7 @@ pub(crate) enum PluginsCommand {
     Dev {
         #[command(flatten)]
         cases: CasesArgs,
-        /// Runs to replay: a folder with journals, such as <state>/runs
+        /// Runs to replay: a folder with journals, such as STATE/runs
         #[arg(long, value_name = "DIR")]
         journals: Option<PathBuf>,
         /// Put each version that judges all cases as expected into a running daemon; its admin token

@@ -52,7 +52,8 @@ fn judge(seen: &Seen, sought: Line) -> Verdict {
 /// Returns the records of a feed after a cursor of another generation. Records before the line is found have that cursor, too: it alone says
 /// which lines the follower has.
 pub(super) fn follow(feed: &Arc<Feed>, cursor: &Cursor) -> Chunks {
-    let Some(line) = cursor.line else { return from_start(feed) };
+    // Whoever has no line yet misses none, and gets none twice.
+    let Some(line) = cursor.line else { return feed.records(0) };
     let state = (Some(cursor.clone()), feed.records(0), Arc::clone(feed));
     let mapped = stream::try_unfold(state, move |(sought, mut chunks, feed)| async move {
         let Some(chunk) = chunks.next().await else { return Ok(None) };
@@ -142,13 +143,19 @@ mod tests {
     #[tokio::test]
     async fn a_follower_whose_line_is_not_found_gets_a_reset_and_everything() {
         let all = ["reset", "status", "a", "b", "result"];
-        for lost in [cursor(1, "x"), cursor(5, "b"), Cursor { line: None, ..cursor(0, "") }] {
+        for lost in [cursor(1, "x"), cursor(5, "b")] {
             let kinds = kinds(follow(&feed(0, &["a", "b"]), &lost)).await;
             let from = kinds.iter().position(|kind| kind == "reset").expect("it says so");
             assert_eq!(kinds[from..], all, "{lost:?}");
         }
         let rotated = kinds(follow(&feed(9, &["j", "k"]), &cursor(2, "c"))).await;
         assert_eq!(rotated, ["reset", "status", "gap", "j", "k", "result"], "never a silent skip");
+    }
+
+    #[tokio::test]
+    async fn a_follower_without_a_line_gets_every_line_and_no_reset() {
+        let early = Cursor { line: None, ..cursor(0, "") };
+        assert_eq!(kinds(follow(&feed(0, &["a"]), &early)).await, ["status", "a", "result"]);
     }
 
     #[tokio::test]
