@@ -75,7 +75,7 @@ impl<A: Agent> Machine<A> {
             .and_then(|condition| condition.reason.as_deref())
             .and_then(InfraCause::from_reason);
         let is_by_job = self.job.last.as_ref().and_then(outcome_of) == Some(JobOutcome::DeadlineExceeded);
-        let is_taken = pod.is_deleting || self.pod.state == PodState::Deleted;
+        let is_taken = pod.is_deleting || self.pod.is_missing || self.pod.state == PodState::Deleted;
         let is_suspended = self.job.is_suspended_in_run || self.is_suspended_in_run();
         let suspended = is_taken && is_suspended && !self.job.is_deletion_requested;
         let deleted = pod.is_deleting && !self.job.is_deletion_requested;
