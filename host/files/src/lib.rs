@@ -1,12 +1,14 @@
-//! Reads files that others may have made: regular files only, of a limited size, and beneath a folder.
+//! Reads files that others may have made: regular files only, of a limited size, and beneath a folder. Writes files that others read: whole,
+//! or not at all.
 //!
 //! A [`Root`] opens nothing outside its folder, whatever links lead there, and whoever replaces a folder by a link meanwhile. Nothing
 //! blocks: a FIFO or a device is an error, not a reader that waits for ever.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fstat, openat};
 
@@ -20,6 +22,27 @@ const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOC
 /// ([`io::ErrorKind::FileTooLarge`]).
 pub fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     read_open(regular(openat(CWD, path, READ, Mode::empty())?)?, max_bytes)
+}
+
+/// Writes a file in place of the one that may have its name. Whoever reads it finds the one or the other, whole, also after a crash; and
+/// whoever writes it at the same time does not harm this.
+///
+/// # Errors
+/// Its folder cannot be written, or the disk is full. The file that was there stays.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    static UNFINISHED: AtomicU64 = AtomicU64::new(0);
+    let number = UNFINISHED.fetch_add(1, Ordering::Relaxed);
+    let unfinished = path.with_extension(format!("{}-{number}", std::process::id()));
+    let write = || {
+        let mut file = File::create(&unfinished)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, path)
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
+    // A relative path of one name is in the current folder.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
 }
 
 /// A folder beneath which files are read.
@@ -185,6 +208,21 @@ mod tests {
         assert_eq!(root.names(Path::new("")).expect("a folder"), names);
         assert_eq!(root.kind(Path::new("folder")).expect("a folder"), Kind::Folder);
         assert_eq!(root.kind(Path::new("relative")).expect("a file"), Kind::File);
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_or_stays() {
+        let dir = folder();
+        let path = dir.path().join("root/sub/file");
+        replace(&path, b"other").expect("replaced");
+        assert_eq!(fs::read(&path).expect("a file"), b"other");
+        assert!(replace(&dir.path().join("nowhere/file"), b"x").is_err());
+        assert!(replace(&dir.path().join("root/sub"), b"x").is_err(), "a folder");
+        assert_eq!(
+            fs::read_dir(dir.path().join("root")).expect("a folder").count(),
+            1,
+            "nothing is left behind"
+        );
     }
 
     #[test]

@@ -15,9 +15,9 @@ use arc_swap::ArcSwap;
 use paperclip_diagnostic::{Diagnose as _, Diagnostic};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::{fs, io};
 
 /// Traps count towards a quarantine within this window.
 pub const TRAP_WINDOW_MS: u64 = 10 * 60 * 1_000;
@@ -28,7 +28,7 @@ pub const QUARANTINE_MS: u64 = 30 * 60 * 1_000;
 #[derive(Debug, Clone)]
 pub struct CatalogueOptions {
     /// The built-in plugins: agent type and bytes.
-    pub builtins: &'static [BuiltinBytes],
+    pub builtins: &'static [(&'static str, &'static [u8])],
     /// The plugins folder, whose files replace built-in plugins.
     pub folder: Option<PathBuf>,
     /// In runs of how many agents a version must trap within [`TRAP_WINDOW_MS`] to be put under quarantine. The traps of one agent's runs count
@@ -42,14 +42,13 @@ pub struct Catalogue {
     runtime: Runtime,
     options: CatalogueOptions,
     plugins: ArcSwap<PluginSet>,
+    /// The built-in plugins by agent type.
+    builtins: BTreeMap<String, Builtin>,
     /// The plugins of the cluster, beside those of the folder.
     config_maps: ArcSwap<Vec<PluginConfigMap>>,
     /// Each version's traps, by digest. The lock is held while a change is prepared.
     traps: Mutex<Traps>,
 }
-
-/// Agent type and bytes of a built-in plugin.
-type BuiltinBytes = (&'static str, &'static [u8]);
 
 type Traps = BTreeMap<String, VecDeque<Trap>>;
 
@@ -117,9 +116,12 @@ impl Catalogue {
     /// # Errors
     /// The plugins folder cannot be listed.
     pub fn open(runtime: Runtime, options: CatalogueOptions) -> Result<Catalogue, FolderError> {
+        let builtins = options.builtins.iter();
+        let builtins = builtins.map(|(name, bytes)| ((*name).to_owned(), Builtin::new(bytes))).collect();
         let catalogue = Catalogue {
             runtime,
             options,
+            builtins,
             plugins: ArcSwap::default(),
             config_maps: ArcSwap::default(),
             traps: Mutex::default(),
@@ -149,13 +151,8 @@ impl Catalogue {
 
     /// Returns the plugin with this digest, among those in use and the previous ones. At its first use this compiles a built-in one.
     pub fn by_digest(&self, digest: &str) -> Option<Arc<Plugin>> {
-        let uncompiled = |plugins: &PluginSet| {
-            let (adapter_type, _) =
-                plugins.uncompiled.iter().find(|(_, builtin)| builtin.digest == digest)?;
-            Some(adapter_type.clone())
-        };
-        if let Some(adapter_type) = uncompiled(&self.plugins.load()) {
-            self.compile(&adapter_type);
+        if let Some((adapter_type, _)) = self.builtins.iter().find(|(_, builtin)| builtin.digest == digest) {
+            self.compile(adapter_type);
         }
         let plugins = self.plugins.load();
         let known = plugins.active.values().chain(plugins.previous.values());
@@ -247,7 +244,12 @@ impl Catalogue {
         let old = self.plugins.load_full();
         let loaded: Vec<Arc<Plugin>> = old.active.values().chain(old.previous.values()).cloned().collect();
         let folder = self.options.folder.as_deref();
-        let (compiled, uncompiled) = self.builtins(&loaded);
+        let (compiled, uncompiled): (Vec<_>, Vec<_>) = self
+            .builtins
+            .iter()
+            .partition(|(_, builtin)| loaded.iter().any(|plugin| plugin.digest() == builtin.digest));
+        let compiled: Vec<_> =
+            compiled.into_iter().map(|(name, builtin)| (name.as_str(), builtin.bytes)).collect();
         let load = Load { runtime: &self.runtime, loaded: &loaded };
         let config_maps = self.config_maps.load_full();
         let found = Registry::reload(&load, &compiled, folder, &config_maps)?;
@@ -280,20 +282,10 @@ impl Catalogue {
             let is_kept = old.uncompiled.contains_key(adapter_type);
             !new.active.contains_key(adapter_type) && (is_kept || !claimed.contains(adapter_type))
         };
-        new.uncompiled = uncompiled.into_iter().filter(|(adapter_type, _)| is_in_use(adapter_type)).collect();
+        let uncompiled = uncompiled.into_iter().filter(|(adapter_type, _)| is_in_use(adapter_type));
+        new.uncompiled =
+            uncompiled.map(|(adapter_type, builtin)| (adapter_type.clone(), builtin.clone())).collect();
         Ok(self.swap(&old, new))
-    }
-
-    /// Returns the built-in plugins that are compiled, and the others.
-    fn builtins(&self, loaded: &[Arc<Plugin>]) -> (Vec<BuiltinBytes>, BTreeMap<String, Builtin>) {
-        let all = self.options.builtins.iter();
-        let (compiled, uncompiled): (Vec<_>, Vec<_>) = all
-            .map(|(name, bytes)| (*name, Builtin::new(bytes)))
-            .partition(|(_, builtin)| loaded.iter().any(|plugin| plugin.digest() == builtin.digest));
-        (
-            compiled.into_iter().map(|(name, builtin)| (name, builtin.bytes)).collect(),
-            uncompiled.into_iter().map(|(name, builtin)| (name.to_owned(), builtin)).collect(),
-        )
     }
 
     fn admit(&self, old: &PluginSet, plugin: &Arc<Plugin>) -> Result<(), String> {
@@ -327,9 +319,7 @@ impl Catalogue {
             return Err(InstallError::OtherType { requested, found });
         }
         self.admit(&old, &plugin).map_err(InstallError::Rejected)?;
-        let half = file.with_extension("tmp");
-        fs::write(&half, bytes)?;
-        fs::rename(&half, &file)?;
+        paperclip_files::replace(&file, bytes)?;
         let mut new = PluginSet::clone(&old);
         if old.active.get(adapter_type).is_none_or(|active| active.digest() != plugin.digest()) {
             new.activate(&plugin);

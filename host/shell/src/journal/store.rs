@@ -1,10 +1,8 @@
 //! The state folder of a host: `runs/<run>` with a journal each, and `plugins/<digest>.wasm` with their plugins.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use paperclip_engine::journal::Entry;
@@ -44,15 +42,7 @@ pub fn keep_plugin(state: &Path, digest: &str, bytes: &[u8]) -> io::Result<()> {
         return Ok(());
     }
     segments::private_folder(&folder)?;
-    // A name for each caller: runs that start together keep the same plugin, and must not rename each other's incomplete file.
-    static UNFINISHED: AtomicU64 = AtomicU64::new(0);
-    let number = UNFINISHED.fetch_add(1, Ordering::Relaxed);
-    let unfinished = folder.join(format!("{digest}.{}-{number}", std::process::id()));
-    let mut file = File::create(&unfinished)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&unfinished, &path)?;
-    File::open(&folder)?.sync_all()
+    paperclip_files::replace(&path, bytes)
 }
 
 /// Returns the path of a plugin's file that was kept.
