@@ -1,11 +1,14 @@
 //! Plugins of the daemon: reloaded, reverted and counted.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::body::Bytes;
 use paperclip_engine::result;
 use paperclip_guest::{Catalogue, Changed, FolderError, InstallError, Plugin, PluginConfigMap, PluginList};
+use paperclip_prepare::pinned_plugin;
+use paperclip_shell::journal::Header;
 
 use super::Supervisor;
 use super::handle::{RunInfo, State};
@@ -42,7 +45,6 @@ impl Supervisor {
             self.count_change(change);
         }
         self.log_rejected_plugins();
-        self.count_plugins();
         Ok(changed)
     }
 
@@ -55,9 +57,7 @@ impl Supervisor {
             self.catalogue().get(adapter_type)
         } else {
             let adapter_type = adapter_type.to_owned();
-            let found = self.with_catalogue(move |catalogue| catalogue.get(&adapter_type)).await?;
-            self.count_plugins();
-            found
+            self.with_catalogue(move |catalogue| catalogue.get(&adapter_type)).await?
         };
         found.map_err(|error| Refusal::of(kind, &error))
     }
@@ -67,22 +67,33 @@ impl Supervisor {
     /// # Errors
     /// They could not be compiled, which is an error of this program.
     pub(crate) async fn list_plugins(&self) -> Result<PluginList, Refusal> {
-        let list = self.with_catalogue(|catalogue| {
+        self.with_catalogue(|catalogue| {
             catalogue.compile_all();
             catalogue.list()
-        });
-        let list = list.await?;
-        self.count_plugins();
-        Ok(list)
+        })
+        .await
     }
 
-    /// Does what may compile plugins, on a thread of its own.
+    /// Returns the plugin that a run was started with.
+    ///
+    /// # Errors
+    /// It is no longer kept, or cannot be used.
+    pub(super) async fn pinned_plugin(&self, state: PathBuf, header: Header) -> Result<Arc<Plugin>, Refusal> {
+        let pinned = self.with_catalogue(move |catalogue| {
+            let known = catalogue.by_digest(&header.plugin_digest);
+            pinned_plugin(catalogue.runtime(), &state, &header, known)
+        });
+        pinned.await?.map_err(|error| Refusal::of(Kind::NoPlugin, &error))
+    }
+
+    /// Does what may compile plugins, on a thread of its own, and counts those that are in use then.
     pub(super) async fn with_catalogue<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Catalogue) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
         let catalogue = Arc::clone(self.catalogue());
         let done = tokio::task::spawn_blocking(move || work(&catalogue)).await;
+        self.count_plugins();
         done.map_err(|error| Refusal::new(Kind::Internal, error.to_string(), "try again"))
     }
 
@@ -105,7 +116,6 @@ impl Supervisor {
         if let Some(change) = &change {
             self.count_change(change);
         }
-        self.count_plugins();
         Ok(change)
     }
 

@@ -9,7 +9,7 @@ use kube::Api;
 use paperclip_contract::types::{NewSecret, Request, SecretEntry, SecretSource};
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::run_record::Tenure;
-use paperclip_prepare::{Files, HostContext, MaskedEnv, PreparedRun, StartOptions, pinned_plugin, redactor};
+use paperclip_prepare::{Files, HostContext, MaskedEnv, PreparedRun, StartOptions, redactor};
 use paperclip_shell::journal::{self, RunFolder};
 use paperclip_shell::{Cluster, JournalError};
 use serde_json::Value;
@@ -118,12 +118,7 @@ impl Supervisor {
             Err(JournalError::Locked { holder, .. }) => return Ok(Resumable::Locked { holder }),
             Err(error) => return Err(error.into()),
         };
-        let (header, catalogue) = (past.header.clone(), Arc::clone(self.catalogue()));
-        let plugin = tokio::task::spawn_blocking(move || {
-            let loaded = catalogue.by_digest(&header.plugin_digest);
-            pinned_plugin(catalogue.runtime(), &state, &header, loaded)
-        })
-        .await??;
+        let plugin = self.pinned_plugin(state, past.header.clone()).await?;
         let config: Value = serde_json::from_str(&past.request.config_json).unwrap_or_default();
         let cluster = self.clusters().select(&config).unwrap_or(&self.clusters().default).clone();
         let adopted = past.header.adopted.clone();

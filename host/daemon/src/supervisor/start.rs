@@ -11,7 +11,6 @@ use paperclip_engine::{Closing, result};
 use paperclip_guest::Plugin;
 use paperclip_prepare::{
     HostContext, PreparedRun, RunConnections, StartError, StartOptions, StartedRun, Supplied, adapter_type,
-    pinned_plugin,
 };
 use paperclip_shell::journal::{self, RunFolder};
 use paperclip_shell::{Cluster, Control, Outcome, drive};
@@ -236,11 +235,7 @@ impl Supervisor {
         let (Some(header), Some(state)) = (header, self.host().state.clone()) else {
             return self.plugin(adapter_type, Kind::NoPlugin).await;
         };
-        let pinned = self.with_catalogue(move |catalogue| {
-            let loaded = catalogue.by_digest(&header.plugin_digest);
-            pinned_plugin(catalogue.runtime(), &state, &header, loaded)
-        });
-        pinned.await?.map_err(|error| Refusal::of(Kind::NoPlugin, &error))
+        self.pinned_plugin(state, header).await
     }
 
     /// Splits and checks an execution context.
