@@ -72,9 +72,7 @@ pub(super) async fn read(State(app): State<App>, request: Request, next: Next) -
         return Ok(next.run(request).await);
     }
     let limit_bytes = u64::from(app.supervisor.host().config.limits.request_mib) << 20;
-    if announced(request.headers()).is_some_and(|bytes| bytes > limit_bytes) {
-        return Err(too_large());
-    }
+    let announced_bytes = announced_within(request.headers(), limit_bytes)?;
     if !is_json(request.headers()) {
         return Err(Refusal::new(
             Kind::UnsupportedMediaType,
@@ -82,7 +80,7 @@ pub(super) async fn read(State(app): State<App>, request: Request, next: Next) -
             "send JSON with Content-Type: application/json",
         ));
     }
-    Ok(next.run(take_in(&app, request, limit_bytes).await?).await)
+    Ok(next.run(take_in(&app, request, announced_bytes, limit_bytes).await?).await)
 }
 
 /// Reads the body of a request that puts a plugin into this host.
@@ -91,16 +89,18 @@ pub(super) async fn read_plugin(
     request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
-    Ok(next.run(take_in(&app, request, MAX_PLUGIN_BYTES).await?).await)
+    let announced_bytes = announced_within(request.headers(), MAX_PLUGIN_BYTES)?;
+    Ok(next.run(take_in(&app, request, announced_bytes, MAX_PLUGIN_BYTES).await?).await)
 }
 
-/// Waits until a body fits beside the others, and reads it whole.
-async fn take_in(app: &App, request: Request, limit_bytes: u64) -> Result<Request, Refusal> {
-    let announced = announced(request.headers());
-    if announced.is_some_and(|bytes| bytes > limit_bytes) {
-        return Err(too_large());
-    }
-    let reserved = app.intake.enter(announced.unwrap_or(limit_bytes)).await?;
+/// Waits until a body of the announced size fits beside the others, and reads it whole.
+async fn take_in(
+    app: &App,
+    request: Request,
+    announced_bytes: u64,
+    limit_bytes: u64,
+) -> Result<Request, Refusal> {
+    let reserved = app.intake.enter(announced_bytes).await?;
     let (mut head, body) = request.into_parts();
     let limit = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
     let bytes = match tokio::time::timeout(BODY_DEADLINE, to_bytes(body, limit)).await {
@@ -134,9 +134,14 @@ pub(super) fn check_values(json: &[u8]) -> Result<(), Refusal> {
     ))
 }
 
-/// The size of a body that its head names.
-fn announced(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+/// The size of a body that its head names, else the largest that is read.
+///
+/// # Errors
+/// It names a larger one.
+fn announced_within(headers: &HeaderMap, limit_bytes: u64) -> Result<u64, Refusal> {
+    let named = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let bytes = named.unwrap_or(limit_bytes);
+    if bytes > limit_bytes { Err(too_large()) } else { Ok(bytes) }
 }
 
 fn is_too_large(error: &axum::Error) -> bool {

@@ -24,7 +24,10 @@ pub(super) async fn quota(
     query: Result<Query<QuotaQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Refusal> {
     let adapter_type = adapter_type?;
-    plugin(&app, &adapter_type).await?;
+    // An agent type whose plugin no run has needed yet is known, and its plugin is not needed here.
+    if app.supervisor.catalogue().is_compiled(&adapter_type) {
+        plugin(&app, &adapter_type).await?;
+    }
     let Query(QuotaQuery { company }) = query?;
     let runs = app.supervisor.list().await?;
     let reports = runs.iter().filter(|run| run.info.adapter_type == *adapter_type).filter_map(Report::of);
