@@ -11,7 +11,7 @@ use opencode_k8s::Opencode;
 use paperclip_engine::redact::{MIN_SECRET_BYTES, Redactor};
 use paperclip_guest::{Plugin, Runtime, RuntimeOptions, Tools};
 use paperclip_kit::cli::Cli;
-use paperclip_parity::recordings::{self, Recording};
+use paperclip_parity::recordings;
 use serde_json::{Value, json};
 
 use crate::component::load_file;
@@ -154,7 +154,7 @@ fn check<A: Cli>(folder: &str, model: &str) {
         let lines: Vec<String> = recording.stdout.lines().map(str::to_owned).collect();
         let name = format!("{folder}/{}", recording.name);
         tried += try_secrets(&name, &lines, &protocol, |lines| {
-            let masked = Recording { stdout: lines.join("\n"), ..recording.clone() };
+            let masked = recording.clone().with_stdout(lines.join("\n"));
             let evidence = masked.evidence::<A>(&config).to_string();
             let at_ms = u64::try_from(recordings::AT_MS).unwrap();
             judged_fields(&tools.classify(at_ms, &evidence).unwrap().unwrap())

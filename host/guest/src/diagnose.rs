@@ -5,22 +5,11 @@ use std::borrow::Cow;
 
 use paperclip_diagnostic::Diagnose;
 
-use crate::cases::CasesError;
 use crate::catalogue::{InstallError, NoPrevious};
 use crate::contract::series;
 use crate::load_error::LoadError;
 use crate::registry::{FolderError, NoPlugin};
 use crate::runtime::RuntimeError;
-
-impl Diagnose for CasesError {
-    fn code(&self) -> &'static str {
-        "cases_unreadable"
-    }
-
-    fn hint(&self) -> Option<Cow<'_, str>> {
-        Some("name a folder with recorded cases; `paperclip-host plugins test --help` describes it".into())
-    }
-}
 
 impl Diagnose for InstallError {
     fn code(&self) -> &'static str {

@@ -6,9 +6,10 @@
 //! recorded run, the copy of a segment of its journal: the version can decide differently, but must neither
 //! fail nor refuse the run.
 
-use crate::cases::{self, CaseLine};
+use crate::judged::judged;
 use crate::plugin::Plugin;
 use crate::tools::Tools;
+use paperclip_cases::{CaseLine, differences};
 use paperclip_engine::comparison::Comparison;
 use paperclip_engine::journal::Entry;
 use paperclip_files::Root;
@@ -82,8 +83,8 @@ fn replay_run(plugin: &Arc<Plugin>, text: &str) -> Result<(), String> {
 }
 
 fn judge(tools: &Tools, recording: &CaseLine) -> Result<(), String> {
-    let result = cases::judged(tools, &recording.evidence)?;
-    match cases::differences(&result, &recording.expected).first() {
+    let result = judged(tools, &recording.evidence)?;
+    match differences(&result, &recording.expected).first() {
         Some(difference) => Err(difference.to_string()),
         None => Ok(()),
     }

@@ -19,7 +19,6 @@
 
 mod budget;
 mod cache;
-pub mod cases;
 mod catalogue;
 mod component_info;
 mod contract;
@@ -29,6 +28,7 @@ mod fault;
 mod golden;
 mod inspect;
 mod instance;
+mod judged;
 mod live;
 mod load_error;
 mod masking;
@@ -50,6 +50,7 @@ pub use contract::series_supported as supported_contracts;
 pub use digest::sha256_hex;
 pub use inspect::{Inspection, inspect, verify};
 pub use instance::Instance;
+pub use judged::judged;
 pub use live::Usage;
 pub use load_error::{Found, LoadError};
 pub use plugin::Plugin;

@@ -2,38 +2,28 @@
 //!
 //! `expected.txt` has a line for each case: its name, and the error code, or `success`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use paperclip_cases::Case;
 use paperclip_kit::cli::Cli;
 use paperclip_kit::machine::Watch;
-use paperclip_kit::manifest::termination::MARKER;
 use paperclip_kit::outcome::{AdapterResult, ErrorCode};
 use paperclip_kit::plugin::AgentPlugin as _;
 use paperclip_kit::stream::AgentStream as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// 2026-11-30, shortly after the recordings.
 pub const AT_MS: i64 = 1_795_990_000_000;
-/// How a line of the file with the exit says that the program did not end by itself.
-const KILLED: &str = "killed by the recorder";
-/// How many bytes of standard error a termination message holds.
-const STDERR_BYTES: usize = 4000;
 
 /// A recorded run.
 #[derive(Debug, Clone)]
 pub struct Recording {
     pub name: String,
     pub stdout: String,
-    pub stderr: String,
-    /// As a shell reports it.
-    pub exit_code: i32,
-    /// The recorder ended it, as a run's timeout does.
-    pub is_timed_out: bool,
+    /// The run as the recorder saw it.
+    evidence: Value,
     /// The error code that the run is to get; `None` is a success.
     pub expected: Option<String>,
-    /// The session that the run resumed.
-    pub resumed: Option<String>,
 }
 
 /// Returns the folder of a program's recordings.
@@ -46,55 +36,38 @@ pub fn folder(program: &str) -> PathBuf {
 /// # Panics
 /// A file is missing, or a case has no expected judgement.
 pub fn load(folder: &Path) -> Vec<Recording> {
-    let expected = fs::read_to_string(folder.join("expected.txt")).expect("the recordings have expected.txt");
-    let expected = |name: &str| {
-        let line = expected.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("expected.txt has no line for {name}")).trim().to_owned()
-    };
-    let files = fs::read_dir(folder).expect("the recordings are there");
-    let mut names: Vec<_> = files
-        .filter_map(|file| Some(file.ok()?.file_name().to_str()?.strip_suffix(".ndjson")?.to_owned()))
-        .collect();
-    names.sort();
-    names.into_iter().map(|name| read(folder, name, &expected)).collect()
-}
-
-fn read(folder: &Path, name: String, expected: &dyn Fn(&str) -> String) -> Recording {
-    let text = |extension: &str| {
-        let bytes = fs::read(folder.join(format!("{name}.{extension}"))).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    let exit = text("exit");
-    let code: i32 = exit.lines().next().and_then(|code| code.trim().parse().ok()).expect("an exit code");
-    let expected = Some(expected(&name)).filter(|code| code != "success");
-    Recording {
-        stdout: text("ndjson"),
-        stderr: text("stderr"),
-        // Python reports a signal as a negative number.
-        exit_code: if code < 0 { 128 - code } else { code },
-        is_timed_out: exit.contains(KILLED),
-        resumed: None,
-        expected,
-        name,
-    }
+    let cases = paperclip_cases::read(folder).unwrap_or_else(|error| panic!("{error}"));
+    cases.into_iter().map(Recording::of).collect()
 }
 
 impl Recording {
+    fn of(case: Case) -> Recording {
+        let expected =
+            case.expected.as_ref().unwrap_or_else(|| panic!("nothing is expected of {}", case.name));
+        Recording {
+            stdout: case.stdout().to_owned(),
+            expected: expected["errorCode"].as_str().map(str::to_owned),
+            name: case.name,
+            evidence: case.evidence,
+        }
+    }
+
+    /// Returns the same run with other output.
+    pub fn with_stdout(self, stdout: String) -> Recording {
+        Recording { stdout, ..self }
+    }
+
     /// Returns the run as an evidence document: the input of `paperclip-host classify`. An agent type that watches its agent stops it
     /// as it would have stopped the run.
     pub fn evidence<A: Cli>(&self, config: &Value) -> Value {
-        let (outcome, phase, reason) = match self.exit_code {
-            0 => ("complete", "Succeeded", "Completed"),
-            _ => ("failed", "Failed", "Error"),
-        };
-        let start = self.stderr.ceil_char_boundary(self.stderr.len().saturating_sub(STDERR_BYTES));
-        let message = (!self.stderr.is_empty()).then(|| format!("{MARKER}\n{}", &self.stderr[start..]));
+        let mut evidence = self.evidence.clone();
         let stopped_for = self.stopped_for::<A>();
-        json!({"config": config, "stdout": self.stdout, "job": {"outcome": outcome},
-            "container": {"exitCode": self.exit_code, "reason": reason, "message": message, "signal": null},
-            "pod": {"phase": phase, "missing": false}, "atMs": AT_MS,
-            "timedOut": self.is_timed_out && stopped_for.is_none(), "stoppedFor": stopped_for,
-            "previousSessionId": self.resumed})
+        evidence["timedOut"] = (evidence["timedOut"] == true && stopped_for.is_none()).into();
+        evidence["stoppedFor"] = stopped_for.into();
+        evidence["config"] = config.clone();
+        evidence["stdout"] = self.stdout.as_str().into();
+        evidence["atMs"] = AT_MS.into();
+        evidence
     }
 
     /// Returns why the agent type would have stopped the agent.

@@ -4,11 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use paperclip_guest::cases::{self, Case};
+use paperclip_cases::Case;
 use paperclip_guest::{Plugin, Runtime, RuntimeOptions, Source, Tools};
 use serde::Serialize;
 
-use super::plugin_test::output_of;
 use crate::exit::{CommandError, Exit, usage};
 
 /// Instances that are made for the figure of one.
@@ -44,7 +43,7 @@ pub(crate) fn bench(
     folder: &Path,
     is_json: bool,
 ) -> Result<Exit, CommandError> {
-    let cases = cases::read(folder).map_err(usage)?;
+    let cases = paperclip_cases::read(folder).map_err(usage)?;
     // Without the cache of compiled plugins: the first start of a machine is measured.
     let runtime = Runtime::new(&RuntimeOptions { max_instances: 8, ..RuntimeOptions::default() })?;
     let start = Instant::now();
@@ -82,7 +81,7 @@ fn show(figures: &Figures) {
 }
 
 fn output_bytes(cases: &[Case]) -> u64 {
-    cases.iter().map(|case| output_of(case).len() as u64).sum()
+    cases.iter().map(|case| case.stdout().len() as u64).sum()
 }
 
 fn time_of_instance(plugin: &Arc<Plugin>) -> Result<Duration, CommandError> {
@@ -110,7 +109,7 @@ fn judged(plugin: &Arc<Plugin>, cases: &[Case]) -> Result<f64, CommandError> {
 fn shown(plugin: &Arc<Plugin>, cases: &[Case]) -> Result<f64, CommandError> {
     let tools = Tools::new(Arc::clone(plugin));
     let lines: Vec<Vec<String>> =
-        cases.iter().map(|case| output_of(case).lines().map(str::to_owned).collect()).collect();
+        cases.iter().map(|case| case.stdout().lines().map(str::to_owned).collect()).collect();
     bytes_per_sec(output_bytes(cases), || {
         for lines in &lines {
             tools.transcript(lines, "2026-01-01T00:00:00Z")?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use paperclip_daemon::Watched;
 use paperclip_diagnostic::Diagnostic;
-use paperclip_guest::{Plugin, Runtime, Tools, cases};
+use paperclip_guest::{Plugin, Runtime, Tools};
 use paperclip_shell::journal::{self, History};
 
 use super::plugin_test::Report;
@@ -68,7 +68,7 @@ fn check(runtime: &Runtime, args: &CasesArgs, journals: Option<&Path>) -> Option
         }
     };
     println!("{} {} (sha256:{:.12})", plugin.adapter_type(), plugin.version(), plugin.digest());
-    let is_good = match cases::read(&args.fixtures) {
+    let is_good = match paperclip_cases::read(&args.fixtures) {
         Ok(cases) => {
             let report = Report::of(&Tools::new(Arc::clone(&plugin)), &cases);
             report.show();

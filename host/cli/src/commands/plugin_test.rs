@@ -4,15 +4,15 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use paperclip_guest::cases::{self, Case, Difference};
-use paperclip_guest::{Plugin, Tools};
+use paperclip_cases::{Case, Difference, differences};
+use paperclip_guest::{Plugin, Tools, judged};
 use serde_json::{Map, Value, json};
 
 use crate::exit::{CommandError, Exit, usage};
 use crate::pretty::style::{DIM, ERROR, SUCCESS, WARNING};
 
 pub(crate) fn test(plugin: &Arc<Plugin>, folder: &Path, accept: bool) -> Result<Exit, CommandError> {
-    let cases = cases::read(folder).map_err(usage)?;
+    let cases = paperclip_cases::read(folder).map_err(usage)?;
     let tools = Tools::new(Arc::clone(plugin));
     let mut report = Report::of(&tools, &cases);
     if accept {
@@ -102,18 +102,18 @@ impl<'a> Report<'a> {
 }
 
 fn outcome(tools: &Tools, case: &Case) -> Outcome {
-    let result = match case.judged(tools).and_then(|result| shown(tools, case).map(|()| result)) {
+    let result = match judged(tools, &case.evidence).and_then(|result| shown(tools, case).map(|()| result)) {
         Ok(result) => result,
         Err(why) => return Outcome::Failed(why),
     };
     let Some(expected) = &case.expected else { return Outcome::Unknown(result) };
-    let differences = cases::differences(&result, expected);
+    let differences = differences(&result, expected);
     if differences.is_empty() { Outcome::AsExpected } else { Outcome::Different(result, differences) }
 }
 
 /// Checks that the plugin shows each line of a case's output as entries of a transcript.
 fn shown(tools: &Tools, case: &Case) -> Result<(), String> {
-    let lines: Vec<String> = output_of(case).lines().map(str::to_owned).collect();
+    let lines: Vec<String> = case.stdout().lines().map(str::to_owned).collect();
     let entries = tools.transcript(&lines, "2026-01-01T00:00:00Z").map_err(|fault| fault.to_string())?;
     if entries.len() != lines.len() {
         return Err(format!("transcript: {} answers for {} lines", entries.len(), lines.len()));
@@ -123,11 +123,6 @@ fn shown(tools: &Tools, case: &Case) -> Result<(), String> {
         parsed.map_err(|error| format!("transcript of line {number}: no array of entries: {error}"))?;
     }
     Ok(())
-}
-
-/// Returns what the program of a case printed.
-pub(super) fn output_of(case: &Case) -> &str {
-    case.evidence["stdout"].as_str().unwrap_or_default()
 }
 
 fn code_of(result: &Map<String, Value>) -> &Value {

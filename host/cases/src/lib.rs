@@ -8,10 +8,11 @@
 //!
 //! Evidence is the input of `paperclip-host classify`.
 
-use crate::tools::Tools;
+use paperclip_diagnostic::Diagnose;
 use paperclip_files::Root;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -21,8 +22,6 @@ use std::path::{Path, PathBuf};
 const MAX_FILE_BYTES: u64 = 256 << 20;
 /// What a termination message of a container holds.
 const STDERR_BYTES: usize = 4000;
-/// The time of every judgement.
-pub(crate) const AT_MS: u64 = 1_700_000_000_000;
 const KILLED: &str = "killed by the recorder";
 const SUCCESS: &str = "success";
 
@@ -60,7 +59,7 @@ impl fmt::Display for Difference {
 
 /// A case of a file that has one in each line.
 #[derive(Debug, Deserialize)]
-pub(crate) struct CaseLine {
+pub struct CaseLine {
     pub name: String,
     pub evidence: Value,
     pub expected: Map<String, Value>,
@@ -186,21 +185,20 @@ fn evidence(config: &Value, stdout: &str, stderr: &str, exit_code: i32, is_timed
 }
 
 impl Case {
-    /// Returns how a plugin judges the case.
-    ///
-    /// # Errors
-    /// The plugin fails or rejects the evidence.
-    pub fn judged(&self, tools: &Tools) -> Result<Map<String, Value>, String> {
-        judged(tools, &self.evidence)
+    /// Returns what the program printed.
+    pub fn stdout(&self) -> &str {
+        self.evidence["stdout"].as_str().unwrap_or_default()
     }
 }
 
-pub(crate) fn judged(tools: &Tools, evidence: &Value) -> Result<Map<String, Value>, String> {
-    let result = tools
-        .classify(AT_MS, &evidence.to_string())
-        .map_err(|fault| fault.to_string())?
-        .map_err(|wrong| format!("it rejects the evidence: {wrong}"))?;
-    serde_json::from_str(&result).map_err(|error| format!("the result is not a JSON object: {error}"))
+impl Diagnose for CasesError {
+    fn code(&self) -> &'static str {
+        "cases_unreadable"
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        Some("name a folder with recorded cases; `paperclip-host plugins test --help` describes it".into())
+    }
 }
 
 /// Returns the fields of a result that are not as expected.
