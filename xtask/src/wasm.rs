@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use paperclip_plugin_build::{Export, component, interface};
+use paperclip_plugin_build::{Export, component, interface, write_if_changed};
 
 use crate::figures::{duration, size};
 use crate::process::{self, Artifact};
@@ -108,18 +108,6 @@ fn describe_export(export: &Export) -> String {
     }
 }
 
-/// Writes a file atomically. Does not write it if it already has those bytes, so that everything built from it stays fresh.
-/// Returns whether it was written.
-pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool> {
-    if fs::read(path).is_ok_and(|present| present == bytes) {
-        return Ok(false);
-    }
-    let half = path.with_extension("tmp");
-    fs::write(&half, bytes).with_context(|| format!("cannot write {}", half.display()))?;
-    fs::rename(&half, path).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(true)
-}
-
 /// Removes components without a package: the host embeds every file in `dist/plugins/`, also that of a renamed plugin.
 fn remove_stale(workspace: &Workspace, plugins: &[PluginPackage], folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
@@ -141,19 +129,6 @@ fn remove_stale(workspace: &Workspace, plugins: &[PluginPackage], folder: &Path)
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn unchanged_file_is_not_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("claude_k8s.wasm");
-        assert!(write_if_changed(&path, b"one").unwrap());
-        let modified = fs::metadata(&path).unwrap().modified().unwrap();
-        assert!(!write_if_changed(&path, b"one").unwrap());
-        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), modified);
-        assert!(write_if_changed(&path, b"two").unwrap());
-        assert_eq!(fs::read(&path).unwrap(), b"two");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left behind");
-    }
 
     #[test]
     fn components_without_a_package_are_removed() {

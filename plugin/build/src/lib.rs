@@ -67,12 +67,23 @@ pub fn build(folder: impl AsRef<Path>) -> Result<PathBuf> {
     let components = module.with_file_name("components");
     fs::create_dir_all(&components).with_context(|| format!("cannot create {}", components.display()))?;
     let file = components.join(name);
-    // Renamed, so that whoever watches it never reads a half.
-    let half = file.with_extension("tmp");
-    fs::write(&half, bytes)
-        .and_then(|()| fs::rename(&half, &file))
-        .with_context(|| format!("cannot write {}", file.display()))?;
+    write_if_changed(&file, &bytes)?;
     Ok(file)
+}
+
+/// Writes a file atomically. Does not write it if it already has those bytes, so that everything built from it stays fresh.
+/// Returns whether it was written. Whoever watches it never reads a half.
+///
+/// # Errors
+/// Its folder cannot be written.
+pub fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool> {
+    if fs::read(path).is_ok_and(|present| present == bytes) {
+        return Ok(false);
+    }
+    let half = path.with_extension("tmp");
+    fs::write(&half, bytes).with_context(|| format!("cannot write {}", half.display()))?;
+    fs::rename(&half, path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(true)
 }
 
 /// Returns the module that a message of cargo says it has built for the package with this manifest.
@@ -207,6 +218,19 @@ mod tests {
                 (func (export "t:t/tools@1.0.0#double") (param i32) (result i32) local.get 0 local.get 0 i32.add)
                 (func (export "ask")))"#,
         )
+    }
+
+    #[test]
+    fn unchanged_file_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("claude_k8s.wasm");
+        assert!(write_if_changed(&path, b"one").unwrap());
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        assert!(!write_if_changed(&path, b"one").unwrap());
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), modified);
+        assert!(write_if_changed(&path, b"two").unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left behind");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 /// A file of `scenarios/`.
@@ -176,31 +177,38 @@ fn one() -> usize {
 
 /// Reads all scenarios of a folder, by name.
 pub(crate) fn read_all(folder: &Path) -> Result<Vec<Scenario>> {
-    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    let mut scenarios = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "yaml") {
-            scenarios.push(read(&path).with_context(|| format!("{}", path.display()))?);
-        }
-    }
-    if scenarios.is_empty() {
-        bail!("there is no scenario in {}", folder.display());
-    }
-    scenarios.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(scenarios)
+    read_files(folder, check)
 }
 
-fn read(path: &Path) -> Result<Scenario> {
-    let text = std::fs::read_to_string(path)?;
-    // Through JSON, where an enum is a map with one key; in YAML it would need a tag.
-    let value: Value = serde_saphyr::from_str(&text)?;
-    let mut scenario: Scenario = serde_json::from_value(value)?;
-    scenario.name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+fn check(mut scenario: Scenario, name: &str) -> Result<Scenario> {
+    name.clone_into(&mut scenario.name);
     if !scenario.expect.contains_key("a") {
         bail!("nothing is expected of host a");
     }
     Ok(scenario)
+}
+
+/// Reads every YAML file of a folder, by name, and makes a scenario of its content and its name without `.yaml`.
+///
+/// # Errors
+/// There is none, or one of them is wrong: the file is named.
+pub(crate) fn read_files<T: DeserializeOwned>(
+    folder: &Path,
+    make: impl Fn(T, &str) -> Result<T>,
+) -> Result<Vec<T>> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut paths: Vec<_> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    paths.sort();
+    if paths.is_empty() {
+        bail!("there is no scenario in {}", folder.display());
+    }
+    let read = |path: &Path| {
+        // Through JSON, where an enum is a map with one key; in YAML it would need a tag.
+        let value: Value = serde_saphyr::from_str(&std::fs::read_to_string(path)?)?;
+        make(serde_json::from_value(value)?, &path.file_stem().unwrap_or_default().to_string_lossy())
+    };
+    paths.iter().map(|path| read(path).with_context(|| path.display().to_string())).collect()
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use serde::Deserialize;
-use serde_json::Value;
+
+use crate::scenario::read_files;
 
 /// A file of `scenarios/replicas/`.
 #[derive(Debug, Clone, Deserialize)]
@@ -105,24 +106,11 @@ impl Scenario {
 
 /// Reads all scenarios of a folder, by name.
 pub(crate) fn read_all(folder: &Path) -> Result<Vec<Scenario>> {
-    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    let mut scenarios = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "yaml") {
-            scenarios.push(read(&path).with_context(|| path.display().to_string())?);
-        }
-    }
-    scenarios.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(scenarios)
+    read_files(folder, check)
 }
 
-fn read(path: &Path) -> Result<Scenario> {
-    // Through JSON, where an enum is a map with one key; in YAML it would need a tag.
-    let value: Value = serde_saphyr::from_str(&std::fs::read_to_string(path)?)?;
-    let mut scenario: Scenario = serde_json::from_value(value)?;
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    scenario.name = format!("replicas-{stem}");
+fn check(mut scenario: Scenario, name: &str) -> Result<Scenario> {
+    scenario.name = format!("replicas-{name}");
     if scenario.replicas.is_empty() {
         bail!("it needs a replica to start with");
     }
