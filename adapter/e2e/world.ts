@@ -80,6 +80,10 @@ export class World {
     return { issue, run: await this.paperclip.ended(run.id) };
   }
 
+  private hasNote(run: string, name: string): boolean {
+    return existsSync(join(this.stage.shared, `${run}.${name}`));
+  }
+
   /** What the agent of a run has noted: its `prompt`, `args`, `env`, `files` or `pid`. */
   note(run: string, name: string): string {
     return readFileSync(join(this.stage.shared, `${run}.${name}`), "utf8");
@@ -92,8 +96,18 @@ export class World {
 
   /** Waits until the agent of a run works. */
   async working(run: string, timeoutMs = 60_000): Promise<void> {
-    const path = join(this.stage.shared, `${run}.env`);
-    await until(`the agent of run ${run}`, timeoutMs, () => Promise.resolve(existsSync(path) ? true : undefined));
+    await until(`the agent of run ${run}`, timeoutMs, () => Promise.resolve(this.hasNote(run, "env") || undefined));
+  }
+
+  /**
+   * Waits until the prompt of one of a task's runs has a text. Which run that is, a person does not choose: a comment starts a run of its own,
+   * or joins the one by which the server tries again or asks for the task's status.
+   */
+  async reads(issue: Issue, text: string, timeoutMs = 60_000): Promise<void> {
+    await until(`a prompt with "${text}"`, timeoutMs, async () => {
+      const runs = await this.paperclip.runs(this.company, issue.id);
+      return runs.find(({ id }) => this.hasNote(id, "prompt") && this.note(id, "prompt").includes(text));
+    });
   }
 
   /** Whether the process of a run's agent exists. */

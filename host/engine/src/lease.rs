@@ -101,7 +101,7 @@ pub enum Outcome {
     Busy(GuardBusy),
     Unreachable(ApiError),
     Lost,
-    /// Another host that is alive drives this run.
+    /// Another host drives this run, or drove it and has left it (then `host` is empty).
     Moved {
         host: String,
     },
@@ -505,6 +505,10 @@ impl RunLease {
         // A holder in between may have left a Job.
         if self.was_held && !self.is_of_run(&lease) {
             return self.lose();
+        }
+        // Another host had the run meanwhile, and may have ended it: it is left, and adopted as any other that has no host.
+        if self.was_held && self.epoch.is_some_and(|own| own < lease.epoch) && lease.is_released() {
+            return self.moved(lease.host);
         }
         if self.is_own(&lease) {
             return self.replace(now, lease);

@@ -62,15 +62,10 @@ fn why_no_pair((fault, phase): (Fault, Phase)) -> Option<&'static str> {
         {
             Some("it strikes a running agent")
         }
-        Fault::PodPreempted
-        | Fault::PodDeleted
-        | Fault::JobDeleted
-        | Fault::JobReplaced
-        | Fault::JobSuspended
-            if is_early =>
-        {
+        Fault::PodPreempted | Fault::PodDeleted | Fault::JobReplaced | Fault::JobSuspended if is_early => {
             Some("disturbances start once there is a pod")
         }
+        Fault::JobDeleted | Fault::FinalizerStuck if phase == Phase::Start => Some("there is no Job yet"),
         Fault::ConditionLate if is_early || matches!(phase, Phase::Wait | Phase::Run) => {
             Some("the condition follows the end of a pod")
         }
@@ -96,9 +91,6 @@ fn why_no_pair((fault, phase): (Fault, Phase)) -> Option<&'static str> {
             Some("Paperclip is asked once a Job may run")
         }
         Fault::PaperclipSlow if phase == Phase::Cleanup => Some("Paperclip is asked until there is a result"),
-        Fault::FinalizerStuck if is_early => {
-            Some("a Job that has not run is deleted only once its run has a result")
-        }
         _ => None,
     }
 }

@@ -137,7 +137,7 @@ impl Sabotage {
 
 fn broken(cause: FaultCause) -> GuestFault {
     GuestFault {
-        plugin: "claude_k8s".to_owned(),
+        plugin: crate::scenario::ADAPTER_TYPE.to_owned(),
         version: "0".to_owned(),
         digest: "0".repeat(64),
         call: "step",

@@ -6,6 +6,7 @@ use crate::entropy::Entropy;
 use crate::script::{API_KEY, End, Script, TOKEN};
 
 pub(crate) const NAMESPACE: &str = "agents";
+pub(crate) const ADAPTER_TYPE: &str = "claude_k8s";
 /// The session that runs resume, if they resume one.
 const OLD_SESSION: &str = "sess_old";
 
@@ -27,6 +28,8 @@ pub struct RunPlan {
     /// A Job of another task is not taken over.
     pub task_id: &'static str,
     pub resumes_session: bool,
+    /// For how long after the start there is a Job that nobody can say the task of: an earlier run of the agent left it behind.
+    pub orphan_ms: Option<u64>,
     /// Whether the agent gets a skill. All runs with it share its ConfigMap.
     pub has_skill: bool,
     /// By attempt.
@@ -117,6 +120,7 @@ impl RunPlan {
             config: Config::default(),
             task_id: "T-1",
             resumes_session: false,
+            orphan_ms: None,
             has_skill: false,
             scripts: [script.clone(), script],
             cancels: Vec::new(),
@@ -159,6 +163,8 @@ impl RunPlan {
         // Drawn apart, so that seeds that were recorded before keep their meaning.
         plan.draw_graces(&mut entropy.branch("graces"));
         plan.has_skill = entropy.branch("skill").chance(96);
+        let mut orphan = entropy.branch("orphan");
+        plan.orphan_ms = orphan.chance(24).then(|| *orphan.choose(&[5_000, 60_000, 900_000]));
         plan
     }
 
@@ -186,7 +192,7 @@ impl RunPlan {
         let config = &self.config;
         json!({
             "runId": self.run_id,
-            "agent": {"id": self.agent_id, "companyId": "acme", "name": "Nova", "adapterType": "claude_k8s"},
+            "agent": {"id": self.agent_id, "companyId": "acme", "name": "Nova", "adapterType": ADAPTER_TYPE},
             "runtime": runtime,
             "config": {
                 "image": "registry.example/agent:1",

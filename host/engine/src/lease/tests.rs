@@ -168,6 +168,12 @@ fn a_new_instance_of_the_host_moves_its_guard_or_learns_that_it_is_taken() {
     let moved = taken.on_answer(at(90_003), Ok(ApiReply::HostLease(Some(host_lease()))));
     assert_eq!(moved, vec![Outcome::Moved { host: "host-b".into() }]);
 
+    // The other host has the run's result, perhaps, and has left the rest to whoever adopts it.
+    let (mut left, _) = moving();
+    left.on_answer(at(90_001), Err(conflict()));
+    let released = Lease { epoch: 90, ..lease("run-1", "") };
+    assert_eq!(left.on_answer(at(90_002), found(released)), vec![Outcome::Moved { host: String::new() }]);
+
     let (mut lost, _) = moving();
     lost.on_answer(at(90_001), Err(conflict()));
     assert_eq!(lost.on_answer(at(90_002), found(lease("run-2", "host-b"))), vec![Outcome::Lost]);

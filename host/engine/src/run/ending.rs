@@ -87,7 +87,11 @@ impl<G: Guest> Run<G> {
 
     /// Leaves the run to the host that drives it. Its objects stay as they are, and its journal here is dropped.
     pub(super) fn leave_to(&mut self, host: &str) {
-        self.note(Level::Info, format!("host {host} drives this run now"));
+        let text = match host {
+            "" => "another host drove this run meanwhile and has left it: it is adopted again".to_owned(),
+            _ => format!("host {host} drives this run now"),
+        };
+        self.note(Level::Info, text);
         self.ledger.close();
         self.polls.clear();
         self.unobserved.clear();

@@ -283,7 +283,7 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
             let grace_ms = SHORTEST_GRACE_MS.min(truth.plan.config.queue_timeout_s * 1_000);
             (waited_ms < grace_ms && !is_hopeless).then_some("given up before its grace was over")
         }
-        "k8s_concurrent_run_blocked" => {
+        "k8s_concurrent_run_blocked" | "k8s_orphan_task_unknown" => {
             let waited_ms = world.now_ms - EPOCH_MS - truth.plan.starts_at_ms + clock_ahead_ms(world, run);
             let is_due = waited_ms >= truth.plan.config.queue_timeout_s * 1_000;
             (truth.plan.config.waits_when_busy && !is_due)

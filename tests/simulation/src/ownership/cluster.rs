@@ -151,6 +151,7 @@ impl Cluster {
                 let epoch = patch["metadata"]["annotations"][EPOCH_ANNOTATION].as_str();
                 let changed = self.jobs.get_mut(&job.uid).ok_or_else(not_found)?;
                 changed.view.epoch = epoch.and_then(|epoch| epoch.parse().ok()).or(changed.view.epoch);
+                changed.view.is_suspended &= patch["spec"]["suspend"] != false;
                 self.publish_job(&job.uid);
                 Ok(ApiReply::Done)
             }
@@ -216,7 +217,7 @@ impl Cluster {
             epoch: manifest["epoch"].as_u64(),
             has_ended: false,
             is_deleting: false,
-            is_suspended: false,
+            is_suspended: true,
         };
         let object = view.job.clone();
         let epoch = view.epoch.unwrap_or(0);

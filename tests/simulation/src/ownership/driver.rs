@@ -57,6 +57,10 @@ enum Phase {
     /// The result is out; the Job is to be deleted.
     CleaningUp,
     Releasing,
+    /// The guard was lost while the Job was created, which never ran: it is deleted.
+    Abandoning {
+        until: Timestamp,
+    },
     Detaching {
         until: Timestamp,
     },
@@ -89,7 +93,9 @@ pub(super) struct Driver {
     lease: RunLease,
     phase: Phase,
     pub(super) job: Option<ObjectRef>,
-    /// The run has the Job of an earlier process, whose epoch is to be raised.
+    /// This process has requested the creation of the Job.
+    has_created: bool,
+    /// The Job is to get the run's epoch and to be unsuspended: it was just created, or is of an earlier process.
     adopts: bool,
     is_cancelled: bool,
     /// The server has accepted the deletion of the Job.
@@ -132,6 +138,7 @@ impl Driver {
             lease: RunLease::new(identity),
             phase: Phase::Acquiring,
             job: None,
+            has_created: false,
             adopts: false,
             is_cancelled: false,
             is_deletion_accepted: false,
@@ -189,7 +196,7 @@ impl Driver {
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         let detached = match self.phase {
-            Phase::Detaching { until } => Some(until),
+            Phase::Detaching { until } | Phase::Abandoning { until } => Some(until),
             _ => None,
         };
         let retries = self.pending.iter().filter_map(|pending| pending.retry_at);
@@ -237,7 +244,8 @@ impl Driver {
             if pending.retry_at.is_none_or(|retry_at| retry_at > now) {
                 continue;
             }
-            if pending.purpose == Purpose::Job && !self.lease.is_certain(now) {
+            let is_abandoned = matches!(self.phase, Phase::Abandoning { .. });
+            if pending.purpose == Purpose::Job && !is_abandoned && !self.lease.is_certain(now) {
                 pending.retry_at = Some(now + RETRY);
                 continue;
             }
@@ -270,14 +278,16 @@ impl Driver {
     }
 
     fn on_job_answer(&mut self, now: Timestamp, request: &ApiCall, outcome: Result<ApiReply, ApiError>) {
+        if let Phase::Abandoning { .. } = self.phase {
+            return self.on_abandoned(now, request, outcome);
+        }
         match (request, outcome) {
             (_, Err(error)) if error.reason.as_deref() == Some(SUPERSEDED) => match self.phase {
                 Phase::CleaningUp => self.release(now),
                 _ => self.leave(Left::Moved),
             },
             (ApiCall::CreateJob { .. }, Ok(ApiReply::Created(job))) => {
-                self.job = Some(job);
-                self.phase = Phase::Running;
+                (self.job, self.adopts) = (Some(job), true);
             }
             // A create without an answer was applied: the watch shows the Job.
             (ApiCall::CreateJob { .. }, Err(_)) => {}
@@ -304,12 +314,42 @@ impl Driver {
         if self.job.is_none() {
             self.job = Some(job.clone());
             self.pending.retain(|pending| pending.purpose != Purpose::Job);
-            if self.phase == Phase::Starting {
+            match self.phase {
                 // It may be of an earlier epoch.
-                (self.phase, self.adopts) = (Phase::Running, true);
+                Phase::Acquiring | Phase::Starting => self.adopts = true,
+                Phase::Abandoning { .. } => {
+                    self.call(now, Purpose::Job, ApiCall::DeleteJob { job: job.clone(), epoch: None });
+                }
+                _ => {}
             }
         }
         self.act(now);
+    }
+
+    /// Leaves the run to whoever has its guard. A Job that was created for it, and may not run, is deleted first.
+    fn lose(&mut self, now: Timestamp) {
+        if self.phase != Phase::Starting || !self.has_created {
+            return self.leave(Left::Lost);
+        }
+        self.phase = Phase::Abandoning { until: now + RETRY_PERIOD };
+        if let (Some(job), true) = (self.job.clone(), self.pending.is_empty()) {
+            self.call(now, Purpose::Job, ApiCall::DeleteJob { job, epoch: None });
+        }
+    }
+
+    fn on_abandoned(&mut self, now: Timestamp, request: &ApiCall, outcome: Result<ApiReply, ApiError>) {
+        match (request, outcome) {
+            (ApiCall::DeleteJob { .. }, _) => self.leave(Left::Lost),
+            (_, Ok(ApiReply::Created(job))) => {
+                self.job = Some(job.clone());
+                self.call(now, Purpose::Job, ApiCall::DeleteJob { job, epoch: None });
+            }
+            (_, _) => match self.job.clone() {
+                Some(job) => self.call(now, Purpose::Job, ApiCall::DeleteJob { job, epoch: None }),
+                // The watch shows whether it was created.
+                None => {}
+            },
+        }
     }
 
     fn apply(&mut self, now: Timestamp, outcomes: Vec<Outcome>) {
@@ -322,9 +362,9 @@ impl Driver {
                     }
                 }
                 Outcome::EpochRaised(_) => self.adopts = self.job.is_some(),
-                Outcome::Busy(busy) if busy.is_final => self.leave(Left::Lost),
+                Outcome::Busy(busy) if busy.is_final => self.lose(now),
                 Outcome::Busy(_) | Outcome::Released => {}
-                Outcome::Unreachable(_) | Outcome::Lost => self.leave(Left::Lost),
+                Outcome::Unreachable(_) | Outcome::Lost => self.lose(now),
                 Outcome::Moved { .. } => self.leave(Left::Moved),
             }
         }
@@ -339,13 +379,17 @@ impl Driver {
         let epoch = self.lease.epoch();
         match (self.phase, self.job.clone()) {
             (Phase::Starting, None) => {
+                self.has_created = true;
                 let manifest_json = manifest(&self.run_id, self.index, epoch);
                 self.call(now, Purpose::Job, ApiCall::CreateJob { manifest_json });
             }
             (Phase::Starting | Phase::Running, Some(job)) if self.adopts => {
                 let value = epoch.unwrap_or(0).to_string();
-                let patch_json =
-                    json!({ "metadata": { "annotations": { EPOCH_ANNOTATION: value } } }).to_string();
+                let patch = json!({
+                    "metadata": { "annotations": { EPOCH_ANNOTATION: value } },
+                    "spec": { "suspend": false },
+                });
+                let patch_json = patch.to_string();
                 self.call(now, Purpose::Job, ApiCall::PatchJob { job, patch_json, epoch });
             }
             (Phase::Running | Phase::Starting, Some(_)) if self.has_ended && self.is_deletion_accepted => {
@@ -385,6 +429,7 @@ impl Driver {
         match self.phase {
             Phase::Releasing if is_answered => self.leave(Left::Ended { is_cancelled: false }),
             Phase::Detaching { until } if is_answered || until <= now => self.leave(Left::Detached),
+            Phase::Abandoning { until } if until <= now => self.leave(Left::Lost),
             _ => {}
         }
     }

@@ -113,11 +113,22 @@ impl Process {
         HostState { certain_until, ..state }
     }
 
+    /// Since when it has listed everything, and waits for no answer that does not come.
+    pub(super) fn observes_since(&self) -> u64 {
+        let has_been_cut_off = self.cut_until > 0;
+        let answered_ms = if has_been_cut_off { self.cut_until + NO_ANSWER_MS } else { 0 };
+        self.started_ms.max(self.paused_until).max(answered_ms) + LISTED_AFTER_MS
+    }
+
     /// Whether it reacts to what happens, and reaches the server.
     pub(super) fn is_healthy(&self, now: u64) -> bool {
         self.is_alive && !self.is_stopping && self.paused_until <= now && self.cut_until <= now
     }
 }
 
+/// After how long a request without an answer is given up, in ms.
+pub(super) const NO_ANSWER_MS: u64 = 5_000;
+/// How long after its start, or the end of a pause, a host has listed everything, in ms.
+const LISTED_AFTER_MS: u64 = 1_500;
 /// When the world starts, in ms since 1970.
 const WALL_START_MS: u64 = 1_800_000_000_000;

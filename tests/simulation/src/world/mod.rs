@@ -29,7 +29,7 @@ use crate::fault::{Fault, Phase, Swarm};
 use crate::invariants::{self, Violation};
 use crate::mutant::Mutant;
 use crate::plugin::Plugin;
-use crate::scenario::{NAMESPACE, RunPlan, Scenario};
+use crate::scenario::{ADAPTER_TYPE, NAMESPACE, RunPlan, Scenario};
 use crate::trace::Trace;
 use process::Process;
 pub(crate) use process::SINK_BYTES;
@@ -236,6 +236,9 @@ impl World {
         };
         for index in 0..world.runs.len() {
             let plan = world.runs[index].plan.clone();
+            if let Some(orphan_ms) = plan.orphan_ms {
+                world.leave_orphan(&plan, orphan_ms);
+            }
             world.at(EPOCH_MS + plan.starts_at_ms, WorldEvent::StartRun(index));
             for cancel in plan.cancels {
                 world.plan_cancel(index, cancel);
@@ -488,7 +491,7 @@ impl RunTruth {
                 ..IntakeFacts::bare(Some(NAMESPACE)).host
             },
         };
-        let (request, secrets) = intake::split(&plan.context(), "claude_k8s", facts)
+        let (request, secrets) = intake::split(&plan.context(), ADAPTER_TYPE, facts)
             .expect("the scenario's contexts are well formed");
         RunTruth {
             plan,

@@ -1,13 +1,15 @@
 //! What people and the cluster's administrators do to a run.
 
 use paperclip_contract::types::{CancelRequest, CancelSource, ObjectRef};
+use paperclip_engine::api::{ApiCall, ApiReply};
 use paperclip_engine::driver::DriverEvent;
+use serde_json::{Value, json};
 
 use super::{EPOCH_MS, World, WorldEvent};
 use crate::cluster::{Actor, Stage};
 use crate::coverage_points::CoveragePoint;
 use crate::fault::Fault;
-use crate::scenario::{Cancel, CancelWay};
+use crate::scenario::{ADAPTER_TYPE, Cancel, CancelWay, NAMESPACE, RunPlan};
 
 /// When a person who cancelled a run checks whether the cancel was acknowledged, in ms.
 const ASK_AGAIN_MS: u64 = 15_000;
@@ -59,8 +61,12 @@ impl World {
         let Some(job) = self.cluster.jobs.get(job_uid).filter(|job| !job.is_removed) else { return };
         let job_object = job.object.clone();
         let pod = self.cluster.pods_of(job_uid).next().map(|pod| (pod.object.uid.clone(), pod.stage));
+        let has_had_pod = job.has_had_pod;
         if self.strikes_job(Fault::JobDeleted, run, job_uid) {
             self.delete_by_somebody(&job_object);
+        } else if !has_had_pod {
+            // The next disturbance is planned with its pod.
+            return;
         } else if self.strikes_job(Fault::JobReplaced, run, job_uid) {
             self.replace_job(&job_object);
         } else if self.strikes_job(Fault::JobSuspended, run, job_uid) {
@@ -128,16 +134,29 @@ impl World {
             return;
         }
         self.remove_job(&job.uid);
-        let manifest_json = serde_json::json!({
-            "metadata": {"name": job.name, "namespace": job.namespace, "labels": {"made-by": "somebody"}},
+        self.create_by_somebody(&job.name, &json!({"made-by": "somebody"}), 120_000);
+    }
+
+    /// A Job of an agent that is no run's, and has no pod.
+    pub(super) fn leave_orphan(&mut self, plan: &RunPlan, remains_ms: u64) {
+        let labels = json!({
+            "paperclip.io/agent-id": plan.agent_id,
+            "paperclip.io/adapter-type": ADAPTER_TYPE,
+        });
+        self.create_by_somebody(&format!("orphan-of-{}", plan.run_id), &labels, remains_ms);
+    }
+
+    fn create_by_somebody(&mut self, name: &str, labels: &Value, remains_ms: u64) {
+        let manifest_json = json!({
+            "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
             "spec": {"suspend": true, "ttlSecondsAfterFinished": 300,
                 "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "x"}]}}},
         })
         .to_string();
-        let created =
-            self.cluster.apply(Actor::Somebody, &paperclip_engine::api::ApiCall::CreateJob { manifest_json });
-        if let Ok(paperclip_engine::api::ApiReply::Created(other)) = created {
-            self.after(120_000, WorldEvent::RemoveJob(other.uid));
+        if let Ok(ApiReply::Created(job)) =
+            self.cluster.apply(Actor::Somebody, &ApiCall::CreateJob { manifest_json })
+        {
+            self.after(remains_ms, WorldEvent::RemoveJob(job.uid));
         }
     }
 

@@ -129,6 +129,10 @@ impl World {
         match (request, outcome) {
             (ApiCall::CreateJob { manifest_json }, Ok(ApiReply::Created(job))) => {
                 crate::invariants::no_secret(self, "a Job", manifest_json);
+                let mut early = self.entropy.branch("early");
+                if early.chance(24) {
+                    self.after(early.skewed(1, 1_000), WorldEvent::Disturb(job.uid.clone()));
+                }
                 let delay_ms = self.entropy.skewed(1, 300);
                 self.after(delay_ms, WorldEvent::ReconcileJob(job.uid.clone()));
             }

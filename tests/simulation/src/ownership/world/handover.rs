@@ -1,12 +1,13 @@
 //! O7: a guard that is released is acquired at once by a run that waits for it.
 
-use super::invariants::OBSERVED_AFTER_MS;
-use super::{Driver, Event, Sender, World};
+use super::{Driver, Event, HEALING_MS, Sender, World};
 use paperclip_engine::api::ApiCall;
 use paperclip_engine::lease::lease_name;
 
 /// Longest time from the release of a guard to its acquisition by a run that waits for it.
 const HANDOVER_BOUND_MS: u64 = 500;
+/// When a request that was sent before the world healed has an answer, or none.
+const ANSWERED_MS: u64 = HEALING_MS + 10_000;
 
 /// A guard that was released while runs wait for it.
 #[derive(Debug)]
@@ -22,12 +23,10 @@ impl World {
         let mut waiting = Vec::new();
         for (process, this) in self.processes.iter().enumerate() {
             // A watch that was interrupted reports what it has missed first.
-            let observes_since =
-                this.paused_until.max(this.cut_until).max(this.started_ms) + OBSERVED_AFTER_MS;
             let observes = this.is_healthy(self.now)
                 && this.has_leases
                 && !this.state.instance.is_empty()
-                && observes_since <= self.now;
+                && this.observes_since() <= self.now;
             let of_key = this.drivers.iter().filter(|(_, driver)| driver.key == key && driver.is_waiting());
             waiting.extend(of_key.filter(|_| observes).map(|(run, _)| (process, *run)));
         }
@@ -67,8 +66,8 @@ impl World {
             let this = &self.processes[process];
             this.is_healthy(self.now) && this.drivers.get(&run).is_some_and(Driver::is_waiting)
         };
-        let has_lags = self.has_lags && !self.is_healed();
-        !has_lags && self.disturbed_ms < released.since && released.waiting.iter().any(waits)
+        let may_lag = self.has_lags && released.since < ANSWERED_MS;
+        !may_lag && self.disturbed_ms < released.since && released.waiting.iter().any(waits)
     }
 
     /// Sends the release of a run's guard before its time.

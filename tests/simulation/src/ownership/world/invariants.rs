@@ -12,8 +12,6 @@ const LOST_BOUND_MS: u64 = 45_000;
 const RELEASED_BOUND_MS: u64 = 2_000;
 /// What slow watches, lost requests and obstacles may add to both.
 const FAULTY_SLACK_MS: u64 = 75_000;
-/// How long after its start, or the end of a pause, a host has listed everything.
-pub(super) const OBSERVED_AFTER_MS: u64 = 1_500;
 
 impl World {
     /// O1: in one epoch one host changes a Job, and after it no change of a lower epoch takes effect, whatever the Job says of its epoch.
@@ -72,10 +70,8 @@ impl World {
         self.checked_ms = now;
         let unhosted_ms = self.unhosted_ms;
         // Since when a host observes that adopts what it finds.
-        let observes_since =
-            |one: &Process| one.paused_until.max(one.cut_until).max(one.started_ms) + OBSERVED_AFTER_MS;
         let healthy = self.processes.iter().filter(|one| one.is_healthy(now));
-        let observed_since = healthy.map(observes_since).min().unwrap_or(now);
+        let observed_since = healthy.map(Process::observes_since).min().unwrap_or(now);
         for (uid, run) in live {
             let is_driven = self.processes.iter().any(|process| {
                 process.is_healthy(now) && process.drivers.get(&run).is_some_and(Driver::is_driving)

@@ -15,7 +15,7 @@ use paperclip_engine::ownership::{Effect, Input, Obstacle, Prepared};
 use super::cluster::Cluster;
 use super::driver::{Driver, Left, Origin, Step};
 use super::mutant::{Mutant, on_answer, on_request, on_state};
-use super::process::{Process, Slot};
+use super::process::{NO_ANSWER_MS, Process, Slot};
 use super::{Figures, Outcome};
 use crate::agenda::Agenda;
 use crate::entropy::Entropy;
@@ -292,9 +292,11 @@ impl World {
             Event::KillProcess(process) => self.end_process(process, "killed: it does not stop in time"),
             Event::Pause { slot, ms } => {
                 self.cancel_at_pause(slot);
-                self.disturb(slot, |process, now| process.paused_until = now + ms);
+                self.disturb(slot, |process, now| process.paused_until = process.paused_until.max(now + ms));
             }
-            Event::Cut { slot, ms } => self.disturb(slot, |process, now| process.cut_until = now + ms),
+            Event::Cut { slot, ms } => {
+                self.disturb(slot, |process, now| process.cut_until = process.cut_until.max(now + ms));
+            }
             Event::Stop(slot) => self.stop(slot),
             Event::Post { run, slot } => self.post(run, slot),
             Event::Cancel(run) => self.cancel(run),
@@ -629,7 +631,7 @@ impl World {
         }
         if is_faulty && self.entropy.chance(6) {
             let outcome = Box::new(Err(no_answer()));
-            return self.after(5_000, Event::Answer { process, sender, outcome });
+            return self.after(NO_ANSWER_MS, Event::Answer { process, sender, outcome });
         }
         let is_answer_lost = is_faulty && self.entropy.chance(6);
         let request = Box::new(request);
@@ -639,7 +641,7 @@ impl World {
     fn serve(&mut self, process: usize, sender: Sender, request: &ApiCall, is_answer_lost: bool) {
         if self.processes[process].cut_until > self.now {
             let outcome = Box::new(Err(no_answer()));
-            return self.after(5_000, Event::Answer { process, sender, outcome });
+            return self.after(NO_ANSWER_MS, Event::Answer { process, sender, outcome });
         }
         let holder_before = match request {
             ApiCall::UpdateLease(lease) => {
@@ -647,6 +649,13 @@ impl World {
             }
             _ => None,
         };
+        let was_suspended = |world: &World| match request {
+            ApiCall::PatchJob { job, .. } => {
+                world.cluster.jobs.get(&job.uid).is_some_and(|job| job.view.is_suspended)
+            }
+            _ => false,
+        };
+        let may_start = was_suspended(self);
         let (outcome, accepted) = self.cluster.apply(request);
         if let (Some(before), ApiCall::UpdateLease(lease), true) = (holder_before, request, outcome.is_ok()) {
             self.adopt_for_another_run(process, &before, &lease.holder);
@@ -656,6 +665,9 @@ impl World {
         }
         match (request, &outcome) {
             (ApiCall::CreateJob { .. }, Ok(ApiReply::Created(job))) => self.note_created(job),
+            (ApiCall::PatchJob { job, .. }, Ok(_)) if may_start && !was_suspended(self) => {
+                self.note_started(job);
+            }
             (ApiCall::DeleteJob { job, .. }, Ok(_)) => {
                 let delay = 500 + self.entropy.skewed(0, 5_000);
                 self.after(delay, Event::Remove(job.uid.clone()));
@@ -675,7 +687,7 @@ impl World {
             format!("process {process} {sender:?}: {}: {answer}", request.describe())
         });
         let (outcome, delay) = if is_answer_lost {
-            (Err(no_answer()), 5_000)
+            (Err(no_answer()), NO_ANSWER_MS)
         } else {
             (outcome, 1 + self.entropy.skewed(0, 40))
         };
@@ -697,6 +709,8 @@ impl World {
         let run_id = self.runs[after].id.clone();
         self.runs[after].jobs.push(job.uid.clone());
         self.cluster.relabel(&job.uid, after, &run_id);
+        // A plugin lists the Jobs of its agent before it creates one.
+        self.with_driver(process, after, |driver, now| driver.on_own_job(now, &job));
     }
 
     fn note_created(&mut self, job: &ObjectRef) {
@@ -705,9 +719,15 @@ impl World {
         if self.runs[run].jobs.len() > 1 {
             self.violate("O3", format!("run {run} was started twice: {:?}", self.runs[run].jobs));
         }
+    }
+
+    /// A Job was unsuspended: its agent runs.
+    fn note_started(&mut self, job: &ObjectRef) {
+        let Some(run) = self.cluster.jobs.get(&job.uid).map(|job| job.run) else { return };
         let key = &self.runs[run].key;
         // The agent of a Job that is being deleted runs until that is removed.
-        let is_live = |job: &&super::cluster::Job| !job.is_removed && !job.view.has_ended;
+        let is_live =
+            |job: &&super::cluster::Job| !job.is_removed && !job.view.has_ended && !job.view.is_suspended;
         let live = self.cluster.jobs.values().filter(is_live).filter(|job| self.runs[job.run].key == *key);
         if live.count() > 1 {
             self.violate("O3", format!("agent {key} runs twice"));
