@@ -101,6 +101,20 @@ impl RunRecords<'_> {
         }
     }
 
+    /// Creates the record of a run that continues an earlier one, so that each host finds it by either id. Without a record of the earlier
+    /// run there is none.
+    ///
+    /// # Errors
+    /// The API refuses a request or does not answer.
+    pub async fn note_continuing(self, namespace: &str, earlier: &str, by: &str) -> Result<(), ApiError> {
+        let Some(record) = self.get(namespace, earlier).await? else { return Ok(()) };
+        match self.call(ApiCall::CreateRunRecord(Box::new(record.continued_by(by)))).await {
+            // It was noted before.
+            Err(error) if error.status == Some(409) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
     /// Notes in a record that the end of its run is requested, so that a later host of the run ends it, too.
     ///
     /// # Errors

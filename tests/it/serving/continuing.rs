@@ -6,7 +6,7 @@ use super::daemon::{Daemon, context, text};
 use crate::host::Place;
 
 /// Starts a run of the same agent that continues an earlier one.
-fn resume(daemon: &Daemon, run_id: &str, earlier: &str) -> Value {
+pub(super) fn resume(daemon: &Daemon, run_id: &str, earlier: &str) -> Value {
     let mut context = context(run_id, "claude_k8s", json!({}));
     context["agent"]["id"] = json!("agent-r1");
     let answer = daemon.post("/v1/runs", &json!({"context": context, "resumes": earlier}));

@@ -3,10 +3,14 @@
 use serde_json::{Value, json};
 
 use super::adopt::{ask, patch_object};
+use super::continuing::resume;
 use super::daemon::{Daemon, text};
 use crate::host::{Cluster, Place};
 
 const KEY: &str = "the-key-that-all-replicas-share";
+
+const RECORDS: &str =
+    "/api/v1/namespaces/default/configmaps?labelSelector=app.kubernetes.io/component%3Drun-record";
 
 /// Two replicas, of which the first drives run r1; its agent waits.
 fn replicas(place: &Place, cluster: &Cluster, key: &str) -> (Daemon, Daemon) {
@@ -20,6 +24,18 @@ fn replicas(place: &Place, cluster: &Cluster, key: &str) -> (Daemon, Daemon) {
 
 fn gated() -> Place {
     Place::gated("echo one", "")
+}
+
+/// Asks a replica for a run until it has adopted it, as the clients of a Service do whose other endpoint is removed.
+fn adopted(replica: &Daemon, run: &str) -> Value {
+    loop {
+        let answer = replica.get(&format!("/v1/runs/{run}"));
+        match answer.status {
+            200 if answer.json()["adopted"] == true => return answer.json(),
+            200 | 503 => {}
+            _ => panic!("{answer:?}"),
+        }
+    }
 }
 
 #[test]
@@ -54,8 +70,31 @@ fn every_request_for_a_run_is_answered_by_any_replica() {
     assert_eq!(second.run("r1", json!({})).status, 202);
     assert_eq!(second.state("r1")["state"], "cancelled");
     assert_eq!(second.post("/v1/runs/r1/taken", &Value::Null).status, 204);
-    let path = "/api/v1/namespaces/default/configmaps?labelSelector=app.kubernetes.io/component%3Drun-record";
-    assert_eq!(ask(&cluster, "GET", path)["items"], json!([]));
+    assert_eq!(ask(&cluster, "GET", RECORDS)["items"], json!([]));
+    drop(first);
+}
+
+#[test]
+fn a_run_that_continues_another_is_known_to_any_replica_and_to_the_host_that_adopts_it() {
+    let place = gated();
+    let cluster = place.cluster();
+    let (first, second) = replicas(&place, &cluster, KEY);
+    let follows = json!({"runId": "r2", "follows": "r1"});
+    assert_eq!(resume(&first, "r2", "r1"), follows);
+    assert_eq!(resume(&second, "r2", "r1"), follows, "again, at the other replica");
+    assert_eq!(second.state("r2")["follows"], "r1");
+    second.follow("r2", 0).find(|event| event["text"] == "one").unwrap();
+
+    first.terminate();
+    assert_eq!(adopted(&second, "r2")["follows"], "r1");
+    place.open_gate();
+    assert_eq!(second.events("r2", 0).last().unwrap()["errorCode"], Value::Null);
+    let third = Daemon::replica(&place, &["--kubeconfig", &text(cluster.kubeconfig())], "third", KEY);
+    assert_eq!(third.when_ready().state("r2")["follows"], "r1", "after its end as well");
+
+    assert_eq!(second.post("/v1/runs/r2/taken", &Value::Null).status, 204);
+    // The record of the later run is collected with that of the earlier one.
+    while ask(&cluster, "GET", RECORDS)["items"] != json!([]) {}
     drop(first);
 }
 
@@ -65,15 +104,7 @@ fn a_run_is_never_unknown_until_another_host_has_adopted_it() {
     let cluster = place.cluster();
     let (first, second) = replicas(&place, &cluster, KEY);
     first.terminate();
-    // As the clients of a Service whose endpoint is removed: all requests reach the other replica.
-    loop {
-        let answer = second.get("/v1/runs/r1");
-        match answer.status {
-            200 if answer.json()["adopted"] == true => break,
-            200 | 503 => {}
-            _ => panic!("{answer:?}"),
-        }
-    }
+    adopted(&second, "r1");
     assert_eq!(second.post("/v1/runs/r1/cancel", &Value::Null).status, 202);
     assert_eq!(second.events("r1", 0).last().unwrap()["errorCode"], "cancelled");
     drop(first);

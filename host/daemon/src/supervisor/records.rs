@@ -98,6 +98,16 @@ pub(super) enum Claiming {
     },
     Elsewhere(Elsewhere),
     Ended(Arc<RunHandle>),
+    /// It is the earlier run of this id that this one continues.
+    Continues(String),
+}
+
+/// What the record of a run says.
+#[derive(Debug)]
+enum Recalled {
+    Found(Found<Arc<RunHandle>>),
+    /// The run continues the one of this id.
+    Continues(String),
 }
 
 /// What happens to the record of a run that leaves this process.
@@ -153,6 +163,7 @@ impl Supervisor {
                 address: owner.address,
             }),
             Claimed::Ended { record, end } => Claiming::Ended(self.recalled(cluster, &record, end)),
+            Claimed::Continues { run_id } => Claiming::Continues(run_id),
         })
     }
 
@@ -168,13 +179,48 @@ impl Supervisor {
             return Ok(Found::Here(Arc::clone(run)));
         }
         match self.recall(run_id).await? {
-            Some(found) => Ok(found),
+            Some(Recalled::Found(found)) => Ok(found),
+            Some(Recalled::Continues(earlier)) => self.find_continued(&earlier, run_id).await,
             None => known.map(Found::Here),
         }
     }
 
+    /// Returns the earlier run that a run continues, by what the record of the later one says.
+    ///
+    /// # Errors
+    /// As [`Supervisor::find`].
+    pub(super) async fn find_continued(
+        &self,
+        earlier: &str,
+        by: &str,
+    ) -> Result<Found<Arc<RunHandle>>, Refusal> {
+        let known = self.get(earlier).await;
+        let found = match &known {
+            Ok(run) if run.state() != State::Detached => Found::Here(Arc::clone(run)),
+            Ok(_) | Err(_) => match self.recall(earlier).await? {
+                Some(Recalled::Found(found)) => found,
+                // A record names the first run, which continues none.
+                Some(Recalled::Continues(_)) | None => Found::Here(known?),
+            },
+        };
+        if let Found::Here(run) = &found {
+            self.runs().claim(&run.info.run_id, by).await?;
+        }
+        Ok(found)
+    }
+
+    /// Makes a run known to other hosts by the id of a later one that continues it, too.
+    pub(super) async fn note_continuing(&self, run: &RunHandle, by: &str) {
+        let Some(RecordKey { cluster, namespace, .. }) = run.record() else { return };
+        let noted = cluster.run_records().note_continuing(&namespace, &run.info.run_id, by).await;
+        if let Err(error) = noted {
+            let run_id = by;
+            tracing::warn!(run_id, error = error.message, "other hosts do not know which run it continues");
+        }
+    }
+
     /// Reads what the record of a run says; none if it has none, or no host has the run.
-    async fn recall(&self, run_id: &str) -> Result<Option<Found<Arc<RunHandle>>>, Refusal> {
+    async fn recall(&self, run_id: &str) -> Result<Option<Recalled>, Refusal> {
         for (cluster, namespace) in self.namespaces() {
             let records = cluster.run_records();
             let unread = |error: ApiError| {
@@ -187,9 +233,12 @@ impl Supervisor {
                 )
             };
             let Some(record) = records.get(&namespace, run_id).await.map_err(unread)? else { continue };
+            if let RecordState::Continues(earlier) = record.state {
+                return Ok(Some(Recalled::Continues(earlier.run_id)));
+            }
             if let Some(end) = record.end().cloned() {
                 let run = self.keep_recalled(&cluster, &record, end).await;
-                return Ok(Some(Found::Here(run)));
+                return Ok(Some(Recalled::Found(Found::Here(run))));
             }
             if cluster.hosts().is_own(&record.instance) {
                 continue;
@@ -201,7 +250,7 @@ impl Supervisor {
                     namespace,
                     address: owner.address,
                 };
-                return Ok(Some(Found::Elsewhere(elsewhere)));
+                return Ok(Some(Recalled::Found(Found::Elsewhere(elsewhere))));
             }
             let has_no_job = cluster.watches().has_no_job_of(&namespace, run_id).await;
             if !has_no_job && !cluster.hosts().is_left_alone(&namespace, run_id) {

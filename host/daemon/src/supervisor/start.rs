@@ -113,6 +113,7 @@ impl Supervisor {
             match self.claim(&earlier, &context).await? {
                 Claimed::Follows(run) => {
                     tracing::info!(run_id, follows = run.info.run_id, "run continues an earlier one");
+                    self.note_continuing(&run, &run_id).await;
                     if self.runs().awaits_secrets(&run.info.run_id).await? {
                         self.resupply(&run.info.run_id, &context).await?;
                     }
@@ -192,6 +193,10 @@ impl Supervisor {
             }
             Ok(Claiming::Ended(ended)) => Ok(Found::Here(ended)),
             Ok(Claiming::Elsewhere(elsewhere)) => Ok(Found::Elsewhere(elsewhere)),
+            Ok(Claiming::Continues(earlier)) => {
+                self.runs().withdraw(&run).await;
+                return self.find_continued(&earlier, &run.info.run_id).await;
+            }
             Err(refusal) => Err(refusal),
         };
         self.runs().withdraw(&run).await;
@@ -419,7 +424,7 @@ impl Supervisor {
                 return Some(Left { state: ended.state(), result: Some(result), fate: RecordFate::Kept });
             }
             // The guard of the run says the same, and the run moves there.
-            Ok(Claiming::Elsewhere(_)) => pending.prepared.record = None,
+            Ok(Claiming::Elsewhere(_) | Claiming::Continues(_)) => pending.prepared.record = None,
             // It is driven all the same, and its result is written over whatever the record says by then.
             Err(refusal) => {
                 tracing::warn!(error = %refusal, hint = refusal.hint, "the record of the run names another host");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use paperclip_contract::types::ApiError;
 
-use super::{Ended, RunRecord};
+use super::{Ended, RecordState, RunRecord};
 use crate::api::{ApiCall, ApiReply, HostLease};
 use crate::calls::is_transient;
 
@@ -53,6 +53,8 @@ pub enum Claimed {
     Elsewhere { record: RunRecord, owner: HostLease },
     /// Nobody: it has ended.
     Ended { record: RunRecord, end: Ended },
+    /// Whoever has the run of this id, which it continues.
+    Continues { run_id: String },
 }
 
 #[derive(Debug)]
@@ -150,6 +152,9 @@ impl Claim {
     fn on_read(&mut self, found: Box<RunRecord>) -> Step {
         if let Some(end) = found.end().cloned() {
             return done(Claimed::Ended { record: *found, end });
+        }
+        if let RecordState::Continues(earlier) = found.state {
+            return done(Claimed::Continues { run_id: earlier.run_id });
         }
         let Claimant { host, instance, tenure } = &self.claimant;
         // A request of this process whose answer was lost, or an earlier run of it that left without an end: another host may have it by now.

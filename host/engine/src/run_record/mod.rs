@@ -51,6 +51,16 @@ pub enum RecordState {
         recovery: Option<Vec<u8>>,
     },
     Ended(Ended),
+    /// The run continues an earlier one, whose records and result it has.
+    Continues(Earlier),
+}
+
+/// The run that a later one continues, by the record of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Earlier {
+    pub run_id: String,
+    /// The UID of its record. The record of the later run is deleted with it.
+    pub record_uid: String,
 }
 
 /// What a run is. It does not change.
@@ -82,6 +92,20 @@ impl RunRecord {
         }
     }
 
+    /// Returns the record of a later run that continues this one.
+    #[must_use]
+    pub fn continued_by(self, run_id: &str) -> RunRecord {
+        RunRecord {
+            name: record_name(run_id),
+            run_id: run_id.to_owned(),
+            uid: String::new(),
+            resource_version: String::new(),
+            cancel_requested: None,
+            state: RecordState::Continues(Earlier { run_id: self.run_id, record_uid: self.uid }),
+            ..self
+        }
+    }
+
     /// Returns the record of the run's end. The recovery data is removed, and so is what makes the result too long.
     #[must_use]
     pub fn ended(self, at: Timestamp, state: &str, result: Map<String, Value>) -> RunRecord {
@@ -92,7 +116,7 @@ impl RunRecord {
     pub fn end(&self) -> Option<&Ended> {
         match &self.state {
             RecordState::Ended(ended) => Some(ended),
-            RecordState::Claimed { .. } => None,
+            RecordState::Claimed { .. } | RecordState::Continues(_) => None,
         }
     }
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::jiff::Timestamp as KubeTimestamp;
 use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::{ObjectList, PartialObjectMeta};
 use paperclip_contract::types::ApiError;
 use paperclip_engine::api::ApiReply;
-use paperclip_engine::run_record::{Ended, RecordState, RecordSummary, RunRecord};
+use paperclip_engine::run_record::{Earlier, Ended, RecordState, RecordSummary, RunRecord, record_name};
 use paperclip_engine::time::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -31,6 +31,8 @@ const ACCEPTED_ANNOTATION: &str = "paperclip.io/accepted-at";
 const ENDED_ANNOTATION: &str = "paperclip.io/ended-at";
 /// Says that somebody has requested the end of the run, and why.
 const CANCEL_ANNOTATION: &str = "paperclip.io/cancel-requested";
+/// The run that this one continues.
+const CONTINUES_ANNOTATION: &str = "paperclip.io/continues";
 /// What the run is.
 const FACTS_KEY: &str = "run.json";
 /// What came of it.
@@ -108,7 +110,7 @@ pub(super) async fn list(cluster: &Cluster, namespace: &str) -> Result<ApiReply,
     loop {
         let request = resource::<ConfigMap>(namespace)?.list_metadata(&params);
         let page: ObjectList<PartialObjectMeta<ConfigMap>> = send(cluster, request).await?.json()?;
-        found.extend(page.items.into_iter().map(|item| summary(item.metadata)));
+        found.extend(page.items.into_iter().filter_map(|item| summary(item.metadata)));
         params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if params.continue_token.is_none() {
             return Ok(ApiReply::RunRecords(found));
@@ -131,7 +133,7 @@ async fn written(
     let ObjectMeta { uid, resource_version, .. } = answer.metadata;
     let state = match record.state {
         RecordState::Claimed { .. } => RecordState::Claimed { recovery: None },
-        ended @ RecordState::Ended(_) => ended,
+        other @ (RecordState::Ended(_) | RecordState::Continues(_)) => other,
     };
     Ok(ApiReply::RunRecord(Some(Box::new(RunRecord {
         uid: uid.unwrap_or_default(),
@@ -151,8 +153,10 @@ fn annotations(record: &RunRecord) -> Result<BTreeMap<String, String>, ApiError>
     if let Some(reason) = &record.cancel_requested {
         pairs.push((CANCEL_ANNOTATION, reason.clone()));
     }
-    if let RecordState::Ended(ended) = &record.state {
-        pairs.push((ENDED_ANNOTATION, rfc3339(record, ended.at)?));
+    match &record.state {
+        RecordState::Claimed { .. } => {}
+        RecordState::Ended(ended) => pairs.push((ENDED_ANNOTATION, rfc3339(record, ended.at)?)),
+        RecordState::Continues(earlier) => pairs.push((CONTINUES_ANNOTATION, earlier.run_id.clone())),
     }
     Ok(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
@@ -174,7 +178,17 @@ fn config_map(record: &RunRecord) -> Result<ConfigMap, ApiError> {
     let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let recovery = match &record.state {
         RecordState::Claimed { recovery } => recovery.clone(),
-        RecordState::Ended(_) => None,
+        RecordState::Ended(_) | RecordState::Continues(_) => None,
+    };
+    let owner = match &record.state {
+        RecordState::Continues(earlier) => Some(vec![OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "ConfigMap".to_owned(),
+            name: record_name(&earlier.run_id),
+            uid: earlier.record_uid.clone(),
+            ..OwnerReference::default()
+        }]),
+        RecordState::Claimed { .. } | RecordState::Ended(_) => None,
     };
     Ok(ConfigMap {
         metadata: ObjectMeta {
@@ -182,6 +196,7 @@ fn config_map(record: &RunRecord) -> Result<ConfigMap, ApiError> {
             name: Some(record.name.clone()),
             labels: Some(labels),
             annotations: Some(annotations(record)?),
+            owner_references: owner,
             ..ObjectMeta::default()
         },
         data: Some(data(record)?),
@@ -199,7 +214,7 @@ fn patch(record: &RunRecord) -> Result<Value, ApiError> {
         "data": data(record)?,
     });
     match &record.state {
-        RecordState::Claimed { recovery: None } => {}
+        RecordState::Claimed { recovery: None } | RecordState::Continues(_) => {}
         RecordState::Claimed { recovery: Some(bytes) } => {
             patch["binaryData"] = json!({ RECOVERY_KEY: ByteString(bytes.clone()) });
         }
@@ -225,14 +240,19 @@ fn read(map: ConfigMap) -> Result<RunRecord, ApiError> {
     let facts = serde_json::from_str(&facts).map_err(|error| broken(FACTS_KEY, &error))?;
     let mut annotations = metadata.annotations.clone().unwrap_or_default();
     let cancel_requested = annotations.remove(CANCEL_ANNOTATION);
+    let continues = annotations.remove(CONTINUES_ANNOTATION);
     let mut take = |key: &str| annotations.remove(key).unwrap_or_default();
     let (run_id, host, instance) = (take(RUN_ANNOTATION), take(HOST_ANNOTATION), take(INSTANCE_ANNOTATION));
     let (accepted_at, ended_at) = (time(&take(ACCEPTED_ANNOTATION)), time(&take(ENDED_ANNOTATION)));
-    let state = match data.remove(RESULT_KEY) {
-        None => RecordState::Claimed {
+    let state = match (continues, data.remove(RESULT_KEY)) {
+        (Some(run_id), _) => {
+            let owner = metadata.owner_references.clone().unwrap_or_default().into_iter().next();
+            RecordState::Continues(Earlier { run_id, record_uid: owner.unwrap_or_default().uid })
+        }
+        (None, None) => RecordState::Claimed {
             recovery: binary_data.and_then(|mut binary| binary.remove(RECOVERY_KEY)).map(|bytes| bytes.0),
         },
-        Some(text) => {
+        (None, Some(text)) => {
             let Outcome { state, result, omitted } =
                 serde_json::from_str(&text).map_err(|error| broken(RESULT_KEY, &error))?;
             RecordState::Ended(Ended { at: ended_at.unwrap_or_default(), state, result, omitted })
@@ -261,16 +281,20 @@ struct Outcome {
     omitted: Vec<String>,
 }
 
-fn summary(metadata: ObjectMeta) -> RecordSummary {
+/// Returns what a list says of a record; none of one that is deleted with another.
+fn summary(metadata: ObjectMeta) -> Option<RecordSummary> {
     let annotations = metadata.annotations.unwrap_or_default();
+    if annotations.contains_key(CONTINUES_ANNOTATION) {
+        return None;
+    }
     let get = |key: &str| annotations.get(key).map(String::as_str).unwrap_or_default();
-    RecordSummary {
+    Some(RecordSummary {
         instance: get(INSTANCE_ANNOTATION).to_owned(),
         accepted_at: time(get(ACCEPTED_ANNOTATION)).unwrap_or_default(),
         ended_at: time(get(ENDED_ANNOTATION)),
         name: metadata.name.unwrap_or_default(),
         uid: metadata.uid.unwrap_or_default(),
-    }
+    })
 }
 
 fn rfc3339(record: &RunRecord, at: Timestamp) -> Result<String, ApiError> {
@@ -288,7 +312,7 @@ fn time(text: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use paperclip_engine::run_record::{RunFacts, record_name};
+    use paperclip_engine::run_record::RunFacts;
 
     fn record() -> RunRecord {
         RunRecord {
@@ -329,9 +353,21 @@ mod tests {
             metadata.annotations.as_ref().expect("some")["paperclip.io/ended-at"],
             "2026-01-02T03:04:59Z"
         );
-        let summary = summary(metadata);
+        let summary = summary(metadata).expect("of a run of its own");
         assert_eq!(summary.ended_at, Some(Timestamp::from_millis(1_767_323_099_000)));
         assert_eq!((summary.instance.as_str(), summary.uid.as_str()), ("paperclip-host-1", "u"));
+    }
+
+    #[test]
+    fn the_record_of_a_continuing_run_goes_with_that_of_the_earlier_one() {
+        let later = record().continued_by("run/2");
+        let map = stored(&RunRecord { uid: "u2".into(), ..later.clone() });
+        let owner = &map.metadata.owner_references.as_ref().expect("one")[0];
+        assert_eq!((owner.name.as_str(), owner.uid.as_str()), (record_name("run/1").as_str(), "u"));
+        assert_eq!(summary(map.metadata.clone()), None, "it is not collected by its age");
+        let found = read(map).expect("its own");
+        let earlier = Earlier { run_id: "run/1".into(), record_uid: "u".into() };
+        assert_eq!((found.run_id.as_str(), found.state), ("run/2", RecordState::Continues(earlier)));
     }
 
     #[test]

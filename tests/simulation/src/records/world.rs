@@ -712,6 +712,7 @@ impl World {
                     }
                 }
             }
+            Claimed::Continues { run_id } => unreachable!("no run of this world continues {run_id}"),
             Claimed::Ended { end, .. } => {
                 self.figures[2] += 1;
                 self.processes[process].results.insert(run, end.state.clone());
