@@ -137,6 +137,11 @@ impl Daemon {
         Ok(self.child.wait().await?.code())
     }
 
+    /// Ends it at once, as the loss of its machine does.
+    pub(crate) async fn kill(&mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
     /// Returns its log lines above the level `info`.
     pub(crate) fn complaints(&self) -> Result<Vec<String>> {
         let log = fs::read_to_string(self.folder.path().join(LOG_FILE))?;

@@ -1,4 +1,4 @@
-//! The daemon under load, run by `cargo xtask bench serve` and `bench swap`.
+//! The daemon under load, run by `cargo xtask bench serve`, `bench swap` and `bench takeover`.
 //!
 //! Three processes: the host with the release profile; a scripted API server, whose agents write lines that contain the time; and this
 //! one, which starts runs, follows each of them and compares the times. All share one machine and its clock.
@@ -10,6 +10,7 @@ mod host;
 mod redact;
 mod serve;
 mod swap;
+mod takeover;
 
 use clap::{Parser, Subcommand};
 
@@ -27,6 +28,7 @@ enum Command {
     Cluster(cluster::Script),
     Serve(serve::Options),
     Swap(swap::Options),
+    Takeover(takeover::Options),
     Redact(redact::Options),
 }
 
@@ -38,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         Command::Serve(options) => runtime.block_on(serve::run(&options)),
         Command::Redact(options) => redact::run(&options),
         Command::Swap(options) => runtime.block_on(swap::run(&options)),
+        Command::Takeover(options) => runtime.block_on(takeover::run(&options)),
     };
     runtime.shutdown_background();
     outcome
