@@ -1,4 +1,5 @@
-//! What real programs printed in many situations, and how each run is to be judged: `tests/fixtures/agents/NAME-VERSION`.
+//! What real programs printed in many situations, and how each run is to be judged: `tests/fixtures/agents/NAME-VERSION`, and
+//! `tests/fixtures/claude-cli-VERSION`.
 //!
 //! `expected.txt` has a line for each case: its name, and the error code, or `success`.
 
@@ -26,9 +27,11 @@ pub struct Recording {
     pub expected: Option<String>,
 }
 
-/// Returns the folder of a program's recordings.
+/// Returns the folder of a program's recordings, by name and version.
 pub fn folder(program: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/agents").join(program)
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
+    let of_agent = fixtures.join("agents").join(program);
+    if of_agent.exists() { of_agent } else { fixtures.join(program) }
 }
 
 /// Loads the recordings of a folder, by name.
