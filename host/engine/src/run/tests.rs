@@ -1,6 +1,7 @@
 //! Resumed runs, with a plugin that answers from a list.
 
 mod answers;
+mod plugins;
 
 use std::collections::VecDeque;
 
@@ -35,6 +36,8 @@ struct Script {
     answers: VecDeque<Vec<Action>>,
     last_id: u64,
     seen: Vec<Event>,
+    /// What its start answers instead of commands.
+    start: Option<Result<Refusal, GuestFault>>,
 }
 
 impl Script {
@@ -52,7 +55,10 @@ impl Guest for Script {
         _at: Timestamp,
         _request: &Request,
     ) -> Result<Result<Vec<Command>, Refusal>, GuestFault> {
-        Ok(Ok(self.next()))
+        match self.start.take() {
+            Some(start) => start.map(Err),
+            None => Ok(Ok(self.next())),
+        }
     }
 
     fn step(&mut self, _at: Timestamp, events: &[Event]) -> Result<Vec<Command>, GuestFault> {
