@@ -510,6 +510,8 @@ fn adopts_an_orphan_of_the_same_task_and_waits_for_one_of_another() {
     let mut driver = Driver::with_image();
     driver.step(&[Event::GuardAcquired]);
     driver.answer("ListJobs", Ok(AnswerOk::Jobs(vec![orphan("T-1")])));
+    let run = Label { key: "paperclip.io/run-id".to_owned(), value: "run-1".to_owned() };
+    assert_eq!(driver.adopts(), [run], "whoever looks for the run finds its Job");
     driver.answer("AdoptJob", Ok(AnswerOk::Job(Some(orphan("T-1")))));
     assert!(driver.names().contains(&"FollowJob".to_owned()));
 

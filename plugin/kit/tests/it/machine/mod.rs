@@ -155,6 +155,15 @@ impl Driver {
         })
     }
 
+    /// The labels by which the run makes a Job its own.
+    fn adopts(&self) -> Vec<Label> {
+        let adopted = self.commands.iter().find_map(|command| match &command.action {
+            Action::AdoptJob(adopted) => Some(adopted.labels.clone()),
+            _ => None,
+        });
+        adopted.expect("a Job is adopted")
+    }
+
     fn statuses(&self) -> Vec<&str> {
         let statuses = self.commands.iter().filter_map(|command| match &command.action {
             Action::EmitStatus(status) => Some(status.text.as_str()),
