@@ -13,11 +13,14 @@ export interface Plan {
   pauseMs?: number;
   big?: number;
   unbroken?: boolean;
+  journal?: boolean;
+  stamp?: boolean;
   api?: "401";
   close?: string | null;
   comment?: string;
   secret?: string;
   hang?: boolean;
+  result?: Record<string, unknown>;
 }
 
 export class World {
@@ -80,7 +83,7 @@ export class World {
     return { issue, run: await this.paperclip.ended(run.id) };
   }
 
-  private hasNote(run: string, name: string): boolean {
+  hasNote(run: string, name: string): boolean {
     return existsSync(join(this.stage.shared, `${run}.${name}`));
   }
 
