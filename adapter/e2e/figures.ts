@@ -10,6 +10,8 @@ import { variable, World } from "./world.ts";
 /** A line each 60 ms: 10,000 in 10 minutes. */
 const PAUSE_MS = 60;
 const IDLE_MS = 60_000;
+/** What the server does after its start and after a run. */
+const SETTLE_MS = 45_000;
 /** Linux counts processor time in ticks of 10 ms. */
 const TICK_MS = 10;
 
@@ -28,9 +30,10 @@ export async function figures(minutes: number): Promise<number> {
     const warm = await world.done(await world.agent({}));
     if (warm.run.status !== "succeeded") throw new Error(`the first run has ${warm.run.status}: ${warm.run.error ?? ""}`);
     print("Measuring the server without a run ...");
+    await pause(SETTLE_MS);
     const idle = await over(pid, () => pause(IDLE_MS));
-    print(`Measuring a run of ${lines} lines in ${minutes} min ...`);
     const before = await answers(world.stage);
+    print(`Measuring a run of ${lines} lines in ${minutes} min ...`);
     const agent = await world.agent({ lines, pauseMs: PAUSE_MS, stamp: true });
     const reader = new Reader(world.stage.url, world.company);
     let own: number[] = [];
@@ -51,7 +54,7 @@ export async function figures(minutes: number): Promise<number> {
     const total = [...asked.values()].reduce((sum, count) => sum + count, 0);
     rows.push(["requests of the adapter to the daemon", `${total} (${[...asked].map(([route, count]) => `${count} ${route}`).join(", ")})`]);
     rows.push(["processor time of the server without a run", `${percent(idle.share)} of a core`]);
-    rows.push(["processor time of the server with the run", `${percent(busy.share)} of a core, ${((busy.cpuMs - idle.share * busy.wallMs) / lines).toFixed(2)} ms a line`]);
+    rows.push(["processor time of the server with the run", `${percent(busy.share)} of a core`]);
     rows.push(["from agent to reader", `p50 ${quantile(own, 0.5)} ms, p99 ${quantile(own, 0.99)} ms, max ${quantile(own, 1)} ms`]);
     rows.push(["memory of the server without the adapter", `${mib(without)} MiB`]);
     rows.push(["with the adapter, without a run", `${mib(idle.memory)} MiB`]);

@@ -126,7 +126,7 @@ function status(): void {
 
 /** Runs the checks by Node's test runner: each file has a stage of its own, and they run one after another. */
 function e2e(): number {
-  const files = process.env.E2E_CI === undefined ? ["runs.test.ts", "restarts.test.ts", "browser.test.ts"] : ["runs.test.ts"];
+  const files = process.env.E2E_CI === undefined ? ["runs.test.ts", "restarts.test.ts", "outcomes.test.ts", "browser.test.ts"] : ["runs.test.ts"];
   const names = process.env.E2E_NAME === undefined ? [] : [`--test-name-pattern=${process.env.E2E_NAME}`];
   const paths = files.map((file) => join(import.meta.dirname, file));
   const options = ["--test", "--test-concurrency=1", "--test-reporter=spec", "--test-timeout=900000", ...names, ...paths];

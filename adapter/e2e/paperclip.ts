@@ -32,6 +32,7 @@ export interface Comment {
   id: string;
   body: string;
   authorAgentId: string | null;
+  createdAt: string;
 }
 
 export const ENDED = ["succeeded", "failed", "cancelled", "timed_out", "interrupted"];

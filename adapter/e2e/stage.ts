@@ -105,6 +105,19 @@ export class Stage {
   }
 
   async startServer(): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      this.spawnServer();
+      try {
+        await this.ready();
+        return;
+      } catch (error) {
+        // The server searches for a free port for its database, and another one may have taken it meanwhile.
+        if (attempt === 3 || this.server?.exitCode === null || !this.logTail("server.log").includes("Address already in use")) throw error;
+      }
+    }
+  }
+
+  private spawnServer(): void {
     const log = this.log("server.log");
     this.server = spawn(process.execPath, [join(this.ingredients.server, "node_modules/@paperclipai/server/dist/index.js")], {
       ...this.user(),
@@ -127,7 +140,6 @@ export class Stage {
     });
     this.server.unref();
     closeSync(log);
-    await this.ready();
   }
 
   /** Starts what does not run. */

@@ -103,11 +103,11 @@ export class World {
   }
 
   /**
-   * Waits until the prompt of one of a task's runs has a text. Which run that is, a person does not choose: a comment starts a run of its own,
+   * Waits until the prompt of one of a task's runs has a text, and returns that run. Which run that is, a person does not choose: a comment starts a run of its own,
    * or joins the one by which the server tries again or asks for the task's status.
    */
-  async reads(issue: Issue, text: string, timeoutMs = 60_000): Promise<void> {
-    await until(`a prompt with "${text}"`, timeoutMs, async () => {
+  async reads(issue: Issue, text: string, timeoutMs = 60_000): Promise<Run> {
+    return await until(`a prompt with "${text}"`, timeoutMs, async () => {
       const runs = await this.paperclip.runs(this.company, issue.id);
       return runs.find(({ id }) => this.hasNote(id, "prompt") && this.note(id, "prompt").includes(text));
     });

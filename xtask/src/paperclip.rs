@@ -51,7 +51,7 @@ enum Task {
     Soak(Soak),
     /// Measures what the adapter costs the server: requests, processor time, memory, and the time of a line from the agent to a reader
     ///
-    /// Takes three minutes more than its run. Nothing else should be running on the machine.
+    /// Takes four minutes more than its run. Nothing else should be running on the machine.
     Figures(Figures),
 }
 
