@@ -5,7 +5,9 @@
 import { spawnSync } from "node:child_process";
 import { delimiter, join } from "node:path";
 
+import { figures } from "./figures.ts";
 import { Paperclip } from "./paperclip.ts";
+import { soak } from "./soak.ts";
 import { downFromState, isRunning, readState, Stage } from "./stage.ts";
 
 const folder = variable("STAGE_FOLDER");
@@ -29,8 +31,18 @@ switch (process.argv[2]) {
   case "e2e":
     process.exitCode = e2e();
     break;
+  case "soak":
+    process.exitCode = await soak({
+      minutes: Number(process.env.SOAK_MINUTES ?? 60),
+      everyMinutes: Number(process.env.SOAK_EVERY ?? 5),
+      agents: Number(process.env.SOAK_AGENTS ?? 4),
+    });
+    break;
+  case "figures":
+    process.exitCode = await figures(Number(process.env.FIGURES_MINUTES ?? 10));
+    break;
   default:
-    throw new Error("usage: main.ts up|down|status|demo|demo-claude|e2e");
+    throw new Error("usage: main.ts up|down|status|demo|demo-claude|e2e|soak|figures");
 }
 
 interface Started {
@@ -114,7 +126,7 @@ function status(): void {
 
 /** Runs the checks by Node's test runner: each file has a stage of its own, and they run one after another. */
 function e2e(): number {
-  const files = process.env.E2E_CI === undefined ? ["runs.test.ts", "restarts.test.ts", "browser.test.ts"] : ["runs.test.ts"];
+  const files = process.env.E2E_CI === undefined ? ["runs.test.ts", "restarts.test.ts", "outcomes.test.ts", "browser.test.ts"] : ["runs.test.ts"];
   const names = process.env.E2E_NAME === undefined ? [] : [`--test-name-pattern=${process.env.E2E_NAME}`];
   const paths = files.map((file) => join(import.meta.dirname, file));
   const options = ["--test", "--test-concurrency=1", "--test-reporter=spec", "--test-timeout=900000", ...names, ...paths];

@@ -32,6 +32,7 @@ export interface Comment {
   id: string;
   body: string;
   authorAgentId: string | null;
+  createdAt: string;
 }
 
 export const ENDED = ["succeeded", "failed", "cancelled", "timed_out", "interrupted"];
@@ -99,9 +100,10 @@ export class Paperclip {
     return await this.post(`issues/${issue}/comments`, { body });
   }
 
-  /** The runs of a task, oldest first. */
-  async runs(company: string, issue: string): Promise<Run[]> {
-    const runs = await this.get<Run[]>(`companies/${company}/heartbeat-runs?limit=200`);
+  /** The runs of a task, oldest first, among the last 200 of the company or of an agent. */
+  async runs(company: string, issue: string, agent?: string): Promise<Run[]> {
+    const of = agent === undefined ? "" : `&agentId=${agent}`;
+    const runs = await this.get<Run[]>(`companies/${company}/heartbeat-runs?limit=200${of}`);
     return runs.filter((run) => run.contextSnapshot?.issueId === issue).reverse();
   }
 
@@ -137,7 +139,8 @@ export class Paperclip {
       text += answer.content;
       offset = answer.nextOffset;
     }
-    for (const line of text.split("\n")) {
+    // The last line is cut if the server was killed while it wrote it.
+    for (const line of text.split("\n").slice(0, -1)) {
       if (line.trim() !== "") chunks.push(JSON.parse(line) as { stream: string; chunk: string; ts: string });
     }
     return chunks;

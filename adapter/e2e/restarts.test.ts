@@ -52,6 +52,24 @@ describe("when a part stops", () => {
     assert.equal((await world.paperclip.issue(issue.id)).status, "done");
   });
 
+  test("the daemon is away for longer than a run waits: the run fails, nothing was started, and the server's retry does the task", async () => {
+    await world.stage.stopDaemon("SIGTERM");
+    const agent = await world.agent({});
+    const { issue, run } = await world.task(agent);
+    const failed = await world.paperclip.ended(run.id, 180_000);
+    assert.deepEqual([failed.status, failed.errorCode], ["failed", "k8s_host_unreachable"]);
+    assert.deepEqual(failed.resultJson?.executionRecovery, { kind: "bootstrap", providerWorkStarted: false });
+    assert.equal(failed.resultJson.conversationContinuation, "continue_conversation_v1");
+    assert.equal((await world.paperclip.issue(issue.id)).status, "in_progress");
+    world.stage.startDaemon();
+    const retry = await world.paperclip.nthRun(world.company, issue.id, 2);
+    assert.equal(retry.contextSnapshot?.wakeReason, "transient_failure_retry");
+    const ended = await world.paperclip.ended(retry.id, 180_000);
+    assert.equal(ended.status, "succeeded", ended.error ?? "");
+    assert.equal((await world.paperclip.issue(issue.id)).status, "done");
+    assert.deepEqual(world.work(issue.id), [`${retry.id} started`, `${retry.id} finished`]);
+  });
+
   test("SIGTERM of the server leaves the agent at work, and what it did is delivered by a comment", async () => {
     const agent = await world.agent({ lines: 160, pauseMs: 250 });
     const { issue, run } = await world.task(agent);

@@ -2,6 +2,7 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { chownSync, closeSync, copyFileSync, cpSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { get } from "node:http";
 import { createServer } from "node:net";
 import { delimiter, dirname, join } from "node:path";
 
@@ -104,6 +105,19 @@ export class Stage {
   }
 
   async startServer(): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      this.spawnServer();
+      try {
+        await this.ready();
+        return;
+      } catch (error) {
+        // The server searches for a free port for its database, and another one may have taken it meanwhile.
+        if (attempt === 3 || this.server?.exitCode === null || !this.logTail("server.log").includes("Address already in use")) throw error;
+      }
+    }
+  }
+
+  private spawnServer(): void {
     const log = this.log("server.log");
     this.server = spawn(process.execPath, [join(this.ingredients.server, "node_modules/@paperclipai/server/dist/index.js")], {
       ...this.user(),
@@ -126,7 +140,6 @@ export class Stage {
     });
     this.server.unref();
     closeSync(log);
-    await this.ready();
   }
 
   /** Starts what does not run. */
@@ -144,6 +157,31 @@ export class Stage {
   async stopDaemon(signal: NodeJS.Signals): Promise<void> {
     await end(this.daemon, signal);
     this.daemon = undefined;
+  }
+
+  /** Kills the database, as if the machine of Paperclip's server had failed. The server has to have ended. */
+  async killDatabase(): Promise<void> {
+    const pid = databasePid(this.home);
+    if (pid === undefined) return;
+    process.kill(pid, "SIGKILL");
+    while (commandLine(pid) !== "") await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+
+  /** Sends a request to the daemon, as its own user, and returns the body of the answer. */
+  async askDaemon(path: string): Promise<string> {
+    return await new Promise((resolve, reject) => {
+      const request = get({ socketPath: join(this.home, "paperclip-host.sock"), path: `/${path}`, agent: false }, (response) => {
+        const chunks: Buffer[] = [];
+        response.on("data", (chunk: Buffer) => chunks.push(chunk));
+        response.on("error", reject);
+        response.on("end", () => {
+          const body = Buffer.concat(chunks).toString("utf8");
+          if (response.statusCode === 200) resolve(body);
+          else reject(new Error(`GET /${path}: ${response.statusCode} ${body}`));
+        });
+      });
+      request.on("error", reject);
+    });
   }
 
   /** Ends everything that belongs to the stage, the database included. */
@@ -256,10 +294,15 @@ export function isRunning(pid: number, program: string): boolean {
 
 /** The database survives a server that was killed. */
 function stopDatabase(home: string): void {
+  const pid = databasePid(home);
+  if (pid !== undefined) process.kill(pid, "SIGINT");
+}
+
+function databasePid(home: string): number | undefined {
   const file = join(home, "instances/default/db/postmaster.pid");
-  if (!existsSync(file)) return;
+  if (!existsSync(file)) return undefined;
   const pid = Number(readFileSync(file, "utf8").split("\n", 1)[0]);
-  if (Number.isInteger(pid) && pid > 1 && commandLine(pid).includes(home)) process.kill(pid, "SIGINT");
+  return Number.isInteger(pid) && pid > 1 && commandLine(pid).includes(home) ? pid : undefined;
 }
 
 function commandLine(pid: number): string {

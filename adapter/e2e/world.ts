@@ -13,11 +13,14 @@ export interface Plan {
   pauseMs?: number;
   big?: number;
   unbroken?: boolean;
+  journal?: boolean;
+  stamp?: boolean;
   api?: "401";
   close?: string | null;
   comment?: string;
   secret?: string;
   hang?: boolean;
+  result?: Record<string, unknown>;
 }
 
 export class World {
@@ -80,7 +83,7 @@ export class World {
     return { issue, run: await this.paperclip.ended(run.id) };
   }
 
-  private hasNote(run: string, name: string): boolean {
+  hasNote(run: string, name: string): boolean {
     return existsSync(join(this.stage.shared, `${run}.${name}`));
   }
 
@@ -100,11 +103,11 @@ export class World {
   }
 
   /**
-   * Waits until the prompt of one of a task's runs has a text. Which run that is, a person does not choose: a comment starts a run of its own,
+   * Waits until the prompt of one of a task's runs has a text, and returns that run. Which run that is, a person does not choose: a comment starts a run of its own,
    * or joins the one by which the server tries again or asks for the task's status.
    */
-  async reads(issue: Issue, text: string, timeoutMs = 60_000): Promise<void> {
-    await until(`a prompt with "${text}"`, timeoutMs, async () => {
+  async reads(issue: Issue, text: string, timeoutMs = 60_000): Promise<Run> {
+    return await until(`a prompt with "${text}"`, timeoutMs, async () => {
       const runs = await this.paperclip.runs(this.company, issue.id);
       return runs.find(({ id }) => this.hasNote(id, "prompt") && this.note(id, "prompt").includes(text));
     });

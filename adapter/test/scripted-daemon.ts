@@ -2,11 +2,12 @@
 
 import { mkdtemp, rm } from "node:fs/promises";
 import http from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { Daemon } from "../src/daemon.ts";
-import type { Settings } from "../src/settings.ts";
+import type { Address, Settings } from "../src/settings.ts";
 
 export interface Request {
   method: string;
@@ -30,6 +31,8 @@ export class ScriptedDaemon {
   /** By method and path without its query, such as `POST /v1/runs`. */
   readonly answers = new Map<string, Answer>();
   private server: http.Server | undefined;
+  /** The address over TCP, if it listens there. */
+  private url: URL | undefined;
 
   private constructor(home: string) {
     this.home = home;
@@ -50,6 +53,15 @@ export class ScriptedDaemon {
     await new Promise<void>((resolve) => server.listen(this.socket, resolve));
   }
 
+  /** Listens on TCP from now on, and no longer on its socket. */
+  async listenOnTcp(): Promise<void> {
+    await this.kill();
+    const server = http.createServer((request, response) => void this.answer(request, response));
+    this.server = server;
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    this.url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  }
+
   /** Ends the process, as far as its clients notice. */
   async kill(): Promise<void> {
     const server = this.server;
@@ -65,7 +77,8 @@ export class ScriptedDaemon {
   }
 
   settings(): Settings {
-    return { address: { kind: "unix", path: this.socket }, home: this.home, folder: this.folder, paperclipUrl: "http://127.0.0.1:9" };
+    const address: Address = this.url === undefined ? { kind: "unix", path: this.socket } : { kind: "tcp", url: this.url };
+    return { address, home: this.home, folder: this.folder, paperclipUrl: "http://127.0.0.1:9" };
   }
 
   client(): Daemon {

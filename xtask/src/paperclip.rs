@@ -43,6 +43,16 @@ enum Task {
     Demo(Demo),
     /// Checks against the real server what this product promises inside Paperclip, and in a browser what a person sees
     E2e(E2e),
+    /// Lets agents work for an hour while daemon, server and both are killed in turn, and counts lost and doubled lines and lost runs
+    ///
+    /// Prints figures as it runs, and a table at its end; exit code 1 if something was lost, doubled or done twice. After the last task it
+    /// waits up to 15 minutes for results: the server ends a run that it has lost after 5 minutes, and the adapter delivers its result 2
+    /// minutes later.
+    Soak(Soak),
+    /// Measures what the adapter costs the server: requests, processor time, memory, and the time of a line from the agent to a reader
+    ///
+    /// Takes four minutes more than its run. Nothing else should be running on the machine.
+    Figures(Figures),
 }
 
 #[derive(Args, Debug)]
@@ -83,6 +93,34 @@ struct E2e {
     name: Option<String>,
 }
 
+#[derive(Args, Debug)]
+struct Soak {
+    #[command(flatten)]
+    toolchain: toolchain::Selection,
+
+    /// How long agents are given tasks
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    minutes: u32,
+
+    /// Minutes between two kills
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    every: u32,
+
+    /// Number of agents; the last one runs by the package that overrides `claude_local`
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    agents: u32,
+}
+
+#[derive(Args, Debug)]
+struct Figures {
+    #[command(flatten)]
+    toolchain: toolchain::Selection,
+
+    /// Length of the run, which prints 1,000 lines a minute
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    minutes: u32,
+}
+
 /// The folder whose lock file pins the server.
 const SERVER_PACKAGE: &str = "adapter/e2e/server";
 
@@ -103,6 +141,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             process::run(script.env("STAGE_FOLDER", folder(&workspace, "stage")?))
         }
         Task::E2e(options) => e2e(&workspace, &node, options),
+        Task::Soak(options) => {
+            let mut script = prepared(&workspace, &node, "soak", "soak", options.toolchain)?;
+            script.env("SOAK_MINUTES", options.minutes.to_string());
+            script.env("SOAK_EVERY", options.every.to_string());
+            process::run(script.env("SOAK_AGENTS", options.agents.to_string()))
+        }
+        Task::Figures(options) => {
+            let mut script = prepared(&workspace, &node, "figures", "figures", options.toolchain)?;
+            process::run(script.env("FIGURES_MINUTES", options.minutes.to_string()))
+        }
     }
 }
 

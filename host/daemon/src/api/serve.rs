@@ -70,3 +70,60 @@ fn limit() -> usize {
     let half = files.map_or(MAX_CONNECTIONS, |files| usize::try_from(files / 2).unwrap_or(usize::MAX));
     half.min(MAX_CONNECTIONS)
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use futures::{StreamExt as _, stream};
+    use paperclip_prepare::config::Listen;
+    use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+    use tokio::net::{TcpStream, UnixStream};
+
+    use super::*;
+
+    /// Longer than every deadline and every interval of this API.
+    const SILENCE: Duration = Duration::from_hours(1);
+
+    /// Answers with a line, and with another one after the silence.
+    async fn line_silence_line() -> Body {
+        let first = stream::once(async { Ok::<_, std::convert::Infallible>("first\n") });
+        let last = stream::once(async {
+            tokio::time::sleep(SILENCE).await;
+            Ok("last\n")
+        });
+        Body::from_stream(first.chain(last))
+    }
+
+    async fn read_through_silence(mut connection: impl AsyncRead + AsyncWrite + Unpin) {
+        connection.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("a request");
+        let mut answer = String::new();
+        for line in ["first\n", "last\n"] {
+            let mut part = [0; 1024];
+            while !answer.contains(line) {
+                let count = connection.read(&mut part).await.expect("an answer");
+                assert!(count > 0, "the connection was closed after {answer:?}");
+                answer += std::str::from_utf8(&part[..count]).expect("text");
+            }
+            // From here on the clock jumps to the next deadline whenever nothing else happens.
+            if line == "first\n" {
+                tokio::time::pause();
+            }
+        }
+        tokio::time::resume();
+    }
+
+    #[tokio::test]
+    async fn an_answer_may_be_silent_for_longer_than_every_deadline() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("socket");
+        let tcp = Listener::open(&Listen::Tcp(([127, 0, 0, 1], 0).into()), None).await.expect("a listener");
+        let unix = Listener::open(&Listen::Unix(path.clone()), None).await.expect("a listener");
+        let address = tcp.address().trim_start_matches("http://").to_owned();
+        let router = Router::new().route("/", get(line_silence_line));
+        let serving = tokio::spawn(serve(vec![tcp, unix], router, std::future::pending()));
+        read_through_silence(TcpStream::connect(address).await.expect("a connection")).await;
+        read_through_silence(UnixStream::connect(path).await.expect("a connection")).await;
+        serving.abort();
+    }
+}
