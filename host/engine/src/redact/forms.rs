@@ -9,13 +9,12 @@ use super::MIN_SECRET_BYTES;
 
 /// Returns all forms in which a line may contain a value.
 pub(super) fn forms(value: &str) -> BTreeSet<String> {
-    let pieces = [value, value.trim()].into_iter().chain(value.lines().map(str::trim));
     let mut forms = BTreeSet::new();
     for whole in [value, value.trim()].into_iter().filter(|whole| whole.len() >= MIN_SECRET_BYTES) {
         forms.extend(base64_forms(whole.as_bytes()));
         forms.extend(url_forms(whole));
     }
-    for piece in pieces.filter(|piece| piece.len() >= MIN_SECRET_BYTES) {
+    for piece in pieces(value) {
         forms.insert(piece.to_owned());
         for encoder in Encoder::all() {
             let encoded = encoder.encode(piece);
@@ -24,6 +23,12 @@ pub(super) fn forms(value: &str) -> BTreeSet<String> {
         }
     }
     forms
+}
+
+/// Returns the value and its lines, as far as they are long enough to be masked. A piece may occur several times.
+pub(super) fn pieces(value: &str) -> impl Iterator<Item = &str> {
+    let pieces = [value, value.trim()].into_iter().chain(value.lines().map(str::trim));
+    pieces.filter(|piece| piece.len() >= MIN_SECRET_BYTES)
 }
 
 /// Returns the texts by which base64 shows a value, wherever in the encoded bytes it starts: without the characters at its edges, which also

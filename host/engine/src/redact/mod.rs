@@ -1,19 +1,22 @@
 //! Masks secrets in everything that leaves the engine: journal, plugin and sink receive `[redacted:NAME]` instead.
 //!
-//! A secret is found as it is and as a JSON encoder writes it, in a document of its own or quoted within another one. Each line of a
-//! multi-line secret is found too, because a log has it line by line.
+//! A secret is found as it is and as JSON encoders write it, in a document of its own or quoted within others, up to six levels deep. Each
+//! line of a multi-line secret is found too, because a log has it line by line.
 //!
 //! Masking does not change what an event of the agent is: see `events.rs`.
 
 mod events;
 mod forms;
+mod nested;
 
+use std::cmp::Reverse;
 use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, BuildError, MatchKind};
 
 use events::Members;
-use forms::forms;
+use forms::{forms, pieces};
+use nested::Nested;
 
 /// Shorter values, in bytes, are not masked: they would be found everywhere.
 pub const MIN_SECRET_BYTES: usize = 8;
@@ -36,6 +39,7 @@ pub struct Redactor {
     /// The forms that the finder searches for, with their names.
     forms: Vec<(String, usize)>,
     names: Vec<String>,
+    nested: Nested,
     members: Members,
 }
 
@@ -56,12 +60,18 @@ impl Redactor {
         V: AsRef<str>,
     {
         let mut redactor = Self::default();
+        let mut plain = Vec::new();
         for (name, value) in secrets {
-            let forms = forms(value.as_ref());
             let name_at = redactor.names.len();
-            redactor.forms.extend(forms.into_iter().map(|form| (form, name_at)));
+            for form in forms(value.as_ref()) {
+                if pieces(value.as_ref()).any(|piece| piece == form) {
+                    plain.push(redactor.forms.len());
+                }
+                redactor.forms.push((form, name_at));
+            }
             redactor.names.push(name.into());
         }
+        redactor.nested = Nested::new(plain.into_iter().map(|at| (redactor.forms[at].0.as_str(), at)))?;
         if !redactor.forms.is_empty() {
             let finder = AhoCorasick::builder()
                 .match_kind(MatchKind::LeftmostLongest)
@@ -100,7 +110,7 @@ impl Redactor {
         if self.members.is_empty() {
             return self.mask(text);
         }
-        if !self.finder.as_ref().is_some_and(|finder| finder.is_match(&text)) {
+        if self.find(&text, 0..text.len()).is_empty() {
             return text;
         }
         let spans = self.find_in_parts(&text, &self.parts(&text, false).ranges);
@@ -157,15 +167,23 @@ impl Redactor {
 
     /// Finds the secrets in a part of a text.
     fn find(&self, text: &str, part: Range<usize>) -> Vec<Span> {
-        let from = part.start;
-        let found = self.finder.iter().flat_map(|finder| finder.find_iter(&text[part.clone()]));
-        found
-            .map(|found| Span {
-                from: from + found.start(),
-                to: from + found.end(),
-                form: found.pattern().as_usize(),
-            })
-            .collect()
+        let (from, text) = (part.start, &text[part]);
+        let found = self.finder.iter().flat_map(|finder| finder.find_iter(text));
+        let spans = found.map(|found| Span {
+            from: from + found.start(),
+            to: from + found.end(),
+            form: found.pattern().as_usize(),
+        });
+        let nested = self.nested.find(text);
+        if nested.is_empty() {
+            return spans.collect();
+        }
+        let nested = nested.into_iter().map(|found| Span {
+            from: from + found.range.start,
+            to: from + found.range.end,
+            form: found.form,
+        });
+        merged(spans.chain(nested).collect())
     }
 
     /// Replaces the spans, which are in order and do not overlap, by their names.
@@ -198,6 +216,19 @@ struct Span {
     from: usize,
     to: usize,
     form: usize,
+}
+
+/// Returns spans in order, those that overlap as one with the name of the first.
+fn merged(mut spans: Vec<Span>) -> Vec<Span> {
+    spans.sort_by_key(|span| (span.from, Reverse(span.to)));
+    let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
+    for span in spans {
+        match merged.last_mut().filter(|last| span.from < last.to) {
+            Some(last) => last.to = last.to.max(span.to),
+            None => merged.push(span),
+        }
+    }
+    merged
 }
 
 /// Returns the length of the suffix of `text` that is the start of a form.
