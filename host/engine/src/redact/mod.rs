@@ -8,15 +8,17 @@
 mod events;
 mod forms;
 mod nested;
+mod probe;
 
 use std::cmp::Reverse;
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, BuildError, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, BuildError, MatchKind};
 
 use events::Members;
 use forms::{forms, pieces};
 use nested::Nested;
+use probe::Probe;
 
 /// Shorter values, in bytes, are not masked: they would be found everywhere.
 pub const MIN_SECRET_BYTES: usize = 8;
@@ -35,6 +37,7 @@ pub const MIN_SECRET_BYTES: usize = 8;
 /// ```
 #[derive(Clone, Default)]
 pub struct Redactor {
+    probe: Probe,
     finder: Option<AhoCorasick>,
     /// The forms that the finder searches for, with their names.
     forms: Vec<(String, usize)>,
@@ -60,8 +63,9 @@ impl Redactor {
         V: AsRef<str>,
     {
         let mut redactor = Self::default();
-        let mut plain = Vec::new();
+        let (mut plain, mut parts) = (Vec::new(), Vec::new());
         for (name, value) in secrets {
+            parts.extend(probe::parts(value.as_ref()));
             let name_at = redactor.names.len();
             for form in forms(value.as_ref()) {
                 if pieces(value.as_ref()).any(|piece| piece == form) {
@@ -71,9 +75,12 @@ impl Redactor {
             }
             redactor.names.push(name.into());
         }
+        redactor.probe = Probe::new(&parts)?;
         redactor.nested = Nested::new(plain.into_iter().map(|at| (redactor.forms[at].0.as_str(), at)))?;
         if !redactor.forms.is_empty() {
+            // Few texts reach it: its size matters, which a run has all the time, more than its speed.
             let finder = AhoCorasick::builder()
+                .kind(Some(AhoCorasickKind::ContiguousNFA))
                 .match_kind(MatchKind::LeftmostLongest)
                 .build(redactor.forms.iter().map(|(form, _)| form))?;
             redactor.finder = Some(finder);
@@ -90,6 +97,9 @@ impl Redactor {
 
     /// Returns the text without secrets. It is not copied if it has none.
     pub fn mask(&self, text: String) -> String {
+        if !self.probe.is_match(&text) {
+            return text;
+        }
         let spans = self.find(&text, 0..text.len());
         self.replace(text, &spans)
     }
@@ -110,7 +120,7 @@ impl Redactor {
         if self.members.is_empty() {
             return self.mask(text);
         }
-        if self.find(&text, 0..text.len()).is_empty() {
+        if !self.probe.is_match(&text) || self.find(&text, 0..text.len()).is_empty() {
             return text;
         }
         let spans = self.find_in_parts(&text, &self.parts(&text, false).ranges);

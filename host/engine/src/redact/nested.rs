@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, BuildError, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, BuildError, MatchKind};
 
 /// Escapes are removed this many times at most.
 const MAX_LEVELS: usize = 6;
@@ -37,7 +37,10 @@ impl Nested {
         if values.is_empty() {
             return Ok(Nested::default());
         }
-        let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(values)?;
+        let finder = AhoCorasick::builder()
+            .kind(Some(AhoCorasickKind::ContiguousNFA))
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(values)?;
         Ok(Nested { finder: Some(finder), forms })
     }
 
