@@ -326,7 +326,7 @@ impl Driver {
         self.act(now);
     }
 
-    /// Leaves the run to whoever has its guard. A Job that was created for it, and may not run, is deleted first.
+    /// Leaves the run to whoever has its guard. A Job that was created for it, and must not run, is deleted first.
     fn lose(&mut self, now: Timestamp) {
         if self.phase != Phase::Starting || !self.has_created {
             return self.leave(Left::Lost);
