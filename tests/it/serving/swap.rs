@@ -54,6 +54,39 @@ fn a_run_keeps_its_version_and_new_runs_use_the_new_one() {
     assert_eq!(daemon.state("reverted")["pluginDigest"], old);
 }
 
+/// A release brings built-in plugins of other digests: here they replace those of a folder that the next daemon does not have.
+#[test]
+fn runs_of_an_older_digest_continue_after_an_upgrade_of_the_daemon() {
+    let place = Place::gated("echo one", "");
+    let cluster = place.cluster();
+    let kubeconfig = text(cluster.kubeconfig());
+    let on = ["--kubeconfig", kubeconfig.as_str()];
+    fs::create_dir(place.path("plugins")).unwrap();
+    fs::write(place.path("plugins/claude_k8s.wasm"), another_version()).unwrap();
+    let daemon = Daemon::start_on(&place, &on, &["--plugins", &text(&place.path("plugins"))]);
+    for run in ["kept", "lost"] {
+        daemon.run(run, json!({}));
+        daemon.follow(run, 0).find(|event| event["text"] == "one").unwrap();
+    }
+    let old = daemon.state("kept")["pluginDigest"].clone();
+    daemon.stop();
+    fs::remove_dir_all(place.path("plugins")).unwrap();
+    // One of them is adopted by its Job alone.
+    fs::remove_dir_all(place.path("state/runs/lost")).unwrap();
+
+    let daemon = Daemon::start_on(&place, &on, &[]).when_ready();
+    let new = daemon.get("/v1/plugins").json()["plugins"][0]["digest"].clone();
+    assert_ne!(old, new);
+    place.open_gate();
+    daemon.run("next", json!({}));
+    for (run, digest) in [("kept", &old), ("lost", &new), ("next", &new)] {
+        assert_eq!(daemon.events(run, 0).last().unwrap()["errorCode"], Value::Null, "{run}");
+        assert_eq!(daemon.state(run)["pluginDigest"], *digest, "{run}");
+    }
+    let lines = |run: &str| daemon.events(run, 0).iter().filter(|event| event["text"] == "one").count();
+    assert_eq!((lines("kept"), lines("lost")), (1, 1), "each line once");
+}
+
 /// The token of whoever puts plugins into the daemon.
 const ADMIN_TOKEN: &str = "admin-0123456789abcdef";
 

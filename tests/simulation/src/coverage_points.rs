@@ -39,6 +39,7 @@ named! {
         InstanceRevoked = "the Lease of a host was revoked while it lived",
         Crashed = "a host crashed",
         TailCut = "a journal's torn tail was cut off",
+        FolderLocked = "a second host found a run's folder locked",
         Resumed = "a run was resumed from its journal",
         JoinedSharedFiles = "a run got files that another run has as well",
         LogHeld = "a log waited for the sink",

@@ -117,6 +117,8 @@ named! {
         /// Between any two inputs.
         HostCrash = "host-crash",
         HostStopped = "host-stopped",
+        /// Another daemon is started on the state of one that runs, or has just ended.
+        SecondHost = "second-host",
         /// A host cannot renew its Lease for a while.
         HostCutOff = "host-cut-off",
         SyncFails = "sync-fails",
@@ -170,7 +172,7 @@ pub struct Swarm {
 const MAX_FAULTS: u32 = 60;
 
 /// Faults that were added after seeds had been recorded: they are drawn apart, so that those seeds keep their meaning.
-const LATER_FAULTS: &[Fault] = &[Fault::SinkSlow, Fault::HostCutOff];
+const LATER_FAULTS: &[Fault] = &[Fault::SinkSlow, Fault::HostCutOff, Fault::SecondHost];
 
 impl Swarm {
     /// Chooses the faults of a case: none, one, a few, or many of them.

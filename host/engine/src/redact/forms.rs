@@ -9,13 +9,12 @@ use super::MIN_SECRET_BYTES;
 
 /// Returns all forms in which a line may contain a value.
 pub(super) fn forms(value: &str) -> BTreeSet<String> {
-    let pieces = [value, value.trim()].into_iter().chain(value.lines().map(str::trim));
     let mut forms = BTreeSet::new();
-    for whole in [value, value.trim()].into_iter().filter(|whole| whole.len() >= MIN_SECRET_BYTES) {
+    for whole in wholes(value) {
         forms.extend(base64_forms(whole.as_bytes()));
         forms.extend(url_forms(whole));
     }
-    for piece in pieces.filter(|piece| piece.len() >= MIN_SECRET_BYTES) {
+    for piece in pieces(value) {
         forms.insert(piece.to_owned());
         for encoder in Encoder::all() {
             let encoded = encoder.encode(piece);
@@ -26,9 +25,20 @@ pub(super) fn forms(value: &str) -> BTreeSet<String> {
     forms
 }
 
+/// Returns the value with and without the spaces around it, if they are long enough to be masked.
+pub(super) fn wholes(value: &str) -> impl Iterator<Item = &str> {
+    [value, value.trim()].into_iter().filter(|whole| whole.len() >= MIN_SECRET_BYTES)
+}
+
+/// Returns the value and its lines, as far as they are long enough to be masked. A piece may occur several times.
+pub(super) fn pieces(value: &str) -> impl Iterator<Item = &str> {
+    let pieces = [value, value.trim()].into_iter().chain(value.lines().map(str::trim));
+    pieces.filter(|piece| piece.len() >= MIN_SECRET_BYTES)
+}
+
 /// Returns the texts by which base64 shows a value, wherever in the encoded bytes it starts: without the characters at its edges, which also
 /// depend on what is beside it. With the alphabets of MIME and of URLs.
-fn base64_forms(value: &[u8]) -> Vec<String> {
+pub(super) fn base64_forms(value: &[u8]) -> Vec<String> {
     let mut forms = Vec::new();
     for before in 0..3 {
         // What is before the value fills a group of three bytes; the group in which both are depends on both.

@@ -1,19 +1,24 @@
 //! Masks secrets in everything that leaves the engine: journal, plugin and sink receive `[redacted:NAME]` instead.
 //!
-//! A secret is found as it is and as a JSON encoder writes it, in a document of its own or quoted within another one. Each line of a
-//! multi-line secret is found too, because a log has it line by line.
+//! A secret is found as it is and as JSON encoders write it, in a document of its own or quoted within others, up to six levels deep. Each
+//! line of a multi-line secret is found too, because a log has it line by line.
 //!
 //! Masking does not change what an event of the agent is: see `events.rs`.
 
 mod events;
 mod forms;
+mod nested;
+mod probe;
 
+use std::cmp::Reverse;
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, BuildError, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, BuildError, MatchKind};
 
 use events::Members;
-use forms::forms;
+use forms::{forms, pieces};
+use nested::Nested;
+use probe::Probe;
 
 /// Shorter values, in bytes, are not masked: they would be found everywhere.
 pub const MIN_SECRET_BYTES: usize = 8;
@@ -32,10 +37,12 @@ pub const MIN_SECRET_BYTES: usize = 8;
 /// ```
 #[derive(Clone, Default)]
 pub struct Redactor {
+    probe: Probe,
     finder: Option<AhoCorasick>,
     /// The forms that the finder searches for, with their names.
     forms: Vec<(String, usize)>,
     names: Vec<String>,
+    nested: Nested,
     members: Members,
 }
 
@@ -56,14 +63,24 @@ impl Redactor {
         V: AsRef<str>,
     {
         let mut redactor = Self::default();
+        let (mut plain, mut parts) = (Vec::new(), Vec::new());
         for (name, value) in secrets {
-            let forms = forms(value.as_ref());
+            parts.extend(probe::parts(value.as_ref()));
             let name_at = redactor.names.len();
-            redactor.forms.extend(forms.into_iter().map(|form| (form, name_at)));
+            for form in forms(value.as_ref()) {
+                if pieces(value.as_ref()).any(|piece| piece == form) {
+                    plain.push(redactor.forms.len());
+                }
+                redactor.forms.push((form, name_at));
+            }
             redactor.names.push(name.into());
         }
+        redactor.probe = Probe::new(&parts)?;
+        redactor.nested = Nested::new(plain.into_iter().map(|at| (redactor.forms[at].0.as_str(), at)))?;
         if !redactor.forms.is_empty() {
+            // Few texts reach it: its size matters, which a run has all the time, more than its speed.
             let finder = AhoCorasick::builder()
+                .kind(Some(AhoCorasickKind::ContiguousNFA))
                 .match_kind(MatchKind::LeftmostLongest)
                 .build(redactor.forms.iter().map(|(form, _)| form))?;
             redactor.finder = Some(finder);
@@ -80,6 +97,9 @@ impl Redactor {
 
     /// Returns the text without secrets. It is not copied if it has none.
     pub fn mask(&self, text: String) -> String {
+        if !self.probe.is_match(&text) {
+            return text;
+        }
         let spans = self.find(&text, 0..text.len());
         self.replace(text, &spans)
     }
@@ -100,7 +120,7 @@ impl Redactor {
         if self.members.is_empty() {
             return self.mask(text);
         }
-        if !self.finder.as_ref().is_some_and(|finder| finder.is_match(&text)) {
+        if !self.probe.is_match(&text) || self.find(&text, 0..text.len()).is_empty() {
             return text;
         }
         let spans = self.find_in_parts(&text, &self.parts(&text, false).ranges);
@@ -157,15 +177,23 @@ impl Redactor {
 
     /// Finds the secrets in a part of a text.
     fn find(&self, text: &str, part: Range<usize>) -> Vec<Span> {
-        let from = part.start;
-        let found = self.finder.iter().flat_map(|finder| finder.find_iter(&text[part.clone()]));
-        found
-            .map(|found| Span {
-                from: from + found.start(),
-                to: from + found.end(),
-                form: found.pattern().as_usize(),
-            })
-            .collect()
+        let (from, text) = (part.start, &text[part]);
+        let found = self.finder.iter().flat_map(|finder| finder.find_iter(text));
+        let spans = found.map(|found| Span {
+            from: from + found.start(),
+            to: from + found.end(),
+            form: found.pattern().as_usize(),
+        });
+        let nested = self.nested.find(text);
+        if nested.is_empty() {
+            return spans.collect();
+        }
+        let nested = nested.into_iter().map(|found| Span {
+            from: from + found.range.start,
+            to: from + found.range.end,
+            form: found.form,
+        });
+        merged(spans.chain(nested).collect())
     }
 
     /// Replaces the spans, which are in order and do not overlap, by their names.
@@ -198,6 +226,19 @@ struct Span {
     from: usize,
     to: usize,
     form: usize,
+}
+
+/// Returns spans in order, those that overlap as one with the name of the first.
+fn merged(mut spans: Vec<Span>) -> Vec<Span> {
+    spans.sort_by_key(|span| (span.from, Reverse(span.to)));
+    let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
+    for span in spans {
+        match merged.last_mut().filter(|last| span.from < last.to) {
+            Some(last) => last.to = last.to.max(span.to),
+            None => merged.push(span),
+        }
+    }
+    merged
 }
 
 /// Returns the length of the suffix of `text` that is the start of a form.

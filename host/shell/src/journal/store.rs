@@ -31,6 +31,9 @@ pub fn run_folder(state: &Path, run_id: &str) -> PathBuf {
     state.join("runs").join(folder_name(run_id))
 }
 
+/// Plugins that no journal needs are kept for this long after a run has last kept them: its journal is perhaps not written yet.
+const UNUSED_PLUGIN_AGE: Duration = Duration::from_secs(3_600);
+
 /// Keeps a plugin's bytes, so that its runs can be resumed whatever happens to its file.
 ///
 /// # Errors
@@ -39,6 +42,9 @@ pub fn keep_plugin(state: &Path, digest: &str, bytes: &[u8]) -> io::Result<()> {
     let folder = state.join("plugins");
     let path = folder.join(format!("{digest}.wasm"));
     if path.exists() {
+        // When a run last kept it. A disk that does not record it has the plugin nevertheless.
+        let file = std::fs::File::options().append(true).open(&path);
+        let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
         return Ok(());
     }
     segments::private_folder(&folder)?;
@@ -76,7 +82,7 @@ pub fn prune(state: &Path, retention: Retention, now: SystemTime) -> io::Result<
         }
     }
     if removed > 0 {
-        remove_plugins(state, &needed);
+        remove_plugins(state, &needed, now);
     }
     Ok(removed)
 }
@@ -103,14 +109,20 @@ fn remove(folder: &Path) -> bool {
     }
 }
 
-fn remove_plugins(state: &Path, needed: &BTreeSet<String>) {
+fn remove_plugins(state: &Path, needed: &BTreeSet<String>, now: SystemTime) {
     let Ok(entries) = std::fs::read_dir(state.join("plugins")) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         let digest = path.file_stem().and_then(|stem| stem.to_str());
-        if digest.is_some_and(|digest| !needed.contains(digest)) {
+        let is_unneeded = digest.is_some_and(|digest| !needed.contains(digest));
+        if is_unneeded && is_older(&path, now, UNUSED_PLUGIN_AGE) {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+fn is_older(path: &Path, now: SystemTime, age: Duration) -> bool {
+    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|at| now.duration_since(at).is_ok_and(|passed| passed > age))
 }
 
 fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
@@ -149,6 +161,25 @@ mod tests {
         let kept = std::fs::read_dir(state.path().join("plugins")).expect("the folder").count();
         assert_eq!(kept, 1, "nothing unfinished is left");
         assert_eq!(std::fs::read(kept_plugin(state.path(), "d")).expect("kept"), [7; 1 << 20]);
+    }
+
+    #[test]
+    fn a_plugin_that_a_run_has_just_kept_is_not_removed_although_no_journal_needs_it_yet() {
+        let state = tempfile::tempdir().expect("a folder");
+        keep_plugin(state.path(), "old", b"old").expect("kept");
+        let of_last_week = SystemTime::now() - Duration::from_secs(7 * 24 * 3_600);
+        let file = std::fs::File::options().append(true).open(kept_plugin(state.path(), "old"));
+        file.and_then(|file| file.set_modified(of_last_week)).expect("set");
+        keep_plugin(state.path(), "new", b"new").expect("kept");
+        let kept = || ["old", "new"].map(|digest| kept_plugin(state.path(), digest).exists());
+
+        keep_plugin(state.path(), "old", b"old").expect("a run starts that keeps it, too");
+        remove_plugins(state.path(), &BTreeSet::new(), SystemTime::now());
+        assert_eq!(kept(), [true, true]);
+
+        let in_two_hours = SystemTime::now() + Duration::from_secs(7_200);
+        remove_plugins(state.path(), &["new".to_owned()].into(), in_two_hours);
+        assert_eq!(kept(), [false, true], "a journal needs the other one");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The environment of the agent's container: inherited variables, the run's own, and those of the config.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use paperclip_kubernetes::environment::{VARIABLE_MAX_BYTES, escape};
 use serde_json::{Map, Value};
@@ -9,8 +10,9 @@ use super::agent_type::AgentType;
 use super::denied_env::{is_denied, is_denied_always, overridden_names};
 use super::labels::task_id;
 use super::mcp;
-use super::paperclip_pod::{PaperclipPod, PodValue};
+use super::paperclip_pod::{DATA_DIR, PaperclipPod, PodValue};
 use super::secrets::Source;
+use super::server_paths;
 use crate::config::InheritEnv;
 use crate::javascript::{json_text, trim};
 use crate::kubernetes::name;
@@ -65,21 +67,29 @@ pub struct Environment {
     pub warnings: Vec<String>,
 }
 
+/// What agents inherit of the environment of Paperclip's pod.
+#[derive(Debug, Clone, Copy)]
+pub struct Inheritance<'a> {
+    pub mode: InheritEnv,
+    /// Names of variables that an admission webhook injected, which are not inherited.
+    pub injected: &'a BTreeSet<&'a str>,
+    /// The folders of the data volume that the container mounts; `None` if it mounts what Paperclip's pod does.
+    pub data_folders: Option<&'a [String]>,
+}
+
 /// Builds the environment. Each source overrides those before it: literals of Paperclip's pod, the run and its context, the agent
 /// type's defaults, `config.env`, the agent type's `own` and forced variables. References of Paperclip's pod override nothing.
-///
-/// Variables in `injected` are not inherited.
 ///
 /// # Errors
 /// Kubernetes would refuse a name in `config.env`.
 pub fn build(
     request: &Request,
     paperclip_pod: &PaperclipPod,
-    inherit: InheritEnv,
-    injected: &BTreeSet<&str>,
+    inheritance: Inheritance<'_>,
     agent_type: &dyn AgentType,
     own: &[(String, String)],
 ) -> Result<Environment, Refusal> {
+    let Inheritance { mode: inherit, injected, data_folders } = inheritance;
     let denied = |name: &str| denies(request, inherit, name);
     let inherited = if inherit == InheritEnv::None { &[] } else { paperclip_pod.variables.as_slice() };
     let inherited: Vec<_> = inherited.iter().filter(|variable| !denied(&variable.name)).collect();
@@ -93,10 +103,24 @@ pub fn build(
             names.into_iter().collect::<Vec<_>>().join(", ")
         ));
     }
+    let mut withheld = BTreeMap::new();
     for variable in &inherited {
+        let name = variable.name.as_str();
         match &variable.value {
             PodValue::Shown(value) if value.is_empty() => {}
-            PodValue::Shown(value) => environment.set(&variable.name, VariableValue::Plain(value.clone())),
+            PodValue::Shown(value) => {
+                let whole = Some(Cow::from(value));
+                let kept = data_folders
+                    .map_or_else(|| whole.clone(), |folders| server_paths::inherited(value, folders));
+                let is_whole = kept == whole;
+                let kept = kept.map(|value| VariableValue::Plain(value.into_owned()));
+                if let Some(kept) = &kept {
+                    environment.set(name, kept.clone());
+                }
+                if !is_whole {
+                    withheld.insert(name, kept);
+                }
+            }
             PodValue::Hidden => {
                 environment.set(
                     &variable.name,
@@ -126,6 +150,7 @@ pub fn build(
             environment.add_reference(&variable.name, source);
         }
     }
+    environment.warn_of_server_files(&withheld);
     if inherit != InheritEnv::None && !paperclip_pod.env_from.is_empty() {
         environment.env_from.clone_from(&paperclip_pod.env_from);
         environment.blank_out(inherit, &request.host.denied_env);
@@ -327,6 +352,21 @@ impl Environment {
             None => self.warnings.push(format!(
                 "{name} is left out: in Paperclip's pod its value comes from a source that only that pod has"
             )),
+        }
+    }
+
+    /// Lists the variables of which the pod's value is not inherited, or only a part, unless something else has set them.
+    fn warn_of_server_files(&mut self, withheld: &BTreeMap<&str, Option<VariableValue>>) {
+        let is_missing = |(name, kept): &(&&str, &Option<VariableValue>)| {
+            let variable = self.variables.iter().find(|variable| variable.name == **name);
+            variable.map(|variable| &variable.value) == kept.as_ref()
+        };
+        let names: Vec<&str> = withheld.iter().filter(is_missing).map(|(name, _)| *name).collect();
+        if !names.is_empty() {
+            self.warnings.push(format!(
+                "not inherited from Paperclip's pod, because they name files of the server below {DATA_DIR}, which the agent does not have: {}; set those that it needs in `config.env`, or for all agents in `env` of [agents]",
+                names.join(", ")
+            ));
         }
     }
 

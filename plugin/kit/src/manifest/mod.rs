@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::config::fields::Fields;
-use crate::config::{self, Config, Settings, unused};
+use crate::config::{self, Config, DataMount, Settings, unused};
 use crate::kubernetes::{name, path};
 use crate::prompt::{self, ContextFile, Metrics};
 use crate::refusal::Refusal;
@@ -26,6 +26,7 @@ pub mod labels;
 pub mod mcp;
 pub mod paperclip_pod;
 pub mod secrets;
+pub mod server_paths;
 pub mod termination;
 
 pub use agent_type::{AgentType, Call, ClaimMount, OutputBy, option};
@@ -34,7 +35,7 @@ pub use labels::RunLabels;
 pub use secrets::{SecretPlan, Source};
 
 use bundle::BUNDLE_DIR;
-use environment::Environment;
+use environment::{Environment, Inheritance};
 use paperclip_pod::{DATA_DIR, PaperclipPod};
 use secrets::SecretFile;
 
@@ -159,14 +160,14 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
         caller.ask(&mut warnings, &mut read, |call, fields| agent_type.environment(call, fields))?;
     let environment = {
         let injected = injected::names(&paperclip_pod, config.placement.service_account.is_some());
-        environment::build(
-            request,
-            &paperclip_pod,
-            config.settings.inherit_env,
-            &injected,
-            agent_type,
-            &own_env,
-        )?
+        let is_isolated =
+            paperclip_pod.data_claim.is_some() && config.placement.data_mount == DataMount::Isolated;
+        let inheritance = Inheritance {
+            mode: config.settings.inherit_env,
+            injected: &injected,
+            data_folders: is_isolated.then_some(data_folders.as_slice()),
+        };
+        environment::build(request, &paperclip_pod, inheritance, agent_type, &own_env)?
     };
     let files = bundle::with_origin(
         &request.files,

@@ -96,6 +96,8 @@ named! {
         TriesForgotten = "tries-forgotten",
         /// As in Golem: a new version of the plugin cannot resume the run and traps each time.
         UpgradeTraps = "upgrade-traps",
+        /// A second daemon on one state resumes a run although the first one holds the lock of its folder.
+        FolderLockIgnored = "folder-lock-ignored",
         /// A torn tail is not cut off before the journal is continued.
         TornTailKept = "torn-tail-kept",
         /// As in Temporal: commands depend on something that is not in the journal.

@@ -47,6 +47,8 @@ pub(crate) enum WorldEvent {
     StartRun(usize),
     /// A host starts (again) and resumes the run.
     Resume(usize),
+    /// Another daemon starts on the folder of a run.
+    SecondHost(usize),
     Cancel {
         run: usize,
     },
@@ -279,7 +281,7 @@ impl World {
     fn apply(&mut self, event: WorldEvent) {
         match event {
             WorldEvent::StartRun(run) => self.start_run(run),
-            WorldEvent::Resume(run) => self.resume_run(run),
+            WorldEvent::Resume(run) | WorldEvent::SecondHost(run) => self.resume_run(run),
             WorldEvent::Cancel { run } => self.cancel(run),
             WorldEvent::CancelAgain { run, process } => self.cancel_again(run, process),
             WorldEvent::CancelInPaperclip { run } => self.runs[run].is_cancelled_in_paperclip = true,

@@ -2,7 +2,7 @@
 
 use crate::outside::KINDS;
 
-const SEEDS: &[&str] = &[
+pub(crate) const SEEDS: &[&str] = &[
     "",
     "\u{0}",
     "{}",

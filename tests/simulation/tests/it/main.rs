@@ -12,6 +12,7 @@ use paperclip_simulation::{Plugin, case};
 mod corpus;
 mod fixed;
 mod hosts;
+mod mutated;
 mod orders;
 mod outside;
 mod versions;

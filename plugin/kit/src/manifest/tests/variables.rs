@@ -100,6 +100,54 @@ fn inherits_literals_that_are_not_empty() {
 }
 
 #[test]
+fn files_of_the_server_are_not_inherited_by_an_agent_with_a_home_of_its_own() {
+    let server = |request: &mut Request| {
+        let env = json!([
+            {"name": "CONFIG", "value": "/paperclip/instances/default/config.json"},
+            {"name": "CACHE", "value": "/paperclip/.cache"},
+            {"name": "MINE", "value": "/paperclip/.mine"},
+            {"name": "PAPERCLIP_INSTANCE_ROOT", "value": "/paperclip/instances/default"},
+            {"name": "WORKSPACE", "value": "/paperclip/instances/default/workspaces/agent-1"},
+            {"name": "DATA", "value": "/paperclip"},
+            {"name": "HOME", "value": "/paperclip/server"},
+            {"name": "PATH", "value": "/paperclip/bin:/usr/bin:/bin"},
+        ]);
+        let mut pod = paperclip_pod(env, json!([]));
+        pod["spec"]["volumes"] = json!([{"name": "data", "persistentVolumeClaim": {"claimName": "c"}}]);
+        pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/paperclip"}]);
+        request.paperclip_pod = Some(pod);
+        request.config_env = vec![EnvName { name: "MINE".into(), value: None }];
+    };
+    let context = json!({"paperclipWorkspace": {"cwd": "/paperclip/instances/default/workspaces/agent-1"}});
+    let with = |mount: &str| {
+        let mut request = request(json!({"dataMount": mount}), context.clone());
+        server(&mut request);
+        planned(&request)
+    };
+    let value = |plan: &Plan, name: &str| variable(plan, name).map(|variable| variable["value"].clone());
+
+    let isolated = with("isolated");
+    assert_eq!((value(&isolated, "CONFIG"), value(&isolated, "CACHE")), (None, None));
+    for (name, expected) in [
+        ("WORKSPACE", "/paperclip/instances/default/workspaces/agent-1"),
+        ("DATA", "/paperclip"),
+        ("HOME", "/paperclip"),
+        ("PATH", "/usr/bin:/bin"),
+    ] {
+        assert_eq!(value(&isolated, name), Some(json!(expected)), "{name}");
+    }
+    assert_eq!(isolated.secrets[0].entries["MINE"], Source::ConfigEnv("MINE".into()));
+    let warned: Vec<_> =
+        isolated.warnings.iter().filter(|warning| warning.contains("files of the server")).collect();
+    assert!(matches!(warned[..], [only] if only.contains(": CACHE, CONFIG, PATH;")), "{warned:?}");
+
+    let shared = with("shared");
+    assert_eq!(value(&shared, "CACHE"), Some(json!("/paperclip/.cache")));
+    assert_eq!(value(&shared, "PATH"), Some(json!("/paperclip/bin:/usr/bin:/bin")));
+    assert!(!shared.warnings.iter().any(|warning| warning.contains("files of the server")));
+}
+
+#[test]
 fn a_shown_value_is_that_of_the_container() {
     let mut request = request(json!({}), json!({}));
     let env = json!([{"name": "TZ", "value": "Europe/Berlin"}, {"name": "STRIPE_KEY", "value": "s"}, {"name": "KEY"}]);

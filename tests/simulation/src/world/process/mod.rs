@@ -116,10 +116,18 @@ impl World {
         self.give(process, DriverEvent::HistoryEnded);
     }
 
-    /// The next host resumes a run from its journal.
+    /// Another host resumes a run from its journal, unless a process holds the lock of the run's folder. The system releases it when
+    /// that process ends, whatever ends it.
     pub(super) fn resume_run(&mut self, run: usize) {
-        if self.runs[run].process.is_some() || self.runs[run].is_closed {
+        if self.runs[run].is_closed {
             return;
+        }
+        if self.runs[run].process.is_some() {
+            self.cover(CoveragePoint::FolderLocked);
+            self.trace_line(run, "host", format_args!("another host finds the folder locked"));
+            if self.mutant != Some(Mutant::FolderLockIgnored) {
+                return;
+            }
         }
         self.cover(CoveragePoint::ResumedByNextHost);
         if self.runs[run].disk.is_torn() {
@@ -300,6 +308,10 @@ impl World {
             if may_stop {
                 return sources.put_back(event);
             }
+        }
+        if self.strikes(Fault::SecondHost, run) {
+            let delay_ms = self.entropy.skewed(0, 5_000);
+            self.after(delay_ms, WorldEvent::SecondHost(run));
         }
         if let DriverEvent::Cancel { .. } = event {
             self.runs[run].cancelled_at_ms.get_or_insert(now_ms);
