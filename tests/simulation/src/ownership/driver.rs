@@ -344,11 +344,12 @@ impl Driver {
                 self.job = Some(job.clone());
                 self.call(now, Purpose::Job, ApiCall::DeleteJob { job, epoch: None });
             }
-            (_, _) => match self.job.clone() {
-                Some(job) => self.call(now, Purpose::Job, ApiCall::DeleteJob { job, epoch: None }),
-                // The watch shows whether it was created.
-                None => {}
-            },
+            (_, _) => {
+                // Without a Job, the watch shows whether it was created.
+                if let Some(job) = self.job.clone() {
+                    self.call(now, Purpose::Job, ApiCall::DeleteJob { job, epoch: None });
+                }
+            }
         }
     }
 
