@@ -7,6 +7,7 @@
 
 mod client;
 mod http;
+mod plugin;
 mod random;
 mod replica;
 pub(crate) mod scenario;
@@ -70,6 +71,7 @@ pub(crate) fn play(world: &World, scenario: &Scenario) -> Result<Vec<String>> {
         unavailable: BTreeSet::new(),
         runs: Vec::new(),
         clients: Vec::new(),
+        swaps: Vec::new(),
         random: Random::new(u64::from(std::process::id())),
     };
     let outcome = fleet.perform().with_context(|| format!("files: {}", fleet.folder.display()));
@@ -90,6 +92,8 @@ struct Fleet<'a> {
     unavailable: BTreeSet<String>,
     runs: Vec<Arc<Run>>,
     clients: Vec<JoinHandle<Result<Followed>>>,
+    /// How long replicas took to take a plugin, or to reject it.
+    swaps: Vec<String>,
     random: Random,
 }
 
@@ -175,6 +179,11 @@ impl Fleet<'_> {
             }
             Step::Runs(count) => self.start_runs(*count, asker)?,
             Step::Cancel(count) => self.cancel(*count)?,
+            Step::SwapPlugin(build) => {
+                let files = (self.world.program.as_path(), self.folder.as_path());
+                let swapped = plugin::swap(*build, files, &self.kubectl, &self.service, self.deadline)?;
+                self.swaps.push(swapped);
+            }
             Step::Wait(seconds) => std::thread::sleep(Duration::from_secs(*seconds)),
         }
         Ok(())
@@ -198,6 +207,7 @@ impl Fleet<'_> {
             folder: &self.folder,
             state: self.folder.join(format!("{state}-state")),
             is_previous: start.is_previous,
+            watches_plugins: self.scenario.swaps_plugins(),
         };
         self.tracker.set_any_alive(true);
         let replica = Replica::start(&start.name, &setup, self.deadline)?;
@@ -324,6 +334,7 @@ impl Fleet<'_> {
         )];
         let waits = followed.iter().map(|one| one.longest_wait).collect();
         figures.push(format!("longest time between two lines: {}", Spread::of(waits)));
+        figures.extend(self.swaps.iter().cloned());
         let periods = self.tracker.periods();
         let within =
             |what: &str, times: Vec<Duration>, limit_ms: Option<u64>, complaints: &mut Vec<String>| {

@@ -76,6 +76,8 @@ pub(super) struct Setup<'a> {
     pub(super) folder: &'a Path,
     pub(super) state: PathBuf,
     pub(super) is_previous: bool,
+    /// Whether it takes plugins from ConfigMaps of the namespace.
+    pub(super) watches_plugins: bool,
 }
 
 /// A daemon. Killed when it is dropped.
@@ -112,6 +114,9 @@ impl Replica {
             .stderr(log);
         if !setup.is_previous {
             command.args(["--advertise-url", &advertised]).arg("--peer-key-file").arg(&key_file);
+        }
+        if setup.watches_plugins {
+            command.args(["--plugins-namespace", setup.namespace]);
         }
         let child = command.spawn().with_context(|| format!("cannot start {}", setup.program.display()))?;
         let options = setup.folder.join(format!("{name}-curl"));

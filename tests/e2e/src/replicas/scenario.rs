@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use serde::Deserialize;
 
+use super::plugin::Build;
 use crate::scenario::read_files;
 
 /// A file of `scenarios/replicas/`.
@@ -65,6 +66,8 @@ pub(crate) enum Step {
     Runs(usize),
     /// Cancels this number of runs whose agents print, each at a random replica.
     Cancel(usize),
+    /// Puts a plugin into a ConfigMap that all replicas watch, and waits until each has taken or rejected it.
+    SwapPlugin(Build),
     /// Waits for seconds.
     Wait(u64),
 }
@@ -92,6 +95,11 @@ impl Scenario {
             _ => None,
         });
         self.replicas.iter().chain(later).any(|start| start.is_previous)
+    }
+
+    /// Whether plugins are swapped.
+    pub(crate) fn swaps_plugins(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::SwapPlugin(_)))
     }
 
     /// How many runs it starts.
@@ -145,6 +153,7 @@ mod tests {
                     | Step::Outage { .. }
                     | Step::Runs(_)
                     | Step::Cancel(_)
+                    | Step::SwapPlugin(_)
                     | Step::Wait(_) => {}
                 }
             }

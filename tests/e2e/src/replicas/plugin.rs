@@ -1,0 +1,140 @@
+//! Plugins that every replica takes from a ConfigMap while runs are live.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::replica::{Endpoint, Service};
+use crate::kubectl::Kubectl;
+
+/// The agent type of the runs.
+const ADAPTER_TYPE: &str = "claude_k8s";
+/// An empty component: it exports nothing.
+const NOT_A_PLUGIN: &str = "AGFzbQ0AAQA=";
+/// Pause between the requests for what a replica uses.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// What a ConfigMap holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Build {
+    /// The built-in plugin with another digest.
+    Good,
+    /// A component that is no plugin.
+    Broken,
+}
+
+/// Puts a plugin into the cluster and waits until every replica uses it, or reports why it does not. Returns how long that took.
+///
+/// # Errors
+/// A replica uses another one, or has not said anything by the deadline.
+pub(super) fn swap(
+    build: Build,
+    (program, folder): (&Path, &Path),
+    kubectl: &Kubectl,
+    service: &Service,
+    deadline: Instant,
+) -> Result<String> {
+    let endpoints = service.all();
+    let before: BTreeMap<String, Option<String>> = endpoints
+        .iter()
+        .map(|endpoint| (endpoint.replica.clone(), Listed::of(endpoint).and_then(|listed| listed.in_use)))
+        .collect();
+    let manifest = config_map(build, program, folder)?;
+    kubectl.run(&format!("apply --server-side --force-conflicts -f {}", manifest.display()))?;
+    let start = Instant::now();
+    let mut in_use = Vec::new();
+    for endpoint in &endpoints {
+        let before = before.get(&endpoint.replica).cloned().flatten();
+        in_use.push(wait(build, endpoint, before.as_deref(), deadline)?);
+    }
+    if in_use.windows(2).any(|pair| pair[0] != pair[1]) {
+        bail!("replicas use different plugins: {in_use:?}");
+    }
+    let what = match build {
+        Build::Good => "in use",
+        Build::Broken => "rejected",
+    };
+    Ok(format!(
+        "a plugin is {what} at {} replicas {} ms after it was applied",
+        in_use.len(),
+        start.elapsed().as_millis()
+    ))
+}
+
+/// Waits until a replica has taken or rejected the plugin, and returns the digest that it uses then.
+fn wait(
+    build: Build,
+    endpoint: &Endpoint,
+    before: Option<&str>,
+    deadline: Instant,
+) -> Result<Option<String>> {
+    loop {
+        if let Some(Listed { in_use, is_rejected }) = Listed::of(endpoint) {
+            let is_same = in_use.as_deref() == before;
+            match build {
+                Build::Good if !is_same && in_use.is_some() => return Ok(in_use),
+                Build::Broken if is_rejected && is_same => return Ok(in_use),
+                Build::Broken if !is_same => bail!("replica {} uses {in_use:?}", endpoint.replica),
+                Build::Good | Build::Broken => {}
+            }
+        }
+        if Instant::now() > deadline {
+            bail!("replica {} says nothing of the plugin in time", endpoint.replica);
+        }
+        std::thread::sleep(ASK_EVERY);
+    }
+}
+
+/// What a replica says about plugins of the agent type.
+#[derive(Debug)]
+struct Listed {
+    /// The digest of the one in use.
+    in_use: Option<String>,
+    is_rejected: bool,
+}
+
+impl Listed {
+    fn of(endpoint: &Endpoint) -> Option<Listed> {
+        let answer = endpoint.send("GET", "/v1/plugins", None);
+        let list: Value = serde_json::from_str(&answer.text).ok().filter(|_| answer.status == 200)?;
+        let of_type = |items: &Value| {
+            items.as_array()?.iter().find(|item| item["adapterType"] == ADAPTER_TYPE).cloned()
+        };
+        let in_use = of_type(&list["plugins"]).and_then(|plugin| Some(plugin["digest"].as_str()?.to_owned()));
+        Some(Listed { in_use, is_rejected: of_type(&list["rejected"]).is_some() })
+    }
+}
+
+/// Writes the manifest of a ConfigMap with a plugin.
+fn config_map(build: Build, program: &Path, folder: &Path) -> Result<PathBuf> {
+    let built =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/plugins").join(format!("{ADAPTER_TYPE}.wasm"));
+    let mut component = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    component.extend(custom_section("e2e"));
+    let file = folder.join(format!("{ADAPTER_TYPE}.wasm"));
+    fs::write(&file, component)?;
+    let printed = Command::new(program).args(["plugins", "config-map"]).arg(&file).output()?;
+    if !printed.status.success() {
+        bail!("plugins config-map: {}", String::from_utf8_lossy(&printed.stderr));
+    }
+    let mut manifest: Value = serde_json::from_slice(&printed.stdout)?;
+    if build == Build::Broken {
+        manifest["binaryData"] = json!({format!("{ADAPTER_TYPE}.wasm"): NOT_A_PLUGIN});
+    }
+    let path = folder.join("plugin.json");
+    fs::write(&path, manifest.to_string())?;
+    Ok(path)
+}
+
+/// Returns a custom section of WebAssembly without content. Its name is shorter than 126 bytes.
+fn custom_section(name: &str) -> Vec<u8> {
+    let length = u8::try_from(name.len()).expect("a short name");
+    [&[0, length + 1, length], name.as_bytes()].concat()
+}
