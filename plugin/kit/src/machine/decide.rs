@@ -168,15 +168,14 @@ impl<A: Agent> Machine<A> {
             };
             self.outbox.info(format!("[paperclip] {why} — deleting Job {}", job.name));
             self.outbox.push(Action::DeleteJob(DeleteJob { job, cause }));
-            let grace_ms = u64::from(self.facts.settings.cancel_grace_sec) * 1_000;
-            self.outbox.set_timer(TimerName::Stop, grace_ms + STOP_SLACK_MS);
+            self.outbox.set_timer(TimerName::Stop, self.max_stop_ms());
         }
-        if self.is_stop_overdue(now_ms) { self.finish_judged(now_ms) } else { Ok(()) }
+        if now_ms >= self.stop.since_ms + self.max_stop_ms() { self.finish_judged(now_ms) } else { Ok(()) }
     }
 
-    fn is_stop_overdue(&self, now_ms: u64) -> bool {
-        let grace_ms = u64::from(self.facts.settings.cancel_grace_sec) * 1_000;
-        now_ms >= self.stop.since_ms + grace_ms + STOP_SLACK_MS
+    /// How long the end of a stopped agent is waited for.
+    fn max_stop_ms(&self) -> u64 {
+        u64::from(self.facts.settings.cancel_grace_sec) * 1_000 + STOP_SLACK_MS
     }
 
     /// Starts the second attempt, with a fresh session, after the pod of the first one was deleted.

@@ -1,6 +1,6 @@
 //! Collects what the regions know as the evidence that an agent type judges.
 
-use super::regions::{JobState, LogState, PodState, StopState};
+use super::regions::{LogState, PodState, StopState};
 use super::{Agent, Machine};
 use crate::bindings::exports::paperclip::agent::types::{Condition, JobSnapshot, PodPhase, PodSnapshot};
 use crate::manifest::termination;
@@ -45,11 +45,7 @@ impl<A: Agent> Machine<A> {
         if let Some(outcome) = self.job.last.as_ref().and_then(outcome_of) {
             return outcome;
         }
-        if self.job.state == JobState::Deleted && self.job.deleted_via.is_some() {
-            JobOutcome::Deleted
-        } else {
-            JobOutcome::Unknown
-        }
+        if self.job.deleted_via.is_some() { JobOutcome::Deleted } else { JobOutcome::Unknown }
     }
 
     fn pod_end(&self) -> PodEnd {
