@@ -161,6 +161,21 @@ fn what_cannot_be_sent_is_refused_by_name() {
 }
 
 #[test]
+fn a_run_in_a_namespace_that_cannot_exist_is_refused_at_once() {
+    let place = Place::new("true");
+    let daemon = Daemon::start(&place, &[]);
+    for (run, namespace) in [("r1", "Agents"), ("r2", "a/../b")] {
+        let context = context(run, "claude_k8s", json!({"namespace": namespace}));
+        assert_eq!(daemon.post("/v1/runs", &json!({"context": context})).status, 202);
+        let events = daemon.events(run, 0);
+        let result = events.last().unwrap();
+        assert_eq!(result["errorCode"], "k8s_config_invalid", "{result}");
+        let message = result["errorMessage"].as_str().unwrap();
+        assert!(message.contains(&format!("`{namespace}`")), "{message}");
+    }
+}
+
+#[test]
 fn a_check_reports_what_a_run_would_be_refused_for() {
     let place = Place::new("true");
     let daemon = Daemon::start(&place, &[]);

@@ -9,6 +9,7 @@ use paperclip_engine::adoption::RecoveryData;
 use paperclip_engine::record::{Level, Record, SequencedRecord};
 use paperclip_engine::run_record::{self, Claimed, Ended, RecordState, RunFacts, RunRecord, Tenure};
 use paperclip_engine::time::Timestamp;
+use paperclip_kubernetes::validation::is_dns_label;
 use paperclip_prepare::PreparedRun;
 use paperclip_shell::{Cluster, Control};
 use serde_json::{Map, Value};
@@ -91,7 +92,7 @@ impl<T> Found<T> {
 /// What became of the claim of a run.
 #[derive(Debug)]
 pub(super) enum Claiming {
-    /// This process has it. Without a record where its grant does not allow its namespace.
+    /// This process has it. Without a record where its namespace cannot exist or its grant does not allow it: the run will be refused.
     Held {
         record: Option<Box<RunRecord>>,
         takes_over: bool,
@@ -134,7 +135,8 @@ impl Supervisor {
         tenure: Tenure,
     ) -> Result<Claiming, Refusal> {
         let info = &run.info;
-        if !self.host().config.grant(&info.adapter_type, &info.company_id).has_namespace(&info.namespace) {
+        let grant = self.host().config.grant(&info.adapter_type, &info.company_id);
+        if !is_dns_label(&info.namespace) || !grant.has_namespace(&info.namespace) {
             return Ok(Claiming::Held { record: None, takes_over: false });
         }
         let record = match &prepared.record {
