@@ -24,8 +24,7 @@ pub use evidence::{
 };
 pub use kept::{LineTail, TextBlocks};
 pub use result::{
-    ActionOutcomes, AdapterResult, Billing, BillingType, ExecutionRecovery, RESULT_JSON_BYTES, Usage,
-    UsageBasis,
+    AdapterResult, Billing, BillingType, ExecutionRecovery, RESULT_JSON_BYTES, Usage, UsageBasis,
 };
 pub use session::{SessionParams, Workspace};
 pub use stream_end::StreamEnd;

@@ -188,29 +188,51 @@ impl Billing {
     }
 }
 
-/// Proof for the server of what an ended run has left behind.
+/// Proof for the server of what an ended run has left behind. `kind` names it; the other members depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
-pub enum ExecutionRecovery {
-    /// The run ended before its agent did anything: the server may start it again.
-    Bootstrap { provider_work_started: bool },
-    /// The run was cancelled and its agent has ended: the next run continues its session.
-    Interrupted { provider_stopped: bool, session_preserved: bool, action_outcomes: ActionOutcomes },
+#[serde(rename_all = "camelCase")]
+pub struct ExecutionRecovery {
+    kind: RecoveryKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider_work_started: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider_stopped: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_preserved: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action_outcomes: Option<ActionOutcomes>,
 }
 
 impl ExecutionRecovery {
-    pub const BOOTSTRAP: ExecutionRecovery = ExecutionRecovery::Bootstrap { provider_work_started: false };
-    pub const INTERRUPTED: ExecutionRecovery = ExecutionRecovery::Interrupted {
-        provider_stopped: true,
-        session_preserved: true,
-        action_outcomes: ActionOutcomes::Settled,
+    /// The run ended before its agent did anything: the server may start it again.
+    pub const BOOTSTRAP: ExecutionRecovery = ExecutionRecovery {
+        kind: RecoveryKind::Bootstrap,
+        provider_work_started: Some(false),
+        provider_stopped: None,
+        session_preserved: None,
+        action_outcomes: None,
     };
+    /// The run was cancelled and its agent has ended: the next run continues its session.
+    pub const INTERRUPTED: ExecutionRecovery = ExecutionRecovery {
+        kind: RecoveryKind::Interrupted,
+        provider_work_started: None,
+        provider_stopped: Some(true),
+        session_preserved: Some(true),
+        action_outcomes: Some(ActionOutcomes::Settled),
+    };
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RecoveryKind {
+    Bootstrap,
+    Interrupted,
 }
 
 /// Whether what an agent did has come to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ActionOutcomes {
+enum ActionOutcomes {
     Settled,
 }
 
