@@ -23,7 +23,7 @@ use crate::config::JournalMode;
 use crate::host::HostContext;
 use crate::masking::{self, MaskedEnv, MaskingError};
 
-/// Interval of the cancel poll.
+/// Interval of the cancel poll, which `paperclip_engine::polls` carries out.
 const POLL_INTERVAL: Duration = Duration::from_secs(15);
 
 /// A run whose context was read and checked. Nothing exists of it yet.

@@ -110,6 +110,16 @@ mod tests {
     }
 
     #[test]
+    fn a_status_without_a_text_says_what_the_failure_is_about() {
+        let topics = |event| read(&event).topics(None, &LEXICON);
+        assert!(topics(json!({"api_error_status": 401})).credentials);
+        assert!(topics(json!({"api_error_status": 529, "result": ""})).transient);
+        let model =
+            topics(json!({"api_error_status": 403, "errors": ["you do not have access to the model"]}));
+        assert!(model.model && !model.credentials);
+    }
+
+    #[test]
     fn the_derived_error_member_decides_nothing() {
         assert_eq!(
             read(&json!({"error": "authentication_failed"})).topics(None, &LEXICON),

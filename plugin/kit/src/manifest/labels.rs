@@ -93,7 +93,7 @@ impl RunLabels {
         BTreeMap::from([(AGENT_ID, self.agent_id.clone()), (ADAPTER_TYPE, self.adapter_type.clone())])
     }
 
-    /// Returns the name of the lease that runs of this scope share. A run that excludes no other has one of its own, by which hosts agree
+    /// Returns the key of the guard that runs of this scope share; the host names a Lease by it. A run that excludes no other has one of its own, by which hosts agree
     /// which of them drives it.
     pub fn guard_key(&self, scope: ConcurrencyScope, run_id: &str) -> String {
         let (prefix, part) = match scope {

@@ -91,6 +91,10 @@ impl Report {
         for kind in &self.kinds {
             topics.add(Topics::of_kind(kind, status));
         }
+        if self.detail().is_none() {
+            // The status alone says what it is about.
+            topics.add(Topics::of_line(&Words::of(""), status, false, own));
+        }
         for line in self.texts().flat_map(str::lines) {
             let names_model = model.is_some_and(|model| !model.is_empty() && line.contains(model));
             topics.add(Topics::of_line(&Words::of(line), status, names_model, own));

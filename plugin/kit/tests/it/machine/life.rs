@@ -227,13 +227,14 @@ fn cancelling_a_timed_out_run_does_not_extend_its_grace() {
 
 #[test]
 fn a_stopped_agent_has_its_grace_and_fifteen_seconds_to_end() {
-    let (mut driver, log) = Driver::start(&json!({"image": "echo:1", "cancelGraceSec": 40})).running();
+    let (mut driver, log) = Driver::start(&json!({"image": "echo:1", "cancelGraceSec": 20})).running();
     let cancel = CancelRequest { source: CancelSource::Operator, reason: None };
     driver.step(&[Event::CancelRequested(cancel)]);
-    driver.now_ms += 54_999;
+    let stopped_ms = driver.now_ms;
+    driver.now_ms += 34_900;
     driver.step(&[lines(log, &["still busy"])]);
     assert!(!driver.names().contains(&"Finish".to_owned()), "{:?}", driver.names());
-    driver.now_ms += 1;
+    driver.now_ms = stopped_ms + 35_000;
     driver.step(&[Event::TimerFired(TimerName::Stop as u64)]);
     let (result, finish) = driver.result();
     assert_eq!((finish.ending, &result["summary"]), (Ending::Cancelled, &json!("still busy")));
