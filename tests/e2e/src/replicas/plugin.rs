@@ -86,7 +86,7 @@ fn wait(
             }
         }
         if Instant::now() > deadline {
-            bail!("replica {} says nothing of the plugin in time", endpoint.replica);
+            bail!("replica {} does not say in time what it makes of the plugin", endpoint.replica);
         }
         std::thread::sleep(ASK_EVERY);
     }
