@@ -29,11 +29,11 @@ pub(crate) struct Options {
     #[command(flatten)]
     toolchain: toolchain::Selection,
 
-    /// For `serve`, `swap` and `takeover`: build host and load generator without optimisation, for a quick try
+    /// For `serve`, `swap`, `takeover` and `bulk`: build host and load generator without optimisation, for a quick try
     #[arg(long)]
     dev: bool,
 
-    /// Arguments of the load generator for `serve`, `swap` and `takeover`, such as `-- --runs 100`
+    /// Arguments of the load generator for `serve`, `swap`, `takeover` and `bulk`, such as `-- --runs 100`
     #[arg(last = true)]
     arguments: Vec<String>,
 }
@@ -50,6 +50,8 @@ enum Bench {
     Serve,
     /// The effect of 100 plugin swaps on 100 streaming runs
     Swap,
+    /// One run on the local cluster that prints 200,000 lines at once: time, CPU, system calls, journal, memory
+    Bulk,
     /// How another host takes over 500 runs of a host that is killed: time, requests, lines lost
     Takeover,
 }
@@ -61,6 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Some(Bench::Redact) => measure_load(REDACT, options),
         Some(Bench::Serve) => measure_load("serve", options),
         Some(Bench::Swap) => measure_load("swap", options),
+        Some(Bench::Bulk) => measure_load("bulk", options),
         Some(Bench::Takeover) => measure_load("takeover", options),
         None => {
             for bench in Bench::value_variants().iter().filter_map(Bench::to_possible_value) {

@@ -14,6 +14,9 @@ use crate::error::ApiError;
 use crate::node::logs::LogOptions;
 use crate::store::Key;
 
+/// States that nothing is rotated away that a reader has still to read. A Kubernetes API server has no such header.
+const KEEPS_UNREAD: &str = "paperclip-log-keeps-unread";
+
 pub(super) async fn read(server: &Server, key: &Key, params: &Params) -> Result<Response, ApiError> {
     let options = parse(params)?;
     let object = server.store.get(key).ok_or_else(|| ApiError::not_found(key))?;
@@ -27,6 +30,7 @@ pub(super) async fn read(server: &Server, key: &Key, params: &Params) -> Result<
         }
     };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response.headers_mut().insert(KEEPS_UNREAD, HeaderValue::from_static("true"));
     Ok(response)
 }
 

@@ -83,10 +83,10 @@ impl Logs {
         }
     }
 
-    pub(crate) fn on_opened(&mut self, now: Timestamp, stream: LogId) {
+    pub(crate) fn on_opened(&mut self, now: Timestamp, stream: LogId, keeps_unread: bool) {
         if let Some(log) = self.by_stream(stream) {
             log.forbidden = None;
-            log.reader.on_opened(now);
+            log.reader.on_opened(now, keeps_unread);
         }
     }
 

@@ -34,8 +34,8 @@ pub enum Input {
     Host(HostState),
     /// The Lease of the run's guard has changed.
     GuardChanged,
-    /// The server accepted [`Effect::OpenLog`].
-    LogOpened { log: LogId },
+    /// The server accepted [`Effect::OpenLog`]. `keeps_unread` means that it removes nothing that the stream has still to send.
+    LogOpened { log: LogId, keeps_unread: bool },
     /// Bytes of a log, as they arrived.
     LogBytes { log: LogId, bytes: Vec<u8> },
     /// Bytes of this log wait to be read, because the sink does not keep up or another input comes first.

@@ -23,6 +23,7 @@ use tower::{BoxError, Service, ServiceBuilder};
 use crate::credential_plugin;
 use crate::exchange;
 use crate::hosts::Hosts;
+use crate::read_ahead::ReadAheadConnector;
 use crate::requests::RequestCounts;
 use crate::tls;
 use crate::token_file::TokenFile;
@@ -300,7 +301,7 @@ fn clients(config: &Config, requests: &Arc<RequestCounts>) -> Result<(Client, Cl
     }
     let tls = tls::client_config(config)?;
     let https = |tls| hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
-    let streams = https(tls.clone()).enable_http1().wrap_connector(transport::tcp());
+    let streams = https(tls.clone()).enable_http1().wrap_connector(ReadAheadConnector(transport::tcp()));
     let calls = https(tls).enable_all_versions().wrap_connector(transport::tcp());
     Ok((client(config, calls, requests)?, client(config, streams, requests)?))
 }

@@ -15,6 +15,7 @@ pub mod logs;
 pub mod peers;
 pub mod plugin_config_maps;
 pub mod poll;
+mod read_ahead;
 pub mod requests;
 pub mod run_records;
 pub mod sink;

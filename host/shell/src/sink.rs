@@ -29,7 +29,7 @@ pub struct NdjsonSink<W> {
 }
 
 /// Lines are written together up to this size, in bytes.
-const BATCH_BYTES: usize = 64 << 10;
+const BATCH_BYTES: usize = 256 << 10;
 
 impl<W: AsyncWrite + Unpin + Send + 'static> NdjsonSink<W> {
     /// Returns a sink that writes to this writer.

@@ -1,8 +1,9 @@
-//! The daemon under load, run by `cargo xtask bench serve`, `bench swap` and `bench takeover`.
+//! The host under load, run by `cargo xtask bench serve`, `bench swap`, `bench takeover` and `bench bulk`.
 //!
 //! Three processes: the host with the release profile; a scripted API server, whose agents write lines that contain the time; and this
 //! one, which starts runs, follows each of them and compares the times. All share one machine and its clock.
 
+mod bulk;
 mod client;
 mod cluster;
 mod figures;
@@ -30,6 +31,9 @@ enum Command {
     Swap(swap::Options),
     Takeover(takeover::Options),
     Redact(redact::Options),
+    Bulk(bulk::Options),
+    /// What an agent of `bulk` prints
+    Print(bulk::Output),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -39,6 +43,8 @@ fn main() -> anyhow::Result<()> {
         Command::Cluster(options) => runtime.block_on(cluster::run(&options)),
         Command::Serve(options) => runtime.block_on(serve::run(&options)),
         Command::Redact(options) => redact::run(&options),
+        Command::Bulk(options) => bulk::run(&options),
+        Command::Print(output) => bulk::print(output),
         Command::Swap(options) => runtime.block_on(swap::run(&options)),
         Command::Takeover(options) => runtime.block_on(takeover::run(&options)),
     };

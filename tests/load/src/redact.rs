@@ -70,7 +70,7 @@ fn take(log: &[u8], redactor: Option<&Redactor>) -> Duration {
     let start = Instant::now();
     while reader.poll().is_some() {}
     let now = Timestamp::from_millis(1);
-    reader.on_opened(now);
+    reader.on_opened(now, false);
     for piece in log.chunks(PIECE_BYTES) {
         reader.on_bytes(now, piece);
         while let Some(output) = reader.poll() {

@@ -83,7 +83,7 @@ pub(crate) fn event<E>(event: &DriverEvent<E>) -> String {
             )
         }
         DriverEvent::Watch(event) => watch_event(event),
-        DriverEvent::Log { log, piece: LogPiece::Opened } => format!("log {log} opened"),
+        DriverEvent::Log { log, piece: LogPiece::Opened { .. } } => format!("log {log} opened"),
         DriverEvent::Log { log, piece: LogPiece::Bytes(bytes) } => {
             format!("log {log}: {} bytes", bytes.len())
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::record::{Output, Record, Splitter};
 
@@ -21,8 +21,8 @@ const READ_BYTES: usize = 64 * 1024;
 pub struct Rotation {
     /// A file that has reached this size is put aside.
     pub file_bytes: u64,
-    /// The current file and those put aside; at least 2. More are kept for a reader that has not come so far, and
-    /// twenty times as many until the first reader comes.
+    /// The current file and those put aside; at least 2. Up to twenty times as many are kept for readers that have not come
+    /// so far, and until the first reader comes. A container that prints more than its readers read then waits for them.
     pub files: usize,
 }
 
@@ -33,7 +33,7 @@ impl Default for Rotation {
     }
 }
 
-/// How many times [`Rotation::files`] a log keeps that nobody has read yet: a container can print faster than a reader comes.
+/// How many times [`Rotation::files`] a log keeps of what is not read yet: a container can print faster than a reader comes or reads.
 const UNREAD_FACTOR: usize = 20;
 
 /// The state of the writer that a reader waits for.
@@ -57,6 +57,8 @@ pub(crate) struct LogFile {
 struct Shared {
     files: Mutex<Files>,
     progress: watch::Sender<Progress>,
+    /// A reader has come further or left, or the container has ended.
+    freed: Notify,
 }
 
 #[derive(Debug)]
@@ -74,6 +76,8 @@ struct Files {
     readers: Vec<Weak<AtomicU64>>,
     /// Whether a reader has ever come.
     is_read: bool,
+    /// The container prints nothing more: what is left of its output waits for no reader.
+    is_ending: bool,
 }
 
 /// A reader's place: the files from here on are kept for it.
@@ -109,7 +113,17 @@ impl Place {
         let next = self.file() + 1;
         let file = File::open(files.path_of(next))?;
         self.file.store(next, Ordering::Relaxed);
+        drop(files);
+        self.log.free();
         Ok(file)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // What the reader had still to read is kept for others only.
+        self.file.store(u64::MAX, Ordering::Relaxed);
+        self.log.free();
     }
 }
 
@@ -143,8 +157,9 @@ impl LogFile {
     fn over(path: &Path, file: Option<File>, rotation: Rotation, kept: RangeInclusive<u64>) -> LogFile {
         let progress = watch::Sender::new(Progress { file: *kept.end(), bytes: 0, is_ended: file.is_none() });
         let (path, readers) = (path.to_owned(), Vec::new());
-        let files = Files { path, file, bytes: 0, rotation, kept, readers, is_read: false };
-        LogFile { shared: Arc::new(Shared { files: Mutex::new(files), progress }) }
+        let is_ending = file.is_none();
+        let files = Files { path, file, bytes: 0, rotation, kept, readers, is_read: false, is_ending };
+        LogFile { shared: Arc::new(Shared { files: Mutex::new(files), progress, freed: Notify::new() }) }
     }
 
     /// Opens a file for a reader, which from then on misses nothing.
@@ -164,12 +179,14 @@ impl LogFile {
         Ok((Place { log: self.clone(), file: number }, file))
     }
 
-    /// Writes everything from `source` until its end. Bytes that can't be written (a full disk) are dropped, as
-    /// the process must not hang for its log's sake; the loss is reported.
+    /// Writes everything from `source` until its end, and reads no more of it while the readers are too far behind: the process then
+    /// waits on its pipe. Bytes that can't be written (a full disk) are dropped, as the process must not hang for its log's sake; the
+    /// loss is reported.
     pub(crate) async fn pump(self, output: Output, mut source: impl AsyncRead + Unpin) {
         let mut splitter = Splitter::default();
         let mut buffer = vec![0; READ_BYTES];
         loop {
+            self.wait_for_readers().await;
             let read = match source.read(&mut buffer).await {
                 Ok(0) => break,
                 Ok(read) => read,
@@ -188,6 +205,37 @@ impl LogFile {
         splitter
             .finish(|tag, text| Record { stamp: Timestamp::now(), output, tag, text }.write(&mut records));
         self.append(&records);
+    }
+
+    /// Returns once the readers are not too far behind.
+    async fn wait_for_readers(&self) {
+        loop {
+            let freed = self.shared.freed.notified();
+            if !self.files().is_full() {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// The container's processes have ended: the rest of their output, which is no more than a pipe contains, is written without waiting
+    /// for a reader.
+    pub(crate) fn write_rest(&self) {
+        self.files().is_ending = true;
+        self.shared.freed.notify_waiters();
+    }
+
+    /// Lets the container print more after a reader has come further or left, if it waits for that.
+    fn free(&self) {
+        let mut files = self.files();
+        if !files.is_full() {
+            return;
+        }
+        if let Err(error) = files.remove_outdated() {
+            tracing::warn!(%error, file = %files.path.display(), "an old log can't be removed");
+        }
+        drop(files);
+        self.shared.freed.notify_waiters();
     }
 
     /// The container has ended, and its output with it.
@@ -257,6 +305,13 @@ impl Files {
         Ok(())
     }
 
+    /// Whether as many files are kept for readers as may be.
+    fn is_full(&self) -> bool {
+        let kept = self.kept.end() - self.kept.start() + 1;
+        let has_readers = self.readers.iter().any(|reader| reader.strong_count() > 0);
+        has_readers && !self.is_ending && kept >= (self.rotation.files.max(2) * UNREAD_FACTOR) as u64
+    }
+
     fn path_of(&self, number: u64) -> PathBuf {
         if number == *self.kept.end() { self.path.clone() } else { self.path_aside(number) }
     }
@@ -275,6 +330,12 @@ fn number_aside(path: &Path, aside: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll};
+
+    use futures::poll;
+    use tokio::io::ReadBuf;
+
     use super::*;
 
     /// Writes lines that fill a file each.
@@ -316,6 +377,53 @@ mod tests {
         }
         fill(&log, 1).await;
         assert_eq!(files_beside(&path), 2, "what is read goes");
+    }
+
+    /// Prints a line that fills a file at each read, and counts them.
+    struct Printer<'a> {
+        printed: &'a AtomicU64,
+        lines: u64,
+    }
+
+    impl AsyncRead for Printer<'_> {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if self.printed.load(Ordering::Relaxed) < self.lines {
+                self.printed.fetch_add(1, Ordering::Relaxed);
+                buffer.put_slice(&[b"x".repeat(80).as_slice(), b"\n"].concat());
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_container_waits_for_a_reader_that_is_too_far_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.log");
+        let log = LogFile::create(&path, Rotation { file_bytes: 100, files: 2 }).unwrap();
+        let limit = 2 * UNREAD_FACTOR as u64;
+        let printed = AtomicU64::new(0);
+        let (slow, _) = log.read_from(Start::Oldest).unwrap();
+        let (leaving, _) = log.read_from(Start::Oldest).unwrap();
+        let mut pump = pin!(log.clone().pump(Output::Stdout, Printer { printed: &printed, lines: 200 }));
+        let is_waiting =
+            |lines| (printed.load(Ordering::Relaxed), files_beside(&path)) == (lines, limit as usize);
+        assert!(poll!(&mut pump).is_pending() && is_waiting(limit));
+        slow.advance().unwrap();
+        slow.advance().unwrap();
+        assert!(poll!(&mut pump).is_pending() && is_waiting(limit), "the other reader has not advanced");
+        drop(leaving);
+        assert!(poll!(&mut pump).is_pending() && is_waiting(limit + 2));
+        log.write_rest();
+        assert!(poll!(&mut pump).is_ready());
+        assert_eq!(printed.load(Ordering::Relaxed), 200, "after the end nothing waits");
+        for number in 3..=200 {
+            slow.advance().unwrap();
+            assert_eq!(slow.file(), number, "nothing is lost");
+        }
     }
 
     #[tokio::test]

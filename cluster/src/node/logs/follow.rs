@@ -12,7 +12,7 @@ use super::file::{Place, Progress};
 use super::select::Selection;
 
 /// How much of the file is read at once.
-const READ_BYTES: usize = 64 * 1024;
+const READ_BYTES: usize = 256 * 1024;
 
 /// A reader of one container instance's log.
 #[derive(Debug)]

@@ -75,6 +75,7 @@ pub(super) struct Process {
     child: tokio::process::Child,
     group: Group,
     outputs: tokio::task::JoinSet<()>,
+    log: LogFile,
     mark: String,
     /// Weak: the watchdog watches for the launcher's end, which a running process must not put off.
     watchdog: Weak<Watchdog>,
@@ -132,7 +133,7 @@ impl Launcher {
             outputs.spawn(log.clone().pump(Output::Stderr, stderr));
         }
         let watchdog = self.watchdog.as_ref().map(Arc::downgrade).unwrap_or_default();
-        Ok(Process { child, group, outputs, mark, watchdog })
+        Ok(Process { child, group, outputs, log: log.clone(), mark, watchdog })
     }
 }
 
@@ -153,6 +154,7 @@ impl Process {
         if let Some(watchdog) = self.watchdog.upgrade() {
             watchdog.forget(self.group);
         }
+        self.log.write_rest();
         let drained = async { while self.outputs.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
             tracing::warn!(container = %self.mark, "a process that can't be killed holds a container's output");

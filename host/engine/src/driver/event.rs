@@ -92,15 +92,26 @@ impl WatchEvent {
 /// What a stream of a log brings, in this order: opened, bytes, the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogPiece {
-    Opened,
+    /// `keeps_unread` means that the server removes nothing that the stream has still to send.
+    Opened {
+        keeps_unread: bool,
+    },
     Bytes(Vec<u8>),
     Closed(LogEnd),
 }
 
 impl LogPiece {
+    /// Returns how many bytes of the log it has.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            LogPiece::Bytes(bytes) => bytes.len(),
+            LogPiece::Opened { .. } | LogPiece::Closed(_) => 0,
+        }
+    }
+
     pub(super) fn into_input(self, log: LogId) -> Input {
         match self {
-            LogPiece::Opened => Input::LogOpened { log },
+            LogPiece::Opened { keeps_unread } => Input::LogOpened { log, keeps_unread },
             LogPiece::Bytes(bytes) => Input::LogBytes { log, bytes },
             LogPiece::Closed(end) => Input::LogClosed { log, end },
         }

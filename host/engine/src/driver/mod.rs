@@ -38,13 +38,15 @@ use crate::time::Timestamp;
 pub struct DriverLimits {
     /// Most inputs that are taken before their effects are carried out: one flush for the effects of all of them.
     pub batch: usize,
+    /// No further input is taken into a batch that has this many bytes of logs.
+    pub batch_bytes: usize,
     /// Bytes of records that wait for the sink before no more logs are read.
     pub sink_bytes: usize,
 }
 
 impl Default for DriverLimits {
     fn default() -> Self {
-        DriverLimits { batch: 16, sink_bytes: 64 << 10 }
+        DriverLimits { batch: 16, batch_bytes: 256 << 10, sink_bytes: 64 << 10 }
     }
 }
 
@@ -92,6 +94,10 @@ pub struct Driver<G, E> {
     is_pending: bool,
     /// What comes before the run's next effect.
     follow_up: Option<FollowUp>,
+    /// Records that are shown together, once the journal contains them.
+    unshown: Vec<SequencedRecord>,
+    /// The effect that is carried out after these records are shown.
+    held_effect: Option<Effect>,
     /// Lines were appended that a crash of this process would lose.
     is_unflushed: bool,
     /// The sender of a cancel waits until the cancel is durable.
@@ -114,9 +120,10 @@ enum Phase {
     Replaying,
     /// Effects are carried out.
     Acting,
-    /// Inputs that are ready are taken, this many more at most, before their effects are carried out.
+    /// Inputs that are ready are taken, this many more at most, and these bytes of logs, before their effects are carried out.
     Gathering {
         left: usize,
+        left_bytes: usize,
     },
     /// Nothing is to be done until the next event.
     Waiting,
@@ -142,6 +149,8 @@ impl<G: Guest, E> Driver<G, E> {
             notes,
             is_pending: false,
             follow_up: None,
+            unshown: Vec::new(),
+            held_effect: None,
             is_unflushed: false,
             awaits_acknowledgement: false,
             has_shown_lines: false,
@@ -190,7 +199,11 @@ impl<G: Guest, E> Driver<G, E> {
                 }
                 self.handle_input(now, Input::Tick);
             }
-            DriverEvent::Log { log, piece } => self.handle_input(now, piece.into_input(log)),
+            DriverEvent::Log { log, piece } => {
+                let bytes = piece.size();
+                self.run.handle(now, piece.into_input(log));
+                self.gather(bytes);
+            }
             DriverEvent::SinkProgress { bytes } => self.sink_bytes = self.sink_bytes.saturating_sub(bytes),
             DriverEvent::SinkFailed(error) => self.on_sink_failed(now, error),
             DriverEvent::NothingReady => {
@@ -203,11 +216,19 @@ impl<G: Guest, E> Driver<G, E> {
 
     fn handle_input(&mut self, now: Timestamp, input: Input) {
         self.run.handle(now, input);
-        self.phase = match self.phase {
-            Phase::Waiting => Phase::Gathering { left: self.limits.batch.saturating_sub(1) },
-            Phase::Gathering { left: 0 | 1 } => Phase::Acting,
-            Phase::Gathering { left } => Phase::Gathering { left: left - 1 },
-            phase @ (Phase::Replaying | Phase::Acting | Phase::Closing(_) | Phase::Closed(_)) => phase,
+        self.gather(0);
+    }
+
+    /// Counts an input with this many bytes of a log into the batch.
+    fn gather(&mut self, bytes: usize) {
+        let (left, left_bytes) = match self.phase {
+            Phase::Waiting => (self.limits.batch, self.limits.batch_bytes),
+            Phase::Gathering { left, left_bytes } => (left, left_bytes),
+            Phase::Replaying | Phase::Acting | Phase::Closing(_) | Phase::Closed(_) => return,
+        };
+        self.phase = match (left.saturating_sub(1), left_bytes.saturating_sub(bytes)) {
+            (0, _) | (_, 0) => Phase::Acting,
+            (left, left_bytes) => Phase::Gathering { left, left_bytes },
         };
     }
 
@@ -265,6 +286,8 @@ impl<G: Guest, E> Driver<G, E> {
 
     fn close(&mut self, closing: Closing) {
         self.follow_up = None;
+        self.unshown.clear();
+        self.held_effect = None;
         self.phase = if self.has_sink_failed { Phase::Closed(closing) } else { Phase::Closing(closing) };
     }
 
@@ -290,10 +313,7 @@ impl<G: Guest, E> Driver<G, E> {
     fn next_operation(&mut self) -> Option<Operation> {
         match self.phase {
             Phase::Replaying => self.replayed_operation(),
-            Phase::Acting => match self.run.poll_effect() {
-                Some(effect) => Some(self.operation(effect)),
-                None => self.operation_after_effects(),
-            },
+            Phase::Acting => self.acting_operation(),
             Phase::Gathering { .. } | Phase::Waiting | Phase::Closed(_) => None,
             Phase::Closing(closing) => {
                 let is_leaving = matches!(closing, Closing::Detached | Closing::Moved);
@@ -303,15 +323,40 @@ impl<G: Guest, E> Driver<G, E> {
         }
     }
 
-    /// Returns the operation of the next effect of a replay, which shows records and has no other effect.
+    /// Returns the operation of the effects of a replay, which show records and are no other.
     fn replayed_operation(&mut self) -> Option<Operation> {
-        match self.run.poll_effect()? {
-            Effect::Emit(record) => Some(Operation::Show(record)),
-            other => {
-                self.fail(Failure::Replay(ReplayError::Effect(format!("{other:?}"))));
-                self.next_operation()
+        while let Some(effect) = self.run.poll_effect() {
+            match effect {
+                Effect::Emit(record) => self.unshown.push(record),
+                other => {
+                    self.fail(Failure::Replay(ReplayError::Effect(format!("{other:?}"))));
+                    return self.next_operation();
+                }
             }
         }
+        (!self.unshown.is_empty()).then(|| self.show())
+    }
+
+    /// Returns the operation of the next effect. Records are collected until an effect other than an append follows, so that one flush
+    /// and one handover to the sink suffice for all of them.
+    fn acting_operation(&mut self) -> Option<Operation> {
+        loop {
+            match self.held_effect.take().or_else(|| self.run.poll_effect()) {
+                Some(Effect::Emit(record)) => self.unshown.push(record),
+                Some(Effect::Append(line)) => return Some(Operation::Append(line)),
+                Some(effect) if self.unshown.is_empty() => return Some(self.operation(effect)),
+                None if self.unshown.is_empty() => return self.operation_after_effects(),
+                effect => {
+                    self.held_effect = effect;
+                    return Some(self.show());
+                }
+            }
+        }
+    }
+
+    /// Returns the operation that shows the collected records. A record that was shown is in the journal even if this process is killed.
+    fn show(&mut self) -> Operation {
+        if self.is_unflushed { Operation::Flush } else { Operation::Show(std::mem::take(&mut self.unshown)) }
     }
 
     fn operation(&mut self, effect: Effect) -> Operation {
@@ -334,12 +379,7 @@ impl<G: Guest, E> Driver<G, E> {
             }
             Effect::CloseLog(log) => Operation::CloseLog(log),
             Effect::Poll { poll, path } => Operation::Poll { poll, path },
-            // A record that was shown is in the journal even if this process is killed.
-            Effect::Emit(record) if self.is_unflushed => {
-                self.follow_up = Some(FollowUp::Perform(Operation::Show(record)));
-                Operation::Flush
-            }
-            Effect::Emit(record) => Operation::Show(record),
+            Effect::Emit(record) => Operation::Show(vec![record]),
             Effect::Close(closing @ (Closing::Refused | Closing::Moved)) => {
                 self.follow_up = Some(FollowUp::Close(closing));
                 Operation::DiscardJournal
@@ -371,7 +411,7 @@ impl<G: Guest, E> Driver<G, E> {
         match operation {
             Operation::Append(_) => self.is_unflushed = true,
             Operation::Flush | Operation::Sync | Operation::StartSegment(_) => self.is_unflushed = false,
-            Operation::Show(record) => self.note_shown(record),
+            Operation::Show(records) => records.iter().for_each(|record| self.note_shown(record)),
             Operation::DiscardJournal
             | Operation::WatchNamespace(_)
             | Operation::Call { .. }

@@ -37,8 +37,8 @@ pub enum Operation {
     CloseLog(LogId),
     /// GET this path below Paperclip's API URL with the run's token.
     Poll { poll: PollId, path: String },
-    /// Put a record into the sink's queue.
-    Show(SequencedRecord),
+    /// Put these records into the sink's queue.
+    Show(Vec<SequencedRecord>),
     /// Acknowledge all cancels so far: they are durable.
     AcknowledgeCancels,
     /// The history was replayed: the record with this number is the first new one.

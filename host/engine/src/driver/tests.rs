@@ -3,19 +3,20 @@
 use std::collections::VecDeque;
 
 use paperclip_contract::types::{
-    Action, CancelRequest, CancelSource, Command, Ending, Event, Finish, Refusal, Request, Status,
-    StatusLevel,
+    Action, CancelRequest, CancelSource, Command, Ending, Event, Finish, FollowLog, ObjectRef, Refusal,
+    Request, Status, StatusLevel,
 };
 use serde_json::json;
 
 use super::*;
+use crate::ids::LogId;
 use crate::intake::{self, IntakeFacts};
 use crate::policy::{Grant, Policy};
 use crate::redact::Redactor;
 use crate::{GuestFault, PluginIdentity, RunSpec, SegmentLimits};
 
 const NOW: Timestamp = Timestamp::from_millis(1_000);
-const LIMITS: DriverLimits = DriverLimits { batch: 16, sink_bytes: 64 << 10 };
+const LIMITS: DriverLimits = DriverLimits { batch: 16, batch_bytes: 256 << 10, sink_bytes: 64 << 10 };
 
 /// Answers its calls one after another with these actions.
 #[derive(Debug)]
@@ -101,10 +102,14 @@ fn operations(driver: &mut Tested) -> Vec<String> {
 
 fn name(operation: &Operation) -> String {
     match operation {
-        Operation::Show(SequencedRecord { record: Record::Status { text, .. }, .. }) => {
-            format!("Show {text}")
+        Operation::Show(records) => {
+            let texts = records.iter().map(|record| match &record.record {
+                Record::Status { text, .. } | Record::Log { text, .. } => text.as_str(),
+                Record::Result(_) => "result",
+                Record::Gap { .. } | Record::Meta(_) => "other",
+            });
+            format!("Show {}", texts.collect::<Vec<_>>().join(" "))
         }
-        Operation::Show(SequencedRecord { record: Record::Result(_), .. }) => "Show result".to_owned(),
         other => {
             let text = format!("{other:?}");
             text.split([' ', '(']).next().unwrap_or_default().to_owned()
@@ -137,7 +142,7 @@ fn flushes_the_journal_before_it_shows_a_record() {
     driver.handle_event(NOW, DriverEvent::HistoryEnded);
     assert_eq!(
         operations(&mut driver),
-        ["ReportCaughtUp", "Append", "Flush", "Show note", "Append", "Append", "Flush", "Show a", "Show b"]
+        ["ReportCaughtUp", "Append", "Append", "Append", "Flush", "Show note a b"]
     );
 }
 
@@ -163,6 +168,30 @@ fn takes_a_batch_of_inputs_before_it_carries_out_their_effects() {
         assert!(!wait.has(Source::Control), "{taken}");
         assert_eq!(wait.may_block(), is_batch_full, "{taken}");
     }
+}
+
+#[test]
+fn takes_no_further_input_into_a_batch_that_has_its_bytes_of_logs() {
+    let mut driver = started(&[]);
+    let piece = |bytes| DriverEvent::Log { log: LogId::new(1), piece: LogPiece::Bytes(vec![b'x'; bytes]) };
+    for (bytes, is_full) in [(LIMITS.batch_bytes - 1, false), (0, false), (1, true)] {
+        driver.handle_event(NOW, piece(bytes));
+        let _ = driver.poll_operation();
+        assert_eq!(driver.poll_wait().expect("the run is driven").may_block(), is_full, "{bytes}");
+    }
+}
+
+#[test]
+fn shows_the_records_before_another_effect_together() {
+    let pod = ObjectRef { namespace: "n".into(), name: "p".into(), uid: "u".into() };
+    let follow = Action::FollowLog(FollowLog { pod, container: "c".into(), restart_count: 0 });
+    let answers: &[&[Action]] = &[&[status("a"), status("b"), follow, status("c")]];
+    let mut driver = driver(answers, &[]);
+    driver.handle_event(NOW, DriverEvent::HistoryEnded);
+    assert_eq!(
+        operations(&mut driver),
+        ["ReportCaughtUp", "Append", "Append", "Flush", "Show a b", "OpenLog", "Show c"]
+    );
 }
 
 #[test]
@@ -228,7 +257,7 @@ fn syncs_the_journal_and_drains_the_sink_when_the_run_has_ended() {
     let mut driver = driver(&[&[finish()]], &[]);
     driver.handle_event(NOW, DriverEvent::HistoryEnded);
     let operations = operations(&mut driver);
-    assert_eq!(operations[operations.len() - 4..], ["Show result", "Append", "Sync", "CloseSink"]);
+    assert_eq!(operations[operations.len() - 4..], ["Flush", "Show result", "Sync", "CloseSink"]);
     let outcome = driver.into_outcome().expect("the run has ended");
     assert_eq!(outcome.closing, Closing::Ended(Ending::Succeeded));
     assert!(outcome.result.is_some() && outcome.failure.is_none());

@@ -89,8 +89,9 @@ impl Assembler {
         }
     }
 
-    /// Starts a stream that was opened from [`Position::since_s`].
-    pub(super) fn start_stream(&mut self) {
+    /// Starts a stream that was opened from [`Position::since_s`], of a server that keeps what is not read yet or not.
+    pub(super) fn start_stream(&mut self, keeps_unread: bool) {
+        self.bursts.set_keeps_unread(keeps_unread);
         self.stream = Stream { replay: self.position.mark().cloned().map(Replay::new), ..Stream::default() };
     }
 

@@ -23,9 +23,16 @@ pub(super) struct BurstDetector {
     last: Option<Stamp>,
     is_lagging: bool,
     late_bytes: u64,
+    /// The server keeps what is not read yet, so that a jump hides nothing.
+    keeps_unread: bool,
 }
 
 impl BurstDetector {
+    /// Sets whether the server of the current stream keeps what is not read yet.
+    pub(super) fn set_keeps_unread(&mut self, keeps_unread: bool) {
+        self.keeps_unread = keeps_unread;
+    }
+
     /// Returns whether the last line arrived late, so that the stream may have more.
     pub(super) fn is_lagging(&self) -> bool {
         self.is_lagging
@@ -38,7 +45,8 @@ impl BurstDetector {
             self.least_latency_ms.map_or(latency_ms, |least_latency_ms| least_latency_ms.min(latency_ms));
         self.least_latency_ms = Some(least_latency_ms);
         let jump_ms = self.last.replace(stamp).map_or(0, |last| stamp.ms().saturating_sub(last.ms()));
-        let has_jumped = self.is_lagging && self.late_bytes >= LATE_BYTES && jump_ms >= JUMP_MS;
+        let has_jumped =
+            !self.keeps_unread && self.is_lagging && self.late_bytes >= LATE_BYTES && jump_ms >= JUMP_MS;
         self.is_lagging = latency_ms.saturating_sub(least_latency_ms) >= LAGGING_MS;
         self.late_bytes = if self.is_lagging && !has_jumped { self.late_bytes + bytes } else { 0 };
         has_jumped
@@ -51,7 +59,10 @@ mod tests {
 
     /// Returns before which lines something may be missing. A line has a quarter MiB, a stamp and an arrival in ms.
     fn jumps(clock_ms: i64, lines: &[(u64, u64)]) -> Vec<usize> {
-        let mut detector = BurstDetector::default();
+        jumps_of(BurstDetector::default(), clock_ms, lines)
+    }
+
+    fn jumps_of(mut detector: BurstDetector, clock_ms: i64, lines: &[(u64, u64)]) -> Vec<usize> {
         let reported = lines.iter().enumerate().filter(|(_, (stamp_ms, now_ms))| {
             let (s, ms) = (stamp_ms / 1_000, stamp_ms % 1_000);
             let stamp = Stamp { s: s.cast_signed(), ns: u32::try_from(ms).expect("below 1,000") * 1_000_000 };
@@ -70,6 +81,8 @@ mod tests {
         for clock_ms in [0, 90_000, -5_000] {
             assert_eq!(jumps(clock_ms, &lines), [21], "{clock_ms}");
         }
+        let keeping = BurstDetector { keeps_unread: true, ..BurstDetector::default() };
+        assert_eq!(jumps_of(keeping, 0, &lines), [0_usize; 0], "nothing can be lost");
     }
 
     #[test]

@@ -19,7 +19,7 @@
 //! let now = Timestamp::from_millis(1_000);
 //! let mut reader = LogReader::new(LogLimits::default(), 7);
 //! assert!(matches!(reader.poll(), Some(LogOutput::Open(request)) if request.follow));
-//! reader.on_opened(now);
+//! reader.on_opened(now, false);
 //! reader.on_bytes(now, b"2026-03-01T00:00:00.5Z hello\n2026-03-01T00:00:00.6Z wor");
 //! assert_eq!(reader.poll(), Some(LogOutput::Lines(vec![Line::Whole("hello".to_owned())])));
 //!
@@ -27,7 +27,7 @@
 //! reader.on_closed(now, LogEnd::Broken("reset".to_owned()));
 //! reader.on_deadline(reader.deadline().expect("it reconnects"));
 //! assert!(matches!(reader.poll(), Some(LogOutput::Open(request)) if request.since_s.is_some()));
-//! reader.on_opened(now);
+//! reader.on_opened(now, false);
 //! reader.on_bytes(now, b"2026-03-01T00:00:00.5Z hello\n2026-03-01T00:00:00.6Z world\n");
 //! assert_eq!(reader.poll(), Some(LogOutput::Lines(vec![Line::Whole("world".to_owned())])));
 //! ```

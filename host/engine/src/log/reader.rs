@@ -126,11 +126,12 @@ impl LogReader {
         reader
     }
 
-    /// Processes that the server accepted the request.
-    pub fn on_opened(&mut self, now: Timestamp) {
+    /// Processes that the server accepted the request. `keeps_unread` means that it removes nothing that this stream has still to send,
+    /// as a kubelet does when it rotates.
+    pub fn on_opened(&mut self, now: Timestamp, keeps_unread: bool) {
         if let Link::Opening { .. } = self.link {
             self.link = Link::Open { since: now, last_activity: now };
-            self.assembler.start_stream();
+            self.assembler.start_stream(keeps_unread);
             if self.is_follow() {
                 self.retry.was_whole = false;
             }

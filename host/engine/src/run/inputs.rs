@@ -63,7 +63,9 @@ impl<G: Guest> Run<G> {
                 self.logs.on_pod_deleted(self.now, &deletion.object.uid);
                 self.events.push(Event::PodDeleted(deletion));
             }
-            Input::LogOpened { log } => self.logs.on_opened(self.now, log),
+            Input::LogOpened { log, keeps_unread } => {
+                self.logs.on_opened(self.now, log, keeps_unread);
+            }
             Input::LogBytes { log, bytes } => self.logs.on_bytes(self.now, log, &bytes),
             Input::LogHeld { log } => self.logs.on_held(self.now, log),
             Input::LogClosed { log, end } => self.logs.on_closed(self.now, log, end),

@@ -286,7 +286,7 @@ fn resumes_a_detached_run_of_0_1_to_its_result() {
             }
             Effect::OpenLog { log, request, .. } => {
                 let bytes = Cluster::log(request.since_s.unwrap_or(0));
-                run.handle(now, Input::LogOpened { log });
+                run.handle(now, Input::LogOpened { log, keeps_unread: false });
                 run.handle(now, Input::LogBytes { log, bytes });
                 run.handle(now, Input::LogClosed { log, end: LogEnd::Clean });
             }

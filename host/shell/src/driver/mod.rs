@@ -282,9 +282,10 @@ impl<G: Guest> Executor<G> {
                 })
             }),
             Source::Deadline => match sleep.as_pin_mut() {
-                Some(sleep) => sleep
-                    .poll(context)
-                    .map(|()| DriverEvent::DeadlineReached { held_logs: self.streams.held() }),
+                Some(sleep) => {
+                    ready!(sleep.poll(context));
+                    Poll::Ready(DriverEvent::DeadlineReached { held_logs: self.streams.held(context) })
+                }
                 None => Poll::Pending,
             },
             Source::Logs => {
@@ -361,8 +362,8 @@ impl<G: Guest> Executor<G> {
                 self.poll(poll, path);
                 return None;
             }
-            Operation::Show(record) => {
-                self.sink.show(record);
+            Operation::Show(records) => {
+                self.sink.show(records);
                 return None;
             }
             Operation::AcknowledgeCancels => {

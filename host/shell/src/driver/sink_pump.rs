@@ -17,7 +17,7 @@ use crate::sink::Sink;
 
 pub(super) struct SinkPump {
     /// None once the sink is being closed.
-    records: Option<mpsc::UnboundedSender<SequencedRecord>>,
+    records: Option<mpsc::UnboundedSender<Vec<SequencedRecord>>>,
     progress: Arc<Progress>,
     task: JoinHandle<io::Result<()>>,
     has_failed: bool,
@@ -32,16 +32,16 @@ struct Progress {
 
 impl SinkPump {
     pub(super) fn start<S: Sink>(sink: S) -> SinkPump {
-        let (sender, records) = mpsc::unbounded_channel();
+        let (sender, queue) = mpsc::unbounded_channel();
         let progress = Arc::<Progress>::default();
-        let task = tokio::spawn(pump(sink, records, Arc::clone(&progress)));
+        let task = tokio::spawn(pump(sink, queue, Arc::clone(&progress)));
         SinkPump { records: Some(sender), progress, task, has_failed: false }
     }
 
-    /// Queues a record behind those before it. Once the sink has failed, the record is dropped.
-    pub(super) fn show(&self, record: SequencedRecord) {
-        if let Some(records) = &self.records {
-            let _ = records.send(record);
+    /// Queues records behind those before them. Once the sink has failed, they are dropped.
+    pub(super) fn show(&self, records: Vec<SequencedRecord>) {
+        if let Some(queue) = &self.records {
+            let _ = queue.send(records);
         }
     }
 
@@ -93,13 +93,15 @@ impl SinkPump {
 
 async fn pump<S: Sink>(
     mut sink: S,
-    mut records: mpsc::UnboundedReceiver<SequencedRecord>,
+    mut queue: mpsc::UnboundedReceiver<Vec<SequencedRecord>>,
     progress: Arc<Progress>,
 ) -> io::Result<()> {
-    while let Some(record) = records.recv().await {
-        let bytes = queued_bytes(&record.record);
-        sink.take(record).await?;
-        if records.is_empty() {
+    while let Some(records) = queue.recv().await {
+        let bytes = records.iter().map(|record| queued_bytes(&record.record)).sum();
+        for record in records {
+            sink.take(record).await?;
+        }
+        if queue.is_empty() {
             sink.flush().await?;
         }
         progress.bytes.fetch_add(bytes, Ordering::Relaxed);

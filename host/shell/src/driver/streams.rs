@@ -1,4 +1,4 @@
-//! The log streams that a run reads. Each has a queue of its own, so that no piece of a dropped stream is taken for its successor's.
+//! The log streams that a run reads.
 
 use std::collections::BTreeMap;
 use std::task::{Context, Poll};
@@ -6,13 +6,10 @@ use std::task::{Context, Poll};
 use paperclip_contract::types::ObjectRef;
 use paperclip_engine::driver::LogPiece;
 use paperclip_engine::ids::LogId;
-use paperclip_engine::log::{LogEnd, LogRequest};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use tracing::Instrument;
+use paperclip_engine::log::LogRequest;
 
 use crate::connect::Cluster;
-use crate::logs::{self, QUEUED_PIECES};
+use crate::logs::LogStream;
 
 pub(super) struct Streams {
     cluster: Cluster,
@@ -20,13 +17,17 @@ pub(super) struct Streams {
 }
 
 struct Stream {
-    pieces: mpsc::Receiver<LogPiece>,
-    task: JoinHandle<()>,
+    log: LogStream,
+    /// A piece that was read to find out whether there is one.
+    held: Option<LogPiece>,
 }
 
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.task.abort();
+impl Stream {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<LogPiece> {
+        match self.held.take() {
+            Some(piece) => Poll::Ready(piece),
+            None => self.log.poll_next(context),
+        }
     }
 }
 
@@ -38,40 +39,37 @@ impl Streams {
     /// Opens a stream; an earlier one of that log is dropped first.
     pub(super) fn open(&mut self, log: LogId, pod: ObjectRef, container: String, request: LogRequest) {
         self.close(log);
-        let (sender, pieces) = mpsc::channel(QUEUED_PIECES);
-        let cluster = self.cluster.clone();
-        let reading = async move { logs::read(&cluster, &pod, &container, request, &sender).await };
-        let task = tokio::spawn(reading.in_current_span());
-        self.open.insert(log, Stream { pieces, task });
+        let stream = LogStream::open(&self.cluster, pod, container, request);
+        self.open.insert(log, Stream { log: stream, held: None });
     }
 
     pub(super) fn close(&mut self, log: LogId) {
         self.open.remove(&log);
     }
 
-    /// Waits for the next piece of any log.
+    /// Waits for the next piece of any log. A stream is dropped after its last piece.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<(LogId, LogPiece)> {
         for (log, stream) in &mut self.open {
-            if let Poll::Ready(piece) = stream.pieces.poll_recv(context) {
+            if let Poll::Ready(piece) = stream.poll_next(context) {
                 let log = *log;
-                return Poll::Ready((log, self.taken(log, piece)));
+                if let LogPiece::Closed(_) = piece {
+                    self.close(log);
+                }
+                return Poll::Ready((log, piece));
             }
         }
         Poll::Pending
     }
 
-    /// The logs of which pieces wait to be taken.
-    pub(super) fn held(&self) -> Vec<LogId> {
-        self.open.iter().filter(|(_, stream)| !stream.pieces.is_empty()).map(|(log, _)| *log).collect()
-    }
-
-    /// A stream ends with its last piece; a stream without one was broken off.
-    fn taken(&mut self, log: LogId, piece: Option<LogPiece>) -> LogPiece {
-        let piece =
-            piece.unwrap_or_else(|| LogPiece::Closed(LogEnd::Broken("its reader broke off".to_owned())));
-        if let LogPiece::Closed(_) = piece {
-            self.close(log);
+    /// Returns the logs of which pieces wait to be taken.
+    pub(super) fn held(&mut self, context: &mut Context<'_>) -> Vec<LogId> {
+        let mut held = Vec::new();
+        for (log, stream) in &mut self.open {
+            if let Poll::Ready(piece) = stream.poll_next(context) {
+                stream.held = Some(piece);
+                held.push(*log);
+            }
         }
-        piece
+        held
     }
 }

@@ -19,7 +19,7 @@ pub use segments::{Adopted, Header, RunFolder, header, is_locked};
 pub use store::{Retention, keep_plugin, kept_plugin, prune, run_folder};
 
 /// Most bytes that are buffered before they are handed to the operating system.
-const BUFFER_BYTES: usize = 256 << 10;
+const BUFFER_BYTES: usize = 512 << 10;
 
 /// Why a run has no journal, or cannot use it any longer.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use paperclip_contract::types::ObjectRef;
 use paperclip_engine::driver::LogPiece;
 use paperclip_engine::log::{LogEnd, LogRequest};
-use paperclip_shell::logs::{PIECE_BYTES, QUEUED_PIECES, read};
+use paperclip_shell::logs::{LogStream, PIECE_BYTES};
 use paperclip_shell::{Access, Cluster};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -20,23 +20,28 @@ fn pod() -> ObjectRef {
     ObjectRef { namespace: "n".into(), name: "p".into(), uid: "u".into() }
 }
 
+fn stream(cluster: &Cluster) -> LogStream {
+    LogStream::open(cluster, pod(), "agent".to_owned(), WHOLE)
+}
+
+async fn next(stream: &mut LogStream) -> LogPiece {
+    std::future::poll_fn(|context| stream.poll_next(context)).await
+}
+
 /// All pieces, bytes joined.
-async fn read_all(cluster: Cluster) -> (bool, Vec<u8>, Option<LogEnd>) {
-    let (sender, mut receiver) = mpsc::channel(QUEUED_PIECES);
-    let reading = tokio::spawn(async move { read(&cluster, &pod(), "agent", WHOLE, &sender).await });
-    let (mut is_opened, mut all, mut end) = (false, Vec::new(), None);
-    while let Some(piece) = receiver.recv().await {
-        match piece {
-            LogPiece::Opened => is_opened = true,
+async fn read_all(cluster: Cluster) -> (bool, Vec<u8>, LogEnd) {
+    let mut stream = stream(&cluster);
+    let (mut is_opened, mut all) = (false, Vec::new());
+    loop {
+        match next(&mut stream).await {
+            LogPiece::Opened { .. } => is_opened = true,
             LogPiece::Bytes(bytes) => {
-                assert!(is_opened && bytes.len() <= PIECE_BYTES);
+                assert!(is_opened && bytes.len() < 2 * PIECE_BYTES, "{}", bytes.len());
                 all.extend(bytes);
             }
-            LogPiece::Closed(closed) => end = Some(closed),
+            LogPiece::Closed(end) => return (is_opened, all, end),
         }
     }
-    reading.await.unwrap();
-    (is_opened, all, end)
 }
 
 #[tokio::test]
@@ -44,7 +49,7 @@ async fn returns_bytes_unchanged_in_small_pieces_to_a_clean_end() {
     let printed: Vec<u8> = (0..300_000_u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
     let sent = printed.clone();
     let server = Server::new(move |_| pieces(vec![Ok(sent.clone())])).listen().await;
-    assert_eq!(read_all(server.cluster().await).await, (true, printed, Some(LogEnd::Clean)));
+    assert_eq!(read_all(server.cluster().await).await, (true, printed, LogEnd::Clean));
     let seen = &server.server.seen()[0];
     assert_eq!(seen.path, "/api/v1/namespaces/n/pods/p/log");
     for pair in ["container=agent", "follow=true", "timestamps=true"] {
@@ -67,7 +72,7 @@ async fn a_body_that_is_cut_is_not_a_clean_end() {
     let (is_opened, bytes, end) = read_all(Cluster::connect(&access).await.unwrap()).await;
     serving.await.unwrap();
     assert!(is_opened && bytes == b"half", "{bytes:?}");
-    assert!(matches!(end, Some(LogEnd::Broken(_))), "{end:?}");
+    assert!(matches!(end, LogEnd::Broken(_)), "{end:?}");
 }
 
 #[tokio::test]
@@ -76,14 +81,11 @@ async fn rule_10_a_log_that_does_not_exist_yet_is_refused() {
         Server::new(|_| failure(400, "BadRequest", "container \"agent\" is waiting to start")).listen().await;
     let (is_opened, _, end) = read_all(server.cluster().await).await;
     let message = "container \"agent\" is waiting to start".to_owned();
-    assert_eq!((is_opened, end), (false, Some(LogEnd::Refused { status: 400, message })));
+    assert_eq!((is_opened, end), (false, LogEnd::Refused { status: 400, message }));
 
     let server = Server::new(|_| text(204, "")).listen().await;
     let (is_opened, _, end) = read_all(server.cluster().await).await;
-    assert_eq!(
-        (is_opened, end),
-        (false, Some(LogEnd::Refused { status: 204, message: "204 No Content".into() }))
-    );
+    assert_eq!((is_opened, end), (false, LogEnd::Refused { status: 204, message: "204 No Content".into() }));
 }
 
 #[tokio::test]
@@ -91,9 +93,7 @@ async fn an_unreachable_server_is_a_broken_stream() {
     let server = Server::new(|_| text(200, "")).listen().await;
     let cluster = server.cluster().await;
     drop(server);
-    let (sender, mut receiver) = mpsc::channel(QUEUED_PIECES);
-    read(&cluster, &pod(), "agent", WHOLE, &sender).await;
-    assert!(matches!(receiver.recv().await, Some(LogPiece::Closed(LogEnd::Broken(_)))));
+    assert!(matches!(next(&mut stream(&cluster)).await, LogPiece::Closed(LogEnd::Broken(_))));
 }
 
 #[tokio::test]
@@ -118,14 +118,12 @@ async fn a_dropped_reader_closes_its_connection_and_a_slow_one_stops_it() {
     })
     .listen()
     .await;
-    let (sender, mut receiver) = mpsc::channel(QUEUED_PIECES);
-    let cluster = server.cluster().await;
-    let reading = tokio::spawn(async move { read(&cluster, &pod(), "agent", WHOLE, &sender).await });
-    assert_eq!(receiver.recv().await, Some(LogPiece::Opened));
-    assert!(matches!(receiver.recv().await, Some(LogPiece::Bytes(_))));
+    let mut stream = stream(&server.cluster().await);
+    assert_eq!(next(&mut stream).await, LogPiece::Opened { keeps_unread: false });
+    assert!(matches!(next(&mut stream).await, LogPiece::Bytes(_)));
     // A quarter of a GiB would have been sent by the time the server notices, if nothing had held it back.
     assert!(timeout(Duration::from_millis(200), dropped.recv()).await.is_err());
-    reading.abort();
+    drop(stream);
     let taken =
         timeout(Duration::from_secs(10), dropped.recv()).await.expect("the connection is closed").unwrap();
     assert!(taken < BLOCKS, "{taken} blocks");
@@ -134,10 +132,7 @@ async fn a_dropped_reader_closes_its_connection_and_a_slow_one_stops_it() {
 #[tokio::test]
 async fn an_open_stream_returns_available_bytes() {
     let server = Server::new(|_| open("2026-01-02T03:04:05Z hello\n")).listen().await;
-    let (sender, mut receiver) = mpsc::channel(QUEUED_PIECES);
-    let cluster = server.cluster().await;
-    let reading = tokio::spawn(async move { read(&cluster, &pod(), "agent", WHOLE, &sender).await });
-    assert_eq!(receiver.recv().await, Some(LogPiece::Opened));
-    assert_eq!(receiver.recv().await, Some(LogPiece::Bytes(b"2026-01-02T03:04:05Z hello\n".to_vec())));
-    reading.abort();
+    let mut stream = stream(&server.cluster().await);
+    assert_eq!(next(&mut stream).await, LogPiece::Opened { keeps_unread: false });
+    assert_eq!(next(&mut stream).await, LogPiece::Bytes(b"2026-01-02T03:04:05Z hello\n".to_vec()));
 }

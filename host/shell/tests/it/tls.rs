@@ -7,13 +7,13 @@ use axum::serve::Listener;
 use http::Version;
 use paperclip_contract::types::ObjectRef;
 use paperclip_engine::api::{ApiCall, ApiReply};
+use paperclip_engine::driver::LogPiece;
 use paperclip_engine::intake::Secrets;
 use paperclip_engine::log::LogRequest;
-use paperclip_shell::logs::{self, QUEUED_PIECES};
+use paperclip_shell::logs::LogStream;
 use paperclip_shell::{Access, Cluster, calls};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -81,8 +81,12 @@ async fn calls_share_an_http_2_connection_and_streams_use_http_1() {
     let get = ApiCall::GetJob { namespace: "n".into(), name: "j".into() };
     assert_eq!(calls::call(&cluster, &Secrets::default(), get).await, Ok(ApiReply::Job(None)));
     let pod = ObjectRef { namespace: "n".into(), name: "p".into(), uid: "u".into() };
-    let (sender, _receiver) = mpsc::channel(QUEUED_PIECES);
-    logs::read(&cluster, &pod, "agent", LogRequest { follow: true, since_s: None }, &sender).await;
+    let request = LogRequest { follow: true, since_s: None };
+    let mut stream = LogStream::open(&cluster, pod, "agent".to_owned(), request);
+    assert_eq!(
+        std::future::poll_fn(|context| stream.poll_next(context)).await,
+        LogPiece::Opened { keeps_unread: false }
+    );
     let versions: Vec<Version> = server.server.seen().iter().map(|seen| seen.version).collect();
     assert_eq!(versions, [Version::HTTP_2, Version::HTTP_11]);
     assert!(server.server.seen().iter().all(|seen| seen.headers["authorization"] == "Bearer cluster-token"));

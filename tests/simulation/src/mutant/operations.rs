@@ -30,14 +30,11 @@ impl OperationSaboteur {
             (Mutant::CallsBeforeSync, Operation::Sync)
             | (Mutant::ShownBeforeFlush, Operation::Flush)
             | (Mutant::StreamsLeftOpen, Operation::CloseLog(_)) => Vec::new(),
-            (Mutant::GapsHidden, Operation::Show(SequencedRecord { record: Record::Gap { .. }, .. })) => {
-                Vec::new()
-            }
             (Mutant::KeepaliveIsOutput, Operation::Poll { poll, path }) => {
                 let text = "[paperclip] still running".to_owned();
                 let record = Record::Log { stream: Stream::Stdout, index: u64::MAX, text };
                 vec![
-                    Operation::Show(SequencedRecord { seq: u64::MAX, record }),
+                    Operation::Show(vec![SequencedRecord { seq: u64::MAX, record }]),
                     Operation::Poll { poll, path },
                 ]
             }
@@ -49,17 +46,12 @@ impl OperationSaboteur {
                 let request = ApiCall::GetLease { namespace: lease.namespace, name: lease.name };
                 vec![Operation::Call { call, request }]
             }
-            (_, Operation::Show(record)) => {
-                let times = match (mutant, &record.record) {
-                    (Mutant::EqualLinesDropped, Record::Log { text, .. }) => {
-                        usize::from(self.shown.insert(text.clone()))
-                    }
-                    (Mutant::LinesDoubled, Record::Log { .. }) | (Mutant::ResultTwice, Record::Result(_)) => {
-                        2
-                    }
-                    _ => 1,
-                };
-                (0..times).map(|_| Operation::Show(record.clone())).collect()
+            (_, Operation::Show(records)) => {
+                let shown = records.into_iter().flat_map(|record| {
+                    let times = self.times_shown(mutant, &record.record);
+                    std::iter::repeat_n(record, times)
+                });
+                vec![Operation::Show(shown.collect())]
             }
             (Mutant::LockPerRun, Operation::Call { call, request }) => {
                 vec![Operation::Call { call, request: with_own_lease(request) }]
@@ -74,6 +66,18 @@ impl OperationSaboteur {
                 vec![Operation::Call { call, request: ApiCall::CreateJob { manifest_json } }]
             }
             (_, operation) => vec![operation],
+        }
+    }
+
+    /// Returns how often the defect shows a record.
+    fn times_shown(&mut self, mutant: Mutant, record: &Record) -> usize {
+        match (mutant, record) {
+            (Mutant::GapsHidden, Record::Gap { .. }) => 0,
+            (Mutant::EqualLinesDropped, Record::Log { text, .. }) => {
+                usize::from(self.shown.insert(text.clone()))
+            }
+            (Mutant::LinesDoubled, Record::Log { .. }) | (Mutant::ResultTwice, Record::Result(_)) => 2,
+            _ => 1,
         }
     }
 }

@@ -71,7 +71,7 @@ impl World {
             Some(pod) => pod.log.open(since_s),
         };
         self.stream(process, log).expect("found above").reading = Some(reading);
-        self.give(process, DriverEvent::Log { log, piece: LogPiece::Opened });
+        self.give(process, DriverEvent::Log { log, piece: LogPiece::Opened { keeps_unread: false } });
         self.plan_piece(process, log);
     }
 

@@ -56,7 +56,7 @@ pub(crate) fn log_framing(bytes: &[u8]) {
     let mut lines = 0;
     for (piece, end) in [(first, LogEnd::Broken("reset".to_owned())), (second, LogEnd::Clean)] {
         lines += drain(&mut reader);
-        reader.on_opened(now);
+        reader.on_opened(now, false);
         reader.on_bytes(now, piece);
         reader.on_closed(now, end);
         lines += drain(&mut reader);

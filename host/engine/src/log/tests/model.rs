@@ -128,7 +128,7 @@ impl World {
             self.log.send(&mut body);
             self.body = Some(body);
             self.partial_before = std::mem::take(&mut self.partial);
-            self.reader.on_opened(self.now);
+            self.reader.on_opened(self.now, false);
         }
     }
 

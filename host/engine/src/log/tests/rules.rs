@@ -300,7 +300,7 @@ fn the_position_is_that_of_the_lines_that_were_polled() {
     let line = [stamped(at(1, 0), &[b'x'; 1000]), b"\n".to_vec()].concat();
     let mut reader = LogReader::new(LogLimits::default(), 1);
     reader.poll();
-    reader.on_opened(Timestamp::EPOCH);
+    reader.on_opened(Timestamp::EPOCH, false);
     reader.on_bytes(Timestamp::EPOCH, &line.repeat(200));
     let mut lines = 0;
     while let Some(LogOutput::Lines(batch)) = reader.poll() {
@@ -361,7 +361,7 @@ fn a_clock_that_is_set_back_while_the_stream_runs_loses_nothing() {
 fn a_stopped_reader_returns_nothing_more() {
     let mut reader = LogReader::new(LogLimits::default(), 1);
     reader.poll();
-    reader.on_opened(Timestamp::EPOCH);
+    reader.on_opened(Timestamp::EPOCH, false);
     reader.on_bytes(Timestamp::EPOCH, &stamped(at(1, 0), b"x\n"));
     reader.stop();
     assert_eq!((reader.poll(), reader.poll(), reader.deadline()), (Some(LogOutput::Close), None, None));

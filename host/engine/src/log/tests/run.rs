@@ -56,7 +56,7 @@ impl Run {
 
     pub(super) fn open(&mut self) -> LogRequest {
         let request = self.request.take().expect("it requests a stream");
-        self.reader.on_opened(self.now);
+        self.reader.on_opened(self.now, false);
         self.drain();
         request
     }

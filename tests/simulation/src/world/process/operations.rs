@@ -67,7 +67,7 @@ impl World {
                 this.sources.close_log(log);
             }
             Operation::Poll { poll, path: _ } => self.send_poll(process, poll),
-            Operation::Show(record) => self.show(process, record),
+            Operation::Show(records) => records.into_iter().for_each(|record| self.show(process, record)),
             Operation::AcknowledgeCancels => self.acknowledge_cancels(process),
             // The world's watches have no namespaces, a refused run's disk is not read again, and nobody observes the run.
             Operation::WatchNamespace(_)
