@@ -99,6 +99,7 @@ mod tests {
         instructions_file: None,
         agent_dir: "/paperclip/agents/a",
         mcp_config_file: None,
+        mcp_servers: &[],
     };
 
     #[test]

@@ -58,6 +58,7 @@ impl Cli for Codex {
     const DEFAULT_ENV: &'static [(&'static str, &'static str)] = &[("RUST_LOG", "error")];
     /// Six hours: it waits for a network for ever, and as long as a provider says.
     const DEFAULT_TIMEOUT_SEC: Option<u32> = Some(6 * 3600);
+    const MCP_TOKENS_IN_ENV: bool = true;
     const PROTOCOL_MEMBERS: &'static [&'static str] =
         &["type", "thread_id", "item.id", "item.type", "item.status", "item.server", "item.tool"];
 

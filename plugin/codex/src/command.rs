@@ -3,6 +3,7 @@
 use paperclip_kit::config::fields::Fields;
 use paperclip_kit::config::schema::{ConfigField, FieldKind};
 use paperclip_kit::manifest::command::{link_skills, quoted};
+use paperclip_kit::manifest::mcp::McpServer;
 use paperclip_kit::manifest::{Call, option};
 use paperclip_kit::refusal::Refusal;
 use serde_json::json;
@@ -41,6 +42,7 @@ pub(crate) fn arguments(call: &Call<'_>, config: &mut Fields<'_>) -> Result<Vec<
         set(&mut args, "features.fast_mode", "true");
     }
     add_provider(&mut args, config)?;
+    add_mcp_servers(&mut args, call.mcp_servers);
     args.extend(config.extra_args("extraArgs", &RESERVED_OPTIONS)?.into_iter().map(str::to_owned));
     option(&mut args, "resume", call.session);
     args.push("-".to_owned());
@@ -71,6 +73,16 @@ fn add_provider(args: &mut Vec<String>, config: &mut Fields<'_>) -> Result<(), R
         set_text(args, &format!("{table}.env_key"), env_key.unwrap_or("OPENAI_API_KEY"));
     }
     Ok(())
+}
+
+/// The MCP servers. The command line has the names of the variables with their tokens.
+fn add_mcp_servers(args: &mut Vec<String>, servers: &[McpServer]) {
+    for McpServer { name, url, token } in servers {
+        set_text(args, &format!("mcp_servers.{name}.url"), url);
+        if let Some(token) = token {
+            set_text(args, &format!("mcp_servers.{name}.bearer_token_env_var"), token);
+        }
+    }
 }
 
 fn set(args: &mut Vec<String>, key: &str, toml: &str) {
@@ -166,9 +178,15 @@ pub(crate) fn config_fields() -> Vec<ConfigField> {
 
 #[cfg(test)]
 mod tests {
+    use paperclip_kit::manifest::{self, Source};
+    use paperclip_kit::request::{Attempt, EnvName};
+    use paperclip_parity::manifest as parity;
     use serde_json::Value;
 
     use super::*;
+    use crate::agent::Codex;
+
+    const CASES: &str = include_str!("../../../tests/fixtures/cases/manifest.ndjson");
 
     const CALL: Call<'_> = Call {
         session: None,
@@ -176,6 +194,7 @@ mod tests {
         instructions_file: None,
         agent_dir: "/paperclip/agents/a-1",
         mcp_config_file: None,
+        mcp_servers: &[],
     };
 
     fn args(config: &Value, call: Call<'_>) -> String {
@@ -201,6 +220,40 @@ mod tests {
         let config = json!({"modelProvider": "a.b"});
         let refusal = arguments(&CALL, &mut Fields::new(config.as_object().unwrap())).unwrap_err();
         assert_eq!(refusal.field, "modelProvider");
+    }
+
+    #[test]
+    fn mcp_servers_are_options_that_name_the_variables_of_their_tokens() {
+        let server = |name: &str, token: Option<&str>| McpServer {
+            name: name.to_owned(),
+            url: format!("https://mcp/{name}"),
+            token: token.map(str::to_owned),
+        };
+        let servers = [server("p-1", Some("PAPERCLIP_MCP_TOKEN_1")), server("open", None)];
+        assert_eq!(
+            args(&json!({}), Call { mcp_servers: &servers, ..CALL }),
+            "exec --json --skip-git-repo-check --dangerously-bypass-approvals-and-sandbox -c mcp_servers.p-1.url=\"https://mcp/p-1\" -c mcp_servers.p-1.bearer_token_env_var=\"PAPERCLIP_MCP_TOKEN_1\" -c mcp_servers.open.url=\"https://mcp/open\" -"
+        );
+    }
+
+    #[test]
+    fn the_token_of_an_mcp_server_is_in_the_environment_from_the_secret() {
+        let mut request = parity::request(&parity::cases(CASES)[0]);
+        let token = EnvName { name: "PAPERCLIP_MCP_TOKEN_1".to_owned(), value: None };
+        request.config_env.push(token);
+        let servers = json!([{"name": "p", "url": "http://p/mcp", "tokenEnv": "PAPERCLIP_MCP_TOKEN_1"}]);
+        request.context.insert("paperclipMcpServers".to_owned(), servers);
+        let plan = manifest::plan(&request, Attempt::FIRST, &Codex).unwrap();
+        assert!(plan.args.contains(&"mcp_servers.p.url=\"http://p/mcp\"".to_owned()), "{:?}", plan.args);
+        let env = &plan.job["spec"]["template"]["spec"]["containers"][0]["env"];
+        let variables = env.as_array().unwrap();
+        let variable = variables.iter().find(|variable| variable["name"] == "PAPERCLIP_MCP_TOKEN_1").unwrap();
+        let key = &variable["valueFrom"]["secretKeyRef"]["key"];
+        assert_eq!(
+            plan.secrets[0].entries[key.as_str().unwrap()],
+            Source::ConfigEnv("PAPERCLIP_MCP_TOKEN_1".to_owned())
+        );
+        assert!(plan.secrets.iter().all(|secret| !secret.name.ends_with("-file")), "{:?}", plan.secrets);
     }
 
     #[test]

@@ -56,6 +56,7 @@ impl Cli for Gemini {
     /// Of a line over 256 KiB the rest and everything after it is lost when the CLI exits.
     const OUTPUT_BY: OutputBy = OutputBy::File;
     const SESSION_IS_BOUND_TO_CWD: bool = true;
+    const MCP_TOKENS_IN_ENV: bool = true;
     const PROTOCOL_MEMBERS: &'static [&'static str] = &[
         "type",
         "subtype",

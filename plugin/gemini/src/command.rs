@@ -3,6 +3,7 @@
 use paperclip_kit::config::fields::Fields;
 use paperclip_kit::config::schema::{ConfigField, FieldKind};
 use paperclip_kit::manifest::command::{link_skills, quoted};
+use paperclip_kit::manifest::mcp::McpServer;
 use paperclip_kit::manifest::{Call, option};
 use paperclip_kit::refusal::Refusal;
 use serde_json::{Value, json};
@@ -57,7 +58,7 @@ pub(crate) fn environment(call: &Call<'_>) -> Vec<(String, String)> {
 /// A config field holds what the CLI would not take.
 pub(crate) fn setup(call: &Call<'_>, config: &mut Fields<'_>) -> Result<Vec<String>, Refusal> {
     let dir = format!("{}/.gemini", home(call));
-    let settings = settings(config)?.to_string();
+    let settings = settings(call, config)?.to_string();
     let mut lines = vec![
         format!("mkdir -p {}", quoted(&dir)),
         format!("printf '%s\\n' {} >{}", quoted(&settings), quoted(&format!("{dir}/settings.json"))),
@@ -72,7 +73,7 @@ pub(crate) fn setup(call: &Call<'_>, config: &mut Fields<'_>) -> Result<Vec<Stri
     Ok(lines)
 }
 
-fn settings(config: &mut Fields<'_>) -> Result<Value, Refusal> {
+fn settings(call: &Call<'_>, config: &mut Fields<'_>) -> Result<Value, Refusal> {
     let mut settings = json!({"general": {"disableAutoUpdate": true}});
     let kinds = [
         ("gemini-api-key", Some("gemini-api-key")),
@@ -85,7 +86,19 @@ fn settings(config: &mut Fields<'_>) -> Result<Value, Refusal> {
     if let Some(turns) = config.limit("maxTurnsPerRun", TURNS_MAX)? {
         settings["model"] = json!({"maxSessionTurns": turns});
     }
+    if !call.mcp_servers.is_empty() {
+        settings["mcpServers"] = call.mcp_servers.iter().map(mcp_server).collect();
+    }
     Ok(settings)
+}
+
+/// A member of the settings' `mcpServers`. The CLI replaces `${NAME}` by the value of the variable.
+fn mcp_server(McpServer { name, url, token }: &McpServer) -> (String, Value) {
+    let mut server = json!({"type": "http", "url": url});
+    if let Some(token) = token {
+        server["headers"] = json!({"Authorization": format!("Bearer ${{{token}}}")});
+    }
+    (name.clone(), server)
 }
 
 /// The fields of this agent type in the form.
@@ -135,6 +148,7 @@ mod tests {
         instructions_file: None,
         agent_dir: "/paperclip/agents/a-1",
         mcp_config_file: None,
+        mcp_servers: &[],
     };
 
     fn fields(config: &Value) -> Fields<'_> {
@@ -164,6 +178,17 @@ mod tests {
             "{lines}"
         );
         assert_eq!(environment(&CALL)[0].1, "/paperclip/agents/a-1/gemini");
+        let servers = [McpServer {
+            name: "p".to_owned(),
+            url: "http://p/mcp".to_owned(),
+            token: Some("PAPERCLIP_MCP_TOKEN_1".to_owned()),
+        }];
+        let call = Call { mcp_servers: &servers, ..CALL };
+        assert_eq!(
+            super::settings(&call, &mut fields(&json!({}))).unwrap()["mcpServers"],
+            json!({"p": {"type": "http", "url": "http://p/mcp", "headers": {"Authorization": "Bearer ${PAPERCLIP_MCP_TOKEN_1}"}}}),
+            "the file has the name of the variable"
+        );
         assert_eq!(setup(&CALL, &mut fields(&json!({"authType": "x"}))).unwrap_err().field, "authType");
     }
 }

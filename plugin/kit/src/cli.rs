@@ -121,6 +121,9 @@ pub trait Cli: Default + Clone + std::fmt::Debug + 'static {
     const DEFAULT_TIMEOUT_SEC: Option<u32> = None;
     /// Whether a session can be resumed only in the folder in which it was started.
     const SESSION_IS_BOUND_TO_CWD: bool = false;
+    /// Whether the program takes its MCP servers by options or settings of [`Call::mcp_servers`], which name the variables of their
+    /// tokens. Else [`Self::mcp_config`] returns a file, and no variable has a token.
+    const MCP_TOKENS_IN_ENV: bool = false;
 
     /// Returns the form's fields of this agent type alone.
     fn config_fields() -> Vec<ConfigField>;
@@ -222,6 +225,10 @@ impl<A: Cli> AgentType for A {
 
     fn mcp_config(&self, servers: &[McpServer]) -> Option<Vec<JsonPart>> {
         A::mcp_config(servers)
+    }
+
+    fn has_mcp_tokens_in_env(&self) -> bool {
+        A::MCP_TOKENS_IN_ENV
     }
 
     fn arguments(&self, call: &Call<'_>, config: &mut Fields<'_>) -> Result<Vec<String>, Refusal> {

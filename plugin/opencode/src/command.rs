@@ -217,6 +217,7 @@ mod tests {
         instructions_file: Some("/b/i.md"),
         agent_dir: "/paperclip/agents/a-1",
         mcp_config_file: None,
+        mcp_servers: &[],
     };
 
     fn fields(config: &Value) -> Fields<'_> {

@@ -8,7 +8,7 @@ use crate::entropy::{CASE_BYTES, Entropy};
 use crate::fault::{Fault, Phase, Swarm};
 use crate::invariants::Violation;
 use crate::mutant::Mutant;
-use crate::plugin::Plugin;
+use crate::plugin::{DEFAULT_TYPE, Plugin};
 use crate::scenario::Scenario;
 use crate::trace::Trace;
 use crate::world::World;
@@ -97,14 +97,17 @@ impl Case {
     }
 
     /// Returns the command that runs it again.
-    pub fn command(&self) -> String {
+    pub fn command(&self, plugin: &Plugin) -> String {
+        let agent_type = &plugin.grammar().adapter_type;
+        let chosen =
+            if agent_type == DEFAULT_TYPE { String::new() } else { format!(" --plugin {agent_type}") };
         let mutant = self.mutant.map_or(String::new(), |mutant| format!(" --mutant {}", mutant.name()));
-        format!("cargo xtask sim --seed {:#x} --bytes {}{mutant}", self.seed, self.bytes)
+        format!("cargo xtask sim --seed {:#x} --bytes {}{mutant}{chosen}", self.seed, self.bytes)
     }
 
     fn run_with(&self, plugin: &Plugin, trace: Trace) -> Outcome {
         let mut entropy = Entropy::of_seed(self.seed, self.bytes);
-        let scenario = Scenario::draw(&mut entropy);
+        let scenario = Scenario::draw(plugin.grammar(), &mut entropy);
         let swarm = match self.faults {
             [] => Swarm::draw(&mut entropy),
             faults => Swarm::with(faults),
@@ -116,7 +119,7 @@ impl Case {
 /// Runs a case of a fuzzer's bytes.
 pub fn run_bytes(bytes: &[u8], plugin: &Plugin) -> Outcome {
     let mut entropy = Entropy::of_bytes(bytes);
-    let scenario = Scenario::draw(&mut entropy);
+    let scenario = Scenario::draw(plugin.grammar(), &mut entropy);
     let swarm = Swarm::draw(&mut entropy);
     run(entropy, scenario, swarm, plugin, None, Trace::hashed())
 }

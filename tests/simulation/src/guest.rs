@@ -9,7 +9,7 @@ use paperclip_engine::time::Timestamp;
 use paperclip_engine::{FaultCause, Guest, GuestFault};
 
 use crate::coverage::Watched;
-use crate::mutant::{Mutant, Saboteur};
+use crate::mutant::Saboteur;
 
 /// What one instance was given and what it answered.
 #[derive(Debug, Default)]
@@ -56,14 +56,9 @@ pub(crate) struct Observed<G> {
 }
 
 impl<G: Guest> Observed<G> {
-    pub(crate) fn new(
-        inner: G,
-        notes: Notes,
-        mutant: Option<Mutant>,
-        instance: u64,
-    ) -> (Self, Rc<RefCell<Notes>>) {
+    pub(crate) fn new(inner: G, notes: Notes, saboteur: Saboteur) -> (Self, Rc<RefCell<Notes>>) {
         let notes = Rc::new(RefCell::new(notes));
-        (Observed { inner, notes: Rc::clone(&notes), saboteur: Saboteur::new(mutant, instance) }, notes)
+        (Observed { inner, notes: Rc::clone(&notes), saboteur }, notes)
     }
 
     fn watch(&mut self) -> Result<(), GuestFault> {
@@ -137,7 +132,7 @@ impl Sabotage {
 
 fn broken(cause: FaultCause) -> GuestFault {
     GuestFault {
-        plugin: crate::scenario::ADAPTER_TYPE.to_owned(),
+        plugin: "sabotaged".to_owned(),
         version: "0".to_owned(),
         digest: "0".repeat(64),
         call: "step",

@@ -11,6 +11,7 @@ mod disk;
 pub mod entropy;
 pub mod expected;
 pub mod fault;
+pub mod grammar;
 mod guest;
 mod invariants;
 pub mod mutant;

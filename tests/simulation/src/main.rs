@@ -13,6 +13,7 @@ use clap::Parser;
 use paperclip_shell::journal::History;
 use paperclip_simulation::campaign::{self, Catch, Extent, Tally};
 use paperclip_simulation::mutant::Mutant;
+use paperclip_simulation::plugin::DEFAULT_TYPE;
 use paperclip_simulation::{Case, HEADING, Outcome, Plugin, expected, order};
 
 /// Lines of a failure that a campaign shows.
@@ -37,6 +38,9 @@ struct Options {
     /// Run this seed alone, and show what happens.
     #[arg(long, value_parser = number)]
     seed: Option<u64>,
+    /// The agent type whose plugin is simulated, such as `codex` or `codex_k8s`.
+    #[arg(long, value_name = "TYPE", default_value = DEFAULT_TYPE)]
+    plugin: String,
     /// Bytes of the seed; fewer are a simpler case.
     #[arg(long)]
     bytes: Option<u32>,
@@ -102,7 +106,8 @@ fn run(options: &Options) -> Result<bool> {
     if options.records {
         return Ok(claims::run(options));
     }
-    let plugin = Plugin::load()?;
+    let agent_type = options.plugin.trim_end_matches("_k8s");
+    let plugin = Plugin::load(&format!("{agent_type}_k8s"))?;
     if let Some(seed) = options.seed {
         let drawn = || Case::of_seed(seed);
         let mut case = options.mutant.map_or_else(drawn, |mutant| Case::of_mutant(seed, mutant));
@@ -146,7 +151,7 @@ fn extent(options: &Options) -> Extent {
 
 fn show(case: Case, plugin: &Plugin, last: usize, save: &Path) -> Result<bool> {
     let outcome = case.run_shown(plugin);
-    anstream::println!("SEED={:#x} BYTES={}   rerun: {}", case.seed, case.bytes, case.command());
+    anstream::println!("SEED={:#x} BYTES={}   rerun: {}", case.seed, case.bytes, case.command(plugin));
     anstream::println!("{HEADING}");
     let skipped = outcome.lines.len().saturating_sub(last);
     for line in &outcome.lines[skipped..] {
@@ -185,7 +190,7 @@ fn save_journals(outcome: &Outcome, to: &Path) -> Result<Vec<PathBuf>> {
 fn catch_all(options: &Options, plugin: &Plugin) -> bool {
     let seeds = options.seeds.unwrap_or(MUTANT_CASES);
     let mut is_all_caught = true;
-    for mutant in Mutant::ALL {
+    for mutant in Mutant::ALL.iter().filter(|mutant| mutant.concerns(plugin.grammar())) {
         let text = match campaign::catch(plugin, *mutant, seeds) {
             None => {
                 is_all_caught = false;

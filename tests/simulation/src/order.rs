@@ -3,6 +3,7 @@
 use paperclip_contract::types::{ContainerRole, ContainerState, Event, JobSnapshot, PodSnapshot};
 use paperclip_engine::journal::Entry;
 
+use crate::plugin::Plugin;
 use crate::scenario::{Cancel, CancelWay, Scenario};
 use crate::script::{End, OnTerm};
 
@@ -56,8 +57,8 @@ fn of_pod(pod: &PodSnapshot) -> Vec<String> {
 }
 
 /// Returns a scenario that is run on clusters as well, by name. It has no faults.
-pub fn scenario(name: &str) -> Option<Scenario> {
-    let mut scenario = Scenario::calm();
+pub fn scenario(name: &str, plugin: &Plugin) -> Option<Scenario> {
+    let mut scenario = Scenario::calm(plugin.grammar());
     let plan = &mut scenario.runs[0];
     let script = &mut plan.scripts[0];
     // A program takes a while to print its first line.

@@ -6,20 +6,28 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use paperclip_guest::{Instance, Runtime, RuntimeOptions};
 
+use crate::grammar::Grammar;
+
 /// Most instances at a time: each of a case's faults may start another process, and a replay has its own.
 const INSTANCES: u32 = 128;
 
-/// A loaded plugin. A clone is the same one.
+/// The agent type of a campaign that names none.
+pub const DEFAULT_TYPE: &str = "claude_k8s";
+
+/// A loaded plugin, and what its agents print. A clone is the same one.
 #[derive(Debug, Clone)]
-pub struct Plugin(Arc<paperclip_guest::Plugin>);
+pub struct Plugin {
+    loaded: Arc<paperclip_guest::Plugin>,
+    grammar: Arc<Grammar>,
+}
 
 impl Plugin {
-    /// Loads the component that `cargo xtask wasm` builds.
+    /// Loads the component of an agent type that `cargo xtask wasm` builds.
     ///
     /// # Errors
-    /// The component is missing, or this host cannot load it.
-    pub fn load() -> Result<Self> {
-        let path = built();
+    /// The component is missing, this host cannot load it, or the type has no grammar.
+    pub fn load(agent_type: &str) -> Result<Self> {
+        let path = built(agent_type);
         anyhow::ensure!(
             path.is_file(),
             "{} is missing: run `cargo xtask wasm`, which builds it",
@@ -31,17 +39,23 @@ impl Plugin {
     /// Loads a plugin's file.
     ///
     /// # Errors
-    /// It cannot be read, or the host rejects it.
+    /// It cannot be read, the host rejects it, or its agent type has no grammar.
     pub fn load_file(path: &Path) -> Result<Self> {
         let runtime =
             Runtime::new(&RuntimeOptions { max_instances: INSTANCES, ..RuntimeOptions::default() })?;
         let plugin = paperclip_guest::Plugin::load_file(&runtime, path)
             .with_context(|| format!("cannot load {}", path.display()))?;
-        Ok(Plugin(plugin))
+        let grammar = Grammar::of(plugin.adapter_type())?;
+        Ok(Plugin { loaded: plugin, grammar: Arc::new(grammar) })
+    }
+
+    /// Returns what its agents print.
+    pub fn grammar(&self) -> &Arc<Grammar> {
+        &self.grammar
     }
 
     pub(crate) fn instantiate(&self) -> Instance {
-        self.0.instantiate().expect("the pool has an instance for every process of a case")
+        self.loaded.instantiate().expect("the pool has an instance for every process of a case")
     }
 
     /// Content of the `header.json` beside the journal of a run of this plugin.
@@ -49,19 +63,19 @@ impl Plugin {
         let header = serde_json::json!({
             "format": paperclip_engine::journal::FORMAT,
             "runId": run_id,
-            "adapterType": self.0.adapter_type(),
-            "pluginVersion": self.0.version(),
-            "pluginDigest": self.0.digest(),
-            "contract": self.0.contract(),
+            "adapterType": self.loaded.adapter_type(),
+            "pluginVersion": self.loaded.version(),
+            "pluginDigest": self.loaded.digest(),
+            "contract": self.loaded.contract(),
         });
         header.to_string()
     }
 
     pub(crate) fn revealed_env(&self) -> &[String] {
-        &self.0.descriptor().revealed_env
+        &self.loaded.descriptor().revealed_env
     }
 }
 
-fn built() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/plugins/claude_k8s.wasm")
+fn built(agent_type: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/plugins").join(format!("{agent_type}.wasm"))
 }

@@ -1,12 +1,14 @@
 //! The scenario of a case: runs, their configs, their agents, and what people do meanwhile.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::entropy::Entropy;
+use crate::grammar::Grammar;
 use crate::script::{API_KEY, End, Script, TOKEN};
 
 pub(crate) const NAMESPACE: &str = "agents";
-pub(crate) const ADAPTER_TYPE: &str = "claude_k8s";
 /// The session that runs resume, if they resume one.
 const OLD_SESSION: &str = "sess_old";
 
@@ -92,15 +94,15 @@ impl Default for Config {
 
 impl Scenario {
     /// Returns one healthy run, and nobody interferes.
-    pub fn calm() -> Self {
-        Scenario { runs: vec![RunPlan::new(0, Script::healthy())] }
+    pub fn calm(grammar: &Arc<Grammar>) -> Self {
+        Scenario { runs: vec![RunPlan::new(0, Script::healthy(grammar))] }
     }
 
-    pub fn draw(entropy: &mut Entropy) -> Self {
+    pub fn draw(grammar: &Arc<Grammar>, entropy: &mut Entropy) -> Self {
         let count = *entropy.choose(&[1, 1, 1, 2, 1, 3, 1, 2]);
         let shares_agent = entropy.chance(192);
         let mut runs: Vec<RunPlan> =
-            (0..count).map(|index| RunPlan::draw(index, shares_agent, entropy)).collect();
+            (0..count).map(|index| RunPlan::draw(grammar, index, shares_agent, entropy)).collect();
         if shares_agent {
             // The scope is the agent's, not the run's.
             let excludes_others = runs[0].config.excludes_others;
@@ -128,8 +130,8 @@ impl RunPlan {
         }
     }
 
-    fn draw(index: usize, shares_agent: bool, entropy: &mut Entropy) -> Self {
-        let mut plan = RunPlan::new(index, Script::draw(entropy));
+    fn draw(grammar: &Arc<Grammar>, index: usize, shares_agent: bool, entropy: &mut Entropy) -> Self {
+        let mut plan = RunPlan::new(index, Script::draw(grammar, entropy));
         if !shares_agent {
             plan.agent_id = format!("nova-{index}");
         }
@@ -137,7 +139,7 @@ impl RunPlan {
         plan.starts_at_ms = if index == 0 { 0 } else { entropy.skewed(0, 20_000) };
         plan.resumes_session = entropy.chance(64);
         if plan.resumes_session && entropy.chance(160) {
-            plan.scripts[0] = Script::without_session();
+            plan.scripts[0] = Script::without_session(grammar);
         }
         plan.config = Config {
             timeout_s: *entropy.choose(&[None, Some(30), Some(3), Some(600)]),
@@ -190,9 +192,10 @@ impl RunPlan {
         let runtime = session
             .map_or_else(|| json!({}), |id| json!({"sessionId": id, "sessionParams": {"sessionId": id}}));
         let config = &self.config;
-        json!({
+        let grammar = &self.scripts[0].grammar;
+        let mut context = json!({
             "runId": self.run_id,
-            "agent": {"id": self.agent_id, "companyId": "acme", "name": "Nova", "adapterType": ADAPTER_TYPE},
+            "agent": {"id": self.agent_id, "companyId": "acme", "name": "Nova", "adapterType": grammar.adapter_type},
             "runtime": runtime,
             "config": {
                 "image": "registry.example/agent:1",
@@ -212,7 +215,11 @@ impl RunPlan {
             },
             "context": {"taskId": self.task_id},
             "authToken": TOKEN,
-        })
+        });
+        for (key, value) in &grammar.config {
+            context["config"][key] = value.clone();
+        }
+        context
     }
 
     /// Runs with the same key exclude one another.

@@ -73,6 +73,10 @@ pub trait AgentType {
     fn mcp_config(&self, _servers: &[McpServer]) -> Option<Vec<JsonPart>> {
         None
     }
+    /// Returns whether the program takes its MCP servers from [`Call::mcp_servers`], with their tokens in its environment.
+    fn has_mcp_tokens_in_env(&self) -> bool {
+        false
+    }
     /// Returns the program's arguments.
     ///
     /// # Errors
@@ -109,6 +113,8 @@ pub struct Call<'a> {
     pub agent_dir: &'a str,
     /// The file of [`AgentType::mcp_config`], if there are MCP servers.
     pub mcp_config_file: Option<&'a str>,
+    /// The MCP servers of a program that takes none by a file ([`AgentType::has_mcp_tokens_in_env`]).
+    pub mcp_servers: &'a [McpServer],
 }
 
 /// Adds an option and its value, if it has one.

@@ -320,7 +320,7 @@ impl Environment {
             let name = variable.name.as_str();
             name::variable(name)
                 .map_err(|rule| Refusal::new(format!("env.{name}"), format!("the name `{name}` {rule}")))?;
-            if mcp::is_token(name) {
+            if mcp::is_token(name) && !agent_type.has_mcp_tokens_in_env() {
                 continue;
             }
             let is_runtime = RUNTIME_VARIABLES.contains(&name) || name == API_KEY && request.has_auth_token;

@@ -29,7 +29,7 @@ pub enum JsonPart {
     ConfigEnv(String),
 }
 
-/// Whether a name of `config.env` is that of a server's token. It is in the file alone, not in the environment.
+/// Whether a name of `config.env` is that of a server's token. Where a file has the tokens, the environment does not.
 pub fn is_token(name: &str) -> bool {
     name.starts_with(TOKEN_PREFIX)
 }

@@ -36,6 +36,7 @@ pub use secrets::{SecretPlan, Source};
 
 use bundle::BUNDLE_DIR;
 use environment::{Environment, Inheritance};
+use mcp::McpServer;
 use paperclip_pod::{DATA_DIR, PaperclipPod};
 use secrets::SecretFile;
 
@@ -154,8 +155,9 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
     let data_folders = data_volume::folders(request, config.placement.data_mount, &working_dir);
 
     let session = session(request, attempt, &working_dir, agent_type, &mut warnings)?;
-    let mcp_config = mcp_config(request, agent_type, &mut warnings);
-    let caller = Caller::new(request, session, mcp_config.is_some());
+    let mcp_servers = mcp::servers(request);
+    let mcp_config = mcp_config(&mcp_servers, agent_type, &mut warnings);
+    let caller = Caller::new(request, session, &mcp_servers, mcp_config.is_some());
     let own_env =
         caller.ask(&mut warnings, &mut read, |call, fields| agent_type.environment(call, fields))?;
     let environment = {
@@ -307,10 +309,16 @@ struct Caller<'a> {
     /// The paths of files, where there are such files.
     instructions_file: Option<String>,
     mcp_config_file: Option<String>,
+    mcp_servers: &'a [McpServer],
 }
 
 impl<'a> Caller<'a> {
-    fn new(request: &'a Request, session: Option<&'a str>, has_mcp_config: bool) -> Caller<'a> {
+    fn new(
+        request: &'a Request,
+        session: Option<&'a str>,
+        mcp_servers: &'a [McpServer],
+        has_mcp_config: bool,
+    ) -> Caller<'a> {
         let has_file = |path: &&String| request.files.iter().any(|file| file.path == **path);
         let instructions = request.instructions_path.as_ref().filter(has_file);
         Caller {
@@ -320,6 +328,7 @@ impl<'a> Caller<'a> {
             agent_dir: agent_dir(&request.agent.id),
             instructions_file: instructions.map(|path| format!("{BUNDLE_DIR}/{path}")),
             mcp_config_file: has_mcp_config.then(|| format!("{BUNDLE_DIR}/{MCP_CONFIG}")),
+            mcp_servers,
         }
     }
 
@@ -347,6 +356,7 @@ impl<'a> Caller<'a> {
             instructions_file: self.instructions_file.as_deref(),
             agent_dir: &self.agent_dir,
             mcp_config_file: self.mcp_config_file.as_deref(),
+            mcp_servers: self.mcp_servers,
         };
         let mut fields = Fields::new(&self.request.config);
         let answer = question(&call, &mut fields)?;
@@ -361,17 +371,16 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// Returns the file that configures the MCP servers of the run.
+/// Returns the file that configures the MCP servers of the run, unless the program takes them without one.
 fn mcp_config(
-    request: &Request,
+    servers: &[McpServer],
     agent_type: &dyn AgentType,
     warnings: &mut Vec<String>,
 ) -> Option<SecretFile> {
-    let servers = mcp::servers(request);
-    if servers.is_empty() {
+    if servers.is_empty() || agent_type.has_mcp_tokens_in_env() {
         return None;
     }
-    let Some(content) = agent_type.mcp_config(&servers) else {
+    let Some(content) = agent_type.mcp_config(servers) else {
         warnings.push("the run's MCP servers are not used: this agent type takes none".to_owned());
         return None;
     };

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::script::{open_tasks, verdict};
+use crate::grammar::Grammar;
 
 /// The runtime stores longer lines in chunks (rule 4).
 const CHUNK_BYTES: usize = 16 << 10;
@@ -54,14 +54,14 @@ pub(crate) struct Reading {
 
 impl ContainerLog {
     /// Stores a line. Lines of one burst have one stamp (rule 3); none has the stamp of a line in an earlier file.
-    pub(crate) fn print(&mut self, at_ms: u64, line: String) {
+    pub(crate) fn print(&mut self, at_ms: u64, line: String, grammar: &Grammar) {
         self.longest_silence_ms = self.longest_silence_ms(at_ms);
         self.last_line_ms = Some(at_ms);
         if line.starts_with('{') && line.ends_with('}') {
             self.longest_stays_ms = [self.longest_stay_ms(at_ms, false), self.longest_stay_ms(at_ms, true)];
             self.last_event_ms = Some(at_ms);
-            self.reports += u32::from(verdict(&line).is_some());
-            self.open_tasks = open_tasks(&line).unwrap_or(self.open_tasks);
+            self.reports += u32::from(grammar.verdict(&line).is_some());
+            self.open_tasks = grammar.open_tasks(&line).unwrap_or(self.open_tasks);
         }
         let at_ns = at_ms * 1_000_000 + 123 + u64::from(self.rotations);
         let mut rest = line.as_bytes();
@@ -170,23 +170,23 @@ mod tests {
 
     #[test]
     fn lines_are_stamped_and_served_from_a_whole_second_on() {
-        let mut log = ContainerLog::default();
-        log.print(S * 1_000, "a".to_owned());
-        log.print(S * 1_000 + 1_500, "b".to_owned());
+        let (mut log, grammar) = (ContainerLog::default(), Grammar::of("claude_k8s").unwrap());
+        log.print(S * 1_000, "a".to_owned(), &grammar);
+        log.print(S * 1_000 + 1_500, "b".to_owned(), &grammar);
         assert_eq!(
             text(&log, None, false),
             "2027-01-15T08:00:00.000000123Z a\n2027-01-15T08:00:01.500000123Z b\n"
         );
         assert_eq!(text(&log, Some(S as i64 + 1), false), "2027-01-15T08:00:01.500000123Z b\n");
         log.rotate(S * 1_000 + 1_600);
-        log.print(S * 1_000 + 1_700, "c".to_owned());
+        log.print(S * 1_000 + 1_700, "c".to_owned(), &grammar);
         assert_eq!(text(&log, Some(S as i64 + 1), false), "2027-01-15T08:00:01.700000124Z c\n");
     }
 
     #[test]
     fn a_long_line_comes_in_chunks_of_which_newer_kubelets_stamp_the_first() {
-        let mut log = ContainerLog::default();
-        log.print(S * 1_000, "x".repeat(CHUNK_BYTES * 2 + 1));
+        let (mut log, grammar) = (ContainerLog::default(), Grammar::of("claude_k8s").unwrap());
+        log.print(S * 1_000, "x".repeat(CHUNK_BYTES * 2 + 1), &grammar);
         assert_eq!(text(&log, None, false).matches('Z').count(), 1);
         assert_eq!(text(&log, None, true).matches('Z').count(), 3);
         assert_eq!(text(&log, None, true).lines().count(), 1);

@@ -121,7 +121,7 @@ impl Pod {
 
     fn containers(&self) -> Vec<ContainerStatus> {
         let agent = ContainerStatus {
-            name: "claude".to_owned(),
+            name: self.script.grammar.container.clone(),
             role: ContainerRole::Main,
             state: self.agent_state(),
             restart_count: self.restarts,

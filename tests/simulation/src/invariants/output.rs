@@ -85,7 +85,7 @@ pub(crate) fn emitted_line(world: &mut World, process: usize, index: u64, text: 
         return world.violate("S4", text);
     }
     shown.places = next;
-    shown.has_session |= text.contains(r#""subtype":"init""#);
+    shown.has_session |= pod.script.grammar.start[0] == text;
     let count = shown.places[0];
     world.runs[run].shown = world.runs[run].shown.max(count);
     world.trace.note(world.now_ms, text.as_bytes());

@@ -9,7 +9,7 @@ use super::no_secret;
 use crate::cluster::{Actor, Job, Pod, Stage};
 use crate::coverage_points::CoveragePoint;
 use crate::fault::Fault;
-use crate::script::{Verdict, verdict};
+use crate::script::Verdict;
 use crate::world::{EPOCH_MS, World};
 
 /// The shortest grace for a pod that does not start, in ms: the default for mounts, unless the run's queue timeout is shorter.
@@ -81,8 +81,10 @@ fn invariant_result_has_session_and_cause(
     let is_session_dropped = result.get("clearSession") == Some(&Value::Bool(true))
         || code.is_some_and(|code| code.starts_with("plugin_") || code == "session_unavailable");
     let has_session = result.get("sessionId").is_some_and(Value::is_string);
-    let is_ended_by_turns =
-        pod.and_then(|pod| pod.log.lines.last()).is_some_and(|line| line.contains("error_max_turns"));
+    let grammar = world.plugin().grammar();
+    let last = pod.and_then(|pod| pod.log.lines.last());
+    let is_ended_by_turns = last.is_some_and(|last| grammar.turns.iter().any(|turns| turns.line == *last));
+    let own_code = code.and_then(|code| grammar.own_code(code));
     let is_seen = pod.is_some_and(|pod| pod.stage != Stage::Removed);
     // The watch may be down, and the read instead of it may be refused.
     let may_be_seen = !world.swarm.has_struck(Fault::ApiForbidden);
@@ -92,20 +94,22 @@ fn invariant_result_has_session_and_cause(
             .and_then(|pod| pod.ended.as_ref())
             .is_some_and(|ended| ended.reason.as_deref() == Some("OOMKilled"));
     let text = Value::Object(result.clone()).to_string();
-    let text = match code {
+    let text = match own_code {
         _ if is_session_shown && !is_session_dropped && !has_session => {
             "a result without the session that was shown"
         }
-        _ if result.contains_key("usage") && !result.contains_key("usageBasis") => "usage without its basis",
-        Some("claude_run_failed") if is_ended_by_turns => {
-            "the turns were used up, and the result does not say so"
+        _ if result.contains_key("usage")
+            && result.contains_key("usageBasis") != grammar.has_usage_per_run =>
+        {
+            "usage without its basis"
         }
-        Some("claude_truncated" | "claude_exited" | "claude_init_failed")
+        Some("run_failed") if is_ended_by_turns => "the turns were used up, and the result does not say so",
+        Some("truncated" | "exited" | "init_failed")
             if is_suspended_only(world, pod) && !text.contains("suspended") =>
         {
             "the Job was suspended, and the result does not say so"
         }
-        Some("claude_truncated" | "claude_exited") if is_oom && !reports_out_of_memory(result) => {
+        Some("truncated" | "exited") if is_oom && !reports_out_of_memory(result) => {
             "the container was out of memory, and the result does not say so"
         }
         _ => return,
@@ -130,17 +134,19 @@ fn is_refusal(result: &Map<String, Value>) -> bool {
 }
 
 fn cover_result(world: &mut World, code: Option<&str>, is_success: bool) {
+    let own_code = code.and_then(|code| world.plugin().grammar().own_code(code));
     let point = match code {
+        Some(_) if own_code == Some("truncated") => CoveragePoint::Truncated,
+        Some(_) if own_code == Some("run_failed") => CoveragePoint::AgentFailed,
         None if is_success => CoveragePoint::Succeeded,
         Some("cancelled") => CoveragePoint::Cancelled,
         Some("timeout") => CoveragePoint::TimedOut,
         Some("agent_quiet") => CoveragePoint::Quiet,
-        Some("claude_truncated") => CoveragePoint::Truncated,
         Some("k8s_job_deleted_externally") => CoveragePoint::DeletedByOthers,
         Some("k8s_pod_schedule_failed") => CoveragePoint::ScheduleFailed,
         Some("k8s_concurrent_run_blocked") => CoveragePoint::Refused,
         Some("plugin_failed") => CoveragePoint::PluginBroke,
-        Some("claude_run_failed" | "max_turns_exhausted") => CoveragePoint::AgentFailed,
+        Some("max_turns_exhausted") => CoveragePoint::AgentFailed,
         Some(_) | None => return,
     };
     world.cover(point);
@@ -158,7 +164,7 @@ fn pods_of_run(world: &World, run: usize) -> Vec<&Pod> {
 }
 
 fn last_verdict(pod: &Pod) -> Option<Verdict> {
-    pod.log.lines.iter().rev().find_map(|line| verdict(line))
+    pod.log.lines.iter().rev().find_map(|line| pod.script.grammar.verdict(line))
 }
 
 /// Exit codes of processes that a signal ended.
@@ -200,7 +206,8 @@ fn invariant_success_is_true(world: &mut World, process: usize, run: usize) {
     let exit = pod.ended.as_ref().map(|ended| ended.exit_code);
     // Output behind a shown gap could not be read.
     let has_gap = world.processes[process].shown.has_gap;
-    let has_read_good = has_gap && pod.log.lines.iter().any(|line| verdict(line) == Some(Verdict::Good));
+    let grammar = &pod.script.grammar;
+    let has_read_good = has_gap && pod.log.lines.contains(&grammar.success);
     let text = match (last_verdict(pod), exit) {
         (Some(Verdict::Failed), _) if has_read_good => String::new(),
         (None, _) => "success, and no result event was printed".to_owned(),
@@ -238,6 +245,7 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
     let pod = pods.first().copied();
     let jobs = || world.cluster.jobs.values().filter(|job| job.has_been_of(&truth.plan.run_id));
     let verdict = pod.and_then(last_verdict);
+    let grammar = world.plugin().grammar();
     let has_gap = world.processes[process].shown.has_gap;
     let complaint = match code {
         "cancelled" | "timeout" if is_shown_success(world, process, pod) => {
@@ -253,7 +261,7 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
         "agent_quiet" if truth.plan.config.quiet_timeout_s.is_none() => {
             Some("ended for its silence, and its config does not say so")
         }
-        "claude_truncated" => {
+        _ if grammar.own_code(code) == Some("truncated") => {
             let is_over = pod.is_some_and(|pod| {
                 pod.stage >= Stage::Ended || pod.is_lost || pod.deleting_since_ms.is_some()
             });
@@ -310,6 +318,9 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
             complaint.to_owned(),
         );
     }
+    if let Some(complaint) = misjudged(world, process, pod, code) {
+        return world.violate("S11", complaint);
+    }
     // Without its lease a run starts nothing, though its Job may continue.
     let is_guard_lost = text.contains("another host took the lease") || text.contains(TAKEN_OVER);
     if let Some(complaint) = unfair(world, process, run, code).filter(|_| !is_guard_lost) {
@@ -319,7 +330,20 @@ fn invariant_failure_is_true(world: &mut World, process: usize, run: usize, code
 
 /// Whether everything that the agent printed was shown, and it reported a success last.
 fn is_shown_success(world: &World, process: usize, pod: Option<&Pod>) -> bool {
-    let Some(pod) = pod.filter(|pod| last_verdict(pod) == Some(Verdict::Good)) else { return false };
+    pod.is_some_and(|pod| last_verdict(pod) == Some(Verdict::Good) && is_whole(world, process, pod))
+}
+
+/// Returns why the code of a run is wrong whose agent reported a failure last and ended by itself.
+fn misjudged(world: &World, process: usize, pod: Option<&Pod>, code: &str) -> Option<String> {
+    let pod = pod.filter(|pod| pod.ended.is_some() && !pod.was_killed && is_whole(world, process, pod))?;
+    let failure = pod.script.grammar.failure(pod.log.lines.last()?)?;
+    let is_of_agent = !["k8s_", "plugin_"].into_iter().any(|others| code.starts_with(others))
+        && !matches!(code, "cancelled" | "timeout" | "agent_quiet");
+    (is_of_agent && code != failure.code).then(|| format!("{code}, and the agent reported {}", failure.code))
+}
+
+/// Whether everything that the agent printed was shown.
+fn is_whole(world: &World, process: usize, pod: &Pod) -> bool {
     let shown = &world.processes[process].shown;
     let is_whole =
         shown.pod_uid.as_ref() == Some(&pod.object.uid) && shown.places.contains(&pod.log.lines.len());

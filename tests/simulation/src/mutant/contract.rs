@@ -1,6 +1,7 @@
 //! Defects of the guest: events and commands are changed where they cross the contract.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use paperclip_contract::types::{
     Action, AnswerOk, Command, Condition, ContainerState, ContainerStatus, DeleteCause, DeleteJob, Ending,
@@ -10,12 +11,13 @@ use paperclip_engine::FaultCause;
 use serde_json::{Map, Value, json};
 
 use super::Mutant;
-use crate::script::{TASKS_CLOSED, TASKS_OPEN};
+use crate::grammar::{Grammar, Tasks};
 
 /// Breaks what passes between engine and guest.
 #[derive(Debug)]
 pub(crate) struct Saboteur {
     mutant: Option<Mutant>,
+    grammar: Arc<Grammar>,
     /// The Job that the run created last.
     job: Option<ObjectRef>,
     is_over: bool,
@@ -30,9 +32,10 @@ pub(crate) struct Saboteur {
 
 impl Saboteur {
     /// `instance` numbers the instances of a run, from 1.
-    pub(crate) fn new(mutant: Option<Mutant>, instance: u64) -> Self {
+    pub(crate) fn new(mutant: Option<Mutant>, grammar: Arc<Grammar>, instance: u64) -> Self {
         Saboteur {
             mutant,
+            grammar,
             job: None,
             is_over: false,
             timer: None,
@@ -74,11 +77,12 @@ impl Saboteur {
             }
             Mutant::NeverEnds if self.is_over => events.clear(),
             Mutant::TasksIgnored => {
+                let Some(Tasks { open, closed }) = &self.grammar.tasks else { return Ok(events.into()) };
                 for event in &mut events {
                     let Event::LogLines(batch) = event else { continue };
                     for line in &mut batch.lines {
-                        if *line == LogLine::Whole(TASKS_OPEN.to_owned()) {
-                            *line = LogLine::Whole(TASKS_CLOSED.to_owned());
+                        if *line == LogLine::Whole(open.clone()) {
+                            *line = LogLine::Whole(closed.clone());
                         }
                     }
                 }
@@ -133,8 +137,8 @@ impl Saboteur {
             Mutant::BrokenStreamEnds
                 if events.iter().any(|event| matches!(event, Event::LogInterrupted(_))) =>
             {
-                let result =
-                    json!({"exitCode": null, "errorCode": "claude_truncated", "errorMessage": "truncated"});
+                let code = self.grammar.code("truncated");
+                let result = json!({"exitCode": null, "errorCode": code, "errorMessage": "truncated"});
                 return self.finish(&commands, &result);
             }
             Mutant::ErrorTimesOut
@@ -159,7 +163,7 @@ impl Saboteur {
             }
             Mutant::MaxTurnsUnnamed => for_result(&mut commands, |result, _| {
                 if result.get("errorCode") == Some(&json!("max_turns_exhausted")) {
-                    result.insert("errorCode".to_owned(), json!("claude_run_failed"));
+                    result.insert("errorCode".to_owned(), json!(self.grammar.code("run_failed")));
                 }
             }),
             Mutant::UsageWithoutBasis => for_result(&mut commands, |result, _| {
@@ -188,7 +192,7 @@ impl Saboteur {
                 }
             }),
             Mutant::DeletionClaimed => for_result(&mut commands, |result, _| {
-                if result.get("errorCode") == Some(&json!("claude_truncated")) {
+                if result.get("errorCode") == Some(&json!(self.grammar.code("truncated"))) {
                     result.insert("errorCode".to_owned(), json!("k8s_job_deleted_externally"));
                 }
             }),

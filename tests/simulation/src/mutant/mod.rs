@@ -12,6 +12,7 @@ pub(crate) use events::on_event;
 pub(crate) use operations::OperationSaboteur;
 
 use crate::fault::{Fault, named};
+use crate::grammar::Grammar;
 
 named! {
     /// A defect.
@@ -120,6 +121,16 @@ named! {
 }
 
 impl Mutant {
+    /// Returns whether agents of a type have what the defect is about.
+    pub fn concerns(self, grammar: &Grammar) -> bool {
+        match self {
+            Mutant::TasksIgnored => grammar.tasks.is_some(),
+            Mutant::MaxTurnsUnnamed => grammar.turns.is_some(),
+            Mutant::UsageWithoutBasis => grammar.has_usage_per_run,
+            _ => true,
+        }
+    }
+
     /// Returns the faults that its cases have, in 256ths at each opportunity, if those that are drawn meet it too rarely.
     pub(crate) fn faults(self) -> &'static [(Fault, u16)] {
         // A plugin that fails while its run resumes the guard deletes the Job before it is certain that the guard is held.

@@ -5,7 +5,7 @@ use paperclip_contract::types::ContainerTerminated;
 use super::{World, WorldEvent};
 use crate::cluster::{Pod, Stage};
 use crate::fault::Fault;
-use crate::script::{End, OnTerm, Script};
+use crate::script::{End, OnTerm};
 
 /// The line before the tail of stderr, as the Job's command writes it.
 const STDERR_MARKER: &str = "--- paperclip: end of stderr ---";
@@ -116,7 +116,7 @@ impl World {
         };
         if let Some(burst) = pod.script.bursts.get(pod.next_burst) {
             for line in burst.lines.clone() {
-                pod.log.print(now_ms, line);
+                pod.log.print(now_ms, line, &pod.script.grammar);
             }
             pod.next_burst += 1;
             let next_ms = delay_of_next(pod);
@@ -185,8 +185,10 @@ impl World {
         let code = match pod.script.on_term {
             OnTerm::Exits { after_ms } if after_ms <= waited_ms => 143,
             OnTerm::Reports { after_ms } if after_ms <= waited_ms => {
-                if pod.log.reports == 0 {
-                    pod.log.print(now_ms, Script::last_words());
+                if pod.log.reports == 0
+                    && let Some(interrupted) = pod.script.grammar.interrupted.clone()
+                {
+                    pod.log.print(now_ms, interrupted, &pod.script.grammar);
                 }
                 143
             }

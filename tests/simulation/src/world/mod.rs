@@ -29,7 +29,7 @@ use crate::fault::{Fault, Phase, Swarm};
 use crate::invariants::{self, Violation};
 use crate::mutant::Mutant;
 use crate::plugin::Plugin;
-use crate::scenario::{ADAPTER_TYPE, NAMESPACE, RunPlan, Scenario};
+use crate::scenario::{NAMESPACE, RunPlan, Scenario};
 use crate::trace::Trace;
 use process::Process;
 pub(crate) use process::SINK_BYTES;
@@ -493,7 +493,7 @@ impl RunTruth {
                 ..IntakeFacts::bare(Some(NAMESPACE)).host
             },
         };
-        let (request, secrets) = intake::split(&plan.context(), ADAPTER_TYPE, facts)
+        let (request, secrets) = intake::split(&plan.context(), &plugin.grammar().adapter_type, facts)
             .expect("the scenario's contexts are well formed");
         RunTruth {
             plan,

@@ -9,7 +9,7 @@ use super::{EPOCH_MS, World, WorldEvent};
 use crate::cluster::{Actor, Stage};
 use crate::coverage_points::CoveragePoint;
 use crate::fault::Fault;
-use crate::scenario::{ADAPTER_TYPE, Cancel, CancelWay, NAMESPACE, RunPlan};
+use crate::scenario::{Cancel, CancelWay, NAMESPACE, RunPlan};
 
 /// When a person who cancelled a run checks whether the cancel was acknowledged, in ms.
 const ASK_AGAIN_MS: u64 = 15_000;
@@ -141,7 +141,7 @@ impl World {
     pub(super) fn leave_orphan(&mut self, plan: &RunPlan, remains_ms: u64) {
         let labels = json!({
             "paperclip.io/agent-id": plan.agent_id,
-            "paperclip.io/adapter-type": ADAPTER_TYPE,
+            "paperclip.io/adapter-type": plan.scripts[0].grammar.adapter_type,
         });
         self.create_by_somebody(&format!("orphan-of-{}", plan.run_id), &labels, remains_ms);
     }

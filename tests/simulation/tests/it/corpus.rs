@@ -14,7 +14,7 @@ fn fixed_cases_stay_fixed() {
     assert!(!cases.is_empty());
     for (case, showed) in cases {
         let violation = case.run(&PLUGIN).violation;
-        assert_eq!(violation, None, "{}: it showed once: {showed}", case.command());
+        assert_eq!(violation, None, "{}: it showed once: {showed}", case.command(&PLUGIN));
     }
 }
 

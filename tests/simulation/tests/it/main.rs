@@ -6,6 +6,8 @@ use paperclip_simulation::campaign::{self, Extent, Tally};
 use paperclip_simulation::coverage_points::CoveragePoint;
 use paperclip_simulation::entropy::CASE_BYTES;
 use paperclip_simulation::fault::{Fault, Swarm};
+use paperclip_simulation::grammar::Grammar;
+use paperclip_simulation::plugin::DEFAULT_TYPE;
 use paperclip_simulation::scenario::Scenario;
 use paperclip_simulation::{Plugin, case};
 
@@ -17,20 +19,20 @@ mod orders;
 mod outside;
 mod versions;
 
-static PLUGIN: LazyLock<Plugin> = LazyLock::new(|| Plugin::load().expect("the built plugin"));
+static PLUGIN: LazyLock<Plugin> = LazyLock::new(|| Plugin::load(DEFAULT_TYPE).expect("the built plugin"));
 
 /// Cases of the normal tests.
 const SEEDS: u64 = 1_000;
 
-fn assert_kept(tally: &Tally) {
+fn assert_kept(tally: &Tally, plugin: &Plugin) {
     if let Some((case, violation)) = tally.failures.first() {
-        panic!("{}: {}\nrerun: {}", violation.rule, violation.text, case.command());
+        panic!("{}: {}\nrerun: {}", violation.rule, violation.text, case.command(plugin));
     }
 }
 
 #[test]
 fn a_healthy_run_succeeds_without_faults() {
-    let outcome = case::run_scenario(Scenario::calm(), Swarm::default(), 1, &PLUGIN);
+    let outcome = case::run_scenario(Scenario::calm(PLUGIN.grammar()), Swarm::default(), 1, &PLUGIN);
     assert_eq!(outcome.violation, None);
     assert!(outcome.coverage_points.has(CoveragePoint::Succeeded), "{:#?}", outcome.lines);
 }
@@ -39,7 +41,8 @@ fn a_healthy_run_succeeds_without_faults() {
 #[test]
 fn a_job_that_is_suspended_in_its_run_is_the_cause() {
     let swarm = || Swarm::of(&[Fault::JobSuspended], 128);
-    let outcomes = (0..60).map(|seed| case::run_scenario(Scenario::calm(), swarm(), seed, &PLUGIN));
+    let outcomes =
+        (0..60).map(|seed| case::run_scenario(Scenario::calm(PLUGIN.grammar()), swarm(), seed, &PLUGIN));
     let mut suspended = 0;
     for outcome in outcomes {
         assert_eq!(outcome.violation, None, "{:#?}", outcome.lines);
@@ -52,9 +55,26 @@ fn a_job_that_is_suspended_in_its_run_is_the_cause() {
 #[test]
 fn every_promise_is_kept_and_a_case_repeats_itself() {
     let tally = campaign::run(&PLUGIN, None, Extent { twice: true, ..Extent::first(SEEDS) }, |_| ());
-    assert_kept(&tally);
+    assert_kept(&tally, &PLUGIN);
     assert_eq!(tally.cases, SEEDS);
     assert!(tally.runs > SEEDS, "{}", tally.runs);
+}
+
+/// Cases of each agent type that has no cases of its own above.
+const SEEDS_OF_OTHERS: u64 = 150;
+
+#[test]
+fn every_promise_is_kept_for_each_agent_type() {
+    let types = Grammar::types().expect("the grammars");
+    let others: Vec<_> = types.into_iter().filter(|agent_type| agent_type != DEFAULT_TYPE).collect();
+    assert!(others.len() > 2, "{others:?}");
+    for agent_type in others {
+        let plugin = Plugin::load(&agent_type).expect("a built plugin with a grammar");
+        let outcome = case::run_scenario(Scenario::calm(plugin.grammar()), Swarm::default(), 1, &plugin);
+        assert_eq!(outcome.violation, None, "{agent_type}");
+        assert!(outcome.coverage_points.has(CoveragePoint::Succeeded), "{:#?}", outcome.lines);
+        assert_kept(&campaign::run(&plugin, None, Extent::first(SEEDS_OF_OTHERS), |_| ()), &plugin);
+    }
 }
 
 #[test]

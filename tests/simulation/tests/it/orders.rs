@@ -26,7 +26,7 @@ fn never_in_the_world(name: &str, seen: BTreeSet<&str>) -> BTreeSet<String> {
         // Of two watches one may be later than the other: on the local cluster a Job is seen to end before its pod.
         let is_late = seed % 2 == 1;
         let swarm = if is_late { Swarm::of(&[Fault::WatchLate], 40) } else { Swarm::default() };
-        let outcome = case::run_scenario(scenario(name).expect("a scenario"), swarm, seed, &PLUGIN);
+        let outcome = case::run_scenario(scenario(name, &PLUGIN).expect("a scenario"), swarm, seed, &PLUGIN);
         assert_eq!(outcome.violation, None, "{name}, seed {seed}");
         std::fs::write(file.path(), outcome.journals[0].files.concat())
             .expect("a temporary file for a journal");

@@ -23,7 +23,8 @@ fn whole_runs_of_both_contract_versions_succeed_side_by_side() {
     thread::scope(|scope| {
         for plugin in [&old, &*PLUGIN] {
             scope.spawn(move || {
-                let outcome = case::run_scenario(Scenario::calm(), Swarm::default(), 1, plugin);
+                let outcome =
+                    case::run_scenario(Scenario::calm(PLUGIN.grammar()), Swarm::default(), 1, plugin);
                 assert_eq!(outcome.violation, None);
                 assert!(outcome.coverage_points.has(CoveragePoint::Succeeded), "{:#?}", outcome.lines);
             });

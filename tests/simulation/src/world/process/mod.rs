@@ -7,6 +7,7 @@ mod sources;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use paperclip_contract::types::{Action, ObjectRef};
@@ -25,7 +26,7 @@ use crate::coverage_points::CoveragePoint;
 use crate::fault::Fault;
 use crate::guest::{Notes, Observed, Sabotage};
 use crate::invariants::Shown;
-use crate::mutant::{Mutant, OperationSaboteur, on_event};
+use crate::mutant::{Mutant, OperationSaboteur, Saboteur, on_event};
 pub(crate) use sources::{Event, Failed, Sources};
 
 /// How often a run asks Paperclip whether it is cancelled.
@@ -184,7 +185,8 @@ impl World {
         let next_host = truth.next_host;
         let instance = self.plugin.instantiate();
         let notes = Notes::new(self.is_sampled);
-        let (guest, notes) = Observed::new(instance, notes, self.mutant, u64::from(next_host));
+        let saboteur = Saboteur::new(self.mutant, Arc::clone(self.plugin.grammar()), u64::from(next_host));
+        let (guest, notes) = Observed::new(instance, notes, saboteur);
         let limits = DriverLimits { sink_bytes: SINK_BYTES, ..DriverLimits::default() };
         let driver = Driver::new(Run::new(spec, guest), Vec::new()).with_limits(limits);
         let index = self.processes.len();
