@@ -192,7 +192,9 @@ impl Followed {
     pub(super) fn complaints(&self, run: &Run, lines: usize) -> Vec<String> {
         let mut complaints: Vec<String> =
             self.wrong.iter().take(3).map(|wrong| format!("run {}: {wrong}", run.id)).collect();
-        if self.resets > 0 {
+        // Where no line follows a reset, the output is not kept: the host on which the run ended has left before the client read the end.
+        // Of a run that was not cancelled lines are missing then.
+        if self.resets > 0 && self.next_index > 0 {
             complaints.push(format!("run {}: {} resets, and no line was lost", run.id, self.resets));
         }
         let code = &self.result["errorCode"];
