@@ -1,64 +1,89 @@
-//! Checks that what is of one agent type is in its plugin.
+//! `cargo xtask agents`: the real CLIs of the agent types beside the first one.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Instant;
 
-/// Parts of the names of agents and of those who serve them.
-const NAMES: [&str; 6] = ["claude", "anthropic", "bedrock", "codex", "gemini", "opencode"];
-/// What all agent types share.
-const SHARED: [&str; 9] = [
-    "plugin/kit/src",
-    "plugin/json/src",
-    "kubernetes/src",
-    "host/contract/src",
-    "host/daemon/src",
-    "host/engine/src",
-    "host/guest/src",
-    "host/prepare/src",
-    "host/shell/src",
-];
-/// Lines that have a name all the same: the file, how many, and why.
-const EXCEPTIONS: [(&str, usize, &str); 4] = [
-    ("host/engine/src/policy/grant.rs", 2, "names that a plugin may see by default"),
-    ("host/guest/src/contract/v0_1.rs", 1, "where the one plugin of contract 0.1 looks for skills"),
-    ("host/guest/src/plugin.rs", 1, "an example in a message"),
-    ("plugin/kit/src/prompt/wake.rs", 1, "a wake reason of Paperclip's server"),
-];
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
 
-fn sources(folder: &Path, to: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() && !path.ends_with("tests") {
-            sources(&path, to);
-        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
-            to.push(path);
-        }
-    }
+use crate::claude;
+use crate::figures::duration;
+use crate::node::Node;
+use crate::process;
+use crate::toolchain;
+use crate::wasm;
+use crate::workspace::{self, Workspace};
+
+/// The folder whose lock file pins the CLIs.
+const PACKAGE: &str = "tests/agents/package";
+/// Parts of the names of the tests that every change has to pass.
+const CI: [&str; 2] = ["uses_a_tool", "names_a_refused_key"];
+
+/// Runs the real CLIs of agents.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    command: Command,
 }
 
-/// Lines of code with a name, without comments and tests.
-fn lines_with_a_name(source: &str) -> Vec<&str> {
-    let code = source.rsplit_once("#[cfg(test)]\n").map_or(source, |(code, _)| code);
-    let is_code = |line: &&str| !line.trim_start().starts_with("//");
-    let has_name = |line: &&str| NAMES.iter().any(|name| line.to_lowercase().contains(name));
-    code.lines().filter(is_code).filter(has_name).collect()
+#[derive(Subcommand, Debug)]
+enum Command {
+    E2e(E2e),
 }
 
-#[test]
-fn what_agent_types_share_names_none_of_them() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut files = Vec::new();
-    SHARED.iter().for_each(|folder| sources(&root.join(folder), &mut files));
-    assert!(files.len() > 100, "the sources were not found");
-    let mut wrong = Vec::new();
-    for file in files {
-        let name = file.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-        let source = fs::read_to_string(&file).unwrap();
-        let found = lines_with_a_name(&source);
-        let allowed = EXCEPTIONS.iter().find(|(known, ..)| *known == name).map_or(0, |(_, count, _)| *count);
-        if found.len() != allowed {
-            wrong.push(format!("{name}: {allowed} are allowed: {found:?}"));
+/// Runs tests/agents: the real CLIs, in the versions of the recordings, on the local cluster with scripted APIs.
+///
+/// npm installs the CLIs into the cache folder, once. No API key is needed, and no provider is asked.
+#[derive(Args, Debug)]
+struct E2e {
+    #[command(flatten)]
+    toolchain: toolchain::Selection,
+
+    /// Only the tests that every change must pass
+    #[arg(long)]
+    ci: bool,
+
+    /// Only tests whose name contains one of these, such as `codex` or `codex::succeeds`
+    names: Vec<String>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let Command::E2e(options) = &options.command;
+    let start = Instant::now();
+    let workspace = Workspace::find()?;
+    process::stage("plugins", || wasm::build(&workspace, options.toolchain))?;
+    let (clis, _) = process::stage("the agents' CLIs", || install(&workspace))?;
+    let (api, _) = process::stage("the scripted APIs", claude::build_api)?;
+    process::stage("tests", || {
+        let mut cargo = workspace::cargo();
+        cargo.current_dir(&workspace.root).args(["test", "--workspace", "--test", "agents", "--"]);
+        cargo.args(if options.ci { &CI[..] } else { &[] }).args(&options.names);
+        process::run(cargo.envs(clis).env("PAPERCLIP_TEST_MODEL_APIS", api))
+    })?;
+    process::summary(&format!("agents e2e: all passed in {}", duration(start.elapsed())));
+    Ok(())
+}
+
+/// Returns each CLI's command, by the variable that names it to the tests. What is not cached is installed.
+fn install(workspace: &Workspace) -> Result<[(&'static str, String); 3]> {
+    let node = Node::find(workspace)?;
+    let folder = node.install(workspace, PACKAGE)?.join("node_modules");
+    let is_arm = cfg!(target_arch = "aarch64");
+    let (codex, opencode) = if is_arm {
+        ("@openai/codex-linux-arm64/vendor/aarch64-unknown-linux-musl/bin/codex", "opencode-linux-arm64")
+    } else {
+        ("@openai/codex-linux-x64/vendor/x86_64-unknown-linux-musl/bin/codex", "opencode-linux-x64-baseline")
+    };
+    let installed = |path: PathBuf| {
+        if !path.is_file() {
+            bail!("npm has not installed {}: the registry may lack it for this platform", path.display());
         }
-    }
-    assert!(wrong.is_empty(), "names of agents:\n{}", wrong.join("\n"));
+        Ok(format!("'{}'", path.display()))
+    };
+    let gemini = installed(folder.join("@google/gemini-cli/bundle/gemini.js"))?;
+    Ok([
+        ("PAPERCLIP_TEST_CODEX", installed(folder.join(codex))?),
+        ("PAPERCLIP_TEST_GEMINI", format!("'{}' {gemini}", node.program("node").display())),
+        ("PAPERCLIP_TEST_OPENCODE", installed(folder.join(opencode).join("bin/opencode"))?),
+    ])
 }

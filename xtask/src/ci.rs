@@ -18,7 +18,7 @@ use crate::workspace::{self, Workspace};
 ///
 /// Stops at the first stage that fails, and always ends with a table of all stages. The stages: plugins (the host embeds them),
 /// `cargo fmt --check`, clippy with warnings as errors, the same for the host without its default features, cargo-deny on bans,
-/// licenses and sources, rustdoc with warnings as errors, `cargo xtask adapter`, `cargo xtask test`, a crate that `cargo xtask new-plugin` makes, `cargo xtask claude`, `cargo xtask
+/// licenses and sources, rustdoc with warnings as errors, `cargo xtask adapter`, `cargo xtask test`, a crate that `cargo xtask new-plugin` makes, `cargo xtask claude`, `cargo xtask agents e2e --ci`, `cargo xtask
 /// paperclip e2e --ci` on Paperclip's real server, the Helm chart against the rendered manifests (`go test` in tests/chart), and `cargo xtask e2e --ci` on a real Kubernetes. cargo-deny must be on PATH; `.ci/run` installs it and
 /// passes its arguments to this command.
 #[derive(Args, Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct Options {
     toolchain: toolchain::Selection,
 
     /// Skip the stages that need this. `kubernetes`: the Helm chart and the end-to-end scenarios, which need Go, root and containerd.
-    /// `paperclip`: the adapter packages, Paperclip's server and the agent's CLI, which need npm and its registry
+    /// `paperclip`: the adapter packages, Paperclip's server and the agents' CLIs, which need npm and its registry
     #[arg(long, value_enum, value_name = "PART")]
     without: Vec<Part>,
 }
@@ -130,6 +130,7 @@ fn stages() -> Vec<Stage> {
         stage("test", cargo("xtask test")),
         Stage { name: "new-plugin", needs: None, work: Work::NewPlugin },
         with_npm("claude", cargo("xtask claude")),
+        with_npm("agents", cargo("xtask agents e2e --ci")),
         with_npm("paperclip", cargo("xtask paperclip e2e --ci")),
         on_kubernetes("chart", chart),
         on_kubernetes("e2e", cargo("xtask e2e --ci")),
@@ -162,7 +163,7 @@ mod tests {
             stages().iter().filter(|stage| stage.needs == Some(part)).map(|stage| stage.name).collect()
         };
         assert_eq!(needing(Part::Kubernetes), ["chart", "e2e"]);
-        assert_eq!(needing(Part::Paperclip), ["adapter", "claude", "paperclip"]);
+        assert_eq!(needing(Part::Paperclip), ["adapter", "claude", "agents", "paperclip"]);
     }
 
     #[test]

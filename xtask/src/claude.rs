@@ -15,7 +15,7 @@ use crate::workspace::{self, Workspace};
 
 /// The folder whose lock file pins the CLI.
 const PACKAGE: &str = "tests/claude/package";
-/// The program of the scripted Messages API.
+/// The program of the scripted APIs.
 const API: &str = "paperclip-messages-api";
 
 /// Runs tests/claude: the real CLI, in the version of the recordings, on the local cluster with a scripted Messages API.

@@ -1,11 +1,12 @@
 //! The project's own tasks: `cargo xtask --help`.
 //!
-//! Each command is a module: `wasm`, `dist`, `test`, `demo`, `new-plugin`, `bench`, `sim`, `kubernetes`, `e2e`, `chaos`, `adapter`, `paperclip`, `claude`, `ci`. They share the
+//! Each command is a module: `wasm`, `dist`, `test`, `demo`, `new-plugin`, `bench`, `sim`, `kubernetes`, `e2e`, `chaos`, `adapter`, `paperclip`, `claude`, `agents`, `ci`. They share the
 //! `workspace` as cargo describes it, the `toolchain` that compiles plugins, `node` with
-//! packages of npm, and `process`, which runs programs. `architecture`, `links`, `proofs`, `words` and `platforms` are tests of docs, language and sources.
+//! packages of npm, and `process`, which runs programs. `agent_names`, `architecture`, `links`, `proofs`, `words` and `platforms` are tests of docs, language and sources.
 
 mod adapter;
 #[cfg(test)]
+mod agent_names;
 mod agents;
 #[cfg(test)]
 mod architecture;
@@ -66,6 +67,7 @@ enum Task {
     Adapter(adapter::Options),
     Paperclip(paperclip::Options),
     Claude(claude::Options),
+    Agents(agents::Options),
     Ci(ci::Options),
     Kubernetes(kubernetes::Options),
     E2e(e2e::Options),
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         Task::Sim(options) => sim::run(&options),
         Task::Paperclip(options) => paperclip::run(&options),
         Task::Claude(options) => claude::run(&options),
+        Task::Agents(options) => agents::run(&options),
         Task::Adapter(options) => adapter::run(&options),
         Task::Ci(options) => ci::run(&options),
         Task::Kubernetes(options) => kubernetes::run(&options),

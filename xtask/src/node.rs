@@ -57,11 +57,14 @@ impl Node {
 
     /// Returns a command that runs a program with this Node.js.
     pub(crate) fn command(&self, program: &str) -> Command {
-        // By its path: a command is searched on the PATH of this process, not on the one that it gets.
-        let program = process::find_program(program, &self.path).unwrap_or_else(|| program.into());
-        let mut command = Command::new(program);
+        let mut command = Command::new(self.program(program));
         command.env("PATH", &self.path);
         command
+    }
+
+    /// Returns the path of a program. A command is searched on the PATH of this process, not on the one that it gets.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        process::find_program(name, &self.path).unwrap_or_else(|| name.into())
     }
 
     /// Installs the packages of a folder's lock file into the cache, once, and returns where.
@@ -153,7 +156,13 @@ mod tests {
     #[test]
     fn lock_files_name_no_registry() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        for folder in ["adapter", "adapter/e2e/node", "adapter/e2e/server", "tests/claude/package"] {
+        for folder in [
+            "adapter",
+            "adapter/e2e/node",
+            "adapter/e2e/server",
+            "tests/agents/package",
+            "tests/claude/package",
+        ] {
             let lock = fs::read_to_string(root.join(folder).join("package-lock.json")).unwrap();
             let addresses: Vec<_> = lock.lines().filter(|line| line.contains("\"resolved\"")).collect();
             assert!(addresses.is_empty(), "{folder}: {addresses:?}");

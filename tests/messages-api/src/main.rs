@@ -1,9 +1,14 @@
-//! A scripted Messages API on loopback: what the agent's CLI gets in place of a provider.
+//! Scripted model APIs on loopback: what the agents' CLIs get in place of a provider.
 //!
 //! `messages-api PORT-FILE` listens on a free port of 127.0.0.1 and writes it into the file. The first part of a request's path names the script,
-//! as in `ANTHROPIC_BASE_URL=http://127.0.0.1:PORT/ok`: see [`script::reply`]. It ends with its parent process.
+//! as in `ANTHROPIC_BASE_URL=http://127.0.0.1:PORT/ok`: see [`script::reply`] for the Messages API, and [`script::turn`] for the Responses API,
+//! chat completions and `generateContent`. `/mcp` below it is an MCP server. It ends with its parent process.
 
+mod gemini;
+mod mcp;
+mod openai;
 mod script;
+mod shell;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -54,13 +59,16 @@ fn serve(stream: &TcpStream) -> Result<()> {
     let mut words = line.split(' ');
     let (method, path) =
         (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
-    let mut length = 0;
+    let (mut length, mut authorization) = (0, String::new());
     loop {
         let mut header = String::new();
         reader.read_line(&mut header)?;
         let Some((name, value)) = header.split_once(':') else { break };
         if name.eq_ignore_ascii_case("content-length") {
             length = value.trim().parse()?;
+        }
+        if name.eq_ignore_ascii_case("authorization") {
+            value.trim().clone_into(&mut authorization);
         }
     }
     if length > MAX_BODY_BYTES {
@@ -73,6 +81,20 @@ fn serve(stream: &TcpStream) -> Result<()> {
     let script = path.trim_start_matches('/').split('/').next().unwrap_or_default();
     if path.ends_with("/count_tokens") {
         return answer(stream, 200, &json!({"input_tokens": 10}));
+    }
+    if path.ends_with("/mcp") {
+        return mcp::serve(stream, &method, &authorization, &request);
+    }
+    if method == "POST" && path.ends_with("/responses") {
+        return openai::respond(stream, script, &request);
+    }
+    if method == "POST" && path.ends_with("/chat/completions") {
+        return openai::complete(stream, script, &request);
+    }
+    match path.rsplit_once(':').map(|(_, operation)| operation) {
+        Some("generateContent") => return gemini::generate(stream, script, &request, false),
+        Some("streamGenerateContent") => return gemini::generate(stream, script, &request, true),
+        Some(_) | None => {}
     }
     if method != "POST" || !path.ends_with("/v1/messages") {
         return answer(
@@ -101,14 +123,38 @@ fn answer(mut stream: &TcpStream, status: u16, body: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Sends a message as server-sent events.
-fn send_message(mut stream: &TcpStream, model: &Value, blocks: &[Block], output_tokens: u64) -> Result<()> {
-    write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")?;
-    let mut send = |event: Value| -> Result<()> {
-        let name = event["type"].as_str().unwrap_or_default();
-        write!(stream, "event: {name}\ndata: {event}\n\n")?;
+/// Server-sent events, as the answer to a request.
+struct Events<'a>(&'a TcpStream);
+
+impl<'a> Events<'a> {
+    fn start(mut stream: &'a TcpStream) -> Result<Events<'a>> {
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")?;
+        Ok(Events(stream))
+    }
+
+    fn send(&mut self, name: Option<&str>, event: &Value) -> Result<()> {
+        if let Some(name) = name {
+            writeln!(self.0, "event: {name}")?;
+        }
+        self.send_text(&event.to_string())
+    }
+
+    fn send_text(&mut self, text: &str) -> Result<()> {
+        write!(self.0, "data: {text}\n\n")?;
         Ok(())
-    };
+    }
+
+    /// Sends nothing more until the client has closed the connection.
+    fn hang(&mut self) -> Result<()> {
+        while self.0.read(&mut [0; 512])? > 0 {}
+        Ok(())
+    }
+}
+
+/// Sends a message as server-sent events.
+fn send_message(stream: &TcpStream, model: &Value, blocks: &[Block], output_tokens: u64) -> Result<()> {
+    let mut events = Events::start(stream)?;
+    let mut send = |event: Value| events.send(event["type"].as_str(), &event);
     send(json!({"type": "message_start", "message": {
         "id": "msg_scripted", "type": "message", "role": "assistant", "model": model, "content": [],
         "stop_reason": null, "stop_sequence": null, "usage": {"input_tokens": 100, "output_tokens": 1},

@@ -1,8 +1,74 @@
-//! The scripts: what the API answers to a conversation.
+//! The scripts: what the APIs answer to a conversation.
 
 use serde_json::{Value, json};
 
-/// An answer of the API.
+use crate::mcp::TOOL;
+use crate::shell::Shell;
+
+/// What the tool of the script `tool` prints.
+const COMMAND: &str = "echo from the shell; echo SHELL_DONE";
+
+/// An answer of OpenAI's and Google's APIs.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Turn {
+    Say,
+    /// A text, and a call of the tool that runs commands.
+    Shell {
+        name: String,
+        arguments: Value,
+    },
+    /// A text that does not end.
+    Hang,
+}
+
+impl Turn {
+    pub(crate) fn text(&self) -> &'static str {
+        match self {
+            Turn::Say => "All done.",
+            Turn::Shell { .. } => "Let me see.",
+            Turn::Hang => "Let me think",
+        }
+    }
+}
+
+/// What a request says of the conversation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Conversation<'a> {
+    /// A tool has been used.
+    pub(crate) has_result: bool,
+    /// The tool that runs commands, if the agent has one.
+    pub(crate) shell: Option<Shell<'a>>,
+    /// The agent has tools, and that of the MCP server is none of them.
+    pub(crate) lacks_mcp_tool: bool,
+}
+
+impl<'a> Conversation<'a> {
+    pub(crate) fn new(request: &Value, has_result: bool, shell: Option<Shell<'a>>) -> Conversation<'a> {
+        let tools = &request["tools"];
+        let has_tools = tools.as_array().is_some_and(|tools| !tools.is_empty());
+        Conversation { has_result, shell, lacks_mcp_tool: has_tools && !tools.to_string().contains(TOOL) }
+    }
+}
+
+/// Returns the answer of a script, `None` if it refuses the key:
+/// - `ok`: a text;
+/// - `tool`: a command, and a text once its result is there;
+/// - `mcp`: a text, if the tool of [`crate::mcp`] is among those of the agent;
+/// - `hang`: a text that does not end;
+/// - any other: refused, so that a mistake is not taken for an answer.
+pub(crate) fn turn(script: &str, conversation: Conversation<'_>) -> Option<Turn> {
+    match (script, conversation.shell) {
+        ("tool", Some(shell)) if !conversation.has_result => {
+            Some(Turn::Shell { name: shell.name.to_owned(), arguments: shell.arguments(COMMAND) })
+        }
+        ("ok" | "tool", _) => Some(Turn::Say),
+        ("mcp", _) if !conversation.lacks_mcp_tool => Some(Turn::Say),
+        ("hang", _) => Some(Turn::Hang),
+        _ => None,
+    }
+}
+
+/// An answer of the Messages API.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Reply {
     Refused { status: u16, kind: &'static str, message: &'static str },
@@ -17,7 +83,7 @@ pub(crate) enum Block {
     Bash(Value),
 }
 
-/// Returns the answer of a script:
+/// Returns the Messages API's answer of a script:
 /// - `ok`: a text;
 /// - `background-SECONDS`: starts a background task of that many seconds, then a text;
 /// - `overloaded`: always status 529;
@@ -97,6 +163,26 @@ mod tests {
         );
         let then = json!({"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]});
         assert_eq!(reply("background-25", &then), say("All done."));
+    }
+
+    #[test]
+    fn a_command_is_run_once_where_there_is_a_shell() {
+        let (name, schema) = (json!("bash"), json!({"properties": {"command": {"type": "string"}}}));
+        let shell = Shell::find([(&name, &schema)].into_iter());
+        let of = |has_result, shell| Conversation::new(&Value::Null, has_result, shell);
+        let turns =
+            [turn("tool", of(false, shell)), turn("tool", of(true, shell)), turn("tool", of(false, None))];
+        assert!(matches!(&turns[0], Some(Turn::Shell { arguments, .. }) if arguments["command"] == COMMAND));
+        assert_eq!(turns[1..], [Some(Turn::Say), Some(Turn::Say)]);
+        assert_eq!(turn("refused", of(false, shell)), None);
+    }
+
+    #[test]
+    fn an_agent_without_the_tool_of_the_mcp_server_is_refused() {
+        let with = |tools: Value| turn("mcp", Conversation::new(&json!({"tools": tools}), false, None));
+        assert_eq!(with(json!([{"name": "mcp__scripted__say_hello"}])), Some(Turn::Say));
+        assert_eq!(with(json!([{"name": "bash"}])), None);
+        assert_eq!(with(json!([])), Some(Turn::Say), "a request beside the conversation");
     }
 
     #[test]
