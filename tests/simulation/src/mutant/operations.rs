@@ -33,6 +33,7 @@ impl OperationSaboteur {
             (Mutant::GapsHidden, Operation::Show(SequencedRecord { record: Record::Gap { .. }, .. })) => {
                 Vec::new()
             }
+            (Mutant::GapInvented, Operation::Show(record)) => with_gap(record),
             (Mutant::KeepaliveIsOutput, Operation::Poll { poll, path }) => {
                 let text = "[paperclip] still running".to_owned();
                 let record = Record::Log { stream: Stream::Stdout, index: u64::MAX, text };
@@ -76,6 +77,21 @@ impl OperationSaboteur {
             (_, operation) => vec![operation],
         }
     }
+}
+
+/// A gap of one line before each line.
+fn with_gap(record: SequencedRecord) -> Vec<Operation> {
+    let gap = match &record.record {
+        Record::Log { index, .. } => Some(Record::Gap {
+            index: *index,
+            lost_lines: Some(1),
+            lost_bytes: Some(1),
+            reason: String::new(),
+        }),
+        _ => None,
+    };
+    let gap = gap.map(|gap| Operation::Show(SequencedRecord { seq: record.seq, record: gap }));
+    gap.into_iter().chain([Operation::Show(record)]).collect()
 }
 
 /// Each run has a lease of its own, so that it excludes nobody.
