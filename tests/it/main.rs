@@ -9,6 +9,7 @@ mod agents;
 mod authors;
 mod bad_input;
 mod component;
+mod counted;
 mod environment;
 mod host;
 mod instance;

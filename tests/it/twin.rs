@@ -131,6 +131,7 @@ fn to_contract(request: &Request) -> contract::Request {
             denied_env: request.host.denied_env.clone(),
             clusters: request.host.clusters.clone(),
             limits: paperclip_engine::limits(),
+            init_config_map: request.host.init_config_map.clone(),
         },
     }
 }

@@ -18,6 +18,7 @@ mod demo;
 mod dist;
 mod e2e;
 mod figures;
+mod init;
 mod kubernetes;
 #[cfg(test)]
 mod links;

@@ -142,17 +142,20 @@ const COMPACT_SHA2: &str = "--cfg=sha2_backend_soft=\"compact\"";
 fn rustflags() -> OsString {
     let mut flags: Vec<OsString> = CODE_GENERATION.map(OsString::from).to_vec();
     flags.push(COMPACT_SHA2.into());
-    let home = std::env::var_os("CARGO_HOME")
-        .map(std::path::PathBuf::from)
-        .or_else(|| Some(std::env::home_dir()?.join(".cargo")));
-    if let Some(home) = home {
-        let mut remap = OsString::from("--remap-path-prefix=");
-        remap.push(home.join("registry").join("src"));
-        remap.push("=registry");
-        flags.push(remap);
-    }
+    flags.extend(registry_path_mapping());
     // The separator of CARGO_ENCODED_RUSTFLAGS.
     flags.join(OsStr::new("\u{1f}"))
+}
+
+/// Returns the flag that names files of dependencies relative to the registry.
+pub(crate) fn registry_path_mapping() -> Option<OsString> {
+    let home = std::env::var_os("CARGO_HOME")
+        .map(std::path::PathBuf::from)
+        .or_else(|| Some(std::env::home_dir()?.join(".cargo")))?;
+    let mut remap = OsString::from("--remap-path-prefix=");
+    remap.push(home.join("registry").join("src"));
+    remap.push("=registry");
+    Some(remap)
 }
 
 /// Returns the ways to try, in order.
@@ -194,7 +197,7 @@ impl Facts {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let is_root = || process::output(Command::new("id").arg("-u")).is_ok_and(|id| id == "0");
         Self {
-            is_target_installed: is_target_installed(),
+            is_target_installed: is_installed(WASM_TARGET),
             has_rustup: process::find_program("rustup", &path).is_some(),
             system_lacks: SYSTEM_PARTS
                 .into_iter()
@@ -206,10 +209,11 @@ impl Facts {
     }
 }
 
-fn is_target_installed() -> bool {
+/// Returns whether the compiler on PATH has the standard library of a target.
+pub(crate) fn is_installed(target: &str) -> bool {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut query = Command::new(rustc);
-    query.args(["--print", "target-libdir", "--target", WASM_TARGET]).stderr(Stdio::null());
+    query.args(["--print", "target-libdir", "--target", target]).stderr(Stdio::null());
     let Ok(folder) = process::output(&mut query) else { return false };
     // The folder also exists for targets of which only `core` is installed.
     let Ok(files) = std::fs::read_dir(folder) else { return false };
@@ -233,7 +237,7 @@ impl Way {
             Self::InstalledTarget => Ok(Compiler::Path),
             Self::AddTarget => {
                 process::run(Command::new("rustup").args(["target", "add", WASM_TARGET]))?;
-                if !is_target_installed() {
+                if !is_installed(WASM_TARGET) {
                     bail!("rustup has added the target, but rustc on PATH is not rustup's");
                 }
                 Ok(Compiler::Path)

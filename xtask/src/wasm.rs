@@ -10,10 +10,10 @@ use paperclip_plugin_build::{Export, component, interface, write_if_changed};
 
 use crate::figures::{duration, size};
 use crate::process::{self, Artifact};
-use crate::toolchain;
 use crate::workspace::{PluginPackage, Workspace, relative};
+use crate::{init, toolchain};
 
-/// Builds the plugins as components into dist/plugins/TYPE.wasm, where TYPE is the agent type.
+/// Builds the plugins as components into dist/plugins/TYPE.wasm, where TYPE is the agent type, and the init program into dist/init/.
 ///
 /// Those that only tests run, from tests/, go to dist/test-plugins/.
 ///
@@ -40,6 +40,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Builds every plugin of the product. Other commands start with this.
 pub(crate) fn build(workspace: &Workspace, toolchain: toolchain::Selection) -> Result<Vec<Component>> {
+    init::build(workspace)?;
     build_into(workspace, toolchain, &workspace.plugins, &workspace.dist_plugins())
 }
 

@@ -32,7 +32,7 @@ const REPLACED: [(&str, &str); 20] = [
 ];
 
 /// What is read, from the workspace's root.
-const READ: [&str; 17] = [
+const READ: [&str; 18] = [
     ".ci",
     ".github",
     "CONTRIBUTING.md",
@@ -45,6 +45,7 @@ const READ: [&str; 17] = [
     "docs",
     "fuzz",
     "host",
+    "init",
     "kubernetes",
     "plugin",
     "tests",

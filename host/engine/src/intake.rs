@@ -156,6 +156,7 @@ impl IntakeFacts<'_> {
                 denied_env: Vec::new(),
                 clusters: Vec::new(),
                 limits: crate::limits(),
+                init_config_map: None,
             },
         }
     }

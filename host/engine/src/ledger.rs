@@ -304,7 +304,8 @@ pub(crate) mod testing {
     pub(crate) fn full() -> Ledger {
         let job = ObjectRef { namespace: "n".into(), name: "j".into(), uid: "u".into() };
         let guard = AcquireGuard { key: "k".into(), namespace: "n".into(), wait_ms: 5 };
-        let target = FollowLog { pod: job.clone(), container: "c".into(), restart_count: 0 };
+        let target =
+            FollowLog { pod: job.clone(), container: "c".into(), restart_count: 0, control_tag: None };
         let list = ListJobs { namespace: "n".into(), labels: Vec::new() };
         Ledger {
             last_command: 9,

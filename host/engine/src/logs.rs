@@ -59,10 +59,13 @@ impl Logs {
     /// Starts to read a log after the lines that were delivered before.
     pub(crate) fn start(&mut self, now: Timestamp, command: CommandId, target: FollowLog, from: Position) {
         let mut reader = LogReader::resume(from, LogLimits::default(), backoff::draw(&mut self.seed));
+        if let Some(tag) = &target.control_tag {
+            reader = reader.counted_by(tag);
+        }
         if let Some(pod) = self.pods.get(&target.pod.uid)
             && let Some(seen) = seen_in(pod, &target)
         {
-            reader.on_container(now, seen);
+            observe(&mut reader, now, pod, &target, seen);
         }
         self.logs.insert(command, Box::new(Log { target, reader, stream: None, forbidden: None }));
     }
@@ -70,7 +73,7 @@ impl Logs {
     pub(crate) fn on_pod(&mut self, now: Timestamp, pod: &PodSnapshot) {
         for log in self.logs.values_mut().filter(|log| log.target.pod.uid == pod.pod.uid) {
             if let Some(seen) = seen_in(pod, &log.target) {
-                log.reader.on_container(now, seen);
+                observe(&mut log.reader, now, pod, &log.target, seen);
             }
         }
         self.pods.insert(pod.pod.uid.clone(), Box::new(pod.clone()));
@@ -283,6 +286,28 @@ impl Logs {
 fn is_pod_missing(end: &LogEnd, target: &FollowLog) -> bool {
     let LogEnd::Refused { status: 404, message } = end else { return false };
     message.contains(&format!("pods \"{}\" not found", target.pod.name))
+}
+
+/// The exit code of a process that was killed, by SIGKILL.
+const KILLED: i32 = 137;
+
+/// Passes the state of a container to the reader of its log.
+fn observe(
+    reader: &mut LogReader,
+    now: Timestamp,
+    pod: &PodSnapshot,
+    target: &FollowLog,
+    seen: ContainerSeen,
+) {
+    let container = pod.containers.iter().find(|container| container.name == target.container);
+    if let Some(ContainerState::Terminated(ended)) = container.map(|container| &container.state)
+        && container.is_some_and(|container| container.restart_count == target.restart_count)
+        && ended.exit_code != KILLED
+        && ended.signal.is_none()
+    {
+        reader.on_exited();
+    }
+    reader.on_container(now, seen);
 }
 
 /// Returns what a Pod says about the container incarnation whose log is read.

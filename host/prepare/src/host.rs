@@ -243,6 +243,7 @@ impl HostContext {
                 denied_env: config.denied_env.clone(),
                 clusters: config.clusters.keys().cloned().collect(),
                 limits: paperclip_engine::limits(),
+                init_config_map: paperclip_init_program::config_map().map(str::to_owned),
             },
         };
         let (mut request, secrets) = intake::split(context, plugin.adapter_type(), facts)?;

@@ -20,6 +20,7 @@ use kube::{Client, Config};
 use paperclip_contract::types::ApiError;
 use tower::{BoxError, Service, ServiceBuilder};
 
+use crate::calls::init::InitConfigMaps;
 use crate::credential_plugin;
 use crate::exchange;
 use crate::hosts::Hosts;
@@ -68,6 +69,7 @@ pub struct Cluster {
     streams: Client,
     watches: Watches,
     hosts: Hosts,
+    init_config_maps: InitConfigMaps,
     requests: Arc<RequestCounts>,
     server: Arc<str>,
     place: Arc<str>,
@@ -104,6 +106,7 @@ impl Cluster {
         Ok(Cluster {
             watches: Watches::new(streams.clone()),
             hosts: Hosts::default(),
+            init_config_maps: InitConfigMaps::default(),
             calls,
             streams,
             requests,
@@ -119,6 +122,7 @@ impl Cluster {
         Cluster {
             watches: Watches::new(client.clone()),
             hosts: Hosts::default(),
+            init_config_maps: InitConfigMaps::default(),
             streams: client.clone(),
             requests: Arc::default(),
             server: "the given client's server".into(),
@@ -189,6 +193,11 @@ impl Cluster {
     /// Returns this process's part in the ownership of runs.
     pub fn hosts(&self) -> &Hosts {
         &self.hosts
+    }
+
+    /// Returns in which namespaces this process has seen the ConfigMap with the init program.
+    pub(crate) fn init_config_maps(&self) -> &InitConfigMaps {
+        &self.init_config_maps
     }
 
     /// Returns the counters of sent requests.

@@ -199,6 +199,7 @@ fn read_request(request: types::Request) -> Result<Request, Refusal> {
             api_url: request.host.paperclip_api_url,
             denied_env: request.host.denied_env,
             clusters: request.host.clusters,
+            init_config_map: request.host.init_config_map,
         },
     })
 }

@@ -95,6 +95,8 @@ pub struct HostFacts {
     pub denied_env: Vec<String>,
     /// The clusters that the config field `kubeconfig` may name.
     pub clusters: Vec<String>,
+    /// The ConfigMap with the init program.
+    pub init_config_map: Option<String>,
 }
 
 /// Returns the text under a key of a config or context, unless it is empty.

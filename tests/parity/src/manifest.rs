@@ -244,9 +244,12 @@ fn prompt_has_all_of_it(expected: &mut Value, ours: &mut Value, found: &mut Vec<
 fn command_is_wrapped(expected: &mut Value, ours: &mut Value, found: &mut Vec<String>) {
     let call = expected["command"][2].as_str().unwrap_or_default();
     let script = ours["command"][2].as_str().unwrap_or_default();
-    if !script.lines().any(|line| line == format!("{call} 2>/tmp/paperclip/stderr &"))
-        && !script.contains(call)
-    {
+    let (prompt, agent) = call.split_once(" | ").unwrap_or_default();
+    let has_line = |text: String| script.lines().any(|line| line == text);
+    // The agent's arguments are those of the script.
+    let is_called = script.contains(&format!("set -- {agent}\n"))
+        && has_line(format!("{prompt} | \"$@\" 2>/tmp/paperclip/stderr &"));
+    if !is_called {
         found.push(format!("job.spec.template.spec.containers[0].command: no `{call}` in `{script}`"));
     }
     expected["command"][2] = Value::Null;

@@ -29,6 +29,8 @@ named! {
         LogReadAgain = "a log was reopened from its last second",
         Restarted = "a container was restarted",
         Gap = "output was lost and a gap was shown",
+        CountedLoss = "a counted log was rotated past its reader",
+        CountedToItsEnd = "a result was shown of output that is counted to its end",
         Masked = "a secret was masked in output",
         StderrShown = "the tail of stderr was shown",
         LongLine = "a line of several chunks was shown",

@@ -97,6 +97,11 @@ named! {
         LogSplit = "log-split",
         /// The file is rotated: what is older is not served any more.
         LogRotated = "log-rotated",
+        /// A counted log is rotated past a reader that follows.
+        LogSkipped = "log-skipped",
+        /// A control line is lost, and another one is torn.
+        ControlLost = "control-lost",
+        ControlTorn = "control-torn",
         /// The kubelet's error as the body of a 200.
         LogKubeletText = "log-kubelet-text",
         /// Half open: neither bytes nor the end arrive.
@@ -172,7 +177,14 @@ pub struct Swarm {
 const MAX_FAULTS: u32 = 60;
 
 /// Faults that were added after seeds had been recorded: they are drawn apart, so that those seeds keep their meaning.
-const LATER_FAULTS: &[Fault] = &[Fault::SinkSlow, Fault::HostCutOff, Fault::SecondHost];
+const LATER_FAULTS: &[Fault] = &[
+    Fault::SinkSlow,
+    Fault::HostCutOff,
+    Fault::SecondHost,
+    Fault::LogSkipped,
+    Fault::ControlLost,
+    Fault::ControlTorn,
+];
 
 impl Swarm {
     /// Chooses the faults of a case: none, one, a few, or many of them.

@@ -142,8 +142,13 @@ impl PodVolumes {
             Volume { persistent_volume_claim: Some(claim), .. } => {
                 folders.claim(objects.namespace(), &claim.claim_name)
             }
+            // It may contain programs, and a folder in memory is often one from which nothing can be executed.
+            Volume { config_map: Some(_), .. } => {
+                let files = content::files(volume, pod, objects)?;
+                write_files(&on_disk, &files).map_err(|error| error.to_string())?;
+                return Ok(on_disk);
+            }
             Volume { secret: Some(_), .. }
-            | Volume { config_map: Some(_), .. }
             | Volume { projected: Some(_), .. }
             | Volume { downward_api: Some(_), .. } => {
                 let files = content::files(volume, pod, objects)?;

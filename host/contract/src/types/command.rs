@@ -209,6 +209,9 @@ pub struct FollowLog {
     pub container: String,
     /// The instance of the container to read.
     pub restart_count: u32,
+    /// The tag of the control lines that count the agent's output, if the Job's annotation says that there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_tag: Option<String>,
 }
 
 /// Lines of the agent from a source other than its log, such as the end of its stderr in the termination

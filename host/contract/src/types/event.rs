@@ -160,7 +160,7 @@ pub struct LogInterrupted {
 pub struct LogGap {
     /// The [`FollowLog`](super::Action::FollowLog) command.
     pub command: u64,
-    /// The index of the first line after the gap.
+    /// The index of the first line after the gap. In output that control lines count it may be up to 1,000 lines later.
     pub next_index: u64,
     /// How many lines are lost, if known.
     pub lost_lines: Option<u64>,

@@ -100,6 +100,10 @@ pub struct HostFacts {
     pub clusters: Vec<String>,
     /// The limits that the host enforces.
     pub limits: Limits,
+    /// The ConfigMap that contains the init program, which the host creates in the namespace of a Job that mounts it. None if the host has no
+    /// init program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_config_map: Option<String>,
 }
 
 /// Limits of what a plugin returns. Exceeding one ends the run with an error that names it.

@@ -205,7 +205,7 @@ fn actions() -> Vec<Action> {
         GetJob(object()),
         ListPods(object()),
         ListEvents(object()),
-        FollowLog(FollowLog { pod: object(), container: text(), restart_count: 1 }),
+        FollowLog(FollowLog { pod: object(), container: text(), restart_count: 1, control_tag: None }),
         StopLog(1),
         ReadLog(read),
         EmitLog(emitted(LogStream::Stdout)),
@@ -252,6 +252,7 @@ fn request() -> Request {
             denied_env: vec![text()],
             clusters: vec![text()],
             limits: Limits { max_commands: 1, max_timers: 2, max_output_bytes: 3, max_line_bytes: 4 },
+            init_config_map: None,
         },
     }
 }

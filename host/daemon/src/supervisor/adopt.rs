@@ -12,6 +12,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use paperclip_contract::types::ContainerState;
+use paperclip_control_lines as control_lines;
 use paperclip_engine::adoption::{self, RecoveryData, RecoveryRecord};
 use paperclip_engine::api::{ApiCall, ApiReply};
 use paperclip_engine::intake::Secrets;
@@ -204,6 +205,11 @@ impl Supervisor {
         let found = api.get_opt(&job.job.name).await.map_err(|error| {
             SkipReason::new(format!("it cannot be read: {error}"), "allow this host to get Jobs there")
         })?;
+        if let Some(format) = found.as_ref().and_then(unreadable_output) {
+            let why =
+                format!("its output has control lines of a format that this host does not read: {format}");
+            return Err(SkipReason::new(why, "a host of a newer version adopts it"));
+        }
         let candidate = found.as_ref().and_then(Candidate::of).filter(|found| found.job.uid == job.job.uid);
         let candidate = candidate.ok_or_else(|| SkipReason::new("it was deleted", START_AGAIN))?;
         let record = self.read_run_record(place, &candidate, run_id).await?;
@@ -292,6 +298,12 @@ impl Supervisor {
             next_seq: 0,
         }))
     }
+}
+
+/// Returns the annotation of a Job whose output this version would misread: it would take control lines for lines of the agent.
+fn unreadable_output(job: &Job) -> Option<&str> {
+    let annotation = job.metadata.annotations.as_ref()?.get(control_lines::ANNOTATION)?;
+    (!control_lines::is_readable(annotation)).then_some(annotation)
 }
 
 /// Takes the time for which the agent has run off its timeout. Returns the timeout before and after, in seconds.

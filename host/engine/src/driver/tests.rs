@@ -184,7 +184,8 @@ fn takes_no_further_input_into_a_batch_that_has_its_bytes_of_logs() {
 #[test]
 fn shows_the_records_before_another_effect_together() {
     let pod = ObjectRef { namespace: "n".into(), name: "p".into(), uid: "u".into() };
-    let follow = Action::FollowLog(FollowLog { pod, container: "c".into(), restart_count: 0 });
+    let follow =
+        Action::FollowLog(FollowLog { pod, container: "c".into(), restart_count: 0, control_tag: None });
     let answers: &[&[Action]] = &[&[status("a"), status("b"), follow, status("c")]];
     let mut driver = driver(answers, &[]);
     driver.handle_event(NOW, DriverEvent::HistoryEnded);

@@ -3,8 +3,11 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
+use paperclip_control_lines::{self as control_lines, ControlLine, Parsed};
+
 use super::burst::BurstDetector;
 use super::chunks::{self, Rejoined};
+use super::counted::{Counted, Loss};
 use super::frame::{CutFrame, Frame, Framer, line_hash};
 use super::port::{Line, LogLimits, LogOutput};
 use super::position::{Chunks, Entry, Position};
@@ -15,6 +18,8 @@ use crate::time::Timestamp;
 /// Longest quotation of a text without a stamp, in bytes.
 const MAX_DIAGNOSTIC_BYTES: usize = 1024;
 
+const ROTATED: &str = "the log was rotated before it was read";
+
 /// An output and, for lines, the position after them.
 pub(super) type PositionedOutput = (LogOutput, Option<Position>);
 
@@ -22,6 +27,8 @@ pub(super) type PositionedOutput = (LogOutput, Option<Position>);
 pub(super) struct Assembler {
     limits: LogLimits,
     framer: Framer,
+    /// How the control lines of this log start, if it has any.
+    control_prefix: Option<String>,
     /// After the last line that was assembled.
     position: Position,
     stream: Stream,
@@ -75,6 +82,7 @@ impl Assembler {
         Self {
             limits,
             framer: Framer::new(limits),
+            control_prefix: None,
             position,
             stream: Stream::default(),
             bursts: BurstDetector::default(),
@@ -87,6 +95,11 @@ impl Assembler {
             has_new_lines: false,
             last_diagnostic: None,
         }
+    }
+
+    /// Expects control lines with this tag.
+    pub(super) fn expect_control_lines(&mut self, tag: &str) {
+        self.control_prefix = Some(control_lines::prefix(tag));
     }
 
     /// Starts a stream that was opened from [`Position::since_s`], of a server that keeps what is not read yet or not.
@@ -155,6 +168,19 @@ impl Assembler {
             framer.flush(|frame| self.on_frame(frame, 0));
             self.flush_batch();
         }
+        if is_complete && self.position.counted().is_some_and(Counted::is_loss_suspected) {
+            self.report_gap(None, ROTATED);
+        }
+    }
+
+    /// Returns whether control lines count this log.
+    pub(super) fn is_counted(&self) -> bool {
+        self.position.counted().is_some()
+    }
+
+    /// Returns whether the last control line was read, so that nothing follows.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.position.counted().is_some_and(|counted| counted.exit_code().is_some())
     }
 
     /// Reports a text of the server that is not a line, unless it repeats the last one.
@@ -206,6 +232,16 @@ impl Assembler {
         let hash = line_hash(stamp, &text);
         if self.is_new(stamp, hash) {
             let bytes = text.len() as u64 + line_feed_bytes;
+            match self.parse(&text, line_feed_bytes) {
+                Parsed::Output => {}
+                Parsed::Control(control) => {
+                    return self.on_control(&control, Entry { stamp, hash, bytes, continuations });
+                }
+                Parsed::Torn => return self.skip(Entry { stamp, hash, bytes, continuations }),
+            }
+            if let Some(counted) = self.position.counted_mut() {
+                counted.add_line(&text);
+            }
             // The remainder of a log that was not read to its end is the first part of a line.
             let is_torn = self.position.ended() == Some(false);
             self.push(Entry { stamp, hash, bytes, continuations }, text.len(), || {
@@ -222,12 +258,55 @@ impl Assembler {
                 bytes: cut.bytes + line_feed_bytes,
                 continuations: Vec::new(),
             };
+            if self.parse(&cut.head, line_feed_bytes) != Parsed::Output {
+                return self.skip(entry);
+            }
+            if let Some(counted) = self.position.counted_mut() {
+                counted.add_cut_line(entry.bytes);
+            }
             self.push(entry, cut.head.len() + cut.tail.len(), || Line::Cut {
                 head: to_text(Cow::Borrowed(whole_characters_before(&cut.head, cut.head.len()))),
                 tail: to_text(Cow::Borrowed(whole_characters_after(&cut.tail))),
                 bytes: cut.bytes,
             });
         }
+    }
+
+    /// Returns what a line is. The first bytes of a control line are none of the agent's.
+    fn parse(&self, text: &[u8], line_feed_bytes: u64) -> Parsed {
+        let Some(prefix) = &self.control_prefix else { return Parsed::Output };
+        let is_cut_prefix = line_feed_bytes == 0
+            && !text.is_empty()
+            && self.is_counted()
+            && prefix.as_bytes().starts_with(text);
+        if is_cut_prefix { Parsed::Torn } else { control_lines::parse(prefix, text) }
+    }
+
+    fn on_control(&mut self, control: &ControlLine, entry: Entry) {
+        let loss = self.position.start_counting().compare(control);
+        if loss.is_some() {
+            self.flush_batch();
+        }
+        self.skip(entry);
+        if let Some(Loss { lines, bytes }) = loss {
+            let reason = match (lines, bytes) {
+                (0, 0) => "lines since the previous count differ from those that the agent printed",
+                (0, _) => "a line since the previous count is incomplete",
+                _ => "the log was rotated before it was read, within the lines since the previous count",
+            };
+            let gap = LogOutput::Gap {
+                lost_lines: Some(lines),
+                lost_bytes: Some(bytes),
+                reason: reason.to_owned(),
+            };
+            self.outputs.push_back((gap, Some(self.position.clone())));
+        }
+    }
+
+    /// Adds a line to the position that is not delivered.
+    fn skip(&mut self, entry: Entry) {
+        self.has_new_lines = true;
+        self.position.push_undelivered(entry);
     }
 
     fn on_text(&mut self, text: &[u8]) {
@@ -247,9 +326,7 @@ impl Assembler {
         match verdict {
             Verdict::Known => return false,
             Verdict::LastKnown | Verdict::New => {}
-            Verdict::NewAfterGap { lost_lines } => {
-                self.report_gap(lost_lines, "the log was rotated before it was read");
-            }
+            Verdict::NewAfterGap { lost_lines } => self.infer_gap(lost_lines, ROTATED),
         }
         self.stream.replay = None;
         verdict != Verdict::LastKnown
@@ -263,12 +340,22 @@ impl Assembler {
         }
         if self.bursts.on_line(self.now, entry.stamp, entry.bytes) {
             let reason = "the container printed faster than its log could be read: files of it may have been rotated away, and the line before this may join the start of one line with the end of another";
-            self.report_gap(None, reason);
+            self.infer_gap(None, reason);
         }
         self.batch.push(line());
         self.batch_bytes += line_bytes;
         self.has_new_lines = true;
         self.position.push(entry);
+    }
+
+    /// Reports that output is probably lost, unless control lines say so exactly.
+    fn infer_gap(&mut self, lost_lines: Option<u64>, reason: &str) {
+        match (self.position.counted_mut(), &self.control_prefix) {
+            (Some(counted), _) => counted.suspect_loss(),
+            // The first control line counts what was lost before it.
+            (None, Some(_)) => self.report_gap(None, reason),
+            (None, None) => self.report_gap(lost_lines, reason),
+        }
     }
 
     /// Reports that output is lost between the lines so far and those that follow.

@@ -6,7 +6,8 @@
 //! Numbered rules beside the tests say what it relies on and what it must survive. In short:
 //! - the kubelet stamps every line; text without a stamp is from the kubelet, not from the agent;
 //! - `sinceTime` has whole seconds, so each reconnect replays a second: [`Position`] remembers the lines of that second;
-//! - the end of a stream says nothing about the container; only the container's state ends a log, after one last plain read.
+//! - the end of a stream says nothing about the container; only the container's state ends a log, after one last plain read;
+//! - where the agent's output is counted by control lines, they say exactly what is missing; they are not delivered.
 //!
 //! A log does not contain everything, so the following is not promised: lines that were rotated away before the first read, lines that
 //! were stamped in an earlier second than their predecessors while there was no stream (the node's clock was set back), and a last read
@@ -35,6 +36,7 @@
 mod assembler;
 mod burst;
 mod chunks;
+mod counted;
 mod frame;
 mod port;
 mod position;

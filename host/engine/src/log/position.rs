@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::counted::Counted;
 use super::stamp::Stamp;
 use crate::time::Timestamp;
 
@@ -22,6 +23,9 @@ pub struct Position {
     /// Set once nothing more can be delivered: whether the log is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<bool>,
+    /// Set from the first control line on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    counted: Option<Counted>,
 }
 
 /// What a read from here replays: everything that was stamped in the newest second.
@@ -108,9 +112,27 @@ impl Position {
         self.chunks = chunks;
     }
 
+    pub(super) fn counted(&self) -> Option<&Counted> {
+        self.counted.as_ref()
+    }
+
+    pub(super) fn counted_mut(&mut self) -> Option<&mut Counted> {
+        self.counted.as_mut()
+    }
+
+    /// Returns what was counted so far, before the first control line what was delivered.
+    pub(super) fn start_counting(&mut self) -> &mut Counted {
+        self.counted.get_or_insert_with(|| Counted::after(self.lines, self.bytes))
+    }
+
     pub(super) fn push(&mut self, entry: Entry) {
         self.lines += 1;
         self.bytes += entry.bytes;
+        self.push_undelivered(entry);
+    }
+
+    /// Adds a line of the log that is not one of the agent, such as a control line: a replay contains it.
+    pub(super) fn push_undelivered(&mut self, entry: Entry) {
         match &mut self.mark {
             Some(mark) if entry.stamp.s <= mark.newest.s => mark.push(entry.stamp, entry.hash),
             _ => self.mark = Some(self.next_mark(entry.stamp, entry.hash)),

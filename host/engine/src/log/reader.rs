@@ -26,6 +26,8 @@ pub struct LogReader {
     queue: VecDeque<PositionedOutput>,
     retry: Retry,
     interruption: Interruption,
+    /// The container ended by itself, so the last control line was written if there are any.
+    has_exited: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +119,7 @@ impl LogReader {
                 was_drained: false,
             },
             interruption: Interruption::None,
+            has_exited: false,
             assembler: Assembler::new(saved, limits),
         };
         match reader.delivered.ended() {
@@ -124,6 +127,13 @@ impl LogReader {
             None => reader.open(None),
         }
         reader
+    }
+
+    /// Expects control lines with this tag in the log.
+    #[must_use]
+    pub fn counted_by(mut self, tag: &str) -> Self {
+        self.assembler.expect_control_lines(tag);
+        self
     }
 
     /// Processes that the server accepted the request. `keeps_unread` means that it removes nothing that this stream has still to send,
@@ -144,7 +154,13 @@ impl LogReader {
             *last_activity = now;
             self.assembler.feed(now, bytes);
             self.drain_assembler();
+            self.end_if_counted();
         }
+    }
+
+    /// Processes that the container's process ended by itself: it was not killed.
+    pub fn on_exited(&mut self) {
+        self.has_exited = true;
     }
 
     /// Processes that the stream ended or could not be opened. After [`LogOutput::Close`], no input of that stream may be passed.
@@ -161,12 +177,14 @@ impl LogReader {
                 self.start_last_read(now, false);
                 self.retry.was_drained = end == LogEnd::Clean && coverage == Coverage::Whole;
             }
-            Stage::PodTerminating { .. } if end == LogEnd::Clean && coverage == Coverage::Whole => {
+            Stage::PodTerminating { .. }
+                if end == LogEnd::Clean && coverage == Coverage::Whole && !self.lacks_end() =>
+            {
                 self.end(true);
             }
             Stage::PodTerminating { .. } => self.start_last_read(now, false),
             Stage::LastStream { .. } => {
-                let is_whole = end == LogEnd::Clean && coverage == Coverage::Whole;
+                let is_whole = end == LogEnd::Clean && coverage == Coverage::Whole && !self.lacks_end();
                 self.end(is_whole && self.container != Some(ContainerSeen::Replaced));
             }
             Stage::LastRead { is_last_attempt } => {
@@ -179,6 +197,7 @@ impl LogReader {
     /// Processes an observed state of the container. States may be missed and repeated.
     pub fn on_container(&mut self, now: Timestamp, seen: ContainerSeen) {
         let before = self.container.replace(seen);
+        self.end_if_counted();
         match self.stage {
             Stage::Following => self.on_container_followed(now, seen, before),
             Stage::Draining { .. } => match seen {
@@ -497,6 +516,7 @@ impl LogReader {
     /// Handles the end of a last read.
     fn on_last_read_ended(&mut self, now: Timestamp, end: LogEnd, coverage: Coverage, is_last_attempt: bool) {
         match (end, coverage) {
+            (LogEnd::Clean, _) if self.lacks_end() => self.retry.short_reads += 1,
             (LogEnd::Clean, Coverage::Whole | Coverage::WholeWithTail) => return self.end(true),
             // The file was rotated after the last line, which the follow contained.
             (LogEnd::Clean, Coverage::Nothing) if self.retry.was_drained => return self.end(true),
@@ -527,7 +547,29 @@ impl LogReader {
     fn end_unread(&mut self) {
         let is_terminating =
             matches!(self.container, Some(ContainerSeen::PodTerminating | ContainerSeen::PodDeleted));
-        self.end(is_terminating && self.retry.was_whole);
+        self.end(is_terminating && self.retry.was_whole && !self.lacks_end());
+    }
+
+    /// Returns whether the last control line is missing although it was written.
+    fn lacks_end(&self) -> bool {
+        self.has_exited && self.assembler.is_counted() && !self.assembler.is_at_end()
+    }
+
+    /// Ends the log of an ended container after the last control line: nothing follows, and what is missing was reported.
+    fn end_if_counted(&mut self) {
+        let has_ended = match self.container {
+            Some(
+                ContainerSeen::Terminated
+                | ContainerSeen::PodTerminating
+                | ContainerSeen::Replaced
+                | ContainerSeen::PodDeleted,
+            ) => true,
+            Some(ContainerSeen::Waiting | ContainerSeen::Running) | None => false,
+        };
+        if has_ended && self.stage != Stage::Ended && self.assembler.is_at_end() {
+            self.close();
+            self.end(true);
+        }
     }
 
     fn end(&mut self, is_complete: bool) {

@@ -173,7 +173,7 @@ pub struct Policy {
     /// Names of Secrets that Paperclip's pod has in its environment or pulls images with: an agent inherits them. Those that it mounts
     /// are inherited only if they are granted.
     inherited_secrets: BTreeSet<String>,
-    /// Names of ConfigMaps that Paperclip's pod uses.
+    /// Names of ConfigMaps that Paperclip's pod uses, and of the host's own with the init program.
     inherited_config_maps: BTreeSet<String>,
     /// Paperclip's data volume.
     data: Option<DataVolume>,
@@ -199,7 +199,10 @@ impl Policy {
         Policy {
             namespaces: namespaces.filter(|name| !name.is_empty()).collect(),
             inherited_secrets: pod::environment_secrets(&paperclip_pod["spec"]).into_iter().collect(),
-            inherited_config_maps: pod::config_maps(&paperclip_pod["spec"]).into_iter().collect(),
+            inherited_config_maps: pod::config_maps(&paperclip_pod["spec"])
+                .into_iter()
+                .chain(request.host.init_config_map.clone())
+                .collect(),
             data: DataVolume::of(&paperclip_pod, &request.agent.company_id, &request.agent.id),
             inherited_audiences: pod::audiences(&paperclip_pod["spec"]).map(str::to_owned).collect(),
             own_account: None,

@@ -187,7 +187,8 @@ fn a_run_whose_end_was_not_journaled_ends_when_it_is_resumed() {
 #[test]
 fn a_run_that_ends_while_its_log_is_read_reports_a_gap_before_its_result() {
     let pod = ObjectRef { namespace: "n".into(), name: "p".into(), uid: "u".into() };
-    let follow = Action::FollowLog(FollowLog { pod, container: "c".into(), restart_count: 0 });
+    let follow =
+        Action::FollowLog(FollowLog { pod, container: "c".into(), restart_count: 0, control_tag: None });
     let answers: &[&[Action]] = &[&[follow, finish()]];
     let types = |effects: &[Effect]| {
         let records = effects.iter().filter_map(|effect| match effect {

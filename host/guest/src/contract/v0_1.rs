@@ -29,9 +29,9 @@ mod bindings {
 pub mod types {
     use paperclip_contract::types::{
         AcquireGuard, AgentIdentity, Answer, ApiError, CancelRequest, DeleteJob, Deletion, EmittedLog,
-        EnvEntry, Finish, FollowLog, GuardBusy, HostFacts, HttpAnswer, HttpFailure, JobSnapshot, Label,
-        LabelJob, ListJobs, LogGap, LogInterrupted, LogLines, NewObject, ObjectRef, Other, PodSnapshot,
-        PollHttp, ReadLog, Status, Timer,
+        EnvEntry, Finish, GuardBusy, HttpAnswer, HttpFailure, JobSnapshot, Label, LabelJob, Limits, ListJobs,
+        LogGap, LogInterrupted, LogLines, NewObject, ObjectRef, Other, PodSnapshot, PollHttp, ReadLog,
+        Status, Timer,
     };
     pub use paperclip_contract::types::{Descriptor, Refusal};
     use paperclip_contract::wit;
@@ -47,7 +47,16 @@ pub mod types {
         pub has_auth_token: bool,
         pub self_pod_json: Option<&'a str>,
         pub files: Vec<ContextFile<'a>>,
-        pub host: &'a HostFacts,
+        pub host: HostFacts<'a>,
+    }
+
+    #[wit(record, Lower)]
+    pub struct HostFacts<'a> {
+        pub default_namespace: Option<&'a str>,
+        pub paperclip_api_url: Option<&'a str>,
+        pub denied_env: &'a [String],
+        pub clusters: &'a [String],
+        pub limits: Limits,
     }
 
     #[wit(record, Lower)]
@@ -127,6 +136,13 @@ pub mod types {
     }
 
     #[wit(record, Lift)]
+    pub struct FollowLog {
+        pub pod: ObjectRef,
+        pub container: String,
+        pub restart_count: u32,
+    }
+
+    #[wit(record, Lift)]
     pub struct NewSecret {
         pub namespace: String,
         pub name: String,
@@ -171,7 +187,13 @@ impl<'a> From<&'a newest::Request> for types::Request<'a> {
             has_auth_token: request.has_auth_token,
             self_pod_json: request.paperclip_pod_json.as_deref(),
             files: request.files.iter().filter_map(|file| context_file(request, file)).collect(),
-            host: &request.host,
+            host: types::HostFacts {
+                default_namespace: request.host.default_namespace.as_deref(),
+                paperclip_api_url: request.host.paperclip_api_url.as_deref(),
+                denied_env: &request.host.denied_env,
+                clusters: &request.host.clusters,
+                limits: request.host.limits,
+            },
         }
     }
 }
@@ -250,7 +272,7 @@ impl From<types::Action> for newest::Action {
             Action::LookUpJob(job) => Self::GetJob(job),
             Action::LookUpPods(job) => Self::ListPods(job),
             Action::ListEvents(job) => Self::ListEvents(job),
-            Action::FollowLog(log) => Self::FollowLog(log),
+            Action::FollowLog(log) => Self::FollowLog(log.into()),
             Action::StopLog(command) => Self::StopLog(command),
             Action::ReadLog(log) => Self::ReadLog(log),
             Action::EmitLog(log) => Self::EmitLog(log),
@@ -263,6 +285,12 @@ impl From<types::Action> for newest::Action {
             Action::Finish(finish) => Self::Finish(finish),
             Action::Other(other) => Self::Other(other),
         }
+    }
+}
+
+impl From<types::FollowLog> for newest::FollowLog {
+    fn from(log: types::FollowLog) -> Self {
+        Self { pod: log.pod, container: log.container, restart_count: log.restart_count, control_tag: None }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The engine's calls to the Kubernetes API: each is sent once and answered once. The engine retries.
 
+pub(crate) mod init;
 pub(crate) mod leases;
 mod owned;
 mod records;

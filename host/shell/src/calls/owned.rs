@@ -107,7 +107,7 @@ pub(super) async fn add_owner(
     Ok(ApiReply::Created(snapshot::object_ref(&joined.metadata)))
 }
 
-async fn create<K>(cluster: &Cluster, namespace: &str, object: &K) -> Result<ApiReply, ApiError>
+pub(super) async fn create<K>(cluster: &Cluster, namespace: &str, object: &K) -> Result<ApiReply, ApiError>
 where
     K: kube::Resource<DynamicType = ()> + Serialize,
 {

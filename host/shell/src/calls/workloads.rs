@@ -14,7 +14,7 @@ use paperclip_contract::types::{ApiError, ClusterEvent, Label, ObjectRef, PodSna
 use paperclip_engine::api::{ApiReply, SUPERSEDED};
 use serde_json::Value;
 
-use super::{FIELD_MANAGER, named, post_params, resource, send, unless_missing};
+use super::{FIELD_MANAGER, init, named, post_params, resource, send, unless_missing};
 use crate::connect::Cluster;
 use crate::exchange::Answer;
 use crate::watches::JobVersion;
@@ -51,6 +51,7 @@ pub(super) async fn try_pod(cluster: &Cluster, manifest_json: String) -> Result<
 
 pub(super) async fn create_job(cluster: &Cluster, manifest_json: String) -> Result<ApiReply, ApiError> {
     let namespace = manifest_namespace(&manifest_json)?;
+    init::ensure(cluster, &namespace, &manifest_json).await?;
     let request = resource::<Job>(&namespace)?.create(&post_params(), manifest_json.into_bytes());
     let created: PartialObjectMeta<Job> = send(cluster, request).await?.json()?;
     Ok(ApiReply::Created(snapshot::object_ref(&created.metadata)))

@@ -85,7 +85,12 @@ impl Script {
                     return Vec::new();
                 };
                 self.is_following = true;
-                let follow = FollowLog { pod: pod.pod.clone(), container: "agent".into(), restart_count: 0 };
+                let follow = FollowLog {
+                    pod: pod.pod.clone(),
+                    container: "agent".into(),
+                    restart_count: 0,
+                    control_tag: None,
+                };
                 vec![self.command(Action::FollowLog(follow))]
             }
             Event::LogLines(batch) => {

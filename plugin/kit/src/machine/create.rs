@@ -130,12 +130,16 @@ impl<A: Agent> Machine<A> {
         live.sort_by_key(|job| std::cmp::Reverse(job.created_at_ms));
         let (own, orphans): (Vec<_>, Vec<_>) =
             live.into_iter().partition(|job| label(job, RUN_ID) == plan.labels.run_id.as_deref());
+        for job in own.iter().filter(|job| !is_readable(job)) {
+            self.block_unreadable(now_ms, job);
+        }
         let mut target = own.into_iter().next();
         for orphan in orphans {
             if !self.is_in_scope(&plan, &orphan) {
                 continue;
             }
             match self.judge_orphan(&plan, &orphan) {
+                Ok(()) if !is_readable(&orphan) => self.block_unreadable(now_ms, &orphan),
                 Ok(()) => target = target.or(Some(orphan)),
                 Err((code, text)) => self.block(now_ms, orphan.job, code, text),
             }
@@ -177,6 +181,15 @@ impl<A: Agent> Machine<A> {
             Orphan::BlockSessionMismatch => ErrorCode::K8S_ORPHAN_SESSION_MISMATCH,
         };
         Err((code, orphan.error_message(name).unwrap_or_default()))
+    }
+
+    fn block_unreadable(&mut self, now_ms: u64, job: &JobSnapshot) {
+        let text = format!(
+            "Concurrent run blocked: the output of Job {} has control lines of a format that this version does not read ({}); a host of a newer version adopts it",
+            job.job.name,
+            control_lines(job).unwrap_or_default()
+        );
+        self.block(now_ms, job.job.clone(), ErrorCode::K8S_CONCURRENT_RUN_BLOCKED, text);
     }
 
     fn block(&mut self, now_ms: u64, job: ObjectRef, code: ErrorCode, text: String) {
@@ -518,6 +531,17 @@ fn secret_source(plan: &Plan, source: &Source) -> SecretSource {
 
 fn labels<K: Into<String>>(pairs: impl IntoIterator<Item = (K, String)>) -> Vec<Label> {
     pairs.into_iter().map(|(key, value)| Label { key: key.into(), value }).collect()
+}
+
+/// Returns the value of the annotation of a Job whose output has control lines.
+pub(super) fn control_lines(job: &JobSnapshot) -> Option<&str> {
+    let annotation = job.annotations.iter().find(|annotation| annotation.key == manifest::CONTROL_LINES);
+    annotation.map(|annotation| annotation.value.as_str())
+}
+
+/// Whether this version reads the output of a Job.
+fn is_readable(job: &JobSnapshot) -> bool {
+    control_lines(job).is_none_or(|value| manifest::annotated_tag(value).is_some())
 }
 
 fn label<'a>(job: &'a JobSnapshot, key: &str) -> Option<&'a str> {

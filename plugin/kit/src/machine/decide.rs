@@ -1,5 +1,6 @@
 //! The one place where regions meet: derives commands from what is known now.
 
+use super::create::control_lines;
 use super::outbox::TimerName;
 use super::region::{IllegalTransition, Region as _};
 use super::regions::{GuardState, JobState, LogState, PodState, StopState};
@@ -7,6 +8,7 @@ use super::{Activity, Agent, Attempt, Job, Log, Machine, Pod, Stop};
 use crate::bindings::exports::paperclip::agent::types::{
     Action, DeleteCause, DeleteJob, FollowLog, PollHttp,
 };
+use crate::manifest;
 
 /// How long a deleted Job may remain, beyond the pod's own grace, before its run ends without waiting for it, in ms.
 pub(super) const STOP_SLACK_MS: u64 = 15_000;
@@ -109,6 +111,7 @@ impl<A: Agent> Machine<A> {
             pod: pod.pod.clone(),
             container: self.agent.container_name().to_owned(),
             restart_count: self.agent_in(pod).map_or(0, |agent| agent.restart_count),
+            control_tag: self.control_tag(),
         };
         self.log.state.transition(LogState::Following)?;
         self.log.last_activity_ms = now_ms;
@@ -118,6 +121,14 @@ impl<A: Agent> Machine<A> {
         self.outbox.info(format!("[paperclip] Agent started in pod {}{place}", pod.pod.name));
         self.outbox.cancel_timer(TimerName::Stall);
         Ok(())
+    }
+
+    /// Returns the tag of the control lines in the agent's output, if it has any. A Job of another run has that run's.
+    fn control_tag(&self) -> Option<String> {
+        if !self.job.is_adopted {
+            return manifest::control_tag(&self.request, self.attempt);
+        }
+        control_lines(self.job.last.as_ref()?).and_then(manifest::annotated_tag).map(str::to_owned)
     }
 
     /// Sets the timer of the run's timeout, which counts from the start of the container and not from the creation of the Job.

@@ -10,6 +10,10 @@ pub const RUN_DIR: &str = "/tmp/paperclip";
 const STDERR_FILE: &str = "/tmp/paperclip/stderr";
 /// The file of an agent that loses output through a pipe.
 const OUTPUT_FILE: &str = "/tmp/paperclip/output";
+/// The folder of the init program, in files named after machines.
+pub const INIT_DIR: &str = "/tmp/init";
+/// The format of control lines that this version requests and reads.
+pub const CONTROL_FORMAT: &str = "1";
 /// The file from which Kubernetes reads a container's termination message.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
@@ -31,8 +35,9 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 ///     arguments: &["--flag".to_owned()],
 ///     prompt_files: "/tmp/prompt/prompt.txt",
 ///     output_by: OutputBy::Pipe,
+///     control_tag: None,
 /// };
-/// assert!(script.to_string().contains("cat /tmp/prompt/prompt.txt | agent '--flag'"));
+/// assert!(script.to_string().contains("set -- agent '--flag'"));
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Script<'a> {
@@ -43,6 +48,9 @@ pub struct Script<'a> {
     /// Files of which `cat` makes the prompt.
     pub prompt_files: &'a str,
     pub output_by: OutputBy,
+    /// The tag of the run's control lines, if the container has the init program. It does the same, and counts the output; where it does not
+    /// run, the script continues without it.
+    pub control_tag: Option<&'a str>,
 }
 
 /// Prints the file to which the agent writes, as it grows. After the agent has ended, what is left is printed: the file `output.end`
@@ -64,12 +72,24 @@ printer=$!"#;
 
 impl fmt::Display for Script<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Script { setup, program, arguments, prompt_files, output_by } = self;
-        let mut call: Vec<String> = arguments.iter().map(|argument| quoted(argument)).collect();
+        let Script { setup, program, arguments, prompt_files, output_by, control_tag } = self;
+        let arguments: String = arguments.iter().map(|argument| format!(" {}", quoted(argument))).collect();
+        let (output, to_file) = match output_by {
+            OutputBy::Pipe => ("-", String::new()),
+            OutputBy::File => (OUTPUT_FILE, format!(" >{OUTPUT_FILE}")),
+        };
+        let init = control_tag.map_or(String::new(), |tag| {
+            format!(
+                r#"init={INIT_DIR}/$(uname -m)
+if "$init" --probe {CONTROL_FORMAT} && [ -z "$signalled" ]; then
+  exec "$init" {CONTROL_FORMAT} {tag} {STDERR_FILE} {TERMINATION_LOG} {output} {prompt_files} -- "$@"
+fi
+"#
+            )
+        });
         let (before, after) = match output_by {
             OutputBy::Pipe => (String::new(), String::new()),
             OutputBy::File => {
-                call.push(format!(">{OUTPUT_FILE}"));
                 (
                     format!(": >{OUTPUT_FILE}{}\n", PRINT_FILE.replace("{OUTPUT}", OUTPUT_FILE)),
                     // A signal interrupts a `wait`; a second one waits for what is left to print.
@@ -82,16 +102,16 @@ impl fmt::Display for Script<'_> {
             "" => (String::new(), ">"),
             lines => (format!("{{\n{lines}}} 2>{STDERR_FILE} 1>&2\n"), ">>"),
         };
-        let call = call.join(" ");
         let tail_bytes = MESSAGE_MAX_BYTES - MARKER.len() - 1;
         // A `wait` that a signal interrupts is repeated; 127 means that an earlier one returned the code. bash sometimes loses the code
         // of an agent that ends right after such a signal (-1): the signal ended it.
         write!(
             f,
             r#"exec 2>/dev/null
+set -- {program}{arguments}
 agent= code= signalled=
 trap 'signalled=1; [ -z "$agent" ] || kill -TERM "$agent"' TERM INT
-{setup}{before}cat {prompt_files} | {program} {call} 2{redirection}{STDERR_FILE} &
+{setup}{init}{before}cat {prompt_files} | "$@"{to_file} 2{redirection}{STDERR_FILE} &
 agent=$!
 [ -z "$signalled" ] || kill -TERM "$agent"
 while :; do

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::agent_type::ClaimMount;
 use super::bundle::{BUNDLE_DIR, Bundle};
-use super::command::RUN_DIR;
+use super::command::{INIT_DIR, RUN_DIR};
 use super::environment::{Environment, SCRATCH_DIR};
 use super::labels::RunLabels;
 use super::paperclip_pod::{DATA_DIR, PaperclipPod};
@@ -36,6 +36,7 @@ pub struct Parts<'a> {
     pub bundle: Option<&'a Bundle>,
     pub claims: &'a [ClaimMount],
     pub data_folders: &'a [String],
+    pub init_config_map: Option<&'a str>,
 }
 
 /// Builds the Job, suspended, without the hash of its specification.
@@ -145,6 +146,12 @@ fn volumes(parts: &Parts<'_>) -> (Vec<Value>, Vec<Value>) {
     mounts.push(json!({"name": "run", "mountPath": RUN_DIR}));
     volumes.push(json!({"name": "scratch", "emptyDir": {}}));
     mounts.push(json!({"name": "scratch", "mountPath": SCRATCH_DIR}));
+    if let Some(name) = parts.init_config_map {
+        // The script does without it.
+        let source = json!({"name": name, "defaultMode": 0o555, "optional": true});
+        volumes.push(json!({"name": "init", "configMap": source}));
+        mounts.push(json!({"name": "init", "mountPath": INIT_DIR, "readOnly": true}));
+    }
     if let Some(bundle) = parts.bundle {
         volumes.push(named("bundle", &bundle.volume));
         mounts.push(json!({"name": "bundle", "mountPath": BUNDLE_DIR, "readOnly": true}));

@@ -35,6 +35,7 @@ pub use labels::RunLabels;
 pub use secrets::{SecretPlan, Source};
 
 use bundle::BUNDLE_DIR;
+use command::CONTROL_FORMAT;
 use environment::{Environment, Inheritance};
 use mcp::McpServer;
 use paperclip_pod::{DATA_DIR, PaperclipPod};
@@ -42,6 +43,10 @@ use secrets::SecretFile;
 
 /// The annotation that distinguishes a Job of this specification from another one of the same name.
 pub const SPEC_HASH: &str = "paperclip.io/spec-hash";
+/// The annotation of a Job whose agent's output has control lines: their format and their tag, with a colon between them.
+pub const CONTROL_LINES: &str = "paperclip.io/control-lines";
+/// How many hexadecimal digits the tag of control lines has.
+const TAG_HEX_DIGITS: usize = 16;
 /// The file that configures MCP servers, below the bundle's folder.
 const MCP_CONFIG: &str = "context/mcp.json";
 /// A longer name is truncated in the annotation, which is for people.
@@ -195,12 +200,14 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
     let setup = caller.ask(&mut warnings, &mut read, |call, fields| agent_type.setup(call, fields))?;
     warnings.extend(environment.warnings.iter().cloned());
     warnings.extend(unused::warning(&request.config, &read));
+    let control_tag = control_tag(request, attempt);
     let script = command::Script {
         setup: &setup,
         program: agent_type.program(),
         arguments: &args,
         prompt_files: secrets.prompt_files,
         output_by: agent_type.output_by(),
+        control_tag: control_tag.as_deref(),
     };
     let script = script_text(&script, &environment)?;
     let agent_name: String = request.agent.name.chars().take(AGENT_NAME_MAX_CHARS).collect();
@@ -220,10 +227,14 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
         bundle: bundle.as_ref(),
         claims: &claims,
         data_folders: &data_folders,
+        init_config_map: request.host.init_config_map.as_deref(),
     });
     let spec = serde_json::to_string(&Canonical(&job["spec"])).expect("a value has text keys");
     let spec_hash = labels::hex_digest(&spec);
     job["metadata"]["annotations"][SPEC_HASH] = json!(spec_hash);
+    if let Some(tag) = control_tag {
+        job["metadata"]["annotations"][CONTROL_LINES] = [CONTROL_FORMAT, ":", &tag].concat().into();
+    }
     Ok(Plan {
         guard_key: labels.guard_key(config.settings.concurrency_scope, &request.run_id),
         namespace,
@@ -244,6 +255,20 @@ pub fn plan(request: &Request, attempt: Attempt, agent_type: &dyn AgentType) -> 
         settings: config.settings,
         spec_hash,
     })
+}
+
+/// Returns the tag of an attempt's control lines, if the host has an init program. It distinguishes them from those of another run that the
+/// agent may print, and is not a secret.
+pub fn control_tag(request: &Request, attempt: Attempt) -> Option<String> {
+    request.host.init_config_map.as_ref()?;
+    let mut tag = labels::hex_digest(&[&request.run_id, "\n", &attempt.number.to_string()].concat());
+    tag.truncate(TAG_HEX_DIGITS);
+    Some(tag)
+}
+
+/// Returns the tag in the value of [`CONTROL_LINES`], unless it has a format that this version does not read.
+pub fn annotated_tag(value: &str) -> Option<&str> {
+    value.strip_prefix(CONTROL_FORMAT)?.strip_prefix(':')
 }
 
 fn namespace(

@@ -301,7 +301,7 @@ fn splits_a_prompt_of_eight_megabytes() {
         .filter_map(|source| plan.prompt_of(source))
         .collect();
     assert_eq!(joined, text);
-    assert!(container(&plan)["command"][2].as_str().unwrap().contains("cat /tmp/prompt/prompt.* | plain"));
+    assert!(container(&plan)["command"][2].as_str().unwrap().contains("cat /tmp/prompt/prompt.* | \"$@\""));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A container's log files, as the runtime writes them and the kubelet serves them.
 
 use jiff::Timestamp;
+use paperclip_control_lines::{ControlLine, Count, End, prefix};
 
 use crate::grammar::Grammar;
 
@@ -30,10 +31,30 @@ pub(crate) struct ContainerLog {
     pub(crate) reports: u32,
     /// How many background tasks are open, as the agent said last.
     pub(crate) open_tasks: u64,
+    /// Set if the init program counts the output.
+    counted: Option<Counted>,
     /// The longest time between two lines, in ms.
     longest_silence_ms: u64,
     /// The longest time between two events after a report, in ms: while no task was open, and while one was.
     longest_stays_ms: [u64; 2],
+}
+
+/// The state of the init program.
+#[derive(Debug)]
+struct Counted {
+    tag: String,
+    count: Count,
+    /// It has written the last control line.
+    has_ended: bool,
+}
+
+/// What becomes of a control line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ControlFate {
+    Stored,
+    Lost,
+    /// Its end is missing.
+    Torn,
 }
 
 #[derive(Debug)]
@@ -63,8 +84,16 @@ impl ContainerLog {
             self.reports += u32::from(grammar.verdict(&line).is_some());
             self.open_tasks = grammar.open_tasks(&line).unwrap_or(self.open_tasks);
         }
+        if let Some(counted) = &mut self.counted {
+            counted.count.add_line(line.as_bytes());
+        }
+        self.store(at_ms, line.as_bytes());
+        self.lines.push(line);
+    }
+
+    /// Stores a line in chunks.
+    fn store(&mut self, at_ms: u64, mut rest: &[u8]) {
         let at_ns = at_ms * 1_000_000 + 123 + u64::from(self.rotations);
-        let mut rest = line.as_bytes();
         let mut is_first_chunk = true;
         loop {
             // The runtime knows no characters.
@@ -77,7 +106,52 @@ impl ContainerLog {
             is_first_chunk = false;
             rest = after;
         }
-        self.lines.push(line);
+    }
+
+    /// The init program starts: what is printed from now on is counted.
+    pub(crate) fn start_counting(&mut self, at_ms: u64, tag: &str, fate: ControlFate) {
+        self.counted = Some(Counted { tag: tag.to_owned(), count: Count::default(), has_ended: false });
+        self.count(at_ms, None, fate);
+    }
+
+    /// Writes a control line, the last one with an exit code.
+    pub(crate) fn count(&mut self, at_ms: u64, exit_code: Option<i32>, fate: ControlFate) {
+        let Some(counted) = self.counted.as_mut().filter(|counted| !counted.has_ended) else { return };
+        counted.has_ended = exit_code.is_some();
+        let end = exit_code.map(|exit_code| End { exit_code, is_terminated: true });
+        let text = ControlLine { count: counted.count, end }.text(&counted.tag);
+        let torn_bytes = prefix(&counted.tag).len() + 3;
+        match fate {
+            ControlFate::Stored => self.store(at_ms, text.as_bytes()),
+            ControlFate::Torn => self.store(at_ms, &text.as_bytes()[..torn_bytes]),
+            ControlFate::Lost => {}
+        }
+    }
+
+    pub(crate) fn is_counted(&self) -> bool {
+        self.counted.is_some()
+    }
+
+    /// Whether the init program has written its last control line: then all output is counted.
+    pub(crate) fn is_counted_to_its_end(&self) -> bool {
+        self.counted.as_ref().is_some_and(|counted| counted.has_ended)
+    }
+
+    /// How much a reader that follows has not read.
+    pub(crate) fn unread(&self, reading: Reading) -> usize {
+        self.entries.len().saturating_sub(reading.next.max(self.oldest))
+    }
+
+    /// A reader that follows is slower than the container: it skips so many entries, whose file is rotated away.
+    pub(crate) fn skip(&mut self, reading: &mut Reading, entries: usize, now_ms: u64) {
+        let mut at = (reading.next.max(self.oldest) + entries).min(self.entries.len());
+        while self.entries.get(at).is_some_and(|entry| !entry.is_first_chunk) {
+            at += 1;
+        }
+        self.rotated_ms = Some(now_ms);
+        (self.oldest, self.current) = (at, at.max(self.current));
+        self.rotations += 1;
+        reading.next = at;
     }
 
     /// The longest time without a line so far, in ms. What was decided for it may be carried out much later, for example while the API does

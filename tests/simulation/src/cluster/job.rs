@@ -9,6 +9,9 @@ pub(crate) const RUN_LABEL: &str = "paperclip.io/run-id";
 /// The kind of the condition that says whether a Job is suspended.
 pub(crate) const SUSPENDED: &str = "Suspended";
 
+/// The annotation with the format and the tag of control lines.
+const CONTROL_LINES: &str = "paperclip.io/control-lines";
+
 /// Who did something to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Actor {
@@ -111,6 +114,12 @@ impl Job {
     /// The epoch of the host that acts for its run.
     pub(crate) fn epoch(&self) -> Option<u64> {
         self.annotations.iter().find(|annotation| annotation.key == EPOCH_ANNOTATION)?.value.parse().ok()
+    }
+
+    /// The tag of the control lines in the output of its agent.
+    pub(crate) fn control_tag(&self) -> Option<&str> {
+        let annotation = self.annotations.iter().find(|annotation| annotation.key == CONTROL_LINES)?;
+        annotation.value.split_once(':').map(|(_, tag)| tag)
     }
 
     pub(crate) fn run_id(&self) -> Option<&str> {

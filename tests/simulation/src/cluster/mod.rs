@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use paperclip_contract::types::{ApiError, ClusterEvent, JobSnapshot, ObjectRef, PodSnapshot};
 use paperclip_engine::api::Lease;
 
-pub(crate) use container_log::Reading;
+pub(crate) use container_log::{ControlFate, Reading};
 pub(crate) use job::{Actor, Job, SUSPENDED};
 pub(crate) use pod::{Pod, Stage};
 
@@ -66,11 +66,13 @@ pub(crate) struct Cluster {
     pub(crate) events: Vec<(String, ClusterEvent)>,
     /// Kubelets before 1.26 stamp each chunk of a long line (rule 4).
     pub(crate) stamps_chunks: bool,
+    /// Containers have the init program, if their Jobs mount it.
+    pub(crate) has_init: bool,
 }
 
 impl Cluster {
-    pub(crate) fn new(now_ms: u64, stamps_chunks: bool) -> Self {
-        Cluster { now_ms, stamps_chunks, ..Cluster::default() }
+    pub(crate) fn new(now_ms: u64, stamps_chunks: bool, has_init: bool) -> Self {
+        Cluster { now_ms, stamps_chunks, has_init, ..Cluster::default() }
     }
 
     fn uid(&mut self, kind: &str) -> String {

@@ -19,6 +19,12 @@ pub(crate) struct Shown {
     pub(super) has_session: bool,
     /// The last line that was shown is a piece of one.
     pub(super) is_cut: bool,
+    /// Lines of this log that were shown.
+    lines: u64,
+    /// Lines of this log that were reported as lost.
+    lost_lines: u64,
+    /// A gap of unknown size was reported.
+    has_unknown_loss: bool,
 }
 
 impl Shown {
@@ -27,6 +33,7 @@ impl Shown {
             self.pod_uid = Some(pod_uid.to_owned());
             self.places = vec![0];
             self.has_session = false;
+            (self.lines, self.lost_lines, self.has_unknown_loss) = (0, 0, false);
         }
     }
 
@@ -60,13 +67,21 @@ pub(crate) fn emitted_line(world: &mut World, process: usize, index: u64, text: 
     }
     let is_first = shown.next_index == 0 || shown.places == [0];
     shown.next_index += 1;
+    shown.lines += 1;
     let Some(pod) = shown.pod_uid.as_ref().and_then(|uid| world.cluster.pods.get(uid)) else {
         return world.violate("S4", format!("line {index} is shown before any log was read"));
     };
     let lines = &pod.log.lines;
     // Rule 11: what was rotated away before the first read cannot be known to be missing.
     let from_anywhere = is_first && pod.log.rotations > 0;
-    let places: Vec<usize> = if from_anywhere { (0..lines.len()).collect() } else { shown.places.clone() };
+    let places: Vec<usize> = if from_anywhere {
+        (0..lines.len()).collect()
+    } else if pod.log.is_counted() {
+        // What is lost is reported by the next control line, and compared at the end.
+        (shown.places.first().copied().unwrap_or_default()..lines.len()).collect()
+    } else {
+        shown.places.clone()
+    };
     let is_same = |at: &usize| lines.get(*at).is_some_and(|line| line == text || masked(line) == text);
     let next: Vec<usize> = places.iter().copied().filter(is_same).map(|at| at + 1).collect();
     let (is_masked, is_long) = (text.contains("[redacted:"), text.len() > 16 << 10);
@@ -112,7 +127,7 @@ pub(crate) fn emitted_stderr(world: &mut World, process: usize, index: u64, text
 }
 
 /// S4: after a gap any later place may follow.
-pub(crate) fn emitted_gap(world: &mut World, process: usize, index: u64) {
+pub(crate) fn emitted_gap(world: &mut World, process: usize, index: u64, lost_lines: Option<u64>) {
     world.cover(CoveragePoint::Gap);
     let run = world.processes[process].run;
     world.runs[run].has_gap = true;
@@ -122,8 +137,28 @@ pub(crate) fn emitted_gap(world: &mut World, process: usize, index: u64) {
         return world.violate("S4", text);
     }
     shown.has_gap = true;
+    match lost_lines {
+        Some(lines) => shown.lost_lines += lines,
+        None => shown.has_unknown_loss = true,
+    }
     shown.is_cut = false;
     let from = shown.places.first().copied().unwrap_or_default();
     let Some(pod) = shown.pod_uid.as_ref().and_then(|uid| world.cluster.pods.get(uid)) else { return };
     shown.places = (from..=pod.log.lines.len().max(from) + 4_096).collect();
+}
+
+/// S4: of output that is counted to its end, the lines shown and those reported as lost are the lines printed, exactly.
+pub(super) fn counted(world: &mut World, process: usize) {
+    let shown = &world.processes[process].shown;
+    let Some(pod) = shown.pod_uid.as_ref().and_then(|uid| world.cluster.pods.get(uid)) else { return };
+    if !pod.log.is_counted_to_its_end() || pod.restarts > 0 || shown.has_unknown_loss {
+        return;
+    }
+    let (lines, lost, printed) = (shown.lines, shown.lost_lines, pod.log.lines.len() as u64);
+    world.cover(CoveragePoint::CountedToItsEnd);
+    if lines + lost != printed {
+        let text =
+            format!("{lines} lines were shown and {lost} reported as lost, and the agent printed {printed}");
+        world.violate("S4", text);
+    }
 }

@@ -34,6 +34,7 @@ pub(crate) fn result(world: &mut World, process: usize, run: usize, result: &Map
         return world.violate("S4", "a result follows a piece of a line without a gap".to_owned());
     }
     world.processes[process].shown.has_result = true;
+    super::output::counted(world, process);
     if world.runs[run].disk.durable().iter().all(|line| !line.starts_with("{\"end\":")) && !is_refusal(result)
     {
         world.violate("S6", "a result was shown that is not on disk".to_owned());

@@ -53,6 +53,8 @@ named! {
         ExitCodeHidden = "exit-code-hidden",
         /// D10: output is lost and no gap is shown.
         GapsHidden = "gaps-hidden",
+        /// A gap is shown where nothing is lost.
+        GapInvented = "gap-invented",
         /// D12: a pod that cannot start yet fails the run at once.
         StallFails = "stall-fails",
         /// D13: a Job has the run's token in plain text.

@@ -47,10 +47,7 @@ impl OperationSaboteur {
                 vec![Operation::Call { call, request }]
             }
             (_, Operation::Show(records)) => {
-                let shown = records.into_iter().flat_map(|record| {
-                    let times = self.times_shown(mutant, &record.record);
-                    std::iter::repeat_n(record, times)
-                });
+                let shown = records.into_iter().flat_map(|record| self.shown(mutant, record));
                 vec![Operation::Show(shown.collect())]
             }
             (Mutant::LockPerRun, Operation::Call { call, request }) => {
@@ -69,17 +66,27 @@ impl OperationSaboteur {
         }
     }
 
-    /// Returns how often the defect shows a record.
-    fn times_shown(&mut self, mutant: Mutant, record: &Record) -> usize {
-        match (mutant, record) {
-            (Mutant::GapsHidden, Record::Gap { .. }) => 0,
+    /// Returns what the defect shows in place of a record.
+    fn shown(&mut self, mutant: Mutant, record: SequencedRecord) -> Vec<SequencedRecord> {
+        match (mutant, &record.record) {
+            (Mutant::GapsHidden, Record::Gap { .. }) => Vec::new(),
+            (Mutant::GapInvented, Record::Log { index, .. }) => vec![gap_before(*index, record.seq), record],
             (Mutant::EqualLinesDropped, Record::Log { text, .. }) => {
-                usize::from(self.shown.insert(text.clone()))
+                let is_new = self.shown.insert(text.clone());
+                is_new.then_some(record).into_iter().collect()
             }
-            (Mutant::LinesDoubled, Record::Log { .. }) | (Mutant::ResultTwice, Record::Result(_)) => 2,
-            _ => 1,
+            (Mutant::LinesDoubled, Record::Log { .. }) | (Mutant::ResultTwice, Record::Result(_)) => {
+                vec![record.clone(), record]
+            }
+            _ => vec![record],
         }
     }
+}
+
+/// A gap of one line before a line.
+fn gap_before(index: u64, seq: u64) -> SequencedRecord {
+    let record = Record::Gap { index, lost_lines: Some(1), lost_bytes: Some(1), reason: String::new() };
+    SequencedRecord { seq, record }
 }
 
 /// Each run has a lease of its own, so that it excludes nobody.

@@ -3,12 +3,14 @@
 use paperclip_contract::types::ContainerTerminated;
 
 use super::{World, WorldEvent};
-use crate::cluster::{Pod, Stage};
+use crate::cluster::{ControlFate, Pod, Stage};
 use crate::fault::Fault;
 use crate::script::{End, OnTerm};
 
 /// The line before the tail of stderr, as the Job's command writes it.
 const STDERR_MARKER: &str = "--- paperclip: end of stderr ---";
+/// The exit code of a container whose processes were killed, the init program among them.
+const KILLED: i32 = 137;
 /// For how long what keeps a pod from starting lasts, in ms: within any grace, or beyond it.
 const START_DELAYS_MS: [u64; 4] = [3_000, 30_000, 100_000, 500_000];
 
@@ -94,9 +96,32 @@ impl World {
         pod.waiting = None;
         pod.started_ms = Some(now_ms);
         let first_ms = delay_of_next(pod);
+        self.start_counting(uid);
         self.cluster.publish_pod(uid);
         if let Some(delay_ms) = first_ms {
             self.after(delay_ms, WorldEvent::Agent(uid.to_owned()));
+        }
+    }
+
+    /// The init program of a container starts, if its Job asks for it and it is there.
+    fn start_counting(&mut self, uid: &str) {
+        let job = self.cluster.pods.get(uid).and_then(|pod| self.cluster.jobs.get(&pod.job_uid));
+        let Some(tag) = job.and_then(|job| job.control_tag()).map(str::to_owned) else { return };
+        if self.cluster.has_init {
+            let (fate, now_ms) = (self.control_fate(uid), self.now_ms);
+            self.cluster.pods.get_mut(uid).expect("found above").log.start_counting(now_ms, &tag, fate);
+        }
+    }
+
+    fn control_fate(&mut self, uid: &str) -> ControlFate {
+        if !self.cluster.pods[uid].log.is_counted() {
+            ControlFate::Stored
+        } else if self.strikes_pod(Fault::ControlLost, uid) {
+            ControlFate::Lost
+        } else if self.strikes_pod(Fault::ControlTorn, uid) {
+            ControlFate::Torn
+        } else {
+            ControlFate::Stored
         }
     }
 
@@ -120,6 +145,8 @@ impl World {
             }
             pod.next_burst += 1;
             let next_ms = delay_of_next(pod);
+            let fate = self.control_fate(uid);
+            self.cluster.pods.get_mut(uid).expect("found above").log.count(now_ms, None, fate);
             if self.is_rotated(uid) {
                 self.cluster.pods.get_mut(uid).expect("found above").log.rotate(now_ms);
             }
@@ -212,6 +239,7 @@ impl World {
         pod.next_burst = 0;
         self.end_readings(uid);
         self.cluster.pods.get_mut(uid).expect("found above").log.restart();
+        self.start_counting(uid);
         self.cluster.publish_pod(uid);
         self.wake_logs(uid);
     }
@@ -219,6 +247,9 @@ impl World {
     pub(super) fn end_container(&mut self, uid: &str, code: i32, reason: &str) {
         let now_ms = self.now_ms;
         let Some(pod) = self.cluster.pods.get_mut(uid) else { return };
+        if code != KILLED {
+            pod.log.count(now_ms, Some(code), ControlFate::Stored);
+        }
         let stderr = &pod.script.stderr;
         let message = (!stderr.is_empty()).then(|| format!("{STDERR_MARKER}\n{stderr}"));
         pod.stage = Stage::Ended;

@@ -127,6 +127,27 @@ impl World {
         }
         let Some(pod) = self.cluster.pods.get(&stream.pod_uid) else { return };
         let is_lost = pod.is_lost;
+        let (uid, unread) = (stream.pod_uid.clone(), stream.reading.map(|reading| pod.log.unread(reading)));
+        if stream.request.follow
+            && pod.log.is_counted()
+            && pod.log.may_rotate(self.now_ms)
+            && unread > Some(0)
+            && self.strikes(Fault::LogSkipped, run)
+        {
+            let entries = 1 + self.entropy.below(unread.unwrap_or(1) as u64) as usize;
+            let now_ms = self.now_ms;
+            let stream = self.processes[process].streams.iter_mut().find(|stream| stream.log == log);
+            if let (Some(pod), Some(reading)) =
+                (self.cluster.pods.get_mut(&uid), stream.and_then(|stream| stream.reading.as_mut()))
+            {
+                pod.log.skip(reading, entries, now_ms);
+            }
+            self.cover(CoveragePoint::CountedLoss);
+        }
+        let Some(stream) = self.processes[process].streams.iter_mut().find(|stream| stream.log == log) else {
+            return;
+        };
+        let Some(pod) = self.cluster.pods.get(&uid) else { return };
         // An open file can be read to its end even after its pod was removed.
         if let Some(reading) = &mut stream.reading
             && !is_lost

@@ -218,11 +218,14 @@ impl World {
         trace: Trace,
     ) -> Self {
         let stamps_chunks = entropy.chance(64);
+        // Drawn apart, so that recorded seeds keep their meaning.
+        let mut counting = entropy.branch("control-lines");
+        let (is_counted, has_init) = (counting.chance(128), counting.chance(224));
         let is_sampled = entropy.below(u64::from(SAMPLED)) == 0;
         let mut world = World {
             now_ms: EPOCH_MS,
-            cluster: Cluster::new(EPOCH_MS, stamps_chunks),
-            runs: scenario.runs.into_iter().map(|plan| RunTruth::new(plan, plugin)).collect(),
+            cluster: Cluster::new(EPOCH_MS, stamps_chunks, has_init),
+            runs: scenario.runs.into_iter().map(|plan| RunTruth::new(plan, plugin, is_counted)).collect(),
             processes: Vec::new(),
             swarm,
             trace,
@@ -481,7 +484,7 @@ impl World {
 }
 
 impl RunTruth {
-    fn new(plan: RunPlan, plugin: &Plugin) -> Self {
+    fn new(plan: RunPlan, plugin: &Plugin, is_counted: bool) -> Self {
         let skill = ContextFile::text("skills/review/SKILL.md", "Review.");
         let facts = IntakeFacts {
             paperclip_pod: None,
@@ -490,6 +493,7 @@ impl RunTruth {
             instructions_path: None,
             host: HostFacts {
                 paperclip_api_url: Some("http://paperclip.example:3100".to_owned()),
+                init_config_map: is_counted.then(|| "paperclip-init-1".to_owned()),
                 ..IntakeFacts::bare(Some(NAMESPACE)).host
             },
         };

@@ -1,5 +1,6 @@
 //! The reader's rules, one test each, and a model that cuts, rotates and crashes at random.
 
+mod counted;
 mod ends;
 mod model;
 mod rotation;

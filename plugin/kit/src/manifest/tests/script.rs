@@ -17,6 +17,7 @@ struct Container {
     root: TempDir,
     setup: Vec<String>,
     output_by: OutputBy,
+    control_tag: Option<&'static str>,
 }
 
 struct Ended {
@@ -34,17 +35,8 @@ impl Container {
             fs::create_dir(root.path().join(dir)).unwrap();
         }
         fs::write(root.path().join("prompt/prompt.txt"), prompt).unwrap();
-        // Another process writes the file: one that is still open for writing in a fork of this process cannot be executed.
-        let program = root.path().join("bin/agent");
-        let mut writer = Command::new("sh")
-            .args(["-c", "cat >\"$0\"; chmod +x \"$0\""])
-            .arg(&program)
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        writer.stdin.take().unwrap().write_all(format!("#!/bin/sh\n{agent}\n").as_bytes()).unwrap();
-        assert!(writer.wait().unwrap().success());
-        Container { root, setup: Vec::new(), output_by: OutputBy::Pipe }
+        write_program(&root.path().join("bin/agent"), agent);
+        Container { root, setup: Vec::new(), output_by: OutputBy::Pipe, control_tag: None }
     }
 
     /// Makes a FIFO from which a read never returns.
@@ -62,10 +54,12 @@ impl Container {
             arguments: &arguments,
             prompt_files: "/tmp/prompt/prompt.txt",
             output_by: self.output_by,
+            control_tag: self.control_tag,
         };
         let text = script
             .to_string()
             .replace("/tmp/prompt", &format!("{root}/prompt"))
+            .replace("/tmp/init", &format!("{root}/init"))
             .replace("/tmp/paperclip", &format!("{root}/paperclip"))
             .replace("/dev/termination-log", &format!("{root}/termination-log"));
         let path = format!("{root}/bin:{}", std::env::var("PATH").unwrap());
@@ -98,6 +92,18 @@ impl Container {
     fn run(&self, shell: &str, arguments: &[&str]) -> Ended {
         self.ended(self.start(shell, arguments))
     }
+}
+
+/// Another process writes the file: one that is still open for writing in a fork of this process cannot be executed.
+fn write_program(path: &Path, script: &str) {
+    let mut writer = Command::new("sh")
+        .args(["-c", "cat >\"$0\"; chmod +x \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    writer.stdin.take().unwrap().write_all(format!("#!/bin/sh\n{script}\n").as_bytes()).unwrap();
+    assert!(writer.wait().unwrap().success());
 }
 
 /// Returns the shells of this machine that an agent's image may have as `sh`.
@@ -290,5 +296,43 @@ proptest! {
         let read: Vec<&[u8]> = output.stdout.split(|byte| *byte == 0).collect();
         let expected: Vec<&[u8]> = texts.iter().map(String::as_bytes).chain([b"".as_slice()]).collect();
         prop_assert_eq!(read, expected);
+    }
+}
+
+#[test]
+fn executes_the_init_program_if_it_runs_here() {
+    let machine = String::from_utf8(Command::new("uname").arg("-m").output().unwrap().stdout).unwrap();
+    let init = |probe: &str| {
+        let mut container = Container::new("echo agent; cat", b"prompt");
+        container.control_tag = Some("tag");
+        container.setup = vec!["echo setup >&2".to_owned()];
+        let dir = container.root.path().join("init");
+        fs::create_dir(&dir).unwrap();
+        let script = format!(r#"[ "$1" != --probe ] || {probe}; printf '%s\n' "$@""#);
+        write_program(&dir.join(machine.trim()), &script);
+        container
+    };
+    for shell in shells() {
+        let container = init("exit 0");
+        let ended = container.run(shell, &["it's", "$(x)"]);
+        let root = container.root.path().to_str().unwrap();
+        let expected = format!(
+            "1\ntag\n{root}/paperclip/stderr\n{root}/termination-log\n-\n{root}/prompt/prompt.txt\n--\nagent\nit's\n$(x)\n"
+        );
+        assert_eq!((ended.code, String::from_utf8_lossy(&ended.stdout).into_owned()), (Some(0), expected));
+        assert_eq!(fs::read_to_string(container.root.path().join("paperclip/stderr")).unwrap(), "setup\n");
+
+        // Another format, a file system without programs, another machine.
+        let refused = init("exit 1");
+        let not_executable = init("exit 0");
+        let file = not_executable.root.path().join("init").join(machine.trim());
+        assert!(Command::new("chmod").arg("-x").arg(file).status().unwrap().success());
+        let missing = init("exit 0");
+        fs::remove_dir_all(missing.root.path().join("init")).unwrap();
+        for container in [refused, not_executable, missing] {
+            let ended = container.run(shell, &[]);
+            assert_eq!((ended.code, ended.stdout), (Some(0), b"agent\nprompt".to_vec()), "{shell}");
+            assert_eq!(ended.shell_stderr, "");
+        }
     }
 }

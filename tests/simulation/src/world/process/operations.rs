@@ -180,7 +180,9 @@ impl World {
             Record::Log { stream: Stream::Stderr, index, text } => {
                 crate::invariants::emitted_stderr(self, process, index, &text);
             }
-            Record::Gap { index, .. } => crate::invariants::emitted_gap(self, process, index),
+            Record::Gap { index, lost_lines, .. } => {
+                crate::invariants::emitted_gap(self, process, index, lost_lines);
+            }
             Record::Status { text, .. } => {
                 self.cover_status(&text);
                 crate::invariants::no_secret(self, "a status line", &text);
