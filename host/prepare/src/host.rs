@@ -243,7 +243,9 @@ impl HostContext {
                 denied_env: config.denied_env.clone(),
                 clusters: config.clusters.keys().cloned().collect(),
                 limits: paperclip_engine::limits(),
-                init_config_map: paperclip_init_program::config_map().map(str::to_owned),
+                init_config_map: paperclip_init_program::config_map()
+                    .filter(|_| config.agents.count_output)
+                    .map(str::to_owned),
             },
         };
         let (mut request, secrets) = intake::split(context, plugin.adapter_type(), facts)?;

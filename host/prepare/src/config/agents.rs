@@ -27,6 +27,8 @@ pub struct Agents {
     pub volume_claim: Option<String>,
     /// What agents get of the data volume whose config does not say it. With `shared` their grant allows all of it.
     pub data_mount: Option<DataMount>,
+    /// Whether the init program is process 1 of agents' containers and counts what they print.
+    pub count_output: bool,
     /// URL at which agents reach Paperclip's API.
     pub api_url: Option<String>,
     /// Variables that are no secrets, as in `config.env`.
