@@ -1,6 +1,5 @@
 //! Plugins that every replica takes from a ConfigMap while runs are live.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -42,16 +41,15 @@ pub(super) fn swap(
     deadline: Instant,
 ) -> Result<String> {
     let endpoints = service.all();
-    let before: BTreeMap<String, Option<String>> = endpoints
-        .iter()
-        .map(|endpoint| (endpoint.replica.clone(), Listed::of(endpoint).and_then(|listed| listed.in_use)))
-        .collect();
+    let mut before = Vec::new();
+    for endpoint in &endpoints {
+        before.push(first_answer(endpoint, deadline)?.in_use);
+    }
     let manifest = config_map(build, program, folder)?;
     kubectl.run(&format!("apply --server-side --force-conflicts -f {}", manifest.display()))?;
     let start = Instant::now();
     let mut in_use = Vec::new();
-    for endpoint in &endpoints {
-        let before = before.get(&endpoint.replica).cloned().flatten();
+    for (endpoint, before) in endpoints.iter().zip(&before) {
         in_use.push(wait(build, endpoint, before.as_deref(), deadline)?);
     }
     if in_use.windows(2).any(|pair| pair[0] != pair[1]) {
@@ -66,6 +64,19 @@ pub(super) fn swap(
         in_use.len(),
         start.elapsed().as_millis()
     ))
+}
+
+/// Waits until a replica says what it uses: it compiles all built-in plugins before its first answer.
+fn first_answer(endpoint: &Endpoint, deadline: Instant) -> Result<Listed> {
+    loop {
+        if let Some(listed) = Listed::of(endpoint) {
+            return Ok(listed);
+        }
+        if Instant::now() > deadline {
+            bail!("replica {} does not say in time which plugins it uses", endpoint.replica);
+        }
+        std::thread::sleep(ASK_EVERY);
+    }
 }
 
 /// Waits until a replica has taken or rejected the plugin, and returns the digest that it uses then.
