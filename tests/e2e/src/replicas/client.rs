@@ -112,8 +112,9 @@ fn follow(
 ) -> Result<()> {
     let query = match cursor {
         Some(cursor) if !endpoint.is_previous => format!("cursor={cursor}"),
-        // All records follow.
+        // All records follow. Those of the previous build have no cursors, and an older one would say less than was received.
         Some(_) | None => {
+            *cursor = None;
             followed.restart();
             "from=0".to_owned()
         }
