@@ -21,7 +21,7 @@ const SHOWN_LINES: usize = 120;
 /// Cases of a campaign without --seeds and --time.
 const DEFAULT_CASES: u64 = 10_000;
 /// Cases within which a mutant must be caught.
-const MUTANT_CASES: u64 = 1_000;
+const MUTANT_CASES: u64 = 5_000;
 
 /// Runs seeded cases of plugin, engine and driver in a simulated world with faults.
 ///
