@@ -341,15 +341,14 @@ impl<G: Guest, E> Driver<G, E> {
     /// and one handover to the sink suffice for all of them.
     fn acting_operation(&mut self) -> Option<Operation> {
         loop {
-            match self.held_effect.take().or_else(|| self.run.poll_effect()) {
-                Some(Effect::Emit(record)) => self.unshown.push(record),
-                Some(Effect::Append(line)) => return Some(Operation::Append(line)),
-                Some(effect) if self.unshown.is_empty() => return Some(self.operation(effect)),
-                None if self.unshown.is_empty() => return self.operation_after_effects(),
-                effect => {
-                    self.held_effect = effect;
-                    return Some(self.show());
-                }
+            let effect = self.held_effect.take().or_else(|| self.run.poll_effect());
+            if !self.unshown.is_empty() && !matches!(effect, Some(Effect::Append(_) | Effect::Emit(_))) {
+                self.held_effect = effect;
+                return Some(self.show());
+            }
+            let Some(effect) = effect else { return self.operation_after_effects() };
+            if let Some(operation) = self.operation(effect) {
+                return Some(operation);
             }
         }
     }
@@ -359,8 +358,9 @@ impl<G: Guest, E> Driver<G, E> {
         if self.is_unflushed { Operation::Flush } else { Operation::Show(std::mem::take(&mut self.unshown)) }
     }
 
-    fn operation(&mut self, effect: Effect) -> Operation {
-        match effect {
+    /// Returns the operation of an effect; none of a record, which is collected.
+    fn operation(&mut self, effect: Effect) -> Option<Operation> {
+        Some(match effect {
             Effect::Append(line) => Operation::Append(line),
             Effect::Sync => Operation::Sync,
             Effect::Segment(line) => Operation::StartSegment(line),
@@ -379,7 +379,10 @@ impl<G: Guest, E> Driver<G, E> {
             }
             Effect::CloseLog(log) => Operation::CloseLog(log),
             Effect::Poll { poll, path } => Operation::Poll { poll, path },
-            Effect::Emit(record) => Operation::Show(vec![record]),
+            Effect::Emit(record) => {
+                self.unshown.push(record);
+                return None;
+            }
             Effect::Close(closing @ (Closing::Refused | Closing::Moved)) => {
                 self.follow_up = Some(FollowUp::Close(closing));
                 Operation::DiscardJournal
@@ -388,7 +391,7 @@ impl<G: Guest, E> Driver<G, E> {
                 self.follow_up = Some(FollowUp::Close(closing));
                 Operation::Sync
             }
-        }
+        })
     }
 
     fn operation_after_effects(&mut self) -> Option<Operation> {
