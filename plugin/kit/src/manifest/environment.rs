@@ -109,10 +109,11 @@ pub fn build(
         match &variable.value {
             PodValue::Shown(value) if value.is_empty() => {}
             PodValue::Shown(value) => {
-                let whole = Some(Cow::from(value));
-                let kept = data_folders
-                    .map_or_else(|| whole.clone(), |folders| server_paths::inherited(value, folders));
-                let is_whole = kept == whole;
+                let kept = match data_folders {
+                    Some(folders) => server_paths::inherited(value, folders),
+                    None => Some(Cow::from(value)),
+                };
+                let is_whole = kept.as_deref() == Some(value.as_str());
                 let kept = kept.map(|value| VariableValue::Plain(value.into_owned()));
                 if let Some(kept) = &kept {
                     environment.set(name, kept.clone());
